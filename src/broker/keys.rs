@@ -1,0 +1,144 @@
+//! The secrets that a client needs to log in, and the profile that each of them opens.
+//!
+//! A key is never shown: `Debug` prints a placeholder and comparison takes the same time wherever
+//! the first difference is.
+
+use std::fmt;
+
+use super::profile::Profile;
+
+/// The application key and the four profile keys.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    application: Box<[u8]>,
+    /// In the order of [`Profile::ALL`].
+    profiles: [Box<[u8]>; 4],
+}
+
+impl Keys {
+    /// Checks the keys against the rules of the protocol.
+    ///
+    /// # Errors
+    /// Names the first key that is empty, holds a character that a client could not send, or equals
+    /// another profile's key.
+    pub fn new(application: &str, profiles: [&str; 4]) -> Result<Self, KeyFault> {
+        check("application", application)?;
+        for profile in Profile::ALL {
+            check(profile.key_name(), profiles[profile as usize])?;
+        }
+        for (index, profile) in Profile::ALL.iter().enumerate() {
+            for other in &Profile::ALL[..index] {
+                if profiles[*profile as usize] == profiles[*other as usize] {
+                    return Err(KeyFault::Equal(other.key_name(), profile.key_name()));
+                }
+            }
+        }
+        Ok(Self {
+            application: application.as_bytes().into(),
+            profiles: profiles.map(|key| key.as_bytes().into()),
+        })
+    }
+
+    /// Whether `candidate` is the application key.
+    pub fn opens_application(&self, candidate: &[u8]) -> bool {
+        equal_in_constant_time(&self.application, candidate)
+    }
+
+    /// The profile whose key `candidate` is. All four are compared, whichever matches.
+    pub fn profile_of(&self, candidate: &[u8]) -> Option<Profile> {
+        let mut found = None;
+        for profile in Profile::ALL {
+            if equal_in_constant_time(&self.profiles[profile as usize], candidate) {
+                found = Some(profile);
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Keys(..)")
+    }
+}
+
+/// What is wrong with a key. It names the key, never its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// The named key has no characters.
+    Empty(&'static str),
+    /// The named key holds `:`, `\`, `.`, a blank, or a control character.
+    ForbiddenCharacter(&'static str),
+    /// Two profiles would open with the same key.
+    Equal(&'static str, &'static str),
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty(name) => write!(out, "the {name} key is empty"),
+            Self::ForbiddenCharacter(name) => write!(
+                out,
+                "the {name} key holds a colon, a backslash, a dot, a blank or a control character"
+            ),
+            Self::Equal(one, other) => write!(out, "the {one} key and the {other} key are equal"),
+        }
+    }
+}
+
+impl std::error::Error for KeyFault {}
+
+fn check(name: &'static str, key: &str) -> Result<(), KeyFault> {
+    if key.is_empty() {
+        return Err(KeyFault::Empty(name));
+    }
+    // A dot separates the two keys where a client can send only one header.
+    if key.chars().any(|c| c.is_control() || matches!(c, ':' | '\\' | '.' | ' ')) {
+        return Err(KeyFault::ForbiddenCharacter(name));
+    }
+    Ok(())
+}
+
+fn equal_in_constant_time(secret: &[u8], candidate: &[u8]) -> bool {
+    // Walks the candidate, whose length the peer knows anyway; the secret's length is folded in.
+    let mut difference = secret.len() ^ candidate.len();
+    for (index, byte) in candidate.iter().enumerate() {
+        difference |= usize::from(byte ^ secret[index % secret.len()]);
+    }
+    std::hint::black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys::new("app", ["agent", "super", "service", "admin"]).unwrap()
+    }
+
+    #[test]
+    fn each_key_opens_its_profile() {
+        assert!(keys().opens_application(b"app"));
+        assert!(!keys().opens_application(b"apq"));
+        assert!(!keys().opens_application(b"ap"));
+        assert!(!keys().opens_application(b"appp"));
+        assert!(!keys().opens_application(b"appapp"));
+        assert!(!keys().opens_application(b""));
+        assert_eq!(keys().profile_of(b"agent"), Some(Profile::Agent));
+        assert_eq!(keys().profile_of(b"super"), Some(Profile::SuperAgent));
+        assert_eq!(keys().profile_of(b"service"), Some(Profile::Service));
+        assert_eq!(keys().profile_of(b"admin"), Some(Profile::Admin));
+        assert_eq!(keys().profile_of(b"app"), None);
+    }
+
+    #[test]
+    fn faults_name_the_key_and_not_its_value() {
+        let fault = Keys::new("", ["a", "b", "c", "d"]).unwrap_err();
+        assert_eq!(fault, KeyFault::Empty("application"));
+        let fault = Keys::new("x", ["a", "b:b", "c", "d"]).unwrap_err();
+        assert_eq!(fault, KeyFault::ForbiddenCharacter("super_agent"));
+        let fault = Keys::new("x", ["a", "b", "a", "d"]).unwrap_err();
+        assert_eq!(fault, KeyFault::Equal("agent", "service"));
+        assert_eq!(format!("{:?}", keys()), "Keys(..)");
+    }
+}

@@ -1,0 +1,170 @@
+//! Every bound of the broker, named once: what a peer may make us hold, how long it may take,
+//! and how much of it we do in one go.
+//!
+//! It knows nothing else of ours. The names here are the names in the configuration file, in the
+//! logs, in the ERROR frames that a peer gets when it exceeds one, and in `docs/operations.md`.
+
+use std::fmt;
+
+/// All bounds. Sizes are bytes, times are milliseconds unless the name says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    // -- connections ------------------------------------------------------------------------
+    /// Connections that may be open at once, those that are not logged in included.
+    pub connections_max: u32,
+    /// Time for a TLS handshake to finish.
+    pub tls_handshake_ms_max: u32,
+    /// Time for the first bytes to arrive and, on HTTP, for the upgrade request to be complete.
+    pub upgrade_ms_max: u32,
+    /// Time for CONNECT to arrive once the transport is ready.
+    pub connect_ms_max: u32,
+    /// Size of an HTTP upgrade request.
+    pub upgrade_bytes_max: u32,
+    /// Silence after which a WebSocket client is pinged. Zero turns pinging off.
+    pub websocket_ping_ms: u32,
+    /// Time that a pinged WebSocket client has to let us hear anything.
+    pub websocket_pong_ms_max: u32,
+    /// Silence after which the kernel probes a TCP connection.
+    pub tcp_keepalive_ms: u32,
+    /// Time that sent bytes may stay unacknowledged before the kernel drops the connection.
+    pub tcp_user_timeout_ms: u32,
+    /// Time that a connection which is being closed has to take its last bytes.
+    pub close_flush_ms_max: u32,
+    /// Time that we wait, after our own end of stream, for the peer's.
+    pub linger_ms_max: u32,
+    /// Time that all connections together have to take what is queued when the broker drains.
+    pub drain_ms_max: u32,
+
+    // -- frames -----------------------------------------------------------------------------
+    /// Size of a frame, command and headers and body, from a connection that is not logged in.
+    pub login_frame_bytes_max: u32,
+    /// Size of a frame's body.
+    pub body_bytes_max: u32,
+    /// Size of a frame's command and header lines together.
+    pub header_bytes_max: u32,
+    /// Number of header lines in a frame.
+    pub header_count_max: u32,
+    /// Memory for frames that have arrived only in part, all connections together.
+    pub inbound_total_bytes_max: u64,
+
+    // -- sessions ---------------------------------------------------------------------------
+    /// Length of a login id.
+    pub login_id_bytes_max: u32,
+    /// Takeovers of one login id that are allowed within `takeover_window_ms`.
+    pub takeovers_max: u32,
+    /// The window over which takeovers of one login id are counted.
+    pub takeover_window_ms: u32,
+    /// Subscriptions that one session may hold.
+    pub subscriptions_per_session_max: u32,
+    /// Destinations that may exist at once.
+    pub destinations_max: u32,
+    /// Length of a destination's name.
+    pub destination_bytes_max: u32,
+    /// Regular expressions that may be subscribed at once, all sessions together.
+    pub patterns_max: u32,
+    /// Length of a regular expression.
+    pub pattern_bytes_max: u32,
+    /// Compiled size of a regular expression, and the size of its lazy automaton's cache.
+    pub pattern_compiled_bytes_max: u32,
+
+    // -- outbound queues --------------------------------------------------------------------
+    /// What may be queued to one connection, by profile: agent, super agent, service, admin.
+    pub outbound: [OutboundLimits; 4],
+    /// Memory for queued frames, all connections together. Publishers are not read while more
+    /// than nine tenths of it are in use, until it has fallen to seven tenths.
+    pub outbound_total_bytes_max: u64,
+
+    // -- the loop ---------------------------------------------------------------------------
+    /// Bytes read from one connection before the others get their turn.
+    pub read_bytes_per_turn_max: u32,
+    /// Bytes written to one connection before the others get their turn.
+    pub write_bytes_per_turn_max: u32,
+    /// Connections accepted before the established ones get their turn.
+    pub accepts_per_turn_max: u32,
+}
+
+/// What may be queued to one connection before it counts as too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboundLimits {
+    /// Queued bytes above which the connection is closed at once.
+    pub hard_bytes_max: u32,
+    /// Queued bytes above which it is closed when they stay above it for `soft_ms_max`.
+    pub soft_bytes_max: u32,
+    /// How long the queue may stay above `soft_bytes_max`.
+    pub soft_ms_max: u32,
+}
+
+impl Limits {
+    /// The largest frame that a connection which is logged in may send.
+    pub fn frame_bytes_max(&self) -> u32 {
+        self.body_bytes_max.saturating_add(self.header_bytes_max)
+    }
+
+    /// The outbound bounds of a connection that is not logged in.
+    pub fn outbound_before_login(&self) -> OutboundLimits {
+        let bytes = self.login_frame_bytes_max.saturating_mul(4);
+        OutboundLimits { hard_bytes_max: bytes, soft_bytes_max: bytes, soft_ms_max: 0 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const KIB: u32 = 1024;
+        const MIB: u32 = 1024 * KIB;
+        let client = OutboundLimits {
+            hard_bytes_max: 8 * MIB,
+            soft_bytes_max: 2 * MIB,
+            soft_ms_max: 10_000,
+        };
+        let service =
+            OutboundLimits { hard_bytes_max: 32 * MIB, soft_bytes_max: 8 * MIB, ..client };
+        Self {
+            connections_max: 65_536,
+            tls_handshake_ms_max: 5_000,
+            upgrade_ms_max: 5_000,
+            connect_ms_max: 5_000,
+            upgrade_bytes_max: 8 * KIB,
+            websocket_ping_ms: 25_000,
+            websocket_pong_ms_max: 20_000,
+            tcp_keepalive_ms: 60_000,
+            tcp_user_timeout_ms: 60_000,
+            close_flush_ms_max: 5_000,
+            linger_ms_max: 2_000,
+            drain_ms_max: 5_000,
+            login_frame_bytes_max: 4 * KIB,
+            body_bytes_max: 4 * MIB,
+            header_bytes_max: 16 * KIB,
+            header_count_max: 64,
+            inbound_total_bytes_max: 256 * MIB as u64,
+            login_id_bytes_max: KIB,
+            takeovers_max: 10,
+            takeover_window_ms: 60_000,
+            subscriptions_per_session_max: 1_000,
+            destinations_max: 1_000_000,
+            destination_bytes_max: 2 * KIB,
+            patterns_max: 1_000,
+            pattern_bytes_max: KIB,
+            pattern_compiled_bytes_max: 64 * KIB,
+            outbound: [client, client, service, service],
+            outbound_total_bytes_max: 512 * MIB as u64,
+            read_bytes_per_turn_max: 256 * KIB,
+            write_bytes_per_turn_max: 1024 * KIB,
+            accepts_per_turn_max: 128,
+        }
+    }
+}
+
+/// A bound that a peer exceeded: its name and its value, fit for an ERROR frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// The field of [`Limits`].
+    pub limit: &'static str,
+    /// Its value.
+    pub max: u64,
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "more than {} of {} allows", self.max, self.limit)
+    }
+}

@@ -1,0 +1,45 @@
+//! What a listener lets a connection be.
+
+/// The protocols that a listener serves and how it stands to TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerPolicy {
+    /// What may be spoken once TLS, if any, is peeled off.
+    pub protocols: Protocols,
+    /// Whether a connection may, must or must not begin with TLS.
+    pub tls: TlsMode,
+}
+
+impl Default for ListenerPolicy {
+    fn default() -> Self {
+        Self { protocols: Protocols::ALL, tls: TlsMode::Optional }
+    }
+}
+
+/// A set of protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// The classic dialect, length-prefixed.
+    pub classic: bool,
+    /// Standard STOMP frames.
+    pub stomp: bool,
+    /// WebSocket, carrying either dialect.
+    pub ws: bool,
+    /// Plain HTTP requests.
+    pub http: bool,
+}
+
+impl Protocols {
+    /// Everything.
+    pub const ALL: Self = Self { classic: true, stomp: true, ws: true, http: true };
+}
+
+/// How a listener stands to TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// A ClientHello begins TLS, anything else is plain.
+    Optional,
+    /// Plain connections are refused.
+    Required,
+    /// TLS is refused.
+    Off,
+}
