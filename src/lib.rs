@@ -2,5 +2,9 @@
 //! messages to any address, over TCP, TLS, WebSocket and secure WebSocket.
 
 pub mod broker;
+pub mod classic;
 pub mod limits;
+pub mod outbound;
+pub mod stomp;
+pub mod telemetry;
 pub mod transport;

@@ -1,5 +1,313 @@
-//! How bytes become frames' bytes: detection, TLS, HTTP upgrade, WebSocket, length prefix.
+//! How a connection's bytes become the octets of frames, and frames bytes: detection, TLS, HTTP
+//! upgrade, WebSocket, length prefix.
+//!
+//! It does not know STOMP, sessions, sockets or the clock. It is driven from memory: what was read
+//! is lent to it, and it lends the next frame on, without copying where the frame is whole.
 
+pub mod detect;
+pub mod framing;
 pub mod policy;
+pub mod prefix;
+pub mod tls;
+pub mod upgrade;
+pub mod websocket;
 
-pub use policy::{ListenerPolicy, Protocols, TlsMode};
+use std::fmt;
+
+pub use self::framing::Framing;
+pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
+use self::detect::{Detected, detect};
+use self::prefix::PrefixLayer;
+use self::upgrade::{Upgraded, UpgradeLayer};
+use self::websocket::{CloseCode, Message, WebSocketLayer};
+use crate::limits::Exceeded;
+
+/// What carries one connection's frames, above TLS.
+#[derive(Debug)]
+pub struct Transport {
+    layer: Layer,
+    /// Octets that go out between frames: a handshake's answer, a ping, a pong, a close.
+    control: Vec<u8>,
+    /// How much of `control` is out; `control_sent ≤ control.len()`.
+    control_sent: u32,
+}
+
+#[derive(Debug)]
+enum Layer {
+    Detecting(Vec<u8>),
+    Prefix(PrefixLayer),
+    Stream,
+    Upgrading(Box<UpgradeLayer>),
+    WebSocket(Box<WebSocketLayer>),
+    /// Nothing more is read: an HTTP answer is on its way out.
+    Answered,
+}
+
+/// What the next octets turned out to be.
+#[derive(Debug)]
+pub enum Inbound<'a> {
+    /// It is settled what the connection speaks.
+    Opened(Dialect),
+    /// One whole frame of the classic dialect.
+    Frame(&'a [u8]),
+    /// Octets of the standard dialect, cut anywhere.
+    Octets(&'a [u8]),
+    /// A plain HTTP request for this path, with no upgrade; to be answered.
+    Request(String),
+    /// The peer said that it closes.
+    Closed,
+}
+
+/// The two dialects of protocol.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// One frame an envelope or WebSocket message.
+    Classic,
+    /// STOMP 1.0, 1.1, 1.2.
+    Standard,
+}
+
+/// The bound on a frame, now.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameBound {
+    /// Octets that a frame may have.
+    pub bytes_max: u32,
+    /// What the bound is called.
+    pub limit: &'static str,
+}
+
+impl FrameBound {
+    /// The fault of a frame that is larger.
+    pub fn exceeded(self) -> Exceeded {
+        Exceeded { limit: self.limit, max: u64::from(self.bytes_max) }
+    }
+}
+
+/// What a peer did that ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// The listener does not serve what the peer speaks.
+    NotServed(&'static str),
+    /// The octets begin nothing that we know.
+    Unrecognized,
+    /// An envelope announces a frame of no octets.
+    EmptyFrame,
+    /// A frame is larger than allowed.
+    TooLarge(Exceeded),
+    /// The request cannot be upgraded; an answer is in the control octets.
+    BadRequest(&'static str),
+    /// WebSocket was broken; a close with this code is in the control octets.
+    WebSocket(CloseCode, &'static str),
+    /// TLS was broken; an alert may be waiting to go out.
+    Tls(&'static str),
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotServed(what) => write!(out, "this listener does not serve {what}"),
+            Self::Unrecognized => out.write_str("the first octets begin no protocol of ours"),
+            Self::EmptyFrame => out.write_str("the envelope announces a frame of no octets"),
+            Self::TooLarge(exceeded) => write!(out, "the frame has {exceeded}"),
+            Self::BadRequest(why) | Self::WebSocket(_, why) | Self::Tls(why) => out.write_str(why),
+        }
+    }
+}
+
+impl Transport {
+    /// A connection of which nothing has been read.
+    pub fn new() -> Self {
+        Self { layer: Layer::Detecting(Vec::new()), control: Vec::new(), control_sent: 0 }
+    }
+
+    /// Takes the next thing out of what was read. `None` means that all of `wire` is used up: what
+    /// is left over of a frame is kept here.
+    ///
+    /// # Errors
+    /// After an error nothing more may be read from the connection.
+    pub fn next_inbound<'a, 'w: 'a>(
+        &'a mut self,
+        wire: &mut &'w mut [u8],
+        policy: &ListenerPolicy,
+        bound: FrameBound,
+        upgrade_bytes_max: u32,
+    ) -> Result<Option<Inbound<'a>>, TransportError> {
+        match &mut self.layer {
+            Layer::Detecting(_) => self.next_detected(wire, policy),
+            Layer::Upgrading(_) => self.next_upgraded(wire, upgrade_bytes_max),
+            Layer::Prefix(prefix) => Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame)),
+            Layer::WebSocket(websocket) => {
+                let message = websocket.next_message(wire, &mut self.control, bound)?;
+                Ok(message.map(|message| match message {
+                    Message::Data(Dialect::Classic, octets) => Inbound::Frame(octets),
+                    Message::Data(Dialect::Standard, octets) => Inbound::Octets(octets),
+                    Message::Closed => Inbound::Closed,
+                }))
+            }
+            Layer::Stream => {
+                let octets = std::mem::take(wire);
+                Ok((!octets.is_empty()).then_some(Inbound::Octets(octets)))
+            }
+            Layer::Answered => {
+                *wire = &mut [];
+                Ok(None)
+            }
+        }
+    }
+
+    /// Frees what a finished frame took. To be called when a run of octets is used up.
+    pub fn release(&mut self) {
+        match &mut self.layer {
+            Layer::Prefix(prefix) => prefix.release(),
+            Layer::WebSocket(websocket) => websocket.release(),
+            Layer::Detecting(_) | Layer::Stream | Layer::Upgrading(_) | Layer::Answered => {}
+        }
+    }
+
+    /// Memory that is held for frames that have arrived only in part.
+    pub fn held_bytes(&self) -> usize {
+        match &self.layer {
+            Layer::Prefix(prefix) => prefix.held_bytes(),
+            Layer::WebSocket(websocket) => websocket.held_bytes(),
+            Layer::Detecting(pending) => pending.capacity(),
+            Layer::Upgrading(upgrade) => upgrade.held_bytes(),
+            Layer::Stream | Layer::Answered => 0,
+        }
+    }
+
+    /// How outgoing frames are framed.
+    pub fn framing(&self) -> Framing {
+        match &self.layer {
+            Layer::Prefix(_) => Framing::LengthPrefix,
+            Layer::WebSocket(_) => Framing::WebSocket,
+            Layer::Detecting(_) | Layer::Stream | Layer::Upgrading(_) | Layer::Answered => {
+                Framing::None
+            }
+        }
+    }
+
+    /// Whether it is settled what the connection speaks.
+    pub fn is_open(&self) -> bool {
+        matches!(self.layer, Layer::Prefix(_) | Layer::Stream | Layer::WebSocket(_))
+    }
+
+    /// Whether frames are WebSocket messages.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.layer, Layer::WebSocket(_))
+    }
+
+    /// What carries the frames, for the log.
+    pub fn name(&self) -> &'static str {
+        match &self.layer {
+            Layer::Detecting(_) => "undetected",
+            Layer::Prefix(_) | Layer::Stream => "tcp",
+            Layer::Upgrading(_) | Layer::Answered => "http",
+            Layer::WebSocket(_) => "ws",
+        }
+    }
+
+    /// Puts an answer to an HTTP request into the control octets; nothing more is read.
+    pub fn answer(&mut self, response: &[u8]) {
+        self.control.extend_from_slice(response);
+        self.layer = Layer::Answered;
+    }
+
+    /// Puts a ping into the control octets.
+    pub fn ping(&mut self) {
+        if let Layer::WebSocket(websocket) = &mut self.layer {
+            websocket.ping(&mut self.control);
+        }
+    }
+
+    /// Begins to close: puts a WebSocket close into the control octets, unless one was sent. Says
+    /// whether the peer has something to answer.
+    pub fn begin_close(&mut self, code: CloseCode) -> bool {
+        match &mut self.layer {
+            Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),
+            _ => false,
+        }
+    }
+
+    /// Octets that go out before the next whole frame.
+    pub fn control(&self) -> &[u8] {
+        &self.control[self.control_sent as usize..]
+    }
+
+    /// Whether control octets are half out, so that no frame may come between.
+    pub fn control_begun(&self) -> bool {
+        self.control_sent > 0
+    }
+
+    /// Notes that control octets are out.
+    pub fn note_control_sent(&mut self, octets: usize) {
+        self.control_sent += octets as u32;
+        debug_assert!(self.control_sent as usize <= self.control.len());
+        if self.control_sent as usize == self.control.len() {
+            self.control = Vec::new();
+            self.control_sent = 0;
+        }
+    }
+
+    fn next_detected(
+        &mut self,
+        wire: &mut &mut [u8],
+        policy: &ListenerPolicy,
+    ) -> Result<Option<Inbound<'static>>, TransportError> {
+        let Layer::Detecting(pending) = &mut self.layer else { return Ok(None) };
+        let detected = if pending.is_empty() {
+            detect(wire)
+        } else {
+            let joined = [&pending[..], &wire[..wire.len().min(detect::LONGEST)]].concat();
+            detect(&joined)
+        };
+        let pending = std::mem::take(pending);
+        let protocols = &policy.protocols;
+        match detected {
+            Detected::Partial => {
+                self.layer = Layer::Detecting([&pending, &std::mem::take(wire)[..]].concat());
+                Ok(None)
+            }
+            Detected::Prefix if protocols.classic => {
+                self.layer = Layer::Prefix(PrefixLayer::default());
+                Ok(Some(Inbound::Opened(Dialect::Classic)))
+            }
+            Detected::Stomp if protocols.stomp => {
+                self.layer = Layer::Stream;
+                Ok(Some(Inbound::Opened(Dialect::Standard)))
+            }
+            Detected::Http if protocols.ws || protocols.http => {
+                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, pending)));
+                self.next_upgraded(wire, u32::MAX)
+            }
+            Detected::Prefix => Err(TransportError::NotServed("the classic dialect")),
+            Detected::Stomp => Err(TransportError::NotServed("standard STOMP")),
+            Detected::Http => Err(TransportError::NotServed("HTTP and WebSocket")),
+        }
+    }
+
+    fn next_upgraded(
+        &mut self,
+        wire: &mut &mut [u8],
+        bytes_max: u32,
+    ) -> Result<Option<Inbound<'static>>, TransportError> {
+        let Layer::Upgrading(upgrade) = &mut self.layer else { return Ok(None) };
+        match upgrade.next_request(wire, bytes_max, &mut self.control) {
+            Ok(Upgraded::Partial) => Ok(None),
+            Ok(Upgraded::WebSocket(dialect)) => {
+                self.layer = Layer::WebSocket(Box::new(WebSocketLayer::new(dialect)));
+                Ok(Some(Inbound::Opened(dialect)))
+            }
+            Ok(Upgraded::Request(path)) => Ok(Some(Inbound::Request(path))),
+            Err(error) => {
+                self.layer = Layer::Answered;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self::new()
+    }
+}

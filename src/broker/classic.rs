@@ -1,0 +1,390 @@
+//! The classic dialect's rules: what each command does and what its sender gets.
+
+use super::destination::DestinationId;
+use super::fault::{CloseReason, Code, Fault, Retry};
+use super::peer::{Closure, PeerId, PeerState};
+use super::session::SessionId;
+use super::subscription::{SubscriptionIndex, Target};
+use super::{Broker, Moment, presence, printable};
+use crate::classic::{Command, Frame, encode};
+use crate::outbound::{Head, Mark, OutboundFrame};
+use crate::stomp::{Headers, Name};
+
+/// Handles one frame of a connection that is not closing.
+pub(super) fn handle(broker: &mut Broker, peer: PeerId, octets: &[u8], now: Moment) {
+    broker.counters.frames_in += 1;
+    let result = match Frame::parse(octets, &broker.limits) {
+        Ok(frame) => handle_frame(broker, peer, &frame, now),
+        Err(fault) => Err(fault.into()),
+    };
+    if let Err(fault) = result {
+        broker.refuse(peer, &fault, now);
+    }
+}
+
+/// Encodes an ERROR.
+pub(super) fn error_frame(scratch: &mut Vec<u8>, fault: &Fault) -> OutboundFrame {
+    scratch.clear();
+    encode::begin(scratch, "ERROR");
+    encode::header(scratch, "error-desc", fault.description.as_bytes());
+    encode::header(scratch, "error-code", fault.code.word().as_bytes());
+    if let Some(retry) = fault.retry {
+        encode::header(scratch, "retry", retry.word().as_bytes());
+    }
+    encode::finish(scratch, b"");
+    private_frame(scratch)
+}
+
+fn handle_frame(
+    broker: &mut Broker,
+    peer: PeerId,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<(), Fault> {
+    let session = match (broker.peers.peer(peer).state, frame.command) {
+        (PeerState::Connected(_), Command::Connect) => {
+            let description = "this connection is logged in already";
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
+        }
+        (PeerState::Connected(session), _) => session,
+        (_, Command::Connect) => return connect(broker, peer, &frame.headers, now),
+        (_, _) => {
+            let description = "nothing but CONNECT is accepted before login";
+            return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
+        }
+    };
+    let request = Request { peer, session, frame };
+    if frame.command == Command::Disconnect {
+        disconnect(broker, &request, now);
+        return Ok(());
+    }
+    request.check_session_id(broker)?;
+    match frame.command {
+        Command::Send => send(broker, &request, now),
+        Command::Subscribe => subscribe(broker, &request, now),
+        Command::Unsubscribe => {
+            unsubscribe(broker, &request);
+            Ok(())
+        }
+        Command::Connect | Command::Disconnect => Ok(()),
+    }
+}
+
+/// A frame from a client that is logged in.
+struct Request<'f, 'o> {
+    peer: PeerId,
+    session: SessionId,
+    frame: &'f Frame<'o>,
+}
+
+impl<'o> Request<'_, 'o> {
+    fn header(&self, name: Name) -> Option<&'o [u8]> {
+        self.frame.headers.value(name)
+    }
+
+    fn required(&self, name: Name) -> Result<&'o [u8], Fault> {
+        self.header(name).filter(|value| !value.is_empty()).ok_or_else(|| Fault::missing(name))
+    }
+
+    /// Nobody speaks in another's name.
+    fn check_session_id(&self, broker: &Broker) -> Result<(), Fault> {
+        match self.header(Name::SessionId) {
+            Some(given) if given != broker.sessions[self.session].token() => {
+                let description = "the session id is not the one of this connection";
+                Err(Fault::closing(Code::WrongSession, Retry::Never, description))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers with an ACK, if the client wants one.
+    fn acknowledge(&self, broker: &mut Broker) {
+        if let Some(transaction) = self.header(Name::Transaction) {
+            let token = *broker.sessions[self.session].token();
+            let out = &mut broker.scratch;
+            out.clear();
+            begin_ack(out, &token, transaction);
+            encode::header(out, "error-desc", b"OK");
+            encode::finish(out, b"");
+            let frame = private_frame(out);
+            broker.peers.push(self.peer, frame);
+        }
+    }
+
+    /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists what it is about. Without a
+    /// transaction there is no ACK, but a failure is told all the same.
+    fn acknowledge_list(&self, broker: &mut Broker, list: &[u8], outcome: Result<(), Fault>) {
+        let Some(transaction) = self.header(Name::Transaction) else {
+            if let Err(fault) = outcome {
+                let frame = error_frame(&mut broker.scratch, &fault);
+                broker.peers.push(self.peer, frame);
+            }
+            return;
+        };
+        let title = match self.frame.command {
+            Command::Subscribe => "Destinations subscribed:",
+            _ => "Destinations unsubscribed:",
+        };
+        let token = *broker.sessions[self.session].token();
+        let out = &mut broker.scratch;
+        out.clear();
+        begin_ack(out, &token, transaction);
+        match outcome {
+            Ok(()) => encode::header(out, "error-desc", b"OK"),
+            Err(fault) => {
+                encode::header(out, "error-desc", fault.description.as_bytes());
+                encode::header(out, "error-code", fault.code.word().as_bytes());
+            }
+        }
+        let body = [title.as_bytes(), LIST_RULE, list, &LIST_RULE[1..LIST_RULE.len() - 1]].concat();
+        encode::finish(out, &body);
+        let frame = private_frame(out);
+        broker.peers.push(self.peer, frame);
+    }
+}
+
+/// Stands before and after a list in an ACK.
+const LIST_RULE: &[u8] = b"\n--------------------\n";
+
+/// The destination that is the broker itself.
+const BROKER_DESTINATION: &[u8] = b"STOMP-SERVER";
+
+fn connect(
+    broker: &mut Broker,
+    peer: PeerId,
+    headers: &Headers<'_>,
+    now: Moment,
+) -> Result<(), Fault> {
+    let required = |name| headers.value(name).ok_or_else(|| Fault::missing(name));
+    let application_key = required(Name::SecretKey)?;
+    let login = required(Name::Login)?;
+    let profile_key = required(Name::Passcode)?;
+    if !broker.keys.opens_application(application_key) {
+        let description = "the application key (secret-key) is wrong";
+        return Err(Fault::closing(Code::InvalidApplicationKey, Retry::Never, description));
+    }
+    let Some(profile) = broker.keys.profile_of(profile_key) else {
+        let description = "the profile key (passcode) is wrong";
+        return Err(Fault::closing(Code::InvalidProfileKey, Retry::Never, description));
+    };
+    broker.check_login(login)?;
+    let session = broker.log_in(peer, login, profile, now)?;
+    let destination = broker.sessions[session].destination;
+    let out = &mut broker.scratch;
+    out.clear();
+    encode::begin(out, "CONNECTED");
+    encode::header(out, "accept-version", b"1.2");
+    encode::header(out, "session-id", broker.sessions[session].token());
+    encode::header(out, "login", login);
+    encode::header(out, "profile-code", profile.code().as_bytes());
+    encode::header(out, "profile-desc", profile.description().as_bytes());
+    encode::header(out, "destination", &broker.destinations[destination].name);
+    encode::number_header(out, "connection-id", broker.peers.peer(peer).number);
+    encode::finish(out, b"");
+    let frame = private_frame(out);
+    broker.peers.push(peer, frame);
+    Ok(())
+}
+
+fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
+    let session = &broker.sessions[request.session];
+    let destination = session.destination;
+    let receipt = request.header(Name::ReceiptId).filter(|value| !value.is_empty());
+    let out = &mut broker.scratch;
+    out.clear();
+    encode::begin(out, "RECEIPT");
+    encode::header(out, "session-id", session.token());
+    encode::header(out, "login", super::login_of(&broker.destinations, session));
+    encode::header(out, "destination", &broker.destinations[destination].name);
+    encode::number_header(out, "connection-id", broker.peers.peer(request.peer).number);
+    encode::header(out, "receipt-id", receipt.unwrap_or(b"-na-"));
+    encode::finish(out, b"");
+    let frame = private_frame(out);
+    let reason = CloseReason::LoggedOut;
+    broker.end_session(request.peer, reason, now);
+    broker.peers.push_last(request.peer, Some(frame), Closure { reason });
+}
+
+fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    let name = request.required(Name::Destination)?;
+    broker.peers.peer_mut(request.peer).publishes = true;
+    let guess = broker.sessions[request.session].last_sent_to;
+    let owner = broker
+        .destinations
+        .find(name, guess)
+        .and_then(|id| Some((id, broker.destinations[id].owner?)));
+    let Some((destination, owner)) = owner else {
+        let description = format!("nobody is at the destination {}", printable(name));
+        return Err(Fault::staying(Code::NoSuchDestination, description));
+    };
+    broker.sessions[request.session].last_sent_to = Some(destination);
+    deliver(broker, request, destination, owner, now);
+    request.acknowledge(broker);
+    Ok(())
+}
+
+/// Queues a message to the client at a destination and to everyone who watches it. All get the same
+/// bytes, the receiver's session id included.
+fn deliver(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    destination: DestinationId,
+    owner: SessionId,
+    now: Moment,
+) {
+    encode_message(broker, request, owner);
+    let Broker { peers, sessions, destinations, counters, scratch, .. } = broker;
+    let tail = peers.arena.share(scratch);
+    let mut text = None;
+    let mut push = |receiver: SessionId| {
+        let peer = sessions[receiver].peer;
+        let text = peers.peer(peer).distinguishes_text
+            && *text.get_or_insert_with(|| std::str::from_utf8(scratch).is_ok());
+        let mark = Mark { arrived_ns: now.ns, text };
+        let frame = OutboundFrame { head: Head::new(), tail: Some(tail.clone()), mark };
+        counters.deliveries += u64::from(peers.push(peer, frame));
+    };
+    push(owner);
+    for watcher in destinations[destination].routes() {
+        push(*watcher);
+    }
+    peers.arena.retire(tail);
+}
+
+fn encode_message(broker: &mut Broker, request: &Request<'_, '_>, receiver: SessionId) {
+    let sender = &broker.sessions[request.session];
+    let origin = &broker.destinations[sender.destination].name;
+    let out = &mut broker.scratch;
+    out.clear();
+    encode::begin(out, "MESSAGE");
+    if let Some(transaction) = request.header(Name::Transaction) {
+        encode::header(out, "transaction", transaction);
+    }
+    encode::header(out, "session-id", broker.sessions[receiver].token());
+    encode::header(out, "origin", &origin[sender.profile.destination_prefix().len()..]);
+    encode::header(out, "destination", origin);
+    // Clients in the field cannot do without this line.
+    let content_type = request.header(Name::ContentType).unwrap_or(b"text/plain");
+    encode::header(out, "content-type", content_type);
+    encode::number_header(out, "content-length", request.frame.body.len() as u64);
+    for line in request.frame.headers.user_lines() {
+        encode::user_header(out, line);
+    }
+    encode::finish(out, request.frame.body);
+}
+
+fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    if request.header(Name::Destination) == Some(BROKER_DESTINATION) {
+        return subscribe_presence(broker, request, now);
+    }
+    let kind = request.header(Name::DestinationType);
+    let kind = kind.ok_or_else(|| Fault::missing(Name::DestinationType))?;
+    let name = request.required(Name::Destination)?;
+    if !broker.sessions[request.session].profile.watches() {
+        let fault = Fault::staying(Code::NoRights, "your profile may not watch clients");
+        request.acknowledge_list(broker, b"", Err(fault));
+        return Ok(());
+    }
+    let outcome = match kind {
+        b"1" => broker.watch_clients(request.session, name),
+        _ => broker.watch_client(request.session, name),
+    };
+    answer_subscription(broker, request, outcome)
+}
+
+/// A failure after which the connection stays is told in the ACK.
+fn answer_subscription(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    outcome: Result<SubscriptionIndex, Fault>,
+) -> Result<(), Fault> {
+    match outcome {
+        Ok(index) => {
+            let mut list = Vec::new();
+            list_watched(broker, request.session, index, b"", &mut list);
+            request.acknowledge_list(broker, &list, Ok(()));
+        }
+        Err(fault) if fault.retry.is_none() => {
+            request.acknowledge_list(broker, b"", Err(fault));
+        }
+        Err(fault) => return Err(fault),
+    }
+    Ok(())
+}
+
+fn subscribe_presence(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    now: Moment,
+) -> Result<(), Fault> {
+    let text = request.header(Name::DestinationId).unwrap_or(b".*");
+    let outcome = broker.subscribe_presence(request.session, text);
+    let subscribed = outcome.as_ref().ok().copied();
+    answer_subscription(broker, request, outcome)?;
+    if let Some(index) = subscribed
+        && request.header(Name::Snapshot) == Some(b"true")
+    {
+        presence::send_snapshot(broker, index, now);
+    }
+    Ok(())
+}
+
+fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>) {
+    let destination = request.header(Name::Destination).filter(|value| !value.is_empty());
+    let events = request.header(Name::DestinationId);
+    let all = std::mem::take(&mut broker.sessions[request.session].subscriptions);
+    let (ended, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|index| {
+        destination.is_none_or(|name| is_named(broker, *index, name, events))
+    });
+    broker.sessions[request.session].subscriptions = kept;
+    let mut list = Vec::new();
+    for index in ended {
+        list_watched(broker, request.session, index, b"Subscription: ", &mut list);
+        broker.end_subscription(index);
+    }
+    request.acknowledge_list(broker, &list, Ok(()));
+}
+
+/// Whether a subscription is the one that UNSUBSCRIBE names.
+fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Option<&[u8]>) -> bool {
+    match &broker.subscriptions[index].target {
+        Target::Client(id) => *broker.destinations[*id].name == *name,
+        Target::Clients(pattern) => pattern.text() == name,
+        Target::Presence(pattern) => {
+            name == BROKER_DESTINATION && events.is_none_or(|text| pattern.text() == text)
+        }
+    }
+}
+
+/// Writes a line for each client that a subscription selects and its session may watch.
+fn list_watched(
+    broker: &Broker,
+    watcher: SessionId,
+    index: SubscriptionIndex,
+    prefix: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let watcher = broker.sessions[watcher].profile;
+    for id in broker.destinations_of(index) {
+        let destination = &broker.destinations[id];
+        let Some(owner) = destination.owner.map(|owner| &broker.sessions[owner]) else { continue };
+        if watcher.may_watch(owner.profile) {
+            let login = super::login_of(&broker.destinations, owner);
+            let parts: [&[u8]; 8] =
+                [prefix, b"[", login, b"]:[", owner.token(), b"]:[", &destination.name, b"]\n"];
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+}
+
+fn begin_ack(out: &mut Vec<u8>, token: &[u8; 32], transaction: &[u8]) {
+    encode::begin(out, "ACK");
+    encode::header(out, "session-id", token);
+    encode::header(out, "transaction", transaction);
+}
+
+/// A frame that one client gets and that is no delivery.
+fn private_frame(octets: &[u8]) -> OutboundFrame {
+    let text = std::str::from_utf8(octets).is_ok();
+    OutboundFrame { head: Head::from_slice(octets), tail: None, mark: Mark { arrived_ns: 0, text } }
+}

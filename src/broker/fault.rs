@@ -1,0 +1,236 @@
+//! What can be wrong with a request, as the client is told: a stable word, a sentence, and whether
+//! it should come back.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::keys::Keys;
+use crate::classic::FrameFault;
+use crate::limits::{Exceeded, Limits};
+use crate::stomp::Name;
+
+/// A request that was not honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The word that programs compare.
+    pub code: Code,
+    /// The sentence that people read.
+    pub description: Cow<'static, str>,
+    /// Whether the connection closes, and then whether the client should come back.
+    pub retry: Option<Retry>,
+}
+
+impl Fault {
+    /// A fault after which the connection stays.
+    pub fn staying(code: Code, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, description: description.into(), retry: None }
+    }
+
+    /// A fault after which the connection closes.
+    pub fn closing(code: Code, retry: Retry, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, description: description.into(), retry: Some(retry) }
+    }
+
+    /// A header that the command cannot do without.
+    pub fn missing(name: Name) -> Self {
+        let description = format!("the header {} is missing or empty", name.text());
+        Self::closing(Code::MissingHeader, Retry::Never, description)
+    }
+
+    /// A header whose value makes no sense.
+    pub fn malformed(name: Name, why: &str) -> Self {
+        let description = format!("the header {} {why}", name.text());
+        Self::closing(Code::MalformedHeader, Retry::Never, description)
+    }
+
+    /// A bound that was exceeded.
+    pub fn exceeded(exceeded: Exceeded) -> Self {
+        Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string())
+    }
+}
+
+impl From<FrameFault> for Fault {
+    fn from(fault: FrameFault) -> Self {
+        let (code, description) = match fault {
+            FrameFault::MalformedCommand => {
+                (Code::MalformedCommand, "the command holds a blank or a NUL")
+            }
+            FrameFault::UnknownCommand => (
+                Code::UnknownCommand,
+                "the command is none of CONNECT, SEND, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT",
+            ),
+            FrameFault::MalformedHeader => (
+                Code::MalformedHeader,
+                "a header line has no colon, nothing after it, or a NUL in it",
+            ),
+            FrameFault::Exceeds(exceeded) => return Self::exceeded(exceeded),
+        };
+        Self::closing(code, Retry::Never, description)
+    }
+}
+
+/// The stable words of `error-code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The command is no word.
+    MalformedCommand,
+    /// The command is none of ours.
+    UnknownCommand,
+    /// A header line is none.
+    MalformedHeader,
+    /// The login id is in use under another profile.
+    WrongProfile,
+    /// A newer connection took the session over.
+    TakenOver,
+    /// The login id is in use, and its profile does not yield.
+    AlreadyLogged,
+    /// The profile does not have the right.
+    NoRights,
+    /// The client to watch is not logged in.
+    NothingToSubscribe,
+    /// The kind of destination cannot be subscribed.
+    InvalidDestinationType,
+    /// The regular expression is none.
+    InvalidRegex,
+    /// The application key is wrong.
+    InvalidApplicationKey,
+    /// The profile key is wrong.
+    InvalidProfileKey,
+    /// A header that the command needs is missing.
+    MissingHeader,
+    /// Nothing but CONNECT is accepted before login.
+    NotLoggedIn,
+    /// The session id is another connection's.
+    WrongSession,
+    /// Nobody is at the destination.
+    NoSuchDestination,
+    /// A bound is exceeded.
+    LimitExceeded,
+    /// The client did not take its messages fast enough.
+    SlowConsumer,
+    /// The broker is shutting down.
+    Draining,
+    /// The client did not do in time what it had to.
+    TimedOut,
+    /// The listener does not serve this protocol.
+    ProtocolNotServed,
+    /// The bytes are none of the protocols'.
+    MalformedFrame,
+}
+
+impl Code {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::MalformedCommand => "INVALID_FORMAT_COMMAND",
+            Self::UnknownCommand => "UNKNOWN_COMMAND",
+            Self::MalformedHeader => "UNKNOWN_FORMAT_HEADER",
+            Self::WrongProfile => "WRONG_PROFILE_REGISTERED",
+            Self::TakenOver => "NEW_CONNECTION_LOGGED",
+            Self::AlreadyLogged => "LOGIN_ID_ALREADY_LOGGED",
+            Self::NoRights => "PROF_NO_RIGHTS",
+            Self::NothingToSubscribe => "NO_DESTINATION_SUB",
+            Self::InvalidDestinationType => "INVALID_DEST_TYPE",
+            Self::InvalidRegex => "INVALID_REGEX",
+            Self::InvalidApplicationKey => "INVALID_APP_KEY",
+            Self::InvalidProfileKey => "INVALID_PROFILE_KEY",
+            Self::MissingHeader => "MISSING_HEADER",
+            Self::NotLoggedIn => "NOT_LOGGED_IN",
+            Self::WrongSession => "WRONG_SESSION",
+            Self::NoSuchDestination => "NO_SUCH_DESTINATION",
+            Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::SlowConsumer => "SLOW_CONSUMER",
+            Self::Draining => "DRAINING",
+            Self::TimedOut => "TIMED_OUT",
+            Self::ProtocolNotServed => "PROTOCOL_NOT_SERVED",
+            Self::MalformedFrame => "INVALID_FORMAT_FRAME",
+        }
+    }
+}
+
+/// Whether a client whose connection closes should come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request would be refused again.
+    Never,
+    /// Refused for now.
+    Later,
+    /// Taken away through no fault of the client.
+    Now,
+}
+
+impl Retry {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Later => "later",
+            Self::Now => "now",
+        }
+    }
+}
+
+/// Why a connection ended, as the log and presence events say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client logged out.
+    LoggedOut,
+    /// The client closed the connection without logging out.
+    EndOfStream,
+    /// The connection broke.
+    Lost,
+    /// The named limit on time was exceeded.
+    TimedOut(&'static str),
+    /// A newer connection took the session over.
+    TakenOver,
+    /// The client was told of a fault of this kind.
+    Refused(Code),
+    /// What arrived was no TLS, HTTP or WebSocket that we accept.
+    Transport(&'static str),
+    /// A plain HTTP request was answered.
+    Answered,
+}
+
+impl CloseReason {
+    /// How presence events say it: a word that programs may compare.
+    pub fn presence_word(self) -> &'static str {
+        match self {
+            Self::LoggedOut => "logout",
+            Self::EndOfStream | Self::Answered => "closed",
+            Self::Lost => "lost",
+            Self::TimedOut(_) => "timed-out",
+            Self::TakenOver => "taken-over",
+            Self::Refused(Code::SlowConsumer) => "slow-consumer",
+            Self::Refused(Code::Draining) => "draining",
+            Self::Refused(_) | Self::Transport(_) => "refused",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut(limit) => write!(out, "timed-out:{limit}"),
+            Self::Refused(code) => out.write_str(code.word()),
+            Self::Transport(what) => write!(out, "transport:{what}"),
+            Self::Answered => out.write_str("answered"),
+            other => out.write_str(other.presence_word()),
+        }
+    }
+}
+
+/// What a broker is made of.
+pub struct Options {
+    /// Its bounds.
+    pub limits: Limits,
+    /// Its secrets.
+    pub keys: Keys,
+    /// Where session ids come from: 128 bits that nobody can guess, anew at each call.
+    pub entropy: Box<dyn FnMut() -> u128>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Options").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

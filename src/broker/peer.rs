@@ -1,0 +1,342 @@
+//! Every connection's side of the broker: what it may do now, and the queue of what it will get.
+//!
+//! It does not know what carries the connection, nor who is logged in on it beyond an index.
+
+use slab::Slab;
+
+use super::fault::CloseReason;
+use super::session::SessionId;
+use crate::limits::OutboundLimits;
+use crate::outbound::{OutboundArena, OutboundFrame, OutboundQueue};
+
+/// An open connection, as the broker sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(u32);
+
+/// How a connection presents itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Where the engine keeps the connection; given back with [`Peers::take_dirty`].
+    pub slot: u32,
+    /// The number of the connection, never used twice: `connection-id` on the wire.
+    pub number: u64,
+    /// Whether the transport tells text from binary, so that frames must say what they are.
+    pub distinguishes_text: bool,
+}
+
+/// A connection's state and queue.
+#[derive(Debug)]
+pub struct Peer {
+    /// What the connection may do now.
+    pub state: PeerState,
+    /// What it will get.
+    pub queue: OutboundQueue,
+    /// Where the engine keeps it.
+    pub slot: u32,
+    /// Its number.
+    pub number: u64,
+    /// Whether its transport tells text from binary.
+    pub distinguishes_text: bool,
+    /// Whether it has ever sent a message: then it is not read while memory is short.
+    pub publishes: bool,
+    limits: OutboundLimits,
+    /// Since when the queue is above its soft bound, in milliseconds; meaningful where `pressed`.
+    pressed_since_ms: u64,
+    pressed: bool,
+    dirty: bool,
+}
+
+/// What a connection may do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// It has to log in.
+    AwaitingConnect,
+    /// It is logged in.
+    Connected(SessionId),
+    /// It gets what is queued, then it is closed; what it sends is not looked at.
+    Closing(Closure),
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closure {
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// All connections, their queues, and who has something to send.
+#[derive(Debug)]
+pub struct Peers {
+    table: Slab<Peer>,
+    /// The frames of all queues.
+    pub arena: OutboundArena,
+    dirty: Vec<PeerId>,
+    /// Those whose queue is above its soft bound.
+    pressed: Vec<PeerId>,
+    /// Whether a queue grew past a bound since this was last asked.
+    pressure_grew: bool,
+}
+
+impl Peers {
+    /// None.
+    pub fn new() -> Self {
+        Self {
+            table: Slab::new(),
+            arena: OutboundArena::default(),
+            dirty: Vec::new(),
+            pressed: Vec::new(),
+            pressure_grew: false,
+        }
+    }
+
+    /// Takes a connection in.
+    pub fn open(&mut self, opening: Opening, limits: OutboundLimits) -> PeerId {
+        PeerId(self.table.insert(Peer {
+            state: PeerState::AwaitingConnect,
+            queue: OutboundQueue::default(),
+            slot: opening.slot,
+            number: opening.number,
+            distinguishes_text: opening.distinguishes_text,
+            publishes: false,
+            limits,
+            pressed_since_ms: 0,
+            pressed: false,
+            dirty: false,
+        }) as u32)
+    }
+
+    /// Forgets a connection and what was queued to it.
+    pub fn close(&mut self, id: PeerId) {
+        if let Some(mut peer) = self.table.try_remove(id.0 as usize) {
+            while self.arena.pop(&mut peer.queue).is_some() {}
+        }
+    }
+
+    /// Appends a frame to a connection's queue, unless that is full or the connection is closing.
+    /// A queue above its bound is judged later, by [`Self::take_overflowing`].
+    #[inline]
+    pub fn push(&mut self, id: PeerId, frame: OutboundFrame) -> bool {
+        let peer = &mut self.table[id.0 as usize];
+        if matches!(peer.state, PeerState::Closing(_)) || peer.is_over_hard() {
+            return false;
+        }
+        self.arena.push(&mut peer.queue, frame);
+        self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
+        self.note_dirty(id);
+        true
+    }
+
+    /// Appends the last frame that a connection gets and marks it to be closed. The frame is queued
+    /// whatever the queue's bound.
+    pub fn push_last(&mut self, id: PeerId, frame: Option<OutboundFrame>, closure: Closure) {
+        let peer = &mut self.table[id.0 as usize];
+        if matches!(peer.state, PeerState::Closing(_)) {
+            return;
+        }
+        peer.state = PeerState::Closing(closure);
+        if let Some(frame) = frame {
+            self.arena.push(&mut peer.queue, frame);
+        }
+        self.note_dirty(id);
+    }
+
+    /// Drops what was not sent yet, so that a last frame has room.
+    pub fn discard_unsent(&mut self, id: PeerId) {
+        self.arena.discard_unsent(&mut self.table[id.0 as usize].queue);
+    }
+
+    /// Moves the connections that have something to send into `into`, in the order in which they
+    /// first got it.
+    pub fn take_dirty(&mut self, into: &mut Vec<PeerId>) {
+        into.append(&mut self.dirty);
+    }
+
+    /// Whether a queue grew past its soft bound since the last call.
+    pub fn take_pressure_grew(&mut self) -> bool {
+        std::mem::take(&mut self.pressure_grew)
+    }
+
+    /// Notes that a connection was flushed as far as its socket took it, and keeps account of how
+    /// long its queue has been above its soft bound.
+    pub fn note_flushed(&mut self, id: PeerId, now_ms: u64) {
+        let Some(peer) = self.table.get_mut(id.0 as usize) else { return };
+        peer.dirty = false;
+        let above = peer.queue.bytes() > peer.limits.soft_bytes_max;
+        if above && !peer.pressed {
+            peer.pressed_since_ms = now_ms;
+            self.pressed.push(id);
+        }
+        peer.pressed = above;
+    }
+
+    /// The connections whose queues are above their hard bound, or above the soft one for too long.
+    /// Ask after flushing.
+    pub fn take_overflowing(&mut self, now_ms: u64) -> Vec<PeerId> {
+        let mut overflowing = Vec::new();
+        let table = &self.table;
+        self.pressed.retain(|id| {
+            let Some(peer) = table.get(id.0 as usize).filter(|peer| peer.pressed) else {
+                return false;
+            };
+            let since_ms = now_ms.saturating_sub(peer.pressed_since_ms);
+            let over = peer.is_over_hard() || since_ms >= u64::from(peer.limits.soft_ms_max);
+            if over {
+                overflowing.push(*id);
+            }
+            !over
+        });
+        overflowing
+    }
+
+    /// When [`Self::take_overflowing`] should be asked again even if nothing happens.
+    pub fn next_overflow_ms(&self) -> Option<u64> {
+        let due_ms = |id: &PeerId| {
+            let peer = self.table.get(id.0 as usize)?;
+            Some(peer.pressed_since_ms + u64::from(peer.limits.soft_ms_max))
+        };
+        self.pressed.iter().filter_map(due_ms).min()
+    }
+
+    /// Gives a connection the bounds of its profile.
+    pub fn set_limits(&mut self, id: PeerId, limits: OutboundLimits) {
+        self.table[id.0 as usize].limits = limits;
+    }
+
+    /// A connection, and the arena that its queue lives in.
+    pub fn outbox(&mut self, id: PeerId) -> Option<(&mut OutboundArena, &mut Peer)> {
+        Some((&mut self.arena, self.table.get_mut(id.0 as usize)?))
+    }
+
+    /// A connection that is open.
+    pub fn peer(&self, id: PeerId) -> &Peer {
+        &self.table[id.0 as usize]
+    }
+
+    /// The same, to be changed.
+    pub fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
+        &mut self.table[id.0 as usize]
+    }
+
+    /// All that are open.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        self.table.iter().map(|(index, peer)| (PeerId(index as u32), peer))
+    }
+
+    /// The number of open connections.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Panics where queues and states contradict each other.
+    pub fn check_invariants(&self) {
+        self.arena.check_invariants(self.table.iter().map(|(_, peer)| &peer.queue));
+        for (index, peer) in &self.table {
+            let listed = self.dirty.contains(&PeerId(index as u32));
+            assert!(!listed || peer.dirty, "peer {index} is listed as dirty and does not know");
+        }
+    }
+
+    fn note_dirty(&mut self, id: PeerId) {
+        let peer = &mut self.table[id.0 as usize];
+        if !peer.dirty {
+            peer.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Peer {
+    fn is_over_hard(&self) -> bool {
+        self.queue.bytes() > self.limits.hard_bytes_max
+    }
+
+    /// The session, where there is one.
+    pub fn session(&self) -> Option<SessionId> {
+        match self.state {
+            PeerState::Connected(session) => Some(session),
+            PeerState::AwaitingConnect | PeerState::Closing(_) => None,
+        }
+    }
+
+    /// How it ends, once that is settled.
+    pub fn closure(&self) -> Option<Closure> {
+        match self.state {
+            PeerState::Closing(closure) => Some(closure),
+            PeerState::AwaitingConnect | PeerState::Connected(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::{Head, Mark};
+
+    const LIMITS: OutboundLimits =
+        OutboundLimits { hard_bytes_max: 30, soft_bytes_max: 10, soft_ms_max: 5 };
+
+    fn peer(peers: &mut Peers) -> PeerId {
+        peers.open(Opening { slot: 0, number: 1, distinguishes_text: false }, LIMITS)
+    }
+
+    fn frame(size: usize) -> OutboundFrame {
+        OutboundFrame { head: Head::from_elem(b'x', size), tail: None, mark: Mark::default() }
+    }
+
+    #[test]
+    fn a_queue_above_its_hard_bound_overflows_at_once_and_takes_nothing_more() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        assert!(peers.push(id, frame(31)));
+        assert!(!peers.push(id, frame(1)));
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(100), [id]);
+    }
+
+    #[test]
+    fn a_queue_above_its_soft_bound_overflows_when_it_stays_there() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        peers.push(id, frame(11));
+        assert!(peers.take_pressure_grew());
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(104), []);
+        assert_eq!(peers.next_overflow_ms(), Some(105));
+        let (arena, outbox) = peers.outbox(id).unwrap();
+        arena.pop(&mut outbox.queue);
+        peers.note_flushed(id, 104);
+        assert_eq!(peers.take_overflowing(105), []);
+        assert_eq!(peers.next_overflow_ms(), None);
+        peers.push(id, frame(11));
+        peers.note_flushed(id, 200);
+        assert_eq!(peers.take_overflowing(205), [id]);
+        peers.take_dirty(&mut Vec::new());
+        peers.check_invariants();
+    }
+
+    #[test]
+    fn a_closing_connection_gets_its_last_frame_and_no_other() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        peers.push_last(id, Some(frame(3)), Closure { reason: CloseReason::LoggedOut });
+        assert!(!peers.push(id, frame(1)));
+        assert_eq!(peers.peer(id).queue.frames(), 1);
+        let mut dirty = Vec::new();
+        peers.take_dirty(&mut dirty);
+        assert_eq!(dirty, [id]);
+        peers.close(id);
+        assert!(peers.is_empty());
+        assert_eq!(peers.arena.resident_bytes(), 0);
+    }
+}

@@ -1,0 +1,229 @@
+//! Presence: telling services who comes and goes.
+
+use std::fmt::Write;
+
+use super::fault::{Code, Fault};
+use super::profile::Profile;
+use super::session::SessionId;
+use super::subscription::{SubscriptionIndex, Target};
+use super::{Broker, Moment};
+use crate::classic::encode;
+use crate::outbound::{Head, Mark, OutboundFrame, SharedTail};
+
+/// What happened to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Its login id came.
+    Logged,
+    /// A connection of it ended.
+    Disconnected,
+    /// Its login id is gone.
+    Logout,
+}
+
+impl Event {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Logged => "logged",
+            Self::Disconnected => "disconnected",
+            Self::Logout => "logout",
+        }
+    }
+}
+
+impl Broker {
+    /// Subscribes a service to the events of clients whose destinations match.
+    pub(super) fn subscribe_presence(
+        &mut self,
+        session: SessionId,
+        text: &[u8],
+    ) -> Result<SubscriptionIndex, Fault> {
+        if self.sessions[session].profile != Profile::Service {
+            let description = "only services may subscribe to presence";
+            return Err(Fault::staying(Code::NoRights, description));
+        }
+        let same = |one: &Target| matches!(one, Target::Presence(held) if held.text() == text);
+        if let Some(held) = self.find_subscription(session, same) {
+            return Ok(held);
+        }
+        let pattern = self.compile(text)?;
+        self.begin_subscription(session, Target::Presence(pattern))
+    }
+
+    /// Tells every service that asked, once each, however many of its patterns match.
+    pub(super) fn publish_presence(
+        &mut self,
+        event: Event,
+        session: SessionId,
+        reason: &str,
+        now: Moment,
+    ) {
+        if self.subscriptions.presence().is_empty() || !is_public(self.sessions[session].profile) {
+            return;
+        }
+        let name = &self.destinations[self.sessions[session].destination].name;
+        let mut watchers: Vec<SessionId> = Vec::new();
+        for index in self.subscriptions.presence() {
+            let subscription = &self.subscriptions[*index];
+            if let Target::Presence(pattern) = &subscription.target
+                && pattern.matches(name)
+                && !watchers.contains(&subscription.session)
+            {
+                watchers.push(subscription.session);
+            }
+        }
+        if watchers.is_empty() {
+            return;
+        }
+        let tail = encode_event(self, event, session, reason, false, now);
+        for watcher in watchers {
+            push_event(self, watcher, &tail, now);
+        }
+        self.peers.arena.retire(tail);
+    }
+}
+
+/// Tells a service who is there already.
+pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: Moment) {
+    let subscription = &broker.subscriptions[index];
+    let Target::Presence(pattern) = &subscription.target else { return };
+    let watcher = subscription.session;
+    let present: Vec<_> = broker
+        .sessions
+        .iter()
+        .filter(|(_, session)| is_public(session.profile))
+        .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
+        .map(|(id, _)| id)
+        .collect();
+    for session in present {
+        let tail = encode_event(broker, Event::Logged, session, "snapshot", true, now);
+        push_event(broker, watcher, &tail, now);
+        broker.peers.arena.retire(tail);
+    }
+}
+
+/// Services hear of agents and super agents, not of each other.
+fn is_public(profile: Profile) -> bool {
+    matches!(profile, Profile::Agent | Profile::SuperAgent)
+}
+
+fn push_event(broker: &mut Broker, watcher: SessionId, tail: &SharedTail, now: Moment) {
+    let watcher = &broker.sessions[watcher];
+    let mut head = Head::from_slice(b"MESSAGE\nsession-id:");
+    head.extend_from_slice(watcher.token());
+    head.push(b'\n');
+    let mark = Mark { arrived_ns: now.ns, text: true };
+    let frame = OutboundFrame { head, tail: Some(tail.clone()), mark };
+    broker.counters.deliveries += u64::from(broker.peers.push(watcher.peer, frame));
+}
+
+fn encode_event(
+    broker: &mut Broker,
+    event: Event,
+    session: SessionId,
+    reason: &str,
+    snapshot: bool,
+    now: Moment,
+) -> SharedTail {
+    let body = event_json(broker, event, session, reason, now);
+    let out = &mut broker.scratch;
+    out.clear();
+    encode::header(out, "origin", b"STOMP-SERVER");
+    encode::header(out, "destination", b"STOMP-SERVER");
+    encode::header(out, "content-type", b"application/json");
+    encode::number_header(out, "content-length", body.len() as u64);
+    encode::header(out, "event", event.word().as_bytes());
+    if snapshot {
+        encode::header(out, "snapshot", b"true");
+    }
+    encode::finish(out, body.as_bytes());
+    broker.peers.arena.share(&broker.scratch)
+}
+
+fn event_json(
+    broker: &Broker,
+    event: Event,
+    session: SessionId,
+    reason: &str,
+    now: Moment,
+) -> String {
+    let session = &broker.sessions[session];
+    let name = &broker.destinations[session.destination].name;
+    let login = super::login_of(&broker.destinations, session);
+    let mut json = format!("{{\"event\":\"{}\",\"login\":", event.word());
+    push_json_string(&mut json, login);
+    let _ = write!(json, ",\"profile\":\"{}\"", session.profile.description());
+    json.push_str(",\"destination\":");
+    push_json_string(&mut json, name);
+    let number = broker.peers.peer(session.peer).number;
+    let _ = write!(
+        json,
+        ",\"connection-id\":{number},\"reason\":\"{reason}\",\"at\":\"{}\"}}",
+        Timestamp(now.unix_ms)
+    );
+    json
+}
+
+fn push_json_string(json: &mut String, text: &[u8]) {
+    json.push('"');
+    for c in String::from_utf8_lossy(text).chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c < ' ' => {
+                let _ = write!(json, "\\u{:04x}", c as u32);
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+}
+
+/// Milliseconds since 1970 as RFC 3339 writes them, in UTC.
+struct Timestamp(u64);
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        // Days to a date, in years that begin in March, so that a leap day is a year's last.
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let (seconds, ms) = (ms / 1_000, ms % 1_000);
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_dates() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_795_403_063_042, "2026-11-23T03:04:23.042Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (unix_ms, expected) in cases {
+            assert_eq!(Timestamp(unix_ms).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn json_strings_are_escaped() {
+        let mut json = String::new();
+        push_json_string(&mut json, "a\"b\\c\tñ".as_bytes());
+        assert_eq!(json, r#""a\"b\\c\u0009ñ""#);
+    }
+}

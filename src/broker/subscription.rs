@@ -1,0 +1,225 @@
+//! Subscriptions: who wants copies of what, and the patterns by which they ask.
+
+use regex::bytes::{Regex, RegexBuilder};
+use slab::Slab;
+
+use super::destination::DestinationId;
+use super::fault::{Code, Fault};
+use super::session::SessionId;
+use crate::limits::{Exceeded, Limits};
+
+/// A subscription that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriptionIndex(u32);
+
+/// A session's standing wish.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Whose.
+    pub session: SessionId,
+    /// For what.
+    pub target: Target,
+}
+
+/// What a subscription is for.
+#[derive(Debug)]
+pub enum Target {
+    /// Copies of what one client gets.
+    Client(DestinationId),
+    /// Copies of what every client gets whose destination matches.
+    Clients(Pattern),
+    /// Events of every client whose destination matches.
+    Presence(Pattern),
+}
+
+/// A regular expression that matches destinations as a whole.
+#[derive(Debug)]
+pub struct Pattern {
+    text: Box<[u8]>,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Compiles a pattern within the bounds that make it safe to take from a stranger.
+    ///
+    /// # Errors
+    /// `INVALID_REGEX` where it is none, `LIMIT_EXCEEDED` where it is too long or compiles to too
+    /// much.
+    pub fn compile(text: &[u8], limits: &Limits) -> Result<Self, Fault> {
+        if text.len() > limits.pattern_bytes_max as usize {
+            let max = u64::from(limits.pattern_bytes_max);
+            return Err(Fault::exceeded(Exceeded { limit: "pattern_bytes_max", max }));
+        }
+        let invalid = |why: &str| {
+            let description = format!("the regular expression is invalid: {why}");
+            Fault::staying(Code::InvalidRegex, description)
+        };
+        let source = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
+        // The pattern must be valid by itself, or `a)|(b` would become valid by our anchors.
+        for anchored in [source.to_owned(), format!(r"\A(?:{source})\z")] {
+            let compiled = RegexBuilder::new(&anchored)
+                .unicode(false)
+                .size_limit(limits.pattern_compiled_bytes_max as usize)
+                .dfa_size_limit(limits.pattern_compiled_bytes_max as usize)
+                .nest_limit(NEST_MAX)
+                .build();
+            match compiled {
+                Ok(regex) if anchored.len() > source.len() => {
+                    return Ok(Self { text: text.into(), regex });
+                }
+                Ok(_) => {}
+                Err(regex::Error::CompiledTooBig(_)) => {
+                    let max = u64::from(limits.pattern_compiled_bytes_max);
+                    let limit = "pattern_compiled_bytes_max";
+                    return Err(Fault::exceeded(Exceeded { limit, max }));
+                }
+                Err(error) => return Err(invalid(last_line(&error.to_string()))),
+            }
+        }
+        Err(invalid("it has no meaning"))
+    }
+
+    /// Whether it matches the whole of a destination's name.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        self.regex.is_match(name)
+    }
+
+    /// The pattern as the client wrote it.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+/// All subscriptions, and those among them that name no single destination.
+#[derive(Debug, Default)]
+pub struct SubscriptionTable {
+    table: Slab<Subscription>,
+    patterns: Vec<SubscriptionIndex>,
+    presence: Vec<SubscriptionIndex>,
+}
+
+impl SubscriptionTable {
+    /// Takes a subscription in.
+    pub fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
+        let index = SubscriptionIndex(self.table.vacant_key() as u32);
+        match subscription.target {
+            Target::Client(_) => {}
+            Target::Clients(_) => self.patterns.push(index),
+            Target::Presence(_) => self.presence.push(index),
+        }
+        self.table.insert(subscription);
+        index
+    }
+
+    /// Ends a subscription.
+    pub fn remove(&mut self, index: SubscriptionIndex) -> Subscription {
+        let subscription = self.table.remove(index.0 as usize);
+        match subscription.target {
+            Target::Client(_) => {}
+            Target::Clients(_) => self.patterns.retain(|other| *other != index),
+            Target::Presence(_) => self.presence.retain(|other| *other != index),
+        }
+        subscription
+    }
+
+    /// The subscriptions by pattern that select `name`.
+    pub fn matching(&self, name: &[u8]) -> Vec<SubscriptionIndex> {
+        let selects = |index: &&SubscriptionIndex| match &self[**index].target {
+            Target::Clients(pattern) => pattern.matches(name),
+            Target::Client(_) | Target::Presence(_) => false,
+        };
+        self.patterns.iter().filter(selects).copied().collect()
+    }
+
+    /// The subscriptions to presence.
+    pub fn presence(&self) -> &[SubscriptionIndex] {
+        &self.presence
+    }
+
+    /// The number of regular expressions that are held.
+    pub fn patterns_len(&self) -> usize {
+        self.patterns.len() + self.presence.len()
+    }
+
+    /// All subscriptions.
+    pub fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
+        self.table.iter().map(|(index, one)| (SubscriptionIndex(index as u32), one))
+    }
+
+    /// The number of subscriptions.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+impl std::ops::Index<SubscriptionIndex> for SubscriptionTable {
+    type Output = Subscription;
+
+    fn index(&self, index: SubscriptionIndex) -> &Subscription {
+        &self.table[index.0 as usize]
+    }
+}
+
+/// How deep groups may nest in a pattern.
+const NEST_MAX: u32 = 32;
+
+/// The regex crate draws the pattern and points at the place; the last line says what is wrong.
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or(text).trim_start_matches("error: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compile(text: &str) -> Result<Pattern, Code> {
+        Pattern::compile(text.as_bytes(), &Limits::default()).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn a_pattern_matches_destinations_as_a_whole() {
+        let cases = [
+            ("ana", false),
+            ("/agent/a", false),
+            (".*", true),
+            ("^/agent/ana$", true),
+            (r"^\/agent\/\w+$", true),
+            ("/agent/ana|/agent/42", true),
+            ("/x|/agent/ana", true),
+            ("/agent|ana", false),
+            ("/AGENT/ANA", false),
+            ("/agent/[[:alpha:]]+", true),
+            ("/agent/.+?", true),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(compile(text).unwrap().matches(b"/agent/ana"), expected, "{text}");
+        }
+        assert!(!compile("/agent/.").unwrap().matches("/agent/ñ".as_bytes()), "octets, not letters");
+        assert!(compile("/agent/..").unwrap().matches("/agent/ñ".as_bytes()));
+    }
+
+    #[test]
+    fn what_is_no_pattern_or_too_much_of_one_is_refused() {
+        for text in ["[", "a(b", "(?!ana).*", r"(.)n\1", "a)|(b", "*"] {
+            assert_eq!(compile(text).unwrap_err(), Code::InvalidRegex, "{text}");
+        }
+        let nested = format!("{}{}", "(".repeat(40), ")".repeat(40));
+        assert_eq!(compile(&nested).unwrap_err(), Code::InvalidRegex);
+        assert_eq!(compile("(a{500}){500}").unwrap_err(), Code::LimitExceeded);
+        assert_eq!(compile(&"a".repeat(2000)).unwrap_err(), Code::LimitExceeded);
+    }
+
+    #[test]
+    fn an_invalid_pattern_is_explained_in_one_line() {
+        let fault = Pattern::compile(b"[", &Limits::default()).unwrap_err();
+        assert_eq!(
+            fault.description,
+            "the regular expression is invalid: unclosed character class"
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! Reading one classic frame, borrowed from the octets that the transport lends.
+//!
+//! A frame is a command, header lines, a blank line and a body:
+//!
+//! ```text
+//! SEND⏎ transaction:17⏎ destination : /agent/ana⏎ ⏎ hello∅
+//! command  header lines, blanks around trimmed    body, one NUL at the end is not part of it
+//! ```
+
+use memchr::memchr;
+
+use crate::limits::{Exceeded, Limits};
+use crate::stomp::{Headers, Name};
+
+/// A frame from a client.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// What is asked for.
+    pub command: Command,
+    /// The header lines.
+    pub headers: Headers<'a>,
+    /// The body, without the NUL that ends the frame.
+    pub body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Reads `octets`, which are exactly one frame.
+    ///
+    /// # Errors
+    /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
+    pub fn parse(octets: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
+        let (word, mut rest) = split_line(octets);
+        let command = Command::parse(word)?;
+        let mut headers = Headers::new();
+        let mut header_bytes_left = u64::from(limits.header_bytes_max);
+        // A frame may end after any header line: then its body is empty.
+        while !rest.is_empty() {
+            let (line, after) = split_line(rest);
+            let consumed = (rest.len() - after.len()) as u64;
+            rest = after;
+            if line.is_empty() {
+                break;
+            }
+            header_bytes_left = header_bytes_left.checked_sub(consumed).ok_or(Exceeded {
+                limit: "header_bytes_max",
+                max: u64::from(limits.header_bytes_max),
+            })?;
+            let (name, value) = split_header(line)?;
+            headers.push(name, value, limits.header_count_max)?;
+        }
+        let body = trim_final_nul(rest, headers.value(Name::ContentLength));
+        if body.len() > limits.body_bytes_max as usize {
+            let max = u64::from(limits.body_bytes_max);
+            return Err(Exceeded { limit: "body_bytes_max", max }.into());
+        }
+        Ok(Self { command, headers, body })
+    }
+}
+
+/// What a client can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Log in.
+    Connect,
+    /// Send a message.
+    Send,
+    /// Watch a client, several by a pattern, or presence.
+    Subscribe,
+    /// End subscriptions.
+    Unsubscribe,
+    /// Log out.
+    Disconnect,
+}
+
+impl Command {
+    fn parse(word: &[u8]) -> Result<Self, FrameFault> {
+        match word {
+            b"SEND" => Ok(Self::Send),
+            b"CONNECT" => Ok(Self::Connect),
+            b"SUBSCRIBE" => Ok(Self::Subscribe),
+            b"UNSUBSCRIBE" => Ok(Self::Unsubscribe),
+            b"DISCONNECT" => Ok(Self::Disconnect),
+            _ if word.iter().any(|octet| matches!(octet, b' ' | 0)) => {
+                Err(FrameFault::MalformedCommand)
+            }
+            _ => Err(FrameFault::UnknownCommand),
+        }
+    }
+}
+
+/// What is wrong with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameFault {
+    /// The command holds a blank or a NUL.
+    MalformedCommand,
+    /// The command is none of ours.
+    UnknownCommand,
+    /// A header line has no colon, nothing after its colon, or a NUL in it.
+    MalformedHeader,
+    /// A bound is exceeded.
+    Exceeds(Exceeded),
+}
+
+impl From<Exceeded> for FrameFault {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Exceeds(exceeded)
+    }
+}
+
+/// The octets up to the next LF, without a CR before it, and those after it.
+#[inline]
+fn split_line(octets: &[u8]) -> (&[u8], &[u8]) {
+    let (line, rest) = match memchr(b'\n', octets) {
+        Some(end) => (&octets[..end], &octets[end + 1..]),
+        None => (octets, &[][..]),
+    };
+    (line.strip_suffix(b"\r").unwrap_or(line), rest)
+}
+
+#[inline]
+fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), FrameFault> {
+    let colon = memchr(b':', line).ok_or(FrameFault::MalformedHeader)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if value.is_empty() || memchr(0, line).is_some() {
+        return Err(FrameFault::MalformedHeader);
+    }
+    Ok((trim_blanks(name), trim_blanks(value)))
+}
+
+#[inline]
+fn trim_blanks(mut octets: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = octets {
+        octets = rest;
+    }
+    while let [rest @ .., b' '] = octets {
+        octets = rest;
+    }
+    octets
+}
+
+/// Existing clients count characters, not octets, in `content-length`, so it cannot say where the
+/// body ends; but where it equals the number of octets, a final NUL is counted in and belongs to
+/// the body.
+fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8] {
+    match rest {
+        [body @ .., 0] if parse_number(content_length) != Some(rest.len()) => body,
+        _ => rest,
+    }
+}
+
+fn parse_number(text: Option<&[u8]>) -> Option<usize> {
+    std::str::from_utf8(text?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(octets: &[u8]) -> Result<Frame<'_>, FrameFault> {
+        static LIMITS: std::sync::OnceLock<Limits> = std::sync::OnceLock::new();
+        Frame::parse(octets, LIMITS.get_or_init(Limits::default))
+    }
+
+    #[test]
+    fn a_frame_has_a_command_headers_and_a_body() {
+        let frame = parse(b"SEND\ntransaction:17\n destination :  /agent/ana \n\nhi\0").unwrap();
+        assert_eq!(frame.command, Command::Send);
+        assert_eq!(frame.headers.value(Name::Transaction), Some(&b"17"[..]));
+        assert_eq!(frame.headers.value(Name::Destination), Some(&b"/agent/ana"[..]));
+        assert_eq!(frame.body, b"hi");
+    }
+
+    #[test]
+    fn line_ends_may_be_crlf() {
+        let frame = parse(b"SEND\r\ndestination:/a\r\n\r\na\r\nb").unwrap();
+        assert_eq!(frame.headers.value(Name::Destination), Some(&b"/a"[..]));
+        assert_eq!(frame.body, b"a\r\nb");
+    }
+
+    #[test]
+    fn a_frame_may_end_early() {
+        for octets in [&b"SEND"[..], b"SEND\n", b"SEND\n\n", b"SEND\na:b", b"SEND\na:b\n"] {
+            assert_eq!(parse(octets).unwrap().body, b"", "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn commands_are_malformed_or_unknown() {
+        for octets in [&b"CON NECT\n\n"[..], b"CONNECT \n\n", b"\0", b"\0CONNECT\n"] {
+            assert_eq!(parse(octets).unwrap_err(), FrameFault::MalformedCommand, "{octets:?}");
+        }
+        for octets in [&b"FOO\n\n"[..], b"connect\n", b"\n", b"", b"C", b"MESSAGE\n\n"] {
+            assert_eq!(parse(octets).unwrap_err(), FrameFault::UnknownCommand, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn header_lines_need_a_colon_and_something_after_it() {
+        for lines in ["login ana\n\n", "login:\n\n", "lo\0gin:ana\n\n", ":\n\n", " \n\n", "a:b\n\0"] {
+            let octets = format!("SEND\n{lines}");
+            assert_eq!(parse(octets.as_bytes()).unwrap_err(), FrameFault::MalformedHeader);
+        }
+        let frame = parse(b"SEND\n:x\ntransaction: \n\n").unwrap();
+        assert_eq!(frame.headers.lines()[0].name, b"");
+        assert_eq!(frame.headers.value(Name::Transaction), Some(&b""[..]));
+    }
+
+    #[test]
+    fn one_nul_at_the_end_is_not_part_of_the_body_unless_content_length_says_so() {
+        let body = |octets| parse(octets).unwrap().body;
+        assert_eq!(body(b"SEND\ncontent-length:2\n\nhi\0"), b"hi");
+        assert_eq!(body(b"SEND\ncontent-length:3\n\nhi\0"), b"hi\0");
+        assert_eq!(body(b"SEND\ncontent-length:2\n\n\0\0"), b"\0\0");
+        assert_eq!(body(b"SEND\ncontent-length:2\n\n\0\0\0"), b"\0\0");
+        assert_eq!(body(b"SEND\n\na\0b\0"), b"a\0b");
+        assert_eq!(body(b"SEND\ncontent-length:999\n\nhi"), b"hi");
+    }
+
+    #[test]
+    fn bounds_are_named() {
+        let limits = Limits {
+            header_count_max: 2,
+            header_bytes_max: 10,
+            body_bytes_max: 3,
+            ..Limits::default()
+        };
+        let limit = |octets: &[u8]| match Frame::parse(octets, &limits) {
+            Err(FrameFault::Exceeds(exceeded)) => exceeded.limit,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(limit(b"SEND\na:1\nb:2\nc:3\n\n"), "header_bytes_max");
+        assert_eq!(limit(b"SEND\na:1\n:2\n:3\n\n"), "header_count_max");
+        assert_eq!(limit(b"SEND\n\nfour"), "body_bytes_max");
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&octets);
+        }
+
+        #[test]
+        fn what_was_joined_is_split(
+            headers in prop::collection::vec(("[a-z]{1,9}", "[!-~]{1,20}"), 0..9),
+            body in prop::collection::vec(any::<u8>(), 0..99),
+        ) {
+            let mut octets = b"SEND\n".to_vec();
+            for (name, value) in &headers {
+                octets.extend_from_slice(format!(" {name} : {value}\r\n").as_bytes());
+            }
+            octets.extend_from_slice(b"\n");
+            octets.extend_from_slice(&body);
+            octets.push(0);
+            let frame = parse(&octets).unwrap();
+            prop_assert_eq!(frame.body, &body[..]);
+            for (line, (name, value)) in frame.headers.lines().iter().zip(&headers) {
+                prop_assert_eq!(line.name, name.as_bytes());
+                prop_assert_eq!(line.value, value.as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Telling by its first octets what a connection speaks. The table is the first one of
+//! `docs/protocol.md`.
+
+/// What the first octets begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detected {
+    /// Not settled yet.
+    Partial,
+    /// A length-prefixed envelope of the classic dialect.
+    Prefix,
+    /// A frame of standard STOMP, or the line ends that may stand before one.
+    Stomp,
+    /// An HTTP request.
+    Http,
+}
+
+/// The first octet of a TLS record that carries a handshake.
+pub const TLS_HANDSHAKE: u8 = 0x16;
+
+/// After how many octets everything is settled: the longest HTTP method and the blank after it.
+pub const LONGEST: usize = 8;
+
+/// Looks at the first octets, at least one, of what is not TLS.
+pub fn detect(octets: &[u8]) -> Detected {
+    match octets.first() {
+        None => Detected::Partial,
+        Some(b'\n' | b'\r' | b'A'..=b'Z' | b'a'..=b'z') => http_or_stomp(octets),
+        // The flag of an envelope is 0 for a little-endian length, and any other octet that begins
+        // nothing else for a big-endian one: the original broker took them all.
+        Some(_) => Detected::Prefix,
+    }
+}
+
+fn http_or_stomp(octets: &[u8]) -> Detected {
+    const METHODS: [&[u8]; 8] = [
+        b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ",
+    ];
+    let mut partial = false;
+    for method in METHODS {
+        if octets.starts_with(method) {
+            return Detected::Http;
+        }
+        partial |= method.starts_with(octets);
+    }
+    if partial { Detected::Partial } else { Detected::Stomp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_octets_tell_protocols_apart() {
+        let cases: [(&[u8], Detected); 17] = [
+            (b"\0", Detected::Prefix),
+            (b"\x01", Detected::Prefix),
+            (b"\x02", Detected::Prefix),
+            (b"\xff", Detected::Prefix),
+            (b"\n", Detected::Stomp),
+            (b"\r\n", Detected::Stomp),
+            (b"", Detected::Partial),
+            (b"C", Detected::Partial),
+            (b"CONNECT", Detected::Partial),
+            (b"CONNECT\n", Detected::Stomp),
+            (b"CONNECT\r", Detected::Stomp),
+            (b"CONNECT x", Detected::Http),
+            (b"STOMP", Detected::Stomp),
+            (b"SEND", Detected::Stomp),
+            (b"GE", Detected::Partial),
+            (b"GET /", Detected::Http),
+            (b"GETX", Detected::Stomp),
+        ];
+        for (octets, expected) in cases {
+            assert_eq!(detect(octets), expected, "{}", octets.escape_ascii());
+        }
+    }
+}
