@@ -333,9 +333,9 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>) {
     let destination = request.header(Name::Destination).filter(|value| !value.is_empty());
     let events = request.header(Name::DestinationId);
     let all = std::mem::take(&mut broker.sessions[request.session].subscriptions);
-    let (ended, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|index| {
-        destination.is_none_or(|name| is_named(broker, *index, name, events))
-    });
+    let (ended, kept): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|index| destination.is_none_or(|name| is_named(broker, *index, name, events)));
     broker.sessions[request.session].subscriptions = kept;
     let mut list = Vec::new();
     for index in ended {

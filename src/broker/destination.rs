@@ -68,9 +68,8 @@ impl DestinationTable {
         let destination = Destination { name: name.into(), owner: None, watch: None };
         let id = DestinationId(self.table.insert(destination) as u32);
         let (table, hasher) = (&self.table, &self.hasher);
-        self.by_name.insert_unique(hash(hasher, name), id, |id| {
-            hash(hasher, &table[id.0 as usize].name)
-        });
+        self.by_name
+            .insert_unique(hash(hasher, name), id, |id| hash(hasher, &table[id.0 as usize].name));
         id
     }
 

@@ -356,7 +356,11 @@ impl Broker {
     }
 
     /// Watches one client, which must be logged in.
-    fn watch_client(&mut self, watcher: SessionId, name: &[u8]) -> Result<SubscriptionIndex, Fault> {
+    fn watch_client(
+        &mut self,
+        watcher: SessionId,
+        name: &[u8],
+    ) -> Result<SubscriptionIndex, Fault> {
         let destination = self.destinations.find(name, None);
         let Some(owner) = destination.and_then(|id| self.destinations[id].owner) else {
             let description = format!("nobody is logged in at {}", printable(name));
@@ -382,7 +386,11 @@ impl Broker {
     }
 
     /// Watches every client, present and future, whose destination matches.
-    fn watch_clients(&mut self, watcher: SessionId, text: &[u8]) -> Result<SubscriptionIndex, Fault> {
+    fn watch_clients(
+        &mut self,
+        watcher: SessionId,
+        text: &[u8],
+    ) -> Result<SubscriptionIndex, Fault> {
         let same = |one: &Target| matches!(one, Target::Clients(held) if held.text() == text);
         if let Some(held) = self.find_subscription(watcher, same) {
             return Ok(held);

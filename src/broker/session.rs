@@ -76,9 +76,8 @@ impl SessionTable {
         let id = SessionId(self.table.insert(session) as u32);
         let (table, hasher) = (&self.table, &self.hasher);
         let hash = hash(hasher, login);
-        self.by_login.insert_unique(hash, id, |id| {
-            self::hash(hasher, login_of(&table[id.0 as usize]))
-        });
+        self.by_login
+            .insert_unique(hash, id, |id| self::hash(hasher, login_of(&table[id.0 as usize])));
         id
     }
 

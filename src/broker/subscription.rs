@@ -199,7 +199,10 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(compile(text).unwrap().matches(b"/agent/ana"), expected, "{text}");
         }
-        assert!(!compile("/agent/.").unwrap().matches("/agent/ñ".as_bytes()), "octets, not letters");
+        assert!(
+            !compile("/agent/.").unwrap().matches("/agent/ñ".as_bytes()),
+            "octets, not letters"
+        );
         assert!(compile("/agent/..").unwrap().matches("/agent/ñ".as_bytes()));
     }
 

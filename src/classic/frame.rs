@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn header_lines_need_a_colon_and_something_after_it() {
-        for lines in ["login ana\n\n", "login:\n\n", "lo\0gin:ana\n\n", ":\n\n", " \n\n", "a:b\n\0"] {
+        for lines in ["login ana\n\n", "login:\n\n", "lo\0gin:ana\n\n", ":\n\n", " \n\n", "a:b\n\0"]
+        {
             let octets = format!("SEND\n{lines}");
             assert_eq!(parse(octets.as_bytes()).unwrap_err(), FrameFault::MalformedHeader);
         }

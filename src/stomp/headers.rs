@@ -23,7 +23,12 @@ impl<'a> Headers<'a> {
     ///
     /// # Errors
     /// When there are already `count_max` lines.
-    pub fn push(&mut self, name: &'a [u8], value: &'a [u8], count_max: u32) -> Result<(), Exceeded> {
+    pub fn push(
+        &mut self,
+        name: &'a [u8],
+        value: &'a [u8],
+        count_max: u32,
+    ) -> Result<(), Exceeded> {
         let count_max = count_max.min(COUNT_CEILING);
         if self.lines.len() >= count_max as usize {
             return Err(Exceeded { limit: "header_count_max", max: u64::from(count_max) });
@@ -151,7 +156,8 @@ mod tests {
     #[test]
     fn stomp_1_2_repeated_header_entries_the_first_wins() {
         let mut headers = Headers::new();
-        for (name, value) in [("x", "0"), ("destination", "/a"), ("x", "1"), ("destination", "/b")] {
+        for (name, value) in [("x", "0"), ("destination", "/a"), ("x", "1"), ("destination", "/b")]
+        {
             headers.push(name.as_bytes(), value.as_bytes(), 9).unwrap();
         }
         assert_eq!(headers.value(Name::Destination), Some(&b"/a"[..]));

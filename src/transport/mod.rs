@@ -14,11 +14,11 @@ pub mod websocket;
 
 use std::fmt;
 
+use self::detect::{Detected, detect};
 pub use self::framing::Framing;
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
-use self::detect::{Detected, detect};
 use self::prefix::PrefixLayer;
-use self::upgrade::{Upgraded, UpgradeLayer};
+use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
 use crate::limits::Exceeded;
 
@@ -132,9 +132,13 @@ impl Transport {
         bound: FrameBound,
         upgrade_bytes_max: u32,
     ) -> Result<Option<Inbound<'a>>, TransportError> {
+        if matches!(self.layer, Layer::Detecting(_)) {
+            return self.next_detected(wire, policy, upgrade_bytes_max);
+        }
+        if matches!(self.layer, Layer::Upgrading(_)) {
+            return self.next_upgraded(wire, upgrade_bytes_max);
+        }
         match &mut self.layer {
-            Layer::Detecting(_) => self.next_detected(wire, policy),
-            Layer::Upgrading(_) => self.next_upgraded(wire, upgrade_bytes_max),
             Layer::Prefix(prefix) => Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame)),
             Layer::WebSocket(websocket) => {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
@@ -148,7 +152,7 @@ impl Transport {
                 let octets = std::mem::take(wire);
                 Ok((!octets.is_empty()).then_some(Inbound::Octets(octets)))
             }
-            Layer::Answered => {
+            Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Answered => {
                 *wire = &mut [];
                 Ok(None)
             }
@@ -252,6 +256,7 @@ impl Transport {
         &mut self,
         wire: &mut &mut [u8],
         policy: &ListenerPolicy,
+        upgrade_bytes_max: u32,
     ) -> Result<Option<Inbound<'static>>, TransportError> {
         let Layer::Detecting(pending) = &mut self.layer else { return Ok(None) };
         let detected = if pending.is_empty() {
@@ -277,7 +282,7 @@ impl Transport {
             }
             Detected::Http if protocols.ws || protocols.http => {
                 self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, pending)));
-                self.next_upgraded(wire, u32::MAX)
+                self.next_upgraded(wire, upgrade_bytes_max)
             }
             Detected::Prefix => Err(TransportError::NotServed("the classic dialect")),
             Detected::Stomp => Err(TransportError::NotServed("standard STOMP")),

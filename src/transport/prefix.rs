@@ -38,20 +38,20 @@ impl PrefixLayer {
             return Ok(None);
         }
         let claimed = read_length(&self.pending, bound)?;
-        if !self.fill(ENVELOPE_BYTES + claimed, wire) {
-            return Ok(None);
-        }
-        // What arrived beyond the claimed end can only be known from what is there now.
-        while counts_characters(&self.pending[ENVELOPE_BYTES..], wire.first().copied()) {
-            match missing_octets(&self.pending[ENVELOPE_BYTES..], claimed, bound)? {
-                0 => break,
-                missing => {
-                    let want = self.pending.len() + missing;
-                    if !self.fill(want, wire) {
-                        return Ok(None);
-                    }
-                }
+        let mut want = claimed;
+        while self.fill(ENVELOPE_BYTES + want, wire) {
+            let frame = &self.pending[ENVELOPE_BYTES..];
+            let following = frame.get(claimed).or(wire.first()).copied();
+            if want == frame.len() && !counts_characters(&frame[..claimed], following) {
+                break;
             }
+            want = octets_of(claimed, frame, bound)?;
+            if want <= frame.len() {
+                break;
+            }
+        }
+        if self.pending.len() < ENVELOPE_BYTES + want {
+            return Ok(None);
         }
         self.lent = true;
         Ok(Some(&self.pending[ENVELOPE_BYTES..]))
@@ -77,16 +77,18 @@ impl PrefixLayer {
         bound: FrameBound,
     ) -> Result<Option<&'w [u8]>, TransportError> {
         if wire.len() < ENVELOPE_BYTES {
-            self.pending.extend_from_slice(std::mem::take(wire));
+            self.pending.extend_from_slice(wire);
+            *wire = &mut [];
             return Ok(None);
         }
         let claimed = read_length(wire, bound)?;
         let mut end = ENVELOPE_BYTES + claimed;
         if wire.len() > end && counts_characters(&wire[ENVELOPE_BYTES..end], Some(wire[end])) {
-            end += missing_octets(&wire[ENVELOPE_BYTES..], claimed, bound)?;
+            end = ENVELOPE_BYTES + octets_of(claimed, &wire[ENVELOPE_BYTES..], bound)?;
         }
         if wire.len() < end {
-            self.pending.extend_from_slice(std::mem::take(wire));
+            self.pending.extend_from_slice(wire);
+            *wire = &mut [];
             return Ok(None);
         }
         let (envelope, rest) = std::mem::take(wire).split_at_mut(end);
@@ -135,31 +137,109 @@ fn is_text_so_far(frame: &[u8]) -> bool {
     }
 }
 
-/// How many octets are missing, at least, for `available` to begin with that many characters.
-/// `available` may be longer: then the rest of the characters' octets are looked for in it.
-fn missing_octets(
-    available: &[u8],
+/// How many octets the first characters of `available` have; each that has not arrived is taken to
+/// have one.
+fn octets_of(
     characters: usize,
+    available: &[u8],
     bound: FrameBound,
 ) -> Result<usize, TransportError> {
-    let claimed = characters;
-    let mut left = characters;
-    let mut end = 0;
-    while left > 0 {
-        let Some(first) = available.get(end) else { break };
-        end += match first {
-            0..=0x7f => 1,
-            0x80..=0xdf => 2,
-            0xe0..=0xef => 3,
-            _ => 4,
+    let mut octets = 0;
+    for _ in 0..characters {
+        octets += match available.get(octets) {
+            None | Some(0..=0xbf) => 1,
+            Some(0xc0..=0xdf) => 2,
+            Some(0xe0..=0xef) => 3,
+            Some(0xf0..) => 4,
         };
-        left -= 1;
     }
-    // Each character that is not there yet takes an octet at least.
-    let end = end + left;
-    if end > bound.bytes_max as usize {
+    if octets > bound.bytes_max as usize {
         return Err(TransportError::TooLarge(bound.exceeded()));
     }
-    let base = if available.len() > claimed && end <= available.len() { claimed } else { 0 };
-    Ok(if base > 0 { end - base } else { end.saturating_sub(available.len().min(end)) })
+    Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUND: FrameBound = FrameBound { bytes_max: 1000, limit: "body_bytes_max" };
+
+    fn envelope(flag: u8, length: usize, frame: &[u8]) -> Vec<u8> {
+        let length = length as u32;
+        let length = if flag == 0 { length.to_le_bytes() } else { length.to_be_bytes() };
+        [&[flag], &length[..], frame].concat()
+    }
+
+    /// The frames that come out when the octets arrive in these runs.
+    fn read(runs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TransportError> {
+        let mut layer = PrefixLayer::default();
+        let mut frames = Vec::new();
+        for run in runs {
+            let mut run = run.to_vec();
+            let mut wire = &mut run[..];
+            while let Some(frame) = layer.next_frame(&mut wire, BOUND)? {
+                frames.push(frame.to_vec());
+            }
+            assert!(wire.is_empty());
+            layer.release();
+        }
+        assert_eq!(layer.held_bytes() > 0, !layer.pending.is_empty());
+        Ok(frames)
+    }
+
+    #[test]
+    fn lengths_of_nothing_or_too_much_are_refused_before_anything_is_held() {
+        assert_eq!(read(&[&envelope(0, 0, b"")]), Err(TransportError::EmptyFrame));
+        for length in [1001, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+            let result = read(&[&envelope(0, length, b"")]);
+            assert_eq!(result, Err(TransportError::TooLarge(BOUND.exceeded())));
+        }
+        assert_eq!(read(&[&[1, 0x60, 0, 0, 0]]), Err(TransportError::TooLarge(BOUND.exceeded())));
+    }
+
+    #[test]
+    fn a_length_in_characters_is_understood_when_text_goes_on_behind_it() {
+        let text = "SEND\n\nñandú€😀";
+        let octets = envelope(0, text.chars().count(), text.as_bytes());
+        assert_eq!(read(&[&octets]).unwrap(), [text.as_bytes()]);
+        let next = envelope(0, 4, b"next");
+        let both = [&octets[..], &next].concat();
+        assert_eq!(read(&[&both]).unwrap(), [text.as_bytes(), b"next"]);
+        // Torn anywhere but where the claimed end is the last octet that arrived.
+        let claimed_end = ENVELOPE_BYTES + text.chars().count();
+        for cut in (1..both.len()).filter(|cut| *cut != claimed_end) {
+            let frames = read(&[&both[..cut], &both[cut..]]).unwrap();
+            assert_eq!(frames, [text.as_bytes(), b"next"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_length_in_octets_stays_one_whatever_the_text() {
+        let text = "ñandú".as_bytes();
+        let both = [envelope(0, text.len(), text), envelope(1, 2, b"ok")].concat();
+        assert_eq!(read(&[&both]).unwrap(), [text, b"ok"]);
+    }
+
+    proptest! {
+        #[test]
+        fn chunking_is_invisible(
+            frames in prop::collection::vec(
+                (any::<bool>(), prop::collection::vec(any::<u8>(), 1..60)), 1..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let mut octets = Vec::new();
+            for (big_endian, frame) in &frames {
+                octets.extend(envelope(u8::from(*big_endian), frame.len(), frame));
+            }
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
+            cuts.extend([0, octets.len()]);
+            cuts.sort_unstable();
+            let runs: Vec<_> = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect();
+            let expected: Vec<_> = frames.into_iter().map(|(_, frame)| frame).collect();
+            prop_assert_eq!(read(&runs).unwrap(), expected);
+        }
+    }
 }

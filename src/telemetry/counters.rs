@@ -1,0 +1,122 @@
+//! How often each thing worth counting happened since the start.
+
+use std::fmt;
+
+/// Counts since the start. The names are those in the logs and the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections that were accepted.
+    pub connections_accepted: u64,
+    /// Connections that were closed right after they were accepted, for want of a place.
+    pub connections_refused: u64,
+    /// Accepted connections that have ended, for whatever reason.
+    pub connections_closed: u64,
+    /// Logins that succeeded, takeovers included.
+    pub logins: u64,
+    /// Logins that were answered with an ERROR.
+    pub logins_refused: u64,
+    /// Logins that took a login id over from another connection.
+    pub takeovers: u64,
+    /// Whole frames that clients sent.
+    pub frames_in: u64,
+    /// Bytes read from sockets, framing and encryption included.
+    pub bytes_in: u64,
+    /// Frames of which the kernel took the last byte, whatever their command.
+    pub frames_out: u64,
+    /// Bytes written to sockets, framing and encryption included.
+    pub bytes_out: u64,
+    /// Messages queued to a receiver, each receiver counted.
+    pub deliveries: u64,
+    /// Connections closed because they did not read fast enough.
+    pub slow_consumers: u64,
+    /// Times that a peer exceeded a bound of `Limits`.
+    pub limit_exceeded: u64,
+    /// Connections closed because the peer broke the protocol.
+    pub protocol_errors: u64,
+    /// Connections closed because the peer did not do something in time.
+    pub timeouts: u64,
+    /// Times that publishers were paused because the memory for queued frames ran short.
+    pub publishers_paused: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+}
+
+impl Counters {
+    /// How many counters there are.
+    pub const LEN: usize = 17;
+
+    /// Each counter's name and value, in the order of the fields.
+    pub fn as_pairs(&self) -> [(&'static str, u64); Self::LEN] {
+        // Without `..`, so that a counter which is forgotten here does not compile.
+        let Self {
+            connections_accepted,
+            connections_refused,
+            connections_closed,
+            logins,
+            logins_refused,
+            takeovers,
+            frames_in,
+            bytes_in,
+            frames_out,
+            bytes_out,
+            deliveries,
+            slow_consumers,
+            limit_exceeded,
+            protocol_errors,
+            timeouts,
+            publishers_paused,
+            turns,
+        } = *self;
+        [
+            ("connections_accepted", connections_accepted),
+            ("connections_refused", connections_refused),
+            ("connections_closed", connections_closed),
+            ("logins", logins),
+            ("logins_refused", logins_refused),
+            ("takeovers", takeovers),
+            ("frames_in", frames_in),
+            ("bytes_in", bytes_in),
+            ("frames_out", frames_out),
+            ("bytes_out", bytes_out),
+            ("deliveries", deliveries),
+            ("slow_consumers", slow_consumers),
+            ("limit_exceeded", limit_exceeded),
+            ("protocol_errors", protocol_errors),
+            ("timeouts", timeouts),
+            ("publishers_paused", publishers_paused),
+            ("turns", turns),
+        ]
+    }
+}
+
+/// `name=value`, separated by blanks.
+impl fmt::Display for Counters {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.as_pairs().into_iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(out, "{separator}{name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_carry_the_field_of_their_name_in_the_order_of_the_fields() {
+        let counters = Counters { connections_accepted: 1, turns: 17, ..Counters::default() };
+        let fields: Vec<String> =
+            counters.as_pairs().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(format!("{counters:?}"), format!("Counters {{ {} }}", fields.join(", ")));
+    }
+
+    #[test]
+    fn display_is_one_line_of_names_and_values() {
+        let counters = Counters { connections_accepted: 3, turns: 9, ..Counters::default() };
+        let line = counters.to_string();
+        assert!(line.starts_with("connections_accepted=3 connections_refused=0 "), "{line}");
+        assert!(line.ends_with(" publishers_paused=0 turns=9"), "{line}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Exports that do not stop the loop: each runs on a short-lived thread.
+
+use std::path::{Path, PathBuf};
+use std::process;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::files::{FileStamp, write_files};
+use super::latencies::{Latencies, Snapshot};
+use super::table::percentile_table;
+
+/// Exports latencies: the percentile table to the log and, when there is a directory, the files.
+/// What goes wrong is told on the log; there is nobody else who could act on it.
+#[derive(Debug)]
+pub struct Exporter {
+    /// Where the files go, if anywhere.
+    directory: Option<PathBuf>,
+    /// Exports begun so far.
+    sequence: u32,
+    /// The export that was begun last. At most one runs at a time.
+    running: Option<JoinHandle<()>>,
+}
+
+impl Exporter {
+    /// An exporter to the log and to `directory`.
+    pub fn new(directory: Option<PathBuf>) -> Self {
+        Self { directory, sequence: 0, running: None }
+    }
+
+    /// Begins an export of what was recorded until `elapsed` after the start, without waiting for
+    /// its end. While the export before is still running it only says so on the log: the interval
+    /// goes on and will be part of the next export.
+    pub fn begin_export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
+        if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            log::warn!("latency export ignored: the one before is still running");
+            return;
+        }
+        self.join();
+        let snapshot = latencies.take_snapshot(elapsed);
+        self.sequence += 1;
+        let stamp = FileStamp::new(snapshot.taken_at(), process::id(), self.sequence);
+        let directory = self.directory.clone();
+        let spawned = thread::Builder::new()
+            .name("latency-export".to_owned())
+            .spawn(move || export(&snapshot, directory.as_deref(), stamp));
+        match spawned {
+            Ok(thread) => self.running = Some(thread),
+            Err(error) => log::error!("latency export lost: no thread: {error}"),
+        }
+    }
+
+    /// Exports a last time, after the loop: when it returns the files are written and no thread is
+    /// left.
+    pub fn finish(mut self, latencies: &mut Latencies, elapsed: Duration) {
+        self.join();
+        self.begin_export(latencies, elapsed);
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.running.take()
+            && thread.join().is_err()
+        {
+            log::error!("latency export lost: its thread panicked");
+        }
+    }
+}
+
+fn export(snapshot: &Snapshot, directory: Option<&Path>, stamp: FileStamp) {
+    // A record per line: a logger may put its own prefix before each, or make each a JSON object.
+    for line in percentile_table(snapshot).lines() {
+        log::info!("latency {line}");
+    }
+    let Some(directory) = directory else { return };
+    match write_files(snapshot, directory, stamp) {
+        Ok(paths) => {
+            log::info!("latency files={} stamp={stamp} in={}", paths.len(), directory.display());
+        }
+        Err(error) => log::error!("latency files not written: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+    use std::{env, fs};
+
+    use super::super::latencies::Stage;
+    use super::*;
+
+    #[test]
+    fn every_export_leaves_files_of_its_own() {
+        let directory = env::temp_dir().join(format!("com-broker-exporter-{}", process::id()));
+        let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
+        let mut exporter = Exporter::new(Some(directory.clone()));
+        latencies.record(Stage::Turn, 1_000);
+        exporter.begin_export(&mut latencies, Duration::from_secs(1));
+        exporter.join();
+        // The same moment once more: the sequence still sets the two apart.
+        exporter.finish(&mut latencies, Duration::from_secs(1));
+        let count = fs::read_dir(&directory).unwrap().count();
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(count, 10);
+    }
+
+    #[test]
+    fn an_export_on_top_of_another_leaves_the_interval_alone() {
+        let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
+        let mut exporter = Exporter::new(None);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        exporter.running = Some(thread::spawn(move || {
+            let _ = held.recv();
+        }));
+        latencies.record(Stage::Turn, 1_000);
+        exporter.begin_export(&mut latencies, Duration::from_secs(1));
+        drop(release);
+        exporter.join();
+        let snapshot = latencies.take_snapshot(Duration::from_secs(2));
+        assert_eq!(snapshot.interval(Stage::Turn).len(), 1);
+        assert_eq!(snapshot.interval_length(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_does_no_harm() {
+        let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
+        let exporter = Exporter::new(Some(PathBuf::from("/dev/null/latencies")));
+        exporter.finish(&mut latencies, Duration::from_secs(1));
+    }
+}

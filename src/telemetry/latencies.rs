@@ -1,0 +1,255 @@
+//! The latency histograms: where time goes between a frame's arrival and its delivery.
+//!
+//! Recording never allocates: the bounds are fixed, and what lies outside them is counted at the
+//! nearest bound.
+
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// From a frame's arrival in user space to the kernel taking the last byte of a delivery.
+    Delivery,
+    /// The part of a turn that receives and dispatches frames.
+    Dispatch,
+    /// A turn, the poll excluded.
+    Turn,
+    /// The poll, sleeping included.
+    Poll,
+}
+
+impl Stage {
+    /// Every stage, in the order of the tables and files.
+    pub const ALL: [Self; 4] = [Self::Delivery, Self::Dispatch, Self::Turn, Self::Poll];
+
+    /// The name in tables, file names and log tags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Dispatch => "dispatch",
+            Self::Turn => "turn",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// One histogram of nanoseconds per [`Stage`].
+#[derive(Debug)]
+pub struct Latencies {
+    /// When recording began, by the calendar.
+    started_at: SystemTime,
+    /// What was recorded since the last snapshot.
+    interval: Histograms,
+    /// When the interval began, counted from `started_at` by a clock that does not jump.
+    interval_start: Duration,
+    /// What was recorded before the interval.
+    total: Histograms,
+}
+
+impl Latencies {
+    /// Histograms without a value.
+    pub fn new(started_at: SystemTime) -> Self {
+        Self {
+            started_at,
+            interval: Histograms::new(),
+            interval_start: Duration::ZERO,
+            total: Histograms::new(),
+        }
+    }
+
+    /// Records that `stage` took `elapsed_ns` once.
+    #[inline]
+    pub fn record(&mut self, stage: Stage, elapsed_ns: u64) {
+        self.interval.of_mut(stage).saturating_record(elapsed_ns);
+    }
+
+    /// Records that `stage` took `elapsed_ns` `count` times over.
+    #[inline]
+    pub fn record_many(&mut self, stage: Stage, elapsed_ns: u64, count: u64) {
+        // The histogram would take the value for its maximum, though it was never seen.
+        if count > 0 {
+            self.interval.of_mut(stage).saturating_record_n(elapsed_ns, count);
+        }
+    }
+
+    /// Ends the interval `elapsed` after the start, adds it to the total, begins the next one, and
+    /// gives a copy of both.
+    pub fn take_snapshot(&mut self, elapsed: Duration) -> Snapshot {
+        let interval = self.interval.clone();
+        self.total.add(&interval);
+        self.interval.reset();
+        let interval_start = self.interval_start;
+        self.interval_start = elapsed.max(interval_start);
+        Snapshot {
+            started_at: self.started_at,
+            interval_start,
+            interval_length: self.interval_start - interval_start,
+            interval,
+            total: self.total.clone(),
+        }
+    }
+}
+
+/// The histograms as they were at one moment, free to move to another thread.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    started_at: SystemTime,
+    interval_start: Duration,
+    interval_length: Duration,
+    interval: Histograms,
+    total: Histograms,
+}
+
+impl Snapshot {
+    /// When recording began.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// When the snapshot was taken.
+    pub fn taken_at(&self) -> SystemTime {
+        self.started_at + self.interval_start + self.interval_length
+    }
+
+    /// From the start of recording to the end of the snapshot before this one.
+    pub fn interval_start(&self) -> Duration {
+        self.interval_start
+    }
+
+    /// From the snapshot before this one, or the start of recording, to this one.
+    pub fn interval_length(&self) -> Duration {
+        self.interval_length
+    }
+
+    /// What was recorded since the snapshot before this one.
+    pub fn interval(&self, stage: Stage) -> &Histogram<u64> {
+        self.interval.of(stage)
+    }
+
+    /// What was recorded since the start.
+    pub fn total(&self, stage: Stage) -> &Histogram<u64> {
+        self.total.of(stage)
+    }
+}
+
+/// A histogram for each stage, in the order of [`Stage::ALL`].
+#[derive(Clone, Debug)]
+struct Histograms([Histogram<u64>; 4]);
+
+impl Histograms {
+    fn new() -> Self {
+        /// A minute. What takes longer is recorded as this.
+        const ELAPSED_NS_MAX: u64 = 60_000_000_000;
+        /// Two digits need 30 KiB, three would need 216 KiB and not stay in the cache.
+        const SIGNIFICANT_DIGITS: u8 = 2;
+        Self(Stage::ALL.map(|_| {
+            Histogram::new_with_bounds(1, ELAPSED_NS_MAX, SIGNIFICANT_DIGITS)
+                .expect("1 is a lower bound, less than half the upper one, and 2 digits are few")
+        }))
+    }
+
+    #[inline]
+    fn of_mut(&mut self, stage: Stage) -> &mut Histogram<u64> {
+        &mut self.0[stage as usize]
+    }
+
+    fn of(&self, stage: Stage) -> &Histogram<u64> {
+        &self.0[stage as usize]
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (mine, others) in self.0.iter_mut().zip(&other.0) {
+            mine.add(others).expect("both have the same bounds");
+        }
+    }
+
+    fn reset(&mut self) {
+        for histogram in &mut self.0 {
+            histogram.reset();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latencies() -> Latencies {
+        Latencies::new(SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn stages_are_indexed_in_the_order_of_all() {
+        for (index, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, index, "{}", stage.name());
+        }
+    }
+
+    #[test]
+    fn a_stage_is_recorded_apart_from_the_others() {
+        let mut latencies = latencies();
+        latencies.record(Stage::Delivery, 1_000);
+        latencies.record_many(Stage::Poll, 5_000, 7);
+        let snapshot = latencies.take_snapshot(Duration::from_secs(1));
+        assert_eq!(Stage::ALL.map(|stage| snapshot.total(stage).len()), [1, 0, 0, 7]);
+        assert_eq!(snapshot.total(Stage::Delivery).min(), 1_000);
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_counted_at_the_bound() {
+        let mut latencies = latencies();
+        for elapsed_ns in [0, 60_000_000_000, 60_000_000_001, u64::MAX] {
+            latencies.record(Stage::Turn, elapsed_ns);
+            latencies.record_many(Stage::Turn, elapsed_ns, 2);
+        }
+        let snapshot = latencies.take_snapshot(Duration::ZERO);
+        let total = snapshot.total(Stage::Turn);
+        assert_eq!(total.len(), 12);
+        assert_eq!(total.min(), 0);
+        assert!(total.max() >= 60_000_000_000 && total.max() < 61_000_000_000, "{}", total.max());
+        assert_eq!(total.distinct_values(), latencies.total.of(Stage::Poll).distinct_values());
+    }
+
+    #[test]
+    fn recording_nothing_leaves_no_maximum() {
+        let mut latencies = latencies();
+        latencies.record_many(Stage::Delivery, 1_000_000, 0);
+        let snapshot = latencies.take_snapshot(Duration::ZERO);
+        assert!(snapshot.total(Stage::Delivery).is_empty());
+        assert_eq!(snapshot.total(Stage::Delivery).max(), 0);
+    }
+
+    #[test]
+    fn intervals_follow_each_other_and_add_up_to_the_total() {
+        let mut latencies = latencies();
+        latencies.record(Stage::Delivery, 40);
+        let first = latencies.take_snapshot(Duration::from_secs(10));
+        latencies.record(Stage::Delivery, 20);
+        latencies.record(Stage::Delivery, 90);
+        let second = latencies.take_snapshot(Duration::from_secs(25));
+
+        assert_eq!(
+            (first.interval(Stage::Delivery).len(), first.total(Stage::Delivery).len()),
+            (1, 1)
+        );
+        let (interval, total) = (second.interval(Stage::Delivery), second.total(Stage::Delivery));
+        assert_eq!((interval.len(), interval.min(), interval.max()), (2, 20, 90));
+        assert_eq!((total.len(), total.min(), total.max()), (3, 20, 90));
+        assert_eq!(first.interval_start(), Duration::ZERO);
+        assert_eq!(first.interval_length(), Duration::from_secs(10));
+        assert_eq!(second.interval_start(), Duration::from_secs(10));
+        assert_eq!(second.interval_length(), Duration::from_secs(15));
+        assert_eq!(second.taken_at(), SystemTime::UNIX_EPOCH + Duration::from_secs(25));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_an_empty_interval() {
+        let mut latencies = latencies();
+        latencies.take_snapshot(Duration::from_secs(10));
+        let snapshot = latencies.take_snapshot(Duration::from_secs(5));
+        assert_eq!(snapshot.interval_start(), Duration::from_secs(10));
+        assert_eq!(snapshot.interval_length(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,539 @@
+//! WebSocket from the server's side, RFC 6455, driven from memory.
+//!
+//! A message that is whole in what was read and in one fragment is unmasked where it lies and lent
+//! from there; only torn and fragmented ones are copied. tungstenite parses and writes frame
+//! headers, but its `WebSocketContext` is not used: it copies every message into a buffer that an
+//! idle connection would keep, while the bound on memory per idle connection is a promise.
+//!
+//! The rule for what goes out: data frames are framed from queues by [`super::Framing`]; pings,
+//! pongs and closes are put into the control octets, and the flush puts those out only between
+//! whole data frames and puts out no data once a close was sent. A data frame that is half out
+//! needs no stored header, for the header is a pure function of the frame's length and opcode.
+
+use std::io::Cursor;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+pub use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Dialect, FrameBound, TransportError};
+
+/// The WebSocket of one connection.
+#[derive(Debug)]
+pub struct WebSocketLayer {
+    dialect: Dialect,
+    /// A frame's header, while it is torn.
+    header: Vec<u8>,
+    /// The frame whose payload is torn.
+    torn: Option<TornFrame>,
+    /// The payloads of the fragments so far, or a torn payload.
+    message: Vec<u8>,
+    /// What the message is, once its first fragment came.
+    kind: Option<Data>,
+    /// The payload of a torn control frame.
+    control_payload: Vec<u8>,
+    /// Whether `message` was lent out and is to be dropped.
+    lent: bool,
+    close_sent: bool,
+    close_received: bool,
+}
+
+/// What comes out of the layer.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// A whole message.
+    Data(Dialect, &'a [u8]),
+    /// The peer closes; the answer is in the control octets.
+    Closed,
+}
+
+/// A frame of which the payload is still arriving.
+#[derive(Clone, Debug)]
+struct TornFrame {
+    opcode: OpCode,
+    is_final: bool,
+    mask: [u8; 4],
+    left: usize,
+}
+
+impl WebSocketLayer {
+    /// A WebSocket over which nothing has been sent.
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            header: Vec::new(),
+            torn: None,
+            message: Vec::new(),
+            kind: None,
+            control_payload: Vec::new(),
+            lent: false,
+            close_sent: false,
+            close_received: false,
+        }
+    }
+
+    /// The next whole message, or `None` when `wire` is used up. Answers to pings and closes are
+    /// put into `control`.
+    ///
+    /// # Errors
+    /// The peer broke the protocol or a bound; the close that says so is in `control`.
+    pub fn next_message<'a, 'w: 'a>(
+        &'a mut self,
+        wire: &mut &'w mut [u8],
+        control: &mut Vec<u8>,
+        bound: FrameBound,
+    ) -> Result<Option<Message<'a>>, TransportError> {
+        self.release();
+        if self.close_received {
+            *wire = &mut [];
+            return Ok(None);
+        }
+        match self.next_raw(wire, control, bound) {
+            Ok(Some(Raw::Whole(octets))) => Ok(Some(Message::Data(self.dialect, octets))),
+            Ok(Some(Raw::Gathered)) => {
+                self.lent = true;
+                Ok(Some(Message::Data(self.dialect, &self.message)))
+            }
+            Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
+            Ok(None) => Ok(None),
+            Err(breach) => Err(self.fail(breach, control, bound)),
+        }
+    }
+
+    /// Frees what the message that was lent out last took.
+    pub fn release(&mut self) {
+        if self.lent {
+            self.message = Vec::new();
+            self.lent = false;
+        }
+    }
+
+    /// Memory that is held for a torn or fragmented message.
+    pub fn held_bytes(&self) -> usize {
+        self.header.capacity() + self.message.capacity() + self.control_payload.capacity()
+    }
+
+    /// Puts a ping into `control`.
+    pub fn ping(&self, control: &mut Vec<u8>) {
+        if !self.close_sent {
+            write_control(Control::Ping, b"", control);
+        }
+    }
+
+    /// Puts a close into `control`, unless one was sent; says whether the peer's is missing.
+    pub fn begin_close(&mut self, code: CloseCode, control: &mut Vec<u8>) -> bool {
+        if !self.close_sent {
+            self.close_sent = true;
+            write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
+        }
+        !self.close_received
+    }
+
+    /// Frames until a message is whole, a close came, or `wire` is used up.
+    fn next_raw<'w>(
+        &mut self,
+        wire: &mut &'w mut [u8],
+        control: &mut Vec<u8>,
+        bound: FrameBound,
+    ) -> Result<Option<Raw<'w>>, Breach> {
+        loop {
+            let torn = match self.torn.take() {
+                Some(torn) => torn,
+                None => match self.next_header(wire, bound)? {
+                    None => return Ok(None),
+                    Some(frame) if self.is_whole_message(&frame, wire) => {
+                        let (payload, rest) = std::mem::take(wire).split_at_mut(frame.left);
+                        *wire = rest;
+                        unmask(payload, frame.mask);
+                        check_text(frame.opcode, payload)?;
+                        return Ok(Some(Raw::Whole(payload)));
+                    }
+                    Some(frame) => frame,
+                },
+            };
+            let Some(frame) = self.gather(torn, wire) else { return Ok(None) };
+            match frame.opcode {
+                OpCode::Control(opcode) => {
+                    let payload = std::mem::take(&mut self.control_payload);
+                    if self.handle_control(opcode, &payload, control)? {
+                        return Ok(Some(Raw::Closed));
+                    }
+                }
+                OpCode::Data(_) if frame.is_final => {
+                    let kind = self.kind.take().unwrap_or(Data::Binary);
+                    check_text(OpCode::Data(kind), &self.message)?;
+                    return Ok(Some(Raw::Gathered));
+                }
+                OpCode::Data(_) => {}
+            }
+        }
+    }
+
+    /// Whether a frame is a message by itself and its payload is all there.
+    fn is_whole_message(&self, frame: &TornFrame, wire: &[u8]) -> bool {
+        frame.is_final
+            && matches!(frame.opcode, OpCode::Data(Data::Text | Data::Binary))
+            && wire.len() >= frame.left
+    }
+
+    /// Reads a frame's header and checks it against the state of the message.
+    fn next_header(
+        &mut self,
+        wire: &mut &mut [u8],
+        bound: FrameBound,
+    ) -> Result<Option<TornFrame>, Breach> {
+        let (header, length) = loop {
+            if self.header.is_empty() {
+                let mut cursor = Cursor::new(&wire[..]);
+                if let Some(parsed) = parse_header(&mut cursor)? {
+                    let used = cursor.position() as usize;
+                    *wire = &mut std::mem::take(wire)[used..];
+                    break parsed;
+                }
+            } else if let Some(parsed) = parse_header(&mut Cursor::new(&self.header[..]))? {
+                self.header = Vec::new();
+                break parsed;
+            }
+            // An octet at a time never takes more than the header.
+            let Some((first, rest)) = std::mem::take(wire).split_first_mut() else {
+                return Ok(None);
+            };
+            self.header.push(*first);
+            *wire = rest;
+        };
+        self.check_header(&header, length, bound)?;
+        if let OpCode::Data(kind @ (Data::Text | Data::Binary)) = header.opcode
+            && !header.is_final
+        {
+            self.kind = Some(kind);
+        }
+        Ok(Some(TornFrame {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            mask: header.mask.unwrap_or_default(),
+            left: length as usize,
+        }))
+    }
+
+    fn check_header(
+        &self,
+        header: &FrameHeader,
+        length: u64,
+        bound: FrameBound,
+    ) -> Result<(), Breach> {
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(Breach::Protocol("a reserved bit is set"));
+        }
+        if header.mask.is_none() {
+            return Err(Breach::Protocol("a client's frame is not masked"));
+        }
+        match header.opcode {
+            OpCode::Control(_) if !header.is_final || length > CONTROL_PAYLOAD_BYTES_MAX => {
+                Err(Breach::Protocol("a control frame is fragmented or too long"))
+            }
+            OpCode::Control(_) => Ok(()),
+            OpCode::Data(Data::Continue) if self.kind.is_none() => {
+                Err(Breach::Protocol("a continuation continues nothing"))
+            }
+            OpCode::Data(Data::Text | Data::Binary) if self.kind.is_some() => {
+                Err(Breach::Protocol("a message begins within another"))
+            }
+            OpCode::Data(_) => {
+                let total = length.saturating_add(self.message.len() as u64);
+                // The NUL that ends a frame is not part of what the bound is about.
+                if total > u64::from(bound.bytes_max) + 1 {
+                    return Err(Breach::TooLarge);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Unmasks and keeps what arrived of a payload. Gives the frame back when that is all.
+    fn gather(&mut self, mut frame: TornFrame, wire: &mut &mut [u8]) -> Option<TornFrame> {
+        let count = frame.left.min(wire.len());
+        let (payload, rest) = std::mem::take(wire).split_at_mut(count);
+        *wire = rest;
+        unmask(payload, frame.mask);
+        frame.mask.rotate_left(count % 4);
+        frame.left -= count;
+        match frame.opcode {
+            OpCode::Control(_) => self.control_payload.extend_from_slice(payload),
+            OpCode::Data(kind) => {
+                // A single frame that is torn is gathered like fragments.
+                if self.kind.is_none() {
+                    self.kind = Some(kind);
+                }
+                self.message.extend_from_slice(payload);
+            }
+        }
+        if frame.left > 0 {
+            self.torn = Some(frame);
+            return None;
+        }
+        Some(frame)
+    }
+
+    /// Answers a control frame. Says whether it was a close.
+    fn handle_control(
+        &mut self,
+        opcode: Control,
+        payload: &[u8],
+        control: &mut Vec<u8>,
+    ) -> Result<bool, Breach> {
+        match opcode {
+            Control::Ping if !self.close_sent => {
+                // RFC 6455, 5.5.3: only the most recent ping need be answered; answers that the
+                // peer does not read must not pile up.
+                if control.len() < PENDING_CONTROL_BYTES_MAX {
+                    write_control(Control::Pong, payload, control);
+                }
+            }
+            Control::Close => {
+                self.close_received = true;
+                let code = read_close(payload)?;
+                self.begin_close(code, control);
+                return Ok(true);
+            }
+            Control::Ping | Control::Pong | Control::Reserved(_) => {}
+        }
+        Ok(false)
+    }
+
+    fn fail(&mut self, breach: Breach, control: &mut Vec<u8>, bound: FrameBound) -> TransportError {
+        match breach {
+            // The peer is told in a frame of its dialect first; the close follows.
+            Breach::TooLarge => TransportError::TooLarge(bound.exceeded()),
+            Breach::Protocol(why) => {
+                self.begin_close(CloseCode::Protocol, control);
+                TransportError::WebSocket(CloseCode::Protocol, why)
+            }
+            Breach::Text => {
+                self.begin_close(CloseCode::Invalid, control);
+                TransportError::WebSocket(CloseCode::Invalid, "a text message is not UTF-8")
+            }
+        }
+    }
+}
+
+/// A message before it is lent out.
+enum Raw<'w> {
+    Whole(&'w [u8]),
+    Gathered,
+    Closed,
+}
+
+/// How a peer broke the rules.
+enum Breach {
+    Protocol(&'static str),
+    Text,
+    TooLarge,
+}
+
+/// RFC 6455, 5.5.
+const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
+
+/// Control octets that may wait for a peer that does not read.
+const PENDING_CONTROL_BYTES_MAX: usize = 1024;
+
+fn parse_header(cursor: &mut Cursor<&[u8]>) -> Result<Option<(FrameHeader, u64)>, Breach> {
+    FrameHeader::parse(cursor).map_err(|_| Breach::Protocol("a reserved opcode"))
+}
+
+fn check_text(opcode: OpCode, payload: &[u8]) -> Result<(), Breach> {
+    match opcode {
+        OpCode::Data(Data::Text) if std::str::from_utf8(payload).is_err() => Err(Breach::Text),
+        _ => Ok(()),
+    }
+}
+
+/// The code to answer a close with.
+fn read_close(payload: &[u8]) -> Result<CloseCode, Breach> {
+    match payload {
+        [] => Ok(CloseCode::Normal),
+        [high, low, reason @ ..] => {
+            let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
+            if !code.is_allowed() {
+                return Err(Breach::Protocol("a close code that may not be sent"));
+            }
+            std::str::from_utf8(reason).map(|_| code).map_err(|_| Breach::Text)
+        }
+        [_] => Err(Breach::Protocol("a close of one octet")),
+    }
+}
+
+fn write_control(opcode: Control, payload: &[u8], out: &mut Vec<u8>) {
+    let header = FrameHeader { opcode: OpCode::Control(opcode), ..FrameHeader::default() };
+    // Writing into memory does not fail.
+    let _ = header.format(payload.len() as u64, out);
+    out.extend_from_slice(payload);
+}
+
+#[inline]
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let wide = u64::from_ne_bytes([
+        mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
+    ]);
+    let (chunks, rest) = payload.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (index, octet) in rest.iter_mut().enumerate() {
+        *octet ^= mask[index & 3];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUND: FrameBound = FrameBound { bytes_max: 70_000, limit: "body_bytes_max" };
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [0x37, 0xfa, 0x21, 0x3d];
+        let header = FrameHeader {
+            is_final: first & 0x80 != 0,
+            rsv1: first & 0x40 != 0,
+            opcode: OpCode::from(first & 0x0f),
+            mask: Some(mask),
+            ..FrameHeader::default()
+        };
+        let mut out = Vec::new();
+        header.format(payload.len() as u64, &mut out).unwrap();
+        out.extend(payload.iter().enumerate().map(|(index, octet)| octet ^ mask[index % 4]));
+        out
+    }
+
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Outcome {
+        messages: Vec<Vec<u8>>,
+        closed: bool,
+        control: Vec<u8>,
+        error: Option<TransportError>,
+    }
+
+    fn read(runs: &[&[u8]]) -> Outcome {
+        let mut layer = WebSocketLayer::new(Dialect::Classic);
+        let mut outcome = Outcome::default();
+        for run in runs {
+            let mut run = run.to_vec();
+            let mut wire = &mut run[..];
+            loop {
+                match layer.next_message(&mut wire, &mut outcome.control, BOUND) {
+                    Ok(Some(Message::Data(_, octets))) => outcome.messages.push(octets.to_vec()),
+                    Ok(Some(Message::Closed)) => outcome.closed = true,
+                    Ok(None) => break,
+                    Err(error) => {
+                        outcome.error = Some(error);
+                        return outcome;
+                    }
+                }
+            }
+            layer.release();
+        }
+        outcome
+    }
+
+    fn code(octets: &[u8]) -> Option<u16> {
+        let outcome = read(&[octets]);
+        match outcome.error? {
+            TransportError::WebSocket(code, _) => {
+                let code = u16::from(code);
+                assert!(outcome.control.ends_with(&code.to_be_bytes()), "the peer is told");
+                Some(code)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn control_frames_may_come_between_fragments() {
+        let octets = [frame(0x01, b"one "), frame(0x89, b"ping"), frame(0x80, b"message")].concat();
+        let outcome = read(&[&octets]);
+        assert_eq!(outcome.messages, [b"one message"]);
+        assert_eq!(outcome.control, b"\x8a\x04ping");
+    }
+
+    #[test]
+    fn a_close_is_echoed_and_nothing_is_read_after_it() {
+        let octets = [frame(0x88, &1000u16.to_be_bytes()), frame(0x81, b"late")].concat();
+        let outcome = read(&[&octets]);
+        assert!(outcome.closed && outcome.messages.is_empty());
+        assert_eq!(outcome.control, [0x88, 2, 3, 0xe8]);
+        assert_eq!(read(&[&frame(0x88, b"")]).control, [0x88, 2, 3, 0xe8]);
+    }
+
+    #[test]
+    fn breaches_close_with_the_code_of_the_rfc() {
+        assert_eq!(code(&[0x81, 0x02, b'h', b'i']), Some(1002), "not masked");
+        assert_eq!(code(&frame(0xc1, b"x")), Some(1002), "a reserved bit");
+        assert_eq!(code(&frame(0x83, b"x")), Some(1002), "a reserved opcode");
+        assert_eq!(code(&frame(0x09, b"x")), Some(1002), "a fragmented ping");
+        assert_eq!(code(&frame(0x89, &[0; 126])), Some(1002), "a long ping");
+        assert_eq!(code(&frame(0x80, b"x")), Some(1002), "a continuation of nothing");
+        let within = [frame(0x01, b"x"), frame(0x81, b"y")].concat();
+        assert_eq!(code(&within), Some(1002), "a message within another");
+        assert_eq!(code(&frame(0x81, b"\xff")), Some(1007));
+        let split = [frame(0x01, b"\xc3"), frame(0x80, b"\xb1")].concat();
+        assert_eq!(read(&[&split]).messages, ["ñ".as_bytes()], "text may be cut anywhere");
+        assert_eq!(code(&frame(0x88, &[3])), Some(1002));
+        assert_eq!(code(&frame(0x88, &1005u16.to_be_bytes())), Some(1002));
+    }
+
+    #[test]
+    fn a_message_above_the_bound_is_refused_at_its_header() {
+        let exceeded = Some(TransportError::TooLarge(BOUND.exceeded()));
+        assert_eq!(read(&[&frame(0x82, &[0; 70_002])[..14]]).error, exceeded);
+        let fragments = [frame(0x02, &[0; 40_000]), frame(0x80, &[0; 40_000])].concat();
+        assert_eq!(read(&[&fragments]).error, exceeded);
+        assert_eq!(read(&[&frame(0x82, &[0; 70_001])]).error, None, "a NUL may follow");
+    }
+
+    #[test]
+    fn pings_that_nobody_reads_the_answers_to_do_not_pile_up() {
+        let pings = frame(0x89, &[0; 125]).repeat(100);
+        assert!(read(&[&pings]).control.len() < 2000);
+    }
+
+    proptest! {
+        #[test]
+        fn chunking_is_invisible(
+            messages in prop::collection::vec(
+                (prop::collection::vec(any::<u8>(), 0..300), 1..4usize, any::<bool>()), 1..5),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let mut octets = Vec::new();
+            for (payload, fragments, ping) in &messages {
+                let size = payload.len().div_ceil(*fragments).max(1);
+                let chunks: Vec<_> = payload.chunks(size).collect();
+                let last = chunks.len().saturating_sub(1);
+                if chunks.is_empty() {
+                    octets.extend(frame(0x82, b""));
+                }
+                for (index, chunk) in chunks.iter().enumerate() {
+                    let first = if index == 0 { 2 } else { 0 } | if index == last { 0x80 } else { 0 };
+                    octets.extend(frame(first, chunk));
+                    if *ping {
+                        octets.extend(frame(0x89, b"p"));
+                    }
+                }
+            }
+            let whole = read(&[&octets]);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
+            cuts.extend([0, octets.len()]);
+            cuts.sort_unstable();
+            let runs: Vec<_> = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect();
+            let expected: Vec<_> = messages.iter().map(|(payload, ..)| payload.clone()).collect();
+            prop_assert_eq!(&whole.messages, &expected);
+            prop_assert_eq!(read(&runs), whole);
+        }
+
+        #[test]
+        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..400)) {
+            read(&[&octets]);
+        }
+    }
+}
