@@ -3,6 +3,8 @@
 
 pub mod broker;
 pub mod classic;
+pub mod engine;
+pub mod http;
 pub mod limits;
 pub mod outbound;
 pub mod stomp;

@@ -116,6 +116,12 @@ impl Broker {
         self.peers.push_last(peer, Some(frame), Closure { reason });
     }
 
+    /// Ends a connection's session without a word; it still gets what is queued.
+    pub fn end_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
+        self.end_session(peer, reason, now);
+        self.peers.push_last(peer, None, Closure { reason });
+    }
+
     /// Forgets a connection, and ends the session on it if there still is one.
     pub fn close_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
@@ -151,10 +157,9 @@ impl Broker {
         self.keys = keys;
     }
 
-    /// The login id of the client on a connection, where it is logged in.
-    pub fn login_of(&self, peer: PeerId) -> Option<&[u8]> {
-        let session = self.peers.peer(peer).session()?;
-        Some(self.login(session))
+    /// The login id of the client that was logged in on a connection, once it no longer is.
+    pub fn past_login_of(&self, peer: PeerId) -> Option<&str> {
+        self.peers.peer(peer).past_login.as_deref()
     }
 
     /// The number of sessions.
@@ -242,6 +247,8 @@ impl Broker {
         }
         self.note_takeover(session, now)?;
         let older = self.sessions[session].peer;
+        let login = String::from_utf8_lossy(self.login(session)).into();
+        self.peers.peer_mut(older).past_login = Some(login);
         let reason = CloseReason::TakenOver;
         self.publish_presence(Event::Disconnected, session, reason.presence_word(), now);
         let fault = Fault::closing(
@@ -294,6 +301,7 @@ impl Broker {
             self.end_subscription(index);
         }
         let login = login_of(&self.destinations, &self.sessions[id]);
+        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let session = self.sessions.remove(id, login);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
         self.destinations[session.destination].owner = None;

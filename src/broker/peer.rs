@@ -39,6 +39,8 @@ pub struct Peer {
     pub distinguishes_text: bool,
     /// Whether it has ever sent a message: then it is not read while memory is short.
     pub publishes: bool,
+    /// Who was logged in on it, once nobody is any more: for the log.
+    pub past_login: Option<Box<str>>,
     limits: OutboundLimits,
     /// Since when the queue is above its soft bound, in milliseconds; meaningful where `pressed`.
     pressed_since_ms: u64,
@@ -98,6 +100,7 @@ impl Peers {
             number: opening.number,
             distinguishes_text: opening.distinguishes_text,
             publishes: false,
+            past_login: None,
             limits,
             pressed_since_ms: 0,
             pressed: false,

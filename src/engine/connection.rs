@@ -1,0 +1,134 @@
+//! One connection: its socket, what carries its frames, and what it is waiting for.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use crate::broker::CloseReason;
+use crate::broker::peer::PeerId;
+use crate::transport::tls::TlsLayer;
+use crate::transport::{ListenerPolicy, Transport};
+
+/// What the engine needs of a socket. It never blocks: not-yet is `WouldBlock`.
+pub trait Socket: Read + Write {
+    /// Ends the stream in our direction.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// A connection's place in the table, valid until it is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// The place.
+    pub slot: u32,
+    /// How often the place was used before.
+    pub generation: u32,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
+    pub(super) tls: Option<Box<TlsLayer>>,
+    pub(super) transport: Transport,
+    pub(super) policy: ListenerPolicy,
+    pub(super) phase: Phase,
+    pub(super) flags: Flags,
+    pub(super) peer: Option<PeerId>,
+    pub(super) generation: u32,
+    pub(super) address: SocketAddr,
+    pub(super) number: u64,
+    /// When the phase must be over, in milliseconds; [`NEVER`] where it may last.
+    pub(super) deadline_ms: u64,
+    /// When the entry among the deadlines fires that will look at `deadline_ms`; [`NEVER`] where
+    /// there is none. `armed_ms ≤ deadline_ms` while there is a deadline.
+    pub(super) armed_ms: u64,
+    /// When anything was heard last.
+    pub(super) heard_ms: u64,
+    pub(super) accepted_ms: u64,
+    pub(super) totals: Totals,
+    /// Deliveries that TLS has taken but the kernel has not: when they arrived, and how many.
+    pub(super) staged: Vec<(u64, u32)>,
+}
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The first octets, the TLS handshake, the upgrade request: what is spoken is not settled.
+    AwaitingProtocol,
+    /// CONNECT.
+    AwaitingConnect,
+    /// Frames, both ways.
+    Open,
+    /// The kernel, to take what is queued; then the connection closes.
+    Flushing(CloseReason),
+    /// The peer's WebSocket close.
+    AwaitingClose(CloseReason),
+    /// The peer's end of stream, after ours.
+    Lingering(CloseReason),
+    /// The reaper.
+    Closed(CloseReason),
+}
+
+impl Phase {
+    /// Whether what arrives is still looked at.
+    pub(super) fn reads_frames(self) -> bool {
+        matches!(self, Self::AwaitingProtocol | Self::AwaitingConnect | Self::Open)
+    }
+
+    /// Why it ends, once that is settled.
+    pub(super) fn reason(self) -> Option<CloseReason> {
+        match self {
+            Self::AwaitingProtocol | Self::AwaitingConnect | Self::Open => None,
+            Self::Flushing(reason)
+            | Self::AwaitingClose(reason)
+            | Self::Lingering(reason)
+            | Self::Closed(reason) => Some(reason),
+        }
+    }
+}
+
+/// What is true of a connection now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flags {
+    /// The kernel may have something to read.
+    pub(super) readable: bool,
+    /// The kernel took less than it was given; it will say when it takes more.
+    pub(super) blocked: bool,
+    /// The connection is on the list of those to be read.
+    pub(super) listed_to_read: bool,
+    /// The connection is on the list of those to be flushed.
+    pub(super) listed_to_flush: bool,
+    /// The peer sent its end of stream.
+    pub(super) ended: bool,
+    /// A ping was sent since the peer was heard last.
+    pub(super) pinged: bool,
+    /// It is not read because memory is short.
+    pub(super) paused: bool,
+}
+
+/// What went over a connection, for the line in the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) frames_in: u32,
+    pub(super) frames_out: u32,
+}
+
+/// No deadline.
+pub(super) const NEVER: u64 = u64::MAX;
+
+impl<S> Connection<S> {
+    /// What carries the frames, for the log.
+    pub(super) fn transport_name(&self) -> &'static str {
+        match (self.transport.name(), self.tls.is_some()) {
+            ("tcp", true) => "tls",
+            ("ws", true) => "wss",
+            ("http", true) => "https",
+            ("undetected", true) => "tls-handshake",
+            (name, _) => name,
+        }
+    }
+}

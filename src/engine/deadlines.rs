@@ -1,0 +1,85 @@
+//! What is due when: a heap of (time, connection) pairs.
+//!
+//! An entry is a hint to look at a connection, not a promise that something is due: a connection
+//! that was heard from since simply gets a later entry. So activity costs nothing here.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::ConnectionId;
+
+/// All deadlines.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
+}
+
+impl Deadlines {
+    /// Asks for a look at a connection at a time.
+    pub fn arm(&mut self, at_ms: u64, id: ConnectionId) {
+        self.heap.push(Reverse((at_ms, id)));
+    }
+
+    /// Takes the next entry that is due: for when it was armed, and for whom.
+    pub fn next_due(&mut self, now_ms: u64) -> Option<(u64, ConnectionId)> {
+        let Reverse((at_ms, _)) = self.heap.peek()?;
+        if *at_ms > now_ms {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// When the next entry is due.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at_ms, _))| *at_ms)
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// Returns the memory of a past rush.
+    pub fn trim(&mut self) {
+        if self.heap.capacity() > 4 * self.heap.len().max(64) {
+            self.heap.shrink_to(2 * self.heap.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn exactly_those_due_fire_in_order_for_any_tick(
+            entries in prop::collection::vec(0..1000u64, 0..50),
+            ticks in prop::collection::vec(0..200u64, 0..20),
+        ) {
+            let mut deadlines = Deadlines::default();
+            for (slot, at_ms) in entries.iter().enumerate() {
+                deadlines.arm(*at_ms, ConnectionId { slot: slot as u32, generation: 0 });
+            }
+            let mut now_ms = 0;
+            let mut fired = Vec::new();
+            for tick in ticks {
+                now_ms += tick;
+                while let Some((_, id)) = deadlines.next_due(now_ms) {
+                    fired.push(entries[id.slot as usize]);
+                }
+                prop_assert!(deadlines.next_ms().is_none_or(|at_ms| at_ms > now_ms));
+            }
+            let mut expected: Vec<_> = entries.into_iter().filter(|at_ms| *at_ms <= now_ms).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(fired, expected);
+        }
+    }
+}

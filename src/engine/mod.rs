@@ -1,0 +1,915 @@
+//! The engine: connections in a table, what each waits for, and the turn in which they are read,
+//! served, flushed and reaped.
+//!
+//! It is a plain value, generic over the socket: no poll, no listener, and time is an argument. The
+//! reactor drives it in production, the simulator in tests, both in this order:
+//!
+//! ```text
+//! note_ready …   what the kernel said; nothing is done yet
+//! receive        read, cut into frames, handle; answers go into queues
+//! flush          write the queue of every connection that got something, once
+//! settle         slow consumers, deadlines, latencies, reaping
+//! take_closed …  the sockets to let go of
+//! accept …       new ones
+//! ```
+//!
+//! Closing only marks: a connection leaves the table in `settle`, never while a frame of its own
+//! is being handled.
+
+mod connection;
+pub mod deadlines;
+mod flush;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use self::connection::{Connection, Flags, NEVER, Phase, Totals};
+pub use self::connection::{ConnectionId, Socket};
+use self::deadlines::Deadlines;
+use self::flush::{FlushContext, FlushProgress, flush};
+use crate::broker::peer::{Opening, PeerId};
+use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options, Retry};
+use crate::http;
+use crate::limits::{Exceeded, Limits};
+use crate::telemetry::{Latencies, Stage};
+use crate::transport::tls::TlsLayer;
+use crate::transport::websocket::CloseCode;
+use crate::transport::{
+    Dialect, FrameBound, Inbound, ListenerPolicy, TlsMode, Transport, TransportError, detect,
+};
+
+/// All connections, and the broker behind them.
+pub struct Engine<S> {
+    connections: Slab<Connection<S>>,
+    /// How often each place in the table was used.
+    generations: Vec<u32>,
+    broker: Broker,
+    limits: Limits,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    deadlines: Deadlines,
+    /// Places of connections that may have something to read.
+    to_read: Vec<u32>,
+    /// Places of connections that have something to write without being on the broker's list.
+    to_flush: Vec<u32>,
+    /// Places of connections that are to be reaped.
+    to_reap: Vec<u32>,
+    /// Places of publishers that are not read while memory is short.
+    paused: Vec<u32>,
+    is_short_of_memory: bool,
+    closed: Vec<(ConnectionId, S)>,
+    scratch: Scratch,
+    flush_context: FlushContext,
+    dirty: Vec<PeerId>,
+    last_number: u64,
+    /// Memory held for frames that have arrived only in part.
+    inbound_bytes: u64,
+    /// The time of the turn.
+    now: Moment,
+    is_draining: bool,
+    /// Where latencies are recorded.
+    pub latencies: Latencies,
+}
+
+/// What every read goes through; connections own no buffers.
+struct Scratch {
+    wire: Box<[u8]>,
+    plain: Box<[u8]>,
+}
+
+/// A connection that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// What the listener lets it be.
+    pub policy: ListenerPolicy,
+}
+
+const WIRE_BYTES: usize = 64 * 1024;
+const PLAIN_BYTES: usize = 32 * 1024;
+
+impl<S: Socket> Engine<S> {
+    /// An engine without connections.
+    pub fn new(
+        options: Options,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        latencies: Latencies,
+    ) -> Self {
+        let limits = options.limits.clone();
+        let bytes_max = limits.write_bytes_per_turn_max as usize;
+        Self {
+            connections: Slab::new(),
+            generations: Vec::new(),
+            broker: Broker::new(options),
+            limits,
+            tls,
+            deadlines: Deadlines::default(),
+            to_read: Vec::new(),
+            to_flush: Vec::new(),
+            to_reap: Vec::new(),
+            paused: Vec::new(),
+            is_short_of_memory: false,
+            closed: Vec::new(),
+            scratch: Scratch {
+                wire: vec![0; WIRE_BYTES].into_boxed_slice(),
+                plain: vec![0; PLAIN_BYTES].into_boxed_slice(),
+            },
+            flush_context: FlushContext::new(bytes_max),
+            dirty: Vec::new(),
+            last_number: 0,
+            inbound_bytes: 0,
+            now: Moment::default(),
+            is_draining: false,
+            latencies,
+        }
+    }
+
+    /// Takes a connection in. Its socket must not block.
+    ///
+    /// # Errors
+    /// Gives the socket back when there are too many connections, or the broker is draining.
+    pub fn accept(&mut self, socket: S, accepted: Accepted) -> Result<ConnectionId, S> {
+        let counters = &mut self.broker.counters;
+        if self.is_draining || self.connections.len() >= self.limits.connections_max as usize {
+            counters.connections_refused += 1;
+            return Err(socket);
+        }
+        counters.connections_accepted += 1;
+        self.last_number += 1;
+        let slot = self.connections.vacant_key() as u32;
+        if slot as usize == self.generations.len() {
+            self.generations.push(0);
+        }
+        let now_ms = self.now.ms();
+        let deadline_ms = now_ms + u64::from(self.limits.upgrade_ms_max);
+        let id = ConnectionId { slot, generation: self.generations[slot as usize] };
+        self.connections.insert(Connection {
+            socket,
+            tls: None,
+            transport: Transport::new(),
+            policy: accepted.policy,
+            phase: Phase::AwaitingProtocol,
+            flags: Flags::default(),
+            peer: None,
+            generation: id.generation,
+            address: accepted.address,
+            number: self.last_number,
+            deadline_ms,
+            armed_ms: deadline_ms,
+            heard_ms: now_ms,
+            accepted_ms: now_ms,
+            totals: Totals::default(),
+            staged: Vec::new(),
+        });
+        self.deadlines.arm(deadline_ms, id);
+        log::debug!("accepted connection={} peer={}", self.last_number, accepted.address);
+        Ok(id)
+    }
+
+    /// Notes what the kernel said of a socket. Nothing is done yet, and nothing is wrong if the
+    /// connection is gone or there is nothing to do.
+    pub fn note_ready(&mut self, slot: u32, readable: bool, writable: bool) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if readable {
+            connection.flags.readable = true;
+            list_to_read(connection, slot, &mut self.to_read);
+        }
+        if writable && connection.flags.blocked {
+            connection.flags.blocked = false;
+            list_to_flush(connection, slot, &mut self.to_flush);
+        }
+    }
+
+    /// Reads from every connection that has something, within its share, and handles what came.
+    pub fn receive(&mut self, now: Moment) {
+        self.now = now;
+        let mut list = std::mem::take(&mut self.to_read);
+        for slot in list.drain(..) {
+            self.read_connection(slot);
+        }
+        // Those that stopped early are on the new list; the old one's memory is used again.
+        if self.to_read.is_empty() {
+            self.to_read = list;
+        }
+    }
+
+    /// Writes to every connection that has something, in the order in which they first got it.
+    pub fn flush(&mut self, now: Moment) {
+        self.now = now;
+        let mut list = std::mem::take(&mut self.to_flush);
+        for slot in list.drain(..) {
+            self.flush_slot(slot);
+        }
+        if self.to_flush.is_empty() {
+            self.to_flush = list;
+        }
+        self.flush_dirty();
+    }
+
+    /// Ends the turn: cuts slow consumers, looks at deadlines, reaps what is closed, and records
+    /// how long things took.
+    pub fn settle(&mut self, now: Moment) {
+        self.now = now;
+        for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
+            let elapsed_ns = now.ns.saturating_sub(arrived_ns);
+            self.latencies.record_many(Stage::Delivery, elapsed_ns, u64::from(count));
+        }
+        self.broker.cut_slow_consumers(now);
+        while let Some((armed_ms, id)) = self.deadlines.next_due(now.ms()) {
+            self.check_deadline(armed_ms, id);
+        }
+        self.flush_dirty();
+        self.watch_memory();
+        self.reap();
+    }
+
+    /// A socket that is not ours any more.
+    pub fn take_closed(&mut self) -> Option<(ConnectionId, S)> {
+        self.closed.pop()
+    }
+
+    /// Whether there is work that the kernel will not announce: do not sleep.
+    pub fn has_work(&self) -> bool {
+        !(self.to_read.is_empty() && self.to_flush.is_empty() && self.to_reap.is_empty())
+    }
+
+    /// When to end the turn even if nothing happens, in milliseconds of [`Moment::ms`].
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let overflow_ms = self.broker.peers.next_overflow_ms();
+        self.deadlines.next_ms().into_iter().chain(overflow_ms).min()
+    }
+
+    /// Tells every client that the broker shuts down; no connection is accepted any more.
+    pub fn begin_drain(&mut self, now: Moment) {
+        self.now = now;
+        self.is_draining = true;
+        self.broker.drain(now);
+        self.flush_dirty();
+        let silent: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.phase.reads_frames() && connection.peer.is_none())
+            .map(|(slot, _)| slot as u32)
+            .collect();
+        for slot in silent {
+            self.begin_close(slot, CloseReason::Refused(Code::Draining));
+        }
+        self.reap();
+    }
+
+    /// Closes everything that is left, whether or not it took its last octets.
+    pub fn abandon(&mut self, now: Moment) {
+        self.now = now;
+        let left: Vec<_> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in left {
+            self.close_now(slot, CloseReason::Refused(Code::Draining));
+        }
+        self.reap();
+    }
+
+    /// Replaces keys and certificates. Connections that are open stay.
+    pub fn reload(&mut self, keys: Keys, tls: Option<Arc<rustls::ServerConfig>>) {
+        self.broker.set_keys(keys);
+        self.tls = tls;
+    }
+
+    /// Returns the memory of a past rush. To be called when there is nothing to do.
+    pub fn trim(&mut self) {
+        self.broker.peers.arena.trim();
+        self.deadlines.trim();
+        for list in [&mut self.to_read, &mut self.to_flush, &mut self.to_reap, &mut self.paused] {
+            list.shrink_to(LIST_KEPT);
+        }
+        self.dirty.shrink_to(LIST_KEPT);
+    }
+
+    /// The broker behind the connections.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The broker, to count in.
+    pub fn broker_mut(&mut self) -> &mut Broker {
+        &mut self.broker
+    }
+
+    /// A connection's socket, for the simulator and for those who registered it.
+    pub fn socket_mut(&mut self, id: ConnectionId) -> Option<&mut S> {
+        let connection = self.connections.get_mut(id.slot as usize)?;
+        (connection.generation == id.generation).then_some(&mut connection.socket)
+    }
+
+    /// The number of connections.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Panics where connections and broker contradict each other.
+    pub fn check_invariants(&self) {
+        self.broker.check_invariants();
+        let held: u64 = self.connections.iter().map(|(_, one)| held_bytes(one)).sum();
+        assert_eq!(held, self.inbound_bytes, "memory of frames that have arrived in part");
+        for (slot, connection) in &self.connections {
+            assert_eq!(connection.generation, self.generations[slot]);
+            if let Some(peer) = connection.peer {
+                assert_eq!(self.broker.peers.peer(peer).slot as usize, slot);
+                let open = connection.phase.reads_frames();
+                let closing = self.broker.peers.peer(peer).closure().is_some();
+                assert!(open != closing, "phase {:?}, peer closing: {closing}", connection.phase);
+            }
+            let waits = connection.flags.listed_to_read
+                || connection.flags.paused
+                || !connection.flags.readable
+                || connection.flags.ended
+                || matches!(connection.phase, Phase::Closed(_));
+            assert!(waits, "connection {slot} is readable and nobody will read it");
+        }
+    }
+
+    // -- reading ----------------------------------------------------------------------------
+
+    fn read_connection(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.flags.listed_to_read = false;
+        let mut budget = self.limits.read_bytes_per_turn_max as usize;
+        loop {
+            if self.hold_back_if_short(slot) {
+                return;
+            }
+            let connection = &mut self.connections[slot as usize];
+            if !connection.flags.readable || matches!(connection.phase, Phase::Closed(_)) {
+                return;
+            }
+            if budget == 0 {
+                return list_to_read(connection, slot, &mut self.to_read);
+            }
+            let wanted = budget.min(self.scratch.wire.len());
+            match connection.socket.read(&mut self.scratch.wire[..wanted]) {
+                Ok(0) => {
+                    connection.flags.readable = false;
+                    connection.flags.ended = true;
+                    return self.handle_end(slot);
+                }
+                Ok(count) => {
+                    budget -= count;
+                    connection.totals.bytes_in += count as u64;
+                    connection.heard_ms = self.now.ms();
+                    connection.flags.pinged = false;
+                    self.broker.counters.bytes_in += count as u64;
+                    self.handle_octets(slot, count);
+                    self.relieve_pressure();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.flags.readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.close_now(slot, CloseReason::Lost),
+            }
+        }
+    }
+
+    /// Handles what was read into the scratch buffer.
+    fn handle_octets(&mut self, slot: u32, count: usize) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.phase.reads_frames() {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch.wire);
+        let held_before = held_bytes(connection);
+        if connection.phase == Phase::AwaitingProtocol
+            && connection.tls.is_none()
+            && connection.totals.bytes_in == count as u64
+        {
+            self.settle_security(slot, scratch[0]);
+        }
+        if self.connections[slot as usize].tls.is_some() {
+            self.handle_encrypted(slot, &scratch[..count]);
+        } else {
+            self.handle_plain(slot, &mut scratch[..count]);
+        }
+        self.scratch.wire = scratch;
+        let connection = &mut self.connections[slot as usize];
+        connection.transport.release();
+        self.inbound_bytes = self.inbound_bytes - held_before + held_bytes(connection);
+        let max = self.limits.inbound_total_bytes_max;
+        if self.inbound_bytes > max && held_bytes(connection) > held_before {
+            let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
+            let fault = Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) };
+            self.refuse(slot, &fault, CloseReason::Refused(Code::LimitExceeded));
+        }
+        self.wake_flush(slot);
+    }
+
+    /// Begins TLS, or not, by a connection's first octet and the listener's policy.
+    fn settle_security(&mut self, slot: u32, first: u8) {
+        let connection = &mut self.connections[slot as usize];
+        let refused = match (first == detect::TLS_HANDSHAKE, connection.policy.tls, &self.tls) {
+            (true, TlsMode::Off, _) | (true, _, None) => Some("TLS is not served on this port"),
+            (false, TlsMode::Required, _) => Some("only TLS is served on this port"),
+            (false, _, _) => None,
+            (true, _, Some(config)) => match TlsLayer::new(config) {
+                Ok(layer) => {
+                    connection.tls = Some(Box::new(layer));
+                    let time_ms = self.limits.tls_handshake_ms_max;
+                    self.set_deadline(slot, self.now.ms() + u64::from(time_ms));
+                    None
+                }
+                Err(_) => Some("the TLS configuration is unusable"),
+            },
+        };
+        if let Some(why) = refused {
+            self.close_now(slot, CloseReason::Transport(why));
+        }
+    }
+
+    fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) {
+        let mut wire = wire;
+        let mut plain = std::mem::take(&mut self.scratch.plain);
+        loop {
+            let connection = &mut self.connections[slot as usize];
+            if !connection.phase.reads_frames() {
+                break;
+            }
+            let Some(tls) = &mut connection.tls else { break };
+            let was_handshaking = tls.is_handshaking();
+            let result = tls.decrypt(&mut wire, &mut plain);
+            if was_handshaking && !tls.is_handshaking() {
+                self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
+            }
+            match result {
+                Ok(0) => break,
+                Ok(count) => self.handle_plain(slot, &mut plain[..count]),
+                Err(TransportError::Tls(why)) => {
+                    self.begin_close(slot, CloseReason::Transport(why));
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.scratch.plain = plain;
+    }
+
+    /// Handles octets as the peer meant them, TLS peeled off.
+    fn handle_plain(&mut self, slot: u32, octets: &mut [u8]) {
+        let mut wire = octets;
+        loop {
+            let connection = &mut self.connections[slot as usize];
+            if !connection.phase.reads_frames() {
+                return;
+            }
+            let bound = frame_bound(&self.limits, connection.phase);
+            let policy = connection.policy;
+            let upgrade_max = self.limits.upgrade_bytes_max;
+            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
+                Ok(None) => return,
+                Ok(Some(Inbound::Frame(frame))) => {
+                    let Some(peer) = connection.peer else { return };
+                    connection.totals.frames_in += 1;
+                    self.broker.handle_classic(peer, frame, self.now);
+                    if connection.phase == Phase::AwaitingConnect {
+                        self.note_login(slot);
+                    }
+                    self.note_closure(slot);
+                }
+                Ok(Some(Inbound::Octets(_))) => return,
+                Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
+                Ok(Some(Inbound::Request(path))) => self.answer_request(slot, &path),
+                Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
+                Err(error) => return self.handle_breach(slot, error),
+            }
+        }
+    }
+
+    /// Opens the broker's side of a connection, once it is settled what it speaks.
+    fn open(&mut self, slot: u32, dialect: Dialect) {
+        let connection = &mut self.connections[slot as usize];
+        if dialect == Dialect::Standard {
+            connection.transport.answer(STANDARD_NOT_SERVED);
+            return self.begin_close(slot, CloseReason::Refused(Code::ProtocolNotServed));
+        }
+        let opening = Opening {
+            slot,
+            number: connection.number,
+            distinguishes_text: connection.transport.is_websocket(),
+        };
+        connection.peer = Some(self.broker.open_peer(opening));
+        connection.phase = Phase::AwaitingConnect;
+        self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
+    }
+
+    /// After a login there is no deadline but that of the WebSocket ping.
+    fn note_login(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let Some(peer) = connection.peer else { return };
+        if self.broker.peers.peer(peer).session().is_none() {
+            return;
+        }
+        connection.phase = Phase::Open;
+        connection.deadline_ms = NEVER;
+        let ping_ms = u64::from(self.limits.websocket_ping_ms);
+        if connection.transport.is_websocket() && ping_ms > 0 {
+            self.set_deadline(slot, self.now.ms() + ping_ms);
+        }
+    }
+
+    fn answer_request(&mut self, slot: u32, path: &str) {
+        let connection = &mut self.connections[slot as usize];
+        let response = http::answer(path, connection.policy.protocols.http);
+        connection.transport.answer(&response);
+        self.begin_close(slot, CloseReason::Answered);
+    }
+
+    /// Tells a peer what it did wrong, in its own dialect where one is settled, and closes.
+    fn handle_breach(&mut self, slot: u32, error: TransportError) {
+        let (code, description) = match error {
+            TransportError::TooLarge(exceeded) => (Code::LimitExceeded, exceeded.to_string()),
+            TransportError::EmptyFrame => (Code::MalformedFrame, error.to_string()),
+            TransportError::NotServed(what) | TransportError::BadRequest(what) => {
+                self.broker.counters.protocol_errors += 1;
+                return self.begin_close(slot, CloseReason::Transport(what));
+            }
+            TransportError::WebSocket(_, why) | TransportError::Tls(why) => {
+                self.broker.counters.protocol_errors += 1;
+                return self.begin_close(slot, CloseReason::Transport(why));
+            }
+            TransportError::Unrecognized => {
+                return self.begin_close(slot, CloseReason::Transport("unrecognized"));
+            }
+        };
+        let fault = Fault::closing(code, Retry::Never, description);
+        self.refuse(slot, &fault, CloseReason::Refused(code));
+    }
+
+    /// The peer's stream ended.
+    fn handle_end(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        match connection.phase {
+            Phase::AwaitingProtocol | Phase::AwaitingConnect | Phase::Open => {
+                // What was asked before the end is still answered.
+                self.begin_close(slot, CloseReason::EndOfStream);
+                self.wake_flush(slot);
+            }
+            Phase::Flushing(_) | Phase::Closed(_) => {}
+            Phase::AwaitingClose(reason) | Phase::Lingering(reason) => {
+                self.close_now(slot, reason);
+            }
+        }
+    }
+
+    // -- memory -----------------------------------------------------------------------------
+
+    /// A publisher is not read while memory is short.
+    fn hold_back_if_short(&mut self, slot: u32) -> bool {
+        if !self.is_short_of_memory {
+            return false;
+        }
+        let connection = &mut self.connections[slot as usize];
+        let publishes = connection.peer.is_some_and(|peer| self.broker.peers.peer(peer).publishes);
+        if !publishes || connection.phase != Phase::Open {
+            return false;
+        }
+        if !connection.flags.paused {
+            connection.flags.paused = true;
+            self.paused.push(slot);
+        }
+        true
+    }
+
+    /// Flushes at once where queues grow past their soft bound while others are still being read,
+    /// so that a receiver that keeps up is not taken for a slow one.
+    fn relieve_pressure(&mut self) {
+        if self.broker.peers.take_pressure_grew() {
+            self.flush_dirty();
+        }
+        self.watch_memory();
+    }
+
+    /// Begins and ends holding publishers back.
+    fn watch_memory(&mut self) {
+        let used = self.broker.peers.arena.resident_bytes();
+        let max = self.limits.outbound_total_bytes_max;
+        if !self.is_short_of_memory && used > max / 10 * 9 {
+            self.is_short_of_memory = true;
+            self.broker.counters.publishers_paused += 1;
+            log::warn!("publishers paused: queued_bytes={used} outbound_total_bytes_max={max}");
+        } else if self.is_short_of_memory && used < max / 10 * 7 {
+            self.is_short_of_memory = false;
+            log::info!("publishers resumed: queued_bytes={used}");
+            for slot in std::mem::take(&mut self.paused) {
+                let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
+                if std::mem::take(&mut connection.flags.paused) {
+                    connection.heard_ms = self.now.ms();
+                    list_to_read(connection, slot, &mut self.to_read);
+                }
+            }
+        }
+    }
+
+    // -- writing ----------------------------------------------------------------------------
+
+    fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        self.broker.peers.take_dirty(&mut dirty);
+        for peer in dirty.drain(..) {
+            let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
+            let slot = outbox.slot;
+            self.note_closure(slot);
+            self.flush_slot(slot);
+        }
+        self.dirty = dirty;
+    }
+
+    fn flush_slot(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.flags.listed_to_flush = false;
+        let outbox = connection.peer.and_then(|peer| self.broker.peers.outbox(peer));
+        let progress = if connection.flags.blocked || matches!(connection.phase, Phase::Closed(_)) {
+            Ok(FlushProgress::Blocked)
+        } else {
+            let before = (connection.totals.bytes_out, connection.totals.frames_out);
+            let progress = flush(connection, outbox, &mut self.flush_context);
+            self.broker.counters.bytes_out += connection.totals.bytes_out - before.0;
+            let frames = connection.totals.frames_out.wrapping_sub(before.1);
+            self.broker.counters.frames_out += u64::from(frames);
+            progress
+        };
+        if let Some(peer) = connection.peer {
+            self.broker.peers.note_flushed(peer, self.now.ms());
+        }
+        match progress {
+            Ok(FlushProgress::Drained) => self.handle_drained(slot),
+            Ok(FlushProgress::Blocked) => connection.flags.blocked = true,
+            Ok(FlushProgress::Spent) => list_to_flush(connection, slot, &mut self.to_flush),
+            Err(_) => self.close_now(slot, CloseReason::Lost),
+        }
+    }
+
+    /// What comes after the last octet of a connection that closes: a WebSocket close, a
+    /// close_notify, the end of our stream; then the peer's.
+    fn handle_drained(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Flushing(reason) = connection.phase else { return };
+        if connection.transport.begin_close(close_code(reason)) && !connection.flags.ended {
+            connection.phase = Phase::AwaitingClose(reason);
+            self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
+            return self.flush_slot(slot);
+        }
+        if !connection.transport.control().is_empty() {
+            return self.flush_slot(slot);
+        }
+        self.end_stream(slot, reason);
+    }
+
+    /// Ends our stream, and waits for the peer to end its own: closing with unread input would
+    /// reset the connection, and the peer might lose what it was sent last.
+    fn end_stream(&mut self, slot: u32, reason: CloseReason) {
+        let connection = &mut self.connections[slot as usize];
+        if let Some(tls) = &mut connection.tls {
+            tls.begin_close();
+            while tls.wants_write() && tls.write_to(&mut connection.socket).is_ok_and(|n| n > 0) {}
+        }
+        if connection.socket.shutdown_write().is_err() || connection.flags.ended {
+            return self.close_now(slot, reason);
+        }
+        connection.phase = Phase::Lingering(reason);
+        self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
+    }
+
+    fn wake_flush(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let closing = matches!(connection.phase, Phase::Flushing(_));
+        let tls_writes = connection.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        if closing || tls_writes || !connection.transport.control().is_empty() {
+            list_to_flush(connection, slot, &mut self.to_flush);
+        }
+    }
+
+    // -- closing ----------------------------------------------------------------------------
+
+    /// Tells a peer of a fault and closes its connection, in whatever phase it is.
+    fn refuse(&mut self, slot: u32, fault: &Fault, reason: CloseReason) {
+        match self.connections[slot as usize].peer {
+            Some(peer) => {
+                self.broker.refuse(peer, fault, self.now);
+                self.note_closure(slot);
+            }
+            None => self.begin_close(slot, reason),
+        }
+    }
+
+    /// Follows the broker, where it has settled that a connection closes.
+    fn note_closure(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(peer) = connection.peer else { return };
+        let Some(closure) = self.broker.peers.peer(peer).closure() else { return };
+        if connection.phase.reads_frames() {
+            connection.phase = Phase::Flushing(closure.reason);
+            self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
+        }
+    }
+
+    /// Closes a connection once what is queued is out.
+    fn begin_close(&mut self, slot: u32, reason: CloseReason) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.phase.reads_frames() {
+            return;
+        }
+        connection.phase = Phase::Flushing(reason);
+        if let Some(peer) = connection.peer {
+            self.broker.end_peer(peer, reason, self.now);
+        }
+        self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
+        let connection = &mut self.connections[slot as usize];
+        list_to_flush(connection, slot, &mut self.to_flush);
+    }
+
+    /// Closes a connection without looking at what is queued. It is reaped at the end of the turn.
+    fn close_now(&mut self, slot: u32, reason: CloseReason) {
+        let connection = &mut self.connections[slot as usize];
+        if matches!(connection.phase, Phase::Closed(_)) {
+            return;
+        }
+        let reason = connection.phase.reason().unwrap_or(reason);
+        if let Some(peer) = connection.peer {
+            self.broker.end_peer(peer, reason, self.now);
+        }
+        connection.phase = Phase::Closed(reason);
+        self.to_reap.push(slot);
+    }
+
+    fn check_deadline(&mut self, armed_ms: u64, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id.slot as usize) else { return };
+        if connection.generation != id.generation || connection.armed_ms != armed_ms {
+            return;
+        }
+        connection.armed_ms = NEVER;
+        let deadline_ms = connection.deadline_ms;
+        if deadline_ms > self.now.ms() {
+            return self.set_deadline(id.slot, deadline_ms);
+        }
+        if connection.phase == Phase::Open {
+            return self.check_silence(id);
+        }
+        let limit = match connection.phase {
+            Phase::AwaitingProtocol
+                if connection.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) =>
+            {
+                "tls_handshake_ms_max"
+            }
+            Phase::AwaitingProtocol => "upgrade_ms_max",
+            Phase::AwaitingConnect => "connect_ms_max",
+            Phase::Flushing(reason) | Phase::AwaitingClose(reason) | Phase::Lingering(reason) => {
+                return self.close_now(id.slot, reason);
+            }
+            Phase::Open | Phase::Closed(_) => return,
+        };
+        self.broker.counters.timeouts += 1;
+        let reason = CloseReason::TimedOut(limit);
+        if connection.phase == Phase::AwaitingConnect {
+            let description = format!("CONNECT did not arrive in time ({limit})");
+            let fault = Fault::closing(Code::TimedOut, Retry::Later, description);
+            return self.refuse(id.slot, &fault, reason);
+        }
+        self.close_now(id.slot, reason);
+    }
+
+    /// Pings a WebSocket client that is silent, and closes it when it stays so.
+    fn check_silence(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id.slot as usize];
+        if connection.flags.paused {
+            // We are the silent ones.
+            connection.heard_ms = self.now.ms();
+        }
+        let ping_at_ms = connection.heard_ms + u64::from(self.limits.websocket_ping_ms);
+        let close_at_ms = ping_at_ms + u64::from(self.limits.websocket_pong_ms_max);
+        let now_ms = self.now.ms();
+        if now_ms < ping_at_ms {
+            return self.set_deadline(id.slot, ping_at_ms);
+        }
+        if connection.flags.pinged && now_ms >= close_at_ms {
+            self.broker.counters.timeouts += 1;
+            return self.close_now(id.slot, CloseReason::TimedOut("websocket_pong_ms_max"));
+        }
+        if !connection.flags.pinged {
+            connection.flags.pinged = true;
+            connection.transport.ping();
+            list_to_flush(connection, id.slot, &mut self.to_flush);
+        }
+        self.set_deadline(id.slot, close_at_ms.max(now_ms + 1));
+    }
+
+    fn set_deadline(&mut self, slot: u32, at_ms: u64) {
+        let connection = &mut self.connections[slot as usize];
+        connection.deadline_ms = at_ms;
+        // An entry that fires sooner looks again.
+        if at_ms < connection.armed_ms {
+            connection.armed_ms = at_ms;
+            self.deadlines.arm(at_ms, ConnectionId { slot, generation: connection.generation });
+        }
+    }
+
+    /// Lets go of the connections that are closed.
+    fn reap(&mut self) {
+        let mut list = std::mem::take(&mut self.to_reap);
+        for slot in list.drain(..) {
+            let connection = self.connections.remove(slot as usize);
+            let generation = connection.generation;
+            self.generations[slot as usize] = generation.wrapping_add(1);
+            self.inbound_bytes -= held_bytes(&connection);
+            self.broker.counters.connections_closed += 1;
+            let login = connection.peer.and_then(|peer| self.broker.past_login_of(peer));
+            log_end(&connection, login, self.now.ms());
+            if let Some(peer) = connection.peer {
+                let reason = connection.phase.reason().unwrap_or(CloseReason::Lost);
+                self.broker.close_peer(peer, reason, self.now);
+            }
+            self.closed.push((ConnectionId { slot, generation }, connection.socket));
+        }
+        self.to_reap = list;
+    }
+}
+
+impl<S> std::fmt::Debug for Engine<S> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Engine")
+            .field("connections", &self.connections.len())
+            .field("broker", &self.broker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Entries that work lists keep room for.
+const LIST_KEPT: usize = 256;
+
+/// What a client of standard STOMP gets until that dialect is served.
+const STANDARD_NOT_SERVED: &[u8] = b"ERROR\nmessage:standard STOMP is not served by this version\n\
+    error-code:PROTOCOL_NOT_SERVED\nretry:never\ncontent-type:text/plain\n\n\
+    This version of the broker serves the classic dialect only.\0\n";
+
+fn list_to_read<S>(connection: &mut Connection<S>, slot: u32, list: &mut Vec<u32>) {
+    if !connection.flags.listed_to_read {
+        connection.flags.listed_to_read = true;
+        list.push(slot);
+    }
+}
+
+fn list_to_flush<S>(connection: &mut Connection<S>, slot: u32, list: &mut Vec<u32>) {
+    if !connection.flags.listed_to_flush {
+        connection.flags.listed_to_flush = true;
+        list.push(slot);
+    }
+}
+
+fn held_bytes<S>(connection: &Connection<S>) -> u64 {
+    connection.transport.held_bytes() as u64
+}
+
+fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
+    match phase {
+        Phase::Open => FrameBound { bytes_max: limits.frame_bytes_max(), limit: "body_bytes_max" },
+        _ => FrameBound { bytes_max: limits.login_frame_bytes_max, limit: "login_frame_bytes_max" },
+    }
+}
+
+/// The WebSocket close code that goes with a reason. Classic clients wait for 1000.
+fn close_code(reason: CloseReason) -> CloseCode {
+    match reason {
+        CloseReason::Refused(Code::Draining) => CloseCode::Away,
+        CloseReason::Refused(Code::LimitExceeded) => CloseCode::Size,
+        _ => CloseCode::Normal,
+    }
+}
+
+fn log_end<S>(connection: &Connection<S>, login: Option<&str>, now_ms: u64) {
+    let totals = &connection.totals;
+    log::info!(
+        "closed connection={} peer={} transport={} login={:?} reason={} duration_ms={} \
+         frames_in={} frames_out={} bytes_in={} bytes_out={}",
+        connection.number,
+        connection.address,
+        connection.transport_name(),
+        login.unwrap_or_default(),
+        connection.phase.reason().unwrap_or(CloseReason::Lost),
+        now_ms.saturating_sub(connection.accepted_ms),
+        totals.frames_in,
+        totals.frames_out,
+        totals.bytes_in,
+        totals.bytes_out,
+    );
+}
+
+/// A socket that is a pair of buffers in memory, for tests and measurements in one process.
+impl Socket for io::Cursor<Vec<u8>> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
