@@ -3,4 +3,5 @@
 
 pub mod broker;
 pub mod limits;
+pub mod logger;
 pub mod transport;
