@@ -2,6 +2,7 @@
 //! messages to any address, over TCP, TLS, WebSocket and secure WebSocket.
 
 pub mod broker;
+pub mod config;
 pub mod limits;
 pub mod logger;
 pub mod transport;
