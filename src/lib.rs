@@ -5,4 +5,5 @@ pub mod broker;
 pub mod config;
 pub mod limits;
 pub mod logger;
+pub mod server;
 pub mod transport;
