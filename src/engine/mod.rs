@@ -20,7 +20,7 @@ mod connection;
 pub mod deadlines;
 mod flush;
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -167,6 +167,11 @@ impl<S: Socket> Engine<S> {
         self.deadlines.arm(deadline_ms, id);
         log::debug!("accepted connection={} peer={}", self.last_number, accepted.address);
         Ok(id)
+    }
+
+    /// Closes a connection that could not be registered.
+    pub fn forget(&mut self, id: ConnectionId) {
+        self.close_now(id.slot, CloseReason::Lost);
     }
 
     /// Notes what the kernel said of a socket. Nothing is done yet, and nothing is wrong if the
@@ -905,11 +910,4 @@ fn log_end<S>(connection: &Connection<S>, login: Option<&str>, now_ms: u64) {
         totals.bytes_in,
         totals.bytes_out,
     );
-}
-
-/// A socket that is a pair of buffers in memory, for tests and measurements in one process.
-impl Socket for io::Cursor<Vec<u8>> {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,0 +1,89 @@
+//! `com-broker certs`: makes development certificates and tells how to trust them.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{CliFault, print};
+use crate::server::certificates::{self, Order, Paths, Receipt};
+
+/// `com-broker certs`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Writes ca.pem and ca.key (the authority) and server.pem and server.key (the broker). Files that
+exist are kept. To renew only the broker's, delete server.pem and server.key first: clients that
+trust the authority trust the new ones too.
+
+Examples:
+  com-broker certs
+  com-broker certs --name broker.lan --name 192.168.1.20 --days 90")]
+pub struct CertsArguments {
+    /// Where the files are
+    #[arg(long, value_name = "DIRECTORY", default_value = "certs")]
+    pub directory: PathBuf,
+    /// Another host name or address of the broker; localhost, 127.0.0.1 and ::1 are always there
+    #[arg(long, value_name = "NAME")]
+    pub name: Vec<String>,
+    /// Days that the broker's certificate is valid
+    #[arg(
+        long,
+        value_name = "DAYS",
+        default_value_t = certificates::SERVER_DAYS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(certificates::SERVER_DAYS_MAX))
+    )]
+    pub days: u32,
+    /// Make everything new, the authority included
+    #[arg(long)]
+    pub force: bool,
+}
+
+pub(super) fn run(arguments: &CertsArguments) -> Result<(), CliFault> {
+    let paths = Paths::within(&arguments.directory);
+    let order =
+        Order { names: arguments.name.clone(), days: arguments.days, force: arguments.force };
+    let receipt = certificates::make(&paths, &order).map_err(CliFault::Certificates)?;
+    print(&report(&paths, receipt))
+}
+
+fn report(paths: &Paths, receipt: Receipt) -> String {
+    let Paths { authority_certificate, authority_key, server_certificate, server_key } = paths;
+    let authority = authority_certificate.display();
+    [
+        entry(receipt.authority_made, authority_certificate, "the authority, for clients to trust"),
+        entry(receipt.authority_made, authority_key, "its private key; keep it here"),
+        entry(receipt.server_made, server_certificate, "the broker's certificate"),
+        entry(receipt.server_made, server_key, "its private key; keep it here"),
+        format!(
+            "
+To trust them, tell clients where the authority is:
+
+  openssl s_client -connect 127.0.0.1:6661 -CAfile {authority}
+  python    ssl.create_default_context(cafile=\"{authority}\")
+  node      NODE_EXTRA_CA_CERTS={authority} node client.js
+  browsers  import {authority} as an authority for web sites
+
+These are for development. Do not install the authority on machines of others.
+"
+        ),
+    ]
+    .concat()
+}
+
+fn entry(made: bool, path: &Path, what: &str) -> String {
+    let verb = if made { "made" } else { "kept" };
+    format!("{verb}  {}  {what}\n", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_tells_what_was_made_and_how_to_trust_it() {
+        let paths = Paths::within(Path::new("certs"));
+        let report = report(&paths, Receipt { authority_made: false, server_made: true });
+        assert!(report.starts_with("kept  certs/ca.pem  "), "{report}");
+        assert!(report.contains("\nmade  certs/server.pem  "), "{report}");
+        assert!(report.contains("-CAfile certs/ca.pem\n"), "{report}");
+    }
+}

@@ -1,0 +1,191 @@
+//! The command line: [`Arguments`] mirrors it, [`run`] does what it asks for.
+
+mod certs;
+mod check;
+mod serve;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{self, ConfigFault};
+use crate::server::ServeFault;
+use crate::server::certificates::CertificateFault;
+use crate::server::identity::IdentityFault;
+
+pub use certs::CertsArguments;
+pub use serve::{ServeArguments, banner};
+
+/// A message broker: clients log in under a name and a profile, get an address, and send messages
+/// to any address, over TCP, TLS and WebSocket.
+///
+/// Without a command, com-broker serves. Without a configuration, it serves on loopback addresses
+/// with development keys and certificates, and says so.
+#[derive(Debug, Parser)]
+#[command(
+    name = "com-broker",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  com-broker                                      serve on 127.0.0.1:6661 and :6662, for development
+  com-broker config --default > broker.toml       begin a configuration
+  com-broker check --config broker.toml           see what it amounts to
+  com-broker serve --config broker.toml           serve with it"
+)]
+pub struct Arguments {
+    /// What to do; to serve if absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve, where no command is given.
+    #[command(flatten)]
+    pub serve: ServeArguments,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the broker
+    Serve(ServeArguments),
+    /// Validate a configuration and print the effective one, keys masked
+    ///
+    /// The exit code is 0 if the broker would start with it, and 2 otherwise.
+    Check(ServeArguments),
+    /// Print the default configuration, every key with its meaning
+    Config(ConfigArguments),
+    /// Make a development authority and a server certificate
+    Certs(CertsArguments),
+    /// Print a completion script for a shell
+    Completion(CompletionArguments),
+}
+
+/// `com-broker config`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  com-broker config --default > broker.toml")]
+pub struct ConfigArguments {
+    /// Print the default configuration
+    #[arg(long, required = true)]
+    pub default: bool,
+}
+
+/// `com-broker completion`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  com-broker completion bash > ~/.local/share/bash-completion/completions/com-broker"
+)]
+pub struct CompletionArguments {
+    /// The shell that shall complete
+    pub shell: Shell,
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// Whatever kept it from being done; [`CliFault::exit_code`] tells the shell.
+pub fn run(arguments: Arguments) -> Result<(), CliFault> {
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Config(_) => print(config::default_document()),
+        Command::Certs(arguments) => certs::run(&arguments),
+        Command::Completion(arguments) => print(&completion(arguments.shell)),
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug)]
+pub enum CliFault {
+    /// The configuration is wrong.
+    Config(ConfigFault),
+    /// The certificate that it names cannot be used.
+    Identity(IdentityFault),
+    /// The broker could not run.
+    Serve(ServeFault),
+    /// Certificates could not be made.
+    Certificates(CertificateFault),
+    /// The log could not be started.
+    Log(io::Error),
+    /// Standard output does not take what we print.
+    Output(io::Error),
+}
+
+impl CliFault {
+    /// 2 if the user has to change something in the configuration, 1 otherwise.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Identity(_) | Self::Serve(ServeFault::Identity(_)) => {
+                ExitCode::from(2)
+            }
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for CliFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(fault) => fault.fmt(out),
+            Self::Identity(fault) => fault.fmt(out),
+            Self::Serve(fault) => fault.fmt(out),
+            Self::Certificates(fault) => fault.fmt(out),
+            Self::Log(fault) => write!(out, "log: {fault}"),
+            Self::Output(fault) => write!(out, "standard output: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for CliFault {}
+
+fn completion(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "com-broker", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Prints for people or for a pipe, whose reader may have seen enough.
+fn print(text: &str) -> Result<(), CliFault> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => Err(CliFault::Output(fault)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_serve() {
+        let arguments = Arguments::try_parse_from(["com-broker", "--listen", "[::1]:0"]).unwrap();
+        assert!(arguments.command.is_none());
+        assert_eq!(arguments.serve.overrides().listen, ["[::1]:0"]);
+    }
+
+    #[test]
+    fn keys_are_never_arguments() {
+        let mut help = Vec::new();
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            help.extend(command.get_arguments().map(|argument| argument.get_id().to_string()));
+        }
+        assert!(help.iter().any(|name| name == "tls_key"));
+        assert!(help.iter().all(|name| name == "tls_key" || !name.contains("key")), "{help:?}");
+    }
+
+    #[test]
+    fn every_shell_has_a_script() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
+            assert!(completion(shell).contains("com-broker"), "{shell}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `com-broker serve`: resolves the configuration, says what is only fit for development, runs.
+
+use std::env;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{CliFault, print};
+use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource};
+use crate::logger::{LogFormat, LogLevel, Logger};
+use crate::server;
+
+/// `com-broker serve` and `com-broker check`
+#[derive(Clone, Debug, Default, Args)]
+#[command(after_help = "\
+Keys come from the file, from files that it names, or from the environment, never from arguments:
+  COM_BROKER_KEY_APPLICATION, COM_BROKER_KEY_AGENT, COM_BROKER_KEY_SUPER_AGENT,
+  COM_BROKER_KEY_SERVICE, COM_BROKER_KEY_ADMIN
+
+Signals: SIGTERM and SIGINT drain and exit, a second one exits at once; SIGHUP reads keys and
+certificates again; SIGUSR1 exports latency histograms.
+
+Examples:
+  com-broker serve --dev
+  com-broker serve --config /etc/com-broker/broker.toml
+  com-broker serve --listen 127.0.0.1:7000 --log-level debug")]
+pub struct ServeArguments {
+    /// Configuration file, TOML; everything has a default
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Development keys and certificates; refused unless all listeners are on loopback addresses
+    #[arg(long)]
+    pub dev: bool,
+    /// Address to listen on, IP:port, all protocols, TLS optional; replaces all configured ones
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<String>,
+    /// PEM file with the certificate chain
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the private key of the certificate
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Where to export latency histograms
+    #[arg(long, value_name = "DIRECTORY")]
+    pub latency_directory: Option<PathBuf>,
+    /// The form of a log line
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// The least important lines that are logged
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+}
+
+impl ServeArguments {
+    /// The configuration that these arguments, the file and the environment amount to.
+    ///
+    /// # Errors
+    /// Names the first offence.
+    pub fn resolve(&self) -> Result<Config, ConfigFault> {
+        let load = |path: &PathBuf| ConfigFile::load(path).map(|file| (path.clone(), file));
+        let file = self.config.as_ref().map(load).transpose()?;
+        Config::resolve(file, &self.overrides(), &environment)
+    }
+
+    /// What overrules the file.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            development: self.dev,
+            listen: self.listen.clone(),
+            tls_certificate: self.tls_certificate.clone(),
+            tls_key: self.tls_key.clone(),
+            latency_directory: self.latency_directory.clone(),
+            log_format: self.log_format,
+            log_level: self.log_level,
+        }
+    }
+}
+
+pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
+    let config = arguments.resolve().map_err(CliFault::Config)?;
+    if config.is_development() {
+        print(&banner(&config))?;
+    }
+    let _flushes_at_the_end = Logger::install(config.log).map_err(CliFault::Log)?;
+    server::run(config, &environment).map_err(CliFault::Serve)
+}
+
+/// What somebody who starts the broker for the first time should know, ready to paste.
+pub fn banner(config: &Config) -> String {
+    let mut lines = vec!["com-broker is in DEVELOPMENT mode.".to_owned(), String::new()];
+    if config.keys_are_development {
+        lines.push("  keys          the development keys, which everybody knows".into());
+    }
+    if let Some(TlsSource::Development { directory }) = &config.tls {
+        let authority = directory.join("ca.pem");
+        lines.push(format!(
+            "  certificate   a development one; clients trust it with {}",
+            authority.display()
+        ));
+    }
+    for listener in &config.listeners {
+        lines.push(format!("  listening on  {}", listener.address));
+    }
+    lines.push(format!("\n{NEXT_STEPS}"));
+    lines.join("\n")
+}
+
+const NEXT_STEPS: &str = "\
+Next, in two other terminals:
+
+  com-broker watch --login ana
+  com-broker send --login bob --to /agent/ana \"hello\"
+
+For keys and certificates of your own:
+
+  com-broker config --default > broker.toml
+
+";
+
+/// A variable that is not Unicode is a wrong key, and not an absent one.
+fn environment(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_admits_what_is_for_development() {
+        let config = Config::resolve(None, &Overrides::default(), &|_| None).unwrap();
+        let banner = banner(&config);
+        for expected in [
+            "DEVELOPMENT",
+            "development keys",
+            "certs/ca.pem",
+            "127.0.0.1:6661",
+            "127.0.0.1:6662",
+            "com-broker watch --login ana\n",
+            "com-broker send --login bob --to /agent/ana \"hello\"\n",
+        ] {
+            assert!(banner.contains(expected), "{banner}");
+        }
+        assert!(!banner.contains("secret_key"));
+    }
+}

@@ -1,0 +1,107 @@
+//! The default configuration as a commented document, and the names of all keys, taken from it.
+
+/// The commented default configuration. Reading it is the same as having no file.
+pub fn default_document() -> &'static str {
+    include_str!("default.toml")
+}
+
+/// Every key, dotted, those included that the document only shows in a comment.
+pub(super) fn known_keys() -> Vec<String> {
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in default_document().lines() {
+        let line = uncommented(line);
+        if let Some(name) = table_name(line) {
+            table = format!("{name}.");
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            keys.push(format!("{table}{key}"));
+        }
+    }
+    keys
+}
+
+/// The known key, or else the known table, that the line at `offset` of a broken document seems to
+/// set. What is not known is not returned: it may be anything, even a secret without its quotes.
+pub(super) fn guess_key(text: &str, offset: usize) -> Option<String> {
+    let mut table = String::new();
+    let mut name = "";
+    let mut start = 0;
+    for line in text.split_inclusive('\n').take_while(|line| {
+        start += line.len();
+        start - line.len() <= offset
+    }) {
+        name = line.split('=').next().unwrap_or_default().trim();
+        if let Some(header) = table_name(line.trim()) {
+            table = header.into();
+        }
+    }
+    let key = format!("{table}.{name}");
+    let known = known_keys();
+    let is_table = known.iter().any(|known| known.starts_with(&format!("{table}.")));
+    if known.contains(&key) { Some(key) } else { is_table.then_some(table) }
+}
+
+/// A setting that is switched off is `#key = value`; prose is `# ` and text.
+fn uncommented(line: &str) -> &str {
+    match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with([' ', '#']) => rest,
+        Some(_) => "",
+        None => line,
+    }
+}
+
+fn table_name(line: &str) -> Option<&str> {
+    Some(line.strip_prefix('[')?.trim_start_matches('[').trim_end_matches(']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::limits::limit_rows;
+    use crate::config::{Config, ConfigFile, Overrides};
+    use crate::limits::Limits;
+
+    fn resolve(file: Option<&str>) -> Config {
+        let path = Path::new("broker.toml");
+        let file = file.map(|text| (path, ConfigFile::parse(path, text).unwrap()));
+        let file = file.map(|(path, file)| (path.to_path_buf(), file));
+        Config::resolve(file, &Overrides::default(), &|_| None).unwrap()
+    }
+
+    #[test]
+    fn the_default_document_says_what_no_file_says() {
+        let none = resolve(None);
+        let read = resolve(Some(default_document()));
+        assert_eq!(Config { inputs: none.inputs.clone(), ..read }, none);
+    }
+
+    #[test]
+    fn the_default_document_names_every_limit() {
+        let keys = known_keys();
+        for (name, _) in limit_rows(&Limits::default()) {
+            let key = format!("limits.{name}");
+            assert!(keys.contains(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_default_document_exists() {
+        // Arrays of listeners repeat their keys, and the two forms of a key exclude each other
+        // only later, so all settings can be switched on at once.
+        let text: String =
+            default_document().lines().map(|line| format!("{}\n", uncommented(line))).collect();
+        ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();
+    }
+
+    #[test]
+    fn every_key_is_documented_for_operators() {
+        let manual = include_str!("../../docs/operations.md");
+        for key in known_keys() {
+            let name = key.rsplit('.').next().unwrap();
+            let names = [format!("`{name}`"), format!("`{key}`"), format!("\n{name} = ")];
+            assert!(names.iter().any(|name| manual.contains(name)), "{key}");
+        }
+    }
+}

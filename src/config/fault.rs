@@ -1,0 +1,170 @@
+//! Why there is no configuration: where the offence stands, and what it is.
+//!
+//! Nothing here ever holds the value of a key, nor a line of the file.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::broker::KeyFault;
+
+/// An offence and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFault {
+    /// Where to look.
+    pub place: Place,
+    /// What to change.
+    pub offence: Offence,
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.place, self.offence)
+    }
+}
+
+impl std::error::Error for ConfigFault {}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The configuration file.
+    File {
+        /// As it was named by the user.
+        path: PathBuf,
+        /// Counted from one; absent when the file does not mention the key.
+        line: Option<usize>,
+        /// Dotted; absent when the offence belongs to no key.
+        key: Option<String>,
+    },
+    /// A command line argument.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A key that nobody set.
+    Unset(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line, key } => {
+                write!(out, "{}", path.display())?;
+                if let Some(line) = line {
+                    write!(out, ":{line}")?;
+                }
+                if let Some(key) = key {
+                    write!(out, ": {key}")?;
+                }
+                Ok(())
+            }
+            Self::Flag(name) | Self::Environment(name) => out.write_str(name),
+            Self::Unset(key) => out.write_str(key),
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// The configuration file cannot be read; the system's reason.
+    Unreadable(String),
+    /// The configuration file is not TOML, or not ours; the parser's reason.
+    NotUnderstood(String),
+    /// `[keys]` holds something else than text, or a key that does not exist.
+    NotAKey,
+    /// A listener's address is missing or not of the form `IP:port`.
+    NotAnAddress,
+    /// There is no listener at all.
+    NoListener,
+    /// Two listeners share an address.
+    AddressTwice(SocketAddr),
+    /// A listener serves nothing.
+    NoProtocol,
+    /// A key's value and a file that holds it are both given.
+    KeyTwice,
+    /// The file that holds a key cannot be used: its name, and why.
+    KeyFile(PathBuf, String),
+    /// Some keys are given and these are not.
+    KeysMissing(Vec<&'static str>),
+    /// The keys break the protocol's rules.
+    Key(KeyFault),
+    /// The well-known keys, where others could reach them.
+    WellKnownKey(SocketAddr),
+    /// No keys at all, where others could reach the broker.
+    NoKeys(SocketAddr),
+    /// A certificate without its key, or the reverse; the one that is missing.
+    TlsIncomplete(&'static str),
+    /// No certificate, where others could reach the broker.
+    NoCertificate(SocketAddr),
+    /// `--dev` together with a listener that others could reach.
+    DevelopmentExposed(SocketAddr),
+    /// `--dev` together with keys or certificates of one's own.
+    DevelopmentOverruled,
+    /// A bound of zero would stop everything.
+    Zero,
+    /// A bound is too large: its value, the largest allowed, and why.
+    AtMost(u64, u64, &'static str),
+    /// A bound is too small: its value, the smallest allowed, and why.
+    AtLeast(u64, u64, &'static str),
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(reason) | Self::NotUnderstood(reason) => out.write_str(reason),
+            Self::NotAKey => out.write_str(
+                "not a key that exists, or not text in quotes; known are application, agent, \
+                 super_agent, service, admin, and each of them with _file",
+            ),
+            Self::NotAnAddress => out.write_str(
+                "not an address and a port, such as 127.0.0.1:6661 or [::1]:6661; host names are \
+                 not resolved",
+            ),
+            Self::NoListener => out.write_str("there is no listener"),
+            Self::AddressTwice(address) => write!(out, "{address} is listed twice"),
+            Self::NoProtocol => out.write_str("the listener serves no protocol"),
+            Self::KeyTwice => out.write_str("the key and the file that holds it are both given"),
+            Self::KeyFile(path, reason) => write!(out, "{}: {reason}", path.display()),
+            Self::KeysMissing(names) => write!(
+                out,
+                "some keys are set but not {}; set all five, or none to use the development keys",
+                names.join(", ")
+            ),
+            Self::Key(fault) => fault.fmt(out),
+            Self::WellKnownKey(address) => write!(
+                out,
+                "this is a well-known development key, refused because {address} is not a \
+                 loopback address; choose a key of your own, or listen on 127.0.0.1"
+            ),
+            Self::NoKeys(address) => write!(
+                out,
+                "no keys are set, and the development keys are refused because {address} is not \
+                 a loopback address; set all five under [keys] or in COM_BROKER_KEY_APPLICATION, \
+                 COM_BROKER_KEY_AGENT, COM_BROKER_KEY_SUPER_AGENT, COM_BROKER_KEY_SERVICE and \
+                 COM_BROKER_KEY_ADMIN, or listen on 127.0.0.1"
+            ),
+            Self::TlsIncomplete(missing) => {
+                write!(out, "the certificate and its key belong together; {missing} is missing")
+            }
+            Self::NoCertificate(address) => write!(
+                out,
+                "no certificate is set, and a development certificate is refused because \
+                 {address} is not a loopback address; set certificate and key under [tls], or \
+                 tls = \"off\" for that listener"
+            ),
+            Self::DevelopmentExposed(address) => write!(
+                out,
+                "development keys and certificates are for loopback addresses, and {address} is \
+                 none"
+            ),
+            Self::DevelopmentOverruled => out.write_str(
+                "development mode was asked for, but keys or a certificate of your own are set; \
+                 drop one of the two",
+            ),
+            Self::Zero => out.write_str("must not be zero"),
+            Self::AtMost(value, max, why) => write!(out, "{value} is more than {max}, {why}"),
+            Self::AtLeast(value, min, why) => write!(out, "{value} is less than {min}, {why}"),
+        }
+    }
+}

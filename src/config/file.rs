@@ -1,0 +1,314 @@
+//! The low form of the configuration: what the TOML file says, and nothing that it does not.
+//!
+//! It knows no defaults, and nothing about what fits together.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::de::DeTable;
+
+use super::default;
+use super::fault::{ConfigFault, Offence, Place};
+use super::limits::LimitsSection;
+use super::lines::{Entry, KeyLines, line_at};
+use crate::logger::{LogFormat, LogLevel};
+
+/// A configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// `[[listener]]`; absent means the default ones.
+    #[serde(rename = "listener")]
+    pub listeners: Option<Vec<ListenerSection>>,
+    /// `[keys]`
+    pub keys: KeysSection,
+    /// `[tls]`
+    pub tls: TlsSection,
+    /// `[limits]`
+    pub limits: LimitsSection,
+    /// `[latency]`
+    pub latency: LatencySection,
+    /// `[log]`
+    pub log: LogSection,
+    #[serde(skip)]
+    pub(super) lines: KeyLines,
+}
+
+impl ConfigFile {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// Names the file and, if it could be read, the line and the key of what is not understood.
+    pub fn load(path: &Path) -> Result<Self, ConfigFault> {
+        let text = fs::read_to_string(path).map_err(|fault| ConfigFault {
+            place: Place::File { path: path.into(), line: None, key: None },
+            offence: Offence::Unreadable(fault.to_string()),
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Parses a document; `path` is for messages.
+    ///
+    /// # Errors
+    /// Names the line and the key of what is not understood.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigFault> {
+        let document = DeTable::parse(text).map_err(|fault| not_toml(path, text, &fault))?;
+        let lines = KeyLines::of(text, document.get_ref());
+        // serde would take an array for a table and fill in the keys in their order.
+        if let Some(entry) = lines.entries().iter().find(|entry| is_misplaced(entry)) {
+            let offence = Offence::NotUnderstood("an array where none belongs".into());
+            return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
+        }
+        match toml::from_str::<Self>(text) {
+            Ok(file) => Ok(Self { lines, ..file }),
+            Err(fault) => Err(not_ours(path, text, &lines, &fault)),
+        }
+    }
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerSection {
+    /// What the logs call it.
+    pub name: Option<String>,
+    /// `IP:port`
+    pub address: Option<String>,
+    /// What may be spoken.
+    pub protocols: Option<Vec<ProtocolName>>,
+    /// How it stands to TLS.
+    pub tls: Option<TlsModeName>,
+}
+
+/// An element of `protocols`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolName {
+    /// The classic dialect, length-prefixed.
+    Classic,
+    /// Standard STOMP frames.
+    Stomp,
+    /// WebSocket.
+    Ws,
+    /// Plain HTTP requests.
+    Http,
+}
+
+/// The value of a listener's `tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsModeName {
+    /// Detected.
+    Optional,
+    /// Plain connections are refused.
+    Required,
+    /// TLS is refused.
+    Off,
+}
+
+/// `[keys]`: for each key its value, or the file that holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysSection {
+    application: Option<Secret>,
+    application_file: Option<PathBuf>,
+    agent: Option<Secret>,
+    agent_file: Option<PathBuf>,
+    super_agent: Option<Secret>,
+    super_agent_file: Option<PathBuf>,
+    service: Option<Secret>,
+    service_file: Option<PathBuf>,
+    admin: Option<Secret>,
+    admin_file: Option<PathBuf>,
+}
+
+impl KeysSection {
+    /// Value and file of each key: application, then the profiles in their order.
+    pub(super) fn in_order(&self) -> [(Option<&Secret>, Option<&Path>); 5] {
+        [
+            (self.application.as_ref(), self.application_file.as_deref()),
+            (self.agent.as_ref(), self.agent_file.as_deref()),
+            (self.super_agent.as_ref(), self.super_agent_file.as_deref()),
+            (self.service.as_ref(), self.service_file.as_deref()),
+            (self.admin.as_ref(), self.admin_file.as_deref()),
+        ]
+    }
+}
+
+/// Text that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secret(..)")
+    }
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSection {
+    /// PEM file with the certificate chain, the server's own first.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub key: Option<PathBuf>,
+    /// Where development certificates are kept.
+    pub development_directory: Option<PathBuf>,
+}
+
+/// `[latency]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatencySection {
+    /// Where histograms are exported.
+    pub directory: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSection {
+    /// The form of a line.
+    pub format: Option<LogFormat>,
+    /// The least important lines that are written.
+    pub level: Option<LogLevel>,
+}
+
+/// The grammar's complaint. It quotes nothing of the text.
+fn not_toml(path: &Path, text: &str, fault: &toml::de::Error) -> ConfigFault {
+    let offset = fault.span().map(|span| span.start);
+    let key = offset.and_then(|offset| default::guess_key(text, offset));
+    let line = offset.map(|offset| line_at(text, offset));
+    fault_at(path, line, key.as_deref(), Offence::NotUnderstood(one_line(fault.message())))
+}
+
+/// The complaint about a value or a key. It may quote either, so under `[keys]`, and where it
+/// cannot be placed, it is not passed on.
+fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) -> ConfigFault {
+    let offset = fault.span().map(|span| span.start);
+    let key = offset.and_then(|offset| lines.key_at(offset));
+    let offence = match key {
+        Some(key) if !is_within_keys(key) => Offence::NotUnderstood(one_line(fault.message())),
+        _ => Offence::NotAKey,
+    };
+    fault_at(path, offset.map(|offset| line_at(text, offset)), key, offence)
+}
+
+fn fault_at(path: &Path, line: Option<usize>, key: Option<&str>, offence: Offence) -> ConfigFault {
+    let key = key.map(|key| shown(key).into());
+    ConfigFault { place: Place::File { path: path.into(), line, key }, offence }
+}
+
+/// Under `[keys]`, what is not the name of a key may be a key.
+fn shown(key: &str) -> &str {
+    let is_known = default::known_keys().iter().any(|known| known == key);
+    if is_within_keys(key) && !is_known { "keys" } else { key }
+}
+
+fn is_within_keys(key: &str) -> bool {
+    key == "keys" || key.starts_with("keys.") || key.starts_with("keys[")
+}
+
+fn is_misplaced(entry: &Entry) -> bool {
+    entry.is_array && entry.key != "listener" && !entry.key.ends_with("].protocols")
+}
+
+fn one_line(message: &str) -> String {
+    message.trim().replace('\n', "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_understood_or_refused(text in "(\\[\\[?(keys|limits|listener)\\]\\]?|[a-z_]+ = |\\PC|\n)*") {
+            let _ = ConfigFile::parse(Path::new("broker.toml"), &text);
+        }
+    }
+
+    fn fault(text: &str) -> String {
+        let fault = ConfigFile::parse(Path::new("broker.toml"), text).unwrap_err();
+        assert!(!format!("{fault:?}").contains("s3cret"), "{fault:?}");
+        fault.to_string()
+    }
+
+    #[test]
+    fn a_fault_names_file_line_and_key() {
+        for (text, start) in [
+            ("\n[limits]\nbody_bytes_max = true\n", "broker.toml:3: limits.body_bytes_max: "),
+            ("[limits]\n\nbody_byte_max = 5\n", "broker.toml:3: limits.body_byte_max: unknown"),
+            ("[log]\nformat = \"xml\"\n", "broker.toml:2: log.format: unknown variant `xml`"),
+            ("[limits]\npatterns_max = -1\n", "broker.toml:2: limits.patterns_max: "),
+            (
+                "[[listener]]\naddress = \"x\"\n[[listener]]\nprotocols = [\"ftp\"]\n",
+                "broker.toml:4: listener[1].protocols[0]: ",
+            ),
+            ("[limits]\nbody_bytes_max = 4 MiB\n", "broker.toml:2: limits.body_bytes_max: "),
+            ("[limits]\noutbound = [[1]]\n", "broker.toml:2: limits.outbound: an array where none"),
+            ("listener = [[\"name\"]]\n", "broker.toml:1: listener[0]: an array where none"),
+            ("top = 4\n", "broker.toml:1: top: unknown field `top`"),
+            ("[log]\nlevel = \"info\"\nlevel = \"warn\"\n", "broker.toml:3: log.level: "),
+        ] {
+            let fault = fault(text);
+            assert!(fault.starts_with(start), "{fault}");
+            assert_eq!(fault.lines().count(), 1, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let fault = ConfigFile::load(Path::new("/nowhere/broker.toml")).unwrap_err().to_string();
+        assert!(fault.starts_with("/nowhere/broker.toml: "), "{fault}");
+    }
+
+    #[test]
+    fn no_fault_shows_a_secret() {
+        for text in [
+            "[keys]\napplication = s3cret\n",
+            "[keys]\napplication = \"s3cret\nagent = 5\n",
+            "[keys]\napplication \"s3cret\"\n",
+            "[keys]\ns3cret\n",
+            "s3cret\n",
+            "s3cret = = 4\n",
+            "[keys]\ns3cret = 5\n",
+            "[keys]\nagent = [\"s3cret\"]\n",
+            "[keys.agent]\ns3cret = 1\n",
+            "keys = \"s3cret\"\n",
+            "keys = [\"s3cret\"]\n",
+            "keys = { agent = s3cret }\n",
+            "[[keys]]\nagent = \"s3cret\"\n",
+            "[keys]\nagent = 's3cret\\'x'\n",
+            "[keys]\nagent = \"\\s3cret\"\n",
+            "[keys]\nagent = \"a\"\nagent = \"s3cret\"\n",
+        ] {
+            let fault = fault(text);
+            assert!(!fault.contains("s3cret"), "{fault}");
+        }
+        assert!(fault("[keys]\n\nagent = 12345\n").starts_with("broker.toml:3: keys.agent: not"));
+        assert!(!fault("[keys]\n\nagent = 12345\n").contains("12345"));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let file = ConfigFile::parse(Path::new(""), "[keys]\nagent = \"s3cret\"\n").unwrap();
+        assert!(!format!("{file:?}").contains("s3cret"));
+    }
+}

@@ -1,0 +1,362 @@
+//! `[limits]`: every bound by the name it has in the code, laid over the defaults and checked.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
+use super::fault::Offence;
+use crate::broker::Profile;
+use crate::limits::{Limits, OutboundLimits};
+
+/// Declares [`LimitsSection`] and what needs a line per bound. A field of [`Limits`] that is
+/// missing from the list does not compile.
+macro_rules! limits_section {
+    ($($name:ident: $kind:ty,)*) => {
+        /// `[limits]`
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct LimitsSection {
+            $($name: Option<$kind>,)*
+            outbound: OutboundSection,
+        }
+
+        impl LimitsSection {
+            fn lay_over_plain(&self, limits: &mut Limits) -> Result<(), LimitFault> {
+                $(if let Some(value) = self.$name {
+                    limits.$name = narrow(value.into(), || stringify!($name).into())?;
+                })*
+                Ok(())
+            }
+        }
+
+        /// Name and value of every bound but the outbound ones.
+        pub(super) fn limit_rows(limits: &Limits) -> Vec<(&'static str, u64)> {
+            let Limits { $($name,)* outbound: _ } = limits;
+            vec![$((stringify!($name), (*$name).into()),)*]
+        }
+    };
+}
+
+limits_section! {
+    connections_max: u64,
+    tls_handshake_ms_max: u64,
+    upgrade_ms_max: u64,
+    connect_ms_max: u64,
+    upgrade_bytes_max: Bytes,
+    websocket_ping_ms: u64,
+    websocket_pong_ms_max: u64,
+    tcp_keepalive_ms: u64,
+    tcp_user_timeout_ms: u64,
+    close_flush_ms_max: u64,
+    linger_ms_max: u64,
+    drain_ms_max: u64,
+    login_frame_bytes_max: Bytes,
+    body_bytes_max: Bytes,
+    header_bytes_max: Bytes,
+    header_count_max: u64,
+    inbound_total_bytes_max: Bytes,
+    login_id_bytes_max: Bytes,
+    takeovers_max: u64,
+    takeover_window_ms: u64,
+    subscriptions_per_session_max: u64,
+    destinations_max: u64,
+    destination_bytes_max: Bytes,
+    patterns_max: u64,
+    pattern_bytes_max: Bytes,
+    pattern_compiled_bytes_max: Bytes,
+    outbound_total_bytes_max: Bytes,
+    read_bytes_per_turn_max: Bytes,
+    write_bytes_per_turn_max: Bytes,
+    accepts_per_turn_max: u64,
+}
+
+impl LimitsSection {
+    /// The defaults, with what is set laid over them.
+    pub(super) fn resolve(&self) -> Result<Limits, LimitFault> {
+        let mut limits = Limits::default();
+        self.lay_over_plain(&mut limits)?;
+        for (profile, section) in Profile::ALL.into_iter().zip(self.outbound.in_order()) {
+            section.lay_over(profile, &mut limits.outbound[profile as usize])?;
+        }
+        check(&limits)?;
+        Ok(limits)
+    }
+}
+
+/// The bound that is wrong, dotted below `limits`, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LimitFault {
+    pub(super) name: String,
+    pub(super) offence: Offence,
+}
+
+/// `[limits.outbound.…]`, by profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OutboundSection {
+    agent: OutboundProfileSection,
+    super_agent: OutboundProfileSection,
+    service: OutboundProfileSection,
+    admin: OutboundProfileSection,
+}
+
+impl OutboundSection {
+    fn in_order(&self) -> [&OutboundProfileSection; 4] {
+        [&self.agent, &self.super_agent, &self.service, &self.admin]
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OutboundProfileSection {
+    hard_bytes_max: Option<Bytes>,
+    soft_bytes_max: Option<Bytes>,
+    soft_ms_max: Option<u64>,
+}
+
+impl OutboundProfileSection {
+    fn lay_over(&self, profile: Profile, limits: &mut OutboundLimits) -> Result<(), LimitFault> {
+        if let Some(bytes) = self.hard_bytes_max {
+            limits.hard_bytes_max =
+                narrow(bytes.into(), || outbound_name(profile, "hard_bytes_max"))?;
+        }
+        if let Some(bytes) = self.soft_bytes_max {
+            limits.soft_bytes_max =
+                narrow(bytes.into(), || outbound_name(profile, "soft_bytes_max"))?;
+        }
+        if let Some(ms) = self.soft_ms_max {
+            limits.soft_ms_max = narrow(ms, || outbound_name(profile, "soft_ms_max"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A size: a number of bytes, or text such as `"64 KiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bytes(u64);
+
+impl Bytes {
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim() {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(1 << shift).map(Self)
+    }
+}
+
+impl From<Bytes> for u64 {
+    fn from(bytes: Bytes) -> Self {
+        bytes.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BytesVisitor)
+    }
+}
+
+struct BytesVisitor;
+
+impl Visitor<'_> for BytesVisitor {
+    type Value = Bytes;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number of bytes, or text such as \"64 KiB\" or \"4 MiB\"")
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Bytes, E> {
+        let bytes = u64::try_from(value);
+        bytes.map(Bytes).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Bytes, E> {
+        Ok(Bytes(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Bytes, E> {
+        Bytes::parse(value).ok_or_else(|| E::invalid_value(Unexpected::Str(value), &self))
+    }
+}
+
+/// The name of an outbound bound below `limits`.
+pub(super) fn outbound_name(profile: Profile, name: &str) -> String {
+    format!("outbound.{}.{name}", profile.key_name())
+}
+
+fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, LimitFault> {
+    T::try_from(value).map_err(|_| LimitFault {
+        name: name(),
+        offence: Offence::AtMost(value, u32::MAX.into(), "the largest number here"),
+    })
+}
+
+/// Bounds for which zero has a meaning: never, none, or without waiting.
+const MAY_BE_ZERO: [&str; 7] = [
+    "websocket_ping_ms",
+    "close_flush_ms_max",
+    "linger_ms_max",
+    "drain_ms_max",
+    "takeovers_max",
+    "subscriptions_per_session_max",
+    "patterns_max",
+];
+
+const BODY_BYTES_LARGEST: u64 = 1 << 30;
+const HEADER_BYTES_LARGEST: u64 = 16 << 20;
+
+/// Refuses bounds that contradict each other, or with which nothing would work.
+fn check(limits: &Limits) -> Result<(), LimitFault> {
+    for (name, value) in limit_rows(limits) {
+        if value == 0 && !MAY_BE_ZERO.contains(&name) {
+            return Err(LimitFault { name: name.into(), offence: Offence::Zero });
+        }
+    }
+    check_frames(limits)?;
+    for profile in Profile::ALL {
+        check_outbound(profile, limits)?;
+    }
+    Ok(())
+}
+
+fn check_frames(limits: &Limits) -> Result<(), LimitFault> {
+    let frame = limits.frame_bytes_max().into();
+    let header = limits.header_bytes_max.into();
+    let login = limits.login_frame_bytes_max.into();
+    at_most("body_bytes_max", limits.body_bytes_max, BODY_BYTES_LARGEST, "1 GiB")?;
+    at_most("header_bytes_max", limits.header_bytes_max, HEADER_BYTES_LARGEST, "16 MiB")?;
+    at_most("login_frame_bytes_max", login, frame, "the largest frame after login")?;
+    at_most("login_id_bytes_max", limits.login_id_bytes_max, login, "login_frame_bytes_max")?;
+    at_most("destination_bytes_max", limits.destination_bytes_max, header, "header_bytes_max")?;
+    at_most("pattern_bytes_max", limits.pattern_bytes_max, header, "header_bytes_max")?;
+    at_least(
+        "inbound_total_bytes_max",
+        limits.inbound_total_bytes_max,
+        frame,
+        "the largest frame: body_bytes_max and header_bytes_max",
+    )
+}
+
+fn check_outbound(profile: Profile, limits: &Limits) -> Result<(), LimitFault> {
+    let OutboundLimits { hard_bytes_max, soft_bytes_max, soft_ms_max: _ } =
+        limits.outbound[profile as usize];
+    let hard = outbound_name(profile, "hard_bytes_max");
+    let soft = outbound_name(profile, "soft_bytes_max");
+    at_least(
+        &hard,
+        hard_bytes_max,
+        limits.frame_bytes_max().into(),
+        "the largest frame: body_bytes_max and header_bytes_max",
+    )?;
+    at_most(&soft, soft_bytes_max, hard_bytes_max.into(), "hard_bytes_max of the same profile")?;
+    if soft_bytes_max == 0 {
+        return Err(LimitFault { name: soft, offence: Offence::Zero });
+    }
+    at_least(
+        "outbound_total_bytes_max",
+        limits.outbound_total_bytes_max,
+        hard_bytes_max.into(),
+        "what one connection may hold: the largest hard_bytes_max",
+    )
+}
+
+fn at_most(
+    name: &str,
+    value: impl Into<u64>,
+    max: u64,
+    why: &'static str,
+) -> Result<(), LimitFault> {
+    let value = value.into();
+    if value <= max {
+        return Ok(());
+    }
+    Err(LimitFault { name: name.into(), offence: Offence::AtMost(value, max, why) })
+}
+
+fn at_least(
+    name: &str,
+    value: impl Into<u64>,
+    min: u64,
+    why: &'static str,
+) -> Result<(), LimitFault> {
+    let value = value.into();
+    if value >= min {
+        return Ok(());
+    }
+    Err(LimitFault { name: name.into(), offence: Offence::AtLeast(value, min, why) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<Limits, LimitFault> {
+        toml::from_str::<LimitsSection>(text).unwrap().resolve()
+    }
+
+    #[test]
+    fn nothing_set_is_the_default() {
+        assert_eq!(resolve("").unwrap(), Limits::default());
+    }
+
+    #[test]
+    fn sizes_are_numbers_or_text_with_a_unit() {
+        for (text, bytes) in [
+            ("65536", Some(65_536)),
+            ("65536 B", Some(65_536)),
+            ("64 KiB", Some(65_536)),
+            ("64KiB", Some(65_536)),
+            ("4 MiB", Some(4 << 20)),
+            ("1 GiB", Some(1 << 30)),
+            ("", None),
+            ("KiB", None),
+            ("4 MB", None),
+            ("-4 KiB", None),
+            ("4.5 KiB", None),
+            ("99999999999 GiB", None),
+        ] {
+            assert_eq!(Bytes::parse(text).map(u64::from), bytes, "{text}");
+        }
+        assert_eq!(resolve("body_bytes_max = \"2 MiB\"").unwrap().body_bytes_max, 2 << 20);
+        assert!(toml::from_str::<LimitsSection>("patterns_max = \"2 KiB\"").is_err());
+        assert!(toml::from_str::<LimitsSection>("body_bytes_max = -2").is_err());
+    }
+
+    #[test]
+    fn a_profile_has_outbound_bounds_of_its_own() {
+        let limits = resolve("[outbound.super_agent]\nhard_bytes_max = \"16 MiB\"").unwrap();
+        assert_eq!(limits.outbound[Profile::SuperAgent as usize].hard_bytes_max, 16 << 20);
+        assert_eq!(limits.outbound[0], Limits::default().outbound[0]);
+    }
+
+    #[test]
+    fn bounds_that_cannot_work_are_refused_by_name() {
+        for (text, name) in [
+            ("connections_max = 0", "connections_max"),
+            ("connections_max = 4294967296", "connections_max"),
+            ("body_bytes_max = \"2 GiB\"", "body_bytes_max"),
+            ("header_bytes_max = \"17 MiB\"", "header_bytes_max"),
+            ("login_frame_bytes_max = \"5 MiB\"", "login_frame_bytes_max"),
+            ("login_id_bytes_max = \"8 KiB\"", "login_id_bytes_max"),
+            ("destination_bytes_max = \"17 KiB\"", "destination_bytes_max"),
+            ("pattern_bytes_max = \"17 KiB\"", "pattern_bytes_max"),
+            ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
+            ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
+            ("[outbound.agent]\nhard_bytes_max = 1", "outbound.agent.hard_bytes_max"),
+            ("[outbound.admin]\nsoft_bytes_max = 0", "outbound.admin.soft_bytes_max"),
+            ("[outbound.service]\nsoft_bytes_max = \"33 MiB\"", "outbound.service.soft_bytes_max"),
+        ] {
+            assert_eq!(resolve(text).unwrap_err().name, name, "{text}");
+        }
+        for name in MAY_BE_ZERO {
+            resolve(&format!("{name} = 0")).unwrap();
+        }
+    }
+}

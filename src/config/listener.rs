@@ -1,0 +1,123 @@
+//! The listeners: those on the command line, those in the file, or the default ones.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::fault::{ConfigFault, Offence, Place};
+use super::file::{ListenerSection, ProtocolName, TlsModeName};
+use super::origin::Origin;
+use crate::transport::{ListenerPolicy, Protocols, TlsMode};
+
+/// Where web clients, and where TCP clients, are used to find the broker, on loopback.
+const DEFAULT_PORTS: [u16; 2] = [6661, 6662];
+
+/// An address to listen on, and what may be spoken there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What the logs call it: its configured name, otherwise its address.
+    pub name: String,
+    /// Port zero lets the system choose.
+    pub address: SocketAddr,
+    /// What may be spoken there.
+    pub policy: ListenerPolicy,
+}
+
+impl Listener {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
+    }
+}
+
+/// Takes the listeners from the first source that names any.
+pub(super) fn resolve(
+    origin: &Origin<'_>,
+    sections: Option<&[ListenerSection]>,
+    arguments: &[String],
+) -> Result<Vec<Listener>, ConfigFault> {
+    match sections {
+        _ if !arguments.is_empty() => from_arguments(arguments),
+        Some([]) => Err(origin.fault("listener", Offence::NoListener)),
+        Some(sections) => from_sections(origin, sections),
+        None => Ok(DEFAULT_PORTS.map(|port| plain((Ipv4Addr::LOCALHOST, port).into())).into()),
+    }
+}
+
+fn from_arguments(arguments: &[String]) -> Result<Vec<Listener>, ConfigFault> {
+    let mut listeners = Vec::new();
+    for address in arguments {
+        admit(&mut listeners, parse(address).map(plain), || Place::Flag("--listen"))?;
+    }
+    Ok(listeners)
+}
+
+fn from_sections(
+    origin: &Origin<'_>,
+    sections: &[ListenerSection],
+) -> Result<Vec<Listener>, ConfigFault> {
+    let mut listeners = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let place = |key| origin.place(&format!("listener[{index}].{key}"));
+        if section.protocols.as_deref() == Some(&[]) {
+            return Err(ConfigFault { place: place("protocols"), offence: Offence::NoProtocol });
+        }
+        admit(&mut listeners, from_section(section), || place("address"))?;
+    }
+    Ok(listeners)
+}
+
+/// Adds a listener unless its address is taken already.
+fn admit(
+    listeners: &mut Vec<Listener>,
+    listener: Result<Listener, Offence>,
+    place: impl Fn() -> Place,
+) -> Result<(), ConfigFault> {
+    let offence = match listener {
+        Ok(new) if is_taken(listeners, new.address) => Offence::AddressTwice(new.address),
+        Ok(new) => {
+            listeners.push(new);
+            return Ok(());
+        }
+        Err(offence) => offence,
+    };
+    Err(ConfigFault { place: place(), offence })
+}
+
+fn is_taken(listeners: &[Listener], address: SocketAddr) -> bool {
+    address.port() != 0 && listeners.iter().any(|listener| listener.address == address)
+}
+
+fn parse(address: &str) -> Result<SocketAddr, Offence> {
+    address.trim().parse().map_err(|_| Offence::NotAnAddress)
+}
+
+fn plain(address: SocketAddr) -> Listener {
+    Listener { name: address.to_string(), address, policy: ListenerPolicy::default() }
+}
+
+fn from_section(section: &ListenerSection) -> Result<Listener, Offence> {
+    let address = section.address.as_deref().ok_or(Offence::NotAnAddress)?;
+    let mut listener = plain(parse(address)?);
+    if let Some(name) = &section.name {
+        listener.name.clone_from(name);
+    }
+    if let Some(names) = &section.protocols {
+        listener.policy.protocols = protocols(names);
+    }
+    if let Some(tls) = section.tls {
+        listener.policy.tls = match tls {
+            TlsModeName::Optional => TlsMode::Optional,
+            TlsModeName::Required => TlsMode::Required,
+            TlsModeName::Off => TlsMode::Off,
+        };
+    }
+    Ok(listener)
+}
+
+fn protocols(names: &[ProtocolName]) -> Protocols {
+    Protocols {
+        classic: names.contains(&ProtocolName::Classic),
+        stomp: names.contains(&ProtocolName::Stomp),
+        ws: names.contains(&ProtocolName::Ws),
+        http: names.contains(&ProtocolName::Http),
+    }
+}

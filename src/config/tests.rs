@@ -1,0 +1,310 @@
+//! What arguments, environment and file amount to together.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::broker::Profile;
+use crate::transport::TlsMode;
+
+const OWN_KEYS: &str = "[keys]\napplication = \"own-app\"\nagent = \"own-agent\"\n\
+    super_agent = \"own-super\"\nservice = \"own-service\"\nadmin = \"own-admin\"\n";
+
+const EXPOSED: &str = "[[listener]]\naddress = \"0.0.0.0:6661\"\ntls = \"off\"\n";
+
+fn resolve_with(
+    text: &str,
+    overrides: &Overrides,
+    environment: &[(&str, &str)],
+) -> Result<Config, ConfigFault> {
+    let path = Path::new("etc/broker.toml");
+    let file = ConfigFile::parse(path, text)?;
+    let environment = |name: &str| {
+        environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    let result = Config::resolve(Some((path.into(), file)), overrides, &environment);
+    assert_shows_no_key(&result);
+    result
+}
+
+fn resolve(text: &str) -> Result<Config, ConfigFault> {
+    resolve_with(text, &Overrides::default(), &[])
+}
+
+fn fault(text: &str) -> String {
+    resolve(text).unwrap_err().to_string()
+}
+
+fn listen(address: &str) -> Overrides {
+    Overrides { listen: vec![address.into()], ..Overrides::default() }
+}
+
+fn assert_shows_no_key(result: &Result<Config, ConfigFault>) {
+    let shown = match result {
+        Ok(config) => format!("{config:?}{}", config.describe()),
+        Err(fault) => format!("{fault:?}{fault}"),
+    };
+    let all = DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]);
+    for secret in all.chain(["own-", "env-", "file-"]) {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+/// A directory with a key in a file, which goes away with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, files: &[(&str, &[u8])]) -> Self {
+        let name = format!("com-broker-config-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        for (name, text) in files {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        Self(directory)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn nothing_at_all_is_development_on_loopback() {
+    let config = Config::resolve(None, &Overrides::default(), &|_| None).unwrap();
+    let addresses: Vec<_> = config.listeners.iter().map(|l| l.address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:6661", "127.0.0.1:6662"]);
+    assert!(config.listeners.iter().all(|listener| listener.policy == Default::default()));
+    assert!(config.keys_are_development && config.is_development());
+    assert!(config.keys.opens_application(DEVELOPMENT_APPLICATION_KEY.as_bytes()));
+    assert_eq!(config.tls, Some(TlsSource::Development { directory: "certs".into() }));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log.level, log::LevelFilter::Info);
+    assert_eq!(config.path(), None);
+}
+
+#[test]
+fn listeners_are_those_of_the_first_source_that_names_any() {
+    let text = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:1\"\nprotocols = [\"ws\"]\n\
+        tls = \"required\"\n";
+    let config = resolve(text).unwrap();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].name, "web");
+    assert_eq!(config.listeners[0].policy.tls, TlsMode::Required);
+    let protocols = config.listeners[0].policy.protocols;
+    assert!(protocols.ws && !protocols.classic && !protocols.stomp && !protocols.http);
+    let config = resolve_with(text, &listen("[::1]:2"), &[]).unwrap();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].name, "[::1]:2");
+    assert_eq!(config.listeners[0].policy, Default::default());
+}
+
+#[test]
+fn listeners_that_cannot_be_are_refused_on_their_line() {
+    for (text, expected) in [
+        (
+            "[[listener]]\naddress = \"localhost:1\"\n",
+            "etc/broker.toml:2: listener[0].address: not",
+        ),
+        ("[[listener]]\naddress = \"127.0.0.1\"\n", "etc/broker.toml:2: listener[0].address: not"),
+        ("[[listener]]\ntls = \"off\"\n", "etc/broker.toml: listener[0].address: not"),
+        ("listener = []\n", "etc/broker.toml:1: listener: there is no"),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\nprotocols = []\n",
+            "etc/broker.toml:3: listener[0].protocols: ",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n",
+            "etc/broker.toml:4: listener[1].address: 127.0.0.1:1 is listed twice",
+        ),
+    ] {
+        let fault = fault(text);
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+    let fault = resolve_with("", &listen("localhost:1"), &[]).unwrap_err().to_string();
+    assert!(fault.starts_with("--listen: not an address"), "{fault}");
+    let both = Overrides { listen: vec!["[::1]:0".into(), "[::1]:0".into()], ..Default::default() };
+    assert_eq!(resolve_with("", &both, &[]).unwrap().listeners.len(), 2);
+}
+
+#[test]
+fn keys_come_from_the_environment_then_the_file() {
+    let config = resolve(OWN_KEYS).unwrap();
+    assert!(!config.keys_are_development);
+    assert_eq!(config.keys.profile_of(b"own-agent"), Some(Profile::Agent));
+    let environment = [("COM_BROKER_KEY_AGENT", "env-agent")];
+    let config = resolve_with(OWN_KEYS, &Overrides::default(), &environment).unwrap();
+    assert_eq!(config.keys.profile_of(b"env-agent"), Some(Profile::Agent));
+    assert_eq!(config.keys.profile_of(b"own-agent"), None);
+    assert_eq!(config.keys.profile_of(b"own-admin"), Some(Profile::Admin));
+}
+
+#[test]
+fn keys_may_stand_in_files_beside_the_configuration() {
+    let scratch = Scratch::new("files", &[("agent", b"file-agent\r\n"), ("admin", b"file-admin")]);
+    let path = scratch.0.join("broker.toml");
+    let text = OWN_KEYS
+        .replace("agent = \"own-agent\"", "agent_file = \"agent\"")
+        .replace("admin = \"own-admin\"", "admin_file = \"admin\"");
+    let file = ConfigFile::parse(&path, &text).unwrap();
+    let config = Config::resolve(Some((path, file)), &Overrides::default(), &|_| None).unwrap();
+    assert_eq!(config.keys.profile_of(b"file-agent"), Some(Profile::Agent));
+    assert_eq!(config.keys.profile_of(b"file-admin"), Some(Profile::Admin));
+}
+
+#[test]
+fn files_that_hold_no_key_are_refused() {
+    let scratch = Scratch::new("bad", &[("large", &[b'x'; 5000]), ("binary", b"file-\xff")]);
+    for (name, expected) in [
+        ("large", "too large to be a key"),
+        ("binary", "stream did not contain valid UTF-8"),
+        ("absent", "No such file"),
+    ] {
+        let path = scratch.0.join(name);
+        let line = format!("agent_file = {:?}", path.to_str().unwrap());
+        let fault = fault(&OWN_KEYS.replace("agent = \"own-agent\"", &line));
+        assert!(fault.starts_with("etc/broker.toml:3: keys.agent_file: "), "{fault}");
+        assert!(fault.contains(expected), "{fault}");
+    }
+}
+
+#[test]
+fn keys_that_do_not_fit_are_refused_where_they_stand() {
+    for (from, to, expected) in [
+        (
+            "agent = \"own-agent\"\n",
+            "",
+            "etc/broker.toml:1: keys: some keys are set but not agent;",
+        ),
+        ("own-agent", "own.agent", "etc/broker.toml:3: keys.agent: the agent key holds a colon"),
+        ("own-agent", "", "etc/broker.toml:3: keys.agent: the agent key is empty"),
+        ("own-service", "own-agent", "etc/broker.toml:5: keys.service: the agent key and the"),
+        (
+            "admin = ",
+            "admin_file = \"x\"\nadmin = ",
+            "etc/broker.toml:6: keys.admin_file: the key and the file that holds it are both given",
+        ),
+    ] {
+        let fault = fault(&OWN_KEYS.replacen(from, to, 1));
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+    let environment = [("COM_BROKER_KEY_ADMIN", "")];
+    let fault = resolve_with(OWN_KEYS, &Overrides::default(), &environment).unwrap_err();
+    assert_eq!(fault.to_string(), "COM_BROKER_KEY_ADMIN: the admin key is empty");
+}
+
+#[test]
+fn well_known_keys_never_leave_the_machine() {
+    let fault = fault(EXPOSED);
+    assert!(fault.starts_with("etc/broker.toml: keys: no keys are set"), "{fault}");
+    assert!(fault.contains("0.0.0.0:6661") && fault.contains("COM_BROKER_KEY_ADMIN"), "{fault}");
+    let exposed = format!("{OWN_KEYS}{EXPOSED}");
+    resolve(&exposed).unwrap();
+    for known in DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]) {
+        // Wherever it comes from, and whichever key it is used as.
+        let in_file = exposed.replace("own-service", known);
+        let fault = resolve(&in_file).unwrap_err().to_string();
+        assert!(fault.starts_with("etc/broker.toml:5: keys.service: this is a well"), "{fault}");
+        let environment = [("COM_BROKER_KEY_AGENT", known)];
+        let fault = resolve_with(&exposed, &Overrides::default(), &environment).unwrap_err();
+        assert!(fault.to_string().starts_with("COM_BROKER_KEY_AGENT: this is a well"), "{fault}");
+        resolve(&OWN_KEYS.replace("own-service", known)).unwrap();
+    }
+    let fault = resolve_with("", &listen("192.0.2.1:0"), &[]).unwrap_err().to_string();
+    assert!(fault.contains("192.0.2.1:0 is not a loopback address"), "{fault}");
+    for loopback in ["127.9.9.9:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        resolve_with("", &listen(loopback), &[]).unwrap();
+    }
+}
+
+#[test]
+fn a_listener_that_others_reach_needs_a_certificate_or_no_tls() {
+    let text = format!("{OWN_KEYS}{}", EXPOSED.replace("off", "optional"));
+    let fault = fault(&text);
+    assert!(fault.starts_with("etc/broker.toml: tls: no certificate is set"), "{fault}");
+    let config = resolve(&format!("{text}[tls]\ncertificate = \"c\"\nkey = \"/k\"\n")).unwrap();
+    let files = TlsSource::Files { certificate: "etc/c".into(), key: "/k".into() };
+    assert_eq!(config.tls, Some(files));
+    assert!(!config.is_development());
+    assert_eq!(resolve(&format!("{OWN_KEYS}{EXPOSED}")).unwrap().tls, None);
+}
+
+#[test]
+fn certificate_and_key_belong_together() {
+    let fault = fault("\n[tls]\ncertificate = \"c\"\n");
+    assert!(fault.starts_with("etc/broker.toml:2: tls: the certificate"), "{fault}");
+    let overrides = Overrides { tls_key: Some("k".into()), ..Default::default() };
+    let fault = resolve_with("", &overrides, &[]).unwrap_err().to_string();
+    assert!(fault.starts_with("--tls-key: ") && fault.ends_with("certificate is missing"));
+    let config = resolve_with("[tls]\ncertificate = \"c\"\n", &overrides, &[]).unwrap();
+    let files = TlsSource::Files { certificate: "etc/c".into(), key: "k".into() };
+    assert_eq!(config.tls, Some(files));
+}
+
+#[test]
+fn development_mode_is_all_or_nothing() {
+    let development = Overrides { development: true, ..Default::default() };
+    resolve_with("", &development, &[]).unwrap();
+    for (text, expected) in [
+        (OWN_KEYS, "--dev: development mode was asked for, but"),
+        ("[tls]\ncertificate = \"c\"\nkey = \"k\"\n", "--dev: development mode was asked for, but"),
+        (EXPOSED, "--dev: development keys and certificates are for loopback addresses"),
+    ] {
+        let fault = resolve_with(text, &development, &[]).unwrap_err().to_string();
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+}
+
+#[test]
+fn limits_are_refused_on_their_line() {
+    let zero = fault("\n[limits]\npatterns_max = 5\nconnections_max = 0\n");
+    assert_eq!(zero, "etc/broker.toml:4: limits.connections_max: must not be zero");
+    let soft = fault("[limits.outbound.agent]\nsoft_bytes_max = \"9 MiB\"\n");
+    assert!(soft.starts_with("etc/broker.toml:2: limits.outbound.agent.soft_bytes_max: 9437184"));
+}
+
+#[test]
+fn arguments_overrule_the_file() {
+    let text = "[latency]\ndirectory = \"l\"\n[log]\nformat = \"json\"\nlevel = \"error\"\n";
+    let config = resolve(text).unwrap();
+    assert_eq!(config.latency_directory, Some("etc/l".into()));
+    let log = LogOptions { format: LogFormat::Json, level: log::LevelFilter::Error };
+    assert_eq!(config.log, log);
+    let overrides = Overrides {
+        latency_directory: Some("m".into()),
+        log_format: Some(LogFormat::Plain),
+        log_level: Some(LogLevel::Off),
+        ..Default::default()
+    };
+    let config = resolve_with(text, &overrides, &[]).unwrap();
+    assert_eq!(config.latency_directory, Some("m".into()));
+    let log = LogOptions { format: LogFormat::Plain, level: log::LevelFilter::Off };
+    assert_eq!(config.log, log);
+}
+
+#[test]
+fn secrets_are_read_again_under_the_same_rules() {
+    let text = format!("{OWN_KEYS}{EXPOSED}");
+    let scratch = Scratch::new("reload", &[("broker.toml", text.as_bytes())]);
+    let path = scratch.0.join("broker.toml");
+    let file = ConfigFile::load(&path).unwrap();
+    let config =
+        Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap();
+
+    fs::write(&path, text.replace("own-agent", "own-new")).unwrap();
+    let secrets = config.reload_secrets(&|_| None).unwrap();
+    assert_eq!(secrets.keys.profile_of(b"own-new"), Some(Profile::Agent));
+
+    // The listeners are those that are open, whatever the file says now.
+    fs::write(&path, "").unwrap();
+    let fault = config.reload_secrets(&|_| None).unwrap_err().to_string();
+    assert!(fault.contains("0.0.0.0:6661 is not a loopback address"), "{fault}");
+    fs::write(&path, text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[0])).unwrap();
+    let fault = config.reload_secrets(&|_| None).unwrap_err().to_string();
+    assert!(fault.contains("broker.toml:3: keys.agent: this is a well-known"), "{fault}");
+    assert!(!fault.contains(DEVELOPMENT_PROFILE_KEYS[0]), "{fault}");
+    fs::remove_file(&path).unwrap();
+    config.reload_secrets(&|_| None).unwrap_err();
+}

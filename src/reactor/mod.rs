@@ -1,0 +1,318 @@
+//! The reactor: the only poll and the only clock. It tells the engine what the kernel said, in
+//! turns, and accepts and lets go of sockets for it.
+//!
+//! It does not know STOMP, destinations or what TLS is made of.
+
+mod clock;
+mod listener;
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+
+use self::clock::Clock;
+pub use self::listener::Listening;
+pub use self::socket::{TcpSocket, TcpTimes};
+use crate::engine::{Accepted, Engine};
+use crate::telemetry::{Latencies, Stage};
+
+/// What the owner of the loop does when a signal asks for it.
+pub trait Owner {
+    /// Reads keys and certificates again and gives them to the engine, or leaves all as it was.
+    fn reload(&mut self, engine: &mut Engine<TcpSocket>);
+
+    /// Exports the latencies; must not block. `elapsed` is the time since the loop was made.
+    fn export(&mut self, latencies: &mut Latencies, elapsed: Duration);
+}
+
+/// How the loop came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every connection was told and took its last octets.
+    Drained,
+    /// This many connections did not take theirs in time.
+    Expired(usize),
+    /// A second signal said to leave at once.
+    Abandoned,
+}
+
+/// The loop.
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    signals: Signals,
+    listeners: Vec<Listening>,
+    /// Places of listeners that may have a connection to accept.
+    to_accept: Vec<usize>,
+    /// Whether accepting failed for want of descriptors; it is tried again after a while.
+    is_starved: bool,
+    clock: Clock,
+    times: TcpTimes,
+    accepts_per_turn_max: u32,
+    drain_ms_max: u32,
+    /// When the connections that are left are closed, while the broker drains.
+    drain_until_ms: Option<u64>,
+}
+
+impl Reactor {
+    /// Registers listeners and signals.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn new(
+        mut listeners: Vec<Listening>,
+        times: TcpTimes,
+        accepts_per_turn_max: u32,
+        drain_ms_max: u32,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            let token = Token(FIRST_LISTENER.0 - index);
+            poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
+        }
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            signals,
+            to_accept: (0..listeners.len()).collect(),
+            listeners,
+            is_starved: false,
+            clock: Clock::start(),
+            times,
+            accepts_per_turn_max,
+            drain_ms_max,
+            drain_until_ms: None,
+        })
+    }
+
+    /// When the loop was made, by the wall.
+    pub fn started_at(&self) -> std::time::SystemTime {
+        self.clock.started_at()
+    }
+
+    /// Turns until a signal says to stop and the connections are drained.
+    ///
+    /// # Errors
+    /// The poll failed, which nothing can go on without.
+    pub fn run(
+        &mut self,
+        engine: &mut Engine<TcpSocket>,
+        owner: &mut impl Owner,
+    ) -> io::Result<Outcome> {
+        let mut flushed = self.clock.now();
+        loop {
+            self.wait(engine, flushed.ms())?;
+            let polled = self.clock.now();
+            engine.latencies.record(Stage::Poll, polled.ns - flushed.ns);
+            let signalled = self.note_events(engine);
+            engine.receive(polled);
+            let received = self.clock.now();
+            engine.flush(received);
+            flushed = self.clock.now();
+            engine.latencies.record(Stage::Dispatch, received.ns - polled.ns);
+            engine.latencies.record(Stage::Turn, flushed.ns - polled.ns);
+            engine.settle(flushed);
+            engine.broker_mut().counters.turns += 1;
+            self.let_go(engine);
+            if signalled && self.handle_signals(engine, owner, flushed) {
+                return Ok(Outcome::Abandoned);
+            }
+            if let Some(outcome) = self.drained(engine, flushed.ms()) {
+                engine.abandon(flushed);
+                self.let_go(engine);
+                return Ok(outcome);
+            }
+            self.accept(engine);
+        }
+    }
+
+    /// Time since the loop was made.
+    pub fn elapsed(&mut self) -> Duration {
+        Duration::from_nanos(self.clock.now().ns)
+    }
+
+    fn wait(&mut self, engine: &mut Engine<TcpSocket>, now_ms: u64) -> io::Result<()> {
+        let ready = engine.has_work() || (!self.to_accept.is_empty() && !self.is_starved);
+        let timeout = if ready {
+            Some(Duration::ZERO)
+        } else {
+            let starved_ms = self.is_starved.then_some(now_ms + STARVED_RETRY_MS);
+            let deadlines = [engine.next_deadline_ms(), self.drain_until_ms, starved_ms];
+            let at_ms = deadlines.into_iter().flatten().min();
+            at_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms)))
+        };
+        if timeout.is_none_or(|timeout| timeout > IDLE) {
+            // Nothing to do for a while: a rush that is over gives its memory back.
+            self.poll_once(Some(IDLE.min(timeout.unwrap_or(IDLE))))?;
+            if !self.events.is_empty() {
+                return Ok(());
+            }
+            engine.trim();
+            let timeout = timeout.map(|timeout| timeout.saturating_sub(IDLE));
+            return self.poll_once(timeout);
+        }
+        self.poll_once(timeout)
+    }
+
+    fn poll_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Passes on what the kernel said. Says whether there are signals.
+    fn note_events(&mut self, engine: &mut Engine<TcpSocket>) -> bool {
+        let mut signalled = false;
+        for event in &self.events {
+            match event.token() {
+                SIGNALS => signalled = true,
+                Token(token) if FIRST_LISTENER.0 - token < self.listeners.len() => {
+                    let index = FIRST_LISTENER.0 - token;
+                    if !self.to_accept.contains(&index) {
+                        self.to_accept.push(index);
+                    }
+                }
+                // An event for a place that was used again since is a spurious one, which the
+                // engine does not mind.
+                Token(slot) => {
+                    let readable =
+                        event.is_readable() || event.is_read_closed() || event.is_error();
+                    engine.note_ready(slot as u32, readable, event.is_writable());
+                }
+            }
+        }
+        signalled
+    }
+
+    /// Handles signals; says whether to leave at once.
+    fn handle_signals(
+        &mut self,
+        engine: &mut Engine<TcpSocket>,
+        owner: &mut impl Owner,
+        now: crate::broker::Moment,
+    ) -> bool {
+        let pending: Vec<_> = self.signals.pending().collect();
+        for signal in pending {
+            match signal {
+                SIGHUP => owner.reload(engine),
+                SIGUSR1 => owner.export(&mut engine.latencies, Duration::from_nanos(now.ns)),
+                _ if self.drain_until_ms.is_some() => return true,
+                _ => {
+                    log::info!(
+                        "draining: signal={signal} connections={} drain_ms_max={}",
+                        engine.len(),
+                        self.drain_ms_max
+                    );
+                    self.drain_until_ms = Some(now.ms() + u64::from(self.drain_ms_max));
+                    self.close_listeners();
+                    engine.begin_drain(now);
+                    self.let_go(engine);
+                }
+            }
+        }
+        false
+    }
+
+    fn drained(&self, engine: &Engine<TcpSocket>, now_ms: u64) -> Option<Outcome> {
+        let until_ms = self.drain_until_ms?;
+        if engine.is_empty() {
+            return Some(Outcome::Drained);
+        }
+        (now_ms >= until_ms).then_some(Outcome::Expired(engine.len()))
+    }
+
+    fn close_listeners(&mut self) {
+        self.to_accept.clear();
+        self.is_starved = false;
+        for mut listener in self.listeners.drain(..) {
+            let _ = self.poll.registry().deregister(&mut listener.socket);
+        }
+    }
+
+    fn let_go(&mut self, engine: &mut Engine<TcpSocket>) {
+        while let Some((_, mut socket)) = engine.take_closed() {
+            let _ = self.poll.registry().deregister(socket.source());
+            // A descriptor is free again.
+            self.is_starved = false;
+        }
+    }
+
+    fn accept(&mut self, engine: &mut Engine<TcpSocket>) {
+        let mut left = self.accepts_per_turn_max;
+        while let Some(index) = self.to_accept.last().copied() {
+            if left == 0 {
+                return;
+            }
+            left -= 1;
+            match self.listeners[index].socket.accept() {
+                Ok((stream, address)) => self.take_in(engine, index, stream, address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.to_accept.pop();
+                }
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    // The backlog stays and no new edge comes: keep the listener on the list.
+                    if !self.is_starved {
+                        log::error!(
+                            "accepting failed on {}: {error}",
+                            self.listeners[index].address
+                        );
+                    }
+                    self.is_starved = true;
+                    return;
+                }
+            }
+        }
+        self.is_starved = false;
+    }
+
+    fn take_in(
+        &self,
+        engine: &mut Engine<TcpSocket>,
+        index: usize,
+        stream: mio::net::TcpStream,
+        address: SocketAddr,
+    ) {
+        let mut socket = TcpSocket::new(stream);
+        socket.set_options(self.times);
+        let accepted = Accepted { address, policy: self.listeners[index].policy };
+        let Ok(id) = engine.accept(socket, accepted) else { return };
+        let Some(socket) = engine.socket_mut(id) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(id.slot as usize);
+        if let Err(error) = self.poll.registry().register(socket.source(), token, interest) {
+            log::error!("registering a connection failed: {error}");
+            engine.forget(id);
+        }
+    }
+}
+
+const SIGNALS: Token = Token(usize::MAX);
+/// Listeners count down from here, connections up from zero.
+const FIRST_LISTENER: Token = Token(usize::MAX - 1);
+
+const EVENTS_PER_TURN: usize = 1024;
+
+/// After how long without an event the loop tidies up.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long to wait before accepting is tried again.
+const STARVED_RETRY_MS: u64 = 100;
+
+/// Whether only the one connection failed.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,160 @@
+//! The composition root: binds, builds, runs and drains.
+
+pub mod certificates;
+pub mod identity;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use self::identity::IdentityFault;
+use crate::broker::Options;
+use crate::config::{Config, Environment};
+use crate::engine::Engine;
+use crate::reactor::{Listening, Outcome, Owner, Reactor, TcpSocket, TcpTimes};
+use crate::telemetry::{Exporter, Latencies};
+
+/// Runs the broker until it is told to stop. Everything is bound and read before anything starts.
+///
+/// # Errors
+/// Names what could not be started, or what the loop cannot go on without.
+pub fn run(config: Config, environment: Environment<'_>) -> Result<(), ServeFault> {
+    let tls = config.tls.as_ref().map(identity::load).transpose().map_err(ServeFault::Identity)?;
+    let listeners = bind(&config)?;
+    raise_descriptor_limit(&config);
+    let limits = &config.limits;
+    let times = TcpTimes::new(limits);
+    let accepts_max = limits.accepts_per_turn_max;
+    let bound: Vec<_> = listeners.iter().map(|one| one.address).collect();
+    let mut reactor = Reactor::new(listeners, times, accepts_max, limits.drain_ms_max)
+        .map_err(ServeFault::Loop)?;
+    let options = Options {
+        limits: limits.clone(),
+        keys: config.keys.clone(),
+        entropy: Box::new(unguessable),
+    };
+    let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
+    let exporter = Exporter::new(config.latency_directory.clone());
+    let mut owner = Operator { config: &config, environment, exporter };
+    for address in bound {
+        log::info!("listening address={address}");
+    }
+    let outcome = reactor.run(&mut engine, &mut owner).map_err(ServeFault::Loop)?;
+    report(outcome, &engine);
+    if outcome == Outcome::Abandoned {
+        return Err(ServeFault::Abandoned);
+    }
+    owner.exporter.finish(&mut engine.latencies, reactor.elapsed());
+    Ok(())
+}
+
+/// Why the broker does not run.
+#[derive(Debug)]
+pub enum ServeFault {
+    /// The certificate or its key cannot be used.
+    Identity(IdentityFault),
+    /// A listener cannot be bound.
+    Bind(SocketAddr, io::Error),
+    /// The loop cannot be made, or cannot go on.
+    Loop(io::Error),
+    /// A second signal said to leave before all clients were told.
+    Abandoned,
+}
+
+impl fmt::Display for ServeFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(fault) => fault.fmt(out),
+            Self::Bind(address, error) => {
+                write!(out, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => out.write_str("; is another broker running?"),
+                    io::ErrorKind::PermissionDenied => {
+                        out.write_str("; ports below 1024 need rights")
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        out.write_str("; no interface of this machine has the address")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Loop(error) => write!(out, "the event loop cannot go on: {error}"),
+            Self::Abandoned => out.write_str("left at once, at a second signal"),
+        }
+    }
+}
+
+impl std::error::Error for ServeFault {}
+
+/// Does what signals ask for.
+struct Operator<'a> {
+    config: &'a Config,
+    environment: Environment<'a>,
+    exporter: Exporter,
+}
+
+impl Owner for Operator<'_> {
+    fn reload(&mut self, engine: &mut Engine<TcpSocket>) {
+        let secrets = match self.config.reload_secrets(self.environment) {
+            Ok(secrets) => secrets,
+            Err(fault) => return log::error!("not reloaded, nothing changed: {fault}"),
+        };
+        match secrets.tls.as_ref().map(identity::load).transpose() {
+            Ok(tls) => {
+                engine.reload(secrets.keys, tls);
+                log::info!("reloaded keys and certificates");
+            }
+            Err(fault) => log::error!("not reloaded, nothing changed: {fault}"),
+        }
+    }
+
+    fn export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
+        self.exporter.begin_export(latencies, elapsed);
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<Listening>, ServeFault> {
+    let bind_one = |listener: &crate::config::Listener| {
+        Listening::bind(listener.address, listener.policy)
+            .map_err(|error| ServeFault::Bind(listener.address, error))
+    };
+    config.listeners.iter().map(bind_one).collect()
+}
+
+/// Each connection needs a descriptor; many systems start programs with a thousand.
+fn raise_descriptor_limit(config: &Config) {
+    let wanted = u64::from(config.limits.connections_max) + DESCRIPTORS_OF_OUR_OWN;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(allowed) if allowed < wanted => log::warn!(
+            "the system allows {allowed} descriptors, fewer than connections_max={} needs: \
+             raise it with ulimit -n or LimitNOFILE=",
+            config.limits.connections_max
+        ),
+        Ok(_) => {}
+        Err(error) => log::warn!("the number of descriptors cannot be raised: {error}"),
+    }
+}
+
+/// Listeners, the poll, signals, logs, files that are exported.
+const DESCRIPTORS_OF_OUR_OWN: u64 = 64;
+
+fn report(outcome: Outcome, engine: &Engine<TcpSocket>) {
+    match outcome {
+        Outcome::Drained => log::info!("drained"),
+        Outcome::Expired(left) => {
+            log::warn!("drained: connections_cut={left} did not take their last bytes in time");
+        }
+        Outcome::Abandoned => log::warn!("left at once, at a second signal"),
+    }
+    log::info!("totals {}", engine.broker().counters);
+}
+
+/// Bits from the system. Without them no session could be told from a forged one.
+fn unguessable() -> u128 {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u128::from_ne_bytes(bytes),
+        Err(error) => panic!("the system gives no random bits: {error}"),
+    }
+}
