@@ -119,7 +119,7 @@ impl Default for Limits {
         let service =
             OutboundLimits { hard_bytes_max: 32 * MIB, soft_bytes_max: 8 * MIB, ..client };
         Self {
-            connections_max: 65_536,
+            connections_max: 16_384,
             tls_handshake_ms_max: 5_000,
             upgrade_ms_max: 5_000,
             connect_ms_max: 5_000,

@@ -41,10 +41,11 @@ impl<'a> Frame<'a> {
             if line.is_empty() {
                 break;
             }
-            header_bytes_left = header_bytes_left.checked_sub(consumed).ok_or(Exceeded {
-                limit: "header_bytes_max",
-                max: u64::from(limits.header_bytes_max),
-            })?;
+            if consumed > header_bytes_left {
+                let max = u64::from(limits.header_bytes_max);
+                return Err(Exceeded { limit: "header_bytes_max", max }.into());
+            }
+            header_bytes_left -= consumed;
             let (name, value) = split_header(line)?;
             headers.push(name, value, limits.header_count_max)?;
         }

@@ -251,7 +251,7 @@ fn write_tls<S: Socket>(
         }
     }
     if tls.wants_write() {
-        connection.staged.extend(context.staged.drain(..));
+        connection.staged.append(&mut context.staged);
     } else {
         let staged = std::mem::take(&mut connection.staged);
         for (arrived_ns, count) in staged.into_iter().chain(context.staged.drain(..)) {

@@ -281,7 +281,7 @@ impl Reactor {
         stream: mio::net::TcpStream,
         address: SocketAddr,
     ) {
-        let mut socket = TcpSocket::new(stream);
+        let socket = TcpSocket::new(stream);
         socket.set_options(self.times);
         let accepted = Accepted { address, policy: self.listeners[index].policy };
         let Ok(id) = engine.accept(socket, accepted) else { return };

@@ -44,7 +44,7 @@ impl TcpSocket {
 
     /// Sends at once, and lets the kernel probe silent peers. An option that the system refuses is
     /// no reason to refuse the connection.
-    pub(super) fn set_options(&mut self, times: TcpTimes) {
+    pub(super) fn set_options(&self, times: TcpTimes) {
         let socket = SockRef::from(&self.0);
         let _ = socket.set_tcp_nodelay(true);
         let keepalive = TcpKeepalive::new()

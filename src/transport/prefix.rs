@@ -41,7 +41,7 @@ impl PrefixLayer {
         let mut want = claimed;
         while self.fill(ENVELOPE_BYTES + want, wire) {
             let frame = &self.pending[ENVELOPE_BYTES..];
-            let following = frame.get(claimed).or(wire.first()).copied();
+            let following = frame.get(claimed).or_else(|| wire.first()).copied();
             if want == frame.len() && !counts_characters(&frame[..claimed], following) {
                 break;
             }
