@@ -2,7 +2,8 @@
 
 use memchr::memchr;
 
-use super::headers::{Headers, Name};
+use super::headers::{HeaderLine, Headers, Name};
+use super::version::{UndefinedEscape, Version};
 use crate::limits::{Exceeded, Limits};
 
 /// A frame from a client.
@@ -16,6 +17,44 @@ pub struct Frame<'a> {
     pub has_backslash: bool,
     /// The body, without the NUL that ends the frame.
     pub body: &'a [u8],
+}
+
+/// Header lines that are nobody else's.
+#[derive(Debug)]
+pub struct OwnedLines(Vec<(Box<[u8]>, Box<[u8]>)>);
+
+impl OwnedLines {
+    /// Copies lines as they are.
+    pub fn copied(headers: &Headers<'_>) -> Self {
+        Self(headers.lines().iter().map(|line| (line.name.into(), line.value.into())).collect())
+    }
+
+    /// Copies lines as the client meant them.
+    ///
+    /// # Errors
+    /// A line holds an escape sequence that the version does not define.
+    pub fn unescaped(headers: &Headers<'_>, version: Version) -> Result<Self, UndefinedEscape> {
+        let unescape = |line: &HeaderLine<'_>| {
+            let name = version.unescape(line.name)?;
+            Ok((Box::from(&*name), Box::from(&*version.unescape(line.value)?)))
+        };
+        headers.lines().iter().map(unescape).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The lines, to be looked at.
+    pub fn headers(&self) -> Headers<'_> {
+        let mut headers = Headers::new();
+        for (name, value) in &self.0 {
+            // There were no more lines than are allowed when they were copied.
+            let _ = headers.push(name, value, u32::MAX);
+        }
+        headers
+    }
+
+    /// Octets that they hold.
+    pub fn cost_bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| size_of_val(&self.0[0]) + name.len() + value.len()).sum()
+    }
 }
 
 /// What scanning found.

@@ -4,6 +4,7 @@
 //! It knows nothing of sessions, sockets or time.
 
 pub mod assembler;
+pub mod encode;
 pub mod frame;
 pub mod headers;
 pub mod version;

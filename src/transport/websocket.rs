@@ -43,7 +43,14 @@ pub struct WebSocketLayer {
 #[derive(Debug)]
 pub enum Message<'a> {
     /// A whole message.
-    Data(Dialect, &'a [u8]),
+    Data {
+        /// What it is in.
+        dialect: Dialect,
+        /// Its octets.
+        octets: &'a [u8],
+        /// Whether it is a binary message.
+        is_binary: bool,
+    },
     /// The peer closes; the answer is in the control octets.
     Closed,
 }
@@ -90,10 +97,15 @@ impl WebSocketLayer {
             return Ok(None);
         }
         match self.next_raw(wire, control, bound) {
-            Ok(Some(Raw::Whole(octets))) => Ok(Some(Message::Data(self.dialect, octets))),
-            Ok(Some(Raw::Gathered)) => {
+            Ok(Some(Raw::Whole(kind, octets))) => {
+                let is_binary = kind == Data::Binary;
+                Ok(Some(Message::Data { dialect: self.dialect, octets, is_binary }))
+            }
+            Ok(Some(Raw::Gathered(kind))) => {
                 self.lent = true;
-                Ok(Some(Message::Data(self.dialect, &self.message)))
+                let is_binary = kind == Data::Binary;
+                let octets = &self.message[..];
+                Ok(Some(Message::Data { dialect: self.dialect, octets, is_binary }))
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
@@ -118,6 +130,13 @@ impl WebSocketLayer {
     pub fn ping(&self, control: &mut Vec<u8>) {
         if !self.close_sent {
             write_control(Control::Ping, b"", control);
+        }
+    }
+
+    /// Puts a heart-beat of the standard dialect into `control`: a message that is a line end.
+    pub fn beat(&self, control: &mut Vec<u8>) {
+        if !self.close_sent {
+            control.extend_from_slice(&[0x81, 1, b'\n']);
         }
     }
 
@@ -147,7 +166,8 @@ impl WebSocketLayer {
                         *wire = rest;
                         unmask(payload, frame.mask);
                         check_text(frame.opcode, payload)?;
-                        return Ok(Some(Raw::Whole(payload)));
+                        let OpCode::Data(kind) = frame.opcode else { continue };
+                        return Ok(Some(Raw::Whole(kind, payload)));
                     }
                     Some(frame) => frame,
                 },
@@ -163,7 +183,7 @@ impl WebSocketLayer {
                 OpCode::Data(_) if frame.is_final => {
                     let kind = self.kind.take().unwrap_or(Data::Binary);
                     check_text(OpCode::Data(kind), &self.message)?;
-                    return Ok(Some(Raw::Gathered));
+                    return Ok(Some(Raw::Gathered(kind)));
                 }
                 OpCode::Data(_) => {}
             }
@@ -319,8 +339,8 @@ impl WebSocketLayer {
 
 /// A message before it is lent out.
 enum Raw<'w> {
-    Whole(&'w [u8]),
-    Gathered,
+    Whole(Data, &'w [u8]),
+    Gathered(Data),
     Closed,
 }
 
@@ -423,7 +443,9 @@ mod tests {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_message(&mut wire, &mut outcome.control, BOUND) {
-                    Ok(Some(Message::Data(_, octets))) => outcome.messages.push(octets.to_vec()),
+                    Ok(Some(Message::Data { octets, .. })) => {
+                        outcome.messages.push(octets.to_vec())
+                    }
                     Ok(Some(Message::Closed)) => outcome.closed = true,
                     Ok(None) => break,
                     Err(error) => {
