@@ -332,7 +332,7 @@ impl Outlet<'_> {
         let session = &self.sessions[receiver];
         let standard = subscription
             .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
-        let token = token.unwrap_or(session.token());
+        let token = token.unwrap_or_else(|| session.token());
         let frame =
             tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
         let is_queued = self.peers.push(session.peer, frame);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::message::Message;
 use super::subscription::SubscriptionIndex;
+use crate::stomp::frame::OwnedLine;
 
 /// The messages that wait at a queue, and the consumers that take turns.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ pub struct Stored {
     origin_destination: Box<[u8]>,
     destination: Box<[u8]>,
     content_type: Option<Box<[u8]>>,
-    user_lines: Vec<(Box<[u8]>, Box<[u8]>)>,
+    user_lines: Vec<OwnedLine>,
     body: Box<[u8]>,
 }
 
@@ -115,7 +116,7 @@ impl Queue {
 impl Stored {
     /// Keeps a message.
     pub fn new(message: &Message<'_>) -> Self {
-        let own = |(name, value): &(&[u8], &[u8])| ((*name).into(), (*value).into());
+        let own = |(name, value): &(&[u8], &[u8])| OwnedLine::new(name, value);
         Self {
             number: message.number,
             returns: 0,
@@ -146,7 +147,7 @@ impl Stored {
             origin_destination: &self.origin_destination,
             destination: &self.destination,
             content_type: self.content_type.as_deref(),
-            user_lines: self.user_lines.iter().map(|(name, value)| (&**name, &**value)).collect(),
+            user_lines: self.user_lines.iter().map(|line| (&*line.name, &*line.value)).collect(),
             body: &self.body,
         }
     }
@@ -154,7 +155,7 @@ impl Stored {
     /// Octets that it holds.
     pub fn cost_bytes(&self) -> u64 {
         let lines: usize =
-            self.user_lines.iter().map(|(name, value)| name.len() + value.len()).sum();
+            self.user_lines.iter().map(|line| line.name.len() + line.value.len()).sum();
         (size_of::<Self>()
             + lines
             + self.origin.len()

@@ -21,12 +21,28 @@ pub struct Frame<'a> {
 
 /// Header lines that are nobody else's.
 #[derive(Debug)]
-pub struct OwnedLines(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct OwnedLines(Vec<OwnedLine>);
+
+/// A header line that is nobody else's.
+#[derive(Clone, Debug)]
+pub struct OwnedLine {
+    /// What stands before the first colon.
+    pub name: Box<[u8]>,
+    /// What stands after it.
+    pub value: Box<[u8]>,
+}
+
+impl OwnedLine {
+    /// Copies a line.
+    pub fn new(name: &[u8], value: &[u8]) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
 
 impl OwnedLines {
     /// Copies lines as they are.
     pub fn copied(headers: &Headers<'_>) -> Self {
-        Self(headers.lines().iter().map(|line| (line.name.into(), line.value.into())).collect())
+        Self(headers.lines().iter().map(|line| OwnedLine::new(line.name, line.value)).collect())
     }
 
     /// Copies lines as the client meant them.
@@ -36,7 +52,7 @@ impl OwnedLines {
     pub fn unescaped(headers: &Headers<'_>, version: Version) -> Result<Self, UndefinedEscape> {
         let unescape = |line: &HeaderLine<'_>| {
             let name = version.unescape(line.name)?;
-            Ok((Box::from(&*name), Box::from(&*version.unescape(line.value)?)))
+            Ok(OwnedLine::new(&name, &version.unescape(line.value)?))
         };
         headers.lines().iter().map(unescape).collect::<Result<_, _>>().map(Self)
     }
@@ -44,7 +60,7 @@ impl OwnedLines {
     /// The lines, to be looked at.
     pub fn headers(&self) -> Headers<'_> {
         let mut headers = Headers::new();
-        for (name, value) in &self.0 {
+        for OwnedLine { name, value } in &self.0 {
             // There were no more lines than are allowed when they were copied.
             let _ = headers.push(name, value, u32::MAX);
         }
@@ -53,11 +69,12 @@ impl OwnedLines {
 
     /// Octets that they hold.
     pub fn cost_bytes(&self) -> usize {
-        self.0.iter().map(|(name, value)| size_of_val(&self.0[0]) + name.len() + value.len()).sum()
+        self.0.iter().map(|line| size_of_val(line) + line.name.len() + line.value.len()).sum()
     }
 }
 
 /// What scanning found.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack; a box would cost each frame")]
 #[derive(Debug)]
 pub enum Scan<'a> {
     /// A whole frame, and how many octets it took.
