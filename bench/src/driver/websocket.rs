@@ -1,0 +1,130 @@
+//! The client's side of a WebSocket: the upgrade, headers of frames, and unwrapping what arrives.
+//!
+//! Frames are masked with the key zero, which the standard allows to occur and which leaves the
+//! payload as it is: envelopes are made once, and the tool's core is not spent on masking.
+
+use memchr::memmem;
+
+use crate::fault::Fault;
+
+/// The request that asks for an upgrade.
+pub(super) fn request(host: &str, path: &str, subprotocols: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: Y29tLWJyb2tlci1iZW5jaA==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: {subprotocols}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The length of the response at the front of some octets, once it is there.
+///
+/// # Errors
+/// The server does not upgrade.
+pub(super) fn response(octets: &[u8]) -> Result<Option<usize>, Fault> {
+    let Some(end) = memmem::find(octets, b"\r\n\r\n") else { return Ok(None) };
+    if !octets.starts_with(b"HTTP/1.1 101") {
+        let line = octets.split(|octet| *octet == b'\r').next().unwrap_or_default();
+        return Err(Fault::Refused(String::from_utf8_lossy(line).into_owned()));
+    }
+    Ok(Some(end + 4))
+}
+
+/// The header of a frame from us.
+pub(super) fn header(opcode: u8, length: usize) -> Vec<u8> {
+    let mut header = vec![FINAL | opcode];
+    match length {
+        0..126 => header.push(MASKED | length as u8),
+        126..0x1_0000 => {
+            header.push(MASKED | 126);
+            header.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            header.push(MASKED | 127);
+            header.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    header.extend_from_slice(&[0; 4]);
+    header
+}
+
+/// A frame from the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame<'a> {
+    pub(super) opcode: u8,
+    pub(super) is_final: bool,
+    pub(super) payload: &'a [u8],
+    /// Octets that header and payload take.
+    pub(super) bytes: usize,
+}
+
+/// The frame at the front of some octets, once it is there.
+///
+/// # Errors
+/// A server must not mask.
+#[inline]
+pub(super) fn frame(octets: &[u8]) -> Result<Option<Frame<'_>>, Fault> {
+    let [first, second, rest @ ..] = octets else { return Ok(None) };
+    if second & MASKED != 0 {
+        return Err(Fault::Malformed("a masked WebSocket frame"));
+    }
+    let (length, start) = match second {
+        126 => match rest.first_chunk() {
+            Some(length) => (usize::from(u16::from_be_bytes(*length)), 4),
+            None => return Ok(None),
+        },
+        127 => match rest.first_chunk() {
+            Some(length) => (u64::from_be_bytes(*length) as usize, 10),
+            None => return Ok(None),
+        },
+        length => (usize::from(*length), 2),
+    };
+    let bytes = start + length;
+    Ok(octets.get(start..bytes).map(|payload| Frame {
+        opcode: first & 0x0F,
+        is_final: first & FINAL != 0,
+        payload,
+        bytes,
+    }))
+}
+
+pub(super) const TEXT: u8 = 1;
+pub(super) const BINARY: u8 = 2;
+pub(super) const CLOSE: u8 = 8;
+pub(super) const PING: u8 = 9;
+pub(super) const PONG: u8 = 10;
+const FINAL: u8 = 0x80;
+const MASKED: u8 = 0x80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_as_short_as_its_length_allows() {
+        assert_eq!(header(TEXT, 5), [0x81, 0x85, 0, 0, 0, 0]);
+        assert_eq!(header(BINARY, 126), [0x82, 0xFE, 0, 126, 0, 0, 0, 0]);
+        assert_eq!(header(TEXT, 0x1_0000).len(), 14);
+    }
+
+    #[test]
+    fn a_frame_is_taken_once_it_is_whole() {
+        let long = [&[0x82, 126, 0x01, 0x00], &[7; 256][..]].concat();
+        for octets in [&b"\x81\x02hi"[..], &long] {
+            for length in 0..octets.len() {
+                assert_eq!(frame(&octets[..length]).unwrap(), None);
+            }
+            let found = frame(octets).unwrap().unwrap();
+            assert_eq!((found.bytes, found.is_final), (octets.len(), true));
+        }
+        assert!(frame(b"\x81\x82....hi").is_err());
+    }
+
+    #[test]
+    fn an_upgrade_is_taken_or_quoted() {
+        assert_eq!(response(b"HTTP/1.1 101 Switching Protocols\r\n").unwrap(), None);
+        assert_eq!(response(b"HTTP/1.1 101 x\r\nA: b\r\n\r\nrest").unwrap(), Some(24));
+        let fault = response(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap_err().to_string();
+        assert!(fault.ends_with("404 Not Found"), "{fault}");
+    }
+}

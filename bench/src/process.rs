@@ -1,0 +1,87 @@
+//! What a server costs: CPU time and memory of a process, as the kernel counts them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::fault::Fault;
+
+/// A process under observation.
+#[derive(Clone, Debug)]
+pub struct Server {
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Looks a process up.
+    ///
+    /// # Errors
+    /// There is none of that number, or the kernel does not say what it costs.
+    pub fn of(pid: u32) -> Result<Self, Fault> {
+        let server = Self { directory: PathBuf::from(format!("/proc/{pid}")) };
+        if server.cpu_ns().is_none() {
+            return Err(Fault::Usage(format!("--server-pid {pid}: no such process in /proc")));
+        }
+        Ok(server)
+    }
+
+    /// CPU time of all its threads, in user and kernel mode.
+    ///
+    /// The scheduler counts nanoseconds; clock ticks would be too coarse for short runs.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        let tasks = fs::read_dir(self.directory.join("task")).ok()?;
+        let paths = tasks.filter_map(|task| Some(task.ok()?.path().join("schedstat")));
+        // A thread may end while its siblings are read.
+        let times = paths.filter_map(|path| run_time_ns(&fs::read_to_string(path).ok()?));
+        times.fold(None, |total, time| Some(total.unwrap_or(0) + time))
+    }
+
+    /// Memory that is resident now, and the most that ever was.
+    pub fn memory_bytes(&self) -> Option<Memory> {
+        let status = fs::read_to_string(self.directory.join("status")).ok()?;
+        Some(Memory {
+            resident: kibibytes(&status, "VmRSS:")? * 1_024,
+            peak: kibibytes(&status, "VmHWM:")? * 1_024,
+        })
+    }
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// What is resident now.
+    pub resident: u64,
+    /// The most that ever was.
+    pub peak: u64,
+}
+
+/// The first number of a `schedstat` file.
+fn run_time_ns(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_files_are_read() {
+        assert_eq!(run_time_ns("186361204 13345157 451\n"), Some(186_361_204));
+        assert_eq!(run_time_ns(""), None);
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(1_024));
+        assert_eq!(kibibytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_costs_something() {
+        let server = Server::of(std::process::id()).unwrap();
+        assert!(server.memory_bytes().unwrap().resident > 100_000);
+        assert!(Server::of(u32::MAX).is_err());
+    }
+}

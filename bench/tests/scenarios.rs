@@ -1,0 +1,1 @@
+//! Every scenario, for a fraction of a second.
