@@ -112,7 +112,7 @@ pub struct FanOut {
     /// Deliveries a second, all receivers together; without it, as many as the server manages
     #[arg(long, value_name = "N")]
     deliveries: Option<f64>,
-    /// Messages under way, where no rate is given [default: 1 MiB of bodies, 16 to 1024]
+    /// Messages under way, where no rate is given [default: 16384 deliveries, 16 to 1024 messages]
     #[arg(long, value_name = "N")]
     window: Option<u32>,
 }

@@ -134,8 +134,7 @@ impl Relay {
 
     fn read(&mut self, index: usize) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        loop {
-            let Some(connection) = &mut self.connections[index] else { break };
+        while let Some(connection) = &mut self.connections[index] {
             match connection.socket.read(&mut scratch) {
                 Ok(0) => {
                     self.close(index);

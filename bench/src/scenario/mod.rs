@@ -95,8 +95,10 @@ impl Bench {
                 (Pace::per_second(rate / receivers as f64), format!("at {rate} deliveries/s"))
             }
             None => {
-                let window = window.unwrap_or_else(|| self.default_window());
-                (Pace::WindowEach(window), "saturated".into())
+                let share = (DELIVERIES_UNDER_WAY / receivers.max(1)) as u32;
+                let usual = || self.default_window().min(share).max(WINDOW_MIN);
+                let window = window.unwrap_or_else(usual);
+                (Pace::WindowEach(window), format!("saturated, window {window}"))
             }
         };
         let flow = layout.flow(pace, Choice::InTurn);
@@ -135,7 +137,7 @@ impl Bench {
     /// Messages under way to a receiver unless said otherwise: enough to keep a server busy, and
     /// few enough that none takes its reader for a slow one.
     fn default_window(&self) -> u32 {
-        (WINDOW_BYTES / self.driver.body_bytes()).clamp(16, 1_024) as u32
+        ((WINDOW_BYTES / self.driver.body_bytes()) as u32).clamp(WINDOW_MIN, WINDOW_MAX)
     }
 
     fn run(&mut self, scenario: String, mut flow: Flow) -> Result<Outcome, Fault> {
@@ -166,6 +168,12 @@ impl Bench {
 }
 
 const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_MIN: u32 = 16;
+const WINDOW_MAX: u32 = 1_024;
+
+/// Deliveries under way in a saturated fan-out: more would only wait in the servers' queues, and
+/// some servers drop what waits too long.
+const DELIVERIES_UNDER_WAY: usize = 1 << 14;
 
 /// What is measured twice: without a burden, and with it.
 fn ratio(with: &Latencies, without: &Latencies, quantile: f64) -> f64 {
