@@ -205,7 +205,7 @@ pub struct Compare {
     /// How often each case is run against each target [default: what the file says, or 3]
     #[arg(long, value_name = "N")]
     repeat: Option<usize>,
-    /// Run only cases whose name holds this text
+    /// Run only cases whose name holds this text; several are separated by |
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Write the tables to a file, as Markdown
@@ -510,14 +510,17 @@ fn run_comparison(arguments: &Compare) -> Result<ExitCode, Fault> {
     let mut matrix = compare::Matrix::parse(&text)
         .map_err(|text| Fault::Usage(format!("{}: {text}", arguments.config.display())))?;
     matrix.repeat = arguments.repeat.unwrap_or(matrix.repeat);
-    let results = matrix.run(arguments.only.as_deref())?;
+    if let Some(path) = &arguments.json {
+        write(path, b"")?;
+    }
+    let results = matrix.run(arguments.only.as_deref(), |line| match &arguments.json {
+        Some(path) => append(path, &format!("{line}\n")),
+        None => Ok(()),
+    })?;
     let markdown = results.markdown();
     print!("{markdown}");
     if let Some(path) = &arguments.markdown {
         write(path, markdown.as_bytes())?;
-    }
-    if let Some(path) = &arguments.json {
-        write(path, results.json_lines().as_bytes())?;
     }
     if let Some(path) = &arguments.html {
         write(path, results.html().as_bytes())?;

@@ -6,6 +6,7 @@ use std::process::{Child, Command as Process, Stdio};
 
 use clap::Parser;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cli::{Arguments, Command, Common, measure, now};
 use crate::fault::Fault;
@@ -112,13 +113,18 @@ impl Matrix {
     }
 
     /// Runs it: A B C A B C …, so that what changes on the machine meanwhile changes for all.
+    /// `note` is told of every run as soon as it has ended: much may happen before the last.
     ///
     /// # Errors
     /// A target's process cannot be stopped or continued. A run that fails is part of the results.
-    pub fn run(&self, only: Option<&str>) -> Result<Results, Fault> {
+    pub fn run(
+        &self,
+        only: Option<&str>,
+        mut note: impl FnMut(&Value) -> Result<(), Fault>,
+    ) -> Result<Results, Fault> {
         let mut cases = Vec::new();
         for case in &self.cases {
-            if only.is_some_and(|text| !case.name.contains(text)) {
+            if only.is_some_and(|texts| !texts.split('|').any(|text| case.name.contains(text))) {
                 continue;
             }
             let targets: Vec<_> = self
@@ -136,7 +142,11 @@ impl Matrix {
                 .collect();
             for round in 1..=self.repeat {
                 for (target, results) in targets.iter().zip(&mut results) {
-                    self.run_one(case, target, round, results)?;
+                    if self.run_one(case, target, round, results)?
+                        && let Some(outcome) = results.outcomes.last()
+                    {
+                        note(&line(case, target, outcome))?;
+                    }
                 }
             }
             cases.push(CaseResults {
@@ -154,16 +164,17 @@ impl Matrix {
         target: &TargetSection,
         round: usize,
         results: &mut TargetResults,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         // What failed twice fails a third time, and may take long to.
         if results.outcomes.is_empty() && results.fault.is_some() && round > 2 {
-            return Ok(());
+            return Ok(false);
         }
         let command = self.command(case, target).map_err(Fault::Usage)?;
         let others = || self.targets.iter().filter(|other| other.name != target.name);
         signal("-STOP", others().flat_map(|other| &other.pause))?;
         let result = measure(&command);
         signal("-CONT", others().flat_map(|other| &other.pause))?;
+        let has_ended = result.is_ok();
         let told = match result {
             Ok(outcome) => {
                 let told = told(&outcome);
@@ -176,8 +187,8 @@ impl Matrix {
                 told
             }
         };
-        eprintln!("{} of {}  {:<34} {:<16} {told}", round, self.repeat, case.name, target.name);
-        Ok(())
+        eprintln!("{round} of {}  {:<34} {:<18} {told}", self.repeat, case.name, target.name);
+        Ok(has_ended)
     }
 
     fn command(&self, case: &CaseSection, target: &TargetSection) -> Result<Command, String> {
@@ -216,22 +227,6 @@ impl Results {
             text.push_str(&line(&rows[0]));
             text.push_str(&format!("|---|{}\n", "---:|".repeat(rows[0].len() - 1)));
             text.extend(rows[1..].iter().map(line));
-        }
-        text
-    }
-
-    /// Every run, one JSON object a line.
-    pub fn json_lines(&self) -> String {
-        let mut text = String::new();
-        for case in &self.cases {
-            for target in &case.targets {
-                for outcome in &target.outcomes {
-                    let mut object = json::object(outcome);
-                    object["case"] = case.name.as_str().into();
-                    object["target_name"] = target.name.as_str().into();
-                    text.push_str(&format!("{object}\n"));
-                }
-            }
         }
         text
     }
@@ -296,6 +291,14 @@ impl Results {
         }
         rows
     }
+}
+
+/// A run of a comparison, for programs.
+fn line(case: &CaseSection, target: &TargetSection, outcome: &Outcome) -> Value {
+    let mut object = json::object(outcome);
+    object["case"] = case.name.as_str().into();
+    object["target_name"] = target.name.as_str().into();
+    object
 }
 
 /// A figure of a table.
