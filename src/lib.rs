@@ -2,5 +2,6 @@
 //! messages to any address, over TCP, TLS, WebSocket and secure WebSocket.
 
 pub mod broker;
+pub mod client;
 pub mod limits;
 pub mod transport;
