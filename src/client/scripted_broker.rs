@@ -147,7 +147,7 @@ impl<S: Read + Write> Peer for WebSocket<S> {
 
     fn close(&mut self) {
         let code = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        WebSocket::close(self, Some(code)).unwrap();
+        Self::close(self, Some(code)).unwrap();
         assert!(matches!(self.read(), Ok(Message::Close(_))), "a close is answered");
     }
 }

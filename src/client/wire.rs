@@ -69,8 +69,14 @@ impl Wire {
             }
             self.is_overdue = true;
         }
-        // Zero would mean "no timeout" to a socket.
-        Ok(remaining.map(|time| time.max(SHORTEST)))
+        Ok(remaining)
+    }
+
+    fn read_what_is_there(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_nonblocking(true)?;
+        let read = self.socket.read(buffer);
+        self.socket.set_nonblocking(false)?;
+        read
     }
 }
 
@@ -78,6 +84,9 @@ impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let timeout = self.take_time()?;
+            if timeout == Some(Duration::ZERO) {
+                return self.read_what_is_there(buffer);
+            }
             if timeout != self.read_timeout {
                 self.socket.set_read_timeout(timeout)?;
                 self.read_timeout = timeout;
@@ -92,9 +101,14 @@ impl Read for Wire {
 
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let timeout = self.take_time()?;
-        self.socket.set_write_timeout(timeout)?;
-        self.socket.write(bytes).map_err(timed_out_as_blocked)
+        loop {
+            let timeout = self.take_time()?.map(|time| time.max(SHORTEST));
+            self.socket.set_write_timeout(timeout)?;
+            match self.socket.write(bytes) {
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                written => return written.map_err(timed_out_as_blocked),
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -121,6 +135,7 @@ impl Deadline {
     }
 }
 
+/// Zero would mean "no timeout" to a socket.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 #[expect(clippy::disallowed_methods, reason = "a blocking client is apart from the loop's clock")]
