@@ -2,6 +2,7 @@
 //! messages to any address, over TCP, TLS, WebSocket and secure WebSocket.
 
 pub mod broker;
+pub mod cli;
 pub mod client;
 pub mod limits;
 pub mod transport;

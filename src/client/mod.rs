@@ -67,6 +67,8 @@ pub use options::Options;
 pub use printable::Printable;
 pub use url::{BrokerUrl, Scheme, UrlFault};
 
+pub(crate) use printable::is_harmful;
+
 use event::{EventQueue, Incoming, PROTOCOL_HEADERS};
 use wire::Deadline;
 

@@ -28,7 +28,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Whether a terminal would do something else with the character than draw it.
-fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
