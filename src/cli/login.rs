@@ -62,6 +62,15 @@ impl LoginArguments {
         Ok(Client::connect(&self.options(|name| std::env::var(name))?)?)
     }
 
+    /// Logs out because of a fault, politely if the broker still listens. Returns the fault.
+    pub(super) fn leave(client: Client, fault: LoginFault) -> LoginFault {
+        if matches!(&fault, LoginFault::Client(ClientError::Refused(error)) if !error.closes()) {
+            // The fault is what matters, not whether the farewell succeeds.
+            let _ = client.disconnect();
+        }
+        fault
+    }
+
     fn options(
         &self,
         variable: impl Fn(&str) -> Result<String, VarError>,
@@ -269,11 +278,9 @@ fn advice(error: &ServerError) -> Option<&'static str> {
             "somebody logged in under the same login id and took over: choose another --login"
         }
         ("NO_SUCH_DESTINATION", _) => {
-            "nobody is logged in there; addresses look like /agent/ana, /service/reports"
+            "addresses look like /agent/ana, /service/reports; somebody must be logged in there"
         }
-        ("NO_DESTINATION_SUB", _) => {
-            "nobody is logged in there; --pattern also watches those that log in later"
-        }
+        ("NO_DESTINATION_SUB", _) => "--pattern also watches those that log in later",
         ("PROF_NO_RIGHTS", _) => {
             "super agents may watch agents, services also super agents and presence: try \
              --profile service"
@@ -395,8 +402,8 @@ mod tests {
         };
         assert_eq!(
             refusal("NO_SUCH_DESTINATION", None),
-            "the broker refused: no (NO_SUCH_DESTINATION)\n  nobody is logged in there; \
-             addresses look like /agent/ana, /service/reports"
+            "the broker refused: no (NO_SUCH_DESTINATION)\n  addresses look like /agent/ana, \
+             /service/reports; somebody must be logged in there"
         );
         assert_eq!(
             refusal("DRAINING", Some(Retry::Later)),

@@ -57,7 +57,9 @@ pub struct SendArguments {
 pub fn run(arguments: &SendArguments) -> Result<(), LoginFault> {
     let body = arguments.read_body()?;
     let mut client = arguments.login.connect()?;
-    arguments.send(&mut client, &body)?;
+    if let Err(fault) = arguments.send(&mut client, &body) {
+        return Err(LoginArguments::leave(client, fault));
+    }
     print(&arguments.report(&body))?;
     client.disconnect()?;
     Ok(())

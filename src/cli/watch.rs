@@ -27,8 +27,8 @@ Examples:
                                                       who is there, who comes, who goes
   com-broker watch --login ana --count 1 --body-only  print one message and end
 
-Messages to the login's own address are always shown. Bodies that are not text are escaped, except
-by --body-only into a file or a pipe.
+Messages to the login's own address are always shown. What is not printable is escaped, except by
+--body-only into a file or a pipe.
 
 {KEYS_HELP}
 
@@ -81,7 +81,7 @@ pub fn run(arguments: &WatchArguments) -> Result<(), LoginFault> {
         Err(LoginFault::Output(fault)) if fault.kind() == io::ErrorKind::BrokenPipe => {
             client.disconnect().map(drop).map_err(LoginFault::Client)
         }
-        Err(fault) => Err(fault),
+        Err(fault) => Err(LoginArguments::leave(client, fault)),
     }
 }
 
@@ -277,19 +277,29 @@ fn readable(message: &Message, is_to_us: bool) -> String {
     for (key, value) in &message.headers {
         text.push_str(&format!(", {}: {}", shown(key), shown(value)));
     }
-    if message.body.is_empty() {
-        text.push_str(", no body");
-    }
-    for line in message.body.strip_suffix(b"\n").unwrap_or(&message.body).split(|b| *b == b'\n') {
-        if !message.body.is_empty() {
-            text.push_str("\n    ");
-            text.push_str(&Printable(line).to_string());
+    match std::str::from_utf8(&message.body) {
+        Ok("") => text.push_str(", no body"),
+        Ok(body) => {
+            for line in body.lines() {
+                text.push_str("\n    ");
+                text.push_str(&shown(line));
+            }
+        }
+        Err(_) => {
+            let (shown, rest) = message.body.split_at(message.body.len().min(BINARY_BYTES_SHOWN));
+            text.push_str(&format!("\n    {}", Printable(shown)));
+            if !rest.is_empty() {
+                text.push_str(&format!(" … and {} bytes more", rest.len()));
+            }
         }
     }
     text
 }
 
-/// `ana logged at /agent/ana`, if the broker says so.
+/// How much of a body is shown to people who could not read it anyway.
+const BINARY_BYTES_SHOWN: usize = 256;
+
+/// `ana logged in, /agent/ana`, if the broker says so.
 fn presence_line(message: &Message) -> Option<String> {
     let event = message.header("event").filter(|_| message.destination == BROKER)?;
     let body: Value = serde_json::from_slice(&message.body).ok()?;
@@ -301,7 +311,8 @@ fn presence_line(message: &Message) -> Option<String> {
         ("logout", _) => "logged out".to_owned(),
         (event, _) => shown(event),
     };
-    let reason = field("reason").filter(|reason| !reason.is_empty());
+    // Why somebody came says nothing new.
+    let reason = field("reason").filter(|reason| event != "logged" && !reason.is_empty());
     let reason = reason.map_or_else(String::new, |reason| format!(", {reason}"));
     Some(format!("{login} {what}, {destination}{reason}"))
 }
@@ -429,11 +440,13 @@ mod tests {
             readable(&odd, false),
             "/agent/\\x1b[1m to one whom we watch, k\\x07: v\\x08\n    \\x1b[2J\\xff\\u{9b}"
         );
+        let long = readable(&message(&[0xff; 300]), true);
+        assert!(long.ends_with("\\xff … and 44 bytes more"), "{long}");
     }
 
     #[test]
     fn presence_is_told_in_a_line() {
-        let body = json!({"login": "ana", "destination": "/agent/ana", "reason": ""});
+        let body = json!({"login": "ana", "destination": "/agent/ana", "reason": "login"});
         let logged = presence("logged", &[], &body);
         assert_eq!(readable(&logged, true), "ana logged in, /agent/ana");
         let snapshot = presence("logged", &[("snapshot", "true")], &body);
