@@ -385,7 +385,7 @@ impl<S: Socket> Engine<S> {
     /// Handles what was read into the scratch buffer.
     fn handle_octets(&mut self, slot: u32, count: usize) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.phase.reads_frames() {
+        if !connection.hears() {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
@@ -441,7 +441,7 @@ impl<S: Socket> Engine<S> {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.phase.reads_frames() {
+            if !connection.hears() {
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
@@ -469,7 +469,7 @@ impl<S: Socket> Engine<S> {
         loop {
             let connection = &mut self.connections[slot as usize];
             if !connection.phase.reads_frames() {
-                return;
+                return self.await_close(slot, wire);
             }
             let bound = frame_bound(&self.limits, connection.phase);
             let policy = connection.policy;
@@ -491,6 +491,29 @@ impl<S: Socket> Engine<S> {
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
                 Err(error) => return self.handle_breach(slot, error),
             }
+        }
+    }
+
+    /// Looks only for the peer's close: the rest of what arrives on a closing WebSocket is dropped,
+    /// but it has to be read to find the close behind it.
+    fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.hears() {
+            return;
+        }
+        let bound = frame_bound(&self.limits, connection.phase);
+        let policy = connection.policy;
+        let upgrade_max = self.limits.upgrade_bytes_max;
+        let mut wire = octets;
+        loop {
+            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
+                Ok(Some(Inbound::Closed)) => break,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+        if let Phase::AwaitingClose(reason) = connection.phase {
+            self.end_stream(slot, reason);
         }
     }
 
