@@ -126,6 +126,12 @@ pub(super) struct Totals {
 pub(super) const NEVER: u64 = u64::MAX;
 
 impl<S> Connection<S> {
+    /// Whether what arrives matters: frames, or the close of a WebSocket that is closing.
+    pub(super) fn hears(&self) -> bool {
+        let closing = matches!(self.phase, Phase::Flushing(_) | Phase::AwaitingClose(_));
+        self.phase.reads_frames() || (closing && self.transport.is_websocket())
+    }
+
     /// What carries the frames, for the log.
     pub(super) fn transport_name(&self) -> &'static str {
         match (self.transport.name(), self.tls.is_some()) {

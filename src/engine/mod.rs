@@ -388,7 +388,7 @@ impl<S: Socket> Engine<S> {
     /// Handles what was read into the scratch buffer.
     fn handle_octets(&mut self, slot: u32, count: usize) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.phase.reads_frames() {
+        if !connection.hears() {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
@@ -444,7 +444,7 @@ impl<S: Socket> Engine<S> {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.phase.reads_frames() {
+            if !connection.hears() {
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
@@ -472,7 +472,7 @@ impl<S: Socket> Engine<S> {
         loop {
             let connection = &mut self.connections[slot as usize];
             if !connection.phase.reads_frames() {
-                return;
+                return self.await_close(slot, wire);
             }
             let bound = frame_bound(&self.limits, connection.phase);
             let policy = connection.policy;
@@ -509,6 +509,29 @@ impl<S: Socket> Engine<S> {
             self.note_login(slot);
         }
         self.note_closure(slot);
+    }
+
+    /// Looks only for the peer's close: the rest of what arrives on a closing WebSocket is dropped,
+    /// but it has to be read to find the close behind it.
+    fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.hears() {
+            return;
+        }
+        let bound = frame_bound(&self.limits, connection.phase);
+        let policy = connection.policy;
+        let upgrade_max = self.limits.upgrade_bytes_max;
+        let mut wire = octets;
+        loop {
+            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
+                Ok(Some(Inbound::Closed)) => break,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+        if let Phase::AwaitingClose(reason) = connection.phase {
+            self.end_stream(slot, reason);
+        }
     }
 
     /// Opens the broker's side of a connection, once it is settled what it speaks.

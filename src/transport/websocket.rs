@@ -36,7 +36,8 @@ pub struct WebSocketLayer {
     /// Whether `message` was lent out and is to be dropped.
     lent: bool,
     close_sent: bool,
-    close_received: bool,
+    /// The peer's close came, or it broke the protocol: nothing more is read.
+    is_deaf: bool,
 }
 
 /// What comes out of the layer.
@@ -76,7 +77,7 @@ impl WebSocketLayer {
             control_payload: Vec::new(),
             lent: false,
             close_sent: false,
-            close_received: false,
+            is_deaf: false,
         }
     }
 
@@ -92,7 +93,7 @@ impl WebSocketLayer {
         bound: FrameBound,
     ) -> Result<Option<Message<'a>>, TransportError> {
         self.release();
-        if self.close_received {
+        if self.is_deaf {
             *wire = &mut [];
             return Ok(None);
         }
@@ -140,13 +141,13 @@ impl WebSocketLayer {
         }
     }
 
-    /// Puts a close into `control`, unless one was sent; says whether the peer's is missing.
+    /// Puts a close into `control`, unless one was sent; says whether the peer's is to be awaited.
     pub fn begin_close(&mut self, code: CloseCode, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
             write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
         }
-        !self.close_received
+        !self.is_deaf
     }
 
     /// Frames until a message is whole, a close came, or `wire` is used up.
@@ -311,7 +312,7 @@ impl WebSocketLayer {
                 }
             }
             Control::Close => {
-                self.close_received = true;
+                self.is_deaf = true;
                 let code = read_close(payload)?;
                 self.begin_close(code, control);
                 return Ok(true);
@@ -322,6 +323,8 @@ impl WebSocketLayer {
     }
 
     fn fail(&mut self, breach: Breach, control: &mut Vec<u8>, bound: FrameBound) -> TransportError {
+        // RFC 6455, 7.1.7: where a WebSocket is failed, the peer's answer is not awaited.
+        self.is_deaf = true;
         match breach {
             // The peer is told in a frame of its dialect first; the close follows.
             Breach::TooLarge => TransportError::TooLarge(bound.exceeded()),
