@@ -126,6 +126,7 @@ impl Records {
         let config = tls_config(&server.authority(), &[version]);
         let name = ServerName::try_from("localhost").unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        connection.set_buffer_limit(None);
         let mut socket = connect(server.address(), None);
         while connection.is_handshaking() {
             connection.complete_io(&mut socket).unwrap();

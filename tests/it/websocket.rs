@@ -154,7 +154,7 @@ fn whoever_breaks_the_protocol_is_told_by_the_close_code() {
 #[test]
 fn a_message_that_is_too_large_is_named_before_the_close() {
     let server = Setup::new()
-        .limits("body_bytes_max = 2000\nheader_bytes_max = 2000\nlogin_frame_bytes_max = 1000")
+        .limits("body_bytes_max = 2000\nheader_bytes_max = 2500\nlogin_frame_bytes_max = 2000")
         .start();
     for transport in [Transport::Ws, Transport::Wss] {
         let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
@@ -214,6 +214,9 @@ fn the_connection_ends_as_soon_as_the_close_is_answered() {
         let started = Instant::now();
         let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
         ana.send_frame("DISCONNECT", &[], b"");
+        for _ in 0..20 {
+            ana.send("/agent/ana", &[b'x'; 70_000]);
+        }
         assert_eq!(ana.receive().command, "RECEIPT");
         // tungstenite answers the close while it waits for the end of the stream.
         assert_eq!(ana.receive_end(), Some(1000), "after {:?}", started.elapsed());

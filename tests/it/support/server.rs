@@ -116,8 +116,10 @@ impl Setup {
         command.arg("serve").arg("--config").arg(&path).args(&self.arguments);
         let mut server = Server::spawn(&mut command, self);
         let wanted = server.setup.listeners_len;
-        server.log.wait_for("listeners", |log| addresses(log).len() == wanted);
-        server.addresses = addresses(&server.log.text());
+        server.addresses = wait_for("listeners", PATIENCE, || {
+            assert_eq!(server.child.try_wait().unwrap(), None, "the broker runs");
+            Some(addresses(&server.log.text())).filter(|found| found.len() == wanted)
+        });
         server
     }
 
