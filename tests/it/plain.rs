@@ -216,7 +216,7 @@ fn a_listener_serves_only_its_protocols() {
         }
     }
     for what in ["the classic dialect", "standard STOMP", "HTTP and WebSocket"] {
-        server.log.wait_for_line(&["closed", "reason=transport:", what]);
+        server.log.wait_for_line(&["closed", "reason=\"transport:", what]);
     }
 }
 

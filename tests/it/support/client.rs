@@ -427,6 +427,15 @@ impl Client {
         }
     }
 
+    /// Whether something has arrived that was not received yet.
+    pub(crate) fn has_news(&mut self) -> bool {
+        let socket = self.stream().socket();
+        socket.set_nonblocking(true).unwrap();
+        let peeked = socket.peek(&mut [0]);
+        socket.set_nonblocking(false).unwrap();
+        peeked.is_ok()
+    }
+
     /// The octets below envelopes.
     pub(crate) fn stream(&mut self) -> &mut Stream {
         match &mut self.link {

@@ -30,6 +30,7 @@ pub(crate) struct Setup {
     listeners: String,
     listeners_len: usize,
     limits: String,
+    outbound: String,
     keys: [String; 5],
     sections: String,
     arguments: Vec<String>,
@@ -48,6 +49,7 @@ impl Setup {
             listeners: String::new(),
             listeners_len: 0,
             limits: String::new(),
+            outbound: String::new(),
             keys: keys.try_into().unwrap(),
             sections: String::new(),
             arguments: Vec::new(),
@@ -63,21 +65,22 @@ impl Setup {
         self
     }
 
-    /// Lines for `[limits]`, and tables below it.
+    /// Lines for `[limits]`.
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         writeln!(self.limits, "{lines}").unwrap();
         self
     }
 
     /// The same outbound bounds for all profiles.
-    pub(crate) fn outbound(self, hard_bytes: u32, soft_bytes: u32, soft_ms: u32) -> Self {
+    pub(crate) fn outbound(mut self, hard_bytes: u32, soft_bytes: u32, soft_ms: u32) -> Self {
         let tables = PROFILE_KEYS.map(|(profile, _)| {
             format!(
                 "[limits.outbound.{profile}]\nhard_bytes_max = {hard_bytes}\n\
                  soft_bytes_max = {soft_bytes}\nsoft_ms_max = {soft_ms}\n"
             )
         });
-        self.limits(&tables.concat())
+        self.outbound = tables.concat();
+        self
     }
 
     /// A directory for latency files below the configuration's.
@@ -128,13 +131,13 @@ impl Setup {
     }
 
     fn document(&self) -> String {
-        let Self { listeners, limits, sections, keys, log_level, .. } = self;
+        let Self { listeners, limits, outbound, sections, keys, log_level, .. } = self;
         let [application, agent, super_agent, service, admin] = keys;
         format!(
             "{listeners}\n[keys]\napplication = \"{application}\"\nagent = \"{agent}\"\n\
              super_agent = \"{super_agent}\"\nservice = \"{service}\"\nadmin = \"{admin}\"\n\
              [tls]\ndevelopment_directory = \"certs\"\n{sections}\n[log]\nlevel = \"{log_level}\"\n\
-             [limits]\n{limits}\n"
+             [limits]\n{limits}\n{outbound}"
         )
     }
 }
