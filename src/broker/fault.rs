@@ -246,7 +246,8 @@ impl fmt::Display for CloseReason {
         match self {
             Self::TimedOut(limit) => write!(out, "timed-out:{limit}"),
             Self::Refused(code) => out.write_str(code.word()),
-            Self::Transport(what) => write!(out, "transport:{what}"),
+            // A sentence, so quoted: in the log this is the value of a pair.
+            Self::Transport(what) => write!(out, "\"transport:{what}\""),
             Self::Answered => out.write_str("answered"),
             other => out.write_str(other.presence_word()),
         }

@@ -388,7 +388,7 @@ impl<S: Socket> Engine<S> {
     /// Handles what was read into the scratch buffer.
     fn handle_octets(&mut self, slot: u32, count: usize) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.hears() {
+        if !connection.reads_transport() {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
@@ -444,16 +444,21 @@ impl<S: Socket> Engine<S> {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.hears() {
+            if !connection.reads_transport() {
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
             let was_handshaking = tls.is_handshaking();
             let result = tls.decrypt(&mut wire, &mut plain);
+            let is_ended = tls.is_ended_by_peer();
             if was_handshaking && !tls.is_handshaking() {
                 self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
             }
             match result {
+                Ok(0) if is_ended => {
+                    self.handle_close_notify(slot);
+                    break;
+                }
                 Ok(0) => break,
                 Ok(count) => self.handle_plain(slot, &mut plain[..count]),
                 Err(TransportError::Tls(why)) => {
@@ -464,6 +469,14 @@ impl<S: Socket> Engine<S> {
             }
         }
         self.scratch.plain = plain;
+    }
+
+    /// The peer's stream ended as TLS says it. Its socket may stay open, waiting for us to say so too.
+    fn handle_close_notify(&mut self, slot: u32) {
+        match self.connections[slot as usize].phase {
+            Phase::AwaitingClose(reason) => self.end_stream(slot, reason),
+            _ => self.begin_close(slot, CloseReason::EndOfStream),
+        }
     }
 
     /// Handles octets as the peer meant them, TLS peeled off.
@@ -511,22 +524,20 @@ impl<S: Socket> Engine<S> {
         self.note_closure(slot);
     }
 
-    /// Looks only for the peer's close: the rest of what arrives on a closing WebSocket is dropped,
-    /// but it has to be read to find the close behind it.
+    /// Looks for the peer's close in what it still sends; its frames are not looked at.
     fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.hears() {
+        if !connection.reads_transport() {
             return;
         }
-        let bound = frame_bound(&self.limits, connection.phase);
-        let policy = connection.policy;
-        let upgrade_max = self.limits.upgrade_bytes_max;
         let mut wire = octets;
+        let bound = frame_bound(&self.limits, Phase::Open);
+        let policy = connection.policy;
         loop {
-            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
-                Ok(Some(Inbound::Closed)) => break,
+            match connection.transport.next_inbound(&mut wire, &policy, bound, 0) {
+                Ok(None) => return,
+                Ok(Some(Inbound::Closed)) | Err(_) => break,
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return,
             }
         }
         if let Phase::AwaitingClose(reason) = connection.phase {
