@@ -77,7 +77,12 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Whether what arrives is still looked at.
+    /// Whether what arrives is still looked at, be it only for a close.
+    pub(super) fn reads_octets(self) -> bool {
+        self.reads_frames() || matches!(self, Self::AwaitingClose(_))
+    }
+
+    /// Whether the frames that arrive are still handled.
     pub(super) fn reads_frames(self) -> bool {
         matches!(self, Self::AwaitingProtocol | Self::AwaitingConnect | Self::Open)
     }

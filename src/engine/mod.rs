@@ -388,7 +388,7 @@ impl<S: Socket> Engine<S> {
     /// Handles what was read into the scratch buffer.
     fn handle_octets(&mut self, slot: u32, count: usize) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.phase.reads_frames() {
+        if !connection.phase.reads_octets() {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
@@ -444,7 +444,7 @@ impl<S: Socket> Engine<S> {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.phase.reads_frames() {
+            if !connection.phase.reads_octets() {
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
@@ -471,13 +471,22 @@ impl<S: Socket> Engine<S> {
         let mut wire = octets;
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.phase.reads_frames() {
+            if !connection.phase.reads_octets() {
                 return;
             }
             let bound = frame_bound(&self.limits, connection.phase);
             let policy = connection.policy;
             let upgrade_max = self.limits.upgrade_bytes_max;
-            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
+            let inbound = connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max);
+            if let Phase::AwaitingClose(reason) = connection.phase {
+                // RFC 6455, 7.1.1: once both closes are exchanged, the server ends the stream first.
+                match inbound {
+                    Ok(None) => return,
+                    Ok(Some(Inbound::Closed)) | Err(_) => return self.end_stream(slot, reason),
+                    Ok(Some(_)) => continue,
+                }
+            }
+            match inbound {
                 Ok(None) => return,
                 Ok(Some(Inbound::Frame(frame))) => {
                     let Some(peer) = connection.peer else { return };
