@@ -25,6 +25,8 @@ CONFIG = f"""
 [limits]
 websocket_ping_ms = {PING_MS}
 websocket_pong_ms_max = 10000
+# Longer than a client may have to wait for the end of an orderly close.
+linger_ms_max = 4000
 """
 
 
@@ -72,7 +74,9 @@ def check(truth, otherwise):
 
 
 def check_closed(client):
+    started = time.monotonic()
     ending = client.ending()
+    check(time.monotonic() - started < 2, "the broker keeps the client waiting for the end")
     check(ending == (1000 if client.is_websocket else "orderly"), f"it ended with {ending}")
 
 
