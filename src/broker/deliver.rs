@@ -20,6 +20,7 @@ pub(super) struct Sending<'h, 'a> {
     pub(super) destination: &'a [u8],
     pub(super) transaction: Option<&'a [u8]>,
     pub(super) content_type: Option<&'a [u8]>,
+    pub(super) has_escapes: bool,
     pub(super) headers: &'h Headers<'a>,
     pub(super) body: &'a [u8],
 }
@@ -303,18 +304,18 @@ impl Outlet<'_> {
         routes: &[Route],
         now: Moment,
     ) -> u32 {
-        let mut tails = Tails::new(now.ns);
-        let mut count = 0;
         // In the classic dialect watchers see the session id of whom they watch.
-        let owner_token = owner.map(|owner| self.sessions[owner].token());
+        let watched = owner.map(|owner| *self.sessions[owner].token());
+        let mut tails = Tails::new(watched, now.ns);
+        let mut count = 0;
         if let Some(owner) = owner
             && routes.first().is_none_or(|first| first.session != owner)
         {
-            count += self.push(message, &mut tails, owner, None, owner_token);
+            count += self.push(message, &mut tails, owner, None);
         }
         for route in routes {
             let subscription = Some(route.subscription);
-            count += self.push(message, &mut tails, route.session, subscription, owner_token);
+            count += self.push(message, &mut tails, route.session, subscription);
         }
         tails.retire(&mut self.peers.arena);
         count
@@ -327,12 +328,11 @@ impl Outlet<'_> {
         tails: &mut Tails,
         receiver: SessionId,
         subscription: Option<SubscriptionIndex>,
-        token: Option<&[u8; 32]>,
     ) -> u32 {
         let session = &self.sessions[receiver];
         let standard = subscription
             .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
-        let token = token.unwrap_or_else(|| session.token());
+        let token = session.token();
         let frame =
             tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
         let is_queued = self.peers.push(session.peer, frame);
@@ -355,6 +355,7 @@ fn message_of<'m>(
         origin_destination: address,
         destination: sending.destination,
         content_type: sending.content_type,
+        has_escapes: sending.has_escapes,
         user_lines: user_lines(sending.headers),
         body: sending.body,
     }

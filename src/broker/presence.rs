@@ -133,6 +133,7 @@ fn send_event(
         origin_destination: BROKER,
         destination: b"/broker/presence",
         content_type: Some(b"application/json"),
+        has_escapes: false,
         user_lines,
         body: body.as_bytes(),
     };

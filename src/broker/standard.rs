@@ -82,7 +82,7 @@ fn handle_escaped(
         let description = "a header holds an escape sequence that the version does not define";
         Fault::closing(Code::MalformedHeader, Retry::Never, description)
     })?;
-    let unescaped = Frame { headers: lines.headers(), has_backslash: false, ..*frame };
+    let unescaped = Frame { headers: lines.headers(), ..*frame };
     handle_frame(broker, peer, version, &unescaped, now)
 }
 
@@ -259,6 +259,7 @@ fn perform(
         destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
         transaction: None,
         content_type: headers.value(Name::ContentType),
+        has_escapes: frame.has_backslash,
         headers,
         body: frame.body,
     };

@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::headers::{HeaderLine, Headers, Name};
+use super::marks::Marks;
 use super::version::{UndefinedEscape, Version};
 use crate::limits::{Exceeded, Limits};
 
@@ -100,29 +101,40 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
     pub fn scan(octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
-        let Some((word, mut at)) = next_line(octets, 0) else {
-            return partial(octets, 0, bounds);
-        };
-        let command = Command::parse(word)?;
         let mut headers = Headers::new();
-        let mut has_backslash = false;
-        loop {
-            let Some((line, after)) = next_line(octets, at) else {
-                return partial(octets, at, bounds);
-            };
-            check_header_bytes(after, bounds)?;
-            at = after;
-            if line.is_empty() {
-                break;
+        let mut command = None;
+        let mut line_from = 0;
+        let mut colon = None;
+        let mut marks = Marks::new(octets);
+        let (command, at) = loop {
+            let Some(at) = marks.next() else { return partial(octets, line_from, bounds) };
+            match octets[at] {
+                b':' => {
+                    colon = colon.or(Some(at));
+                    continue;
+                }
+                _ => {}
             }
-            let colon = memchr(b':', line).ok_or(ScanFault::NoColon)?;
-            headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
-            has_backslash |= memchr(b'\\', line).is_some();
-        }
+            check_header_bytes(at, bounds)?;
+            // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
+            let line = &octets[line_from..at];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            match command {
+                None => command = Some(Command::parse(line)?),
+                Some(command) if line.is_empty() => break (command, at + 1),
+                Some(_) => {
+                    let colon = colon.ok_or(ScanFault::NoColon)? - line_from;
+                    headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
+                }
+            }
+            line_from = at + 1;
+            colon = None;
+        };
         let head = &octets[..at];
         if memchr(0, head).is_some() {
             return Err(ScanFault::NulInHeader);
         }
+        let has_backslash = memchr(b'\\', head).is_some();
         if std::str::from_utf8(head).is_err() {
             return Err(ScanFault::NotUtf8);
         }
@@ -247,19 +259,10 @@ impl From<Exceeded> for ScanFault {
     }
 }
 
-/// The line that begins at `from`, without its end, and where the next one begins.
-#[inline]
-fn next_line(octets: &[u8], from: usize) -> Option<(&[u8], usize)> {
-    let end = from + memchr(b'\n', &octets[from..])?;
-    let line = &octets[from..end];
-    // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
-    Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
-}
-
 /// A header that goes on: it may already be wrong.
 fn partial<'a>(octets: &'a [u8], at: usize, bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
     check_header_bytes(octets.len(), bounds)?;
-    if memchr(0, &octets[at..]).is_some() {
+    if memchr(0, octets).is_some() {
         return Err(ScanFault::NulInHeader);
     }
     if at == 0 && octets.len() > LONGEST_COMMAND {

@@ -11,12 +11,14 @@ pub struct Headers<'a> {
     lines: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
     /// Where the first line of each known name stands in `lines`, plus one; zero if there is none.
     first: [u8; Name::COUNT],
+    /// How many lines have no known name.
+    user_count: u8,
 }
 
 impl<'a> Headers<'a> {
     /// No lines.
     pub fn new() -> Self {
-        Self { lines: SmallVec::new(), first: [0; Name::COUNT] }
+        Self { lines: SmallVec::new(), first: [0; Name::COUNT], user_count: 0 }
     }
 
     /// Adds a line.
@@ -35,11 +37,14 @@ impl<'a> Headers<'a> {
         }
         let known = Name::parse(name);
         self.lines.push(HeaderLine { name, value, known });
-        if let Some(known) = known {
-            let first = &mut self.first[known as usize];
-            // STOMP 1.2, "Repeated Header Entries": the first wins.
-            if *first == 0 {
-                *first = self.lines.len() as u8;
+        match known {
+            None => self.user_count += 1,
+            Some(known) => {
+                let first = &mut self.first[known as usize];
+                // STOMP 1.2, "Repeated Header Entries": the first wins.
+                if *first == 0 {
+                    *first = self.lines.len() as u8;
+                }
             }
         }
         Ok(())
@@ -57,6 +62,12 @@ impl<'a> Headers<'a> {
     /// The lines whose names mean nothing to the broker: they pass through unchanged.
     pub fn user_lines(&self) -> impl Iterator<Item = &HeaderLine<'a>> {
         self.lines.iter().filter(|line| line.known.is_none())
+    }
+
+    /// Whether there are any of those.
+    #[inline]
+    pub fn has_user_lines(&self) -> bool {
+        self.user_count > 0
     }
 
     /// All lines.
