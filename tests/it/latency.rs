@@ -1,7 +1,7 @@
 //! Latency histograms on their way out: at SIGUSR1 and in the end.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::support::client::{Client, Profile, Transport};
 use crate::support::server::{Server, Setup};
@@ -65,7 +65,7 @@ fn sigusr1_and_the_end_export_table_and_files() {
     assert_eq!(files(&server, "").len(), 10);
 }
 
-fn is_of(path: &PathBuf, stage: &str) -> bool {
+fn is_of(path: &Path, stage: &str) -> bool {
     path.file_name().unwrap().to_str().unwrap().starts_with(&format!("com-broker-latency-{stage}-"))
 }
 
