@@ -199,7 +199,10 @@ impl Peers {
         let above = peer.queue.bytes() > peer.limits.soft_bytes_max;
         if above && !peer.pressed {
             peer.pressed_since_ms = now_ms;
-            self.pressed.push(id);
+            // It may still be listed from before it fell below, and twice it would be cut twice.
+            if !self.pressed.contains(&id) {
+                self.pressed.push(id);
+            }
         }
         peer.pressed = above;
     }
@@ -364,6 +367,21 @@ mod tests {
         assert_eq!(peers.take_overflowing(205), [id]);
         peers.take_dirty(&mut Vec::new());
         peers.check_invariants();
+    }
+
+    #[test]
+    fn a_queue_that_was_pressed_twice_in_a_turn_overflows_once() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        for _ in 0..2 {
+            peers.push(id, frame(11));
+            peers.note_flushed(id, 100);
+            peers.discard_unsent(id);
+            peers.note_flushed(id, 100);
+        }
+        peers.push(id, frame(31));
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(100), [id]);
     }
 
     #[test]
