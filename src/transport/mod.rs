@@ -96,7 +96,7 @@ pub enum TransportError {
     TooLarge(Exceeded),
     /// The request cannot be upgraded; an answer is in the control octets.
     BadRequest(&'static str),
-    /// WebSocket was broken; a close with this code is in the control octets.
+    /// WebSocket was broken; the peer is owed a close with this code.
     WebSocket(CloseCode, &'static str),
     /// TLS was broken; an alert may be waiting to go out.
     Tls(&'static str),

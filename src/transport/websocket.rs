@@ -7,8 +7,10 @@
 //!
 //! The rule for what goes out: data frames are framed from queues by [`super::Framing`]; pings,
 //! pongs and closes are put into the control octets, and the flush puts those out only between
-//! whole data frames and puts out no data once a close was sent. A data frame that is half out
-//! needs no stored header, for the header is a pure function of the frame's length and opcode.
+//! whole data frames. Nothing may follow a close, so a close that answers the peer or says what it
+//! did wrong is only remembered here, until the engine has sent what is queued and asks for it. A
+//! data frame that is half out needs no stored header, for the header is a pure function of the
+//! frame's length and opcode.
 
 use std::io::Cursor;
 
@@ -36,8 +38,9 @@ pub struct WebSocketLayer {
     /// Whether `message` was lent out and is to be dropped.
     lent: bool,
     close_sent: bool,
-    /// The peer's close came, or it broke the protocol: nothing more is read.
-    is_deaf: bool,
+    /// The code of the close that is owed to a peer that closed or broke the protocol, of which
+    /// nothing more is read.
+    owed: Option<CloseCode>,
 }
 
 /// What comes out of the layer.
@@ -45,7 +48,7 @@ pub struct WebSocketLayer {
 pub enum Message<'a> {
     /// A whole message.
     Data(Dialect, &'a [u8]),
-    /// The peer closes; the answer is in the control octets.
+    /// The peer closes; it is owed an answer.
     Closed,
 }
 
@@ -70,15 +73,15 @@ impl WebSocketLayer {
             control_payload: Vec::new(),
             lent: false,
             close_sent: false,
-            is_deaf: false,
+            owed: None,
         }
     }
 
-    /// The next whole message, or `None` when `wire` is used up. Answers to pings and closes are
-    /// put into `control`.
+    /// The next whole message, or `None` when `wire` is used up. Answers to pings are put into
+    /// `control`.
     ///
     /// # Errors
-    /// The peer broke the protocol or a bound; the close that says so is in `control`.
+    /// The peer broke the protocol or a bound; it is owed a close that says so.
     pub fn next_message<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
@@ -86,7 +89,7 @@ impl WebSocketLayer {
         bound: FrameBound,
     ) -> Result<Option<Message<'a>>, TransportError> {
         self.release();
-        if self.is_deaf {
+        if self.owed.is_some() {
             *wire = &mut [];
             return Ok(None);
         }
@@ -98,7 +101,7 @@ impl WebSocketLayer {
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
-            Err(breach) => Err(self.fail(breach, control, bound)),
+            Err(breach) => Err(self.fail(breach, bound)),
         }
     }
 
@@ -122,13 +125,15 @@ impl WebSocketLayer {
         }
     }
 
-    /// Puts a close into `control`, unless one was sent; says whether the peer's is to be awaited.
+    /// Puts a close into `control`, unless one was sent; the one that is owed goes before `code`.
+    /// Says whether the peer's is to be awaited.
     pub fn begin_close(&mut self, code: CloseCode, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
+            let code = self.owed.unwrap_or(code);
             write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
         }
-        !self.is_deaf
+        self.owed.is_none()
     }
 
     /// Frames until a message is whole, a close came, or `wire` is used up.
@@ -292,9 +297,7 @@ impl WebSocketLayer {
                 }
             }
             Control::Close => {
-                self.is_deaf = true;
-                let code = read_close(payload)?;
-                self.begin_close(code, control);
+                self.owed = Some(read_close(payload)?);
                 return Ok(true);
             }
             Control::Ping | Control::Pong | Control::Reserved(_) => {}
@@ -302,21 +305,20 @@ impl WebSocketLayer {
         Ok(false)
     }
 
-    fn fail(&mut self, breach: Breach, control: &mut Vec<u8>, bound: FrameBound) -> TransportError {
-        // RFC 6455, 7.1.7: where a WebSocket is failed, the peer's answer is not awaited.
-        self.is_deaf = true;
-        match breach {
-            // The peer is told in a frame of its dialect first; the close follows.
-            Breach::TooLarge => TransportError::TooLarge(bound.exceeded()),
+    /// RFC 6455, 7.1.7: where a WebSocket is failed, the peer's answer is not awaited.
+    fn fail(&mut self, breach: Breach, bound: FrameBound) -> TransportError {
+        let (code, error) = match breach {
+            Breach::TooLarge => (CloseCode::Size, TransportError::TooLarge(bound.exceeded())),
             Breach::Protocol(why) => {
-                self.begin_close(CloseCode::Protocol, control);
-                TransportError::WebSocket(CloseCode::Protocol, why)
+                (CloseCode::Protocol, TransportError::WebSocket(CloseCode::Protocol, why))
             }
             Breach::Text => {
-                self.begin_close(CloseCode::Invalid, control);
-                TransportError::WebSocket(CloseCode::Invalid, "a text message is not UTF-8")
+                let why = "a text message is not UTF-8";
+                (CloseCode::Invalid, TransportError::WebSocket(CloseCode::Invalid, why))
             }
-        }
+        };
+        self.owed = Some(code);
+        error
     }
 }
 
@@ -431,11 +433,15 @@ mod tests {
                     Ok(None) => break,
                     Err(error) => {
                         outcome.error = Some(error);
+                        layer.begin_close(CloseCode::Normal, &mut outcome.control);
                         return outcome;
                     }
                 }
             }
             layer.release();
+        }
+        if outcome.closed {
+            layer.begin_close(CloseCode::Away, &mut outcome.control);
         }
         outcome
     }
@@ -450,6 +456,17 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_close_that_is_owed_waits_until_it_is_asked_for() {
+        let mut layer = WebSocketLayer::new(Dialect::Classic);
+        let mut octets = frame(0x88, &1000u16.to_be_bytes());
+        let mut control = Vec::new();
+        let message = layer.next_message(&mut &mut octets[..], &mut control, BOUND);
+        assert!(matches!(message, Ok(Some(Message::Closed))) && control.is_empty());
+        assert!(!layer.begin_close(CloseCode::Away, &mut control), "the peer's is here already");
+        assert_eq!(control, [0x88, 2, 3, 0xe8]);
     }
 
     #[test]
