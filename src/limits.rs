@@ -67,6 +67,29 @@ pub struct Limits {
     /// Compiled size of a regular expression, and the size of its lazy automaton's cache.
     pub pattern_compiled_bytes_max: u32,
 
+    // -- the standard dialect ---------------------------------------------------------------
+    /// The shortest interval of heart-beats that is agreed to.
+    pub heart_beat_ms_min: u32,
+    /// How late a client's heart-beat may be, besides twice its interval: browsers slow down the
+    /// timers of tabs that nobody looks at.
+    pub heart_beat_margin_ms: u32,
+    /// Transactions that one session may have begun.
+    pub transactions_max: u32,
+    /// Memory for the frames that wait in one session's transactions.
+    pub transaction_bytes_max: u32,
+    /// Length of a subscription's id.
+    pub subscription_id_bytes_max: u32,
+    /// Topics that nobody subscribes to by name and that are remembered all the same.
+    pub idle_topics_max: u32,
+    /// Messages that may wait in one queue.
+    pub queue_messages_max: u32,
+    /// Memory for the messages that wait in queues, all queues together.
+    pub queues_bytes_max: u64,
+    /// Unacknowledged messages that a consumer of a queue may have, unless it asks for fewer.
+    pub prefetch_max: u32,
+    /// How often a message of a queue is delivered before a NACK drops it.
+    pub deliveries_max: u32,
+
     // -- outbound queues --------------------------------------------------------------------
     /// What may be queued to one connection, by profile: agent, super agent, service, admin.
     pub outbound: [OutboundLimits; 4],
@@ -145,6 +168,16 @@ impl Default for Limits {
             patterns_max: 1_000,
             pattern_bytes_max: KIB,
             pattern_compiled_bytes_max: 64 * KIB,
+            heart_beat_ms_min: 1_000,
+            heart_beat_margin_ms: 1_000,
+            transactions_max: 16,
+            transaction_bytes_max: 8 * MIB,
+            subscription_id_bytes_max: 256,
+            idle_topics_max: 10_000,
+            queue_messages_max: 100_000,
+            queues_bytes_max: 128 * MIB as u64,
+            prefetch_max: 1_000,
+            deliveries_max: 10,
             outbound: [client, client, service, service],
             outbound_total_bytes_max: 512 * MIB as u64,
             read_bytes_per_turn_max: 256 * KIB,

@@ -1,6 +1,7 @@
 //! The classic dialect's rules: what each command does and what its sender gets.
 
-use super::destination::DestinationId;
+use super::deliver::Sending;
+use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::peer::{Closure, PeerId, PeerState};
 use super::session::SessionId;
@@ -63,7 +64,7 @@ fn handle_frame(
         Command::Send => send(broker, &request, now),
         Command::Subscribe => subscribe(broker, &request, now),
         Command::Unsubscribe => {
-            unsubscribe(broker, &request);
+            unsubscribe(broker, &request, now);
             Ok(())
         }
         Command::Connect | Command::Disconnect => Ok(()),
@@ -147,7 +148,7 @@ impl<'o> Request<'_, 'o> {
 const LIST_RULE: &[u8] = b"\n--------------------\n";
 
 /// The destination that is the broker itself.
-const BROKER_DESTINATION: &[u8] = b"STOMP-SERVER";
+pub(super) const BROKER_DESTINATION: &[u8] = b"STOMP-SERVER";
 
 fn connect(
     broker: &mut Broker,
@@ -159,14 +160,7 @@ fn connect(
     let application_key = required(Name::SecretKey)?;
     let login = required(Name::Login)?;
     let profile_key = required(Name::Passcode)?;
-    if !broker.keys.opens_application(application_key) {
-        let description = "the application key (secret-key) is wrong";
-        return Err(Fault::closing(Code::InvalidApplicationKey, Retry::Never, description));
-    }
-    let Some(profile) = broker.keys.profile_of(profile_key) else {
-        let description = "the profile key (passcode) is wrong";
-        return Err(Fault::closing(Code::InvalidProfileKey, Retry::Never, description));
-    };
+    let profile = broker.open_with(application_key, profile_key)?;
     broker.check_login(login)?;
     let session = broker.log_in(peer, login, profile, now)?;
     let destination = broker.sessions[session].destination;
@@ -202,75 +196,25 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     let frame = private_frame(out);
     let reason = CloseReason::LoggedOut;
     broker.end_session(request.peer, reason, now);
-    broker.peers.push_last(request.peer, Some(frame), Closure { reason });
+    broker.peers.push_last(request.peer, Some(frame), Closure { reason, retry: None });
 }
 
 fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
-    let name = request.required(Name::Destination)?;
-    broker.peers.peer_mut(request.peer).publishes = true;
-    let guess = broker.sessions[request.session].last_sent_to;
-    let owner = broker
-        .destinations
-        .find(name, guess)
-        .and_then(|id| Some((id, broker.destinations[id].owner?)));
-    let Some((destination, owner)) = owner else {
-        let description = format!("nobody is at the destination {}", printable(name));
-        return Err(Fault::staying(Code::NoSuchDestination, description));
+    let sending = Sending {
+        session: request.session,
+        destination: request.required(Name::Destination)?,
+        transaction: request.header(Name::Transaction),
+        content_type: request.header(Name::ContentType),
+        headers: &request.frame.headers,
+        body: request.frame.body,
     };
-    broker.sessions[request.session].last_sent_to = Some(destination);
-    deliver(broker, request, destination, owner, now);
+    if broker.send(&sending, now)?.is_none() {
+        let description =
+            format!("nobody is at the destination {}", printable(sending.destination));
+        return Err(Fault::staying(Code::NoSuchDestination, description));
+    }
     request.acknowledge(broker);
     Ok(())
-}
-
-/// Queues a message to the client at a destination and to everyone who watches it. All get the same
-/// bytes, the receiver's session id included.
-fn deliver(
-    broker: &mut Broker,
-    request: &Request<'_, '_>,
-    destination: DestinationId,
-    owner: SessionId,
-    now: Moment,
-) {
-    encode_message(broker, request, owner);
-    let Broker { peers, sessions, destinations, counters, scratch, .. } = broker;
-    let tail = peers.arena.share(scratch);
-    let mut text = None;
-    let mut push = |receiver: SessionId| {
-        let peer = sessions[receiver].peer;
-        let text = peers.peer(peer).distinguishes_text
-            && *text.get_or_insert_with(|| std::str::from_utf8(scratch).is_ok());
-        let mark = Mark { arrived_ns: now.ns, text };
-        let frame = OutboundFrame { head: Head::new(), tail: Some(tail.clone()), mark };
-        counters.deliveries += u64::from(peers.push(peer, frame));
-    };
-    push(owner);
-    for watcher in destinations[destination].routes() {
-        push(*watcher);
-    }
-    peers.arena.retire(tail);
-}
-
-fn encode_message(broker: &mut Broker, request: &Request<'_, '_>, receiver: SessionId) {
-    let sender = &broker.sessions[request.session];
-    let origin = &broker.destinations[sender.destination].name;
-    let out = &mut broker.scratch;
-    out.clear();
-    encode::begin(out, "MESSAGE");
-    if let Some(transaction) = request.header(Name::Transaction) {
-        encode::header(out, "transaction", transaction);
-    }
-    encode::header(out, "session-id", broker.sessions[receiver].token());
-    encode::header(out, "origin", &origin[sender.profile.destination_prefix().len()..]);
-    encode::header(out, "destination", origin);
-    // Clients in the field cannot do without this line.
-    let content_type = request.header(Name::ContentType).unwrap_or(b"text/plain");
-    encode::header(out, "content-type", content_type);
-    encode::number_header(out, "content-length", request.frame.body.len() as u64);
-    for line in request.frame.headers.user_lines() {
-        encode::user_header(out, line);
-    }
-    encode::finish(out, request.frame.body);
 }
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -280,14 +224,26 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     let kind = request.header(Name::DestinationType);
     let kind = kind.ok_or_else(|| Fault::missing(Name::DestinationType))?;
     let name = request.required(Name::Destination)?;
+    match Space::of(name) {
+        Space::Client => {}
+        Space::Topic => {
+            let outcome = broker.subscribe_topic(request.session, name, None);
+            return answer_subscription(broker, request, outcome);
+        }
+        Space::Queue => {
+            let description = "queues are for clients of standard STOMP, which can acknowledge";
+            let fault = Fault::staying(Code::InvalidDestinationType, description);
+            return answer_subscription(broker, request, Err(fault));
+        }
+    }
     if !broker.sessions[request.session].profile.watches() {
         let fault = Fault::staying(Code::NoRights, "your profile may not watch clients");
         request.acknowledge_list(broker, b"", Err(fault));
         return Ok(());
     }
     let outcome = match kind {
-        b"1" => broker.watch_clients(request.session, name),
-        _ => broker.watch_client(request.session, name),
+        b"1" => broker.watch_clients(request.session, name, None),
+        _ => broker.watch_client(request.session, name, None),
     };
     answer_subscription(broker, request, outcome)
 }
@@ -318,7 +274,7 @@ fn subscribe_presence(
     now: Moment,
 ) -> Result<(), Fault> {
     let text = request.header(Name::DestinationId).unwrap_or(b".*");
-    let outcome = broker.subscribe_presence(request.session, text);
+    let outcome = broker.subscribe_presence(request.session, text, None);
     let subscribed = outcome.as_ref().ok().copied();
     answer_subscription(broker, request, outcome)?;
     if let Some(index) = subscribed
@@ -329,7 +285,7 @@ fn subscribe_presence(
     Ok(())
 }
 
-fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>) {
+fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     let destination = request.header(Name::Destination).filter(|value| !value.is_empty());
     let events = request.header(Name::DestinationId);
     let all = std::mem::take(&mut broker.sessions[request.session].subscriptions);
@@ -340,7 +296,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>) {
     let mut list = Vec::new();
     for index in ended {
         list_watched(broker, request.session, index, b"Subscription: ", &mut list);
-        broker.end_subscription(index);
+        broker.end_subscription(index, now);
     }
     request.acknowledge_list(broker, &list, Ok(()));
 }
@@ -348,15 +304,19 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>) {
 /// Whether a subscription is the one that UNSUBSCRIBE names.
 fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Option<&[u8]>) -> bool {
     match &broker.subscriptions[index].target {
-        Target::Client(id) => *broker.destinations[*id].name == *name,
+        Target::Client(id) | Target::Topic(id) | Target::Own(id) | Target::Queue(id) => {
+            *broker.destinations[*id].name == *name
+        }
         Target::Clients(pattern) => pattern.text() == name,
+        Target::Topics(levels) => levels.text().as_bytes() == name,
         Target::Presence(pattern) => {
             name == BROKER_DESTINATION && events.is_none_or(|text| pattern.text() == text)
         }
     }
 }
 
-/// Writes a line for each client that a subscription selects and its session may watch.
+/// Writes a line for each client that a subscription selects and its session may watch, or one for
+/// a topic.
 fn list_watched(
     broker: &Broker,
     watcher: SessionId,
@@ -365,6 +325,15 @@ fn list_watched(
     out: &mut Vec<u8>,
 ) {
     let watcher = broker.sessions[watcher].profile;
+    let topic = match &broker.subscriptions[index].target {
+        Target::Topic(id) => Some(&*broker.destinations[*id].name),
+        Target::Topics(levels) => Some(levels.text().as_bytes()),
+        _ => None,
+    };
+    if let Some(name) = topic {
+        let parts: [&[u8]; 4] = [prefix, b"[]:[]:[", name, b"]\n"];
+        return parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
     for id in broker.destinations_of(index) {
         let destination = &broker.destinations[id];
         let Some(owner) = destination.owner.map(|owner| &broker.sessions[owner]) else { continue };
@@ -384,7 +353,7 @@ fn begin_ack(out: &mut Vec<u8>, token: &[u8; 32], transaction: &[u8]) {
 }
 
 /// A frame that one client gets and that is no delivery.
-fn private_frame(octets: &[u8]) -> OutboundFrame {
+pub(super) fn private_frame(octets: &[u8]) -> OutboundFrame {
     let text = std::str::from_utf8(octets).is_ok();
     OutboundFrame { head: Head::from_slice(octets), tail: None, mark: Mark { arrived_ns: 0, text } }
 }

@@ -1,12 +1,14 @@
 //! Destinations: the names that messages go to, who owns each, and who gets copies.
 //!
-//! A destination exists while its client is logged in or while somebody watches it by name. Who
-//! gets what is sent to it is a flat list, made when a subscription or an owner changes, so that a
-//! message costs no matching.
+//! A client's address exists while the client is logged in or while somebody watches it by name; a
+//! queue while it holds messages or has consumers; a topic from its first message or subscription
+//! until it is swept away. Who gets what is sent is a flat list, made when a subscription or an
+//! owner changes, so that a message costs no matching.
 
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::queue::Queue;
 use super::session::SessionId;
 use super::subscription::SubscriptionIndex;
 
@@ -21,8 +23,44 @@ pub struct Destination {
     pub name: Box<[u8]>,
     /// The client whose address it is, while it is logged in.
     pub owner: Option<SessionId>,
-    /// Who watches; most destinations are watched by nobody.
+    /// Who watches or subscribes; most destinations are watched by nobody.
     pub watch: Option<Box<Watch>>,
+    /// What is queued there, where it is a queue.
+    pub queue: Option<Box<Queue>>,
+}
+
+/// What kind of destination a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// The address of a client.
+    Client,
+    /// Every subscriber gets every message.
+    Topic,
+    /// One subscriber gets each message.
+    Queue,
+}
+
+impl Space {
+    /// Told by how the name begins.
+    #[inline]
+    pub fn of(name: &[u8]) -> Self {
+        if name.starts_with(b"/topic/") {
+            Self::Topic
+        } else if name.starts_with(b"/queue/") {
+            Self::Queue
+        } else {
+            Self::Client
+        }
+    }
+}
+
+/// Someone who gets what is sent to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Who.
+    pub session: SessionId,
+    /// By which of its subscriptions.
+    pub subscription: SubscriptionIndex,
 }
 
 /// Who watches a destination.
@@ -32,14 +70,15 @@ pub struct Watch {
     pub attached: Vec<SubscriptionIndex>,
     /// How many of them are by name: they keep the destination in being.
     pub direct: u32,
-    /// The sessions that get a copy of each message now, each once.
-    pub routes: Vec<SessionId>,
+    /// Who gets each message now, the owner's own subscriptions first. In the classic dialect a
+    /// session gets one copy, in the standard one a copy for each subscription.
+    pub routes: Vec<Route>,
 }
 
 impl Destination {
-    /// The sessions that get a copy of each message now.
+    /// Who gets each message now.
     #[inline]
-    pub fn routes(&self) -> &[SessionId] {
+    pub fn routes(&self) -> &[Route] {
         self.watch.as_ref().map_or(&[], |watch| &watch.routes)
     }
 
@@ -50,7 +89,9 @@ impl Destination {
 
     /// Whether nothing keeps it in being.
     pub fn is_unused(&self) -> bool {
-        self.owner.is_none() && self.watch.as_ref().is_none_or(|watch| watch.direct == 0)
+        let watched = self.watch.as_ref().is_some_and(|watch| watch.direct > 0);
+        let queued = self.queue.as_ref().is_some_and(|queue| !queue.is_unused());
+        self.owner.is_none() && !watched && !queued
     }
 }
 
@@ -65,7 +106,7 @@ pub struct DestinationTable {
 impl DestinationTable {
     /// Makes a destination with a name that no other has.
     pub fn insert(&mut self, name: &[u8]) -> DestinationId {
-        let destination = Destination { name: name.into(), owner: None, watch: None };
+        let destination = Destination { name: name.into(), owner: None, watch: None, queue: None };
         let id = DestinationId(self.table.insert(destination) as u32);
         let (table, hasher) = (&self.table, &self.hasher);
         self.by_name
@@ -92,6 +133,11 @@ impl DestinationTable {
         }
         let hash = hash(&self.hasher, name);
         self.by_name.find(hash, |id| *self.table[id.0 as usize].name == *name).copied()
+    }
+
+    /// A destination that may be gone.
+    pub fn get(&self, id: DestinationId) -> Option<&Destination> {
+        self.table.get(id.0 as usize)
     }
 
     /// All destinations.

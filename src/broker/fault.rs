@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::keys::Keys;
+use super::profile::Profile;
+use super::rights::Rights;
 use crate::classic::FrameFault;
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::Name;
+use crate::stomp::{Name, ScanFault};
 
 /// A request that was not honoured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,29 @@ impl From<FrameFault> for Fault {
     }
 }
 
+impl From<ScanFault> for Fault {
+    fn from(fault: ScanFault) -> Self {
+        let (code, description) = match fault {
+            ScanFault::UnknownCommand => (Code::UnknownCommand, "the command is not known"),
+            ScanFault::NoColon => (Code::MalformedHeader, "a header line has no colon"),
+            ScanFault::NulInHeader => (Code::MalformedHeader, "a NUL stands in the header"),
+            ScanFault::NotUtf8 => (Code::MalformedHeader, "the header is not UTF-8"),
+            ScanFault::MalformedLength => {
+                (Code::MalformedHeader, "the header content-length is no number")
+            }
+            ScanFault::NoNul => (Code::MalformedFrame, "no NUL follows the body"),
+            ScanFault::UnexpectedBody => {
+                (Code::MalformedFrame, "a frame with this command may not have a body")
+            }
+            ScanFault::StrayOctet => {
+                (Code::MalformedFrame, "something else than line ends stands between frames")
+            }
+            ScanFault::Exceeds(exceeded) => return Self::exceeded(exceeded),
+        };
+        Self::closing(code, Retry::Never, description)
+    }
+}
+
 /// The stable words of `error-code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -116,6 +141,12 @@ pub enum Code {
     ProtocolNotServed,
     /// The bytes are none of the protocols'.
     MalformedFrame,
+    /// No version of the protocol is in common.
+    UnsupportedVersion,
+    /// The virtual host is not served.
+    UnknownHost,
+    /// A subscription, a transaction or a message is not known, or is known already.
+    UnknownId,
 }
 
 impl Code {
@@ -144,6 +175,9 @@ impl Code {
             Self::TimedOut => "TIMED_OUT",
             Self::ProtocolNotServed => "PROTOCOL_NOT_SERVED",
             Self::MalformedFrame => "INVALID_FORMAT_FRAME",
+            Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
+            Self::UnknownHost => "UNKNOWN_HOST",
+            Self::UnknownId => "UNKNOWN_ID",
         }
     }
 }
@@ -212,7 +246,8 @@ impl fmt::Display for CloseReason {
         match self {
             Self::TimedOut(limit) => write!(out, "timed-out:{limit}"),
             Self::Refused(code) => out.write_str(code.word()),
-            Self::Transport(what) => write!(out, "transport:{what}"),
+            // A sentence, so quoted: in the log this is the value of a pair.
+            Self::Transport(what) => write!(out, "\"transport:{what}\""),
             Self::Answered => out.write_str("answered"),
             other => out.write_str(other.presence_word()),
         }
@@ -225,8 +260,28 @@ pub struct Options {
     pub limits: Limits,
     /// Its secrets.
     pub keys: Keys,
+    /// What each profile may send and subscribe to, in the order of [`Profile::ALL`].
+    pub rights: [Rights; 4],
+    /// The hosts that a standard CONNECT may name; any, if there are none.
+    pub virtual_hosts: Vec<String>,
+    /// The queue that takes messages which were refused too often.
+    pub dead_letter_queue: Option<String>,
     /// Where session ids come from: 128 bits that nobody can guess, anew at each call.
     pub entropy: Box<dyn FnMut() -> u128>,
+}
+
+impl Options {
+    /// A broker with these bounds and secrets, and defaults for the rest.
+    pub fn new(limits: Limits, keys: Keys, entropy: Box<dyn FnMut() -> u128>) -> Self {
+        Self {
+            limits,
+            keys,
+            rights: Profile::ALL.map(Rights::standard),
+            virtual_hosts: Vec::new(),
+            dead_letter_queue: None,
+            entropy,
+        }
+    }
 }
 
 impl fmt::Debug for Options {

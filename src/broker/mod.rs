@@ -1,7 +1,9 @@
 //! The broker: who is logged in, who watches whom, and what each gets.
 //!
-//! It is a plain value. Frames come in by [`Broker::handle_classic`], encoded frames go out through
-//! the queues of [`Peers`], and time is an argument. It does not know that transports, sockets or
+//! It is a plain value. Frames come in by [`Broker::handle_classic`] and
+//! [`Broker::handle_standard`], encoded frames go out through the queues of [`Peers`], and time is
+//! an argument. The two dialects are rules at a session's edge: sessions, destinations,
+//! subscriptions and delivery are the same. It does not know that transports, sockets or
 //! clocks exist.
 
 use std::borrow::Cow;
@@ -9,24 +11,35 @@ use std::borrow::Cow;
 pub mod destination;
 pub mod fault;
 pub mod keys;
+pub mod levels;
+pub mod message;
 pub mod peer;
 pub mod profile;
+pub mod queue;
+pub mod rights;
 pub mod session;
 pub mod subscription;
+pub mod transaction;
 
 mod classic;
+mod deliver;
 mod presence;
+mod standard;
 
-use self::destination::{DestinationId, DestinationTable};
+use self::destination::{DestinationId, DestinationTable, Route, Space};
 pub use self::fault::{CloseReason, Code, Fault, Options, Retry};
 pub use self::keys::{KeyFault, Keys};
-use self::peer::{Closure, Opening, PeerId, PeerState, Peers};
+use self::levels::Levels;
+use self::peer::{Closure, Encoding, Opening, PeerId, PeerState, Peers};
 use self::presence::Event;
 pub use self::profile::Profile;
+pub use self::rights::Rights;
 use self::session::{Session, SessionId, SessionTable};
-use self::subscription::{Pattern, Subscription, SubscriptionIndex, SubscriptionTable, Target};
+use self::subscription::{
+    Pattern, Standard, Subscription, SubscriptionIndex, SubscriptionTable, Target,
+};
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::Name;
+use crate::stomp::{Frame, Name, ScanFault};
 use crate::telemetry::Counters;
 
 /// When something happens.
@@ -53,12 +66,23 @@ pub struct Broker {
     pub counters: Counters,
     limits: Limits,
     keys: Keys,
+    rights: [Rights; 4],
+    virtual_hosts: Vec<String>,
+    dead_letter_queue: Option<String>,
     entropy: Box<dyn FnMut() -> u128>,
     sessions: SessionTable,
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
     /// Where frames are encoded before they are queued.
     scratch: Vec<u8>,
+    /// The number of the last message; numbers make `message-id`s.
+    last_message: u64,
+    /// Topics that nobody subscribes to by name; they are swept away when there are too many.
+    idle_topics: usize,
+    /// Queues that hold messages which their consumers had no room for.
+    backlogged: Vec<DestinationId>,
+    /// Octets that all queues hold.
+    queued_bytes: u64,
 }
 
 impl std::fmt::Debug for Broker {
@@ -80,11 +104,18 @@ impl Broker {
             counters: Counters::default(),
             limits: options.limits,
             keys: options.keys,
+            rights: options.rights,
+            virtual_hosts: options.virtual_hosts,
+            dead_letter_queue: options.dead_letter_queue,
             entropy: options.entropy,
             sessions: SessionTable::default(),
             destinations: DestinationTable::default(),
             subscriptions: SubscriptionTable::default(),
             scratch: Vec::new(),
+            last_message: 0,
+            idle_topics: 0,
+            backlogged: Vec::new(),
+            queued_bytes: 0,
         }
     }
 
@@ -100,12 +131,37 @@ impl Broker {
         classic::handle(self, peer, octets, now);
     }
 
+    /// Handles one frame of the standard dialect. Not to be called for a connection that is closing.
+    #[inline]
+    pub fn handle_standard(&mut self, peer: PeerId, frame: &Frame<'_>, now: Moment) {
+        standard::handle(self, peer, frame, now);
+    }
+
+    /// Tells a client of the standard dialect that what it sent is no frame.
+    pub fn refuse_octets(&mut self, peer: PeerId, fault: ScanFault, now: Moment) {
+        self.refuse(peer, &fault.into(), now);
+    }
+
     /// Tells a client what is wrong and, where the fault says so, ends its session and closes its
     /// connection.
     pub fn refuse(&mut self, peer: PeerId, fault: &Fault, now: Moment) {
+        self.refuse_request(peer, fault, None, now);
+    }
+
+    /// The same, where the request that was at fault wanted a receipt. In the standard dialect
+    /// every ERROR closes the connection.
+    fn refuse_request(&mut self, peer: PeerId, fault: &Fault, receipt: Option<&[u8]>, now: Moment) {
         self.count_fault(fault.code);
-        let frame = classic::error_frame(&mut self.scratch, fault);
-        if fault.retry.is_none() {
+        let (frame, retry) = match self.peers.peer(peer).encoding {
+            Encoding::Classic => (classic::error_frame(&mut self.scratch, fault), fault.retry),
+            Encoding::Standard(version) => {
+                let retry = fault.retry.unwrap_or(Retry::Never);
+                let frame =
+                    standard::error_frame(&mut self.scratch, version, fault, retry, receipt);
+                (frame, Some(retry))
+            }
+        };
+        if retry.is_none() {
             self.peers.push(peer, frame);
             return;
         }
@@ -114,13 +170,13 @@ impl Broker {
         if fault.code == Code::SlowConsumer {
             self.peers.discard_unsent(peer);
         }
-        self.peers.push_last(peer, Some(frame), Closure { reason });
+        self.peers.push_last(peer, Some(frame), Closure { reason, retry });
     }
 
     /// Ends a connection's session without a word; it still gets what is queued.
     pub fn end_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
-        self.peers.push_last(peer, None, Closure { reason });
+        self.peers.push_last(peer, None, Closure { reason, retry: None });
     }
 
     /// Forgets a connection, and ends the session on it if there still is one.
@@ -142,6 +198,7 @@ impl Broker {
             );
             self.refuse(peer, &fault, now);
         }
+        self.serve_backlog(now);
     }
 
     /// Tells every client that the broker is shutting down, and closes its connection.
@@ -189,12 +246,19 @@ impl Broker {
             }
         }
         for (id, destination) in self.destinations.iter() {
-            assert!(!destination.is_unused(), "a destination that nothing keeps in being");
+            let is_topic = Space::of(&destination.name) == Space::Topic;
+            assert!(is_topic || !destination.is_unused(), "a destination that nothing keeps");
             if let Some(owner) = destination.owner {
                 assert_eq!(self.sessions[owner].destination, id);
             }
             assert_eq!(destination.routes(), self.routes_to(id), "routes are what they should be");
         }
+        let idle = |(_, one): &(_, &destination::Destination)| {
+            Space::of(&one.name) == Space::Topic && one.is_unused()
+        };
+        assert_eq!(self.destinations.iter().filter(idle).count(), self.idle_topics);
+        let queued = self.destinations.iter().filter_map(|(_, one)| one.queue.as_ref());
+        assert_eq!(queued.map(|queue| queue.bytes()).sum::<u64>(), self.queued_bytes);
         let held: usize = self.sessions.iter().map(|(_, one)| one.subscriptions.len()).sum();
         assert_eq!(held, self.subscriptions.len(), "subscriptions that are no session's");
         let connected = self.peers.iter().filter(|(_, peer)| peer.session().is_some()).count();
@@ -202,6 +266,18 @@ impl Broker {
     }
 
     // -- login and logout -------------------------------------------------------------------
+
+    /// The profile that a pair of keys opens.
+    fn open_with(&self, application_key: &[u8], profile_key: &[u8]) -> Result<Profile, Fault> {
+        if !self.keys.opens_application(application_key) {
+            let description = "the application key (secret-key) is wrong";
+            return Err(Fault::closing(Code::InvalidApplicationKey, Retry::Never, description));
+        }
+        self.keys.profile_of(profile_key).ok_or_else(|| {
+            let description = "the profile key (passcode) is wrong";
+            Fault::closing(Code::InvalidProfileKey, Retry::Never, description)
+        })
+    }
 
     /// Opens a session on a connection, or moves one there, or says why not.
     fn log_in(
@@ -257,8 +333,14 @@ impl Broker {
             Retry::Never,
             "a newer connection logged in with your login id and profile",
         );
-        let frame = classic::error_frame(&mut self.scratch, &fault);
-        self.peers.push_last(older, Some(frame), Closure { reason });
+        let retry = Retry::Never;
+        let frame = match self.peers.peer(older).encoding {
+            Encoding::Classic => classic::error_frame(&mut self.scratch, &fault),
+            Encoding::Standard(version) => {
+                standard::error_frame(&mut self.scratch, version, &fault, retry, None)
+            }
+        };
+        self.peers.push_last(older, Some(frame), Closure { reason, retry: Some(retry) });
         self.attach(session, newcomer);
         self.counters.takeovers += 1;
         self.publish_presence(Event::Logged, session, "takeover", now);
@@ -298,8 +380,9 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
+        self.sessions[id].transactions = Vec::new();
         for index in std::mem::take(&mut self.sessions[id].subscriptions) {
-            self.end_subscription(index);
+            self.end_subscription(index, now);
         }
         let login = login_of(&self.destinations, &self.sessions[id]);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
@@ -319,6 +402,9 @@ impl Broker {
         }
         let max = u64::from(self.limits.destinations_max);
         if self.destinations.len() as u64 >= max {
+            self.sweep_idle_topics();
+        }
+        if self.destinations.len() as u64 >= max {
             return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
         }
         let made = self.destinations.insert(name);
@@ -326,13 +412,44 @@ impl Broker {
         if !attached.is_empty() {
             self.destinations[made].watch.get_or_insert_default().attached = attached;
         }
+        match Space::of(name) {
+            Space::Client => {}
+            Space::Topic => {
+                self.idle_topics += 1;
+                self.rebuild_routes(made);
+            }
+            Space::Queue => self.destinations[made].queue = Some(Box::default()),
+        }
         Ok(made)
     }
 
+    /// Forgets a destination that nothing keeps in being. Topics stay for a while: the next message
+    /// finds who gets it without asking the patterns again.
     fn remove_destination_if_unused(&mut self, id: DestinationId) {
-        if self.destinations[id].is_unused() {
+        if !self.destinations[id].is_unused() {
+            return;
+        }
+        if Space::of(&self.destinations[id].name) == Space::Topic {
+            self.idle_topics += 1;
+            if self.idle_topics > self.limits.idle_topics_max as usize {
+                self.sweep_idle_topics();
+            }
+            return;
+        }
+        self.destinations.remove(id);
+    }
+
+    fn sweep_idle_topics(&mut self) {
+        let idle: Vec<_> = self
+            .destinations
+            .iter()
+            .filter(|(_, one)| Space::of(&one.name) == Space::Topic && one.is_unused())
+            .map(|(id, _)| id)
+            .collect();
+        for id in idle {
             self.destinations.remove(id);
         }
+        self.idle_topics = 0;
     }
 
     /// Makes the flat list of who gets copies again.
@@ -348,17 +465,27 @@ impl Broker {
         }
     }
 
-    /// The sessions that get copies of what is sent to a destination: those that subscribed and may
-    /// watch whoever is there now. Each gets one copy, by however many subscriptions.
-    fn routes_to(&self, id: DestinationId) -> Vec<SessionId> {
+    /// Who gets what is sent to a destination: the owner's own subscriptions, those that subscribed
+    /// to the topic, those that watch and may watch whoever is there now.
+    fn routes_to(&self, id: DestinationId) -> Vec<Route> {
         let destination = &self.destinations[id];
-        let Some(owner) = destination.owner else { return Vec::new() };
-        let owner = self.sessions[owner].profile;
-        let mut routes = Vec::new();
+        let owner = destination.owner.map(|owner| self.sessions[owner].profile);
+        let is_topic = Space::of(&destination.name) == Space::Topic;
+        let mut routes: Vec<Route> = Vec::new();
         for index in destination.attached() {
-            let watcher = self.subscriptions[*index].session;
-            if self.sessions[watcher].profile.may_watch(owner) && !routes.contains(&watcher) {
-                routes.push(watcher);
+            let subscription = &self.subscriptions[*index];
+            let route = Route { session: subscription.session, subscription: *index };
+            if matches!(subscription.target, Target::Own(_)) {
+                routes.insert(0, route);
+                continue;
+            }
+            let watcher = self.sessions[route.session].profile;
+            let allowed = is_topic || owner.is_some_and(|owner| watcher.may_watch(owner));
+            // In the classic dialect a session gets one copy, by however many subscriptions.
+            let has_one = subscription.standard.is_none()
+                && routes.iter().any(|other| other.session == route.session);
+            if allowed && !has_one {
+                routes.push(route);
             }
         }
         routes
@@ -369,6 +496,7 @@ impl Broker {
         &mut self,
         watcher: SessionId,
         name: &[u8],
+        standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
         let destination = self.destinations.find(name, None);
         let Some(owner) = destination.and_then(|id| self.destinations[id].owner) else {
@@ -383,15 +511,82 @@ impl Broker {
             return Err(Fault::staying(Code::NoRights, description));
         }
         let same = |one: &Target| matches!(one, Target::Client(other) if *other == destination);
-        if let Some(held) = self.find_subscription(watcher, same) {
+        if let Some(held) = self.find_classic_subscription(watcher, same, &standard) {
             return Ok(held);
         }
-        let index = self.begin_subscription(watcher, Target::Client(destination))?;
+        self.subscribe_to(watcher, destination, Target::Client(destination), standard)
+    }
+
+    /// Subscribes to what is sent to one destination.
+    fn subscribe_to(
+        &mut self,
+        session: SessionId,
+        destination: DestinationId,
+        target: Target,
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        let was_idle = self.is_idle_topic(destination);
+        let is_direct = target.is_direct();
+        let index = self.begin_subscription(session, target, standard)?;
         let watch = self.destinations[destination].watch.get_or_insert_default();
         watch.attached.push(index);
-        watch.direct += 1;
+        watch.direct += u32::from(is_direct);
+        self.idle_topics -= usize::from(was_idle && !self.is_idle_topic(destination));
         self.rebuild_routes(destination);
         Ok(index)
+    }
+
+    fn is_idle_topic(&self, id: DestinationId) -> bool {
+        let destination = &self.destinations[id];
+        Space::of(&destination.name) == Space::Topic && destination.is_unused()
+    }
+
+    /// Subscribes to a topic, or to every topic that a pattern stands for.
+    fn subscribe_topic(
+        &mut self,
+        session: SessionId,
+        name: &[u8],
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        self.check_destination(name)?;
+        self.check_may_subscribe(session, name)?;
+        if Levels::is_pattern(name) {
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            let levels = Levels::parse(text)
+                .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
+            self.check_patterns_left()?;
+            return self.subscribe_pattern(session, Target::Topics(levels), standard);
+        }
+        let destination = self.find_or_make_destination(name)?;
+        let same = |one: &Target| matches!(one, Target::Topic(other) if *other == destination);
+        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
+            return Ok(held);
+        }
+        self.subscribe_to(session, destination, Target::Topic(destination), standard)
+    }
+
+    fn check_may_subscribe(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        if self.rights[self.sessions[session].profile as usize].may_subscribe(name) {
+            return Ok(());
+        }
+        let description = format!("your profile may not subscribe to {}", printable(name));
+        Err(Fault::staying(Code::NoRights, description))
+    }
+
+    fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        if self.rights[self.sessions[session].profile as usize].may_send(name) {
+            return Ok(());
+        }
+        let description = format!("your profile may not send to {}", printable(name));
+        Err(Fault::staying(Code::NoRights, description))
+    }
+
+    fn check_destination(&self, name: &[u8]) -> Result<(), Fault> {
+        let max = u64::from(self.limits.destination_bytes_max);
+        if name.len() as u64 > max {
+            return Err(Fault::exceeded(Exceeded { limit: "destination_bytes_max", max }));
+        }
+        Ok(())
     }
 
     /// Watches every client, present and future, whose destination matches.
@@ -399,19 +594,31 @@ impl Broker {
         &mut self,
         watcher: SessionId,
         text: &[u8],
+        standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
         let same = |one: &Target| matches!(one, Target::Clients(held) if held.text() == text);
-        if let Some(held) = self.find_subscription(watcher, same) {
+        if let Some(held) = self.find_classic_subscription(watcher, same, &standard) {
             return Ok(held);
         }
         let pattern = self.compile(text)?;
+        self.subscribe_pattern(watcher, Target::Clients(pattern), standard)
+    }
+
+    /// Attaches a pattern to every destination that it selects; those that come later are attached
+    /// when they are made.
+    fn subscribe_pattern(
+        &mut self,
+        session: SessionId,
+        target: Target,
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
         let selected: Vec<_> = self
             .destinations
             .iter()
-            .filter(|(_, destination)| pattern.matches(&destination.name))
+            .filter(|(_, destination)| target.selects(&destination.name))
             .map(|(id, _)| id)
             .collect();
-        let index = self.begin_subscription(watcher, Target::Clients(pattern))?;
+        let index = self.begin_subscription(session, target, standard)?;
         for id in selected {
             self.destinations[id].watch.get_or_insert_default().attached.push(index);
             self.rebuild_routes(id);
@@ -420,53 +627,67 @@ impl Broker {
     }
 
     fn compile(&self, text: &[u8]) -> Result<Pattern, Fault> {
+        self.check_patterns_left()?;
+        Pattern::compile(text, &self.limits)
+    }
+
+    fn check_patterns_left(&self) -> Result<(), Fault> {
         let max = u64::from(self.limits.patterns_max);
         if self.subscriptions.patterns_len() as u64 >= max {
             return Err(Fault::exceeded(Exceeded { limit: "patterns_max", max }));
         }
-        Pattern::compile(text, &self.limits)
+        Ok(())
     }
 
     fn begin_subscription(
         &mut self,
         session: SessionId,
         target: Target,
+        standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
         let max = u64::from(self.limits.subscriptions_per_session_max);
         if self.sessions[session].subscriptions.len() as u64 >= max {
             let limit = "subscriptions_per_session_max";
             return Err(Fault::exceeded(Exceeded { limit, max }));
         }
-        let index = self.subscriptions.insert(Subscription { session, target });
+        let index = self.subscriptions.insert(Subscription { session, target, standard });
         self.sessions[session].subscriptions.push(index);
         Ok(index)
     }
 
-    /// Ends a subscription that its session no longer lists.
-    fn end_subscription(&mut self, index: SubscriptionIndex) {
+    /// Ends a subscription that its session no longer lists. What it did not acknowledge goes back
+    /// to the front of its queue.
+    fn end_subscription(&mut self, index: SubscriptionIndex, now: Moment) {
         let selected = self.destinations_of(index);
         let subscription = self.subscriptions.remove(index);
+        if let Target::Queue(id) = subscription.target {
+            return self.end_consumer(id, index, subscription.standard, now);
+        }
+        let is_direct = subscription.target.is_direct();
         for id in selected {
+            let was_idle = self.is_idle_topic(id);
             if let Some(watch) = &mut self.destinations[id].watch {
                 watch.attached.retain(|other| *other != index);
-                watch.direct -= u32::from(matches!(subscription.target, Target::Client(_)));
+                watch.direct -= u32::from(is_direct);
             }
             self.rebuild_routes(id);
-            self.remove_destination_if_unused(id);
+            if !was_idle {
+                self.remove_destination_if_unused(id);
+            }
         }
     }
 
     /// The destinations that a subscription is attached to.
     fn destinations_of(&self, index: SubscriptionIndex) -> Vec<DestinationId> {
         match &self.subscriptions[index].target {
-            Target::Client(id) => vec![*id],
-            Target::Clients(_) => self
+            Target::Presence(_) => Vec::new(),
+            Target::Clients(_) | Target::Topics(_) => self
                 .destinations
                 .iter()
                 .filter(|(_, destination)| destination.attached().contains(&index))
                 .map(|(id, _)| id)
                 .collect(),
-            Target::Presence(_) => Vec::new(),
+            one => one.destination().into_iter().collect(),
         }
     }
 
@@ -477,6 +698,17 @@ impl Broker {
     ) -> Option<SubscriptionIndex> {
         let held = &self.sessions[session].subscriptions;
         held.iter().copied().find(|index| wanted(&self.subscriptions[*index].target))
+    }
+
+    /// The same subscription, where it was made before. In the standard dialect each has an id of
+    /// its own, and none is the same.
+    fn find_classic_subscription(
+        &self,
+        session: SessionId,
+        wanted: impl Fn(&Target) -> bool,
+        standard: &Option<Box<Standard>>,
+    ) -> Option<SubscriptionIndex> {
+        if standard.is_some() { None } else { self.find_subscription(session, wanted) }
     }
 
     // -- small questions --------------------------------------------------------------------

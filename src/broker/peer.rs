@@ -4,10 +4,11 @@
 
 use slab::Slab;
 
-use super::fault::CloseReason;
+use super::fault::{CloseReason, Retry};
 use super::session::SessionId;
 use crate::limits::OutboundLimits;
 use crate::outbound::{OutboundArena, OutboundFrame, OutboundQueue};
+use crate::stomp::Version;
 
 /// An open connection, as the broker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +23,26 @@ pub struct Opening {
     pub number: u64,
     /// Whether the transport tells text from binary, so that frames must say what they are.
     pub distinguishes_text: bool,
+    /// How frames are written for it.
+    pub encoding: Encoding,
+}
+
+/// How frames are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As the classic dialect does.
+    Classic,
+    /// As a version of standard STOMP does; the lowest, until a version is agreed.
+    Standard(Version),
+}
+
+/// Heart-beats that were agreed, in milliseconds; zero where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beats {
+    /// The client sends something at least so often.
+    pub incoming_ms: u32,
+    /// We do.
+    pub outgoing_ms: u32,
 }
 
 /// A connection's state and queue.
@@ -37,6 +58,12 @@ pub struct Peer {
     pub number: u64,
     /// Whether its transport tells text from binary.
     pub distinguishes_text: bool,
+    /// Whether it gets binary messages even where they are text, as it sends binary ones itself.
+    pub prefers_binary: bool,
+    /// How frames are written for it.
+    pub encoding: Encoding,
+    /// The heart-beats that were agreed.
+    pub beats: Beats,
     /// Whether it has ever sent a message: then it is not read while memory is short.
     pub publishes: bool,
     /// Who was logged in on it, once nobody is any more: for the log.
@@ -66,6 +93,8 @@ pub enum PeerState {
 pub struct Closure {
     /// Why.
     pub reason: CloseReason,
+    /// Whether the client was told to come back.
+    pub retry: Option<Retry>,
 }
 
 /// All connections, their queues, and who has something to send.
@@ -101,6 +130,9 @@ impl Peers {
             slot: opening.slot,
             number: opening.number,
             distinguishes_text: opening.distinguishes_text,
+            prefers_binary: false,
+            encoding: opening.encoding,
+            beats: Beats::default(),
             publishes: false,
             past_login: None,
             limits,
@@ -292,6 +324,11 @@ impl Peer {
         self.lost_a_frame
     }
 
+    /// Whether its queue is so short that more may be sent ahead.
+    pub fn has_room(&self) -> bool {
+        self.queue.bytes() <= self.limits.soft_bytes_max / 2
+    }
+
     /// The session, where there is one.
     pub fn session(&self) -> Option<SessionId> {
         match self.state {
@@ -318,7 +355,8 @@ mod tests {
         OutboundLimits { hard_bytes_max: 30, soft_bytes_max: 10, soft_ms_max: 5 };
 
     fn peer(peers: &mut Peers) -> PeerId {
-        peers.open(Opening { slot: 0, number: 1, distinguishes_text: false }, LIMITS)
+        let encoding = Encoding::Classic;
+        peers.open(Opening { slot: 0, number: 1, distinguishes_text: false, encoding }, LIMITS)
     }
 
     fn frame(size: usize) -> OutboundFrame {
@@ -375,7 +413,11 @@ mod tests {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
         peers.push(id, frame(31));
-        peers.push_last(id, Some(frame(3)), Closure { reason: CloseReason::LoggedOut });
+        peers.push_last(
+            id,
+            Some(frame(3)),
+            Closure { reason: CloseReason::LoggedOut, retry: None },
+        );
         peers.note_flushed(id, 100);
         assert_eq!(peers.take_overflowing(200), []);
         assert_eq!(peers.next_overflow_ms(), None);
@@ -386,7 +428,11 @@ mod tests {
     fn a_closing_connection_gets_its_last_frame_and_no_other() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
-        peers.push_last(id, Some(frame(3)), Closure { reason: CloseReason::LoggedOut });
+        peers.push_last(
+            id,
+            Some(frame(3)),
+            Closure { reason: CloseReason::LoggedOut, retry: None },
+        );
         assert!(!peers.push(id, frame(1)));
         assert_eq!(peers.peer(id).queue.frames(), 1);
         let mut dirty = Vec::new();

@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
+use smallvec::SmallVec;
+
+use super::destination::Route;
 use super::fault::{Code, Fault};
+use super::message::Message;
 use super::profile::Profile;
 use super::session::SessionId;
-use super::subscription::{SubscriptionIndex, Target};
+use super::subscription::{Standard, SubscriptionIndex, Target};
 use super::{Broker, Moment};
-use crate::classic::encode;
-use crate::outbound::{Head, Mark, OutboundFrame, SharedTail};
 
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +39,18 @@ impl Broker {
         &mut self,
         session: SessionId,
         text: &[u8],
+        standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
         if self.sessions[session].profile != Profile::Service {
             let description = "only services may subscribe to presence";
             return Err(Fault::staying(Code::NoRights, description));
         }
         let same = |one: &Target| matches!(one, Target::Presence(held) if held.text() == text);
-        if let Some(held) = self.find_subscription(session, same) {
+        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
             return Ok(held);
         }
         let pattern = self.compile(text)?;
-        self.begin_subscription(session, Target::Presence(pattern))
+        self.begin_subscription(session, Target::Presence(pattern), standard)
     }
 
     /// Tells every service that asked, once each, however many of its patterns match.
@@ -62,24 +65,19 @@ impl Broker {
             return;
         }
         let name = &self.destinations[self.sessions[session].destination].name;
-        let mut watchers: Vec<SessionId> = Vec::new();
+        let mut routes: Vec<Route> = Vec::new();
         for index in self.subscriptions.presence() {
             let subscription = &self.subscriptions[*index];
-            if let Target::Presence(pattern) = &subscription.target
-                && pattern.matches(name)
-                && !watchers.contains(&subscription.session)
-            {
-                watchers.push(subscription.session);
+            let Target::Presence(pattern) = &subscription.target else { continue };
+            let has_one = subscription.standard.is_none()
+                && routes.iter().any(|other| other.session == subscription.session);
+            if pattern.matches(name) && !has_one {
+                routes.push(Route { session: subscription.session, subscription: *index });
             }
         }
-        if watchers.is_empty() {
-            return;
+        if !routes.is_empty() {
+            send_event(self, event, session, reason, &routes, now);
         }
-        let tail = encode_event(self, event, session, reason, false, now);
-        for watcher in watchers {
-            push_event(self, watcher, &tail, now);
-        }
-        self.peers.arena.retire(tail);
     }
 }
 
@@ -95,10 +93,9 @@ pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: 
         .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
         .map(|(id, _)| id)
         .collect();
+    let route = Route { session: watcher, subscription: index };
     for session in present {
-        let tail = encode_event(broker, Event::Logged, session, "snapshot", true, now);
-        push_event(broker, watcher, &tail, now);
-        broker.peers.arena.retire(tail);
+        send_event(broker, Event::Logged, session, SNAPSHOT, &[route], now);
     }
 }
 
@@ -107,37 +104,39 @@ fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
 
-fn push_event(broker: &mut Broker, watcher: SessionId, tail: &SharedTail, now: Moment) {
-    let watcher = &broker.sessions[watcher];
-    let mut head = Head::from_slice(b"MESSAGE\nsession-id:");
-    head.extend_from_slice(watcher.token());
-    head.push(b'\n');
-    let mark = Mark { arrived_ns: now.ns, text: true };
-    let frame = OutboundFrame { head, tail: Some(tail.clone()), mark };
-    broker.counters.deliveries += u64::from(broker.peers.push(watcher.peer, frame));
-}
+/// The reason of events that tell what was there before.
+const SNAPSHOT: &str = "snapshot";
 
-fn encode_event(
+/// The broker itself, as a sender.
+const BROKER: &[u8] = b"STOMP-SERVER";
+
+fn send_event(
     broker: &mut Broker,
     event: Event,
     session: SessionId,
     reason: &str,
-    snapshot: bool,
+    routes: &[Route],
     now: Moment,
-) -> SharedTail {
+) {
     let body = event_json(broker, event, session, reason, now);
-    let out = &mut broker.scratch;
-    out.clear();
-    encode::header(out, "origin", b"STOMP-SERVER");
-    encode::header(out, "destination", b"STOMP-SERVER");
-    encode::header(out, "content-type", b"application/json");
-    encode::number_header(out, "content-length", body.len() as u64);
-    encode::header(out, "event", event.word().as_bytes());
-    if snapshot {
-        encode::header(out, "snapshot", b"true");
+    let number = broker.next_message();
+    let mut user_lines: SmallVec<[(&[u8], &[u8]); 4]> = SmallVec::new();
+    user_lines.push((b"event", event.word().as_bytes()));
+    if reason == SNAPSHOT {
+        user_lines.push((b"snapshot", b"true"));
     }
-    encode::finish(out, body.as_bytes());
-    broker.peers.arena.share(&broker.scratch)
+    let message = Message {
+        number,
+        is_redelivered: false,
+        transaction: None,
+        origin: BROKER,
+        origin_destination: BROKER,
+        destination: b"/broker/presence",
+        content_type: Some(b"application/json"),
+        user_lines,
+        body: body.as_bytes(),
+    };
+    broker.deliver_to(&message, routes, now);
 }
 
 fn event_json(

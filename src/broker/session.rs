@@ -7,6 +7,7 @@ use super::destination::DestinationId;
 use super::peer::PeerId;
 use super::profile::Profile;
 use super::subscription::SubscriptionIndex;
+use super::transaction::Transaction;
 
 /// A client that is logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,8 @@ pub struct Session {
     pub takeovers: u32,
     /// When the window began over which takeovers are counted.
     pub takeover_window_ms: u64,
+    /// Transactions of the standard dialect that were begun.
+    pub transactions: Vec<Transaction>,
     token: [u8; 32],
 }
 
@@ -47,6 +50,7 @@ impl Session {
             subscriptions: Vec::new(),
             takeovers: 0,
             takeover_window_ms: 0,
+            transactions: Vec::new(),
             token,
         }
     }
@@ -138,7 +142,7 @@ fn hash(hasher: &foldhash::fast::RandomState, login: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::broker::destination::DestinationTable;
-    use crate::broker::peer::{Opening, Peers};
+    use crate::broker::peer::{Encoding, Opening, Peers};
     use crate::limits::Limits;
 
     #[test]
@@ -146,7 +150,8 @@ mod tests {
         let mut destinations = DestinationTable::default();
         let mut peers = Peers::new();
         let mut sessions = SessionTable::default();
-        let opening = Opening { slot: 0, number: 0, distinguishes_text: false };
+        let encoding = Encoding::Classic;
+        let opening = Opening { slot: 0, number: 0, distinguishes_text: false, encoding };
         let peer = peers.open(opening, Limits::default().outbound_before_login());
         let mut ids = Vec::new();
         for login in [&b"ana"[..], b"bob", b"cat"] {

@@ -1,16 +1,33 @@
 //! Subscriptions: who wants copies of what, and the patterns by which they ask.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use regex::bytes::{Regex, RegexBuilder};
 use slab::Slab;
 
-use super::destination::DestinationId;
+use super::destination::{DestinationId, Space};
 use super::fault::{Code, Fault};
+use super::levels::Levels;
+use super::queue::Stored;
 use super::session::SessionId;
 use crate::limits::{Exceeded, Limits};
 
 /// A subscription that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionIndex(u32);
+
+impl SubscriptionIndex {
+    /// As it stands in `ack` headers.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The other way round; the subscription may not exist.
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
 
 /// A session's standing wish.
 #[derive(Debug)]
@@ -19,6 +36,32 @@ pub struct Subscription {
     pub session: SessionId,
     /// For what.
     pub target: Target,
+    /// What the standard dialect adds.
+    pub standard: Option<Box<Standard>>,
+}
+
+/// What a subscription of the standard dialect has more.
+#[derive(Debug)]
+pub struct Standard {
+    /// Its id, as the client wrote it; none, where a client of 1.0 gave none.
+    pub id: Option<Box<[u8]>>,
+    /// How its messages are acknowledged.
+    pub mode: AckMode,
+    /// How many messages of queues may be unacknowledged.
+    pub prefetch: u32,
+    /// Messages of a queue that are not acknowledged yet, in the order of delivery.
+    pub unacknowledged: VecDeque<Rc<Stored>>,
+}
+
+/// STOMP 1.2, "SUBSCRIBE ack Header".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckMode {
+    /// A message is consumed when it is sent.
+    Auto,
+    /// An ACK acknowledges all messages up to its own.
+    Client,
+    /// An ACK acknowledges its own message.
+    ClientIndividual,
 }
 
 /// What a subscription is for.
@@ -30,6 +73,42 @@ pub enum Target {
     Clients(Pattern),
     /// Events of every client whose destination matches.
     Presence(Pattern),
+    /// What is sent to the client's own address.
+    Own(DestinationId),
+    /// What is sent to a topic.
+    Topic(DestinationId),
+    /// What is sent to every topic that the pattern stands for.
+    Topics(Levels),
+    /// What is sent to a queue, in turn with its other consumers.
+    Queue(DestinationId),
+}
+
+impl Target {
+    /// The one destination that the subscription is for, if it is one.
+    pub fn destination(&self) -> Option<DestinationId> {
+        match self {
+            Self::Client(id) | Self::Own(id) | Self::Topic(id) | Self::Queue(id) => Some(*id),
+            Self::Clients(_) | Self::Presence(_) | Self::Topics(_) => None,
+        }
+    }
+
+    /// Whether the subscription keeps its destination in being.
+    pub fn is_direct(&self) -> bool {
+        matches!(self, Self::Client(_) | Self::Topic(_))
+    }
+
+    /// Whether the subscription, one by pattern, selects a name.
+    pub fn selects(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Clients(pattern) => Space::of(name) == Space::Client && pattern.matches(name),
+            Self::Topics(levels) => Space::of(name) == Space::Topic && levels.matches(name),
+            Self::Client(_)
+            | Self::Own(_)
+            | Self::Topic(_)
+            | Self::Queue(_)
+            | Self::Presence(_) => false,
+        }
+    }
 }
 
 /// A regular expression that matches destinations as a whole.
@@ -103,9 +182,9 @@ impl SubscriptionTable {
     pub fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
         let index = SubscriptionIndex(self.table.vacant_key() as u32);
         match subscription.target {
-            Target::Client(_) => {}
-            Target::Clients(_) => self.patterns.push(index),
+            Target::Clients(_) | Target::Topics(_) => self.patterns.push(index),
             Target::Presence(_) => self.presence.push(index),
+            _ => {}
         }
         self.table.insert(subscription);
         index
@@ -115,19 +194,16 @@ impl SubscriptionTable {
     pub fn remove(&mut self, index: SubscriptionIndex) -> Subscription {
         let subscription = self.table.remove(index.0 as usize);
         match subscription.target {
-            Target::Client(_) => {}
-            Target::Clients(_) => self.patterns.retain(|other| *other != index),
+            Target::Clients(_) | Target::Topics(_) => self.patterns.retain(|other| *other != index),
             Target::Presence(_) => self.presence.retain(|other| *other != index),
+            _ => {}
         }
         subscription
     }
 
     /// The subscriptions by pattern that select `name`.
     pub fn matching(&self, name: &[u8]) -> Vec<SubscriptionIndex> {
-        let selects = |index: &&SubscriptionIndex| match &self[**index].target {
-            Target::Clients(pattern) => pattern.matches(name),
-            Target::Client(_) | Target::Presence(_) => false,
-        };
+        let selects = |index: &&SubscriptionIndex| self[**index].target.selects(name);
         self.patterns.iter().filter(selects).copied().collect()
     }
 
@@ -139,6 +215,11 @@ impl SubscriptionTable {
     /// The number of regular expressions that are held.
     pub fn patterns_len(&self) -> usize {
         self.patterns.len() + self.presence.len()
+    }
+
+    /// A subscription that may have ended.
+    pub fn get(&self, index: SubscriptionIndex) -> Option<&Subscription> {
+        self.table.get(index.0 as usize)
     }
 
     /// All subscriptions.
@@ -162,6 +243,12 @@ impl std::ops::Index<SubscriptionIndex> for SubscriptionTable {
 
     fn index(&self, index: SubscriptionIndex) -> &Subscription {
         &self.table[index.0 as usize]
+    }
+}
+
+impl std::ops::IndexMut<SubscriptionIndex> for SubscriptionTable {
+    fn index_mut(&mut self, index: SubscriptionIndex) -> &mut Subscription {
+        &mut self.table[index.0 as usize]
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! Every frame ends in one NUL, which clients drop unseen.
 
-use crate::stomp::HeaderLine;
-
 /// Begins a frame with its command.
 pub fn begin(out: &mut Vec<u8>, command: &str) {
     out.extend_from_slice(command.as_bytes());
@@ -21,10 +19,10 @@ pub fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Adds a header line of a user's own name.
-pub fn user_header(out: &mut Vec<u8>, line: &HeaderLine<'_>) {
-    line_text(out, line.name);
+pub fn user_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    line_text(out, name);
     out.push(b':');
-    line_text(out, line.value);
+    line_text(out, value);
     out.push(b'\n');
 }
 
@@ -76,7 +74,7 @@ mod tests {
         header(&mut out, "origin", b"ana");
         number_header(&mut out, "content-length", 0);
         number_header(&mut out, "x", 18_446_744_073_709_551_615);
-        user_header(&mut out, &HeaderLine { name: b"k", value: b"v\nz", known: None });
+        user_header(&mut out, b"k", b"v\nz");
         finish(&mut out, b"body");
         assert_eq!(
             out,

@@ -18,6 +18,7 @@ pub(super) fn describe(config: &Config) -> String {
     describe_keys(&mut out, config.keys_are_development);
     describe_tls(&mut out, config.tls.as_ref());
     describe_limits(&mut out, config);
+    describe_dialect(&mut out, config);
     line(&mut out, "\n[latency]");
     if let Some(directory) = &config.latency_directory {
         line(&mut out, &format!("directory = {}", quoted_path(directory)));
@@ -72,6 +73,22 @@ fn describe_tls(out: &mut String, tls: Option<&TlsSource>) {
             line(out, "# no certificate is set: a development certificate is made and used");
             line(out, &format!("development_directory = {}", quoted_path(directory)));
         }
+    }
+}
+
+fn describe_dialect(out: &mut String, config: &Config) {
+    for profile in Profile::ALL {
+        let rights = &config.rights[profile as usize];
+        line(out, &format!("\n[rights.{}]", profile.key_name()));
+        for (name, patterns) in [("send", &rights.send), ("subscribe", &rights.subscribe)] {
+            let patterns: Vec<_> = patterns.iter().map(|one| quoted(one.text())).collect();
+            line(out, &format!("{name} = [{}]", patterns.join(", ")));
+        }
+    }
+    let hosts: Vec<_> = config.virtual_hosts.iter().map(|one| quoted(one)).collect();
+    line(out, &format!("\n[stomp]\nvirtual_hosts = [{}]", hosts.join(", ")));
+    if let Some(queue) = &config.dead_letter_queue {
+        line(out, &format!("\n[queues]\ndead_letter_queue = {}", quoted(queue)));
     }
 }
 

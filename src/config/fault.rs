@@ -75,6 +75,10 @@ pub enum Offence {
     NotAKey,
     /// A listener's address is missing or not of the form `IP:port`.
     NotAnAddress,
+    /// A pattern of `[rights]` that is none, and why.
+    NotAPattern(String, &'static str),
+    /// What should be a queue does not begin with `/queue/`, or holds wildcards.
+    NotAQueue,
     /// There is no listener at all.
     NoListener,
     /// Two listeners share an address.
@@ -117,6 +121,8 @@ impl fmt::Display for Offence {
                 "not a key that exists, or not text in quotes; known are application, agent, \
                  super_agent, service, admin, and each of them with _file",
             ),
+            Self::NotAPattern(text, why) => write!(out, "{text:?} is no pattern: {why}"),
+            Self::NotAQueue => out.write_str("a queue is written like \"/queue/name\""),
             Self::NotAnAddress => out.write_str(
                 "not an address and a port, such as 127.0.0.1:6661 or [::1]:6661; host names are \
                  not resolved",

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use super::default;
+use super::dialect::{QueuesSection, RightsSection, StompSection};
 use super::fault::{ConfigFault, Offence, Place};
 use super::limits::LimitsSection;
 use super::lines::{Entry, KeyLines, line_at};
@@ -28,6 +29,12 @@ pub struct ConfigFile {
     pub tls: TlsSection,
     /// `[limits]`
     pub limits: LimitsSection,
+    /// `[rights]`
+    pub rights: RightsSection,
+    /// `[stomp]`
+    pub stomp: StompSection,
+    /// `[queues]`
+    pub queues: QueuesSection,
     /// `[latency]`
     pub latency: LatencySection,
     /// `[log]`
@@ -224,7 +231,11 @@ fn is_within_keys(key: &str) -> bool {
 }
 
 fn is_misplaced(entry: &Entry) -> bool {
-    entry.is_array && entry.key != "listener" && !entry.key.ends_with("].protocols")
+    let takes_one = entry.key == "listener"
+        || entry.key == "stomp.virtual_hosts"
+        || entry.key.ends_with("].protocols")
+        || entry.key.starts_with("rights.");
+    entry.is_array && !takes_one
 }
 
 fn one_line(message: &str) -> String {

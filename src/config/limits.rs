@@ -65,6 +65,16 @@ limits_section! {
     patterns_max: u64,
     pattern_bytes_max: Bytes,
     pattern_compiled_bytes_max: Bytes,
+    heart_beat_ms_min: u64,
+    heart_beat_margin_ms: u64,
+    transactions_max: u64,
+    transaction_bytes_max: Bytes,
+    subscription_id_bytes_max: Bytes,
+    idle_topics_max: u64,
+    queue_messages_max: u64,
+    queues_bytes_max: Bytes,
+    prefetch_max: u64,
+    deliveries_max: u64,
     outbound_total_bytes_max: Bytes,
     read_bytes_per_turn_max: Bytes,
     write_bytes_per_turn_max: Bytes,
@@ -199,7 +209,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds for which zero has a meaning: never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 7] = [
+const MAY_BE_ZERO: [&str; 11] = [
     "websocket_ping_ms",
     "close_flush_ms_max",
     "linger_ms_max",
@@ -207,6 +217,10 @@ const MAY_BE_ZERO: [&str; 7] = [
     "takeovers_max",
     "subscriptions_per_session_max",
     "patterns_max",
+    "heart_beat_ms_min",
+    "heart_beat_margin_ms",
+    "transactions_max",
+    "idle_topics_max",
 ];
 
 const BODY_BYTES_LARGEST: u64 = 1 << 30;

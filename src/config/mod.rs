@@ -5,6 +5,7 @@
 
 mod default;
 mod describe;
+mod dialect;
 mod fault;
 mod file;
 mod keys;
@@ -16,11 +17,12 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 
-use crate::broker::Keys;
+use crate::broker::{Keys, Rights};
 use crate::limits::Limits;
 use crate::logger::{LogFormat, LogLevel, LogOptions};
 
 pub use default::default_document;
+pub use dialect::{QueuesSection, RightsOfProfile, RightsSection, StompSection};
 pub use fault::{ConfigFault, Offence, Place};
 pub use file::{
     ConfigFile, KeysSection, LatencySection, ListenerSection, LogSection, ProtocolName, Secret,
@@ -46,6 +48,12 @@ pub struct Config {
     pub tls: Option<TlsSource>,
     /// Every bound.
     pub limits: Limits,
+    /// What each profile may send and subscribe to, in the order of the profiles.
+    pub rights: [Rights; 4],
+    /// The hosts that a standard CONNECT may name; any, if there are none.
+    pub virtual_hosts: Vec<String>,
+    /// The queue that takes messages which were refused too often.
+    pub dead_letter_queue: Option<String>,
     /// Where latency histograms are exported.
     pub latency_directory: Option<PathBuf>,
     /// How to log.
@@ -79,6 +87,9 @@ impl Config {
             keys_are_development: secrets.keys_are_development,
             tls: secrets.tls,
             limits,
+            rights: file.rights.resolve(&origin)?,
+            virtual_hosts: file.stomp.virtual_hosts.clone().unwrap_or_default(),
+            dead_letter_queue: file.queues.resolve(&origin)?,
             latency_directory: overrides.latency_directory.clone().or(in_file),
             log: LogOptions {
                 format: overrides.log_format.or(file.log.format).unwrap_or_default(),

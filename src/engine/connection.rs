@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::broker::CloseReason;
 use crate::broker::peer::PeerId;
+use crate::stomp::Assembler;
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport};
 
@@ -32,6 +33,8 @@ pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) tls: Option<Box<TlsLayer>>,
     pub(super) transport: Transport,
+    /// Where torn frames of the standard dialect wait; none in the classic one.
+    pub(super) assembler: Option<Box<Assembler>>,
     pub(super) policy: ListenerPolicy,
     pub(super) phase: Phase,
     pub(super) flags: Flags,
@@ -46,6 +49,8 @@ pub(super) struct Connection<S> {
     pub(super) armed_ms: u64,
     /// When anything was heard last.
     pub(super) heard_ms: u64,
+    /// When anything was said last.
+    pub(super) said_ms: u64,
     pub(super) accepted_ms: u64,
     pub(super) totals: Totals,
     /// Deliveries that TLS has taken but the kernel has not: when they arrived, and how many.
@@ -121,10 +126,11 @@ pub(super) struct Totals {
 pub(super) const NEVER: u64 = u64::MAX;
 
 impl<S> Connection<S> {
-    /// Whether what arrives matters: frames, or the close of a WebSocket that is closing.
-    pub(super) fn hears(&self) -> bool {
+    /// Whether the transport still reads what arrives: for frames, or for a WebSocket's close, which
+    /// is only found by whoever has followed the messages before it.
+    pub(super) fn reads_transport(&self) -> bool {
         let closing = matches!(self.phase, Phase::Flushing(_) | Phase::AwaitingClose(_));
-        self.phase.reads_frames() || (closing && self.transport.is_websocket())
+        self.phase.reads_frames() || closing && self.transport.is_websocket()
     }
 
     /// What carries the frames, for the log.

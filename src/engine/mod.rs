@@ -30,10 +30,11 @@ use self::connection::{Connection, Flags, NEVER, Phase, Totals};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
 use self::flush::{FlushContext, FlushProgress, flush};
-use crate::broker::peer::{Opening, PeerId};
+use crate::broker::peer::{Encoding, Opening, Peer, PeerId};
 use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};
+use crate::stomp::{Assembler, ScanBounds, Version};
 use crate::telemetry::{Latencies, Stage};
 use crate::transport::tls::TlsLayer;
 use crate::transport::websocket::CloseCode;
@@ -150,6 +151,7 @@ impl<S: Socket> Engine<S> {
             socket,
             tls: None,
             transport: Transport::new(),
+            assembler: None,
             policy: accepted.policy,
             phase: Phase::AwaitingProtocol,
             flags: Flags::default(),
@@ -160,6 +162,7 @@ impl<S: Socket> Engine<S> {
             deadline_ms,
             armed_ms: deadline_ms,
             heard_ms: now_ms,
+            said_ms: now_ms,
             accepted_ms: now_ms,
             totals: Totals::default(),
             staged: Vec::new(),
@@ -407,7 +410,7 @@ impl<S: Socket> Engine<S> {
         // Another connection may have taken the session over in this very turn.
         self.note_closure(slot);
         let connection = &mut self.connections[slot as usize];
-        if !connection.hears() {
+        if !connection.reads_transport() {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
@@ -463,16 +466,21 @@ impl<S: Socket> Engine<S> {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.hears() {
+            if !connection.reads_transport() {
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
             let was_handshaking = tls.is_handshaking();
             let result = tls.decrypt(&mut wire, &mut plain);
+            let is_ended = tls.is_ended_by_peer();
             if was_handshaking && !tls.is_handshaking() {
                 self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
             }
             match result {
+                Ok(0) if is_ended => {
+                    self.handle_close_notify(slot);
+                    break;
+                }
                 Ok(0) => break,
                 Ok(count) => self.handle_plain(slot, &mut plain[..count]),
                 Err(TransportError::Tls(why)) => {
@@ -483,6 +491,14 @@ impl<S: Socket> Engine<S> {
             }
         }
         self.scratch.plain = plain;
+    }
+
+    /// The peer's stream ended as TLS says it. Its socket may stay open, waiting for us to say so too.
+    fn handle_close_notify(&mut self, slot: u32) {
+        match self.connections[slot as usize].phase {
+            Phase::AwaitingClose(reason) => self.end_stream(slot, reason),
+            _ => self.begin_close(slot, CloseReason::EndOfStream),
+        }
     }
 
     /// Handles octets as the peer meant them, TLS peeled off.
@@ -502,12 +518,17 @@ impl<S: Socket> Engine<S> {
                     let Some(peer) = connection.peer else { return };
                     connection.totals.frames_in += 1;
                     self.broker.handle_classic(peer, frame, self.now);
-                    if connection.phase == Phase::AwaitingConnect {
-                        self.note_login(slot);
-                    }
-                    self.note_closure(slot);
+                    self.note_handled(slot);
                 }
-                Ok(Some(Inbound::Octets(_))) => return,
+                Ok(Some(Inbound::Octets { octets, is_binary })) => {
+                    let Some(peer) = connection.peer else { return };
+                    let Some(assembler) = &mut connection.assembler else { return };
+                    self.broker.peers.peer_mut(peer).prefers_binary |= is_binary;
+                    let mut frames = FrameSource { assembler, octets, limits: &self.limits };
+                    connection.totals.frames_in +=
+                        handle_standard(&mut self.broker, peer, &mut frames, self.now);
+                    self.note_handled(slot);
+                }
                 Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
                 Ok(Some(Inbound::Request(path))) => self.answer_request(slot, &path),
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
@@ -516,22 +537,29 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Looks only for the peer's close: the rest of what arrives on a closing WebSocket is dropped,
-    /// but it has to be read to find the close behind it.
+    /// Follows the broker after it handled frames of a connection.
+    #[inline]
+    fn note_handled(&mut self, slot: u32) {
+        if self.connections[slot as usize].phase == Phase::AwaitingConnect {
+            self.note_login(slot);
+        }
+        self.note_closure(slot);
+    }
+
+    /// Looks for the peer's close in what it still sends; its frames are not looked at.
     fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.hears() {
+        if !connection.reads_transport() {
             return;
         }
-        let bound = frame_bound(&self.limits, connection.phase);
-        let policy = connection.policy;
-        let upgrade_max = self.limits.upgrade_bytes_max;
         let mut wire = octets;
+        let bound = frame_bound(&self.limits, Phase::Open);
+        let policy = connection.policy;
         loop {
-            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
-                Ok(Some(Inbound::Closed)) => break,
+            match connection.transport.next_inbound(&mut wire, &policy, bound, 0) {
+                Ok(None) => return,
+                Ok(Some(Inbound::Closed)) | Err(_) => break,
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return,
             }
         }
         if let Phase::AwaitingClose(reason) = connection.phase {
@@ -542,21 +570,25 @@ impl<S: Socket> Engine<S> {
     /// Opens the broker's side of a connection, once it is settled what it speaks.
     fn open(&mut self, slot: u32, dialect: Dialect) {
         let connection = &mut self.connections[slot as usize];
-        if dialect == Dialect::Standard {
-            connection.transport.answer(STANDARD_NOT_SERVED);
-            return self.begin_close(slot, CloseReason::Refused(Code::ProtocolNotServed));
-        }
+        let encoding = match dialect {
+            Dialect::Classic => Encoding::Classic,
+            Dialect::Standard => {
+                connection.assembler = Some(Box::default());
+                Encoding::Standard(Version::V1_0)
+            }
+        };
         let opening = Opening {
             slot,
             number: connection.number,
             distinguishes_text: connection.transport.is_websocket(),
+            encoding,
         };
         connection.peer = Some(self.broker.open_peer(opening));
         connection.phase = Phase::AwaitingConnect;
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
     }
 
-    /// After a login there is no deadline but that of the WebSocket ping.
+    /// After a login there is no deadline but those of pings and heart-beats.
     fn note_login(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let Some(peer) = connection.peer else { return };
@@ -565,10 +597,7 @@ impl<S: Socket> Engine<S> {
         }
         connection.phase = Phase::Open;
         connection.deadline_ms = NEVER;
-        let ping_ms = u64::from(self.limits.websocket_ping_ms);
-        if connection.transport.is_websocket() && ping_ms > 0 {
-            self.set_deadline(slot, self.now.ms() + ping_ms);
-        }
+        self.check_liveness(slot);
     }
 
     fn answer_request(&mut self, slot: u32, path: &str) {
@@ -687,6 +716,9 @@ impl<S: Socket> Engine<S> {
         } else {
             let before = (connection.totals.bytes_out, connection.totals.frames_out);
             let progress = flush(connection, outbox, &mut self.flush_context);
+            if connection.totals.bytes_out > before.0 {
+                connection.said_ms = self.now.ms();
+            }
             self.broker.counters.bytes_out += connection.totals.bytes_out - before.0;
             let frames = connection.totals.frames_out.wrapping_sub(before.1);
             self.broker.counters.frames_out += u64::from(frames);
@@ -708,7 +740,9 @@ impl<S: Socket> Engine<S> {
     fn handle_drained(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let Phase::Flushing(reason) = connection.phase else { return };
-        if connection.transport.begin_close(close_code(reason)) && !connection.flags.ended {
+        let peer = connection.peer.map(|peer| self.broker.peers.peer(peer));
+        let code = close_code(reason, peer);
+        if connection.transport.begin_close(code) && !connection.flags.ended {
             connection.phase = Phase::AwaitingClose(reason);
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
             return self.flush_slot(slot);
@@ -807,7 +841,7 @@ impl<S: Socket> Engine<S> {
             return self.set_deadline(id.slot, deadline_ms);
         }
         if connection.phase == Phase::Open {
-            return self.check_silence(id);
+            return self.check_liveness(id.slot);
         }
         let limit = match connection.phase {
             Phase::AwaitingProtocol
@@ -832,29 +866,58 @@ impl<S: Socket> Engine<S> {
         self.close_now(id.slot, reason);
     }
 
-    /// Pings a WebSocket client that is silent, and closes it when it stays so.
-    fn check_silence(&mut self, id: ConnectionId) {
-        let connection = &mut self.connections[id.slot as usize];
-        if connection.flags.paused {
-            // We are the silent ones.
-            connection.heard_ms = self.now.ms();
-        }
-        let ping_at_ms = connection.heard_ms + u64::from(self.limits.websocket_ping_ms);
-        let close_at_ms = ping_at_ms + u64::from(self.limits.websocket_pong_ms_max);
+    /// Looks at who is silent: a WebSocket client is pinged, heart-beats that were agreed are sent
+    /// and expected. Who stays silent for too long is closed.
+    fn check_liveness(&mut self, slot: u32) {
         let now_ms = self.now.ms();
-        if now_ms < ping_at_ms {
-            return self.set_deadline(id.slot, ping_at_ms);
+        let connection = &mut self.connections[slot as usize];
+        if connection.flags.paused {
+            // We are the ones who do not listen.
+            connection.heard_ms = now_ms;
         }
-        if connection.flags.pinged && now_ms >= close_at_ms {
-            self.broker.counters.timeouts += 1;
-            return self.close_now(id.slot, CloseReason::TimedOut("websocket_pong_ms_max"));
+        let Some(peer) = connection.peer else { return };
+        let peer = self.broker.peers.peer(peer);
+        let mut next_ms = NEVER;
+        if peer.beats.incoming_ms > 0 {
+            let patience_ms =
+                3 * u64::from(peer.beats.incoming_ms) + u64::from(self.limits.heart_beat_margin_ms);
+            let close_at_ms = connection.heard_ms + patience_ms;
+            if now_ms >= close_at_ms {
+                self.broker.counters.timeouts += 1;
+                return self.close_now(slot, CloseReason::TimedOut("heart-beat"));
+            }
+            next_ms = next_ms.min(close_at_ms);
         }
-        if !connection.flags.pinged {
-            connection.flags.pinged = true;
-            connection.transport.ping();
-            list_to_flush(connection, id.slot, &mut self.to_flush);
+        if peer.beats.outgoing_ms > 0 {
+            // A little early: the way takes time, too.
+            let interval_ms = u64::from(peer.beats.outgoing_ms) * 3 / 4;
+            if now_ms >= connection.said_ms + interval_ms {
+                connection.said_ms = now_ms;
+                if peer.queue.is_empty() && connection.transport.control().is_empty() {
+                    connection.transport.beat();
+                    list_to_flush(connection, slot, &mut self.to_flush);
+                }
+            }
+            next_ms = next_ms.min(connection.said_ms + interval_ms);
         }
-        self.set_deadline(id.slot, close_at_ms.max(now_ms + 1));
+        if connection.transport.is_websocket() && self.limits.websocket_ping_ms > 0 {
+            let ping_at_ms = connection.heard_ms + u64::from(self.limits.websocket_ping_ms);
+            let close_at_ms = ping_at_ms + u64::from(self.limits.websocket_pong_ms_max);
+            if connection.flags.pinged && now_ms >= close_at_ms {
+                self.broker.counters.timeouts += 1;
+                return self.close_now(slot, CloseReason::TimedOut("websocket_pong_ms_max"));
+            }
+            if now_ms >= ping_at_ms && !connection.flags.pinged {
+                connection.flags.pinged = true;
+                connection.transport.ping();
+                list_to_flush(connection, slot, &mut self.to_flush);
+            }
+            let due_ms = if connection.flags.pinged { close_at_ms } else { ping_at_ms };
+            next_ms = next_ms.min(due_ms.max(now_ms + 1));
+        }
+        if next_ms != NEVER {
+            self.set_deadline(slot, next_ms.max(now_ms + 1));
+        }
     }
 
     fn set_deadline(&mut self, slot: u32, at_ms: u64) {
@@ -900,11 +963,6 @@ impl<S> std::fmt::Debug for Engine<S> {
 /// Entries that work lists keep room for.
 const LIST_KEPT: usize = 256;
 
-/// What a client of standard STOMP gets until that dialect is served.
-const STANDARD_NOT_SERVED: &[u8] = b"ERROR\nmessage:standard STOMP is not served by this version\n\
-    error-code:PROTOCOL_NOT_SERVED\nretry:never\ncontent-type:text/plain\n\n\
-    This version of the broker serves the classic dialect only.\0\n";
-
 fn list_to_read<S>(connection: &mut Connection<S>, slot: u32, list: &mut Vec<u32>) {
     if !connection.flags.listed_to_read {
         connection.flags.listed_to_read = true;
@@ -920,7 +978,8 @@ fn list_to_flush<S>(connection: &mut Connection<S>, slot: u32, list: &mut Vec<u3
 }
 
 fn held_bytes<S>(connection: &Connection<S>) -> u64 {
-    connection.transport.held_bytes() as u64
+    let torn = connection.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes());
+    (connection.transport.held_bytes() + torn) as u64
 }
 
 fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
@@ -930,13 +989,57 @@ fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
     }
 }
 
-/// The WebSocket close code that goes with a reason. Classic clients wait for 1000.
-fn close_code(reason: CloseReason) -> CloseCode {
-    match reason {
-        CloseReason::Refused(Code::Draining) => CloseCode::Away,
-        CloseReason::Refused(Code::LimitExceeded) => CloseCode::Size,
+/// The WebSocket close code that goes with a reason. Classic clients wait for 1000; clients of the
+/// standard dialect learn from the hundreds whether to come back.
+fn close_code(reason: CloseReason, peer: Option<&Peer>) -> CloseCode {
+    let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
+    let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
+    match (reason, retry) {
+        (CloseReason::Refused(code), Some(retry)) if is_standard => {
+            CloseCode::from(4000 + 100 * retry as u16 + code as u16)
+        }
+        (CloseReason::TakenOver, Some(retry)) if is_standard => {
+            CloseCode::from(4000 + 100 * retry as u16 + Code::TakenOver as u16)
+        }
+        (CloseReason::Refused(Code::Draining), _) => CloseCode::Away,
+        (CloseReason::Refused(Code::LimitExceeded), _) => CloseCode::Size,
         _ => CloseCode::Normal,
     }
+}
+
+/// What arrived of the standard dialect, to be cut into frames.
+struct FrameSource<'a> {
+    assembler: &'a mut Assembler,
+    octets: &'a [u8],
+    limits: &'a Limits,
+}
+
+/// Handles the frames in what arrived, until it is used up or the connection closes. Says how many.
+fn handle_standard(
+    broker: &mut Broker,
+    peer: PeerId,
+    source: &mut FrameSource<'_>,
+    now: Moment,
+) -> u32 {
+    let mut count = 0;
+    loop {
+        let one = broker.peers.peer(peer);
+        if one.closure().is_some() {
+            break;
+        }
+        let bounds = ScanBounds::new(source.limits, one.session().is_some());
+        match source.assembler.next_frame(&mut source.octets, &bounds) {
+            Ok(Some(frame)) => broker.handle_standard(peer, &frame, now),
+            Ok(None) => break,
+            Err(fault) => {
+                broker.refuse_octets(peer, fault, now);
+                return count;
+            }
+        }
+        count += 1;
+    }
+    source.assembler.release();
+    count
 }
 
 fn log_end<S>(connection: &Connection<S>, login: Option<&str>, now_ms: u64) {

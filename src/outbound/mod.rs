@@ -64,6 +64,12 @@ pub struct Mark {
 #[derive(Clone, Debug)]
 pub struct SharedTail(Rc<[u8]>);
 
+impl AsRef<[u8]> for SharedTail {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Heads of up to this size need no allocation: an ACK, a RECEIPT, the private part of a MESSAGE.
 const HEAD_INLINE_BYTES: usize = 96;
 

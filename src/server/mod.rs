@@ -30,9 +30,10 @@ pub fn run(config: Config, environment: Environment<'_>) -> Result<(), ServeFaul
     let mut reactor = Reactor::new(listeners, times, accepts_max, limits.drain_ms_max)
         .map_err(ServeFault::Loop)?;
     let options = Options {
-        limits: limits.clone(),
-        keys: config.keys.clone(),
-        entropy: Box::new(unguessable),
+        rights: config.rights.clone(),
+        virtual_hosts: config.virtual_hosts.clone(),
+        dead_letter_queue: config.dead_letter_queue.clone(),
+        ..Options::new(limits.clone(), config.keys.clone(), Box::new(unguessable))
     };
     let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
     let exporter = Exporter::new(config.latency_directory.clone());

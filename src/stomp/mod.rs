@@ -1,8 +1,15 @@
-//! What the two dialects share of the STOMP frame: header lines and the names that mean something
-//! to the broker.
+//! Standard STOMP's frames, and what both dialects share of them: header lines and the names that
+//! mean something to the broker.
 //!
 //! It knows nothing of sessions, sockets or time.
 
+pub mod assembler;
+pub mod encode;
+pub mod frame;
 pub mod headers;
+pub mod version;
 
+pub use assembler::Assembler;
+pub use frame::{Command, Frame, Scan, ScanBounds, ScanFault};
 pub use headers::{HeaderLine, Headers, Name};
+pub use version::Version;

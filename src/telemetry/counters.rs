@@ -37,13 +37,15 @@ pub struct Counters {
     pub timeouts: u64,
     /// Times that publishers were paused because the memory for queued frames ran short.
     pub publishers_paused: u64,
+    /// Messages of queues that were refused too often, moved to a dead letter queue included.
+    pub messages_dropped: u64,
     /// Turns of the loop.
     pub turns: u64,
 }
 
 impl Counters {
     /// How many counters there are.
-    pub const LEN: usize = 17;
+    pub const LEN: usize = 18;
 
     /// Each counter's name and value, in the order of the fields.
     pub fn as_pairs(&self) -> [(&'static str, u64); Self::LEN] {
@@ -65,6 +67,7 @@ impl Counters {
             protocol_errors,
             timeouts,
             publishers_paused,
+            messages_dropped,
             turns,
         } = *self;
         [
@@ -84,6 +87,7 @@ impl Counters {
             ("protocol_errors", protocol_errors),
             ("timeouts", timeouts),
             ("publishers_paused", publishers_paused),
+            ("messages_dropped", messages_dropped),
             ("turns", turns),
         ]
     }
@@ -117,6 +121,6 @@ mod tests {
         let counters = Counters { connections_accepted: 3, turns: 9, ..Counters::default() };
         let line = counters.to_string();
         assert!(line.starts_with("connections_accepted=3 connections_refused=0 "), "{line}");
-        assert!(line.ends_with(" publishers_paused=0 turns=9"), "{line}");
+        assert!(line.ends_with(" publishers_paused=0 messages_dropped=0 turns=9"), "{line}");
     }
 }

@@ -51,7 +51,12 @@ pub enum Inbound<'a> {
     /// One whole frame of the classic dialect.
     Frame(&'a [u8]),
     /// Octets of the standard dialect, cut anywhere.
-    Octets(&'a [u8]),
+    Octets {
+        /// The octets.
+        octets: &'a [u8],
+        /// Whether they came as a binary WebSocket message.
+        is_binary: bool,
+    },
     /// A plain HTTP request for this path, with no upgrade; to be answered.
     Request(String),
     /// The peer said that it closes.
@@ -96,7 +101,7 @@ pub enum TransportError {
     TooLarge(Exceeded),
     /// The request cannot be upgraded; an answer is in the control octets.
     BadRequest(&'static str),
-    /// WebSocket was broken; the peer is owed a close with this code.
+    /// WebSocket was broken; the close that is still to be begun has this code.
     WebSocket(CloseCode, &'static str),
     /// TLS was broken; an alert may be waiting to go out.
     Tls(&'static str),
@@ -143,14 +148,18 @@ impl Transport {
             Layer::WebSocket(websocket) => {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
                 Ok(message.map(|message| match message {
-                    Message::Data(Dialect::Classic, octets) => Inbound::Frame(octets),
-                    Message::Data(Dialect::Standard, octets) => Inbound::Octets(octets),
+                    Message::Data { dialect: Dialect::Classic, octets, .. } => {
+                        Inbound::Frame(octets)
+                    }
+                    Message::Data { octets, is_binary, .. } => {
+                        Inbound::Octets { octets, is_binary }
+                    }
                     Message::Closed => Inbound::Closed,
                 }))
             }
             Layer::Stream => {
                 let octets = std::mem::take(wire);
-                Ok((!octets.is_empty()).then_some(Inbound::Octets(octets)))
+                Ok((!octets.is_empty()).then_some(Inbound::Octets { octets, is_binary: false }))
             }
             Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Answered => {
                 *wire = &mut [];
@@ -223,8 +232,19 @@ impl Transport {
         }
     }
 
-    /// Begins to close: puts a WebSocket close into the control octets, unless one was sent. Says
-    /// whether the peer has something to answer.
+    /// Puts a heart-beat of the standard dialect into the control octets: a line end, on WebSocket
+    /// as a message of its own.
+    pub fn beat(&mut self) {
+        match &self.layer {
+            Layer::Stream => self.control.push(b'\n'),
+            Layer::WebSocket(websocket) => websocket.beat(&mut self.control),
+            _ => {}
+        }
+    }
+
+    /// Begins to close, when all data is out: puts a WebSocket close into the control octets, unless
+    /// one was sent. The code is that of the peer's own close or of its breach, if there was one.
+    /// Says whether the peer has something to answer.
     pub fn begin_close(&mut self, code: CloseCode) -> bool {
         match &mut self.layer {
             Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),

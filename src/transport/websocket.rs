@@ -7,10 +7,9 @@
 //!
 //! The rule for what goes out: data frames are framed from queues by [`super::Framing`]; pings,
 //! pongs and closes are put into the control octets, and the flush puts those out only between
-//! whole data frames. Nothing may follow a close, so a close that answers the peer or says what it
-//! did wrong is only remembered here, until the engine has sent what is queued and asks for it. A
-//! data frame that is half out needs no stored header, for the header is a pure function of the
-//! frame's length and opcode.
+//! whole data frames. A close is put there only by [`WebSocketLayer::begin_close`], when all data is
+//! out, for no data may follow it; until then its code is kept. A data frame that is half out needs
+//! no stored header, for the header is a pure function of the frame's length and opcode.
 
 use std::io::Cursor;
 
@@ -38,17 +37,24 @@ pub struct WebSocketLayer {
     /// Whether `message` was lent out and is to be dropped.
     lent: bool,
     close_sent: bool,
-    /// The code of the close that is owed to a peer that closed or broke the protocol, of which
-    /// nothing more is read.
-    owed: Option<CloseCode>,
+    /// What the close will say, where that is settled by what the peer sent: its own close, or a
+    /// breach after which nothing of it can be understood. Then nothing more is read.
+    settled_code: Option<CloseCode>,
 }
 
 /// What comes out of the layer.
 #[derive(Debug)]
 pub enum Message<'a> {
     /// A whole message.
-    Data(Dialect, &'a [u8]),
-    /// The peer closes; it is owed an answer.
+    Data {
+        /// What it is in.
+        dialect: Dialect,
+        /// Its octets.
+        octets: &'a [u8],
+        /// Whether it is a binary message.
+        is_binary: bool,
+    },
+    /// The peer closes; the answer is still to be begun.
     Closed,
 }
 
@@ -73,7 +79,7 @@ impl WebSocketLayer {
             control_payload: Vec::new(),
             lent: false,
             close_sent: false,
-            owed: None,
+            settled_code: None,
         }
     }
 
@@ -81,7 +87,7 @@ impl WebSocketLayer {
     /// `control`.
     ///
     /// # Errors
-    /// The peer broke the protocol or a bound; it is owed a close that says so.
+    /// The peer broke the protocol or a bound; the close will say so.
     pub fn next_message<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
@@ -89,15 +95,20 @@ impl WebSocketLayer {
         bound: FrameBound,
     ) -> Result<Option<Message<'a>>, TransportError> {
         self.release();
-        if self.owed.is_some() {
+        if self.settled_code.is_some() {
             *wire = &mut [];
             return Ok(None);
         }
         match self.next_raw(wire, control, bound) {
-            Ok(Some(Raw::Whole(octets))) => Ok(Some(Message::Data(self.dialect, octets))),
-            Ok(Some(Raw::Gathered)) => {
+            Ok(Some(Raw::Whole(kind, octets))) => {
+                let is_binary = kind == Data::Binary;
+                Ok(Some(Message::Data { dialect: self.dialect, octets, is_binary }))
+            }
+            Ok(Some(Raw::Gathered(kind))) => {
                 self.lent = true;
-                Ok(Some(Message::Data(self.dialect, &self.message)))
+                let is_binary = kind == Data::Binary;
+                let octets = &self.message[..];
+                Ok(Some(Message::Data { dialect: self.dialect, octets, is_binary }))
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
@@ -125,15 +136,22 @@ impl WebSocketLayer {
         }
     }
 
-    /// Puts a close into `control`, unless one was sent; the one that is owed goes before `code`.
-    /// Says whether the peer's is to be awaited.
+    /// Puts a heart-beat of the standard dialect into `control`: a message that is a line end.
+    pub fn beat(&self, control: &mut Vec<u8>) {
+        if !self.close_sent {
+            control.extend_from_slice(&[0x81, 1, b'\n']);
+        }
+    }
+
+    /// Puts a close into `control`, unless one was sent: with the code that the peer's octets have
+    /// settled, otherwise with `code`. Says whether the peer's own close is to be waited for.
     pub fn begin_close(&mut self, code: CloseCode, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
-            let code = self.owed.unwrap_or(code);
+            let code = self.settled_code.unwrap_or(code);
             write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
         }
-        self.owed.is_none()
+        self.settled_code.is_none()
     }
 
     /// Frames until a message is whole, a close came, or `wire` is used up.
@@ -153,7 +171,8 @@ impl WebSocketLayer {
                         *wire = rest;
                         unmask(payload, frame.mask);
                         check_text(frame.opcode, payload)?;
-                        return Ok(Some(Raw::Whole(payload)));
+                        let OpCode::Data(kind) = frame.opcode else { continue };
+                        return Ok(Some(Raw::Whole(kind, payload)));
                     }
                     Some(frame) => frame,
                 },
@@ -169,7 +188,7 @@ impl WebSocketLayer {
                 OpCode::Data(_) if frame.is_final => {
                     let kind = self.kind.take().unwrap_or(Data::Binary);
                     check_text(OpCode::Data(kind), &self.message)?;
-                    return Ok(Some(Raw::Gathered));
+                    return Ok(Some(Raw::Gathered(kind)));
                 }
                 OpCode::Data(_) => {}
             }
@@ -297,7 +316,7 @@ impl WebSocketLayer {
                 }
             }
             Control::Close => {
-                self.owed = Some(read_close(payload)?);
+                self.settled_code = Some(read_close(payload)?);
                 return Ok(true);
             }
             Control::Ping | Control::Pong | Control::Reserved(_) => {}
@@ -305,9 +324,9 @@ impl WebSocketLayer {
         Ok(false)
     }
 
-    /// RFC 6455, 7.1.7: where a WebSocket is failed, the peer's answer is not awaited.
     fn fail(&mut self, breach: Breach, bound: FrameBound) -> TransportError {
         let (code, error) = match breach {
+            // The peer is told in a frame of its dialect first; the close follows.
             Breach::TooLarge => (CloseCode::Size, TransportError::TooLarge(bound.exceeded())),
             Breach::Protocol(why) => {
                 (CloseCode::Protocol, TransportError::WebSocket(CloseCode::Protocol, why))
@@ -317,15 +336,15 @@ impl WebSocketLayer {
                 (CloseCode::Invalid, TransportError::WebSocket(CloseCode::Invalid, why))
             }
         };
-        self.owed = Some(code);
+        self.settled_code = Some(code);
         error
     }
 }
 
 /// A message before it is lent out.
 enum Raw<'w> {
-    Whole(&'w [u8]),
-    Gathered,
+    Whole(Data, &'w [u8]),
+    Gathered(Data),
     Closed,
 }
 
@@ -428,12 +447,14 @@ mod tests {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_message(&mut wire, &mut outcome.control, BOUND) {
-                    Ok(Some(Message::Data(_, octets))) => outcome.messages.push(octets.to_vec()),
+                    Ok(Some(Message::Data { octets, .. })) => {
+                        outcome.messages.push(octets.to_vec())
+                    }
                     Ok(Some(Message::Closed)) => outcome.closed = true,
                     Ok(None) => break,
                     Err(error) => {
                         outcome.error = Some(error);
-                        layer.begin_close(CloseCode::Normal, &mut outcome.control);
+                        assert!(!layer.begin_close(CloseCode::Away, &mut outcome.control));
                         return outcome;
                     }
                 }
@@ -441,7 +462,7 @@ mod tests {
             layer.release();
         }
         if outcome.closed {
-            layer.begin_close(CloseCode::Away, &mut outcome.control);
+            assert!(!layer.begin_close(CloseCode::Away, &mut outcome.control));
         }
         outcome
     }
@@ -456,17 +477,6 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn a_close_that_is_owed_waits_until_it_is_asked_for() {
-        let mut layer = WebSocketLayer::new(Dialect::Classic);
-        let mut octets = frame(0x88, &1000u16.to_be_bytes());
-        let mut control = Vec::new();
-        let message = layer.next_message(&mut &mut octets[..], &mut control, BOUND);
-        assert!(matches!(message, Ok(Some(Message::Closed))) && control.is_empty());
-        assert!(!layer.begin_close(CloseCode::Away, &mut control), "the peer's is here already");
-        assert_eq!(control, [0x88, 2, 3, 0xe8]);
     }
 
     #[test]

@@ -105,6 +105,18 @@ impl Actor {
         self.marks.push_back((self.produced, command));
     }
 
+    /// Ends its stream, once all that it said is handed over.
+    pub(crate) fn leave(&mut self) {
+        self.collect_wire();
+        self.client.end();
+        self.collect_wire();
+        self.has_left = true;
+        if matches!(self.carrier, Carrier::Tls | Carrier::Wss) {
+            // TLS says so in a record of its own, which may be read before the end of the stream.
+            self.marks.push_back((self.produced, Command::Close));
+        }
+    }
+
     /// Moves what the client wrote to what is outgoing.
     pub(crate) fn collect_wire(&mut self) {
         let wire = self.client.take_wire();

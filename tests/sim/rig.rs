@@ -41,11 +41,8 @@ impl Rig {
     pub(crate) fn new(limits: Limits, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let entropy = move || u128::from(random.next()) << 64 | u128::from(random.next());
-        let options = Options {
-            limits,
-            keys: Keys::new(APPLICATION_KEY, PROFILE_KEYS).unwrap(),
-            entropy: Box::new(entropy),
-        };
+        let keys = Keys::new(APPLICATION_KEY, PROFILE_KEYS).unwrap();
+        let options = Options::new(limits, keys, Box::new(entropy));
         Self {
             engine: Engine::new(
                 options,

@@ -278,10 +278,7 @@ impl World {
         let Some(index) = self.pick_actor(Actor::can_speak) else { return };
         let number = self.actors[index].number;
         self.trace(|| format!("{number:?} ends its stream"));
-        let actor = &mut self.actors[index];
-        actor.client.end();
-        actor.collect_wire();
-        actor.has_left = true;
+        self.actors[index].leave();
     }
 
     fn reset(&mut self) {
@@ -525,8 +522,7 @@ impl World {
         if ended && !actor.saw_end {
             actor.saw_end = true;
             if !actor.has_left {
-                actor.client.end();
-                actor.has_left = true;
+                actor.leave();
             }
             // An end of stream in good order: all that was to be seen was seen.
             let missing = self.model.missing(number);
@@ -611,11 +607,7 @@ impl World {
 
     fn say_goodbye(&mut self) {
         self.trace(|| "goodbye".to_owned());
-        for actor in self.actors.iter_mut().filter(|actor| !actor.has_left) {
-            actor.client.end();
-            actor.collect_wire();
-            actor.has_left = true;
-        }
+        self.actors.iter_mut().filter(|actor| !actor.has_left).for_each(Actor::leave);
     }
 
     // -- small questions --------------------------------------------------------------------

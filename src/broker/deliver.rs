@@ -1,0 +1,361 @@
+//! Delivery: from one SEND to the queues of everyone who gets it, in either dialect.
+
+use std::rc::Rc;
+
+use super::destination::{DestinationId, Route, Space};
+use super::fault::{Code, Fault, Retry};
+use super::message::{Message, Tails, user_lines};
+use super::peer::Peers;
+use super::queue::Stored;
+use super::session::{SessionId, SessionTable};
+use super::subscription::{AckMode, Standard, SubscriptionIndex, SubscriptionTable, Target};
+use super::{Broker, Moment};
+use crate::limits::Exceeded;
+use crate::stomp::Headers;
+use crate::telemetry::Counters;
+
+/// A SEND, in neither dialect.
+pub(super) struct Sending<'h, 'a> {
+    pub(super) session: SessionId,
+    pub(super) destination: &'a [u8],
+    pub(super) transaction: Option<&'a [u8]>,
+    pub(super) content_type: Option<&'a [u8]>,
+    pub(super) headers: &'h Headers<'a>,
+    pub(super) body: &'a [u8],
+}
+
+/// The parts of the broker that a delivery changes, apart from those that it reads.
+struct Outlet<'b> {
+    peers: &'b mut Peers,
+    sessions: &'b SessionTable,
+    subscriptions: &'b SubscriptionTable,
+    counters: &'b mut Counters,
+    scratch: &'b mut Vec<u8>,
+}
+
+impl Broker {
+    /// Sends a message. Says to how many sessions it was queued, or `None` where the destination is
+    /// the address of a client that is not there.
+    pub(super) fn send(
+        &mut self,
+        sending: &Sending<'_, '_>,
+        now: Moment,
+    ) -> Result<Option<u32>, Fault> {
+        let session = &self.sessions[sending.session];
+        self.peers.peer_mut(session.peer).publishes = true;
+        let guess = session.last_sent_to;
+        let found = self.destinations.find(sending.destination, guess);
+        if found.is_none() || found != guess {
+            self.check_may_send(sending.session, sending.destination)?;
+        }
+        let id = match (found, Space::of(sending.destination)) {
+            (Some(id), _) => id,
+            (None, Space::Client) => return Ok(None),
+            (None, Space::Topic | Space::Queue) => {
+                self.check_destination(sending.destination)?;
+                self.find_or_make_destination(sending.destination)?
+            }
+        };
+        self.sessions[sending.session].last_sent_to = Some(id);
+        if self.destinations[id].queue.is_some() {
+            return self.send_to_queue(sending, id, now).map(Some);
+        }
+        let owner = self.destinations[id].owner;
+        if owner.is_none() && Space::of(sending.destination) == Space::Client {
+            return Ok(None);
+        }
+        let number = self.next_message();
+        let Self { peers, sessions, subscriptions, destinations, counters, scratch, .. } = self;
+        let sender = &sessions[sending.session];
+        let address = &destinations[sender.destination].name;
+        let message =
+            message_of(sending, number, address, sender.profile.destination_prefix().len());
+        let mut outlet = Outlet { peers, sessions, subscriptions, counters, scratch };
+        Ok(Some(outlet.deliver(&message, owner, destinations[id].routes(), now)))
+    }
+
+    /// Delivers a message of the broker's own to given subscriptions.
+    pub(super) fn deliver_to(
+        &mut self,
+        message: &Message<'_>,
+        routes: &[Route],
+        now: Moment,
+    ) -> u32 {
+        let Self { peers, sessions, subscriptions, counters, scratch, .. } = self;
+        Outlet { peers, sessions, subscriptions, counters, scratch }
+            .deliver(message, None, routes, now)
+    }
+
+    /// The number of the next message.
+    pub(super) fn next_message(&mut self) -> u64 {
+        self.last_message += 1;
+        self.last_message
+    }
+
+    // -- queues -----------------------------------------------------------------------------
+
+    /// Makes a session one of a queue's consumers.
+    pub(super) fn subscribe_queue(
+        &mut self,
+        session: SessionId,
+        name: &[u8],
+        standard: Box<Standard>,
+        now: Moment,
+    ) -> Result<SubscriptionIndex, Fault> {
+        self.check_destination(name)?;
+        self.check_may_subscribe(session, name)?;
+        let id = self.find_or_make_destination(name)?;
+        let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
+        let index = begun.inspect_err(|_| self.remove_destination_if_unused(id))?;
+        if let Some(queue) = &mut self.destinations[id].queue {
+            queue.add_consumer(index);
+        }
+        self.serve_queue(id, now);
+        Ok(index)
+    }
+
+    /// A consumer goes; what it did not acknowledge goes back to the front, in order.
+    pub(super) fn end_consumer(
+        &mut self,
+        id: DestinationId,
+        index: SubscriptionIndex,
+        standard: Option<Box<Standard>>,
+        now: Moment,
+    ) {
+        let unacknowledged = standard.map(|standard| standard.unacknowledged).unwrap_or_default();
+        if let Some(queue) = &mut self.destinations[id].queue {
+            queue.remove_consumer(index);
+            for message in unacknowledged.into_iter().rev() {
+                self.queued_bytes += message.cost_bytes();
+                queue.push_front(message.returned());
+            }
+        }
+        self.serve_queue(id, now);
+        self.remove_destination_if_unused(id);
+    }
+
+    /// Settles messages of a queue that a consumer acknowledged, or refused.
+    pub(super) fn settle(
+        &mut self,
+        index: SubscriptionIndex,
+        number: u64,
+        is_consumed: bool,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        let subscription = &mut self.subscriptions[index];
+        let Target::Queue(id) = subscription.target else { return Ok(()) };
+        let Some(standard) = &mut subscription.standard else { return Ok(()) };
+        let held = &mut standard.unacknowledged;
+        let Some(position) = held.iter().position(|message| message.number == number) else {
+            return Ok(());
+        };
+        let settled: Vec<_> = match standard.mode {
+            AckMode::Client => held.drain(..=position).collect(),
+            AckMode::Auto | AckMode::ClientIndividual => {
+                held.remove(position).into_iter().collect()
+            }
+        };
+        if !is_consumed {
+            for message in settled.into_iter().rev() {
+                self.take_back(id, message, now);
+            }
+        }
+        self.serve_queue(id, now);
+        Ok(())
+    }
+
+    /// Puts a refused message back to the front of its queue, or, past the number of deliveries
+    /// that it may have, into the dead letter queue, or drops it.
+    fn take_back(&mut self, id: DestinationId, message: Rc<Stored>, now: Moment) {
+        let message = message.returned();
+        if message.returns < self.limits.deliveries_max {
+            self.queued_bytes += message.cost_bytes();
+            if let Some(queue) = &mut self.destinations[id].queue {
+                queue.push_front(message);
+            }
+            return;
+        }
+        self.counters.messages_dropped += 1;
+        let Some(name) = self.dead_letter_queue.clone() else { return };
+        if *name.as_bytes() == *self.destinations[id].name || self.check_room(&message).is_err() {
+            return;
+        }
+        let Ok(dead) = self.find_or_make_destination(name.as_bytes()) else { return };
+        self.queued_bytes += message.cost_bytes();
+        if let Some(queue) = &mut self.destinations[dead].queue {
+            queue.push_back(message);
+        }
+        self.serve_queue(dead, now);
+    }
+
+    /// Serves the queues whose consumers had no room.
+    pub(super) fn serve_backlog(&mut self, now: Moment) {
+        for id in std::mem::take(&mut self.backlogged) {
+            if self.destinations.get(id).is_some_and(|one| one.queue.is_some()) {
+                self.serve_queue(id, now);
+            }
+        }
+    }
+
+    fn send_to_queue(
+        &mut self,
+        sending: &Sending<'_, '_>,
+        id: DestinationId,
+        now: Moment,
+    ) -> Result<u32, Fault> {
+        let number = self.next_message();
+        let sender = &self.sessions[sending.session];
+        let address = &self.destinations[sender.destination].name;
+        let prefix = sender.profile.destination_prefix().len();
+        let stored = Rc::new(Stored::new(&message_of(sending, number, address, prefix)));
+        self.check_room(&stored)?;
+        let Some(queue) = &mut self.destinations[id].queue else { return Ok(0) };
+        let max = u64::from(self.limits.queue_messages_max);
+        if queue.len() as u64 >= max {
+            let exceeded = Exceeded { limit: "queue_messages_max", max };
+            return Err(Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) });
+        }
+        self.queued_bytes += stored.cost_bytes();
+        queue.push_back(stored);
+        self.serve_queue(id, now);
+        let waits = self.destinations[id].queue.as_ref().is_some_and(|queue| !queue.is_empty());
+        Ok(u32::from(!waits))
+    }
+
+    fn check_room(&self, message: &Stored) -> Result<(), Fault> {
+        let max = self.limits.queues_bytes_max;
+        if self.queued_bytes + message.cost_bytes() > max {
+            let exceeded = Exceeded { limit: "queues_bytes_max", max };
+            return Err(Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) });
+        }
+        Ok(())
+    }
+
+    /// Gives a queue's messages to its consumers in turn, as far as they have credit.
+    fn serve_queue(&mut self, id: DestinationId, now: Moment) {
+        loop {
+            let Self { peers, sessions, subscriptions, destinations, .. } = self;
+            let Some(queue) = &mut destinations[id].queue else { return };
+            if queue.is_empty() {
+                return;
+            }
+            let has_credit = |index: SubscriptionIndex| {
+                let one = &subscriptions[index];
+                let Some(standard) = &one.standard else { return false };
+                let room = peers.peer(sessions[one.session].peer).has_room();
+                room && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
+            };
+            let Some(consumer) = queue.next_consumer(has_credit) else {
+                if !queue.consumers().is_empty() && !self.backlogged.contains(&id) {
+                    self.backlogged.push(id);
+                }
+                return;
+            };
+            let Some(stored) = queue.pop_front() else { return };
+            self.queued_bytes -= stored.cost_bytes();
+            let session = self.subscriptions[consumer].session;
+            let route = Route { session, subscription: consumer };
+            self.deliver_to(&stored.message(), &[route], now);
+            let standard = &mut self.subscriptions[consumer].standard;
+            if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
+                standard.unacknowledged.push_back(stored);
+            }
+        }
+    }
+
+    /// A subscription of a session by the number in an `ack` header, if it still exists.
+    pub(super) fn own_subscription(
+        &self,
+        session: SessionId,
+        index: SubscriptionIndex,
+    ) -> Option<SubscriptionIndex> {
+        let subscription = self.subscriptions.get(index)?;
+        (subscription.session == session).then_some(index)
+    }
+
+    /// A subscription of a session by its id.
+    pub(super) fn subscription_by_id(
+        &self,
+        session: SessionId,
+        id: &[u8],
+    ) -> Option<SubscriptionIndex> {
+        let held = self.sessions[session].subscriptions.iter().copied();
+        held.into_iter().find(|index| {
+            let standard = self.subscriptions[*index].standard.as_ref();
+            standard.is_some_and(|one| one.id.as_deref() == Some(id))
+        })
+    }
+
+    /// The fault of a request for something that is not there.
+    pub(super) fn unknown(what: &str, id: &[u8]) -> Fault {
+        let description = format!("there is no {what} {}", super::printable(id));
+        Fault::closing(Code::UnknownId, Retry::Never, description)
+    }
+}
+
+impl Outlet<'_> {
+    /// Queues a message to the owner of its destination and to everyone on the routes. Says to how
+    /// many sessions.
+    fn deliver(
+        &mut self,
+        message: &Message<'_>,
+        owner: Option<SessionId>,
+        routes: &[Route],
+        now: Moment,
+    ) -> u32 {
+        let mut tails = Tails::new(now.ns);
+        let mut count = 0;
+        // In the classic dialect watchers see the session id of whom they watch.
+        let owner_token = owner.map(|owner| self.sessions[owner].token());
+        if let Some(owner) = owner
+            && routes.first().is_none_or(|first| first.session != owner)
+        {
+            count += self.push(message, &mut tails, owner, None, owner_token);
+        }
+        for route in routes {
+            let subscription = Some(route.subscription);
+            count += self.push(message, &mut tails, route.session, subscription, owner_token);
+        }
+        tails.retire(&mut self.peers.arena);
+        count
+    }
+
+    #[inline]
+    fn push(
+        &mut self,
+        message: &Message<'_>,
+        tails: &mut Tails,
+        receiver: SessionId,
+        subscription: Option<SubscriptionIndex>,
+        token: Option<&[u8; 32]>,
+    ) -> u32 {
+        let session = &self.sessions[receiver];
+        let standard = subscription
+            .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
+        let token = token.unwrap_or_else(|| session.token());
+        let frame =
+            tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
+        let is_queued = self.peers.push(session.peer, frame);
+        self.counters.deliveries += u64::from(is_queued);
+        u32::from(is_queued)
+    }
+}
+
+fn message_of<'m>(
+    sending: &'m Sending<'_, '_>,
+    number: u64,
+    address: &'m [u8],
+    prefix_len: usize,
+) -> Message<'m> {
+    Message {
+        number,
+        is_redelivered: false,
+        transaction: sending.transaction,
+        origin: &address[prefix_len..],
+        origin_destination: address,
+        destination: sending.destination,
+        content_type: sending.content_type,
+        user_lines: user_lines(sending.headers),
+        body: sending.body,
+    }
+}

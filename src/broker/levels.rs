@@ -1,0 +1,116 @@
+//! Patterns on the levels of a name: `*` stands for one level, `>` at the end for all that follow.
+//!
+//! Levels are split by `/` or `.`, which mean the same.
+
+/// A name with wildcards, or without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Levels {
+    text: Box<str>,
+    parts: Box<[Part]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(Box<[u8]>),
+    One,
+    Rest,
+}
+
+impl Levels {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// Says what is wrong: `>` stands elsewhere than at the end, or the pattern is empty.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let names: Vec<_> = split(text.as_bytes()).collect();
+        let last = names.len() - 1;
+        let mut parts = Vec::new();
+        for (index, name) in names.into_iter().enumerate() {
+            parts.push(match name {
+                b"*" => Part::One,
+                b">" if index == last => Part::Rest,
+                b">" => return Err("> may only stand at the end"),
+                b"" if index > 0 => return Err("a level is empty"),
+                literal => Part::Literal(literal.into()),
+            });
+        }
+        Ok(Self { text: text.into(), parts: parts.into() })
+    }
+
+    /// Whether a name has wildcards.
+    pub fn is_pattern(name: &[u8]) -> bool {
+        split(name).any(|level| matches!(level, b"*" | b">"))
+    }
+
+    /// Whether the pattern stands for `name`.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        if matches!(&*self.parts, [Part::Rest]) {
+            return true;
+        }
+        let mut levels = split(name);
+        for part in &self.parts {
+            let level = levels.next();
+            match (part, level) {
+                (Part::Rest, Some(_)) => return true,
+                (Part::One, Some(_)) => {}
+                (Part::Literal(literal), Some(level)) if **literal == *level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+
+    /// Whether the pattern stands for every name that `other`, a name or a pattern, stands for.
+    pub fn covers(&self, other: &[u8]) -> bool {
+        // One level does not cover all that follow; everything else matches literally.
+        let one_covers_rest = self
+            .parts
+            .iter()
+            .zip(split(other))
+            .any(|(part, level)| *part == Part::One && level == b">");
+        !one_covers_rest && self.matches(other)
+    }
+
+    /// The pattern as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+fn split(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    name.split(|octet| matches!(octet, b'/' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_stand_for_levels() {
+        let cases = [
+            (">", "/agent/ana", true),
+            ("/topic/>", "/topic/a", true),
+            ("/topic/>", "/topic/a/b.c", true),
+            ("/topic/>", "/topic", false),
+            ("/topic/*", "/topic/a", true),
+            ("/topic/*", "/topic/a/b", false),
+            ("/topic/*/c", "/topic/b/c", true),
+            ("/topic/*/c", "/topic/b/d", false),
+            ("/topic/a.*", "/topic/a/b", true),
+            ("/topic/a", "/topic/a", true),
+            ("/topic/a", "/topic/ab", false),
+        ];
+        for (pattern, name, expected) in cases {
+            let levels = Levels::parse(pattern).unwrap();
+            assert_eq!(levels.matches(name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_told_from_names_and_from_nonsense() {
+        assert!(Levels::is_pattern(b"/topic/*/x") && Levels::is_pattern(b"/topic/>"));
+        assert!(!Levels::is_pattern(b"/topic/a*") && !Levels::is_pattern(b"/topic/a>b"));
+        assert!(Levels::parse("/topic/>/a").is_err());
+        assert!(Levels::parse("/topic//a").is_err());
+    }
+}

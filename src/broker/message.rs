@@ -1,0 +1,191 @@
+//! One message on its way, in neither dialect, and its encodings, each made when the first
+//! receiver needs it.
+
+use smallvec::SmallVec;
+
+use super::peer::{Encoding, PeerId, Peers};
+use super::subscription::{AckMode, Standard, SubscriptionIndex};
+use crate::classic;
+use crate::outbound::{Head, Mark, OutboundArena, OutboundFrame, SharedTail};
+use crate::stomp::{self, Headers, Version};
+
+/// A message, borrowed from the frame that brought it or from where it was kept.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// Its number, which makes its `message-id`.
+    pub number: u64,
+    /// Whether it was delivered before.
+    pub is_redelivered: bool,
+    /// The classic sender's transaction, which classic receivers see.
+    pub transaction: Option<&'a [u8]>,
+    /// The login id of the sender.
+    pub origin: &'a [u8],
+    /// The address of the sender.
+    pub origin_destination: &'a [u8],
+    /// Where it was sent to.
+    pub destination: &'a [u8],
+    /// The media type of the body, if the sender named one.
+    pub content_type: Option<&'a [u8]>,
+    /// Header lines that mean nothing to the broker.
+    pub user_lines: SmallVec<[(&'a [u8], &'a [u8]); 4]>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// The header lines of a frame that pass through.
+pub fn user_lines<'a: 'm, 'm>(headers: &Headers<'a>) -> SmallVec<[(&'m [u8], &'m [u8]); 4]> {
+    headers.user_lines().map(|line| (line.name, line.value)).collect()
+}
+
+/// What the receivers of one message share, by encoding.
+#[derive(Debug)]
+pub struct Tails {
+    classic: Option<Tail>,
+    standard: [Option<Tail>; 3],
+    arrived_ns: u64,
+}
+
+/// A shared part, and whether it is text, once anybody asked.
+#[derive(Clone, Debug)]
+struct Tail {
+    bytes: SharedTail,
+    text: Option<bool>,
+}
+
+impl Tails {
+    /// None yet, of a message whose frame arrived at that time.
+    pub fn new(arrived_ns: u64) -> Self {
+        Self { classic: None, standard: [None, None, None], arrived_ns }
+    }
+
+    /// The frame for one receiver. `token` is the session id that a classic receiver sees.
+    #[inline]
+    pub fn frame_for(
+        &mut self,
+        message: &Message<'_>,
+        peers: &mut Peers,
+        receiver: PeerId,
+        token: &[u8; 32],
+        subscription: Option<(SubscriptionIndex, &Standard)>,
+        scratch: &mut Vec<u8>,
+    ) -> OutboundFrame {
+        let encoding = peers.peer(receiver).encoding;
+        let (head, tail) = match encoding {
+            Encoding::Classic => {
+                let tail = self.classic.get_or_insert_with(|| {
+                    encode_classic(message, scratch);
+                    Tail { bytes: peers.arena.share(scratch), text: None }
+                });
+                (classic_head(message, token), tail)
+            }
+            Encoding::Standard(version) => {
+                if self.standard[version as usize].is_none() {
+                    self.encode_standard(message, version, &mut peers.arena, scratch);
+                }
+                let tail = self.standard[version as usize].as_mut().expect("encoded above");
+                (standard_head(message, subscription), tail)
+            }
+        };
+        let peer = peers.peer(receiver);
+        let text = peer.distinguishes_text
+            && !peer.prefers_binary
+            && *tail.text.get_or_insert_with(|| std::str::from_utf8(tail.bytes.as_ref()).is_ok());
+        let mark = Mark { arrived_ns: self.arrived_ns, text };
+        OutboundFrame { head, tail: Some(tail.bytes.clone()), mark }
+    }
+
+    /// Gives up the maker's hold on what was encoded.
+    pub fn retire(self, arena: &mut OutboundArena) {
+        for tail in self.classic.into_iter().chain(self.standard.into_iter().flatten()) {
+            arena.retire(tail.bytes);
+        }
+    }
+
+    fn encode_standard(
+        &mut self,
+        message: &Message<'_>,
+        version: Version,
+        arena: &mut OutboundArena,
+        scratch: &mut Vec<u8>,
+    ) {
+        let versions_differ = encode_standard(message, version, scratch);
+        let tail = Tail { bytes: arena.share(scratch), text: None };
+        if !versions_differ {
+            // Nothing had to be escaped: all versions read the same octets.
+            for other in &mut self.standard {
+                other.get_or_insert_with(|| tail.clone());
+            }
+        }
+        self.standard[version as usize] = Some(tail);
+    }
+}
+
+fn classic_head(message: &Message<'_>, token: &[u8; 32]) -> Head {
+    let mut head = Head::from_slice(b"MESSAGE\n");
+    if let Some(transaction) = message.transaction {
+        head.extend_from_slice(b"transaction:");
+        head.extend_from_slice(transaction);
+        head.push(b'\n');
+    }
+    head.extend_from_slice(b"session-id:");
+    head.extend_from_slice(token);
+    head.push(b'\n');
+    head
+}
+
+fn encode_classic(message: &Message<'_>, out: &mut Vec<u8>) {
+    use classic::encode;
+    out.clear();
+    encode::header(out, "origin", message.origin);
+    encode::header(out, "destination", message.origin_destination);
+    // Clients in the field cannot do without this line.
+    encode::header(out, "content-type", message.content_type.unwrap_or(b"text/plain"));
+    encode::number_header(out, "content-length", message.body.len() as u64);
+    for (name, value) in &message.user_lines {
+        encode::user_header(out, name, value);
+    }
+    encode::finish(out, message.body);
+}
+
+fn standard_head(
+    message: &Message<'_>,
+    subscription: Option<(SubscriptionIndex, &Standard)>,
+) -> Head {
+    let mut head = Head::from_slice(b"MESSAGE\n");
+    let Some((index, standard)) = subscription else {
+        head.extend_from_slice(b"subscription:inbox\n");
+        return head;
+    };
+    if let Some(id) = &standard.id {
+        head.extend_from_slice(b"subscription:");
+        head.extend_from_slice(id);
+        head.push(b'\n');
+    }
+    if standard.mode != AckMode::Auto {
+        let line = format!("ack:{}-{}\n", index.number(), message.number);
+        head.extend_from_slice(line.as_bytes());
+    }
+    if message.is_redelivered {
+        head.extend_from_slice(b"redelivered:true\n");
+    }
+    head
+}
+
+/// Says whether the versions of the protocol write it differently.
+fn encode_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -> bool {
+    use stomp::encode;
+    out.clear();
+    classic::encode::number_header(out, "message-id", message.number);
+    let mut differs = encode::header(out, version, b"destination", message.destination);
+    differs |= encode::header(out, version, b"origin", message.origin);
+    differs |= encode::header(out, version, b"origin-destination", message.origin_destination);
+    if let Some(content_type) = message.content_type {
+        differs |= encode::header(out, version, b"content-type", content_type);
+    }
+    classic::encode::number_header(out, "content-length", message.body.len() as u64);
+    for (name, value) in &message.user_lines {
+        differs |= encode::header(out, version, name, value);
+    }
+    encode::finish(out, message.body);
+    differs
+}

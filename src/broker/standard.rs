@@ -1,0 +1,504 @@
+//! The standard dialect's rules: what each command of STOMP 1.0, 1.1 and 1.2 does and what its
+//! sender gets.
+
+use super::classic::{BROKER_DESTINATION, private_frame};
+use super::deliver::Sending;
+use super::destination::Space;
+use super::fault::{CloseReason, Code, Fault, Retry};
+use super::peer::{Beats, Closure, Encoding, PeerId, PeerState};
+use super::session::SessionId;
+use super::subscription::{AckMode, Standard, SubscriptionIndex, Target};
+use super::transaction::{HeldFrame, Transaction};
+use super::{Broker, Moment, presence, printable};
+use crate::classic::encode::number_header;
+use crate::limits::Exceeded;
+use crate::outbound::OutboundFrame;
+use crate::stomp::frame::OwnedLines;
+use crate::stomp::{Command, Frame, Headers, Name, Version, encode};
+
+/// Handles one frame of a connection that is not closing.
+pub(super) fn handle(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
+    broker.counters.frames_in += 1;
+    // A receipt's id goes back as it came, still escaped.
+    let receipt = frame.headers.value(Name::Receipt);
+    let receipt = receipt.filter(|_| frame.command != Command::Connect);
+    let result = handle_escaped(broker, peer, frame, now);
+    match result {
+        Ok(Done::Nothing) => answer(broker, peer, receipt, None),
+        Ok(Done::Sent(delivered)) => answer(broker, peer, receipt, Some(delivered)),
+        Ok(Done::LoggedOut) => log_out(broker, peer, receipt, now),
+        Err(fault) => broker.refuse_request(peer, &fault, receipt, now),
+    }
+}
+
+/// Encodes an ERROR.
+pub(super) fn error_frame(
+    scratch: &mut Vec<u8>,
+    version: Version,
+    fault: &Fault,
+    retry: Retry,
+    receipt: Option<&[u8]>,
+) -> OutboundFrame {
+    scratch.clear();
+    encode::begin(scratch, "ERROR");
+    encode::header(scratch, version, b"message", fault.description.as_bytes());
+    encode::plain_header(scratch, "error-code", fault.code.word().as_bytes());
+    encode::plain_header(scratch, "retry", retry.word().as_bytes());
+    if let Some(receipt) = receipt {
+        encode::plain_header(scratch, "receipt-id", receipt);
+    }
+    if fault.code == Code::UnsupportedVersion {
+        encode::plain_header(scratch, "version", b"1.0,1.1,1.2");
+    }
+    encode::plain_header(scratch, "content-type", b"text/plain");
+    number_header(scratch, "content-length", fault.description.len() as u64);
+    encode::finish(scratch, fault.description.as_bytes());
+    private_frame(scratch)
+}
+
+/// What a frame led to.
+enum Done {
+    Nothing,
+    /// A message was queued to this many sessions.
+    Sent(u32),
+    LoggedOut,
+}
+
+/// Handles a frame whose header lines may be escaped.
+fn handle_escaped(
+    broker: &mut Broker,
+    peer: PeerId,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<Done, Fault> {
+    let Encoding::Standard(version) = broker.peers.peer(peer).encoding else {
+        return Ok(Done::Nothing);
+    };
+    // STOMP 1.2, "Value Encoding": CONNECT is not escaped.
+    if !frame.has_backslash || frame.command == Command::Connect {
+        return handle_frame(broker, peer, version, frame, now);
+    }
+    let lines = OwnedLines::unescaped(&frame.headers, version).map_err(|_| {
+        let description = "a header holds an escape sequence that the version does not define";
+        Fault::closing(Code::MalformedHeader, Retry::Never, description)
+    })?;
+    let unescaped = Frame { headers: lines.headers(), has_backslash: false, ..*frame };
+    handle_frame(broker, peer, version, &unescaped, now)
+}
+
+fn handle_frame(
+    broker: &mut Broker,
+    peer: PeerId,
+    version: Version,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<Done, Fault> {
+    let session = match (broker.peers.peer(peer).state, frame.command) {
+        (PeerState::Connected(_), Command::Connect) => {
+            let description = "this connection is logged in already";
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
+        }
+        (PeerState::Connected(session), _) => session,
+        (_, Command::Connect) => {
+            connect(broker, peer, &frame.headers, now)?;
+            return Ok(Done::Nothing);
+        }
+        (_, _) => {
+            let description = "nothing but CONNECT is accepted before login";
+            return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
+        }
+    };
+    let request = Request { session, version, headers: &frame.headers };
+    match frame.command {
+        Command::Send | Command::Ack | Command::Nack => {
+            match frame.headers.value(Name::Transaction) {
+                Some(id) => hold(broker, &request, id, frame).map(|()| Done::Nothing),
+                None => perform(broker, &request, frame, now),
+            }
+        }
+        Command::Subscribe => subscribe(broker, &request, now).map(|()| Done::Nothing),
+        Command::Unsubscribe => unsubscribe(broker, &request, now).map(|()| Done::Nothing),
+        Command::Begin => begin(broker, &request).map(|()| Done::Nothing),
+        Command::Commit => commit(broker, &request, now).map(|()| Done::Nothing),
+        Command::Abort => take_transaction(broker, &request).map(|_| Done::Nothing),
+        Command::Disconnect => Ok(Done::LoggedOut),
+        Command::Connect => Ok(Done::Nothing),
+    }
+}
+
+/// A frame's header, from a client that is logged in.
+struct Request<'h, 'o> {
+    session: SessionId,
+    version: Version,
+    headers: &'h Headers<'o>,
+}
+
+impl<'o> Request<'_, 'o> {
+    fn required(&self, name: Name) -> Result<&'o [u8], Fault> {
+        let value = self.headers.value(name).filter(|value| !value.is_empty());
+        value.ok_or_else(|| Fault::missing(name))
+    }
+}
+
+/// Answers a frame that was processed, if the client wants a receipt.
+fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: Option<u32>) {
+    let Some(receipt) = receipt else { return };
+    let out = &mut broker.scratch;
+    out.clear();
+    encode::begin(out, "RECEIPT");
+    encode::plain_header(out, "receipt-id", receipt);
+    if let Some(delivered) = delivered {
+        number_header(out, "delivered", u64::from(delivered));
+    }
+    encode::finish(out, b"");
+    let frame = private_frame(out);
+    broker.peers.push(peer, frame);
+}
+
+fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Moment) {
+    answer(broker, peer, receipt, None);
+    let reason = CloseReason::LoggedOut;
+    broker.end_session(peer, reason, now);
+    broker.peers.push_last(peer, None, Closure { reason, retry: None });
+}
+
+// -- login ----------------------------------------------------------------------------------
+
+fn connect(
+    broker: &mut Broker,
+    peer: PeerId,
+    headers: &Headers<'_>,
+    now: Moment,
+) -> Result<(), Fault> {
+    let Some(version) = Version::negotiate(headers.value(Name::AcceptVersion)) else {
+        let description = "none of the accepted versions is supported: 1.0, 1.1 and 1.2 are";
+        return Err(Fault::closing(Code::UnsupportedVersion, Retry::Never, description));
+    };
+    broker.peers.peer_mut(peer).encoding = Encoding::Standard(version);
+    check_host(broker, headers)?;
+    let beats = agree_on_beats(headers.value(Name::HeartBeat), broker.limits.heart_beat_ms_min)?;
+    let login = headers.value(Name::Login).ok_or_else(|| Fault::missing(Name::Login))?;
+    let passcode = headers.value(Name::Passcode).ok_or_else(|| Fault::missing(Name::Passcode))?;
+    // A client that cannot add a header gives both keys in one; keys hold no dots.
+    let (application_key, profile_key) = match headers.value(Name::SecretKey) {
+        Some(key) => (key, passcode),
+        None => match memchr::memchr(b'.', passcode) {
+            Some(dot) => (&passcode[..dot], &passcode[dot + 1..]),
+            None => return Err(Fault::missing(Name::SecretKey)),
+        },
+    };
+    let profile = broker.open_with(application_key, profile_key)?;
+    broker.check_login(login)?;
+    let session = broker.log_in(peer, login, profile, now)?;
+    broker.peers.peer_mut(peer).beats = beats;
+    let destination = broker.sessions[session].destination;
+    let out = &mut broker.scratch;
+    out.clear();
+    encode::begin(out, "CONNECTED");
+    encode::plain_header(out, "version", version.text().as_bytes());
+    encode::plain_header(out, "session", broker.sessions[session].token());
+    encode::plain_header(out, "server", SERVER.as_bytes());
+    if beats != Beats::default() {
+        let ours = broker.limits.heart_beat_ms_min;
+        let offer = |agreed: u32| if agreed == 0 { 0 } else { ours };
+        let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
+        encode::plain_header(out, "heart-beat", value.as_bytes());
+    }
+    encode::plain_header(out, "login", login);
+    encode::plain_header(out, "profile-code", profile.code().as_bytes());
+    encode::plain_header(out, "profile-desc", profile.description().as_bytes());
+    encode::plain_header(out, "destination", &broker.destinations[destination].name);
+    encode::finish(out, b"");
+    let frame = private_frame(out);
+    broker.peers.push(peer, frame);
+    Ok(())
+}
+
+/// `server` in CONNECTED.
+const SERVER: &str = concat!("com-broker/", env!("CARGO_PKG_VERSION"));
+
+fn check_host(broker: &Broker, headers: &Headers<'_>) -> Result<(), Fault> {
+    let Some(host) = headers.value(Name::Host) else { return Ok(()) };
+    let hosts = &broker.virtual_hosts;
+    if hosts.is_empty() || hosts.iter().any(|one| one.as_bytes() == host) {
+        return Ok(());
+    }
+    let description = format!("the virtual host {} is not served here", printable(host));
+    Err(Fault::closing(Code::UnknownHost, Retry::Never, description))
+}
+
+/// STOMP 1.2, "Heart-beating": each direction by itself, at the longer of what one side can and the
+/// other wants; none, where either says zero.
+fn agree_on_beats(header: Option<&[u8]>, ours_ms: u32) -> Result<Beats, Fault> {
+    let Some(header) = header else { return Ok(Beats::default()) };
+    let malformed = || Fault::malformed(Name::HeartBeat, "is not two numbers with a comma between");
+    let text = std::str::from_utf8(header).map_err(|_| malformed())?;
+    let (can, wants) = text.split_once(',').ok_or_else(malformed)?;
+    let parse = |text: &str| text.trim().parse::<u32>().map_err(|_| malformed());
+    let agree = |theirs: u32| if theirs == 0 || ours_ms == 0 { 0 } else { theirs.max(ours_ms) };
+    Ok(Beats { incoming_ms: agree(parse(can)?), outgoing_ms: agree(parse(wants)?) })
+}
+
+// -- messages -------------------------------------------------------------------------------
+
+/// Does what may also wait in a transaction.
+fn perform(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<Done, Fault> {
+    if frame.command != Command::Send {
+        let is_consumed = frame.command == Command::Ack;
+        return acknowledge(broker, request, is_consumed, now).map(|()| Done::Nothing);
+    }
+    let headers = &frame.headers;
+    let destination = headers.value(Name::Destination).filter(|value| !value.is_empty());
+    let sending = Sending {
+        session: request.session,
+        destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
+        transaction: None,
+        content_type: headers.value(Name::ContentType),
+        headers,
+        body: frame.body,
+    };
+    let delivered = broker.send(&sending, now)?;
+    if delivered.is_none() && headers.value(Name::Undeliverable) == Some(b"error") {
+        let description =
+            format!("nobody is at the destination {}", printable(sending.destination));
+        return Err(Fault::staying(Code::NoSuchDestination, description));
+    }
+    Ok(Done::Sent(delivered.unwrap_or(0)))
+}
+
+fn acknowledge(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    is_consumed: bool,
+    now: Moment,
+) -> Result<(), Fault> {
+    if !is_consumed && request.version == Version::V1_0 {
+        let description = "NACK is a command of STOMP 1.1 and later";
+        return Err(Fault::closing(Code::UnknownCommand, Retry::Never, description));
+    }
+    // What is acknowledged may belong to a subscription that has ended since: that is no fault.
+    let Some((index, number)) = find_delivery(broker, request)? else { return Ok(()) };
+    broker.settle(index, number, is_consumed, now)
+}
+
+/// STOMP 1.2 names a message by `id`, 1.1 by `message-id` and `subscription`, 1.0 by `message-id`.
+fn find_delivery(
+    broker: &Broker,
+    request: &Request<'_, '_>,
+) -> Result<Option<(SubscriptionIndex, u64)>, Fault> {
+    if request.version == Version::V1_2 {
+        let id = request.required(Name::Id)?;
+        let (index, number) = parse_ack_id(id).ok_or_else(|| Broker::unknown("message", id))?;
+        check_issued(broker, number, id)?;
+        return Ok(broker.own_subscription(request.session, index).map(|index| (index, number)));
+    }
+    let id = request.required(Name::MessageId)?;
+    let number = parse_number(id).ok_or_else(|| Broker::unknown("message", id))?;
+    check_issued(broker, number, id)?;
+    let subscription = match request.version {
+        Version::V1_0 => request.headers.value(Name::Subscription),
+        _ => Some(request.required(Name::Subscription)?),
+    };
+    let index = match subscription {
+        Some(id) => broker.subscription_by_id(request.session, &escaped(request.version, id)),
+        None => broker.sessions[request.session].subscriptions.iter().copied().find(|index| {
+            let standard = broker.subscriptions[*index].standard.as_ref();
+            standard.is_some_and(|one| one.unacknowledged.iter().any(|held| held.number == number))
+        }),
+    };
+    Ok(index.map(|index| (index, number)))
+}
+
+fn check_issued(broker: &Broker, number: u64, id: &[u8]) -> Result<(), Fault> {
+    if number == 0 || number > broker.last_message {
+        return Err(Broker::unknown("message", id));
+    }
+    Ok(())
+}
+
+fn parse_ack_id(id: &[u8]) -> Option<(SubscriptionIndex, u64)> {
+    let dash = memchr::memchr(b'-', id)?;
+    let index = u32::try_from(parse_number(&id[..dash])?).ok()?;
+    Some((SubscriptionIndex::from_number(index), parse_number(&id[dash + 1..])?))
+}
+
+fn parse_number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+// -- subscriptions --------------------------------------------------------------------------
+
+fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    let name = request.required(Name::Destination)?;
+    let standard = Box::new(read_subscription(broker, request)?);
+    let session = request.session;
+    if name == BROKER_DESTINATION || name == b"/broker/presence" {
+        let text = request.headers.value(Name::DestinationId).unwrap_or(b".*");
+        let index = broker.subscribe_presence(session, text, Some(standard))?;
+        if request.headers.value(Name::Snapshot) == Some(b"true") {
+            presence::send_snapshot(broker, index, now);
+        }
+        return Ok(());
+    }
+    let own = broker.sessions[session].destination;
+    if request.headers.value(Name::DestinationType) == Some(b"1") {
+        check_may_watch(broker, session)?;
+        broker.watch_clients(session, name, Some(standard))?;
+    } else if Space::of(name) == Space::Topic {
+        broker.subscribe_topic(session, name, Some(standard))?;
+    } else if Space::of(name) == Space::Queue {
+        broker.subscribe_queue(session, name, standard, now)?;
+    } else if *name == *broker.destinations[own].name {
+        broker.subscribe_to(session, own, Target::Own(own), Some(standard))?;
+    } else {
+        check_may_watch(broker, session)?;
+        broker.watch_client(session, name, Some(standard))?;
+    }
+    Ok(())
+}
+
+fn check_may_watch(broker: &Broker, session: SessionId) -> Result<(), Fault> {
+    if broker.sessions[session].profile.watches() {
+        return Ok(());
+    }
+    Err(Fault::staying(Code::NoRights, "your profile may not watch clients"))
+}
+
+fn read_subscription(broker: &Broker, request: &Request<'_, '_>) -> Result<Standard, Fault> {
+    let id = match (request.headers.value(Name::Id), request.version) {
+        (None, Version::V1_0) => None,
+        (Some(id), _) if !id.is_empty() => Some(escaped(request.version, id)),
+        _ => return Err(Fault::missing(Name::Id)),
+    };
+    let max = broker.limits.subscription_id_bytes_max;
+    if let Some(id) = &id {
+        if id.len() > max as usize {
+            let exceeded = Exceeded { limit: "subscription_id_bytes_max", max: u64::from(max) };
+            return Err(Fault::exceeded(exceeded));
+        }
+        if broker.subscription_by_id(request.session, id).is_some() {
+            let description = format!("there is a subscription {} already", printable(id));
+            return Err(Fault::closing(Code::UnknownId, Retry::Never, description));
+        }
+    }
+    let mode = match request.headers.value(Name::Ack) {
+        None | Some(b"auto") => AckMode::Auto,
+        Some(b"client") => AckMode::Client,
+        Some(b"client-individual") => AckMode::ClientIndividual,
+        Some(_) => {
+            let why = "is none of auto, client, client-individual";
+            return Err(Fault::malformed(Name::Ack, why));
+        }
+    };
+    let largest = broker.limits.prefetch_max;
+    let prefetch = match request.headers.value(Name::PrefetchCount) {
+        None => largest,
+        Some(text) => match parse_number(text) {
+            None => return Err(Fault::malformed(Name::PrefetchCount, "is no number")),
+            Some(0) => largest,
+            Some(wanted) => wanted.min(u64::from(largest)) as u32,
+        },
+    };
+    Ok(Standard { id, mode, prefetch, unacknowledged: Default::default() })
+}
+
+fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    let index = match (request.headers.value(Name::Id), request.version) {
+        (Some(id), _) => {
+            let found = broker.subscription_by_id(request.session, &escaped(request.version, id));
+            found.ok_or_else(|| Broker::unknown("subscription", id))?
+        }
+        (None, Version::V1_0) => find_by_destination(broker, request)?,
+        (None, _) => return Err(Fault::missing(Name::Id)),
+    };
+    broker.sessions[request.session].subscriptions.retain(|other| *other != index);
+    broker.end_subscription(index, now);
+    Ok(())
+}
+
+/// STOMP 1.0, "UNSUBSCRIBE": a subscription without an id is named by its destination.
+fn find_by_destination(
+    broker: &Broker,
+    request: &Request<'_, '_>,
+) -> Result<SubscriptionIndex, Fault> {
+    let name = request.required(Name::Destination)?;
+    let held = &broker.sessions[request.session].subscriptions;
+    let named = held.iter().copied().find(|index| match &broker.subscriptions[*index].target {
+        Target::Presence(_) => name == BROKER_DESTINATION || name == b"/broker/presence",
+        Target::Clients(pattern) => pattern.text() == name,
+        Target::Topics(levels) => levels.text().as_bytes() == name,
+        one => one.destination().is_some_and(|id| *broker.destinations[id].name == *name),
+    });
+    named.ok_or_else(|| Broker::unknown("subscription to", name))
+}
+
+/// An id as the client writes it, which is how it gets it back.
+fn escaped(version: Version, id: &[u8]) -> Box<[u8]> {
+    let mut out = Vec::new();
+    version.escape(id, &mut out);
+    out.into()
+}
+
+// -- transactions ---------------------------------------------------------------------------
+
+fn begin(broker: &mut Broker, request: &Request<'_, '_>) -> Result<(), Fault> {
+    let id = request.required(Name::Transaction)?;
+    let max = u64::from(broker.limits.transactions_max);
+    let begun = &mut broker.sessions[request.session].transactions;
+    if begun.iter().any(|one| *one.id == *id) {
+        let description = format!("there is a transaction {} already", printable(id));
+        return Err(Fault::closing(Code::UnknownId, Retry::Never, description));
+    }
+    if begun.len() as u64 >= max {
+        return Err(Fault::exceeded(Exceeded { limit: "transactions_max", max }));
+    }
+    begun.push(Transaction { id: id.into(), frames: Vec::new(), bytes: 0 });
+    Ok(())
+}
+
+fn hold(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    id: &[u8],
+    frame: &Frame<'_>,
+) -> Result<(), Fault> {
+    if frame.command == Command::Send {
+        let destination = request.required(Name::Destination)?;
+        broker.check_may_send(request.session, destination)?;
+    }
+    let max = u64::from(broker.limits.transaction_bytes_max);
+    let begun = &mut broker.sessions[request.session].transactions;
+    let others: u64 = begun.iter().map(|one| one.bytes).sum();
+    let transaction = begun.iter_mut().find(|one| *one.id == *id);
+    let transaction = transaction.ok_or_else(|| Broker::unknown("transaction", id))?;
+    let held = HeldFrame::new(frame);
+    if others + held.cost_bytes() > max {
+        return Err(Fault::exceeded(Exceeded { limit: "transaction_bytes_max", max }));
+    }
+    transaction.bytes += held.cost_bytes();
+    transaction.frames.push(held);
+    Ok(())
+}
+
+fn commit(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    let transaction = take_transaction(broker, request)?;
+    for held in &transaction.frames {
+        let frame = held.frame();
+        let request = Request { headers: &frame.headers, ..*request };
+        perform(broker, &request, &frame, now)?;
+    }
+    Ok(())
+}
+
+fn take_transaction(broker: &mut Broker, request: &Request<'_, '_>) -> Result<Transaction, Fault> {
+    let id = request.required(Name::Transaction)?;
+    let begun = &mut broker.sessions[request.session].transactions;
+    let position = begun.iter().position(|one| *one.id == *id);
+    let position = position.ok_or_else(|| Broker::unknown("transaction", id))?;
+    Ok(begun.remove(position))
+}

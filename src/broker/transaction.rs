@@ -1,0 +1,42 @@
+//! Transactions of the standard dialect: frames that wait for their COMMIT.
+
+use crate::stomp::frame::OwnedLines;
+use crate::stomp::{Command, Frame};
+
+/// A transaction that was begun.
+#[derive(Debug)]
+pub struct Transaction {
+    /// What the client calls it.
+    pub id: Box<[u8]>,
+    /// What waits, in the order of arrival.
+    pub frames: Vec<HeldFrame>,
+    /// Octets of `frames`.
+    pub bytes: u64,
+}
+
+/// A frame that waits, its header lines as the client meant them.
+#[derive(Debug)]
+pub struct HeldFrame {
+    command: Command,
+    lines: OwnedLines,
+    body: Box<[u8]>,
+}
+
+impl HeldFrame {
+    /// Keeps a frame.
+    pub fn new(frame: &Frame<'_>) -> Self {
+        let lines = OwnedLines::copied(&frame.headers);
+        Self { command: frame.command, lines, body: frame.body.into() }
+    }
+
+    /// The frame, to be handled.
+    pub fn frame(&self) -> Frame<'_> {
+        let headers = self.lines.headers();
+        Frame { command: self.command, headers, has_backslash: false, body: &self.body }
+    }
+
+    /// Octets that it holds.
+    pub fn cost_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.lines.cost_bytes() + self.body.len()) as u64
+    }
+}

@@ -1,0 +1,80 @@
+//! `[rights]`, `[stomp]` and `[queues]`: who may send and subscribe to what, and what the standard
+//! dialect is told.
+
+use serde::Deserialize;
+
+use super::fault::{ConfigFault, Offence};
+use super::origin::Origin;
+use crate::broker::levels::Levels;
+use crate::broker::{Profile, Rights};
+
+/// `[rights]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RightsSection {
+    agent: RightsOfProfile,
+    super_agent: RightsOfProfile,
+    service: RightsOfProfile,
+    admin: RightsOfProfile,
+}
+
+/// `[rights.agent]` and its like; what is absent stays as it is by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RightsOfProfile {
+    send: Option<Vec<String>>,
+    subscribe: Option<Vec<String>>,
+}
+
+/// `[stomp]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StompSection {
+    /// The hosts that CONNECT may name.
+    pub virtual_hosts: Option<Vec<String>>,
+}
+
+/// `[queues]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueuesSection {
+    /// The queue that takes messages which were refused too often.
+    pub dead_letter_queue: Option<String>,
+}
+
+impl RightsSection {
+    /// The rights of each profile, in the order of [`Profile::ALL`].
+    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<[Rights; 4], ConfigFault> {
+        let mut rights = Profile::ALL.map(Rights::standard);
+        let sections = [&self.agent, &self.super_agent, &self.service, &self.admin];
+        for (profile, section) in Profile::ALL.into_iter().zip(sections) {
+            let key = |name| format!("rights.{}.{name}", profile.key_name());
+            if let Some(patterns) = &section.send {
+                rights[profile as usize].send = parse(patterns, &key("send"), origin)?;
+            }
+            if let Some(patterns) = &section.subscribe {
+                rights[profile as usize].subscribe = parse(patterns, &key("subscribe"), origin)?;
+            }
+        }
+        Ok(rights)
+    }
+}
+
+impl QueuesSection {
+    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Option<String>, ConfigFault> {
+        match &self.dead_letter_queue {
+            Some(name) if !name.starts_with("/queue/") || Levels::is_pattern(name.as_bytes()) => {
+                Err(origin.fault("queues.dead_letter_queue", Offence::NotAQueue))
+            }
+            name => Ok(name.clone()),
+        }
+    }
+}
+
+fn parse(patterns: &[String], key: &str, origin: &Origin<'_>) -> Result<Vec<Levels>, ConfigFault> {
+    let parse = |text: &String| {
+        Levels::parse(text)
+            .map_err(|why| origin.fault(key, Offence::NotAPattern(text.clone(), why)))
+    };
+    patterns.iter().map(parse).collect()
+}

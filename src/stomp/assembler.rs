@@ -1,0 +1,222 @@
+//! Cutting frames of standard STOMP out of octets that arrive cut anywhere.
+//!
+//! A frame that is whole in what arrived is lent from there. Where one is torn, what arrived is
+//! kept until it is used up:
+//!
+//! ```text
+//! pending  │ lent already │ a frame │ the next, torn │
+//!          0             start                  pending.len()
+//! ```
+//!
+//! A torn frame is scanned again only when what it needs has arrived, so that a peer that sends an
+//! octet at a time cannot make the work grow with the square of the frame's length.
+
+use memchr::{memchr, memchr2};
+
+use super::frame::{Frame, Need, Scan, ScanBounds, ScanFault};
+
+/// What has arrived of one connection's frames and was not used up.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    pending: Vec<u8>,
+    /// Where the frame begins that is next; `start ≤ examined ≤ pending.len()`.
+    start: usize,
+    /// Up to where was looked for what the frame needs.
+    examined: usize,
+    /// What the frame needs, if it was found to be torn.
+    need: Option<Need>,
+}
+
+impl Assembler {
+    /// The next whole frame, or `None` when `wire` is used up.
+    ///
+    /// # Errors
+    /// What [`Frame::scan`] finds wrong, whole or not.
+    pub fn next_frame<'a, 'w: 'a>(
+        &'a mut self,
+        wire: &mut &'w [u8],
+        bounds: &ScanBounds,
+    ) -> Result<Option<Frame<'a>>, ScanFault> {
+        if self.start == self.pending.len() {
+            self.release();
+            skip_line_ends(wire)?;
+            if wire.len() > 1
+                && let Scan::Whole(frame, used) = Frame::scan(wire, bounds)?
+            {
+                *wire = &wire[used..];
+                return Ok(Some(frame));
+            }
+        }
+        self.pending.extend_from_slice(std::mem::take(wire));
+        if self.need.is_none() {
+            let mut rest = &self.pending[self.start..];
+            skip_line_ends(&mut rest)?;
+            self.start = self.pending.len() - rest.len();
+            self.examined = self.start;
+        }
+        if self.start == self.pending.len() || !self.has_what_it_needs(bounds) {
+            return Ok(None);
+        }
+        match Frame::scan(&self.pending[self.start..], bounds)? {
+            Scan::Whole(frame, used) => {
+                self.start += used;
+                self.examined = self.start;
+                self.need = None;
+                Ok(Some(frame))
+            }
+            Scan::Partial(need) => {
+                self.examined = self.pending.len();
+                self.need = Some(need);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Frees what is used up. To be called when a run of octets is.
+    pub fn release(&mut self) {
+        if self.start == self.pending.len() {
+            *self = Self::default();
+        } else if self.start > 0 {
+            self.pending.drain(..self.start);
+            self.examined -= self.start;
+            self.start = 0;
+        }
+    }
+
+    /// Memory that is held for what was not used up.
+    pub fn held_bytes(&self) -> usize {
+        self.pending.capacity()
+    }
+
+    /// Whether scanning can find more than it did, or that too much has arrived.
+    fn has_what_it_needs(&mut self, bounds: &ScanBounds) -> bool {
+        let frame_bytes = self.pending.len() - self.start;
+        let new = &self.pending[self.examined..];
+        let (found, most) = match self.need {
+            // A carriage return by itself may be half of a line end between frames.
+            None => (frame_bytes > 1, 1),
+            Some(Need::Octets(octets)) => (frame_bytes >= octets, usize::MAX),
+            Some(Need::Line) => {
+                (memchr2(b'\n', 0, new).is_some(), bounds.header_bytes_max as usize)
+            }
+            Some(Need::Nul) => (
+                memchr(0, new).is_some(),
+                bounds.header_bytes_max as usize + bounds.body_bytes_max as usize,
+            ),
+        };
+        self.examined = self.pending.len();
+        found || frame_bytes > most
+    }
+}
+
+/// STOMP 1.2, "Augmented BNF": line ends may stand between frames. They are heart-beats, too.
+fn skip_line_ends(wire: &mut &[u8]) -> Result<(), ScanFault> {
+    loop {
+        match wire {
+            [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => *wire = rest,
+            [b'\r', _, ..] => return Err(ScanFault::StrayOctet),
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::stomp::frame::Command;
+
+    type Owned = (Command, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
+
+    fn read(runs: &[&[u8]], limits: &Limits) -> Result<Vec<Owned>, ScanFault> {
+        let bounds = ScanBounds::new(limits, true);
+        let mut assembler = Assembler::default();
+        let mut frames = Vec::new();
+        for run in runs {
+            let mut wire = *run;
+            while let Some(frame) = assembler.next_frame(&mut wire, &bounds)? {
+                let lines = frame.headers.lines().iter();
+                let lines = lines.map(|line| (line.name.to_vec(), line.value.to_vec())).collect();
+                frames.push((frame.command, lines, frame.body.to_vec()));
+            }
+            assert!(wire.is_empty());
+            assembler.release();
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn a_dribbling_peer_is_bounded_at_every_stage() {
+        let limits = Limits { header_bytes_max: 40, body_bytes_max: 10, ..Limits::default() };
+        for octets in [
+            &b"SEND\nx:1234567890123456789012345678901234567890"[..],
+            b"SEND\n\n123456789012345678901234567890123456789012345",
+            b"SEND\ncontent-length:11\n\n",
+        ] {
+            let runs: Vec<_> = octets.chunks(1).collect();
+            assert!(matches!(read(&runs, &limits), Err(ScanFault::Exceeds(_))), "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn faults_are_found_however_frames_arrive() {
+        let cases: [(&[u8], ScanFault); 6] = [
+            (b"FOO\n\n\0", ScanFault::UnknownCommand),
+            (b"SEND\nx\n\n\0", ScanFault::NoColon),
+            (b"SEND\na:b\0\n\n", ScanFault::NulInHeader),
+            (b"SEND\ncontent-length:1\n\nab", ScanFault::NoNul),
+            (b"\rSEND\n\n\0", ScanFault::StrayOctet),
+            (b"ACK\n\nx\0", ScanFault::UnexpectedBody),
+        ];
+        for (octets, fault) in cases {
+            assert_eq!(read(&[octets], &Limits::default()), Err(fault));
+            let runs: Vec<_> = octets.chunks(1).collect();
+            assert!(read(&runs, &Limits::default()).is_err(), "{}", octets.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chunking_is_invisible(
+            frames in prop::collection::vec(
+                ("[a-z]{1,6}", prop::collection::vec(any::<u8>(), 0..40), any::<bool>(), 0..3usize),
+                1..5),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..14),
+            crlf in any::<bool>(),
+        ) {
+            let end = if crlf { "\r\n" } else { "\n" };
+            let mut octets = Vec::new();
+            let mut expected = Vec::new();
+            for (value, body, with_length, beats) in &frames {
+                let body: Vec<u8> = body.iter().copied().filter(|o| *with_length || *o != 0).collect();
+                let mut head = format!("SEND{end}destination:{value}{end}");
+                let mut lines = vec![(b"destination".to_vec(), value.clone().into_bytes())];
+                if *with_length {
+                    head += &format!("content-length:{}{end}", body.len());
+                    lines.push((b"content-length".to_vec(), body.len().to_string().into_bytes()));
+                }
+                octets.extend_from_slice(head.as_bytes());
+                octets.extend_from_slice(end.as_bytes());
+                octets.extend_from_slice(&body);
+                octets.push(0);
+                octets.extend_from_slice(end.repeat(*beats).as_bytes());
+                expected.push((Command::Send, lines, body));
+            }
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
+            cuts.extend([0, octets.len()]);
+            cuts.sort_unstable();
+            let runs: Vec<_> = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(read(&runs, &Limits::default()).unwrap(), expected.clone());
+            let runs: Vec<_> = octets.chunks(1).collect();
+            prop_assert_eq!(read(&runs, &Limits::default()).unwrap(), expected);
+        }
+
+        #[test]
+        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&[&octets], &Limits::default());
+            let _ = read(&octets.chunks(3).collect::<Vec<_>>(), &Limits::default());
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! One frame of standard STOMP, borrowed, its header lines as they stand on the wire.
+
+use memchr::memchr;
+
+use super::headers::{HeaderLine, Headers, Name};
+use super::version::{UndefinedEscape, Version};
+use crate::limits::{Exceeded, Limits};
+
+/// A frame from a client.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// What is asked for.
+    pub command: Command,
+    /// The header lines, escaped as they arrived.
+    pub headers: Headers<'a>,
+    /// Whether a backslash stands in them.
+    pub has_backslash: bool,
+    /// The body, without the NUL that ends the frame.
+    pub body: &'a [u8],
+}
+
+/// Header lines that are nobody else's.
+#[derive(Debug)]
+pub struct OwnedLines(Vec<OwnedLine>);
+
+/// A header line that is nobody else's.
+#[derive(Clone, Debug)]
+pub struct OwnedLine {
+    /// What stands before the first colon.
+    pub name: Box<[u8]>,
+    /// What stands after it.
+    pub value: Box<[u8]>,
+}
+
+impl OwnedLine {
+    /// Copies a line.
+    pub fn new(name: &[u8], value: &[u8]) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+impl OwnedLines {
+    /// Copies lines as they are.
+    pub fn copied(headers: &Headers<'_>) -> Self {
+        Self(headers.lines().iter().map(|line| OwnedLine::new(line.name, line.value)).collect())
+    }
+
+    /// Copies lines as the client meant them.
+    ///
+    /// # Errors
+    /// A line holds an escape sequence that the version does not define.
+    pub fn unescaped(headers: &Headers<'_>, version: Version) -> Result<Self, UndefinedEscape> {
+        let unescape = |line: &HeaderLine<'_>| {
+            let name = version.unescape(line.name)?;
+            Ok(OwnedLine::new(&name, &version.unescape(line.value)?))
+        };
+        headers.lines().iter().map(unescape).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The lines, to be looked at.
+    pub fn headers(&self) -> Headers<'_> {
+        let mut headers = Headers::new();
+        for OwnedLine { name, value } in &self.0 {
+            // There were no more lines than are allowed when they were copied.
+            let _ = headers.push(name, value, u32::MAX);
+        }
+        headers
+    }
+
+    /// Octets that they hold.
+    pub fn cost_bytes(&self) -> usize {
+        self.0.iter().map(|line| size_of_val(line) + line.name.len() + line.value.len()).sum()
+    }
+}
+
+/// What scanning found.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack; a box would cost each frame")]
+#[derive(Debug)]
+pub enum Scan<'a> {
+    /// A whole frame, and how many octets it took.
+    Whole(Frame<'a>, usize),
+    /// The frame goes on beyond what has arrived.
+    Partial(Need),
+}
+
+/// What has to arrive before scanning again can find more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The end of a line.
+    Line,
+    /// The NUL that ends a body of unknown length.
+    Nul,
+    /// This many octets in all.
+    Octets(usize),
+}
+
+impl<'a> Frame<'a> {
+    /// Scans a frame that begins with the first of `octets`.
+    ///
+    /// # Errors
+    /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
+    pub fn scan(octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
+        let Some((word, mut at)) = next_line(octets, 0) else {
+            return partial(octets, 0, bounds);
+        };
+        let command = Command::parse(word)?;
+        let mut headers = Headers::new();
+        let mut has_backslash = false;
+        loop {
+            let Some((line, after)) = next_line(octets, at) else {
+                return partial(octets, at, bounds);
+            };
+            check_header_bytes(after, bounds)?;
+            at = after;
+            if line.is_empty() {
+                break;
+            }
+            let colon = memchr(b':', line).ok_or(ScanFault::NoColon)?;
+            headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
+            has_backslash |= memchr(b'\\', line).is_some();
+        }
+        let head = &octets[..at];
+        if memchr(0, head).is_some() {
+            return Err(ScanFault::NulInHeader);
+        }
+        if std::str::from_utf8(head).is_err() {
+            return Err(ScanFault::NotUtf8);
+        }
+        let end = match body_end(octets, at, &headers, bounds)? {
+            Ok(end) => end,
+            Err(need) => return Ok(Scan::Partial(need)),
+        };
+        let body = &octets[at..end];
+        if !body.is_empty() && !command.may_have_body() {
+            return Err(ScanFault::UnexpectedBody);
+        }
+        Ok(Scan::Whole(Self { command, headers, has_backslash, body }, end + 1))
+    }
+}
+
+/// The bounds that scanning holds, now.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanBounds {
+    /// Octets of the command and the header lines.
+    pub header_bytes_max: u32,
+    /// Header lines.
+    pub header_count_max: u32,
+    /// Octets of the body.
+    pub body_bytes_max: u32,
+    /// What the bound on header octets and body is called, where it is one.
+    pub login: bool,
+}
+
+impl ScanBounds {
+    /// The bounds for a connection that is logged in, or is not.
+    pub fn new(limits: &Limits, logged_in: bool) -> Self {
+        let login_max = limits.login_frame_bytes_max;
+        let cap = if logged_in { u32::MAX } else { login_max };
+        Self {
+            header_bytes_max: limits.header_bytes_max.min(cap),
+            header_count_max: limits.header_count_max,
+            body_bytes_max: limits.body_bytes_max.min(cap),
+            login: !logged_in,
+        }
+    }
+
+    fn exceeded(&self, limit: &'static str, max: u32) -> ScanFault {
+        let limit = if self.login { "login_frame_bytes_max" } else { limit };
+        ScanFault::Exceeds(Exceeded { limit, max: u64::from(max) })
+    }
+}
+
+/// The commands of clients in STOMP 1.0 to 1.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Log in; `STOMP` of 1.1 and 1.2 is the same.
+    Connect,
+    /// Send a message.
+    Send,
+    /// Begin a subscription.
+    Subscribe,
+    /// End a subscription.
+    Unsubscribe,
+    /// Messages were consumed.
+    Ack,
+    /// Messages were not consumed.
+    Nack,
+    /// Begin a transaction.
+    Begin,
+    /// Do all of a transaction.
+    Commit,
+    /// Do nothing of a transaction.
+    Abort,
+    /// Log out.
+    Disconnect,
+}
+
+impl Command {
+    fn parse(word: &[u8]) -> Result<Self, ScanFault> {
+        match word {
+            b"SEND" => Ok(Self::Send),
+            b"ACK" => Ok(Self::Ack),
+            b"NACK" => Ok(Self::Nack),
+            b"SUBSCRIBE" => Ok(Self::Subscribe),
+            b"UNSUBSCRIBE" => Ok(Self::Unsubscribe),
+            b"BEGIN" => Ok(Self::Begin),
+            b"COMMIT" => Ok(Self::Commit),
+            b"ABORT" => Ok(Self::Abort),
+            b"CONNECT" | b"STOMP" => Ok(Self::Connect),
+            b"DISCONNECT" => Ok(Self::Disconnect),
+            _ => Err(ScanFault::UnknownCommand),
+        }
+    }
+
+    /// STOMP 1.2, "Body": only SEND, MESSAGE and ERROR may have one.
+    fn may_have_body(self) -> bool {
+        self == Self::Send
+    }
+}
+
+/// What is wrong with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanFault {
+    /// The command is none of a client's.
+    UnknownCommand,
+    /// A header line has no colon.
+    NoColon,
+    /// A NUL stands before the blank line.
+    NulInHeader,
+    /// The header is not UTF-8.
+    NotUtf8,
+    /// `content-length` is no number.
+    MalformedLength,
+    /// What follows the body is no NUL.
+    NoNul,
+    /// The command may not have a body.
+    UnexpectedBody,
+    /// A carriage return stands between frames without its line feed.
+    StrayOctet,
+    /// A bound is exceeded.
+    Exceeds(Exceeded),
+}
+
+impl From<Exceeded> for ScanFault {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Exceeds(exceeded)
+    }
+}
+
+/// The line that begins at `from`, without its end, and where the next one begins.
+#[inline]
+fn next_line(octets: &[u8], from: usize) -> Option<(&[u8], usize)> {
+    let end = from + memchr(b'\n', &octets[from..])?;
+    let line = &octets[from..end];
+    // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
+    Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
+}
+
+/// A header that goes on: it may already be wrong.
+fn partial<'a>(octets: &'a [u8], at: usize, bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
+    check_header_bytes(octets.len(), bounds)?;
+    if memchr(0, &octets[at..]).is_some() {
+        return Err(ScanFault::NulInHeader);
+    }
+    if at == 0 && octets.len() > LONGEST_COMMAND {
+        return Err(ScanFault::UnknownCommand);
+    }
+    Ok(Scan::Partial(Need::Line))
+}
+
+/// `UNSUBSCRIBE`, and a carriage return.
+const LONGEST_COMMAND: usize = 12;
+
+fn check_header_bytes(bytes: usize, bounds: &ScanBounds) -> Result<(), ScanFault> {
+    if bytes > bounds.header_bytes_max as usize {
+        return Err(bounds.exceeded("header_bytes_max", bounds.header_bytes_max));
+    }
+    Ok(())
+}
+
+/// Where the NUL that ends the frame stands, or what has to arrive first.
+fn body_end(
+    octets: &[u8],
+    from: usize,
+    headers: &Headers<'_>,
+    bounds: &ScanBounds,
+) -> Result<Result<usize, Need>, ScanFault> {
+    let too_large = || bounds.exceeded("body_bytes_max", bounds.body_bytes_max);
+    let max = bounds.body_bytes_max as usize;
+    let Some(length) = headers.value(Name::ContentLength) else {
+        let body = &octets[from..];
+        let end = memchr(0, &body[..body.len().min(max + 1)]);
+        return match end {
+            None if body.len() > max => Err(too_large()),
+            None => Ok(Err(Need::Nul)),
+            Some(end) => Ok(Ok(from + end)),
+        };
+    };
+    let length = parse_length(length)?;
+    if length > max as u64 {
+        return Err(too_large());
+    }
+    let end = from + length as usize;
+    match octets.get(end) {
+        None => Ok(Err(Need::Octets(end + 1))),
+        Some(0) => Ok(Ok(end)),
+        // STOMP 1.2, "Standard Headers": the frame still needs to be terminated with a NUL octet.
+        Some(_) => Err(ScanFault::NoNul),
+    }
+}
+
+fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
+    let text = text.trim_ascii();
+    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
+        return Err(ScanFault::MalformedLength);
+    }
+    Ok(text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds() -> ScanBounds {
+        ScanBounds::new(&Limits::default(), true)
+    }
+
+    fn fault(octets: &[u8]) -> Option<ScanFault> {
+        Frame::scan(octets, &bounds()).err()
+    }
+
+    fn whole(octets: &[u8]) -> (Frame<'_>, usize) {
+        match Frame::scan(octets, &bounds()) {
+            Ok(Scan::Whole(frame, used)) => (frame, used),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn stomp_1_2_frames_are_read_with_lf_and_crlf() {
+        let (frame, used) = whole(b"SEND\ndestination:/a\n x : y \n\nhi\0\n\n");
+        assert_eq!((frame.command, frame.body, used), (Command::Send, &b"hi"[..], 32));
+        let line = frame.headers.user_lines().next().unwrap();
+        assert_eq!((line.name, line.value), (&b" x "[..], &b" y "[..]), "nothing is trimmed");
+        let (frame, _) = whole(b"SEND\r\ndestination:/a\r\n\r\nhi\r\n\0");
+        assert_eq!(frame.headers.value(Name::Destination), Some(&b"/a"[..]));
+        assert_eq!(frame.body, b"hi\r\n");
+    }
+
+    #[test]
+    fn stomp_1_2_content_length_counts_octets_and_a_nul_follows() {
+        let (frame, _) = whole("SEND\ncontent-length:4\n\nñ\0x\0".as_bytes());
+        assert_eq!(frame.body, "ñ\0x".as_bytes());
+        assert_eq!(fault(b"SEND\ncontent-length:1\n\nab\0"), Some(ScanFault::NoNul));
+        assert_eq!(fault(b"SEND\ncontent-length:x\n\nab\0"), Some(ScanFault::MalformedLength));
+        assert_eq!(fault(b"SEND\ncontent-length:-1\n\nab\0"), Some(ScanFault::MalformedLength));
+        whole(b"BEGIN\ntransaction:1\ncontent-length:0\n\n\0");
+    }
+
+    #[test]
+    fn stomp_1_2_body_only_send_may_have_one() {
+        assert_eq!(fault(b"BEGIN\ntransaction:1\n\nbody\0"), Some(ScanFault::UnexpectedBody));
+        assert_eq!(fault(b"CONNECT\n\nbody\0"), Some(ScanFault::UnexpectedBody));
+    }
+
+    #[test]
+    fn malformed_frames_are_named() {
+        assert_eq!(fault(b"send\n\n\0"), Some(ScanFault::UnknownCommand));
+        assert_eq!(fault(b"MESSAGE\n\n\0"), Some(ScanFault::UnknownCommand));
+        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoColon));
+        assert_eq!(fault(b"SEND\na:\0\n\n\0"), Some(ScanFault::NulInHeader));
+        assert_eq!(fault(b"SEND\na:\xff\n\n\0"), Some(ScanFault::NotUtf8));
+    }
+
+    #[test]
+    fn bounds_hold_for_frames_that_are_not_whole() {
+        let limits = Limits {
+            header_bytes_max: 20,
+            body_bytes_max: 4,
+            login_frame_bytes_max: 10,
+            ..Limits::default()
+        };
+        let limit = |octets: &[u8], logged_in| match Frame::scan(
+            octets,
+            &ScanBounds::new(&limits, logged_in),
+        ) {
+            Err(ScanFault::Exceeds(exceeded)) => exceeded.limit,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(limit(b"SEND\nxxxxxxxxxxxxxxxxxxxx", true), "header_bytes_max");
+        assert_eq!(limit(b"SEND\nxxxxxxxxxxxxxxxxxxxx", false), "login_frame_bytes_max");
+        assert_eq!(limit(b"SEND\n\nabcde", true), "body_bytes_max");
+        assert_eq!(limit(b"SEND\ncontent-length:5\n\n", true), "header_bytes_max");
+        let limits = Limits { body_bytes_max: 4, ..Limits::default() };
+        let result = Frame::scan(b"SEND\ncontent-length:5\n\n", &ScanBounds::new(&limits, true));
+        assert!(matches!(result, Err(ScanFault::Exceeds(_))), "before the body arrives");
+        assert_eq!(fault(b"this is no command at all"), Some(ScanFault::UnknownCommand));
+    }
+}

@@ -1,0 +1,152 @@
+//! The versions of STOMP and how each escapes header lines.
+
+use std::borrow::Cow;
+
+/// A version of the standard dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// 1.0: nothing is escaped.
+    V1_0,
+    /// 1.1: line feed, colon and backslash are escaped.
+    V1_1,
+    /// 1.2: so is the carriage return.
+    V1_2,
+}
+
+impl Version {
+    /// All versions, the lowest first.
+    pub const ALL: [Self; 3] = [Self::V1_0, Self::V1_1, Self::V1_2];
+
+    /// How the version is written in `accept-version` and `version`.
+    pub fn text(self) -> &'static str {
+        ["1.0", "1.1", "1.2"][self as usize]
+    }
+
+    /// The highest version in common with a list such as `1.0,1.1`.
+    ///
+    /// STOMP 1.2, "Protocol Negotiation": a client that sends no list speaks 1.0.
+    pub fn negotiate(accepted: Option<&[u8]>) -> Option<Self> {
+        let Some(accepted) = accepted else { return Some(Self::V1_0) };
+        let offers = |version: &Self| {
+            accepted
+                .split(|octet| *octet == b',')
+                .any(|offer| offer.trim_ascii() == version.text().as_bytes())
+        };
+        Self::ALL.into_iter().rev().find(offers)
+    }
+
+    /// Undoes the escaping of a header's name or value.
+    ///
+    /// # Errors
+    /// STOMP 1.2, "Value Encoding": undefined escape sequences must be treated as a fatal error.
+    pub fn unescape(self, text: &[u8]) -> Result<Cow<'_, [u8]>, UndefinedEscape> {
+        let Some(first) = memchr::memchr(b'\\', text) else { return Ok(Cow::Borrowed(text)) };
+        if self == Self::V1_0 {
+            return Ok(Cow::Borrowed(text));
+        }
+        let mut out = text[..first].to_vec();
+        let mut rest = text[first..].iter();
+        while let Some(octet) = rest.next() {
+            out.push(match octet {
+                b'\\' => match (rest.next(), self) {
+                    (Some(b'n'), _) => b'\n',
+                    (Some(b'c'), _) => b':',
+                    (Some(b'\\'), _) => b'\\',
+                    (Some(b'r'), Self::V1_2) => b'\r',
+                    _ => return Err(UndefinedEscape),
+                },
+                other => *other,
+            });
+        }
+        Ok(Cow::Owned(out))
+    }
+
+    /// Appends a header's name or value, escaped. Says whether the versions write it differently.
+    ///
+    /// What a version cannot escape, and what would end the line or the frame, becomes a blank.
+    #[inline]
+    pub fn escape(self, text: &[u8], out: &mut Vec<u8>) -> bool {
+        let special = |octet: &u8| matches!(octet, b'\n' | b'\r' | b':' | b'\\' | 0);
+        if !text.iter().any(special) {
+            out.extend_from_slice(text);
+            return false;
+        }
+        for octet in text {
+            match (octet, self) {
+                (b'\n', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\n"),
+                (b':', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\c"),
+                (b'\\', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\\\"),
+                (b'\r', Self::V1_2) => out.extend_from_slice(b"\\r"),
+                (b'\n' | b'\r' | 0, _) => out.push(b' '),
+                (other, _) => out.push(*other),
+            }
+        }
+        true
+    }
+}
+
+/// A backslash that begins no escape sequence of the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UndefinedEscape;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn stomp_1_2_protocol_negotiation_the_highest_in_common_wins() {
+        let cases: [(Option<&str>, Option<Version>); 8] = [
+            (None, Some(Version::V1_0)),
+            (Some("1.2"), Some(Version::V1_2)),
+            (Some("1.2,1.0"), Some(Version::V1_2)),
+            (Some("1.0, 1.1"), Some(Version::V1_1)),
+            (Some("1.1,1.0,2.1"), Some(Version::V1_1)),
+            (Some("2.1"), None),
+            (Some("1.20"), None),
+            (Some(""), None),
+        ];
+        for (accepted, expected) in cases {
+            assert_eq!(Version::negotiate(accepted.map(str::as_bytes)), expected, "{accepted:?}");
+        }
+    }
+
+    #[test]
+    fn stomp_1_2_value_encoding_undefined_escapes_are_fatal() {
+        let unescape = |version: Version, text: &'static [u8]| version.unescape(text).ok();
+        let all = b"\\n\\c\\\\".as_slice();
+        assert_eq!(unescape(Version::V1_2, all).as_deref(), Some(&b"\n:\\"[..]));
+        assert_eq!(unescape(Version::V1_1, all).as_deref(), Some(&b"\n:\\"[..]));
+        assert_eq!(unescape(Version::V1_0, all).as_deref(), Some(all));
+        assert_eq!(unescape(Version::V1_2, b"\\r").as_deref(), Some(&b"\r"[..]));
+        assert_eq!(unescape(Version::V1_1, b"\\r"), None);
+        for text in [&b"\\t"[..], b"a\\", b"\\x41", b"\\N"] {
+            assert_eq!(unescape(Version::V1_1, text), None);
+            assert_eq!(unescape(Version::V1_2, text), None);
+        }
+    }
+
+    #[test]
+    fn what_a_version_cannot_escape_becomes_a_blank() {
+        let escape = |version: Version, text: &[u8]| {
+            let mut out = Vec::new();
+            version.escape(text, &mut out);
+            out
+        };
+        assert_eq!(escape(Version::V1_0, b"a:\\b\nc\rd"), b"a:\\b c d");
+        assert_eq!(escape(Version::V1_1, b"a:\\b\nc\rd"), b"a\\c\\\\b\\nc d");
+        assert_eq!(escape(Version::V1_2, b"a:\\b\nc\rd"), b"a\\c\\\\b\\nc\\rd");
+    }
+
+    proptest! {
+        #[test]
+        fn unescape_undoes_escape(text in prop::collection::vec(1..=255u8, 0..40)) {
+            let mut out = Vec::new();
+            let differs = Version::V1_2.escape(&text, &mut out);
+            prop_assert_eq!(differs, out != text);
+            let back = Version::V1_2.unescape(&out).unwrap();
+            prop_assert_eq!(&*back, &text[..]);
+        }
+    }
+}
