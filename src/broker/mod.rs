@@ -127,6 +127,7 @@ impl Broker {
     /// Handles one frame of the classic dialect. Not to be called for a connection that is closing.
     #[inline]
     pub fn handle_classic(&mut self, peer: PeerId, octets: &[u8], now: Moment) {
+        debug_assert!(self.peers.peer(peer).closure().is_none(), "a frame of a closing connection");
         classic::handle(self, peer, octets, now);
     }
 

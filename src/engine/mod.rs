@@ -310,6 +310,21 @@ impl<S: Socket> Engine<S> {
         (connection.generation == id.generation).then_some(&mut connection.socket)
     }
 
+    /// The same, only to look at.
+    pub fn socket(&self, id: ConnectionId) -> Option<&S> {
+        self.connection(id).map(|connection| &connection.socket)
+    }
+
+    /// Why a connection is closing, once that is settled: for the simulator.
+    pub fn close_reason(&self, id: ConnectionId) -> Option<CloseReason> {
+        self.connection(id)?.phase.reason()
+    }
+
+    /// Memory that is held for frames that have arrived only in part.
+    pub fn inbound_bytes(&self) -> u64 {
+        self.inbound_bytes
+    }
+
     /// The number of connections.
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -340,6 +355,11 @@ impl<S: Socket> Engine<S> {
                 || matches!(connection.phase, Phase::Closed(_));
             assert!(waits, "connection {slot} is readable and nobody will read it");
         }
+    }
+
+    fn connection(&self, id: ConnectionId) -> Option<&Connection<S>> {
+        let connection = self.connections.get(id.slot as usize)?;
+        (connection.generation == id.generation).then_some(connection)
     }
 
     // -- reading ----------------------------------------------------------------------------
@@ -387,6 +407,8 @@ impl<S: Socket> Engine<S> {
 
     /// Handles what was read into the scratch buffer.
     fn handle_octets(&mut self, slot: u32, count: usize) {
+        // Another connection may have taken the session over in this very turn.
+        self.note_closure(slot);
         let connection = &mut self.connections[slot as usize];
         if !connection.reads_transport() {
             return;

@@ -97,6 +97,7 @@ pub(crate) struct Client {
     /// Whether a WebSocket close is answered.
     pub(crate) answers_close: bool,
     close_sent: bool,
+    close_received: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +136,7 @@ impl Client {
             events: Vec::new(),
             answers_close: true,
             close_sent: false,
+            close_received: false,
         }
     }
 
@@ -208,6 +210,12 @@ impl Client {
             }
         }
         std::mem::take(&mut self.wire)
+    }
+
+    /// Whether it can send frames: TLS and WebSocket are settled.
+    pub(crate) fn is_ready(&self) -> bool {
+        let is_secure = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+        is_secure && self.upgrade != Upgrade::Awaiting && !self.close_sent
     }
 
     /// Takes what arrived; `tick` says when.
@@ -294,6 +302,7 @@ impl Client {
                 }
                 OpCode::Control(Control::Pong) => return Some(Event::Pong(payload)),
                 OpCode::Control(_) => {
+                    self.close_received = true;
                     let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                     if self.answers_close && !self.close_sent {
                         self.close(code, "");
@@ -301,6 +310,7 @@ impl Client {
                     return Some(Event::Close(code));
                 }
                 OpCode::Data(kind) => {
+                    assert!(!self.close_received, "a message comes after a close");
                     self.message.extend_from_slice(&payload);
                     if !header.is_final {
                         continue;

@@ -15,7 +15,7 @@ use crate::faults::SocketFaults;
 /// The engine's end of a connection.
 #[derive(Debug)]
 pub(crate) struct ScriptedSocket {
-    inbound: VecDeque<u8>,
+    inbound: Vec<u8>,
     /// The other end sent its end of stream.
     inbound_ended: bool,
     is_reset: bool,
@@ -28,15 +28,28 @@ pub(crate) struct ScriptedSocket {
     /// Whether the engine was refused a write, so that it waits to be told.
     is_blocking: bool,
     faults: SocketFaults,
-    /// Counts the writes to all sockets, so that their order is known.
+    /// What the engine did that a peer's session depends on, and when.
+    activities: Vec<(u64, Activity)>,
+    /// Counts what is done to all sockets, so that the order is known.
     ticks: Rc<Cell<u64>>,
+}
+
+/// Something that the engine did to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It read so many octets.
+    Read(u64),
+    /// It read the end of the stream.
+    End,
+    /// It found that the connection is broken.
+    Broken,
 }
 
 impl ScriptedSocket {
     /// A socket that nothing was written to; `ticks` counts the writes of all.
     pub(crate) fn new(ticks: Rc<Cell<u64>>, faults: SocketFaults) -> Self {
         Self {
-            inbound: VecDeque::new(),
+            inbound: Vec::new(),
             inbound_ended: false,
             is_reset: false,
             outbound: VecDeque::new(),
@@ -44,18 +57,19 @@ impl ScriptedSocket {
             window: usize::MAX,
             is_blocking: false,
             faults,
+            activities: Vec::new(),
             ticks,
         }
     }
 
     /// The other end writes.
     pub(crate) fn push_inbound(&mut self, octets: &[u8]) {
-        self.inbound.extend(octets);
+        self.inbound.extend_from_slice(octets);
     }
 
-    /// The other end sends its end of stream.
-    pub(crate) fn end_inbound(&mut self) {
-        self.inbound_ended = true;
+    /// The other end sends its end of stream. Says whether that is new.
+    pub(crate) fn end_inbound(&mut self) -> bool {
+        !std::mem::replace(&mut self.inbound_ended, true)
     }
 
     /// The connection breaks: what was not read is lost.
@@ -74,9 +88,19 @@ impl ScriptedSocket {
         self.window = octets;
     }
 
-    /// Lets `octets` more through the window.
-    pub(crate) fn widen_window(&mut self, octets: usize) {
-        self.window = self.window.saturating_add(octets);
+    /// Nothing goes wrong any more.
+    pub(crate) fn calm_down(&mut self) {
+        self.faults = SocketFaults::none();
+    }
+
+    /// What the engine did, and when.
+    pub(crate) fn activities(&self) -> impl Iterator<Item = (u64, Activity)> {
+        self.activities.iter().copied()
+    }
+
+    /// Forgets what the engine did.
+    pub(crate) fn forget_activities(&mut self) {
+        self.activities.clear();
     }
 
     /// Whether the engine is to be told that it can write again.
@@ -108,9 +132,14 @@ impl ScriptedSocket {
         self.ticks.get()
     }
 
+    fn note(&mut self, activity: Activity) {
+        self.activities.push((self.tick(), activity));
+    }
+
     /// How many of `wanted` octets are written now.
     fn admit(&mut self, wanted: usize) -> io::Result<usize> {
         if self.is_reset {
+            self.note(Activity::Broken);
             return Err(ErrorKind::BrokenPipe.into());
         }
         let count = self.faults.cut_write(wanted.min(self.window));
@@ -128,18 +157,24 @@ impl ScriptedSocket {
 impl Read for ScriptedSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.is_reset {
+            self.note(Activity::Broken);
             return Err(ErrorKind::ConnectionReset.into());
         }
         if self.inbound.is_empty() {
-            let outcome =
-                if self.inbound_ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
-            return outcome;
+            if !self.inbound_ended {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.note(Activity::End);
+            return Ok(0);
         }
         if self.faults.interrupts() {
             return Err(ErrorKind::Interrupted.into());
         }
         let wanted = self.faults.cut_read(buffer.len().min(self.inbound.len()));
-        self.inbound.read(&mut buffer[..wanted])
+        buffer[..wanted].copy_from_slice(&self.inbound[..wanted]);
+        self.inbound.drain(..wanted);
+        self.note(Activity::Read(wanted as u64));
+        Ok(wanted)
     }
 }
 
