@@ -82,9 +82,6 @@ impl From<ScanFault> for Fault {
                 (Code::MalformedHeader, "the header content-length is no number")
             }
             ScanFault::NoNul => (Code::MalformedFrame, "no NUL follows the body"),
-            ScanFault::UnexpectedBody => {
-                (Code::MalformedFrame, "a frame with this command may not have a body")
-            }
             ScanFault::StrayOctet => {
                 (Code::MalformedFrame, "something else than line ends stands between frames")
             }

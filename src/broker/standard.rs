@@ -74,6 +74,10 @@ fn handle_escaped(
     let Encoding::Standard(version) = broker.peers.peer(peer).encoding else {
         return Ok(Done::Nothing);
     };
+    if !frame.body.is_empty() && !frame.command.may_have_body(version) {
+        let description = "a frame with this command may not have a body";
+        return Err(Fault::closing(Code::MalformedFrame, Retry::Never, description));
+    }
     // STOMP 1.2, "Value Encoding": CONNECT is not escaped.
     if !frame.has_backslash || frame.command == Command::Connect {
         return handle_frame(broker, peer, version, frame, now);

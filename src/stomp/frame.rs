@@ -131,9 +131,6 @@ impl<'a> Frame<'a> {
             Err(need) => return Ok(Scan::Partial(need)),
         };
         let body = &octets[at..end];
-        if !body.is_empty() && !command.may_have_body() {
-            return Err(ScanFault::UnexpectedBody);
-        }
         Ok(Scan::Whole(Self { command, headers, has_backslash, body }, end + 1))
     }
 }
@@ -212,9 +209,10 @@ impl Command {
         }
     }
 
-    /// STOMP 1.2, "Body": only SEND, MESSAGE and ERROR may have one.
-    fn may_have_body(self) -> bool {
-        self == Self::Send
+    /// STOMP 1.2, "Body": of a client's frames only SEND may have one. STOMP 1.0, "SUBSCRIBE": its
+    /// body is ignored.
+    pub fn may_have_body(self, version: Version) -> bool {
+        self == Self::Send || (self == Self::Subscribe && version == Version::V1_0)
     }
 }
 
@@ -233,8 +231,6 @@ pub enum ScanFault {
     MalformedLength,
     /// What follows the body is no NUL.
     NoNul,
-    /// The command may not have a body.
-    UnexpectedBody,
     /// A carriage return stands between frames without its line feed.
     StrayOctet,
     /// A bound is exceeded.
@@ -359,8 +355,12 @@ mod tests {
 
     #[test]
     fn stomp_1_2_body_only_send_may_have_one() {
-        assert_eq!(fault(b"BEGIN\ntransaction:1\n\nbody\0"), Some(ScanFault::UnexpectedBody));
-        assert_eq!(fault(b"CONNECT\n\nbody\0"), Some(ScanFault::UnexpectedBody));
+        for version in Version::ALL {
+            assert!(Command::Send.may_have_body(version));
+            assert!(!Command::Begin.may_have_body(version));
+            assert!(!Command::Connect.may_have_body(version));
+            assert_eq!(Command::Subscribe.may_have_body(version), version == Version::V1_0);
+        }
     }
 
     #[test]
