@@ -115,7 +115,8 @@ impl<'a> Frame<'a> {
             if line.is_empty() {
                 break;
             }
-            let colon = memchr(b':', line).ok_or(ScanFault::NoColon)?;
+            // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
+            let colon = memchr(b':', line).filter(|at| *at > 0).ok_or(ScanFault::NoName)?;
             headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
             has_backslash |= memchr(b'\\', line).is_some();
         }
@@ -221,8 +222,8 @@ impl Command {
 pub enum ScanFault {
     /// The command is none of a client's.
     UnknownCommand,
-    /// A header line has no colon.
-    NoColon,
+    /// A header line has no colon, or nothing before it.
+    NoName,
     /// A NUL stands before the blank line.
     NulInHeader,
     /// The header is not UTF-8.
@@ -367,7 +368,8 @@ mod tests {
     fn malformed_frames_are_named() {
         assert_eq!(fault(b"send\n\n\0"), Some(ScanFault::UnknownCommand));
         assert_eq!(fault(b"MESSAGE\n\n\0"), Some(ScanFault::UnknownCommand));
-        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoColon));
+        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoName));
+        assert_eq!(fault(b"SEND\n:no name\n\n\0"), Some(ScanFault::NoName));
         assert_eq!(fault(b"SEND\na:\0\n\n\0"), Some(ScanFault::NulInHeader));
         assert_eq!(fault(b"SEND\na:\xff\n\n\0"), Some(ScanFault::NotUtf8));
     }
