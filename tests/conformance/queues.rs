@@ -94,13 +94,13 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             ana.tell(&queue, &n.to_string());
         }
         lost.bodies(3);
-        drop(lost);
-        ana.tell(&queue, "3");
         let mut bob = stage.service();
         bob.subscribe("0", &queue, "");
+        drop(lost);
         for n in 0..3 {
             bob.message().says(&n.to_string()).has("redelivered", "true");
         }
+        ana.tell(&queue, "3");
         bob.message().says("3").lacks("redelivered");
     }),
     statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "so do those of who unsubscribes", |stage| {
