@@ -1,5 +1,6 @@
 //! Delivery: from one SEND to the queues of everyone who gets it, in either dialect.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
@@ -123,16 +124,36 @@ impl Broker {
         standard: Option<Box<Standard>>,
         now: Moment,
     ) {
-        let unacknowledged = standard.map(|standard| standard.unacknowledged).unwrap_or_default();
+        self.put_back(id, standard.map(|standard| standard.unacknowledged).unwrap_or_default());
         if let Some(queue) = &mut self.destinations[id].queue {
             queue.remove_consumer(index);
-            for message in unacknowledged.into_iter().rev() {
-                self.queued_bytes += message.cost_bytes();
-                queue.push_front(message.returned());
-            }
         }
         self.serve_queue(id, now);
         self.remove_destination_if_unused(id);
+    }
+
+    /// A session moves to another connection, which has not got what is unacknowledged: that goes
+    /// back, to be delivered again at the end of the turn, behind the answer to the login.
+    pub(super) fn put_back_unacknowledged(&mut self, session: SessionId) {
+        for index in self.sessions[session].subscriptions.clone() {
+            let subscription = &mut self.subscriptions[index];
+            let Some(standard) = &mut subscription.standard else { continue };
+            standard.is_inherited = true;
+            let unacknowledged = std::mem::take(&mut standard.unacknowledged);
+            if let Target::Queue(id) = subscription.target {
+                self.put_back(id, unacknowledged);
+                self.note_backlog(id);
+            }
+        }
+    }
+
+    /// Puts messages that were delivered to the front of their queue again, in order.
+    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>) {
+        let Some(queue) = &mut self.destinations[id].queue else { return };
+        for message in messages.into_iter().rev() {
+            self.queued_bytes += message.cost_bytes();
+            queue.push_front(message.returned());
+        }
     }
 
     /// Settles messages of a queue that a consumer acknowledged, or refused.
@@ -198,6 +219,12 @@ impl Broker {
         }
     }
 
+    fn note_backlog(&mut self, id: DestinationId) {
+        if !self.backlogged.contains(&id) {
+            self.backlogged.push(id);
+        }
+    }
+
     fn send_to_queue(
         &mut self,
         sending: &Sending<'_, '_>,
@@ -247,8 +274,8 @@ impl Broker {
                 room && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
             };
             let Some(consumer) = queue.next_consumer(has_credit) else {
-                if !queue.consumers().is_empty() && !self.backlogged.contains(&id) {
-                    self.backlogged.push(id);
+                if !queue.consumers().is_empty() {
+                    self.note_backlog(id);
                 }
                 return;
             };

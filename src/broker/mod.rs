@@ -341,10 +341,29 @@ impl Broker {
             }
         };
         self.peers.push_last(older, Some(frame), Closure { reason, retry: Some(retry) });
+        // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
+        self.sessions[session].transactions = Vec::new();
+        if self.peers.peer(newcomer).encoding == Encoding::Classic {
+            self.end_unfit_for_classic(session, now);
+        }
+        self.put_back_unacknowledged(session);
         self.attach(session, newcomer);
         self.counters.takeovers += 1;
         self.publish_presence(Event::Logged, session, "takeover", now);
         Ok(())
+    }
+
+    /// A classic client cannot acknowledge, and gets direct messages once in any case.
+    fn end_unfit_for_classic(&mut self, session: SessionId, now: Moment) {
+        let held = std::mem::take(&mut self.sessions[session].subscriptions);
+        let is_unfit = |index: &SubscriptionIndex| {
+            matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))
+        };
+        let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
+        self.sessions[session].subscriptions = kept;
+        for index in ended {
+            self.end_subscription(index, now);
+        }
     }
 
     /// Two programs that are configured with the same login id would take it from each other for

@@ -153,7 +153,7 @@ impl Peers {
     /// Appends a frame to a connection's queue, unless that is full or the connection is closing.
     /// A queue above its bound is judged later, by [`Self::take_overflowing`].
     #[inline]
-    pub fn push(&mut self, id: PeerId, frame: OutboundFrame) -> bool {
+    pub fn push(&mut self, id: PeerId, mut frame: OutboundFrame) -> bool {
         let peer = &mut self.table[id.0 as usize];
         if matches!(peer.state, PeerState::Closing(_)) {
             return false;
@@ -162,6 +162,7 @@ impl Peers {
             self.note_loss(id);
             return false;
         }
+        frame.mark.text &= !peer.prefers_binary;
         self.arena.push(&mut peer.queue, frame);
         self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
         self.note_dirty(id);
@@ -176,7 +177,8 @@ impl Peers {
             return;
         }
         peer.state = PeerState::Closing(closure);
-        if let Some(frame) = frame {
+        if let Some(mut frame) = frame {
+            frame.mark.text &= !peer.prefers_binary;
             self.arena.push(&mut peer.queue, frame);
         }
         self.note_dirty(id);

@@ -74,6 +74,10 @@ fn handle_escaped(
     let Encoding::Standard(version) = broker.peers.peer(peer).encoding else {
         return Ok(Done::Nothing);
     };
+    if !frame.body.is_empty() && !frame.command.may_have_body(version) {
+        let description = "a frame with this command may not have a body";
+        return Err(Fault::closing(Code::MalformedFrame, Retry::Never, description));
+    }
     // STOMP 1.2, "Value Encoding": CONNECT is not escaped.
     if !frame.has_backslash || frame.command == Command::Connect {
         return handle_frame(broker, peer, version, frame, now);
@@ -336,6 +340,7 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let name = request.required(Name::Destination)?;
+    end_inherited(broker, request, name, now);
     let standard = Box::new(read_subscription(broker, request)?);
     let session = request.session;
     if name == BROKER_DESTINATION || name == b"/broker/presence" {
@@ -361,6 +366,24 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
         broker.watch_client(session, name, Some(standard))?;
     }
     Ok(())
+}
+
+/// STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that takes its session over
+/// has the subscriptions of the older connection, but may subscribe as if it had none: one for the
+/// same, by id or by destination, replaces what was there.
+fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], now: Moment) {
+    let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
+    let is_replaced = |index: &SubscriptionIndex| match &broker.subscriptions[*index].standard {
+        Some(standard) if !standard.is_inherited => false,
+        Some(standard) if standard.id.is_some() && standard.id == id => true,
+        _ => is_named(broker, *index, name),
+    };
+    let held = &broker.sessions[request.session].subscriptions;
+    let replaced: Vec<_> = held.iter().copied().filter(is_replaced).collect();
+    for index in replaced {
+        broker.sessions[request.session].subscriptions.retain(|other| *other != index);
+        broker.end_subscription(index, now);
+    }
 }
 
 fn check_may_watch(broker: &Broker, session: SessionId) -> Result<(), Fault> {
@@ -405,7 +428,7 @@ fn read_subscription(broker: &Broker, request: &Request<'_, '_>) -> Result<Stand
             Some(wanted) => wanted.min(u64::from(largest)) as u32,
         },
     };
-    Ok(Standard { id, mode, prefetch, unacknowledged: Default::default() })
+    Ok(Standard { id, mode, prefetch, unacknowledged: Default::default(), is_inherited: false })
 }
 
 fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -428,14 +451,19 @@ fn find_by_destination(
     request: &Request<'_, '_>,
 ) -> Result<SubscriptionIndex, Fault> {
     let name = request.required(Name::Destination)?;
-    let held = &broker.sessions[request.session].subscriptions;
-    let named = held.iter().copied().find(|index| match &broker.subscriptions[*index].target {
+    let mut held = broker.sessions[request.session].subscriptions.iter().copied();
+    let named = held.find(|index| is_named(broker, *index, name));
+    named.ok_or_else(|| Broker::unknown("subscription to", name))
+}
+
+/// Whether a subscription is for what is called so.
+fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8]) -> bool {
+    match &broker.subscriptions[index].target {
         Target::Presence(_) => name == BROKER_DESTINATION || name == b"/broker/presence",
         Target::Clients(pattern) => pattern.text() == name,
         Target::Topics(levels) => levels.text().as_bytes() == name,
         one => one.destination().is_some_and(|id| *broker.destinations[id].name == *name),
-    });
-    named.ok_or_else(|| Broker::unknown("subscription to", name))
+    }
 }
 
 /// An id as the client writes it, which is how it gets it back.

@@ -108,12 +108,9 @@ impl<'a> Frame<'a> {
         let mut marks = Marks::new(octets);
         let (command, at) = loop {
             let Some(at) = marks.next() else { return partial(octets, line_from, bounds) };
-            match octets[at] {
-                b':' => {
-                    colon = colon.or(Some(at));
-                    continue;
-                }
-                _ => {}
+            if octets[at] == b':' {
+                colon = colon.or(Some(at));
+                continue;
             }
             check_header_bytes(at, bounds)?;
             // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
@@ -123,7 +120,9 @@ impl<'a> Frame<'a> {
                 None => command = Some(Command::parse(line)?),
                 Some(command) if line.is_empty() => break (command, at + 1),
                 Some(_) => {
-                    let colon = colon.ok_or(ScanFault::NoColon)? - line_from;
+                    // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
+                    let named = colon.filter(|colon| *colon > line_from);
+                    let colon = named.ok_or(ScanFault::NoName)? - line_from;
                     headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
                 }
             }
@@ -143,9 +142,6 @@ impl<'a> Frame<'a> {
             Err(need) => return Ok(Scan::Partial(need)),
         };
         let body = &octets[at..end];
-        if !body.is_empty() && !command.may_have_body() {
-            return Err(ScanFault::UnexpectedBody);
-        }
         Ok(Scan::Whole(Self { command, headers, has_backslash, body }, end + 1))
     }
 }
@@ -224,9 +220,10 @@ impl Command {
         }
     }
 
-    /// STOMP 1.2, "Body": only SEND, MESSAGE and ERROR may have one.
-    fn may_have_body(self) -> bool {
-        self == Self::Send
+    /// STOMP 1.2, "Body": of a client's frames only SEND may have one. STOMP 1.0, "SUBSCRIBE": its
+    /// body is ignored.
+    pub fn may_have_body(self, version: Version) -> bool {
+        self == Self::Send || (self == Self::Subscribe && version == Version::V1_0)
     }
 }
 
@@ -235,8 +232,8 @@ impl Command {
 pub enum ScanFault {
     /// The command is none of a client's.
     UnknownCommand,
-    /// A header line has no colon.
-    NoColon,
+    /// A header line has no colon, or nothing before it.
+    NoName,
     /// A NUL stands before the blank line.
     NulInHeader,
     /// The header is not UTF-8.
@@ -245,8 +242,6 @@ pub enum ScanFault {
     MalformedLength,
     /// What follows the body is no NUL.
     NoNul,
-    /// The command may not have a body.
-    UnexpectedBody,
     /// A carriage return stands between frames without its line feed.
     StrayOctet,
     /// A bound is exceeded.
@@ -362,15 +357,20 @@ mod tests {
 
     #[test]
     fn stomp_1_2_body_only_send_may_have_one() {
-        assert_eq!(fault(b"BEGIN\ntransaction:1\n\nbody\0"), Some(ScanFault::UnexpectedBody));
-        assert_eq!(fault(b"CONNECT\n\nbody\0"), Some(ScanFault::UnexpectedBody));
+        for version in Version::ALL {
+            assert!(Command::Send.may_have_body(version));
+            assert!(!Command::Begin.may_have_body(version));
+            assert!(!Command::Connect.may_have_body(version));
+            assert_eq!(Command::Subscribe.may_have_body(version), version == Version::V1_0);
+        }
     }
 
     #[test]
     fn malformed_frames_are_named() {
         assert_eq!(fault(b"send\n\n\0"), Some(ScanFault::UnknownCommand));
         assert_eq!(fault(b"MESSAGE\n\n\0"), Some(ScanFault::UnknownCommand));
-        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoColon));
+        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoName));
+        assert_eq!(fault(b"SEND\n:no name\n\n\0"), Some(ScanFault::NoName));
         assert_eq!(fault(b"SEND\na:\0\n\n\0"), Some(ScanFault::NulInHeader));
         assert_eq!(fault(b"SEND\na:\xff\n\n\0"), Some(ScanFault::NotUtf8));
     }
