@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use com_broker::broker::peer::{Opening, PeerId};
+use com_broker::broker::peer::{Encoding, Opening, PeerId};
 use com_broker::broker::{Broker, Keys, Moment, Options};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
 use com_broker::limits::Limits;
@@ -73,15 +73,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut secret = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        let options = Options {
-            limits: Limits::default(),
-            keys: Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS)
-                .expect("the development keys are valid"),
-            entropy: Box::new(move || {
-                secret += 1;
-                secret
-            }),
-        };
+        let keys = Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS);
+        let entropy = Box::new(move || {
+            secret += 1;
+            secret
+        });
+        let keys = keys.expect("the development keys are valid");
+        let options = Options::new(Limits::default(), keys, entropy);
         let mut broker = Broker::new(options);
         for number in 0..RECEIVERS {
             log_in(&mut broker, number, &format!("receiver-{number}"));
@@ -127,7 +125,12 @@ impl World {
 const RECEIVERS: u64 = 1000;
 
 fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
-    let opening = Opening { slot: number as u32, number, distinguishes_text: false };
+    let opening = Opening {
+        slot: number as u32,
+        number,
+        distinguishes_text: false,
+        encoding: Encoding::Classic,
+    };
     let peer = broker.open_peer(opening);
     let frame = format!(
         "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{}\nsecret-key:{}\n\n",
