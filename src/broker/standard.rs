@@ -50,7 +50,8 @@ pub(super) fn error_frame(
     if fault.code == Code::UnsupportedVersion {
         encode::plain_header(scratch, "version", b"1.0,1.1,1.2");
     }
-    encode::plain_header(scratch, "content-type", b"text/plain");
+    // Exactly "text/plain" would make stompit 1.0 read the body and throw where nobody can catch.
+    encode::plain_header(scratch, "content-type", b"text/plain;charset=utf-8");
     number_header(scratch, "content-length", fault.description.len() as u64);
     encode::finish(scratch, fault.description.as_bytes());
     private_frame(scratch)
