@@ -115,6 +115,10 @@ fn handle_frame(
     };
     let request = Request { session, version, headers: &frame.headers };
     match frame.command {
+        Command::Nack if version == Version::V1_0 => {
+            let description = "NACK is a command of STOMP 1.1 and later";
+            Err(Fault::closing(Code::UnknownCommand, Retry::Never, description))
+        }
         Command::Send | Command::Ack | Command::Nack => {
             match frame.headers.value(Name::Transaction) {
                 Some(id) => hold(broker, &request, id, frame).map(|()| Done::Nothing),
@@ -268,13 +272,30 @@ fn perform(
         headers,
         body: frame.body,
     };
+    check_deliverable(broker, request.session, headers)?;
     let delivered = broker.send(&sending, now)?;
-    if delivered.is_none() && headers.value(Name::Undeliverable) == Some(b"error") {
-        let description =
-            format!("nobody is at the destination {}", printable(sending.destination));
-        return Err(Fault::staying(Code::NoSuchDestination, description));
-    }
     Ok(Done::Sent(delivered.unwrap_or(0)))
+}
+
+/// Whether somebody is at the address of a SEND that wants to be refused otherwise.
+fn check_deliverable(
+    broker: &Broker,
+    session: SessionId,
+    headers: &Headers<'_>,
+) -> Result<(), Fault> {
+    if headers.value(Name::Undeliverable) != Some(b"error") {
+        return Ok(());
+    }
+    let name = headers.value(Name::Destination).unwrap_or_default();
+    // Who may not send there does not learn who is there.
+    broker.check_may_send(session, name)?;
+    let found = broker.destinations.find(name, None);
+    let is_there = found.is_some_and(|id| broker.destinations[id].owner.is_some());
+    if is_there || Space::of(name) != Space::Client {
+        return Ok(());
+    }
+    let description = format!("nobody is at the destination {}", printable(name));
+    Err(Fault::staying(Code::NoSuchDestination, description))
 }
 
 fn acknowledge(
@@ -283,10 +304,6 @@ fn acknowledge(
     is_consumed: bool,
     now: Moment,
 ) -> Result<(), Fault> {
-    if !is_consumed && request.version == Version::V1_0 {
-        let description = "NACK is a command of STOMP 1.1 and later";
-        return Err(Fault::closing(Code::UnknownCommand, Retry::Never, description));
-    }
     // What is acknowledged may belong to a subscription that has ended since: that is no fault.
     let Some((index, number)) = find_delivery(broker, request)? else { return Ok(()) };
     broker.settle(index, number, is_consumed, now)
@@ -497,9 +514,13 @@ fn hold(
     id: &[u8],
     frame: &Frame<'_>,
 ) -> Result<(), Fault> {
+    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. What can be found wrong with a frame
+    // is found wrong now, and not when half of them are done.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
         broker.check_may_send(request.session, destination)?;
+    } else {
+        find_delivery(broker, request)?;
     }
     let max = u64::from(broker.limits.transaction_bytes_max);
     let begun = &mut broker.sessions[request.session].transactions;
@@ -517,6 +538,9 @@ fn hold(
 
 fn commit(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let transaction = take_transaction(broker, request)?;
+    for held in &transaction.frames {
+        check_deliverable(broker, request.session, &held.frame().headers)?;
+    }
     for held in &transaction.frames {
         let frame = held.frame();
         let request = Request { headers: &frame.headers, ..*request };
