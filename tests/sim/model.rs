@@ -238,7 +238,7 @@ impl Model {
 
     fn connect(&mut self, number: Number, login: &str, profile: Profile, now_ms: u64) {
         if let Some(session) = self.sessions.get_mut(login) {
-            if !session.profile.yields_to_newcomer() {
+            if !is_public(session.profile) {
                 return self.refuse(number, "LOGIN_ID_ALREADY_LOGGED");
             }
             if session.profile != profile {
@@ -288,7 +288,7 @@ impl Model {
         };
         let owner_profile = self.sessions[&owner].profile;
         let watches = |session: &Session| {
-            session.profile.may_watch(owner_profile)
+            may_watch(session.profile, owner_profile)
                 && session.wishes.iter().any(|wish| wish.selects(destination))
         };
         let watchers = self.sessions.values().filter(|session| watches(session));
@@ -310,10 +310,12 @@ impl Model {
         let fault = match wish {
             Wish::Presence(_) if profile != Profile::Service => Some("PROF_NO_RIGHTS"),
             Wish::Presence(_) => None,
-            _ if !profile.watches() => Some("PROF_NO_RIGHTS"),
+            _ if !matches!(profile, Profile::SuperAgent | Profile::Service) => {
+                Some("PROF_NO_RIGHTS")
+            }
             Wish::Client(address) => match self.owner_of(address) {
                 None => Some("NO_DESTINATION_SUB"),
-                Some(owner) if profile.may_watch(self.sessions[&owner].profile) => None,
+                Some(owner) if may_watch(profile, self.sessions[&owner].profile) => None,
                 Some(_) => Some("PROF_NO_RIGHTS"),
             },
             Wish::Clients(_) => None,
@@ -344,7 +346,7 @@ impl Model {
     /// Whom a wish selects, of those who are there and may be watched.
     fn watched(&self, watcher: Profile, wish: &Wish) -> Vec<String> {
         let selected = |(login, session): &(&String, &Session)| {
-            watcher.may_watch(session.profile) && wish.selects(&address(session.profile, login))
+            may_watch(watcher, session.profile) && wish.selects(&address(session.profile, login))
         };
         self.sessions.iter().filter(selected).map(|(login, _)| login.clone()).collect()
     }
@@ -357,7 +359,7 @@ impl Model {
 
     fn publish(&mut self, event: &str, login: &str, reason: &str) {
         let profile = self.sessions[login].profile;
-        if self.is_draining || !profile.yields_to_newcomer() {
+        if self.is_draining || !is_public(profile) {
             return;
         }
         let name = address(profile, login);
@@ -394,6 +396,20 @@ impl Wish {
             Self::Presence(_) => false,
         }
     }
+}
+
+/// The table of the protocol.
+fn may_watch(watcher: Profile, target: Profile) -> bool {
+    match watcher {
+        Profile::SuperAgent => target == Profile::Agent,
+        Profile::Service => is_public(target),
+        Profile::Agent | Profile::Admin => false,
+    }
+}
+
+/// Agents and super agents yield to a newcomer, and services hear of them.
+fn is_public(profile: Profile) -> bool {
+    matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
 
 /// The address of a client.

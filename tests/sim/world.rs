@@ -563,6 +563,9 @@ impl World {
         let resident = broker.peers.arena.resident_bytes();
         let most = self.limits.outbound_total_bytes_max + OVERSHOOT_BYTES;
         assert!(resident <= most, "{resident} bytes are queued, {most} are allowed");
+        for (_, peer) in broker.peers.iter().filter(|(_, peer)| peer.lost_a_frame()) {
+            assert!(peer.closure().is_some(), "{} has missed a frame and goes on", peer.number);
+        }
         assert_eq!(broker.sessions_len(), self.model.sessions_len(), "sessions");
         assert_eq!(broker.subscriptions_len(), self.model.subscriptions_len(), "subscriptions");
         assert!(self.rig.engine.len() <= self.limits.connections_max as usize);
@@ -636,7 +639,7 @@ const BREACHES: [&str; 2] = ["UNKNOWN_COMMAND", "UNKNOWN_FORMAT_HEADER"];
 
 /// What may be queued beyond the bound: what one read asks for before it is looked at again, and
 /// the last words to each connection.
-const OVERSHOOT_BYTES: u64 = 256 * 1024;
+const OVERSHOOT_BYTES: u64 = 48 * 1024;
 
 /// Small bounds, so that runs reach them.
 fn draw_limits(random: &mut Random) -> Limits {
