@@ -11,7 +11,7 @@ pub struct Headers<'a> {
     lines: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
     /// Where the first line of each known name stands in `lines`, plus one; zero if there is none.
     first: [u8; Name::COUNT],
-    /// How many lines have no known name.
+    /// How many lines pass through.
     user_count: u8,
 }
 
@@ -37,14 +37,14 @@ impl<'a> Headers<'a> {
         }
         let known = Name::parse(name);
         self.lines.push(HeaderLine { name, value, known });
-        match known {
-            None => self.user_count += 1,
-            Some(known) => {
-                let first = &mut self.first[known as usize];
-                // STOMP 1.2, "Repeated Header Entries": the first wins.
-                if *first == 0 {
-                    *first = self.lines.len() as u8;
-                }
+        if known.is_none_or(Name::passes_through) {
+            self.user_count += 1;
+        }
+        if let Some(known) = known {
+            let first = &mut self.first[known as usize];
+            // STOMP 1.2, "Repeated Header Entries": the first wins.
+            if *first == 0 {
+                *first = self.lines.len() as u8;
             }
         }
         Ok(())

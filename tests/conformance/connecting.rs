@@ -37,7 +37,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         for accepted in ["1.3", "2.0,3.0", "1.20", ""] {
             let text = connect(&stage.name("v"), Agent, &format!("accept-version:{accepted}\n"));
             let error = stage.stranger().refused(&text, "UNSUPPORTED_VERSION");
-            error.has("version", "1.0,1.1,1.2").has("content-type", "text/plain");
+            error.has("version", "1.0,1.1,1.2").has("content-type", "text/plain;charset=utf-8");
             assert!(error.text().contains("1.2"), "{error}");
         }
     }),

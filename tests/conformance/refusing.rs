@@ -8,7 +8,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'ERROR'", "it has a message, and a body that says its type", |stage| {
         let error = stage.agent().refused("BEGIN\n\n", "MISSING_HEADER");
         assert!(error.get("message").unwrap().contains("transaction"), "{error}");
-        error.has("content-type", "text/plain");
+        error.has("content-type", "text/plain;charset=utf-8");
         error.has("content-length", &error.body.len().to_string());
         assert!(!error.body.is_empty());
     }),
