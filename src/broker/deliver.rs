@@ -281,7 +281,7 @@ impl Broker {
             let Some(stored) = queue.pop_front() else { return };
             self.queued_bytes -= stored.cost_bytes();
             let session = self.subscriptions[consumer].session;
-            let route = Route { session, subscription: consumer };
+            let route = Route { session, subscription: consumer, is_first: true };
             self.deliver_to(&stored.message(), &[route], now);
             let standard = &mut self.subscriptions[consumer].standard;
             if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
@@ -337,11 +337,13 @@ impl Outlet<'_> {
         if let Some(owner) = owner
             && routes.first().is_none_or(|first| first.session != owner)
         {
-            count += self.push(message, &mut tails, owner, None, owner_token);
+            count += u32::from(self.push(message, &mut tails, owner, None, owner_token));
         }
         for route in routes {
             let subscription = Some(route.subscription);
-            count += self.push(message, &mut tails, route.session, subscription, owner_token);
+            let is_queued =
+                self.push(message, &mut tails, route.session, subscription, owner_token);
+            count += u32::from(is_queued && route.is_first);
         }
         tails.retire(&mut self.peers.arena);
         count
@@ -355,7 +357,7 @@ impl Outlet<'_> {
         receiver: SessionId,
         subscription: Option<SubscriptionIndex>,
         token: Option<&[u8; 32]>,
-    ) -> u32 {
+    ) -> bool {
         let session = &self.sessions[receiver];
         let standard = subscription
             .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
@@ -364,7 +366,7 @@ impl Outlet<'_> {
             tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
         let is_queued = self.peers.push(session.peer, frame);
         self.counters.deliveries += u64::from(is_queued);
-        u32::from(is_queued)
+        is_queued
     }
 }
 
