@@ -282,7 +282,7 @@ impl Broker {
             let Some(stored) = queue.pop_front() else { return };
             self.queued_bytes -= stored.cost_bytes();
             let session = self.subscriptions[consumer].session;
-            let route = Route { session, subscription: consumer };
+            let route = Route { session, subscription: consumer, is_first: true };
             self.deliver_to(&stored.message(), &[route], now);
             let standard = &mut self.subscriptions[consumer].standard;
             if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
@@ -338,11 +338,12 @@ impl Outlet<'_> {
         if let Some(owner) = owner
             && routes.first().is_none_or(|first| first.session != owner)
         {
-            count += self.push(message, &mut tails, owner, None);
+            count += u32::from(self.push(message, &mut tails, owner, None));
         }
         for route in routes {
             let subscription = Some(route.subscription);
-            count += self.push(message, &mut tails, route.session, subscription);
+            let is_queued = self.push(message, &mut tails, route.session, subscription);
+            count += u32::from(is_queued && route.is_first);
         }
         tails.retire(&mut self.peers.arena);
         count
@@ -355,7 +356,7 @@ impl Outlet<'_> {
         tails: &mut Tails,
         receiver: SessionId,
         subscription: Option<SubscriptionIndex>,
-    ) -> u32 {
+    ) -> bool {
         let session = &self.sessions[receiver];
         let standard = subscription
             .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
@@ -364,7 +365,7 @@ impl Outlet<'_> {
             tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
         let is_queued = self.peers.push(session.peer, frame);
         self.counters.deliveries += u64::from(is_queued);
-        u32::from(is_queued)
+        is_queued
     }
 }
 
