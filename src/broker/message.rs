@@ -87,9 +87,12 @@ impl Tails {
             }
         };
         let peer = peers.peer(receiver);
+        // A classic sender's transaction stands in the head and may hold any octets.
+        let is_text = |octets: &[u8]| std::str::from_utf8(octets).is_ok();
         let text = peer.distinguishes_text
             && !peer.prefers_binary
-            && *tail.text.get_or_insert_with(|| std::str::from_utf8(tail.bytes.as_ref()).is_ok());
+            && *tail.text.get_or_insert_with(|| is_text(tail.bytes.as_ref()))
+            && is_text(&head);
         let mark = Mark { arrived_ns: self.arrived_ns, text };
         OutboundFrame { head, tail: Some(tail.bytes.clone()), mark }
     }

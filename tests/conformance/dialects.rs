@@ -43,6 +43,17 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             assert_eq!(frame.all("origin").count(), 1);
         },
     ),
+    statement(
+        "RFC 6455, 5.6",
+        "a classic header that is not UTF-8 makes no text message",
+        |stage| {
+            let (mut ana, mut bob) = (stage.classic(Agent), stage.classic(Agent));
+            let rest = format!("\ndestination:{}\n\nhello\0", bob.address());
+            ana.octets(&[b"SEND\ntransaction:\xff", rest.as_bytes()].concat());
+            bob.message().says("hello");
+            ana.expect("ACK");
+        },
+    ),
     statement("Ours, 'Between the dialects'", "classic clients subscribe to topics", |stage| {
         let (mut ana, mut bob) = (stage.agent(), stage.classic(Agent));
         let topic = stage.topic();
