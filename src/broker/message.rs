@@ -1,6 +1,8 @@
 //! One message on its way, in neither dialect, and its encodings, each made when the first
 //! receiver needs it.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::peer::{Encoding, PeerId, Peers};
@@ -179,16 +181,25 @@ fn encode_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -
     use stomp::encode;
     out.clear();
     classic::encode::number_header(out, "message-id", message.number);
-    let mut differs = encode::header(out, version, b"destination", message.destination);
+    let destination = utf8(message.destination);
+    let mut differs = encode::header(out, version, b"destination", &destination);
     differs |= encode::header(out, version, b"origin", message.origin);
     differs |= encode::header(out, version, b"origin-destination", message.origin_destination);
     if let Some(content_type) = message.content_type {
-        differs |= encode::header(out, version, b"content-type", content_type);
+        differs |= encode::header(out, version, b"content-type", &utf8(content_type));
     }
     classic::encode::number_header(out, "content-length", message.body.len() as u64);
     for (name, value) in &message.user_lines {
-        differs |= encode::header(out, version, name, value);
+        differs |= encode::header(out, version, &utf8(name), &utf8(value));
     }
     encode::finish(out, message.body);
     differs
+}
+
+/// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any octets.
+fn utf8(text: &[u8]) -> Cow<'_, [u8]> {
+    match String::from_utf8_lossy(text) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(replaced) => Cow::Owned(replaced.into_bytes()),
+    }
 }

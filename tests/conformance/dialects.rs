@@ -54,6 +54,17 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             ana.expect("ACK");
         },
     ),
+    statement(
+        "STOMP 1.2, 'Value Encoding'",
+        "headers from classic clients are UTF-8, too",
+        |stage| {
+            let (mut ana, mut bob) = (stage.classic(Agent), stage.agent());
+            let head = format!("SEND\ndestination:{}\ncontent-type:", bob.address());
+            ana.octets(&[head.as_bytes(), b"\xff\nk\xfe:v\xc3\n\nhello\0"].concat());
+            let frame = bob.message();
+            frame.has("content-type", "\u{fffd}").has("k\u{fffd}", "v\u{fffd}").says("hello");
+        },
+    ),
     statement("Ours, 'Between the dialects'", "classic clients subscribe to topics", |stage| {
         let (mut ana, mut bob) = (stage.agent(), stage.classic(Agent));
         let topic = stage.topic();
