@@ -1,6 +1,8 @@
 //! One message on its way, in neither dialect, and its encodings, each made when the first
 //! receiver needs it.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::peer::{Encoding, PeerId, Peers};
@@ -108,9 +110,12 @@ impl Tails {
             }
         };
         let peer = peers.peer(receiver);
+        // A classic sender's transaction stands in the head and may hold any octets.
+        let is_text = |octets: &[u8]| std::str::from_utf8(octets).is_ok();
         let text = peer.distinguishes_text
             && !peer.prefers_binary
-            && *tail.text.get_or_insert_with(|| std::str::from_utf8(tail.bytes.as_ref()).is_ok());
+            && *tail.text.get_or_insert_with(|| is_text(tail.bytes.as_ref()))
+            && is_text(&head);
         let mark = Mark { arrived_ns: self.arrived_ns, text };
         OutboundFrame { head, tail: Some(tail.bytes.clone()), mark }
     }
@@ -209,16 +214,25 @@ fn encode_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -
     use stomp::encode;
     out.clear();
     classic::encode::number_header(out, "message-id", message.number);
-    let mut differs = encode::header(out, version, b"destination", message.destination);
+    let destination = utf8(message.destination);
+    let mut differs = encode::header(out, version, b"destination", &destination);
     differs |= encode::header(out, version, b"origin", message.origin);
     differs |= encode::header(out, version, b"origin-destination", message.origin_destination);
     if let Some(content_type) = message.content_type {
-        differs |= encode::header(out, version, b"content-type", content_type);
+        differs |= encode::header(out, version, b"content-type", &utf8(content_type));
     }
     classic::encode::number_header(out, "content-length", message.body.len() as u64);
     for (name, value) in &message.user_lines {
-        differs |= encode::header(out, version, name, value);
+        differs |= encode::header(out, version, &utf8(name), &utf8(value));
     }
     encode::finish(out, message.body);
     differs
+}
+
+/// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any octets.
+fn utf8(text: &[u8]) -> Cow<'_, [u8]> {
+    match String::from_utf8_lossy(text) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(replaced) => Cow::Owned(replaced.into_bytes()),
+    }
 }
