@@ -31,7 +31,7 @@ export async function withPage({ files, onLine }, act) {
   try {
     context = await require('playwright-core').chromium.launchPersistentContext(directory, {
       executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true,
-      args: [...FLAGS, `--ignore-certificate-errors-spki-list=${keyHash()}`] })
+      handleSIGTERM: false, args: [...FLAGS, `--ignore-certificate-errors-spki-list=${keyHash()}`] })
     const tab = await context.newPage()
     const failed = new Promise((_, reject) => {
       tab.on('pageerror', reject)

@@ -1,4 +1,5 @@
-// Shows a page in headless Chromium and prints what it writes to its console. Usage: page.mjs FILE
+// Shows a page in headless Chromium and prints what it writes to its console, until SIGTERM.
+// Usage: page.mjs FILE
 
 import { readFileSync } from 'node:fs'
 
@@ -8,4 +9,7 @@ const files = {
   '/': readFileSync(process.argv[2]),
   '/stomp.umd.js': readFileSync(`${modules}/@stomp/stompjs/bundles/stomp.umd.js`),
 }
-await withPage({ files, onLine: line => console.log(line) }, (_, failed) => failed)
+const stopped = new Promise(resolve => process.on('SIGTERM', resolve))
+await withPage({ files, onLine: line => console.log(line) }, (_, failed) =>
+  Promise.race([stopped, failed]))
+process.exit()

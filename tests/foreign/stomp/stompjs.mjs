@@ -5,7 +5,8 @@ import { Messages } from './checks.mjs'
 export function stompjs(library, url, version) {
   return {
     version,
-    escapes: version !== '1.0',
+    // The library escapes in STOMP 1.2 only.
+    escapes: version === '1.2',
     without: version === '1.0' ? ['nack', 'heart_beat'] : [],
     open({ login, passcode, beats }) {
       return new Promise((resolve, reject) => {
