@@ -198,6 +198,6 @@ pub struct Exceeded {
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "more than {} of {} allows", self.max, self.limit)
+        write!(out, "more than the {} that {} allows", self.max, self.limit)
     }
 }

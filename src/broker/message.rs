@@ -26,6 +26,8 @@ pub struct Message<'a> {
     pub destination: &'a [u8],
     /// The media type of the body, if the sender named one.
     pub content_type: Option<&'a [u8]>,
+    /// Whether the sender wrote something that ends a line, by escaping it.
+    pub has_escapes: bool,
     /// Header lines that mean nothing to the broker.
     pub user_lines: SmallVec<[(&'a [u8], &'a [u8]); 4]>,
     /// The body.
@@ -34,6 +36,9 @@ pub struct Message<'a> {
 
 /// The header lines of a frame that pass through.
 pub fn user_lines<'a: 'm, 'm>(headers: &Headers<'a>) -> SmallVec<[(&'m [u8], &'m [u8]); 4]> {
+    if !headers.has_user_lines() {
+        return SmallVec::new();
+    }
     headers.user_lines().map(|line| (line.name, line.value)).collect()
 }
 
@@ -42,6 +47,9 @@ pub fn user_lines<'a: 'm, 'm>(headers: &Headers<'a>) -> SmallVec<[(&'m [u8], &'m
 pub struct Tails {
     classic: Option<Tail>,
     standard: [Option<Tail>; 3],
+    /// The session id that all classic receivers see: that of the client at the destination, where
+    /// the destination is a client's address. Then they share the whole frame.
+    watched: Option<[u8; 32]>,
     arrived_ns: u64,
 }
 
@@ -54,11 +62,12 @@ struct Tail {
 
 impl Tails {
     /// None yet, of a message whose frame arrived at that time.
-    pub fn new(arrived_ns: u64) -> Self {
-        Self { classic: None, standard: [None, None, None], arrived_ns }
+    #[inline]
+    pub fn new(watched: Option<[u8; 32]>, arrived_ns: u64) -> Self {
+        Self { classic: None, standard: [None, None, None], watched, arrived_ns }
     }
 
-    /// The frame for one receiver. `token` is the session id that a classic receiver sees.
+    /// The frame for one receiver. `token` is the receiver's session id.
     #[inline]
     pub fn frame_for(
         &mut self,
@@ -73,10 +82,22 @@ impl Tails {
         let (head, tail) = match encoding {
             Encoding::Classic => {
                 let tail = self.classic.get_or_insert_with(|| {
+                    scratch.clear();
+                    if let Some(token) = &self.watched {
+                        scratch.extend_from_slice(b"MESSAGE\n");
+                        if let Some(transaction) = message.transaction {
+                            classic::encode::plain_header(scratch, b"transaction", transaction);
+                        }
+                        classic::encode::plain_header(scratch, b"session-id", token);
+                    }
                     encode_classic(message, scratch);
                     Tail { bytes: peers.arena.share(scratch), text: None }
                 });
-                (classic_head(message, token), tail)
+                let head = match self.watched {
+                    Some(_) => Head::new(),
+                    None => classic_head(message, token),
+                };
+                (head, tail)
             }
             Encoding::Standard(version) => {
                 if self.standard[version as usize].is_none() {
@@ -95,8 +116,12 @@ impl Tails {
     }
 
     /// Gives up the maker's hold on what was encoded.
+    #[inline]
     pub fn retire(self, arena: &mut OutboundArena) {
-        for tail in self.classic.into_iter().chain(self.standard.into_iter().flatten()) {
+        if let Some(tail) = self.classic {
+            arena.retire(tail.bytes);
+        }
+        for tail in self.standard.into_iter().flatten() {
             arena.retire(tail.bytes);
         }
     }
@@ -135,14 +160,22 @@ fn classic_head(message: &Message<'_>, token: &[u8; 32]) -> Head {
 
 fn encode_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
-    out.clear();
-    encode::header(out, "origin", message.origin);
-    encode::header(out, "destination", message.origin_destination);
+    encode::plain_header(out, b"origin", message.origin);
+    encode::plain_header(out, b"destination", message.origin_destination);
     // Clients in the field cannot do without this line.
-    encode::header(out, "content-type", message.content_type.unwrap_or(b"text/plain"));
+    let content_type = message.content_type.unwrap_or(b"text/plain");
+    if message.has_escapes {
+        encode::header(out, "content-type", content_type);
+    } else {
+        encode::plain_header(out, b"content-type", content_type);
+    }
     encode::number_header(out, "content-length", message.body.len() as u64);
     for (name, value) in &message.user_lines {
-        encode::user_header(out, name, value);
+        if message.has_escapes {
+            encode::user_header(out, name, value);
+        } else {
+            encode::plain_header(out, name, value);
+        }
     }
     encode::finish(out, message.body);
 }
