@@ -1,16 +1,21 @@
-// The adapter to @stomp/stompjs, for Node and browsers alike: `Client` is the library's class.
+// The adapter to @stomp/stompjs, for Node and browsers alike: `library` is what it exports.
 
 import { Messages } from './checks.mjs'
 
-export function stompjs(Client, url) {
+export function stompjs(library, url, version) {
   return {
+    version,
+    // The library escapes in STOMP 1.2 only.
+    escapes: version === '1.2',
+    without: version === '1.0' ? ['nack', 'heart_beat'] : [],
     open({ login, passcode, beats }) {
       return new Promise((resolve, reject) => {
         let beatsSeen = 0
         let end
         const ended = new Promise(resolve => { end = resolve })
-        const client = new Client({
+        const client = new library.Client({
           brokerURL: url,
+          stompVersions: new library.Versions([version]),
           connectHeaders: { login, passcode },
           reconnectDelay: 0,
           heartbeatIncoming: beats,

@@ -1,4 +1,4 @@
-// webstomp-client over `ws` in Node. Usage: webstomp_node.mjs 1.2 ws|wss
+// webstomp-client over `ws` in Node. Usage: webstomp_node.mjs 1.0|1.1|1.2 ws|wss
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -9,17 +9,20 @@ const require = createRequire(`${process.env.BROKER_NODE_MODULES}/`)
 const webstomp = require('webstomp-client')
 const WebSocket = require('ws')
 
-const [, transport] = process.argv.slice(2)
+const [version, transport] = process.argv.slice(2)
 const { BROKER_PORT, BROKER_CA, BROKER_LOGIN, BROKER_KEYS } = process.env
 const ca = readFileSync(BROKER_CA)
 
 const adapter = {
   // The library writes header lines as they are, whatever the version.
   escapes: false,
+  version,
+  without: version === '1.0' ? ['nack', 'heart_beat'] : [],
   open({ login, passcode, beats }) {
     return new Promise((resolve, reject) => {
-      // The versions in the order in which the library offers them to a browser: the lowest first.
-      const protocols = webstomp.VERSIONS.supportedProtocols()
+      // All versions in the order in which the library offers them to a browser, 1.0 first.
+      const all = webstomp.VERSIONS.supportedProtocols()
+      const protocols = version === '1.2' ? all : [`v${version.replace('.', '')}.stomp`]
       const socket = new WebSocket(`${transport}://localhost:${BROKER_PORT}/`, protocols, { ca })
       const ended = new Promise(resolve => socket.on('close', resolve))
       const heartbeat = beats && { incoming: beats, outgoing: beats }
