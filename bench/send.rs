@@ -73,13 +73,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut secret = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        let keys = Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS)
-            .expect("the development keys are valid");
-        let next_secret = Box::new(move || {
+        let keys = Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS);
+        let entropy = Box::new(move || {
             secret += 1;
             secret
         });
-        let options = Options::new(Limits::default(), keys, next_secret);
+        let keys = keys.expect("the development keys are valid");
+        let options = Options::new(Limits::default(), keys, entropy);
         let mut broker = Broker::new(options);
         for number in 0..RECEIVERS {
             log_in(&mut broker, number, &format!("receiver-{number}"));

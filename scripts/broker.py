@@ -201,6 +201,55 @@ def take_envelope(buffer):
     return octets
 
 
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: stomp\r\n\r\n")
+
+
+def masked(octets, opcode=1):
+    """A WebSocket message of a client, under a mask that changes nothing."""
+    if len(octets) < 126:
+        length = bytes([0x80 | len(octets)])
+    elif len(octets) < 65536:
+        length = b"\xfe" + struct.pack(">H", len(octets))
+    else:
+        length = b"\xff" + struct.pack(">Q", len(octets))
+    return bytes([0x80 | opcode]) + length + bytes(4) + octets
+
+
+def take_upgrade(buffer):
+    """Takes the answer to UPGRADE out of a bytearray; says whether it was all there."""
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    if not buffer.startswith(b"HTTP/1.1 101 "):
+        raise Fault(f"the upgrade was answered with {bytes(buffer)!r}")
+    del buffer[:end + 4]
+    return True
+
+
+def take_message(buffer):
+    """Takes a whole WebSocket message out of a bytearray, control frames dropped; None if there is
+    none yet. The broker does not fragment."""
+    while len(buffer) >= 2:
+        at, length = 2, buffer[1]
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            at += size
+            if len(buffer) < at:
+                return None
+            length = int.from_bytes(buffer[2:at], "big")
+        if len(buffer) < at + length:
+            return None
+        opcode = buffer[0]
+        octets = bytes(buffer[at:at + length])
+        del buffer[:at + length]
+        if opcode in (0x81, 0x82):
+            return octets
+    return None
+
+
 def wait_until(condition, seconds):
     """Waits for a condition; says whether it came true."""
     deadline = time.monotonic() + seconds

@@ -75,16 +75,15 @@ impl From<ScanFault> for Fault {
     fn from(fault: ScanFault) -> Self {
         let (code, description) = match fault {
             ScanFault::UnknownCommand => (Code::UnknownCommand, "the command is not known"),
-            ScanFault::NoColon => (Code::MalformedHeader, "a header line has no colon"),
+            ScanFault::NoName => {
+                (Code::MalformedHeader, "a header line has no colon, or nothing before it")
+            }
             ScanFault::NulInHeader => (Code::MalformedHeader, "a NUL stands in the header"),
             ScanFault::NotUtf8 => (Code::MalformedHeader, "the header is not UTF-8"),
             ScanFault::MalformedLength => {
                 (Code::MalformedHeader, "the header content-length is no number")
             }
             ScanFault::NoNul => (Code::MalformedFrame, "no NUL follows the body"),
-            ScanFault::UnexpectedBody => {
-                (Code::MalformedFrame, "a frame with this command may not have a body")
-            }
             ScanFault::StrayOctet => {
                 (Code::MalformedFrame, "something else than line ends stands between frames")
             }

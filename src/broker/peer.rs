@@ -153,7 +153,7 @@ impl Peers {
     /// Appends a frame to a connection's queue, unless that is full or the connection is closing.
     /// A queue above its bound is judged later, by [`Self::take_overflowing`].
     #[inline]
-    pub fn push(&mut self, id: PeerId, frame: OutboundFrame) -> bool {
+    pub fn push(&mut self, id: PeerId, mut frame: OutboundFrame) -> bool {
         let peer = &mut self.table[id.0 as usize];
         if matches!(peer.state, PeerState::Closing(_)) {
             return false;
@@ -162,6 +162,7 @@ impl Peers {
             self.note_loss(id);
             return false;
         }
+        frame.mark.text &= !peer.prefers_binary;
         self.arena.push(&mut peer.queue, frame);
         self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
         self.note_dirty(id);
@@ -176,7 +177,8 @@ impl Peers {
             return;
         }
         peer.state = PeerState::Closing(closure);
-        if let Some(frame) = frame {
+        if let Some(mut frame) = frame {
+            frame.mark.text &= !peer.prefers_binary;
             self.arena.push(&mut peer.queue, frame);
         }
         self.note_dirty(id);
@@ -206,7 +208,10 @@ impl Peers {
         let above = peer.queue.bytes() > peer.limits.soft_bytes_max || peer.lost_a_frame;
         if above && !peer.pressed {
             peer.pressed_since_ms = now_ms;
-            self.pressed.push(id);
+            // It may still be listed from before it fell below, and twice it would be cut twice.
+            if !self.pressed.contains(&id) {
+                self.pressed.push(id);
+            }
         }
         peer.pressed = above;
     }
@@ -406,6 +411,21 @@ mod tests {
         assert_eq!(peers.take_overflowing(205), [id]);
         peers.take_dirty(&mut Vec::new());
         peers.check_invariants();
+    }
+
+    #[test]
+    fn a_queue_that_was_pressed_twice_in_a_turn_overflows_once() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        for _ in 0..2 {
+            peers.push(id, frame(11));
+            peers.note_flushed(id, 100);
+            peers.discard_unsent(id);
+            peers.note_flushed(id, 100);
+        }
+        peers.push(id, frame(31));
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(100), [id]);
     }
 
     #[test]

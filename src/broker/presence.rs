@@ -69,10 +69,10 @@ impl Broker {
         for index in self.subscriptions.presence() {
             let subscription = &self.subscriptions[*index];
             let Target::Presence(pattern) = &subscription.target else { continue };
-            let has_one = subscription.standard.is_none()
-                && routes.iter().any(|other| other.session == subscription.session);
-            if pattern.matches(name) && !has_one {
-                routes.push(Route { session: subscription.session, subscription: *index });
+            let session = subscription.session;
+            let is_first = !routes.iter().any(|other| other.session == session);
+            if pattern.matches(name) && (is_first || subscription.standard.is_some()) {
+                routes.push(Route { session, subscription: *index, is_first });
             }
         }
         if !routes.is_empty() {
@@ -93,7 +93,7 @@ pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: 
         .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
         .map(|(id, _)| id)
         .collect();
-    let route = Route { session: watcher, subscription: index };
+    let route = Route { session: watcher, subscription: index, is_first: true };
     for session in present {
         send_event(broker, Event::Logged, session, SNAPSHOT, &[route], now);
     }
@@ -133,6 +133,7 @@ fn send_event(
         origin_destination: BROKER,
         destination: b"/broker/presence",
         content_type: Some(b"application/json"),
+        has_escapes: false,
         user_lines,
         body: body.as_bytes(),
     };

@@ -30,6 +30,7 @@ pub struct Stored {
     origin_destination: Box<[u8]>,
     destination: Box<[u8]>,
     content_type: Option<Box<[u8]>>,
+    has_escapes: bool,
     user_lines: Vec<OwnedLine>,
     body: Box<[u8]>,
 }
@@ -125,6 +126,7 @@ impl Stored {
             origin_destination: message.origin_destination.into(),
             destination: message.destination.into(),
             content_type: message.content_type.map(Into::into),
+            has_escapes: message.has_escapes,
             user_lines: message.user_lines.iter().map(own).collect(),
             body: message.body.into(),
         }
@@ -147,6 +149,7 @@ impl Stored {
             origin_destination: &self.origin_destination,
             destination: &self.destination,
             content_type: self.content_type.as_deref(),
+            has_escapes: self.has_escapes,
             user_lines: self.user_lines.iter().map(|line| (&*line.name, &*line.value)).collect(),
             body: &self.body,
         }

@@ -10,7 +10,7 @@
 use memchr::memchr;
 
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Headers, Name};
+use crate::stomp::{Headers, Marks, Name};
 
 /// A frame from a client.
 #[derive(Debug)]
@@ -29,26 +29,34 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
     pub fn parse(octets: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
-        let (word, mut rest) = split_line(octets);
-        let command = Command::parse(word)?;
         let mut headers = Headers::new();
-        let mut header_bytes_left = u64::from(limits.header_bytes_max);
-        // A frame may end after any header line: then its body is empty.
-        while !rest.is_empty() {
-            let (line, after) = split_line(rest);
-            let consumed = (rest.len() - after.len()) as u64;
-            rest = after;
+        let mut marks = Marks::new(octets);
+        // A frame may end after any line: then its body is empty.
+        let (line, _, mut line_from) = next_line(octets, 0, &mut marks);
+        let command = Command::parse(line)?;
+        while line_from < octets.len() {
+            let (line, colon, next_from) = next_line(octets, line_from, &mut marks);
             if line.is_empty() {
+                line_from = next_from;
                 break;
             }
-            if consumed > header_bytes_left {
+            if next_from > limits.header_bytes_max as usize {
                 let max = u64::from(limits.header_bytes_max);
                 return Err(Exceeded { limit: "header_bytes_max", max }.into());
             }
-            header_bytes_left -= consumed;
-            let (name, value) = split_header(line)?;
-            headers.push(name, value, limits.header_count_max)?;
+            let colon = colon.ok_or(FrameFault::MalformedHeader)? - line_from;
+            let (name, value) = (&line[..colon], &line[colon + 1..]);
+            if value.is_empty() {
+                return Err(FrameFault::MalformedHeader);
+            }
+            headers.push(trim_blanks(name), trim_blanks(value), limits.header_count_max)?;
+            line_from = next_from;
         }
+        let body_from = line_from.min(octets.len());
+        if memchr(0, &octets[..body_from]).is_some() {
+            return Err(FrameFault::MalformedHeader);
+        }
+        let rest = &octets[body_from..];
         let body = trim_final_nul(rest, headers.value(Name::ContentLength));
         if body.len() > limits.body_bytes_max as usize {
             let max = u64::from(limits.body_bytes_max);
@@ -108,24 +116,24 @@ impl From<Exceeded> for FrameFault {
     }
 }
 
-/// The octets up to the next LF, without a CR before it, and those after it.
-#[inline]
-fn split_line(octets: &[u8]) -> (&[u8], &[u8]) {
-    let (line, rest) = match memchr(b'\n', octets) {
-        Some(end) => (&octets[..end], &octets[end + 1..]),
-        None => (octets, &[][..]),
+/// The line that begins at `from`, without its end, where its first colon stands, and where the next
+/// line begins.
+#[inline(always)]
+fn next_line<'a>(
+    octets: &'a [u8],
+    from: usize,
+    marks: &mut Marks<'_>,
+) -> (&'a [u8], Option<usize>, usize) {
+    let mut colon = None;
+    let end = loop {
+        match marks.next() {
+            Some(at) if octets[at] == b':' => colon = colon.or(Some(at)),
+            Some(at) => break at,
+            None => break octets.len(),
+        }
     };
-    (line.strip_suffix(b"\r").unwrap_or(line), rest)
-}
-
-#[inline]
-fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), FrameFault> {
-    let colon = memchr(b':', line).ok_or(FrameFault::MalformedHeader)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if value.is_empty() || memchr(0, line).is_some() {
-        return Err(FrameFault::MalformedHeader);
-    }
-    Ok((trim_blanks(name), trim_blanks(value)))
+    let line = &octets[from..end];
+    (line.strip_suffix(b"\r").unwrap_or(line), colon, end + 1)
 }
 
 #[inline]
@@ -150,7 +158,10 @@ fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8]
 }
 
 fn parse_number(text: Option<&[u8]>) -> Option<usize> {
-    std::str::from_utf8(text?).ok()?.parse().ok()
+    text?.iter().try_fold(0usize, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        number.checked_mul(10)?.checked_add(usize::from(digit)).filter(|_| digit < 10)
+    })
 }
 
 #[cfg(test)]
@@ -224,7 +235,7 @@ mod tests {
     fn bounds_are_named() {
         let limits = Limits {
             header_count_max: 2,
-            header_bytes_max: 10,
+            header_bytes_max: 15,
             body_bytes_max: 3,
             ..Limits::default()
         };
@@ -232,7 +243,7 @@ mod tests {
             Err(FrameFault::Exceeds(exceeded)) => exceeded.limit,
             other => panic!("{other:?}"),
         };
-        assert_eq!(limit(b"SEND\na:1\nb:2\nc:3\n\n"), "header_bytes_max");
+        assert_eq!(limit(b"SEND\na:1\nbbb:222\n\n"), "header_bytes_max");
         assert_eq!(limit(b"SEND\na:1\n:2\n:3\n\n"), "header_count_max");
         assert_eq!(limit(b"SEND\n\nfour"), "body_bytes_max");
     }

@@ -894,7 +894,7 @@ impl<S: Socket> Engine<S> {
             if now_ms >= connection.said_ms + interval_ms {
                 connection.said_ms = now_ms;
                 if peer.queue.is_empty() && connection.transport.control().is_empty() {
-                    connection.transport.beat();
+                    connection.transport.beat(!peer.prefers_binary);
                     list_to_flush(connection, slot, &mut self.to_flush);
                 }
             }

@@ -11,12 +11,14 @@ pub struct Headers<'a> {
     lines: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
     /// Where the first line of each known name stands in `lines`, plus one; zero if there is none.
     first: [u8; Name::COUNT],
+    /// How many lines pass through.
+    user_count: u8,
 }
 
 impl<'a> Headers<'a> {
     /// No lines.
     pub fn new() -> Self {
-        Self { lines: SmallVec::new(), first: [0; Name::COUNT] }
+        Self { lines: SmallVec::new(), first: [0; Name::COUNT], user_count: 0 }
     }
 
     /// Adds a line.
@@ -35,6 +37,9 @@ impl<'a> Headers<'a> {
         }
         let known = Name::parse(name);
         self.lines.push(HeaderLine { name, value, known });
+        if known.is_none_or(Name::passes_through) {
+            self.user_count += 1;
+        }
         if let Some(known) = known {
             let first = &mut self.first[known as usize];
             // STOMP 1.2, "Repeated Header Entries": the first wins.
@@ -54,9 +59,15 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The lines whose names mean nothing to the broker: they pass through unchanged.
+    /// The lines of a SEND whose names mean nothing there to the broker: they pass through unchanged.
     pub fn user_lines(&self) -> impl Iterator<Item = &HeaderLine<'a>> {
-        self.lines.iter().filter(|line| line.known.is_none())
+        self.lines.iter().filter(|line| line.known.is_none_or(Name::passes_through))
+    }
+
+    /// Whether there are any of those.
+    #[inline]
+    pub fn has_user_lines(&self) -> bool {
+        self.user_count > 0
     }
 
     /// All lines.
@@ -90,8 +101,7 @@ const COUNT_CEILING: u32 = 255;
 
 macro_rules! names {
     ($($variant:ident $text:literal $doc:literal,)*) => {
-        /// A header name that the broker acts upon, in one dialect or the other. Lines with such a
-        /// name do not pass through.
+        /// A header name that the broker acts upon, in one dialect or the other.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Name {
             $(#[doc = $doc] $variant,)*
@@ -116,6 +126,33 @@ macro_rules! names {
             }
         }
     };
+}
+
+impl Name {
+    /// Whether a line of that name passes from a SEND to its MESSAGE: STOMP 1.2, "SEND", says so of
+    /// all that the user adds, and a name that only other frames give a meaning is the user's. What
+    /// a SEND says to the broker, what a MESSAGE says of itself, and secrets do not pass.
+    fn passes_through(self) -> bool {
+        !matches!(
+            self,
+            Self::Ack
+                | Self::ContentLength
+                | Self::ContentType
+                | Self::Destination
+                | Self::MessageId
+                | Self::Origin
+                | Self::OriginDestination
+                | Self::Passcode
+                | Self::Receipt
+                | Self::ReceiptId
+                | Self::Redelivered
+                | Self::SecretKey
+                | Self::SessionId
+                | Self::Subscription
+                | Self::Transaction
+                | Self::Undeliverable
+        )
+    }
 }
 
 names! {
@@ -164,6 +201,16 @@ mod tests {
         assert_eq!(headers.value(Name::Login), None);
         let users: Vec<_> = headers.user_lines().map(|line| line.value).collect();
         assert_eq!(users, [b"0", b"1"]);
+    }
+
+    #[test]
+    fn stomp_1_2_send_what_only_other_frames_give_a_meaning_is_the_users() {
+        let mut headers = Headers::new();
+        for name in ["id", "passcode", "login", "message-id", "host", "session-id", "x"] {
+            headers.push(name.as_bytes(), b"", 9).unwrap();
+        }
+        let users: Vec<_> = headers.user_lines().map(|line| line.name).collect();
+        assert_eq!(users, [&b"id"[..], b"login", b"host", b"x"]);
     }
 
     #[test]

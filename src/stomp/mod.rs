@@ -7,9 +7,11 @@ pub mod assembler;
 pub mod encode;
 pub mod frame;
 pub mod headers;
+pub mod marks;
 pub mod version;
 
 pub use assembler::Assembler;
 pub use frame::{Command, Frame, Scan, ScanBounds, ScanFault};
 pub use headers::{HeaderLine, Headers, Name};
+pub use marks::Marks;
 pub use version::Version;

@@ -233,11 +233,11 @@ impl Transport {
     }
 
     /// Puts a heart-beat of the standard dialect into the control octets: a line end, on WebSocket
-    /// as a message of its own.
-    pub fn beat(&mut self) {
+    /// as a message of its own, text or binary.
+    pub fn beat(&mut self, text: bool) {
         match &self.layer {
             Layer::Stream => self.control.push(b'\n'),
-            Layer::WebSocket(websocket) => websocket.beat(&mut self.control),
+            Layer::WebSocket(websocket) => websocket.beat(text, &mut self.control),
             _ => {}
         }
     }

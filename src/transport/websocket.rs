@@ -18,7 +18,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Dialect, FrameBound, TransportError};
+use super::{Dialect, FrameBound, Framing, TransportError};
 
 /// The WebSocket of one connection.
 #[derive(Debug)]
@@ -137,9 +137,10 @@ impl WebSocketLayer {
     }
 
     /// Puts a heart-beat of the standard dialect into `control`: a message that is a line end.
-    pub fn beat(&self, control: &mut Vec<u8>) {
+    pub fn beat(&self, text: bool, control: &mut Vec<u8>) {
         if !self.close_sent {
-            control.extend_from_slice(&[0x81, 1, b'\n']);
+            Framing::WebSocket.write_header(1, text, control);
+            control.push(b'\n');
         }
     }
 

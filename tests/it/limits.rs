@@ -6,17 +6,16 @@ use crate::support::client::{Client, Profile, Stream, Transport, connect_frame, 
 use crate::support::server::{APPLICATION_KEY, Server, Setup};
 
 /// Lets a client exceed a limit on each transport, while another one is connected.
-fn exceed(server: Server, limit: &str, profile: Profile, offend: impl Fn(&mut Client)) {
-    let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
+fn exceed(server: &Server, limit: &str, profile: Profile, offend: impl Fn(&mut Client)) {
+    let mut witness = Client::log_in(server, Transport::Tcp, Profile::Agent, "witness");
     for transport in Transport::ALL {
-        let mut offender = Client::log_in(&server, transport, profile, "offender");
+        let mut offender = Client::log_in(server, transport, profile, "offender");
         offend(&mut offender);
         offender.receive_limit_exceeded(limit);
+        drop(offender);
         server.log.wait_for_line(&["closed", "login=\"offender\"", "reason=LIMIT_EXCEEDED"]);
         witness.expect_nothing();
     }
-    drop(witness);
-    assert_eq!(server.stop().count("limit_exceeded"), 4);
 }
 
 fn with_limits(lines: &str) -> Server {
@@ -60,17 +59,18 @@ fn login_frame_bytes_max() {
 #[test]
 fn body_bytes_max() {
     let server = with_limits("body_bytes_max = 5000");
-    exceed(server, "body_bytes_max", Profile::Agent, |client| {
+    exceed(&server, "body_bytes_max", Profile::Agent, |client| {
         client.send("/agent/offender", &[b'x'; 5000]);
         assert_eq!(client.receive_message().body.len(), 5000);
         client.send("/agent/offender", &[b'x'; 5001]);
     });
+    assert_eq!(server.stop().count("limit_exceeded"), 4);
 }
 
 #[test]
 fn body_bytes_max_where_the_whole_frame_is_too_large() {
     let server = with_limits("body_bytes_max = 5000");
-    exceed(server, "body_bytes_max", Profile::Agent, |client| {
+    exceed(&server, "body_bytes_max", Profile::Agent, |client| {
         client.send("/agent/offender", &[b'x'; 100_000]);
     });
 }
@@ -78,7 +78,7 @@ fn body_bytes_max_where_the_whole_frame_is_too_large() {
 #[test]
 fn header_bytes_max() {
     let server = with_limits("header_bytes_max = 4096");
-    exceed(server, "header_bytes_max", Profile::Agent, |client| {
+    exceed(&server, "header_bytes_max", Profile::Agent, |client| {
         let headers = [("destination", "/agent/offender"), ("color", &*"x".repeat(3000))];
         client.send_frame("SEND", &headers, b"");
         assert_eq!(client.receive_message().header("color").len(), 3000);
@@ -90,7 +90,7 @@ fn header_bytes_max() {
 #[test]
 fn header_count_max() {
     let server = with_limits("header_count_max = 10");
-    exceed(server, "header_count_max", Profile::Agent, |client| {
+    exceed(&server, "header_count_max", Profile::Agent, |client| {
         let headers = [&[("destination", "/agent/offender")][..], &[("a", "b"); 9]].concat();
         client.send_frame("SEND", &headers, b"");
         client.receive_message();
@@ -114,7 +114,7 @@ fn login_id_bytes_max() {
 #[test]
 fn subscriptions_per_session_max() {
     let server = with_limits("subscriptions_per_session_max = 2");
-    exceed(server, "subscriptions_per_session_max", Profile::Service, |client| {
+    exceed(&server, "subscriptions_per_session_max", Profile::Service, |client| {
         client.subscribe("0", "/agent/witness");
         client.subscribe("1", "/agent/a.*");
         // What one has already is not counted twice.
@@ -129,19 +129,19 @@ fn patterns_max() {
     let server = with_limits("patterns_max = 3");
     let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
     boss.subscribe("1", "/agent/of-boss");
-    exceed(server, "patterns_max", Profile::Service, |client| {
+    exceed(&server, "patterns_max", Profile::Service, |client| {
         client.subscribe("1", "/agent/a.*");
         client.subscribe_presence("/agent/.*", false);
         let headers = [("destination", "/agent/b.*"), ("destination-type", "1")];
         client.send_frame("SUBSCRIBE", &headers, b"");
     });
-    drop(boss);
+    boss.expect_nothing();
 }
 
 #[test]
 fn pattern_bytes_max() {
     let server = with_limits("pattern_bytes_max = 100");
-    exceed(server, "pattern_bytes_max", Profile::Service, |client| {
+    exceed(&server, "pattern_bytes_max", Profile::Service, |client| {
         client.subscribe("1", &"a".repeat(100));
         let headers = [("destination", &*"a".repeat(101)), ("destination-type", "1")];
         client.send_frame("SUBSCRIBE", &headers, b"");
@@ -151,7 +151,7 @@ fn pattern_bytes_max() {
 #[test]
 fn pattern_compiled_bytes_max() {
     let server = with_limits("");
-    exceed(server, "pattern_compiled_bytes_max", Profile::Service, |client| {
+    exceed(&server, "pattern_compiled_bytes_max", Profile::Service, |client| {
         client.subscribe("1", "/agent/(a|b){3}");
         let headers = [("destination", "((a{100}){100}){100}"), ("destination-type", "1")];
         client.send_frame("SUBSCRIBE", &headers, b"");

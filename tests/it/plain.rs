@@ -279,9 +279,9 @@ fn many_clients_are_served_at_once() {
             Client::log_in(&server, Transport::Tcp, Profile::Agent, &login)
         })
         .collect();
-    for number in 0..COUNT {
+    for (number, client) in clients.iter_mut().enumerate() {
         let to = format!("/agent/client/{}", (number + 1) % COUNT);
-        clients[number].send(&to, number.to_string().as_bytes());
+        client.send(&to, number.to_string().as_bytes());
     }
     for (number, client) in clients.iter_mut().enumerate() {
         let from = (number + COUNT - 1) % COUNT;

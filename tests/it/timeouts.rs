@@ -91,6 +91,7 @@ fn whoever_does_not_log_in_is_told_and_closed() {
         assert_eq!(error.header("retry"), "later");
         assert!(error.header("error-desc").contains("connect_ms_max"), "{error:?}");
         client.receive_end();
+        drop(client);
         server.log.wait_for_line(&["closed", "login=\"\"", "reason=TIMED_OUT"]);
     }
     assert_eq!(server.stop().count("timeouts"), 4);

@@ -85,6 +85,7 @@ fn a_close_notify_ends_the_session_and_is_answered() {
     secure.conn.send_close_notify();
     secure.flush().unwrap();
     ana.receive_end();
+    drop(ana);
     server.log.wait_for_line(&["closed", "login=\"ana\"", "reason=closed"]);
 }
 
@@ -110,6 +111,7 @@ fn broken_tls_is_answered_with_an_alert_and_harms_nobody() {
     socket.write_all(&[0x17, 3, 3, 0, 40]).unwrap();
     socket.write_all(&[7; 40]).unwrap();
     ana.stream().wait_for_any_end();
+    drop((ana, socket));
     server.log.wait_for_line(&["closed", "login=\"ana\"", "a TLS record does not decrypt"]);
     eva.expect_nothing();
 }

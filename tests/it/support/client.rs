@@ -114,9 +114,15 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.read(buffer),
-            Self::Secure(secure) => secure.read(buffer),
+        loop {
+            let result = match self {
+                Self::Plain(socket) => socket.read(buffer),
+                Self::Secure(secure) => secure.read(buffer),
+            };
+            // The system does not restart calls that have a timeout.
+            if !matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
+                return result;
+            }
         }
     }
 }
@@ -143,13 +149,16 @@ fn is_timeout(error: &io::Error) -> bool {
 
 /// A socket with deadlines, and with a small receive buffer where one is asked for.
 pub(crate) fn connect(address: SocketAddr, receive_bytes: Option<usize>) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    if let Some(bytes) = receive_bytes {
-        socket.set_recv_buffer_size(bytes).unwrap();
-    }
-    socket.connect(&address.into()).unwrap();
-    socket.set_tcp_nodelay(true).unwrap();
-    let socket = TcpStream::from(socket);
+    let socket = match receive_bytes {
+        None => TcpStream::connect(address).unwrap(),
+        Some(bytes) => {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(bytes).unwrap();
+            socket.connect(&address.into()).unwrap();
+            socket.into()
+        }
+    };
+    socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket
@@ -398,6 +407,13 @@ impl Client {
     pub(crate) fn receive_message(&mut self) -> Frame {
         let frame = self.receive();
         assert_eq!(frame.command, "MESSAGE", "{frame:?}");
+        frame
+    }
+
+    /// The next frame, which is no ERROR, or one with this code.
+    pub(crate) fn receive_or_error(&mut self, code: &str) -> Frame {
+        let frame = self.receive();
+        assert!(frame.command != "ERROR" || frame.header("error-code") == code, "{frame:?}");
         frame
     }
 

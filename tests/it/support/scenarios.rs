@@ -242,6 +242,7 @@ pub(crate) fn a_takeover_keeps_session_and_subscriptions(transport: Transport) {
     assert_eq!(error.header("retry"), "never");
     older.receive_end();
     assert_eq!(newer.session_id, older.session_id);
+    drop(older);
     newer.send("/agent/ana", b"hello");
     assert_eq!(ana.receive_message().text(), "hello");
     assert_eq!(newer.receive_message().text(), "hello");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -32,9 +32,10 @@ pub(crate) struct Setup {
     limits: String,
     outbound: String,
     keys: [String; 5],
+    tls: &'static str,
     sections: String,
     arguments: Vec<String>,
-    log_level: &'static str,
+    environment: Vec<(String, String)>,
     descriptors_max: Option<u32>,
 }
 
@@ -51,9 +52,10 @@ impl Setup {
             limits: String::new(),
             outbound: String::new(),
             keys: keys.try_into().unwrap(),
+            tls: "development_directory = \"certs\"",
             sections: String::new(),
             arguments: Vec::new(),
-            log_level: "debug",
+            environment: Vec::new(),
             descriptors_max: None,
         }
     }
@@ -89,6 +91,19 @@ impl Setup {
         self
     }
 
+    /// A certificate that the broker has not made for itself, in the same place.
+    pub(crate) fn own_certificate(mut self) -> Self {
+        make_certificates(&self.directory.path().join("certs"));
+        self.tls = "certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"";
+        self
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// A further argument.
     pub(crate) fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
@@ -117,7 +132,20 @@ impl Setup {
             }
         };
         command.arg("serve").arg("--config").arg(&path).args(&self.arguments);
-        let mut server = Server::spawn(&mut command, self);
+        self.run(&mut command)
+    }
+
+    /// Starts the broker in an empty directory, without a configuration.
+    pub(crate) fn start_unconfigured(mut self) -> Server {
+        self.listeners_len = 1;
+        let mut command = Command::new(BINARY);
+        command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments);
+        self.run(&mut command)
+    }
+
+    fn run(self, command: &mut Command) -> Server {
+        command.current_dir(self.directory.path());
+        let mut server = Server::spawn(command, self);
         let wanted = server.setup.listeners_len;
         server.addresses = wait_for("listeners", PATIENCE, || {
             assert_eq!(server.child.try_wait().unwrap(), None, "the broker runs");
@@ -131,12 +159,12 @@ impl Setup {
     }
 
     fn document(&self) -> String {
-        let Self { listeners, limits, outbound, sections, keys, log_level, .. } = self;
+        let Self { listeners, limits, outbound, tls, sections, keys, .. } = self;
         let [application, agent, super_agent, service, admin] = keys;
         format!(
             "{listeners}\n[keys]\napplication = \"{application}\"\nagent = \"{agent}\"\n\
              super_agent = \"{super_agent}\"\nservice = \"{service}\"\nadmin = \"{admin}\"\n\
-             [tls]\ndevelopment_directory = \"certs\"\n{sections}\n[log]\nlevel = \"{log_level}\"\n\
+             [tls]\n{tls}\n{sections}\n[log]\nlevel = \"debug\"\n\
              [limits]\n{limits}\n{outbound}"
         )
     }
@@ -162,9 +190,8 @@ impl Server {
     }
 
     fn spawn(command: &mut Command, setup: Setup) -> Self {
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COM_BROKER_")) {
-            command.env_remove(name);
-        }
+        forget_environment(command);
+        command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Log::default();
@@ -262,6 +289,20 @@ impl Drop for Server {
     }
 }
 
+/// What the tests were started with has no part in them.
+pub(crate) fn forget_environment(command: &mut Command) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COM_BROKER_")) {
+        command.env_remove(name);
+    }
+}
+
+/// Makes an authority and a certificate, new ones where there are some.
+pub(crate) fn make_certificates(directory: &Path) {
+    let mut command = Command::new(BINARY);
+    command.args(["certs", "--force", "--directory"]).arg(directory).stdout(Stdio::null());
+    assert!(command.status().unwrap().success());
+}
+
 /// Keys are never written anywhere.
 pub(crate) fn assert_shows_no_key(text: &str, keys: &[impl AsRef<str>]) {
     for key in keys {
@@ -350,9 +391,11 @@ pub(crate) fn wait_for<T>(
     }
 }
 
+/// What the log says of listeners, whether it is plain or JSON.
 fn addresses(log: &str) -> Vec<SocketAddr> {
+    let beginnings = [" listening address=", "\"message\":\"listening\",\"address\":\""];
     log.lines()
-        .filter_map(|line| line.split_once(" listening address="))
-        .map(|(_, address)| address.parse().unwrap())
+        .filter_map(|line| beginnings.iter().find_map(|beginning| line.split_once(beginning)))
+        .map(|(_, address)| address.trim_end_matches(['"', '}']).parse().unwrap())
         .collect()
 }
