@@ -14,9 +14,11 @@ use crate::stomp::{Headers, Name};
 /// Handles one frame of a connection that is not closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, octets: &[u8], now: Moment) {
     broker.counters.frames_in += 1;
-    let result = match Frame::parse(octets, &broker.limits) {
-        Ok(frame) => handle_frame(broker, peer, &frame, now),
-        Err(fault) => Err(fault.into()),
+    // A frame is large and stays where it was parsed.
+    let parsed = Frame::parse(octets, &broker.limits);
+    let result = match &parsed {
+        Ok(frame) => handle_frame(broker, peer, frame, now),
+        Err(fault) => Err((*fault).into()),
     };
     if let Err(fault) = result {
         broker.refuse(peer, &fault, now);

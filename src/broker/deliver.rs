@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
-use super::message::{Message, Tails, user_lines};
+use super::message::{Message, Tails, UserLines};
 use super::peer::Peers;
 use super::queue::Stored;
 use super::session::{SessionId, SessionTable};
@@ -332,7 +332,8 @@ impl Outlet<'_> {
         now: Moment,
     ) -> u32 {
         // In the classic dialect watchers see the session id of whom they watch.
-        let watched = owner.map(|owner| *self.sessions[owner].token());
+        let sessions = self.sessions;
+        let watched = owner.map(|owner| sessions[owner].token());
         let mut tails = Tails::new(watched, now.ns);
         let mut count = 0;
         if let Some(owner) = owner
@@ -353,7 +354,7 @@ impl Outlet<'_> {
     fn push(
         &mut self,
         message: &Message<'_>,
-        tails: &mut Tails,
+        tails: &mut Tails<'_>,
         receiver: SessionId,
         subscription: Option<SubscriptionIndex>,
     ) -> bool {
@@ -384,7 +385,7 @@ fn message_of<'m>(
         destination: sending.destination,
         content_type: sending.content_type,
         has_escapes: sending.has_escapes,
-        user_lines: user_lines(sending.headers),
+        user_lines: UserLines::of(sending.headers),
         body: sending.body,
     }
 }

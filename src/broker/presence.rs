@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use smallvec::SmallVec;
-
 use super::destination::Route;
 use super::fault::{Code, Fault};
-use super::message::Message;
+use super::message::{Message, UserLines};
 use super::profile::Profile;
 use super::session::SessionId;
 use super::subscription::{Standard, SubscriptionIndex, Target};
@@ -120,11 +118,8 @@ fn send_event(
 ) {
     let body = event_json(broker, event, session, reason, now);
     let number = broker.next_message();
-    let mut user_lines: SmallVec<[(&[u8], &[u8]); 4]> = SmallVec::new();
-    user_lines.push((b"event", event.word().as_bytes()));
-    if reason == SNAPSHOT {
-        user_lines.push((b"snapshot", b"true"));
-    }
+    let lines: [(&[u8], &[u8]); 2] = [(b"event", event.word().as_bytes()), (b"snapshot", b"true")];
+    let user_lines = UserLines::Own(if reason == SNAPSHOT { &lines } else { &lines[..1] });
     let message = Message {
         number,
         is_redelivered: false,

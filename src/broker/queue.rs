@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::message::Message;
+use super::message::{Message, UserLines};
 use super::subscription::SubscriptionIndex;
 use crate::stomp::frame::OwnedLine;
 
@@ -117,7 +117,8 @@ impl Queue {
 impl Stored {
     /// Keeps a message.
     pub fn new(message: &Message<'_>) -> Self {
-        let own = |(name, value): &(&[u8], &[u8])| OwnedLine::new(name, value);
+        let mut user_lines = Vec::new();
+        message.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
         Self {
             number: message.number,
             returns: 0,
@@ -127,7 +128,7 @@ impl Stored {
             destination: message.destination.into(),
             content_type: message.content_type.map(Into::into),
             has_escapes: message.has_escapes,
-            user_lines: message.user_lines.iter().map(own).collect(),
+            user_lines,
             body: message.body.into(),
         }
     }
@@ -150,7 +151,7 @@ impl Stored {
             destination: &self.destination,
             content_type: self.content_type.as_deref(),
             has_escapes: self.has_escapes,
-            user_lines: self.user_lines.iter().map(|line| (&*line.name, &*line.value)).collect(),
+            user_lines: UserLines::Stored(&self.user_lines),
             body: &self.body,
         }
     }

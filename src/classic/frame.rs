@@ -10,7 +10,8 @@
 use memchr::memchr;
 
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Headers, Marks, Name};
+use crate::stomp::lines::find_line_feed;
+use crate::stomp::{Headers, LineFault, Name};
 
 /// A frame from a client.
 #[derive(Debug)]
@@ -30,27 +31,22 @@ impl<'a> Frame<'a> {
     /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
     pub fn parse(octets: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
         let mut headers = Headers::new();
-        let mut marks = Marks::new(octets);
         // A frame may end after any line: then its body is empty.
-        let (line, _, mut line_from) = next_line(octets, 0, &mut marks);
+        let (line, mut line_from) = next_line(octets, 0);
         let command = Command::parse(line)?;
         while line_from < octets.len() {
-            let (line, colon, next_from) = next_line(octets, line_from, &mut marks);
+            let (line, next_from) = next_line(octets, line_from);
+            line_from = next_from;
             if line.is_empty() {
-                line_from = next_from;
                 break;
             }
             if next_from > limits.header_bytes_max as usize {
                 let max = u64::from(limits.header_bytes_max);
                 return Err(Exceeded { limit: "header_bytes_max", max }.into());
             }
-            let colon = colon.ok_or(FrameFault::MalformedHeader)? - line_from;
-            let (name, value) = (&line[..colon], &line[colon + 1..]);
-            if value.is_empty() {
+            if headers.push_line(line, true, limits.header_count_max)?.is_empty() {
                 return Err(FrameFault::MalformedHeader);
             }
-            headers.push(trim_blanks(name), trim_blanks(value), limits.header_count_max)?;
-            line_from = next_from;
         }
         let body_from = line_from.min(octets.len());
         if memchr(0, &octets[..body_from]).is_some() {
@@ -110,41 +106,27 @@ pub enum FrameFault {
     Exceeds(Exceeded),
 }
 
+impl From<LineFault> for FrameFault {
+    fn from(fault: LineFault) -> Self {
+        match fault {
+            LineFault::NoColon => Self::MalformedHeader,
+            LineFault::Exceeds(exceeded) => Self::Exceeds(exceeded),
+        }
+    }
+}
+
 impl From<Exceeded> for FrameFault {
     fn from(exceeded: Exceeded) -> Self {
         Self::Exceeds(exceeded)
     }
 }
 
-/// The line that begins at `from`, without its end, where its first colon stands, and where the next
-/// line begins.
-#[inline(always)]
-fn next_line<'a>(
-    octets: &'a [u8],
-    from: usize,
-    marks: &mut Marks<'_>,
-) -> (&'a [u8], Option<usize>, usize) {
-    let mut colon = None;
-    let end = loop {
-        match marks.next() {
-            Some(at) if octets[at] == b':' => colon = colon.or(Some(at)),
-            Some(at) => break at,
-            None => break octets.len(),
-        }
-    };
-    let line = &octets[from..end];
-    (line.strip_suffix(b"\r").unwrap_or(line), colon, end + 1)
-}
-
+/// The line that begins at `from`, without its end, and where the next line begins.
 #[inline]
-fn trim_blanks(mut octets: &[u8]) -> &[u8] {
-    while let [b' ', rest @ ..] = octets {
-        octets = rest;
-    }
-    while let [rest @ .., b' '] = octets {
-        octets = rest;
-    }
-    octets
+fn next_line(octets: &[u8], from: usize) -> (&[u8], usize) {
+    let end = find_line_feed(octets, from).unwrap_or(octets.len());
+    let line = &octets[from..end];
+    (line.strip_suffix(b"\r").unwrap_or(line), end + 1)
 }
 
 /// Existing clients count characters, not octets, in `content-length`, so it cannot say where the

@@ -2,8 +2,8 @@
 
 use memchr::memchr;
 
-use super::headers::{HeaderLine, Headers, Name};
-use super::marks::Marks;
+use super::headers::{HeaderLine, Headers, LineFault, Name};
+use super::lines::find_line_feed;
 use super::version::{UndefinedEscape, Version};
 use crate::limits::{Exceeded, Limits};
 
@@ -101,34 +101,24 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
     pub fn scan(octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
+        let Some((word, mut at)) = next_line(octets, 0) else { return partial(octets, 0, bounds) };
+        let command = Command::parse(word)?;
         let mut headers = Headers::new();
-        let mut command = None;
-        let mut line_from = 0;
-        let mut colon = None;
-        let mut marks = Marks::new(octets);
-        let (command, at) = loop {
-            let Some(at) = marks.next() else { return partial(octets, line_from, bounds) };
-            if octets[at] == b':' {
-                colon = colon.or(Some(at));
-                continue;
+        loop {
+            let Some((line, after)) = next_line(octets, at) else {
+                return partial(octets, at, bounds);
+            };
+            check_header_bytes(after, bounds)?;
+            at = after;
+            if line.is_empty() {
+                break;
             }
-            check_header_bytes(at, bounds)?;
-            // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
-            let line = &octets[line_from..at];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            match command {
-                None => command = Some(Command::parse(line)?),
-                Some(command) if line.is_empty() => break (command, at + 1),
-                Some(_) => {
-                    // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
-                    let named = colon.filter(|colon| *colon > line_from);
-                    let colon = named.ok_or(ScanFault::NoName)? - line_from;
-                    headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
-                }
+            // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
+            if line[0] == b':' {
+                return Err(ScanFault::NoName);
             }
-            line_from = at + 1;
-            colon = None;
-        };
+            headers.push_line(line, false, bounds.header_count_max)?;
+        }
         let head = &octets[..at];
         if memchr(0, head).is_some() {
             return Err(ScanFault::NulInHeader);
@@ -248,10 +238,28 @@ pub enum ScanFault {
     Exceeds(Exceeded),
 }
 
+impl From<LineFault> for ScanFault {
+    fn from(fault: LineFault) -> Self {
+        match fault {
+            LineFault::NoColon => Self::NoName,
+            LineFault::Exceeds(exceeded) => Self::Exceeds(exceeded),
+        }
+    }
+}
+
 impl From<Exceeded> for ScanFault {
     fn from(exceeded: Exceeded) -> Self {
         Self::Exceeds(exceeded)
     }
+}
+
+/// The line that begins at `from`, without its end, and where the next one begins.
+#[inline]
+fn next_line(octets: &[u8], from: usize) -> Option<(&[u8], usize)> {
+    let end = find_line_feed(octets, from)?;
+    let line = &octets[from..end];
+    // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
+    Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
 }
 
 /// A header that goes on: it may already be wrong.

@@ -43,6 +43,28 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             assert_eq!(frame.all("origin").count(), 1);
         },
     ),
+    statement(
+        "RFC 6455, 5.6",
+        "a classic header that is not UTF-8 makes no text message",
+        |stage| {
+            let (mut ana, mut bob) = (stage.classic(Agent), stage.classic(Agent));
+            let rest = format!("\ndestination:{}\n\nhello\0", bob.address());
+            ana.octets(&[b"SEND\ntransaction:\xff", rest.as_bytes()].concat());
+            bob.message().says("hello");
+            ana.expect("ACK");
+        },
+    ),
+    statement(
+        "STOMP 1.2, 'Value Encoding'",
+        "headers from classic clients are UTF-8, too",
+        |stage| {
+            let (mut ana, mut bob) = (stage.classic(Agent), stage.agent());
+            let head = format!("SEND\ndestination:{}\ncontent-type:", bob.address());
+            ana.octets(&[head.as_bytes(), b"\xff\nk\xfe:v\xc3\n\nhello\0"].concat());
+            let frame = bob.message();
+            frame.has("content-type", "\u{fffd}").has("k\u{fffd}", "v\u{fffd}").says("hello");
+        },
+    ),
     statement("Ours, 'Between the dialects'", "classic clients subscribe to topics", |stage| {
         let (mut ana, mut bob) = (stage.agent(), stage.classic(Agent));
         let topic = stage.topic();

@@ -4,6 +4,7 @@ Each gives whole frames (`receive`), takes whole frames (`send`), and says how i
 (`ending`): "orderly" for an end of stream that TLS vouches for, or a WebSocket close code.
 """
 
+import asyncio
 import base64
 import json
 import queue
@@ -93,55 +94,68 @@ class Tls13Client(Tls12Client):
 
 
 class WebSocketClient:
-    """The package `websockets` from PyPI."""
+    """The package `websockets` from PyPI, in its form for asyncio: the threads of the other one read
+    and write TLS at the same time, in which Python before 3.13 loses what is written now and then."""
 
     is_websocket = True
     scheme = "ws"
+    # One for all, so that whoever waits lets all others answer pings.
+    loop = asyncio.new_event_loop()
 
     def __init__(self, broker):
-        from websockets.sync.client import connect
+        from websockets.asyncio.client import connect
 
         context = None
         if self.scheme == "wss":
             context = ssl.create_default_context(cafile=broker.authority)
-        self.socket = connect(
+        self.socket = self.wait(connect(
             f"{self.scheme}://localhost:{broker.port}/", subprotocols=["stomp"], ssl=context,
-            open_timeout=PATIENCE, proxy=None)
+            open_timeout=PATIENCE, proxy=None))
         if self.socket.subprotocol != "stomp":
             raise Fault(f"the subprotocol is {self.socket.subprotocol}")
 
+    def wait(self, awaitable, seconds=PATIENCE):
+        async def limited():
+            return await asyncio.wait_for(awaitable, seconds)
+
+        return self.loop.run_until_complete(limited())
+
     def send(self, octets):
         try:
-            self.socket.send(octets.decode())
+            self.wait(self.socket.send(octets.decode()))
         except UnicodeDecodeError:
-            self.socket.send(octets)
+            self.wait(self.socket.send(octets))
 
     def receive(self, seconds=PATIENCE):
         from websockets.exceptions import ConnectionClosed
 
         try:
-            message = self.socket.recv(seconds)
-        except TimeoutError:
+            message = self.wait(self.socket.recv(), seconds)
+        except asyncio.TimeoutError:
             return None
         except ConnectionClosed as closed:
             raise Fault(f"the broker closed where a frame was expected: {closed}") from None
         return message.encode() if isinstance(message, str) else message
 
     def ping(self):
-        if not self.socket.ping(b"are you there").wait(PATIENCE):
-            raise Fault("a ping was not answered")
+        pong = self.wait(self.socket.ping(b"are you there"))
+        try:
+            self.wait(pong)
+        except asyncio.TimeoutError:
+            raise Fault("a ping was not answered") from None
 
     def ending(self):
         from websockets.exceptions import ConnectionClosed
 
         try:
-            message = self.socket.recv(PATIENCE)
+            message = self.wait(self.socket.recv())
         except ConnectionClosed:
+            self.wait(self.socket.wait_closed())
             return self.socket.close_code
         raise Fault(f"the end was expected, and {message!r} came")
 
     def close(self):
-        self.socket.close()
+        self.wait(self.socket.close())
 
 
 class SecureWebSocketClient(WebSocketClient):

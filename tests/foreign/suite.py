@@ -289,7 +289,8 @@ def the_broker_stops_in_order(broker):
 
 
 class Report:
-    def __init__(self, only):
+    def __init__(self, only, broker):
+        self.broker = broker
         self.only = re.compile(only)
         self.passed = 0
         self.failed = 0
@@ -303,7 +304,9 @@ class Report:
         except Exception as fault:
             self.failed += 1
             why = fault if isinstance(fault, Fault) else traceback.format_exc()
-            print(f"FAIL  {name}: {why}", flush=True)
+            print(f"FAIL  {name}: {why}\nthe broker's last words:", flush=True)
+            for line in list(self.broker.log)[-8:]:
+                print(f"  {line}", flush=True)
         else:
             self.passed += 1
             print(f"ok    {name} ({time.monotonic() - started:.2f} s)", flush=True)
@@ -319,8 +322,8 @@ def main():
     clients.NodeClient.environment = {**os.environ, "NODE_PATH": arguments.node_modules}
     kinds = arguments.kinds.split(",")
     program = arguments.broker.resolve() if arguments.broker else build()
-    report = Report(arguments.only)
     with Broker(program, CONFIG) as broker:
+        report = Report(arguments.only, broker)
         for kind in kinds:
             make = clients.CLIENTS[kind]
             checks = CHECKS + (WEBSOCKET_CHECKS if make.is_websocket else [])

@@ -568,7 +568,20 @@ impl World {
         }
         assert_eq!(broker.sessions_len(), self.model.sessions_len(), "sessions");
         assert_eq!(broker.subscriptions_len(), self.model.subscriptions_len(), "subscriptions");
+        for actor in self.actors.iter().filter(|actor| !self.model.is_closing(actor.number)) {
+            let ms = self.rig.now().ms() - actor.heard_ms;
+            let is_in_time =
+                ms <= self.login_ms_max() || self.model.login_of(actor.number).is_some();
+            assert!(is_in_time, "{:?} has said nothing for {ms} ms before login", actor.number);
+        }
         assert!(self.rig.engine.len() <= self.limits.connections_max as usize);
+    }
+
+    /// How long a client may be silent that has not logged in, whatever it has to do next.
+    fn login_ms_max(&self) -> u64 {
+        let limits = &self.limits;
+        let longest = limits.tls_handshake_ms_max.max(limits.upgrade_ms_max);
+        u64::from(longest.max(limits.connect_ms_max))
     }
 
     fn check_all_was_seen(&self) {

@@ -23,7 +23,12 @@ impl ClassicClient {
 
     /// Sends a frame: the text, and the NUL.
     pub(crate) fn say(&mut self, text: &str) {
-        self.link.send_classic(&[text.as_bytes(), b"\0"].concat());
+        self.octets(&[text.as_bytes(), b"\0"].concat());
+    }
+
+    /// Sends a frame of those octets.
+    pub(crate) fn octets(&mut self, frame: &[u8]) {
+        self.link.send_classic(frame);
     }
 
     /// Sends a frame and takes its ACK, which is good.

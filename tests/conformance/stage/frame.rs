@@ -16,6 +16,7 @@ impl Frame {
     /// Reads a frame of the standard dialect off the front; `None` while it is not whole.
     pub(crate) fn take_standard(octets: &mut Vec<u8>) -> Option<Self> {
         let head_end = octets.windows(2).position(|pair| pair == b"\n\n")? + 2;
+        assert!(str::from_utf8(&octets[..head_end]).is_ok(), "a header is UTF-8");
         let mut frame = Self::read_head(&octets[..head_end]);
         let end = match frame.get("content-length") {
             Some(length) => head_end + length.parse::<usize>().unwrap(),
@@ -37,7 +38,7 @@ impl Frame {
     }
 
     fn read_head(octets: &[u8]) -> Self {
-        let text = str::from_utf8(octets).unwrap();
+        let text = String::from_utf8_lossy(octets);
         let mut lines = text.trim_end_matches('\n').split('\n');
         let command = lines.next().unwrap().to_owned();
         let lines = lines
