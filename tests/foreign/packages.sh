@@ -40,24 +40,3 @@ node_packages() {
     fi
     echo "$wanted" > "$2/node/installed"
 }
-
-# debian_packages MAY_INSTALL INTO PROBE PACKAGE...: what the shell line PROBE looks for. With
-# MAY_INSTALL=1 root gets it with apt-get.
-debian_packages() {
-    local may_install=$1 into=$2 probe=$3
-    shift 3
-    if eval "$probe" > /dev/null 2>&1; then return 0; fi
-    reason="missing (apt-get install --no-install-recommends $*)"
-    if [ -z "$may_install" ] || [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
-        return 1
-    fi
-    if [ -z "${apt_updated-}" ]; then
-        apt-get update -q < /dev/null > "$into/apt.log" 2>&1 || true
-        apt_updated=1
-    fi
-    if ! DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" \
-        < /dev/null >> "$into/apt.log" 2>&1 || ! eval "$probe" > /dev/null 2>&1; then
-        reason="apt-get cannot install $*; see $into/apt.log"
-        return 1
-    fi
-}

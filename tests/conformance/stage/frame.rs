@@ -23,8 +23,10 @@ impl Frame {
             None => head_end + octets[head_end..].iter().position(|octet| *octet == 0)?,
         };
         assert_eq!(*octets.get(end)?, 0, "a frame ends in NUL: {frame}");
+        // PHP's extension needs it.
+        assert_eq!(*octets.get(end + 1)?, b'\n', "a line end follows: {frame}");
         frame.body = octets[head_end..end].to_vec();
-        octets.drain(..=end);
+        octets.drain(..=end + 1);
         Some(frame)
     }
 

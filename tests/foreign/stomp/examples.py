@@ -17,6 +17,7 @@ COMMANDS = {
     "js": ("cjs", ["node", "{file}"]),
     "html": ("html", ["node", f"{HERE}/page.mjs", "{file}"]),
     "ruby": ("rb", ["ruby", "{file}"]),
+    "perl": ("pl", ["perl", "{file}"]),
     "php": ("php", ["php", "{file}"]),
 }
 
