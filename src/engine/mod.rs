@@ -984,8 +984,16 @@ fn held_bytes<S>(connection: &Connection<S>) -> u64 {
 
 fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
     match phase {
-        Phase::Open => FrameBound { bytes_max: limits.frame_bytes_max(), limit: "body_bytes_max" },
-        _ => FrameBound { bytes_max: limits.login_frame_bytes_max, limit: "login_frame_bytes_max" },
+        Phase::Open => FrameBound {
+            bytes_max: limits.frame_bytes_max(),
+            limit: "body_bytes_max",
+            limit_max: limits.body_bytes_max,
+        },
+        _ => FrameBound {
+            bytes_max: limits.login_frame_bytes_max,
+            limit: "login_frame_bytes_max",
+            limit_max: limits.login_frame_bytes_max,
+        },
     }
 }
 

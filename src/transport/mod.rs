@@ -77,14 +77,16 @@ pub enum Dialect {
 pub struct FrameBound {
     /// Octets that a frame may have.
     pub bytes_max: u32,
-    /// What the bound is called.
+    /// What the bound is called that a larger frame must have exceeded.
     pub limit: &'static str,
+    /// What that bound is: less than `bytes_max` where a header comes on top.
+    pub limit_max: u32,
 }
 
 impl FrameBound {
     /// The fault of a frame that is larger.
     pub fn exceeded(self) -> Exceeded {
-        Exceeded { limit: self.limit, max: u64::from(self.bytes_max) }
+        Exceeded { limit: self.limit, max: u64::from(self.limit_max) }
     }
 }
 

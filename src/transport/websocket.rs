@@ -415,7 +415,8 @@ mod tests {
 
     use super::*;
 
-    const BOUND: FrameBound = FrameBound { bytes_max: 70_000, limit: "body_bytes_max" };
+    const BOUND: FrameBound =
+        FrameBound { bytes_max: 70_000, limit: "body_bytes_max", limit_max: 69_000 };
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [0x37, 0xfa, 0x21, 0x3d];

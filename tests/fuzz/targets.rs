@@ -203,7 +203,8 @@ pub fn session_script(data: &[u8]) {
 }
 
 const BYTES_MAX: u32 = 4096;
-const BOUND: FrameBound = FrameBound { bytes_max: BYTES_MAX, limit: "body_bytes_max" };
+const BOUND: FrameBound =
+    FrameBound { bytes_max: BYTES_MAX, limit: "body_bytes_max", limit_max: BYTES_MAX };
 
 /// The first octets say where the others are cut.
 fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
