@@ -112,7 +112,9 @@ fn next_steps(config: &Config, program: &str) -> String {
     let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_CLIENT_PORT));
     let has_default = config.listeners.iter().any(|listener| listener.address == default);
     let url = match config.listeners.first() {
-        Some(listener) if !has_default => format!(" --url tcp://{}", listener.address),
+        Some(listener) if !has_default && listener.address.port() != 0 => {
+            format!(" --url tcp://{}", listener.address)
+        }
         _ => String::new(),
     };
     format!(

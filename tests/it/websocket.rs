@@ -154,7 +154,7 @@ fn whoever_breaks_the_protocol_is_told_by_the_close_code() {
 #[test]
 fn a_message_that_is_too_large_is_named_before_the_close() {
     let server = Setup::new()
-        .limits("body_bytes_max = 2000\nheader_bytes_max = 2500\nlogin_frame_bytes_max = 2000")
+        .limits("body_bytes_max = 2000\nheader_bytes_max = 2500\ndestination_bytes_max = 2000\nlogin_frame_bytes_max = 2000\nlogin_id_bytes_max = 1000")
         .start();
     for transport in [Transport::Ws, Transport::Wss] {
         let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");

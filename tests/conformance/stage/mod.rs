@@ -32,6 +32,7 @@ const STRICT: &str = r#"
 [limits]
 connect_ms_max = 2_000
 login_frame_bytes_max = "1 KiB"
+login_id_bytes_max = "512 B"
 body_bytes_max = "64 KiB"
 header_bytes_max = "4 KiB"
 header_count_max = 20

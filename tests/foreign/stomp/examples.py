@@ -1,4 +1,4 @@
-"""The examples of docs/clients.md, run as they stand there but for the port."""
+"""The examples of README.md, run as they stand there but for the port."""
 
 import os
 import queue
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent.parent.parent / "docs" / "clients.md"
+PAGE = HERE.parent.parent.parent / "README.md"
 
 # How an example is run, by the language that it says it is in. `{work}` is where packages are.
 COMMANDS = {
@@ -94,7 +94,8 @@ def read(stream, lines):
 def read_examples():
     """All examples, in their order."""
     examples = []
-    for section in PAGE.read_text().split("\n## ")[1:]:
+    clients = PAGE.read_text().split("\n## STOMP clients\n", 1)[1].split("\n## ", 1)[0]
+    for section in clients.split("\n### ")[1:]:
         name = section.split("\n", 1)[0].strip()
         blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)
         for number, (language, code) in enumerate(blocks, 1):

@@ -137,8 +137,8 @@ class Report:
 
 
 def check_table(report, work):
-    """The table in docs/clients.md names the versions that are installed."""
-    text = (ROOT / "docs" / "clients.md").read_text()
+    """The table in README.md names the versions that are installed."""
+    text = (ROOT / "README.md").read_text()
     lock = json.loads((HERE / "package-lock.json").read_text())["packages"]
     wanted = [tuple(line.split("==")) for line in
               (HERE / "requirements.txt").read_text().splitlines() if line.startswith("stomp")]
@@ -147,7 +147,7 @@ def check_table(report, work):
     for name, release in wanted:
         held = re.search(rf"^\| {re.escape(name)} .*\b{re.escape(release)}\b", text, re.M)
         report.tell(bool(held), f"ok the table has {name} {release}" if held else
-                    f"FAILED the table has {name} {release}: docs/clients.md names another version")
+                    f"FAILED the table has {name} {release}: README.md names another version")
 
 
 def main():
