@@ -154,17 +154,17 @@ impl Default for Limits {
             close_flush_ms_max: 5_000,
             linger_ms_max: 2_000,
             drain_ms_max: 5_000,
-            login_frame_bytes_max: 4 * KIB,
+            login_frame_bytes_max: 8 * KIB,
             body_bytes_max: 4 * MIB,
             header_bytes_max: 16 * KIB,
             header_count_max: 64,
             inbound_total_bytes_max: 256 * MIB as u64,
-            login_id_bytes_max: KIB,
+            login_id_bytes_max: 2 * KIB,
             takeovers_max: 10,
             takeover_window_ms: 60_000,
             subscriptions_per_session_max: 1_000,
             destinations_max: 1_000_000,
-            destination_bytes_max: 2 * KIB,
+            destination_bytes_max: 4 * KIB,
             patterns_max: 1_000,
             pattern_bytes_max: KIB,
             pattern_compiled_bytes_max: 64 * KIB,
@@ -198,6 +198,6 @@ pub struct Exceeded {
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "more than {} of {} allows", self.max, self.limit)
+        write!(out, "more than the {} that {} allows", self.max, self.limit)
     }
 }

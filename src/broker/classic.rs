@@ -14,9 +14,11 @@ use crate::stomp::{Headers, Name};
 /// Handles one frame of a connection that is not closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, octets: &[u8], now: Moment) {
     broker.counters.frames_in += 1;
-    let result = match Frame::parse(octets, &broker.limits) {
-        Ok(frame) => handle_frame(broker, peer, &frame, now),
-        Err(fault) => Err(fault.into()),
+    // A frame is large and stays where it was parsed.
+    let parsed = Frame::parse(octets, &broker.limits);
+    let result = match &parsed {
+        Ok(frame) => handle_frame(broker, peer, frame, now),
+        Err(fault) => Err((*fault).into()),
     };
     if let Err(fault) = result {
         broker.refuse(peer, &fault, now);
@@ -105,7 +107,7 @@ impl<'o> Request<'_, 'o> {
             let out = &mut broker.scratch;
             out.clear();
             begin_ack(out, &token, transaction);
-            encode::header(out, "error-desc", b"OK");
+            encode::plain_header(out, b"error-desc", b"OK");
             encode::finish(out, b"");
             let frame = private_frame(out);
             broker.peers.push(self.peer, frame);
@@ -205,6 +207,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         destination: request.required(Name::Destination)?,
         transaction: request.header(Name::Transaction),
         content_type: request.header(Name::ContentType),
+        has_escapes: false,
         headers: &request.frame.headers,
         body: request.frame.body,
     };
@@ -347,9 +350,9 @@ fn list_watched(
 }
 
 fn begin_ack(out: &mut Vec<u8>, token: &[u8; 32], transaction: &[u8]) {
-    encode::begin(out, "ACK");
-    encode::header(out, "session-id", token);
-    encode::header(out, "transaction", transaction);
+    out.extend_from_slice(b"ACK\n");
+    encode::plain_header(out, b"session-id", token);
+    encode::plain_header(out, b"transaction", transaction);
 }
 
 /// A frame that one client gets and that is no delivery.

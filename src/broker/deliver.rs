@@ -1,10 +1,11 @@
 //! Delivery: from one SEND to the queues of everyone who gets it, in either dialect.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
-use super::message::{Message, Tails, user_lines};
+use super::message::{Message, Tails, UserLines};
 use super::peer::Peers;
 use super::queue::Stored;
 use super::session::{SessionId, SessionTable};
@@ -20,6 +21,7 @@ pub(super) struct Sending<'h, 'a> {
     pub(super) destination: &'a [u8],
     pub(super) transaction: Option<&'a [u8]>,
     pub(super) content_type: Option<&'a [u8]>,
+    pub(super) has_escapes: bool,
     pub(super) headers: &'h Headers<'a>,
     pub(super) body: &'a [u8],
 }
@@ -122,16 +124,36 @@ impl Broker {
         standard: Option<Box<Standard>>,
         now: Moment,
     ) {
-        let unacknowledged = standard.map(|standard| standard.unacknowledged).unwrap_or_default();
+        self.put_back(id, standard.map(|standard| standard.unacknowledged).unwrap_or_default());
         if let Some(queue) = &mut self.destinations[id].queue {
             queue.remove_consumer(index);
-            for message in unacknowledged.into_iter().rev() {
-                self.queued_bytes += message.cost_bytes();
-                queue.push_front(message.returned());
-            }
         }
         self.serve_queue(id, now);
         self.remove_destination_if_unused(id);
+    }
+
+    /// A session moves to another connection, which has not got what is unacknowledged: that goes
+    /// back, to be delivered again at the end of the turn, behind the answer to the login.
+    pub(super) fn put_back_unacknowledged(&mut self, session: SessionId) {
+        for index in self.sessions[session].subscriptions.clone() {
+            let subscription = &mut self.subscriptions[index];
+            let Some(standard) = &mut subscription.standard else { continue };
+            standard.is_inherited = true;
+            let unacknowledged = std::mem::take(&mut standard.unacknowledged);
+            if let Target::Queue(id) = subscription.target {
+                self.put_back(id, unacknowledged);
+                self.note_backlog(id);
+            }
+        }
+    }
+
+    /// Puts messages that were delivered to the front of their queue again, in order.
+    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>) {
+        let Some(queue) = &mut self.destinations[id].queue else { return };
+        for message in messages.into_iter().rev() {
+            self.queued_bytes += message.cost_bytes();
+            queue.push_front(message.returned());
+        }
     }
 
     /// Settles messages of a queue that a consumer acknowledged, or refused.
@@ -197,6 +219,12 @@ impl Broker {
         }
     }
 
+    fn note_backlog(&mut self, id: DestinationId) {
+        if !self.backlogged.contains(&id) {
+            self.backlogged.push(id);
+        }
+    }
+
     fn send_to_queue(
         &mut self,
         sending: &Sending<'_, '_>,
@@ -246,15 +274,15 @@ impl Broker {
                 room && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
             };
             let Some(consumer) = queue.next_consumer(has_credit) else {
-                if !queue.consumers().is_empty() && !self.backlogged.contains(&id) {
-                    self.backlogged.push(id);
+                if !queue.consumers().is_empty() {
+                    self.note_backlog(id);
                 }
                 return;
             };
             let Some(stored) = queue.pop_front() else { return };
             self.queued_bytes -= stored.cost_bytes();
             let session = self.subscriptions[consumer].session;
-            let route = Route { session, subscription: consumer };
+            let route = Route { session, subscription: consumer, is_first: true };
             self.deliver_to(&stored.message(), &[route], now);
             let standard = &mut self.subscriptions[consumer].standard;
             if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
@@ -303,18 +331,20 @@ impl Outlet<'_> {
         routes: &[Route],
         now: Moment,
     ) -> u32 {
-        let mut tails = Tails::new(now.ns);
-        let mut count = 0;
         // In the classic dialect watchers see the session id of whom they watch.
-        let owner_token = owner.map(|owner| self.sessions[owner].token());
+        let sessions = self.sessions;
+        let watched = owner.map(|owner| sessions[owner].token());
+        let mut tails = Tails::new(watched, now.ns);
+        let mut count = 0;
         if let Some(owner) = owner
             && routes.first().is_none_or(|first| first.session != owner)
         {
-            count += self.push(message, &mut tails, owner, None, owner_token);
+            count += u32::from(self.push(message, &mut tails, owner, None));
         }
         for route in routes {
             let subscription = Some(route.subscription);
-            count += self.push(message, &mut tails, route.session, subscription, owner_token);
+            let is_queued = self.push(message, &mut tails, route.session, subscription);
+            count += u32::from(is_queued && route.is_first);
         }
         tails.retire(&mut self.peers.arena);
         count
@@ -324,20 +354,19 @@ impl Outlet<'_> {
     fn push(
         &mut self,
         message: &Message<'_>,
-        tails: &mut Tails,
+        tails: &mut Tails<'_>,
         receiver: SessionId,
         subscription: Option<SubscriptionIndex>,
-        token: Option<&[u8; 32]>,
-    ) -> u32 {
+    ) -> bool {
         let session = &self.sessions[receiver];
         let standard = subscription
             .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
-        let token = token.unwrap_or_else(|| session.token());
+        let token = session.token();
         let frame =
             tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
         let is_queued = self.peers.push(session.peer, frame);
         self.counters.deliveries += u64::from(is_queued);
-        u32::from(is_queued)
+        is_queued
     }
 }
 
@@ -355,7 +384,8 @@ fn message_of<'m>(
         origin_destination: address,
         destination: sending.destination,
         content_type: sending.content_type,
-        user_lines: user_lines(sending.headers),
+        has_escapes: sending.has_escapes,
+        user_lines: UserLines::of(sending.headers),
         body: sending.body,
     }
 }

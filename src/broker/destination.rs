@@ -61,6 +61,8 @@ pub struct Route {
     pub session: SessionId,
     /// By which of its subscriptions.
     pub subscription: SubscriptionIndex,
+    /// Whether no other of its subscriptions stands before on the same list.
+    pub is_first: bool,
 }
 
 /// Who watches a destination.

@@ -75,16 +75,15 @@ impl From<ScanFault> for Fault {
     fn from(fault: ScanFault) -> Self {
         let (code, description) = match fault {
             ScanFault::UnknownCommand => (Code::UnknownCommand, "the command is not known"),
-            ScanFault::NoColon => (Code::MalformedHeader, "a header line has no colon"),
+            ScanFault::NoName => {
+                (Code::MalformedHeader, "a header line has no colon, or nothing before it")
+            }
             ScanFault::NulInHeader => (Code::MalformedHeader, "a NUL stands in the header"),
             ScanFault::NotUtf8 => (Code::MalformedHeader, "the header is not UTF-8"),
             ScanFault::MalformedLength => {
                 (Code::MalformedHeader, "the header content-length is no number")
             }
             ScanFault::NoNul => (Code::MalformedFrame, "no NUL follows the body"),
-            ScanFault::UnexpectedBody => {
-                (Code::MalformedFrame, "a frame with this command may not have a body")
-            }
             ScanFault::StrayOctet => {
                 (Code::MalformedFrame, "something else than line ends stands between frames")
             }
@@ -246,7 +245,8 @@ impl fmt::Display for CloseReason {
         match self {
             Self::TimedOut(limit) => write!(out, "timed-out:{limit}"),
             Self::Refused(code) => out.write_str(code.word()),
-            Self::Transport(what) => write!(out, "transport:{what}"),
+            // A sentence, so quoted: in the log this is the value of a pair.
+            Self::Transport(what) => write!(out, "\"transport:{what}\""),
             Self::Answered => out.write_str("answered"),
             other => out.write_str(other.presence_word()),
         }

@@ -1,13 +1,14 @@
 //! One message on its way, in neither dialect, and its encodings, each made when the first
 //! receiver needs it.
 
-use smallvec::SmallVec;
+use std::borrow::Cow;
 
 use super::peer::{Encoding, PeerId, Peers};
 use super::subscription::{AckMode, Standard, SubscriptionIndex};
 use crate::classic;
 use crate::outbound::{Head, Mark, OutboundArena, OutboundFrame, SharedTail};
-use crate::stomp::{self, Headers, Version};
+use crate::stomp::frame::OwnedLine;
+use crate::stomp::{self, HeaderLine, Headers, Version};
 
 /// A message, borrowed from the frame that brought it or from where it was kept.
 #[derive(Debug)]
@@ -26,22 +27,55 @@ pub struct Message<'a> {
     pub destination: &'a [u8],
     /// The media type of the body, if the sender named one.
     pub content_type: Option<&'a [u8]>,
+    /// Whether the sender wrote something that ends a line, by escaping it.
+    pub has_escapes: bool,
     /// Header lines that mean nothing to the broker.
-    pub user_lines: SmallVec<[(&'a [u8], &'a [u8]); 4]>,
+    pub user_lines: UserLines<'a>,
     /// The body.
     pub body: &'a [u8],
 }
 
-/// The header lines of a frame that pass through.
-pub fn user_lines<'a: 'm, 'm>(headers: &Headers<'a>) -> SmallVec<[(&'m [u8], &'m [u8]); 4]> {
-    headers.user_lines().map(|line| (line.name, line.value)).collect()
+/// Header lines that pass through, wherever they are.
+#[derive(Clone, Copy, Debug)]
+pub enum UserLines<'a> {
+    /// Among the lines of a frame.
+    Frame(&'a [HeaderLine<'a>]),
+    /// With a message that was kept.
+    Stored(&'a [OwnedLine]),
+    /// The broker's own.
+    Own(&'a [(&'a [u8], &'a [u8])]),
+}
+
+impl<'a> UserLines<'a> {
+    /// Those of a frame.
+    #[inline]
+    pub fn of(headers: &'a Headers<'_>) -> Self {
+        Self::Frame(if headers.has_user_lines() { headers.lines() } else { &[] })
+    }
+
+    /// Shows each line's name and value.
+    #[inline]
+    pub fn for_each(self, mut show: impl FnMut(&'a [u8], &'a [u8])) {
+        match self {
+            Self::Frame(lines) => {
+                for line in lines.iter().filter(|line| line.passes_through()) {
+                    show(line.name, line.value);
+                }
+            }
+            Self::Stored(lines) => lines.iter().for_each(|line| show(&line.name, &line.value)),
+            Self::Own(lines) => lines.iter().for_each(|(name, value)| show(name, value)),
+        }
+    }
 }
 
 /// What the receivers of one message share, by encoding.
 #[derive(Debug)]
-pub struct Tails {
+pub struct Tails<'a> {
     classic: Option<Tail>,
     standard: [Option<Tail>; 3],
+    /// The session id that all classic receivers see: that of the client at the destination, where
+    /// the destination is a client's address. Then they share the whole frame.
+    watched: Option<&'a [u8; 32]>,
     arrived_ns: u64,
 }
 
@@ -52,13 +86,14 @@ struct Tail {
     text: Option<bool>,
 }
 
-impl Tails {
+impl<'a> Tails<'a> {
     /// None yet, of a message whose frame arrived at that time.
-    pub fn new(arrived_ns: u64) -> Self {
-        Self { classic: None, standard: [None, None, None], arrived_ns }
+    #[inline]
+    pub fn new(watched: Option<&'a [u8; 32]>, arrived_ns: u64) -> Self {
+        Self { classic: None, standard: [None, None, None], watched, arrived_ns }
     }
 
-    /// The frame for one receiver. `token` is the session id that a classic receiver sees.
+    /// The frame for one receiver. `token` is the receiver's session id.
     #[inline]
     pub fn frame_for(
         &mut self,
@@ -73,10 +108,22 @@ impl Tails {
         let (head, tail) = match encoding {
             Encoding::Classic => {
                 let tail = self.classic.get_or_insert_with(|| {
+                    scratch.clear();
+                    if let Some(token) = self.watched {
+                        scratch.extend_from_slice(b"MESSAGE\n");
+                        if let Some(transaction) = message.transaction {
+                            classic::encode::plain_header(scratch, b"transaction", transaction);
+                        }
+                        classic::encode::plain_header(scratch, b"session-id", token);
+                    }
                     encode_classic(message, scratch);
                     Tail { bytes: peers.arena.share(scratch), text: None }
                 });
-                (classic_head(message, token), tail)
+                let head = match self.watched {
+                    Some(_) => Head::new(),
+                    None => classic_head(message, token),
+                };
+                (head, tail)
             }
             Encoding::Standard(version) => {
                 if self.standard[version as usize].is_none() {
@@ -87,16 +134,23 @@ impl Tails {
             }
         };
         let peer = peers.peer(receiver);
+        // A classic sender's transaction stands in the head and may hold any octets.
+        let is_text = |octets: &[u8]| std::str::from_utf8(octets).is_ok();
         let text = peer.distinguishes_text
             && !peer.prefers_binary
-            && *tail.text.get_or_insert_with(|| std::str::from_utf8(tail.bytes.as_ref()).is_ok());
+            && *tail.text.get_or_insert_with(|| is_text(tail.bytes.as_ref()))
+            && is_text(&head);
         let mark = Mark { arrived_ns: self.arrived_ns, text };
         OutboundFrame { head, tail: Some(tail.bytes.clone()), mark }
     }
 
     /// Gives up the maker's hold on what was encoded.
+    #[inline]
     pub fn retire(self, arena: &mut OutboundArena) {
-        for tail in self.classic.into_iter().chain(self.standard.into_iter().flatten()) {
+        if let Some(tail) = self.classic {
+            arena.retire(tail.bytes);
+        }
+        for tail in self.standard.into_iter().flatten() {
             arena.retire(tail.bytes);
         }
     }
@@ -135,15 +189,23 @@ fn classic_head(message: &Message<'_>, token: &[u8; 32]) -> Head {
 
 fn encode_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
-    out.clear();
-    encode::header(out, "origin", message.origin);
-    encode::header(out, "destination", message.origin_destination);
+    encode::plain_header(out, b"origin", message.origin);
+    encode::plain_header(out, b"destination", message.origin_destination);
     // Clients in the field cannot do without this line.
-    encode::header(out, "content-type", message.content_type.unwrap_or(b"text/plain"));
-    encode::number_header(out, "content-length", message.body.len() as u64);
-    for (name, value) in &message.user_lines {
-        encode::user_header(out, name, value);
+    let content_type = message.content_type.unwrap_or(b"text/plain");
+    if message.has_escapes {
+        encode::header(out, "content-type", content_type);
+    } else {
+        encode::plain_header(out, b"content-type", content_type);
     }
+    encode::number_header(out, "content-length", message.body.len() as u64);
+    message.user_lines.for_each(|name, value| {
+        if message.has_escapes {
+            encode::user_header(out, name, value);
+        } else {
+            encode::plain_header(out, name, value);
+        }
+    });
     encode::finish(out, message.body);
 }
 
@@ -176,16 +238,25 @@ fn encode_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -
     use stomp::encode;
     out.clear();
     classic::encode::number_header(out, "message-id", message.number);
-    let mut differs = encode::header(out, version, b"destination", message.destination);
+    let destination = utf8(message.destination);
+    let mut differs = encode::header(out, version, b"destination", &destination);
     differs |= encode::header(out, version, b"origin", message.origin);
     differs |= encode::header(out, version, b"origin-destination", message.origin_destination);
     if let Some(content_type) = message.content_type {
-        differs |= encode::header(out, version, b"content-type", content_type);
+        differs |= encode::header(out, version, b"content-type", &utf8(content_type));
     }
     classic::encode::number_header(out, "content-length", message.body.len() as u64);
-    for (name, value) in &message.user_lines {
-        differs |= encode::header(out, version, name, value);
-    }
+    message.user_lines.for_each(|name, value| {
+        differs |= encode::header(out, version, &utf8(name), &utf8(value));
+    });
     encode::finish(out, message.body);
     differs
+}
+
+/// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any octets.
+fn utf8(text: &[u8]) -> Cow<'_, [u8]> {
+    match String::from_utf8_lossy(text) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(replaced) => Cow::Owned(replaced.into_bytes()),
+    }
 }

@@ -8,6 +8,8 @@
 
 use std::borrow::Cow;
 
+use hashbrown::HashSet;
+
 pub mod destination;
 pub mod fault;
 pub mod keys;
@@ -127,6 +129,7 @@ impl Broker {
     /// Handles one frame of the classic dialect. Not to be called for a connection that is closing.
     #[inline]
     pub fn handle_classic(&mut self, peer: PeerId, octets: &[u8], now: Moment) {
+        debug_assert!(self.peers.peer(peer).closure().is_none(), "a frame of a closing connection");
         classic::handle(self, peer, octets, now);
     }
 
@@ -340,10 +343,29 @@ impl Broker {
             }
         };
         self.peers.push_last(older, Some(frame), Closure { reason, retry: Some(retry) });
+        // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
+        self.sessions[session].transactions = Vec::new();
+        if self.peers.peer(newcomer).encoding == Encoding::Classic {
+            self.end_unfit_for_classic(session, now);
+        }
+        self.put_back_unacknowledged(session);
         self.attach(session, newcomer);
         self.counters.takeovers += 1;
         self.publish_presence(Event::Logged, session, "takeover", now);
         Ok(())
+    }
+
+    /// A classic client cannot acknowledge, and gets direct messages once in any case.
+    fn end_unfit_for_classic(&mut self, session: SessionId, now: Moment) {
+        let held = std::mem::take(&mut self.sessions[session].subscriptions);
+        let is_unfit = |index: &SubscriptionIndex| {
+            matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))
+        };
+        let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
+        self.sessions[session].subscriptions = kept;
+        for index in ended {
+            self.end_subscription(index, now);
+        }
     }
 
     /// Two programs that are configured with the same login id would take it from each other for
@@ -470,24 +492,28 @@ impl Broker {
         let destination = &self.destinations[id];
         let owner = destination.owner.map(|owner| self.sessions[owner].profile);
         let is_topic = Space::of(&destination.name) == Space::Topic;
-        let mut routes: Vec<Route> = Vec::new();
+        let mut own = Vec::new();
+        let mut others = Vec::new();
+        let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
         for index in destination.attached() {
             let subscription = &self.subscriptions[*index];
-            let route = Route { session: subscription.session, subscription: *index };
+            let session = subscription.session;
             if matches!(subscription.target, Target::Own(_)) {
-                routes.insert(0, route);
+                own.push(Route { session, subscription: *index, is_first: own.is_empty() });
                 continue;
             }
-            let watcher = self.sessions[route.session].profile;
-            let allowed = is_topic || owner.is_some_and(|owner| watcher.may_watch(owner));
+            let watcher = self.sessions[session].profile;
+            if !is_topic && !owner.is_some_and(|owner| watcher.may_watch(owner)) {
+                continue;
+            }
+            let is_first = seen.insert(session);
             // In the classic dialect a session gets one copy, by however many subscriptions.
-            let has_one = subscription.standard.is_none()
-                && routes.iter().any(|other| other.session == route.session);
-            if allowed && !has_one {
-                routes.push(route);
+            if is_first || subscription.standard.is_some() {
+                others.push(Route { session, subscription: *index, is_first });
             }
         }
-        routes
+        own.append(&mut others);
+        own
     }
 
     /// Watches one client, which must be logged in.

@@ -72,6 +72,8 @@ pub struct Peer {
     /// Since when the queue is above its soft bound, in milliseconds; meaningful where `pressed`.
     pressed_since_ms: u64,
     pressed: bool,
+    /// Whether a frame was not queued because the queue was above its hard bound.
+    lost_a_frame: bool,
     dirty: bool,
 }
 
@@ -136,6 +138,7 @@ impl Peers {
             limits,
             pressed_since_ms: 0,
             pressed: false,
+            lost_a_frame: false,
             dirty: false,
         }) as u32)
     }
@@ -150,11 +153,16 @@ impl Peers {
     /// Appends a frame to a connection's queue, unless that is full or the connection is closing.
     /// A queue above its bound is judged later, by [`Self::take_overflowing`].
     #[inline]
-    pub fn push(&mut self, id: PeerId, frame: OutboundFrame) -> bool {
+    pub fn push(&mut self, id: PeerId, mut frame: OutboundFrame) -> bool {
         let peer = &mut self.table[id.0 as usize];
-        if matches!(peer.state, PeerState::Closing(_)) || peer.is_over_hard() {
+        if matches!(peer.state, PeerState::Closing(_)) {
             return false;
         }
+        if peer.lost_a_frame || peer.is_over_hard() {
+            self.note_loss(id);
+            return false;
+        }
+        frame.mark.text &= !peer.prefers_binary;
         self.arena.push(&mut peer.queue, frame);
         self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
         self.note_dirty(id);
@@ -169,7 +177,8 @@ impl Peers {
             return;
         }
         peer.state = PeerState::Closing(closure);
-        if let Some(frame) = frame {
+        if let Some(mut frame) = frame {
+            frame.mark.text &= !peer.prefers_binary;
             self.arena.push(&mut peer.queue, frame);
         }
         self.note_dirty(id);
@@ -196,25 +205,32 @@ impl Peers {
     pub fn note_flushed(&mut self, id: PeerId, now_ms: u64) {
         let Some(peer) = self.table.get_mut(id.0 as usize) else { return };
         peer.dirty = false;
-        let above = peer.queue.bytes() > peer.limits.soft_bytes_max;
+        let above = peer.queue.bytes() > peer.limits.soft_bytes_max || peer.lost_a_frame;
         if above && !peer.pressed {
             peer.pressed_since_ms = now_ms;
-            self.pressed.push(id);
+            // It may still be listed from before it fell below, and twice it would be cut twice.
+            if !self.pressed.contains(&id) {
+                self.pressed.push(id);
+            }
         }
         peer.pressed = above;
     }
 
-    /// The connections whose queues are above their hard bound, or above the soft one for too long.
-    /// Ask after flushing.
+    /// The connections whose queues are above their hard bound, or were when there was something for
+    /// them, or are above the soft one for too long. Ask after flushing.
     pub fn take_overflowing(&mut self, now_ms: u64) -> Vec<PeerId> {
         let mut overflowing = Vec::new();
         let table = &self.table;
         self.pressed.retain(|id| {
-            let Some(peer) = table.get(id.0 as usize).filter(|peer| peer.pressed) else {
+            // One that is closing has a deadline of its own to take the rest.
+            let is_judged = |peer: &&Peer| peer.pressed && peer.closure().is_none();
+            let Some(peer) = table.get(id.0 as usize).filter(is_judged) else {
                 return false;
             };
             let since_ms = now_ms.saturating_sub(peer.pressed_since_ms);
-            let over = peer.is_over_hard() || since_ms >= u64::from(peer.limits.soft_ms_max);
+            let over = peer.lost_a_frame
+                || peer.is_over_hard()
+                || since_ms >= u64::from(peer.limits.soft_ms_max);
             if over {
                 overflowing.push(*id);
             }
@@ -276,6 +292,17 @@ impl Peers {
         }
     }
 
+    /// A connection that has missed something cannot go on as if it had not, even if it has taken
+    /// all the rest by the time that it is looked at.
+    fn note_loss(&mut self, id: PeerId) {
+        let peer = &mut self.table[id.0 as usize];
+        peer.lost_a_frame = true;
+        if !peer.pressed {
+            peer.pressed = true;
+            self.pressed.push(id);
+        }
+    }
+
     fn note_dirty(&mut self, id: PeerId) {
         let peer = &mut self.table[id.0 as usize];
         if !peer.dirty {
@@ -294,6 +321,12 @@ impl Default for Peers {
 impl Peer {
     fn is_over_hard(&self) -> bool {
         self.queue.bytes() > self.limits.hard_bytes_max
+    }
+
+    /// Whether a frame was not queued because the queue was above its hard bound. Nothing but the
+    /// last frame is queued after that.
+    pub fn lost_a_frame(&self) -> bool {
+        self.lost_a_frame
     }
 
     /// Whether its queue is so short that more may be sent ahead.
@@ -346,6 +379,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_missed_a_frame_overflows_though_its_queue_is_empty_again() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        peers.push(id, frame(31));
+        assert!(!peers.push(id, frame(1)));
+        let (arena, outbox) = peers.outbox(id).unwrap();
+        arena.pop(&mut outbox.queue);
+        assert!(!peers.push(id, frame(1)), "there is a gap before it");
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(100), [id]);
+        assert_eq!(peers.take_overflowing(100), []);
+    }
+
+    #[test]
     fn a_queue_above_its_soft_bound_overflows_when_it_stays_there() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
@@ -364,6 +411,37 @@ mod tests {
         assert_eq!(peers.take_overflowing(205), [id]);
         peers.take_dirty(&mut Vec::new());
         peers.check_invariants();
+    }
+
+    #[test]
+    fn a_queue_that_was_pressed_twice_in_a_turn_overflows_once() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        for _ in 0..2 {
+            peers.push(id, frame(11));
+            peers.note_flushed(id, 100);
+            peers.discard_unsent(id);
+            peers.note_flushed(id, 100);
+        }
+        peers.push(id, frame(31));
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(100), [id]);
+    }
+
+    #[test]
+    fn a_closing_connection_does_not_overflow() {
+        let mut peers = Peers::new();
+        let id = peer(&mut peers);
+        peers.push(id, frame(31));
+        peers.push_last(
+            id,
+            Some(frame(3)),
+            Closure { reason: CloseReason::LoggedOut, retry: None },
+        );
+        peers.note_flushed(id, 100);
+        assert_eq!(peers.take_overflowing(200), []);
+        assert_eq!(peers.next_overflow_ms(), None);
+        assert_eq!(peers.peer(id).queue.frames(), 2);
     }
 
     #[test]

@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use smallvec::SmallVec;
-
 use super::destination::Route;
 use super::fault::{Code, Fault};
-use super::message::Message;
+use super::message::{Message, UserLines};
 use super::profile::Profile;
 use super::session::SessionId;
 use super::subscription::{Standard, SubscriptionIndex, Target};
@@ -69,10 +67,10 @@ impl Broker {
         for index in self.subscriptions.presence() {
             let subscription = &self.subscriptions[*index];
             let Target::Presence(pattern) = &subscription.target else { continue };
-            let has_one = subscription.standard.is_none()
-                && routes.iter().any(|other| other.session == subscription.session);
-            if pattern.matches(name) && !has_one {
-                routes.push(Route { session: subscription.session, subscription: *index });
+            let session = subscription.session;
+            let is_first = !routes.iter().any(|other| other.session == session);
+            if pattern.matches(name) && (is_first || subscription.standard.is_some()) {
+                routes.push(Route { session, subscription: *index, is_first });
             }
         }
         if !routes.is_empty() {
@@ -93,7 +91,7 @@ pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: 
         .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
         .map(|(id, _)| id)
         .collect();
-    let route = Route { session: watcher, subscription: index };
+    let route = Route { session: watcher, subscription: index, is_first: true };
     for session in present {
         send_event(broker, Event::Logged, session, SNAPSHOT, &[route], now);
     }
@@ -120,11 +118,8 @@ fn send_event(
 ) {
     let body = event_json(broker, event, session, reason, now);
     let number = broker.next_message();
-    let mut user_lines: SmallVec<[(&[u8], &[u8]); 4]> = SmallVec::new();
-    user_lines.push((b"event", event.word().as_bytes()));
-    if reason == SNAPSHOT {
-        user_lines.push((b"snapshot", b"true"));
-    }
+    let lines: [(&[u8], &[u8]); 2] = [(b"event", event.word().as_bytes()), (b"snapshot", b"true")];
+    let user_lines = UserLines::Own(if reason == SNAPSHOT { &lines } else { &lines[..1] });
     let message = Message {
         number,
         is_redelivered: false,
@@ -133,6 +128,7 @@ fn send_event(
         origin_destination: BROKER,
         destination: b"/broker/presence",
         content_type: Some(b"application/json"),
+        has_escapes: false,
         user_lines,
         body: body.as_bytes(),
     };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::message::Message;
+use super::message::{Message, UserLines};
 use super::subscription::SubscriptionIndex;
 use crate::stomp::frame::OwnedLine;
 
@@ -30,6 +30,7 @@ pub struct Stored {
     origin_destination: Box<[u8]>,
     destination: Box<[u8]>,
     content_type: Option<Box<[u8]>>,
+    has_escapes: bool,
     user_lines: Vec<OwnedLine>,
     body: Box<[u8]>,
 }
@@ -116,7 +117,8 @@ impl Queue {
 impl Stored {
     /// Keeps a message.
     pub fn new(message: &Message<'_>) -> Self {
-        let own = |(name, value): &(&[u8], &[u8])| OwnedLine::new(name, value);
+        let mut user_lines = Vec::new();
+        message.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
         Self {
             number: message.number,
             returns: 0,
@@ -125,7 +127,8 @@ impl Stored {
             origin_destination: message.origin_destination.into(),
             destination: message.destination.into(),
             content_type: message.content_type.map(Into::into),
-            user_lines: message.user_lines.iter().map(own).collect(),
+            has_escapes: message.has_escapes,
+            user_lines,
             body: message.body.into(),
         }
     }
@@ -147,7 +150,8 @@ impl Stored {
             origin_destination: &self.origin_destination,
             destination: &self.destination,
             content_type: self.content_type.as_deref(),
-            user_lines: self.user_lines.iter().map(|line| (&*line.name, &*line.value)).collect(),
+            has_escapes: self.has_escapes,
+            user_lines: UserLines::Stored(&self.user_lines),
             body: &self.body,
         }
     }

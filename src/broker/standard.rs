@@ -50,7 +50,8 @@ pub(super) fn error_frame(
     if fault.code == Code::UnsupportedVersion {
         encode::plain_header(scratch, "version", b"1.0,1.1,1.2");
     }
-    encode::plain_header(scratch, "content-type", b"text/plain");
+    // Exactly "text/plain" would make stompit 1.0 read the body and throw where nobody can catch.
+    encode::plain_header(scratch, "content-type", b"text/plain;charset=utf-8");
     number_header(scratch, "content-length", fault.description.len() as u64);
     encode::finish(scratch, fault.description.as_bytes());
     private_frame(scratch)
@@ -74,6 +75,10 @@ fn handle_escaped(
     let Encoding::Standard(version) = broker.peers.peer(peer).encoding else {
         return Ok(Done::Nothing);
     };
+    if !frame.body.is_empty() && !frame.command.may_have_body(version) {
+        let description = "a frame with this command may not have a body";
+        return Err(Fault::closing(Code::MalformedFrame, Retry::Never, description));
+    }
     // STOMP 1.2, "Value Encoding": CONNECT is not escaped.
     if !frame.has_backslash || frame.command == Command::Connect {
         return handle_frame(broker, peer, version, frame, now);
@@ -82,7 +87,7 @@ fn handle_escaped(
         let description = "a header holds an escape sequence that the version does not define";
         Fault::closing(Code::MalformedHeader, Retry::Never, description)
     })?;
-    let unescaped = Frame { headers: lines.headers(), has_backslash: false, ..*frame };
+    let unescaped = Frame { headers: lines.headers(), ..*frame };
     handle_frame(broker, peer, version, &unescaped, now)
 }
 
@@ -110,6 +115,10 @@ fn handle_frame(
     };
     let request = Request { session, version, headers: &frame.headers };
     match frame.command {
+        Command::Nack if version == Version::V1_0 => {
+            let description = "NACK is a command of STOMP 1.1 and later";
+            Err(Fault::closing(Code::UnknownCommand, Retry::Never, description))
+        }
         Command::Send | Command::Ack | Command::Nack => {
             match frame.headers.value(Name::Transaction) {
                 Some(id) => hold(broker, &request, id, frame).map(|()| Done::Nothing),
@@ -259,16 +268,34 @@ fn perform(
         destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
         transaction: None,
         content_type: headers.value(Name::ContentType),
+        has_escapes: frame.has_backslash,
         headers,
         body: frame.body,
     };
+    check_deliverable(broker, request.session, headers)?;
     let delivered = broker.send(&sending, now)?;
-    if delivered.is_none() && headers.value(Name::Undeliverable) == Some(b"error") {
-        let description =
-            format!("nobody is at the destination {}", printable(sending.destination));
-        return Err(Fault::staying(Code::NoSuchDestination, description));
-    }
     Ok(Done::Sent(delivered.unwrap_or(0)))
+}
+
+/// Whether somebody is at the address of a SEND that wants to be refused otherwise.
+fn check_deliverable(
+    broker: &Broker,
+    session: SessionId,
+    headers: &Headers<'_>,
+) -> Result<(), Fault> {
+    if headers.value(Name::Undeliverable) != Some(b"error") {
+        return Ok(());
+    }
+    let name = headers.value(Name::Destination).unwrap_or_default();
+    // Who may not send there does not learn who is there.
+    broker.check_may_send(session, name)?;
+    let found = broker.destinations.find(name, None);
+    let is_there = found.is_some_and(|id| broker.destinations[id].owner.is_some());
+    if is_there || Space::of(name) != Space::Client {
+        return Ok(());
+    }
+    let description = format!("nobody is at the destination {}", printable(name));
+    Err(Fault::staying(Code::NoSuchDestination, description))
 }
 
 fn acknowledge(
@@ -277,10 +304,6 @@ fn acknowledge(
     is_consumed: bool,
     now: Moment,
 ) -> Result<(), Fault> {
-    if !is_consumed && request.version == Version::V1_0 {
-        let description = "NACK is a command of STOMP 1.1 and later";
-        return Err(Fault::closing(Code::UnknownCommand, Retry::Never, description));
-    }
     // What is acknowledged may belong to a subscription that has ended since: that is no fault.
     let Some((index, number)) = find_delivery(broker, request)? else { return Ok(()) };
     broker.settle(index, number, is_consumed, now)
@@ -335,6 +358,7 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let name = request.required(Name::Destination)?;
+    end_inherited(broker, request, name, now);
     let standard = Box::new(read_subscription(broker, request)?);
     let session = request.session;
     if name == BROKER_DESTINATION || name == b"/broker/presence" {
@@ -360,6 +384,24 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
         broker.watch_client(session, name, Some(standard))?;
     }
     Ok(())
+}
+
+/// STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that takes its session over
+/// has the subscriptions of the older connection, but may subscribe as if it had none: one for the
+/// same, by id or by destination, replaces what was there.
+fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], now: Moment) {
+    let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
+    let is_replaced = |index: &SubscriptionIndex| match &broker.subscriptions[*index].standard {
+        Some(standard) if !standard.is_inherited => false,
+        Some(standard) if standard.id.is_some() && standard.id == id => true,
+        _ => is_named(broker, *index, name),
+    };
+    let held = &broker.sessions[request.session].subscriptions;
+    let replaced: Vec<_> = held.iter().copied().filter(is_replaced).collect();
+    for index in replaced {
+        broker.sessions[request.session].subscriptions.retain(|other| *other != index);
+        broker.end_subscription(index, now);
+    }
 }
 
 fn check_may_watch(broker: &Broker, session: SessionId) -> Result<(), Fault> {
@@ -404,7 +446,7 @@ fn read_subscription(broker: &Broker, request: &Request<'_, '_>) -> Result<Stand
             Some(wanted) => wanted.min(u64::from(largest)) as u32,
         },
     };
-    Ok(Standard { id, mode, prefetch, unacknowledged: Default::default() })
+    Ok(Standard { id, mode, prefetch, unacknowledged: Default::default(), is_inherited: false })
 }
 
 fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -427,14 +469,19 @@ fn find_by_destination(
     request: &Request<'_, '_>,
 ) -> Result<SubscriptionIndex, Fault> {
     let name = request.required(Name::Destination)?;
-    let held = &broker.sessions[request.session].subscriptions;
-    let named = held.iter().copied().find(|index| match &broker.subscriptions[*index].target {
+    let mut held = broker.sessions[request.session].subscriptions.iter().copied();
+    let named = held.find(|index| is_named(broker, *index, name));
+    named.ok_or_else(|| Broker::unknown("subscription to", name))
+}
+
+/// Whether a subscription is for what is called so.
+fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8]) -> bool {
+    match &broker.subscriptions[index].target {
         Target::Presence(_) => name == BROKER_DESTINATION || name == b"/broker/presence",
         Target::Clients(pattern) => pattern.text() == name,
         Target::Topics(levels) => levels.text().as_bytes() == name,
         one => one.destination().is_some_and(|id| *broker.destinations[id].name == *name),
-    });
-    named.ok_or_else(|| Broker::unknown("subscription to", name))
+    }
 }
 
 /// An id as the client writes it, which is how it gets it back.
@@ -467,9 +514,13 @@ fn hold(
     id: &[u8],
     frame: &Frame<'_>,
 ) -> Result<(), Fault> {
+    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. What can be found wrong with a frame
+    // is found wrong now, and not when half of them are done.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
         broker.check_may_send(request.session, destination)?;
+    } else {
+        find_delivery(broker, request)?;
     }
     let max = u64::from(broker.limits.transaction_bytes_max);
     let begun = &mut broker.sessions[request.session].transactions;
@@ -487,6 +538,9 @@ fn hold(
 
 fn commit(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let transaction = take_transaction(broker, request)?;
+    for held in &transaction.frames {
+        check_deliverable(broker, request.session, &held.frame().headers)?;
+    }
     for held in &transaction.frames {
         let frame = held.frame();
         let request = Request { headers: &frame.headers, ..*request };

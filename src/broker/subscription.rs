@@ -51,6 +51,9 @@ pub struct Standard {
     pub prefetch: u32,
     /// Messages of a queue that are not acknowledged yet, in the order of delivery.
     pub unacknowledged: VecDeque<Rc<Stored>>,
+    /// Whether an earlier connection of the session made it: then a SUBSCRIBE for the same replaces
+    /// it.
+    pub is_inherited: bool,
 }
 
 /// STOMP 1.2, "SUBSCRIBE ack Header".

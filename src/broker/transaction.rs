@@ -19,6 +19,7 @@ pub struct Transaction {
 pub struct HeldFrame {
     command: Command,
     lines: OwnedLines,
+    has_backslash: bool,
     body: Box<[u8]>,
 }
 
@@ -26,13 +27,15 @@ impl HeldFrame {
     /// Keeps a frame.
     pub fn new(frame: &Frame<'_>) -> Self {
         let lines = OwnedLines::copied(&frame.headers);
-        Self { command: frame.command, lines, body: frame.body.into() }
+        let has_backslash = frame.has_backslash;
+        Self { command: frame.command, lines, has_backslash, body: frame.body.into() }
     }
 
     /// The frame, to be handled.
     pub fn frame(&self) -> Frame<'_> {
         let headers = self.lines.headers();
-        Frame { command: self.command, headers, has_backslash: false, body: &self.body }
+        let has_backslash = self.has_backslash;
+        Frame { command: self.command, headers, has_backslash, body: &self.body }
     }
 
     /// Octets that it holds.

@@ -18,6 +18,15 @@ pub fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
+/// Adds a header line whose name and value are known to hold nothing that ends a line.
+#[inline(always)]
+pub fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.push(b':');
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
 /// Adds a header line of a user's own name.
 pub fn user_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     line_text(out, name);
@@ -27,24 +36,31 @@ pub fn user_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Adds a header line whose value is a number.
-pub fn number_header(out: &mut Vec<u8>, name: &str, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
+#[inline]
+pub fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
-    out.extend_from_slice(&digits[start..]);
+    match value {
+        0..10 => out.push(b'0' + value as u8),
+        10..100 => out.extend_from_slice(&[b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]),
+        _ => push_digits(out, value),
+    }
     out.push(b'\n');
 }
 
+fn push_digits(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    while value > 0 {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
 /// Ends the headers, adds the body and the final NUL.
+#[inline]
 pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     out.extend_from_slice(body);

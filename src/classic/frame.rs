@@ -10,7 +10,8 @@
 use memchr::memchr;
 
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Headers, Name};
+use crate::stomp::lines::find_line_feed;
+use crate::stomp::{Headers, LineFault, Name};
 
 /// A frame from a client.
 #[derive(Debug)]
@@ -29,26 +30,29 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
     pub fn parse(octets: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
-        let (word, mut rest) = split_line(octets);
-        let command = Command::parse(word)?;
         let mut headers = Headers::new();
-        let mut header_bytes_left = u64::from(limits.header_bytes_max);
-        // A frame may end after any header line: then its body is empty.
-        while !rest.is_empty() {
-            let (line, after) = split_line(rest);
-            let consumed = (rest.len() - after.len()) as u64;
-            rest = after;
+        // A frame may end after any line: then its body is empty.
+        let (line, mut line_from) = next_line(octets, 0);
+        let command = Command::parse(line)?;
+        while line_from < octets.len() {
+            let (line, next_from) = next_line(octets, line_from);
+            line_from = next_from;
             if line.is_empty() {
                 break;
             }
-            if consumed > header_bytes_left {
+            if next_from > limits.header_bytes_max as usize {
                 let max = u64::from(limits.header_bytes_max);
                 return Err(Exceeded { limit: "header_bytes_max", max }.into());
             }
-            header_bytes_left -= consumed;
-            let (name, value) = split_header(line)?;
-            headers.push(name, value, limits.header_count_max)?;
+            if headers.push_line(line, true, limits.header_count_max)?.is_empty() {
+                return Err(FrameFault::MalformedHeader);
+            }
         }
+        let body_from = line_from.min(octets.len());
+        if memchr(0, &octets[..body_from]).is_some() {
+            return Err(FrameFault::MalformedHeader);
+        }
+        let rest = &octets[body_from..];
         let body = trim_final_nul(rest, headers.value(Name::ContentLength));
         if body.len() > limits.body_bytes_max as usize {
             let max = u64::from(limits.body_bytes_max);
@@ -102,41 +106,27 @@ pub enum FrameFault {
     Exceeds(Exceeded),
 }
 
+impl From<LineFault> for FrameFault {
+    fn from(fault: LineFault) -> Self {
+        match fault {
+            LineFault::NoColon => Self::MalformedHeader,
+            LineFault::Exceeds(exceeded) => Self::Exceeds(exceeded),
+        }
+    }
+}
+
 impl From<Exceeded> for FrameFault {
     fn from(exceeded: Exceeded) -> Self {
         Self::Exceeds(exceeded)
     }
 }
 
-/// The octets up to the next LF, without a CR before it, and those after it.
+/// The line that begins at `from`, without its end, and where the next line begins.
 #[inline]
-fn split_line(octets: &[u8]) -> (&[u8], &[u8]) {
-    let (line, rest) = match memchr(b'\n', octets) {
-        Some(end) => (&octets[..end], &octets[end + 1..]),
-        None => (octets, &[][..]),
-    };
-    (line.strip_suffix(b"\r").unwrap_or(line), rest)
-}
-
-#[inline]
-fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), FrameFault> {
-    let colon = memchr(b':', line).ok_or(FrameFault::MalformedHeader)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if value.is_empty() || memchr(0, line).is_some() {
-        return Err(FrameFault::MalformedHeader);
-    }
-    Ok((trim_blanks(name), trim_blanks(value)))
-}
-
-#[inline]
-fn trim_blanks(mut octets: &[u8]) -> &[u8] {
-    while let [b' ', rest @ ..] = octets {
-        octets = rest;
-    }
-    while let [rest @ .., b' '] = octets {
-        octets = rest;
-    }
-    octets
+fn next_line(octets: &[u8], from: usize) -> (&[u8], usize) {
+    let end = find_line_feed(octets, from).unwrap_or(octets.len());
+    let line = &octets[from..end];
+    (line.strip_suffix(b"\r").unwrap_or(line), end + 1)
 }
 
 /// Existing clients count characters, not octets, in `content-length`, so it cannot say where the
@@ -150,7 +140,10 @@ fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8]
 }
 
 fn parse_number(text: Option<&[u8]>) -> Option<usize> {
-    std::str::from_utf8(text?).ok()?.parse().ok()
+    text?.iter().try_fold(0usize, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        number.checked_mul(10)?.checked_add(usize::from(digit)).filter(|_| digit < 10)
+    })
 }
 
 #[cfg(test)]
@@ -224,7 +217,7 @@ mod tests {
     fn bounds_are_named() {
         let limits = Limits {
             header_count_max: 2,
-            header_bytes_max: 10,
+            header_bytes_max: 15,
             body_bytes_max: 3,
             ..Limits::default()
         };
@@ -232,7 +225,7 @@ mod tests {
             Err(FrameFault::Exceeds(exceeded)) => exceeded.limit,
             other => panic!("{other:?}"),
         };
-        assert_eq!(limit(b"SEND\na:1\nb:2\nc:3\n\n"), "header_bytes_max");
+        assert_eq!(limit(b"SEND\na:1\nbbb:222\n\n"), "header_bytes_max");
         assert_eq!(limit(b"SEND\na:1\n:2\n:3\n\n"), "header_count_max");
         assert_eq!(limit(b"SEND\n\nfour"), "body_bytes_max");
     }

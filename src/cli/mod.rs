@@ -2,7 +2,10 @@
 
 mod certs;
 mod check;
+mod login;
+mod send;
 mod serve;
+mod watch;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,7 +20,10 @@ use crate::server::certificates::CertificateFault;
 use crate::server::identity::IdentityFault;
 
 pub use certs::CertsArguments;
+pub use login::{LoginArguments, LoginFault, LoginProfile};
+pub use send::SendArguments;
 pub use serve::{ServeArguments, banner};
+pub use watch::WatchArguments;
 
 /// A message broker: clients log in under a name and a profile, get an address, and send messages
 /// to any address, over TCP, TLS and WebSocket.
@@ -56,6 +62,10 @@ pub enum Command {
     Check(ServeArguments),
     /// Print the default configuration, every key with its meaning
     Config(ConfigArguments),
+    /// Log in, send a message, wait until the broker has passed it on
+    Send(SendArguments),
+    /// Log in, watch clients, print what arrives
+    Watch(WatchArguments),
     /// Make a development authority and a server certificate
     Certs(CertsArguments),
     /// Print a completion script for a shell
@@ -90,6 +100,8 @@ pub fn run(arguments: Arguments) -> Result<(), CliFault> {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(_) => print(config::default_document()),
+        Command::Send(arguments) => send::run(&arguments).map_err(CliFault::Login),
+        Command::Watch(arguments) => watch::run(&arguments).map_err(CliFault::Login),
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Completion(arguments) => print(&completion(arguments.shell)),
     }
@@ -104,6 +116,8 @@ pub enum CliFault {
     Identity(IdentityFault),
     /// The broker could not run.
     Serve(ServeFault),
+    /// A command that logs in did not come to its end.
+    Login(LoginFault),
     /// Certificates could not be made.
     Certificates(CertificateFault),
     /// The log could not be started.
@@ -116,6 +130,7 @@ impl CliFault {
     /// 2 if the user has to change something in the configuration, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Login(fault) => fault.exit_code(),
             Self::Config(_) | Self::Identity(_) | Self::Serve(ServeFault::Identity(_)) => {
                 ExitCode::from(2)
             }
@@ -130,6 +145,7 @@ impl fmt::Display for CliFault {
             Self::Config(fault) => fault.fmt(out),
             Self::Identity(fault) => fault.fmt(out),
             Self::Serve(fault) => fault.fmt(out),
+            Self::Login(fault) => fault.fmt(out),
             Self::Certificates(fault) => fault.fmt(out),
             Self::Log(fault) => write!(out, "log: {fault}"),
             Self::Output(fault) => write!(out, "standard output: {fault}"),
@@ -179,7 +195,8 @@ mod tests {
             help.extend(command.get_arguments().map(|argument| argument.get_id().to_string()));
         }
         assert!(help.iter().any(|name| name == "tls_key"));
-        assert!(help.iter().all(|name| name == "tls_key" || !name.contains("key")), "{help:?}");
+        let names_a_file = |name: &str| name == "tls_key" || name.ends_with("_key_file");
+        assert!(help.iter().all(|name| names_a_file(name) || !name.contains("key")), "{help:?}");
     }
 
     #[test]

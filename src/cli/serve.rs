@@ -1,6 +1,7 @@
 //! `com-broker serve`: resolves the configuration, says what is only fit for development, runs.
 
 use std::env;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -79,14 +80,16 @@ impl ServeArguments {
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     let config = arguments.resolve().map_err(CliFault::Config)?;
     if config.is_development() {
-        print(&banner(&config))?;
+        let program = env::args().next();
+        print(&banner(&config, program.as_deref().unwrap_or("com-broker")))?;
     }
     let _flushes_at_the_end = Logger::install(config.log).map_err(CliFault::Log)?;
     server::run(config, &environment).map_err(CliFault::Serve)
 }
 
-/// What somebody who starts the broker for the first time should know, ready to paste.
-pub fn banner(config: &Config) -> String {
+/// What somebody who starts the broker for the first time should know, ready to paste. `program` is
+/// how it was called.
+pub fn banner(config: &Config, program: &str) -> String {
     let mut lines = vec!["com-broker is in DEVELOPMENT mode.".to_owned(), String::new()];
     if config.keys_are_development {
         lines.push("  keys          the development keys, which everybody knows".into());
@@ -101,21 +104,36 @@ pub fn banner(config: &Config) -> String {
     for listener in &config.listeners {
         lines.push(format!("  listening on  {}", listener.address));
     }
-    lines.push(format!("\n{NEXT_STEPS}"));
+    lines.push(next_steps(config, program));
     lines.join("\n")
 }
 
-const NEXT_STEPS: &str = "\
+fn next_steps(config: &Config, program: &str) -> String {
+    let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_CLIENT_PORT));
+    let has_default = config.listeners.iter().any(|listener| listener.address == default);
+    let url = match config.listeners.first() {
+        Some(listener) if !has_default && listener.address.port() != 0 => {
+            format!(" --url tcp://{}", listener.address)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "
 Next, in two other terminals:
 
-  com-broker watch --login ana
-  com-broker send --login bob --to /agent/ana \"hello\"
+  {program} watch{url} --login ana
+  {program} send{url} --login bob --to /agent/ana \"hello\"
 
 For keys and certificates of your own:
 
-  com-broker config --default > broker.toml
+  {program} config --default > broker.toml
 
-";
+"
+    )
+}
+
+/// Where `watch` and `send` look for the broker.
+const DEFAULT_CLIENT_PORT: u16 = 6662;
 
 /// A variable that is not Unicode is a wrong key, and not an absent one.
 fn environment(name: &str) -> Option<String> {
@@ -129,14 +147,14 @@ mod tests {
     #[test]
     fn the_banner_admits_what_is_for_development() {
         let config = Config::resolve(None, &Overrides::default(), &|_| None).unwrap();
-        let banner = banner(&config);
+        let banner = banner(&config, "target/release/com-broker");
         for expected in [
             "DEVELOPMENT",
             "development keys",
             "certs/ca.pem",
             "127.0.0.1:6661",
             "127.0.0.1:6662",
-            "com-broker watch --login ana\n",
+            "  target/release/com-broker watch --login ana\n",
             "com-broker send --login bob --to /agent/ana \"hello\"\n",
         ] {
             assert!(banner.contains(expected), "{banner}");

@@ -358,7 +358,7 @@ mod tests {
             ("body_bytes_max = \"2 GiB\"", "body_bytes_max"),
             ("header_bytes_max = \"17 MiB\"", "header_bytes_max"),
             ("login_frame_bytes_max = \"5 MiB\"", "login_frame_bytes_max"),
-            ("login_id_bytes_max = \"8 KiB\"", "login_id_bytes_max"),
+            ("login_id_bytes_max = \"16 KiB\"", "login_id_bytes_max"),
             ("destination_bytes_max = \"17 KiB\"", "destination_bytes_max"),
             ("pattern_bytes_max = \"17 KiB\"", "pattern_bytes_max"),
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),

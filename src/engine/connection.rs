@@ -126,6 +126,13 @@ pub(super) struct Totals {
 pub(super) const NEVER: u64 = u64::MAX;
 
 impl<S> Connection<S> {
+    /// Whether the transport still reads what arrives: for frames, or for a WebSocket's close, which
+    /// is only found by whoever has followed the messages before it.
+    pub(super) fn reads_transport(&self) -> bool {
+        let closing = matches!(self.phase, Phase::Flushing(_) | Phase::AwaitingClose(_));
+        self.phase.reads_frames() || closing && self.transport.is_websocket()
+    }
+
     /// What carries the frames, for the log.
     pub(super) fn transport_name(&self) -> &'static str {
         match (self.transport.name(), self.tls.is_some()) {

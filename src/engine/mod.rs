@@ -310,6 +310,21 @@ impl<S: Socket> Engine<S> {
         (connection.generation == id.generation).then_some(&mut connection.socket)
     }
 
+    /// The same, only to look at.
+    pub fn socket(&self, id: ConnectionId) -> Option<&S> {
+        self.connection(id).map(|connection| &connection.socket)
+    }
+
+    /// Why a connection is closing, once that is settled: for the simulator.
+    pub fn close_reason(&self, id: ConnectionId) -> Option<CloseReason> {
+        self.connection(id)?.phase.reason()
+    }
+
+    /// Memory that is held for frames that have arrived only in part.
+    pub fn inbound_bytes(&self) -> u64 {
+        self.inbound_bytes
+    }
+
     /// The number of connections.
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -340,6 +355,11 @@ impl<S: Socket> Engine<S> {
                 || matches!(connection.phase, Phase::Closed(_));
             assert!(waits, "connection {slot} is readable and nobody will read it");
         }
+    }
+
+    fn connection(&self, id: ConnectionId) -> Option<&Connection<S>> {
+        let connection = self.connections.get(id.slot as usize)?;
+        (connection.generation == id.generation).then_some(connection)
     }
 
     // -- reading ----------------------------------------------------------------------------
@@ -387,8 +407,10 @@ impl<S: Socket> Engine<S> {
 
     /// Handles what was read into the scratch buffer.
     fn handle_octets(&mut self, slot: u32, count: usize) {
+        // Another connection may have taken the session over in this very turn.
+        self.note_closure(slot);
         let connection = &mut self.connections[slot as usize];
-        if !connection.phase.reads_frames() {
+        if !connection.reads_transport() {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
@@ -444,16 +466,21 @@ impl<S: Socket> Engine<S> {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot as usize];
-            if !connection.phase.reads_frames() {
+            if !connection.reads_transport() {
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
             let was_handshaking = tls.is_handshaking();
             let result = tls.decrypt(&mut wire, &mut plain);
+            let is_ended = tls.is_ended_by_peer();
             if was_handshaking && !tls.is_handshaking() {
                 self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
             }
             match result {
+                Ok(0) if is_ended => {
+                    self.handle_close_notify(slot);
+                    break;
+                }
                 Ok(0) => break,
                 Ok(count) => self.handle_plain(slot, &mut plain[..count]),
                 Err(TransportError::Tls(why)) => {
@@ -466,13 +493,21 @@ impl<S: Socket> Engine<S> {
         self.scratch.plain = plain;
     }
 
+    /// The peer's stream ended as TLS says it. Its socket may stay open, waiting for us to say so too.
+    fn handle_close_notify(&mut self, slot: u32) {
+        match self.connections[slot as usize].phase {
+            Phase::AwaitingClose(reason) => self.end_stream(slot, reason),
+            _ => self.begin_close(slot, CloseReason::EndOfStream),
+        }
+    }
+
     /// Handles octets as the peer meant them, TLS peeled off.
     fn handle_plain(&mut self, slot: u32, octets: &mut [u8]) {
         let mut wire = octets;
         loop {
             let connection = &mut self.connections[slot as usize];
             if !connection.phase.reads_frames() {
-                return;
+                return self.await_close(slot, wire);
             }
             let bound = frame_bound(&self.limits, connection.phase);
             let policy = connection.policy;
@@ -509,6 +544,27 @@ impl<S: Socket> Engine<S> {
             self.note_login(slot);
         }
         self.note_closure(slot);
+    }
+
+    /// Looks for the peer's close in what it still sends; its frames are not looked at.
+    fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.reads_transport() {
+            return;
+        }
+        let mut wire = octets;
+        let bound = frame_bound(&self.limits, Phase::Open);
+        let policy = connection.policy;
+        loop {
+            match connection.transport.next_inbound(&mut wire, &policy, bound, 0) {
+                Ok(None) => return,
+                Ok(Some(Inbound::Closed)) | Err(_) => break,
+                Ok(Some(_)) => {}
+            }
+        }
+        if let Phase::AwaitingClose(reason) = connection.phase {
+            self.end_stream(slot, reason);
+        }
     }
 
     /// Opens the broker's side of a connection, once it is settled what it speaks.
@@ -838,7 +894,7 @@ impl<S: Socket> Engine<S> {
             if now_ms >= connection.said_ms + interval_ms {
                 connection.said_ms = now_ms;
                 if peer.queue.is_empty() && connection.transport.control().is_empty() {
-                    connection.transport.beat();
+                    connection.transport.beat(!peer.prefers_binary);
                     list_to_flush(connection, slot, &mut self.to_flush);
                 }
             }
@@ -928,8 +984,16 @@ fn held_bytes<S>(connection: &Connection<S>) -> u64 {
 
 fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
     match phase {
-        Phase::Open => FrameBound { bytes_max: limits.frame_bytes_max(), limit: "body_bytes_max" },
-        _ => FrameBound { bytes_max: limits.login_frame_bytes_max, limit: "login_frame_bytes_max" },
+        Phase::Open => FrameBound {
+            bytes_max: limits.frame_bytes_max(),
+            limit: "body_bytes_max",
+            limit_max: limits.body_bytes_max,
+        },
+        _ => FrameBound {
+            bytes_max: limits.login_frame_bytes_max,
+            limit: "login_frame_bytes_max",
+            limit_max: limits.login_frame_bytes_max,
+        },
     }
 }
 

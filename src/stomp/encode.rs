@@ -26,11 +26,14 @@ pub fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
-/// Ends the header, adds the body and the NUL.
+/// Ends the header, adds the body, the NUL, and a line end.
+///
+/// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` takes two octets for the end of
+/// a body that has a length; without the line end it loses the first octet of the next frame.
 pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     out.extend_from_slice(body);
-    out.push(0);
+    out.extend_from_slice(b"\0\n");
 }
 
 #[cfg(test)]
@@ -46,8 +49,8 @@ mod tests {
             finish(&mut out, b"body");
             (out, differs)
         };
-        assert_eq!(write(Version::V1_0).0, b"MESSAGE\nk::a:b\\c\n\nbody\0");
-        assert_eq!(write(Version::V1_2).0, b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0");
+        assert_eq!(write(Version::V1_0).0, b"MESSAGE\nk::a:b\\c\n\nbody\0\n");
+        assert_eq!(write(Version::V1_2).0, b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0\n");
         assert!(write(Version::V1_0).1);
     }
 }

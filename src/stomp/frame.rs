@@ -2,7 +2,8 @@
 
 use memchr::memchr;
 
-use super::headers::{HeaderLine, Headers, Name};
+use super::headers::{HeaderLine, Headers, LineFault, Name};
+use super::lines::find_line_feed;
 use super::version::{UndefinedEscape, Version};
 use crate::limits::{Exceeded, Limits};
 
@@ -100,12 +101,9 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
     pub fn scan(octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
-        let Some((word, mut at)) = next_line(octets, 0) else {
-            return partial(octets, 0, bounds);
-        };
+        let Some((word, mut at)) = next_line(octets, 0) else { return partial(octets, 0, bounds) };
         let command = Command::parse(word)?;
         let mut headers = Headers::new();
-        let mut has_backslash = false;
         loop {
             let Some((line, after)) = next_line(octets, at) else {
                 return partial(octets, at, bounds);
@@ -115,14 +113,17 @@ impl<'a> Frame<'a> {
             if line.is_empty() {
                 break;
             }
-            let colon = memchr(b':', line).ok_or(ScanFault::NoColon)?;
-            headers.push(&line[..colon], &line[colon + 1..], bounds.header_count_max)?;
-            has_backslash |= memchr(b'\\', line).is_some();
+            // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
+            if line[0] == b':' {
+                return Err(ScanFault::NoName);
+            }
+            headers.push_line(line, false, bounds.header_count_max)?;
         }
         let head = &octets[..at];
         if memchr(0, head).is_some() {
             return Err(ScanFault::NulInHeader);
         }
+        let has_backslash = memchr(b'\\', head).is_some();
         if std::str::from_utf8(head).is_err() {
             return Err(ScanFault::NotUtf8);
         }
@@ -131,9 +132,6 @@ impl<'a> Frame<'a> {
             Err(need) => return Ok(Scan::Partial(need)),
         };
         let body = &octets[at..end];
-        if !body.is_empty() && !command.may_have_body() {
-            return Err(ScanFault::UnexpectedBody);
-        }
         Ok(Scan::Whole(Self { command, headers, has_backslash, body }, end + 1))
     }
 }
@@ -212,9 +210,10 @@ impl Command {
         }
     }
 
-    /// STOMP 1.2, "Body": only SEND, MESSAGE and ERROR may have one.
-    fn may_have_body(self) -> bool {
-        self == Self::Send
+    /// STOMP 1.2, "Body": of a client's frames only SEND may have one. STOMP 1.0, "SUBSCRIBE": its
+    /// body is ignored.
+    pub fn may_have_body(self, version: Version) -> bool {
+        self == Self::Send || (self == Self::Subscribe && version == Version::V1_0)
     }
 }
 
@@ -223,8 +222,8 @@ impl Command {
 pub enum ScanFault {
     /// The command is none of a client's.
     UnknownCommand,
-    /// A header line has no colon.
-    NoColon,
+    /// A header line has no colon, or nothing before it.
+    NoName,
     /// A NUL stands before the blank line.
     NulInHeader,
     /// The header is not UTF-8.
@@ -233,12 +232,19 @@ pub enum ScanFault {
     MalformedLength,
     /// What follows the body is no NUL.
     NoNul,
-    /// The command may not have a body.
-    UnexpectedBody,
     /// A carriage return stands between frames without its line feed.
     StrayOctet,
     /// A bound is exceeded.
     Exceeds(Exceeded),
+}
+
+impl From<LineFault> for ScanFault {
+    fn from(fault: LineFault) -> Self {
+        match fault {
+            LineFault::NoColon => Self::NoName,
+            LineFault::Exceeds(exceeded) => Self::Exceeds(exceeded),
+        }
+    }
 }
 
 impl From<Exceeded> for ScanFault {
@@ -250,7 +256,7 @@ impl From<Exceeded> for ScanFault {
 /// The line that begins at `from`, without its end, and where the next one begins.
 #[inline]
 fn next_line(octets: &[u8], from: usize) -> Option<(&[u8], usize)> {
-    let end = from + memchr(b'\n', &octets[from..])?;
+    let end = find_line_feed(octets, from)?;
     let line = &octets[from..end];
     // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
     Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
@@ -259,7 +265,7 @@ fn next_line(octets: &[u8], from: usize) -> Option<(&[u8], usize)> {
 /// A header that goes on: it may already be wrong.
 fn partial<'a>(octets: &'a [u8], at: usize, bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
     check_header_bytes(octets.len(), bounds)?;
-    if memchr(0, &octets[at..]).is_some() {
+    if memchr(0, octets).is_some() {
         return Err(ScanFault::NulInHeader);
     }
     if at == 0 && octets.len() > LONGEST_COMMAND {
@@ -359,15 +365,20 @@ mod tests {
 
     #[test]
     fn stomp_1_2_body_only_send_may_have_one() {
-        assert_eq!(fault(b"BEGIN\ntransaction:1\n\nbody\0"), Some(ScanFault::UnexpectedBody));
-        assert_eq!(fault(b"CONNECT\n\nbody\0"), Some(ScanFault::UnexpectedBody));
+        for version in Version::ALL {
+            assert!(Command::Send.may_have_body(version));
+            assert!(!Command::Begin.may_have_body(version));
+            assert!(!Command::Connect.may_have_body(version));
+            assert_eq!(Command::Subscribe.may_have_body(version), version == Version::V1_0);
+        }
     }
 
     #[test]
     fn malformed_frames_are_named() {
         assert_eq!(fault(b"send\n\n\0"), Some(ScanFault::UnknownCommand));
         assert_eq!(fault(b"MESSAGE\n\n\0"), Some(ScanFault::UnknownCommand));
-        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoColon));
+        assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoName));
+        assert_eq!(fault(b"SEND\n:no name\n\n\0"), Some(ScanFault::NoName));
         assert_eq!(fault(b"SEND\na:\0\n\n\0"), Some(ScanFault::NulInHeader));
         assert_eq!(fault(b"SEND\na:\xff\n\n\0"), Some(ScanFault::NotUtf8));
     }

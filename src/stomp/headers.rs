@@ -1,6 +1,7 @@
 //! The header lines of one frame, borrowed, with every name that the broker acts upon found in
 //! constant time.
 
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use crate::limits::Exceeded;
@@ -11,12 +12,14 @@ pub struct Headers<'a> {
     lines: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
     /// Where the first line of each known name stands in `lines`, plus one; zero if there is none.
     first: [u8; Name::COUNT],
+    /// How many lines pass through.
+    user_count: u8,
 }
 
 impl<'a> Headers<'a> {
     /// No lines.
     pub fn new() -> Self {
-        Self { lines: SmallVec::new(), first: [0; Name::COUNT] }
+        Self { lines: SmallVec::new(), first: [0; Name::COUNT], user_count: 0 }
     }
 
     /// Adds a line.
@@ -29,12 +32,25 @@ impl<'a> Headers<'a> {
         value: &'a [u8],
         count_max: u32,
     ) -> Result<(), Exceeded> {
+        self.push_known(name, value, Name::parse(name), count_max)
+    }
+
+    #[inline]
+    fn push_known(
+        &mut self,
+        name: &'a [u8],
+        value: &'a [u8],
+        known: Option<Name>,
+        count_max: u32,
+    ) -> Result<(), Exceeded> {
         let count_max = count_max.min(COUNT_CEILING);
         if self.lines.len() >= count_max as usize {
             return Err(Exceeded { limit: "header_count_max", max: u64::from(count_max) });
         }
-        let known = Name::parse(name);
         self.lines.push(HeaderLine { name, value, known });
+        if known.is_none_or(Name::passes_through) {
+            self.user_count += 1;
+        }
         if let Some(known) = known {
             let first = &mut self.first[known as usize];
             // STOMP 1.2, "Repeated Header Entries": the first wins.
@@ -43,6 +59,30 @@ impl<'a> Headers<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Adds a line that is still whole, its first colon where it may be. Blanks around name and value
+    /// are trimmed if `trims`.
+    ///
+    /// # Errors
+    /// The line has no colon, or there are already `count_max` lines.
+    #[inline]
+    pub fn push_line(
+        &mut self,
+        line: &'a [u8],
+        trims: bool,
+        count_max: u32,
+    ) -> Result<&'a [u8], LineFault> {
+        let (known, colon) = match Name::leading(line) {
+            Some((name, colon)) => (Some(name), colon),
+            None => (None, memchr(b':', line).ok_or(LineFault::NoColon)?),
+        };
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let (name, trimmed) =
+            if trims { (trim_blanks(name), trim_blanks(value)) } else { (name, value) };
+        let known = known.or_else(|| Name::parse(name));
+        self.push_known(name, trimmed, known, count_max)?;
+        Ok(value)
     }
 
     /// The value of the first line of that name.
@@ -54,9 +94,15 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The lines whose names mean nothing to the broker: they pass through unchanged.
+    /// The lines of a SEND whose names mean nothing there to the broker: they pass through unchanged.
     pub fn user_lines(&self) -> impl Iterator<Item = &HeaderLine<'a>> {
-        self.lines.iter().filter(|line| line.known.is_none())
+        self.lines.iter().filter(|line| line.passes_through())
+    }
+
+    /// Whether there are any of those.
+    #[inline]
+    pub fn has_user_lines(&self) -> bool {
+        self.user_count > 0
     }
 
     /// All lines.
@@ -82,6 +128,40 @@ pub struct HeaderLine<'a> {
     pub known: Option<Name>,
 }
 
+impl HeaderLine<'_> {
+    /// Whether it passes from a SEND to its MESSAGE.
+    #[inline]
+    pub fn passes_through(&self) -> bool {
+        self.known.is_none_or(Name::passes_through)
+    }
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFault {
+    /// It has no colon.
+    NoColon,
+    /// It is one too many.
+    Exceeds(Exceeded),
+}
+
+impl From<Exceeded> for LineFault {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Exceeds(exceeded)
+    }
+}
+
+#[inline]
+fn trim_blanks(mut octets: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = octets {
+        octets = rest;
+    }
+    while let [rest @ .., b' '] = octets {
+        octets = rest;
+    }
+    octets
+}
+
 /// Lines that need no allocation; frames in the field have four to nine.
 const INLINE_LINES: usize = 12;
 
@@ -90,8 +170,7 @@ const COUNT_CEILING: u32 = 255;
 
 macro_rules! names {
     ($($variant:ident $text:literal $doc:literal,)*) => {
-        /// A header name that the broker acts upon, in one dialect or the other. Lines with such a
-        /// name do not pass through.
+        /// A header name that the broker acts upon, in one dialect or the other.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Name {
             $(#[doc = $doc] $variant,)*
@@ -116,6 +195,50 @@ macro_rules! names {
             }
         }
     };
+}
+
+impl Name {
+    /// The name that a line begins with, and where its colon stands, for the names of every SEND: they
+    /// are told without looking for the colon first.
+    #[inline]
+    fn leading(line: &[u8]) -> Option<(Self, usize)> {
+        let is = |text: &[u8], name| line.starts_with(text).then_some((name, text.len() - 1));
+        match line.first()? {
+            b'd' => is(b"destination:", Self::Destination),
+            b'c' if line.get(8) == Some(&b't') => is(b"content-type:", Self::ContentType),
+            b'c' => is(b"content-length:", Self::ContentLength),
+            b's' => is(b"session-id:", Self::SessionId),
+            b't' => is(b"transaction:", Self::Transaction),
+            b'o' => is(b"origin:", Self::Origin),
+            b'r' => is(b"receipt:", Self::Receipt),
+            _ => None,
+        }
+    }
+
+    /// Whether a line of that name passes from a SEND to its MESSAGE: STOMP 1.2, "SEND", says so of
+    /// all that the user adds, and a name that only other frames give a meaning is the user's. What
+    /// a SEND says to the broker, what a MESSAGE says of itself, and secrets do not pass.
+    fn passes_through(self) -> bool {
+        !matches!(
+            self,
+            Self::Ack
+                | Self::ContentLength
+                | Self::ContentType
+                | Self::Destination
+                | Self::MessageId
+                | Self::Origin
+                | Self::OriginDestination
+                | Self::Passcode
+                | Self::Receipt
+                | Self::ReceiptId
+                | Self::Redelivered
+                | Self::SecretKey
+                | Self::SessionId
+                | Self::Subscription
+                | Self::Transaction
+                | Self::Undeliverable
+        )
+    }
 }
 
 names! {
@@ -164,6 +287,16 @@ mod tests {
         assert_eq!(headers.value(Name::Login), None);
         let users: Vec<_> = headers.user_lines().map(|line| line.value).collect();
         assert_eq!(users, [b"0", b"1"]);
+    }
+
+    #[test]
+    fn stomp_1_2_send_what_only_other_frames_give_a_meaning_is_the_users() {
+        let mut headers = Headers::new();
+        for name in ["id", "passcode", "login", "message-id", "host", "session-id", "x"] {
+            headers.push(name.as_bytes(), b"", 9).unwrap();
+        }
+        let users: Vec<_> = headers.user_lines().map(|line| line.name).collect();
+        assert_eq!(users, [&b"id"[..], b"login", b"host", b"x"]);
     }
 
     #[test]

@@ -7,9 +7,10 @@ pub mod assembler;
 pub mod encode;
 pub mod frame;
 pub mod headers;
+pub mod lines;
 pub mod version;
 
 pub use assembler::Assembler;
 pub use frame::{Command, Frame, Scan, ScanBounds, ScanFault};
-pub use headers::{HeaderLine, Headers, Name};
+pub use headers::{HeaderLine, Headers, LineFault, Name};
 pub use version::Version;

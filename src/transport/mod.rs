@@ -77,14 +77,16 @@ pub enum Dialect {
 pub struct FrameBound {
     /// Octets that a frame may have.
     pub bytes_max: u32,
-    /// What the bound is called.
+    /// What the bound is called that a larger frame must have exceeded.
     pub limit: &'static str,
+    /// What that bound is: less than `bytes_max` where a header comes on top.
+    pub limit_max: u32,
 }
 
 impl FrameBound {
     /// The fault of a frame that is larger.
     pub fn exceeded(self) -> Exceeded {
-        Exceeded { limit: self.limit, max: u64::from(self.bytes_max) }
+        Exceeded { limit: self.limit, max: u64::from(self.limit_max) }
     }
 }
 
@@ -101,7 +103,7 @@ pub enum TransportError {
     TooLarge(Exceeded),
     /// The request cannot be upgraded; an answer is in the control octets.
     BadRequest(&'static str),
-    /// WebSocket was broken; a close with this code is in the control octets.
+    /// WebSocket was broken; the close that is still to be begun has this code.
     WebSocket(CloseCode, &'static str),
     /// TLS was broken; an alert may be waiting to go out.
     Tls(&'static str),
@@ -233,17 +235,18 @@ impl Transport {
     }
 
     /// Puts a heart-beat of the standard dialect into the control octets: a line end, on WebSocket
-    /// as a message of its own.
-    pub fn beat(&mut self) {
+    /// as a message of its own, text or binary.
+    pub fn beat(&mut self, text: bool) {
         match &self.layer {
             Layer::Stream => self.control.push(b'\n'),
-            Layer::WebSocket(websocket) => websocket.beat(&mut self.control),
+            Layer::WebSocket(websocket) => websocket.beat(text, &mut self.control),
             _ => {}
         }
     }
 
-    /// Begins to close: puts a WebSocket close into the control octets, unless one was sent. Says
-    /// whether the peer has something to answer.
+    /// Begins to close, when all data is out: puts a WebSocket close into the control octets, unless
+    /// one was sent. The code is that of the peer's own close or of its breach, if there was one.
+    /// Says whether the peer has something to answer.
     pub fn begin_close(&mut self, code: CloseCode) -> bool {
         match &mut self.layer {
             Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),

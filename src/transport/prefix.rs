@@ -165,7 +165,8 @@ mod tests {
 
     use super::*;
 
-    const BOUND: FrameBound = FrameBound { bytes_max: 1000, limit: "body_bytes_max" };
+    const BOUND: FrameBound =
+        FrameBound { bytes_max: 1000, limit: "body_bytes_max", limit_max: 900 };
 
     fn envelope(flag: u8, length: usize, frame: &[u8]) -> Vec<u8> {
         let length = length as u32;

@@ -11,6 +11,8 @@ use super::TransportError;
 #[derive(Debug)]
 pub struct TlsLayer {
     connection: ServerConnection,
+    /// Whether the peer said that nothing more follows.
+    close_received: bool,
 }
 
 impl TlsLayer {
@@ -23,7 +25,7 @@ impl TlsLayer {
             .map_err(|_| TransportError::Tls("the TLS configuration is unusable"))?;
         // The queue in front of it is the bound; at most one window is staged here.
         connection.set_buffer_limit(None);
-        Ok(Self { connection })
+        Ok(Self { connection, close_received: false })
     }
 
     /// Decrypts some of `wire` and says how much of `plain` that filled. `wire` is used up when it
@@ -36,6 +38,7 @@ impl TlsLayer {
             match self.connection.reader().read(plain) {
                 Ok(0) => {
                     // The peer said that it closes; nothing that follows is authentic.
+                    self.close_received = true;
                     *wire = &[];
                     return Ok(0);
                 }
@@ -52,6 +55,11 @@ impl TlsLayer {
                 .map_err(|_| TransportError::Tls("the record layer is full"))?;
             self.connection.process_new_packets().map_err(|error| name(&error))?;
         }
+    }
+
+    /// Whether the peer said that nothing more follows.
+    pub fn is_ended_by_peer(&self) -> bool {
+        self.close_received
     }
 
     /// Whether the handshake is still going on.

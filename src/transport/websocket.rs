@@ -7,8 +7,9 @@
 //!
 //! The rule for what goes out: data frames are framed from queues by [`super::Framing`]; pings,
 //! pongs and closes are put into the control octets, and the flush puts those out only between
-//! whole data frames and puts out no data once a close was sent. A data frame that is half out
-//! needs no stored header, for the header is a pure function of the frame's length and opcode.
+//! whole data frames. A close is put there only by [`WebSocketLayer::begin_close`], when all data is
+//! out, for no data may follow it; until then its code is kept. A data frame that is half out needs
+//! no stored header, for the header is a pure function of the frame's length and opcode.
 
 use std::io::Cursor;
 
@@ -17,7 +18,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Dialect, FrameBound, TransportError};
+use super::{Dialect, FrameBound, Framing, TransportError};
 
 /// The WebSocket of one connection.
 #[derive(Debug)]
@@ -36,7 +37,9 @@ pub struct WebSocketLayer {
     /// Whether `message` was lent out and is to be dropped.
     lent: bool,
     close_sent: bool,
-    close_received: bool,
+    /// What the close will say, where that is settled by what the peer sent: its own close, or a
+    /// breach after which nothing of it can be understood. Then nothing more is read.
+    settled_code: Option<CloseCode>,
 }
 
 /// What comes out of the layer.
@@ -51,7 +54,7 @@ pub enum Message<'a> {
         /// Whether it is a binary message.
         is_binary: bool,
     },
-    /// The peer closes; the answer is in the control octets.
+    /// The peer closes; the answer is still to be begun.
     Closed,
 }
 
@@ -76,15 +79,15 @@ impl WebSocketLayer {
             control_payload: Vec::new(),
             lent: false,
             close_sent: false,
-            close_received: false,
+            settled_code: None,
         }
     }
 
-    /// The next whole message, or `None` when `wire` is used up. Answers to pings and closes are
-    /// put into `control`.
+    /// The next whole message, or `None` when `wire` is used up. Answers to pings are put into
+    /// `control`.
     ///
     /// # Errors
-    /// The peer broke the protocol or a bound; the close that says so is in `control`.
+    /// The peer broke the protocol or a bound; the close will say so.
     pub fn next_message<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
@@ -92,7 +95,7 @@ impl WebSocketLayer {
         bound: FrameBound,
     ) -> Result<Option<Message<'a>>, TransportError> {
         self.release();
-        if self.close_received {
+        if self.settled_code.is_some() {
             *wire = &mut [];
             return Ok(None);
         }
@@ -109,7 +112,7 @@ impl WebSocketLayer {
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
-            Err(breach) => Err(self.fail(breach, control, bound)),
+            Err(breach) => Err(self.fail(breach, bound)),
         }
     }
 
@@ -134,19 +137,22 @@ impl WebSocketLayer {
     }
 
     /// Puts a heart-beat of the standard dialect into `control`: a message that is a line end.
-    pub fn beat(&self, control: &mut Vec<u8>) {
+    pub fn beat(&self, text: bool, control: &mut Vec<u8>) {
         if !self.close_sent {
-            control.extend_from_slice(&[0x81, 1, b'\n']);
+            Framing::WebSocket.write_header(1, text, control);
+            control.push(b'\n');
         }
     }
 
-    /// Puts a close into `control`, unless one was sent; says whether the peer's is missing.
+    /// Puts a close into `control`, unless one was sent: with the code that the peer's octets have
+    /// settled, otherwise with `code`. Says whether the peer's own close is to be waited for.
     pub fn begin_close(&mut self, code: CloseCode, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
+            let code = self.settled_code.unwrap_or(code);
             write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
         }
-        !self.close_received
+        self.settled_code.is_none()
     }
 
     /// Frames until a message is whole, a close came, or `wire` is used up.
@@ -311,9 +317,7 @@ impl WebSocketLayer {
                 }
             }
             Control::Close => {
-                self.close_received = true;
-                let code = read_close(payload)?;
-                self.begin_close(code, control);
+                self.settled_code = Some(read_close(payload)?);
                 return Ok(true);
             }
             Control::Ping | Control::Pong | Control::Reserved(_) => {}
@@ -321,19 +325,20 @@ impl WebSocketLayer {
         Ok(false)
     }
 
-    fn fail(&mut self, breach: Breach, control: &mut Vec<u8>, bound: FrameBound) -> TransportError {
-        match breach {
+    fn fail(&mut self, breach: Breach, bound: FrameBound) -> TransportError {
+        let (code, error) = match breach {
             // The peer is told in a frame of its dialect first; the close follows.
-            Breach::TooLarge => TransportError::TooLarge(bound.exceeded()),
+            Breach::TooLarge => (CloseCode::Size, TransportError::TooLarge(bound.exceeded())),
             Breach::Protocol(why) => {
-                self.begin_close(CloseCode::Protocol, control);
-                TransportError::WebSocket(CloseCode::Protocol, why)
+                (CloseCode::Protocol, TransportError::WebSocket(CloseCode::Protocol, why))
             }
             Breach::Text => {
-                self.begin_close(CloseCode::Invalid, control);
-                TransportError::WebSocket(CloseCode::Invalid, "a text message is not UTF-8")
+                let why = "a text message is not UTF-8";
+                (CloseCode::Invalid, TransportError::WebSocket(CloseCode::Invalid, why))
             }
-        }
+        };
+        self.settled_code = Some(code);
+        error
     }
 }
 
@@ -410,7 +415,8 @@ mod tests {
 
     use super::*;
 
-    const BOUND: FrameBound = FrameBound { bytes_max: 70_000, limit: "body_bytes_max" };
+    const BOUND: FrameBound =
+        FrameBound { bytes_max: 70_000, limit: "body_bytes_max", limit_max: 69_000 };
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [0x37, 0xfa, 0x21, 0x3d];
@@ -450,11 +456,15 @@ mod tests {
                     Ok(None) => break,
                     Err(error) => {
                         outcome.error = Some(error);
+                        assert!(!layer.begin_close(CloseCode::Away, &mut outcome.control));
                         return outcome;
                     }
                 }
             }
             layer.release();
+        }
+        if outcome.closed {
+            assert!(!layer.begin_close(CloseCode::Away, &mut outcome.control));
         }
         outcome
     }

@@ -1,1 +1,20 @@
-fn main() {}
+//! The one integration binary: the real program over real sockets, for what cannot be shown
+//! without them: the kernel's buffers, foreign TLS and WebSocket, signals, exit codes.
+//!
+//! Each test starts a broker of its own, so all run side by side. Nothing sleeps: a test waits for
+//! a condition, and a deadline that is far away makes a missing one a failure.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "deadlines of tests are real time")]
+
+mod cli;
+mod latency;
+mod limits;
+mod plain;
+mod presence;
+mod shutdown;
+mod slow_consumer;
+mod support;
+mod timeouts;
+mod tls;
+mod websocket;

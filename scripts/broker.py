@@ -1,0 +1,281 @@
+"""A broker of one's own, for scripts and tests: started on free ports, stopped whatever happens.
+
+Only Python's standard library is used. With it come the classic dialect's frames and envelopes, so
+that the scripts need no client library, and the checks on the broker share no code with it.
+"""
+
+import collections
+import os
+import pathlib
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# The keys that a broker without any of its own uses on loopback addresses.
+APPLICATION_KEY = "my_app_secret_key"
+PROFILE_KEYS = {
+    "agent": "my_agent_secret_key",
+    "super agent": "my_super_agent_secret_key",
+    "service": "my_service_secret_key",
+    "admin": "my_admin_secret_key",
+}
+
+
+class Fault(Exception):
+    """What kept the broker from doing what was asked, in a sentence for people."""
+
+
+def build(profile="debug"):
+    """Builds the broker and says where it is."""
+    command = ["cargo", "build", "--quiet", "--bin", "com-broker"]
+    if profile == "release":
+        command.append("--release")
+    if not shutil.which("cargo"):
+        raise Fault("cargo is missing: install Rust (https://rustup.rs), or give --broker PROGRAM")
+    if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode != 0:
+        raise Fault("the broker does not build")
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    return (ROOT / target / profile / "com-broker").resolve()
+
+
+class Broker:
+    """A broker that runs while the `with` block does. `config` is TOML without listeners."""
+
+    def __init__(self, program, config="", log_level="info", listeners=1, keep_log=10_000):
+        self.program = program
+        self.config = "".join('[[listener]]\naddress = "127.0.0.1:0"\n' for _ in range(listeners))
+        self.config += config
+        self.log_level = log_level
+        self.listeners = listeners
+        self.ports = []
+        self.log = collections.deque(maxlen=keep_log)
+        self.process = None
+
+    def __enter__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="com-broker-"))
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _start(self):
+        path = self.directory / "broker.toml"
+        path.write_text(self.config)
+        self.directory.joinpath("latency").mkdir()
+        environment = {
+            name: value for name, value in os.environ.items()
+            if not name.startswith("COM_BROKER_KEY_")
+        }
+        self.process = subprocess.Popen(
+            [self.program, "serve", "--config", path, "--log-level", self.log_level,
+             "--latency-directory", self.directory / "latency"],
+            cwd=self.directory, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+            # Ctrl-C is for the script, which stops the broker in its own way.
+            start_new_session=True)
+        self.reader = threading.Thread(target=self._read_log, daemon=True)
+        self.reader.start()
+        if not wait_until(lambda: self.process.poll() is not None
+                          or len(self.ports) == self.listeners, 20):
+            raise Fault("the broker does not say that it listens")
+        if self.process.poll() is not None:
+            self.reader.join(5)
+            raise Fault("the broker did not start:\n" + "\n".join(self.log))
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            self.log.append(line.rstrip("\n"))
+            found = re.search(r"listening address=\S+:(\d+)$", line.rstrip())
+            if found:
+                self.ports.append(int(found[1]))
+
+    @property
+    def port(self):
+        return self.ports[0]
+
+    @property
+    def authority(self):
+        """The certificate that clients trust it with."""
+        return self.directory / "certs" / "ca.pem"
+
+    @property
+    def latency_directory(self):
+        return self.directory / "latency"
+
+    def memory(self):
+        """What the kernel says of its memory, in bytes by name."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return {name: int(kib) * 1024 for name, kib in re.findall(r"(\w+): +(\d+) kB", text)}
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stop(self, deadline):
+        """Sends SIGTERM; gives the exit code and how long it took."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise Fault(f"the broker still runs {deadline} s after SIGTERM") from None
+        self.reader.join(5)
+        return code, time.monotonic() - started
+
+    def totals(self):
+        """The counters of the last line in the log that tells them."""
+        for line in reversed(list(self.log)):
+            if " totals " in line:
+                return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line)}
+        raise Fault("the log has no line with totals")
+
+
+class Frame:
+    """A frame from the broker."""
+
+    def __init__(self, octets):
+        if not octets.endswith(b"\0"):
+            raise Fault(f"a frame that does not end in NUL: {octets!r}")
+        head, blank, body = octets[:-1].partition(b"\n\n")
+        if not blank:
+            raise Fault(f"a frame without a blank line: {octets!r}")
+        self.octets = octets
+        self.command, *lines = head.decode().split("\n")
+        self.names = [line.split(":", 1)[0] for line in lines]
+        self.headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            self.headers.setdefault(name, value)
+        self.body = body
+
+    def __getitem__(self, name):
+        return self.headers.get(name)
+
+    def __repr__(self):
+        return repr(self.octets)
+
+
+def frame(command, headers=(), body=b""):
+    """A frame for the broker, without its envelope."""
+    lines = "".join(f"{name}:{value}\n" for name, value in dict(headers).items())
+    return f"{command}\n{lines}\n".encode() + body + b"\0"
+
+
+def connect_frame(login, profile="agent", key=APPLICATION_KEY):
+    return frame("CONNECT", {
+        "accept-version": "1.2", "login": login, "passcode": PROFILE_KEYS[profile],
+        "secret-key": key})
+
+
+def envelope(octets):
+    """A frame as it goes over TCP and TLS."""
+    return b"\0" + struct.pack("<I", len(octets)) + octets
+
+
+def take_envelope(buffer):
+    """Takes a whole frame out of a bytearray; None if there is none yet."""
+    if len(buffer) < 5:
+        return None
+    flag, length = struct.unpack_from("<BI", buffer)
+    if flag != 0:
+        raise Fault(f"an envelope with the flag {flag}")
+    if len(buffer) < 5 + length:
+        return None
+    octets = bytes(buffer[5:5 + length])
+    del buffer[:5 + length]
+    return octets
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: stomp\r\n\r\n")
+
+
+def masked(octets, opcode=1):
+    """A WebSocket message of a client, under a mask that changes nothing."""
+    if len(octets) < 126:
+        length = bytes([0x80 | len(octets)])
+    elif len(octets) < 65536:
+        length = b"\xfe" + struct.pack(">H", len(octets))
+    else:
+        length = b"\xff" + struct.pack(">Q", len(octets))
+    return bytes([0x80 | opcode]) + length + bytes(4) + octets
+
+
+def take_upgrade(buffer):
+    """Takes the answer to UPGRADE out of a bytearray; says whether it was all there."""
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    if not buffer.startswith(b"HTTP/1.1 101 "):
+        raise Fault(f"the upgrade was answered with {bytes(buffer)!r}")
+    del buffer[:end + 4]
+    return True
+
+
+def take_message(buffer):
+    """Takes a whole WebSocket message out of a bytearray, control frames dropped; None if there is
+    none yet. The broker does not fragment."""
+    while len(buffer) >= 2:
+        at, length = 2, buffer[1]
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            at += size
+            if len(buffer) < at:
+                return None
+            length = int.from_bytes(buffer[2:at], "big")
+        if len(buffer) < at + length:
+            return None
+        opcode = buffer[0]
+        octets = bytes(buffer[at:at + length])
+        del buffer[:at + length]
+        if opcode in (0x81, 0x82):
+            return octets
+    return None
+
+
+def wait_until(condition, seconds):
+    """Waits for a condition; says whether it came true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def stop_on_signals():
+    """Makes SIGTERM end the script as Ctrl-C does, so that `with` blocks are left in order."""
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def run_script(name, main):
+    """Runs a script's `main`, which gives an exit code; faults and Ctrl-C end it in a sentence."""
+    stop_on_signals()
+    try:
+        code = main()
+    except Fault as fault:
+        print(f"{name}: {fault}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

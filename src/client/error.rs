@@ -1,0 +1,245 @@
+//! What can go wrong for a client: what was wrong, where, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use rustls::CertificateError;
+
+use super::event::{ServerError, TransactionId};
+use super::frame::{EncodeFault, FrameFault};
+use super::url::UrlFault;
+
+/// Why a client could not do what it was asked to. Keys never appear in it.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The URL is wrong.
+    Url(UrlFault),
+    /// The named option was not given.
+    Missing(&'static str),
+    /// The host's name leads nowhere.
+    Resolve {
+        /// The host in the URL.
+        host: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// There is no connection to be had.
+    Connect {
+        /// Where we tried last.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is nobody whom we could trust.
+    Trust(TrustFault),
+    /// The TLS handshake failed, most often because of the certificate.
+    Tls {
+        /// Host and port in the URL.
+        address: String,
+        /// What exactly is wrong.
+        source: rustls::Error,
+    },
+    /// The other side does not want this WebSocket, or does not keep its rules.
+    WebSocket {
+        /// Host and port in the URL.
+        address: String,
+        /// What exactly is wrong.
+        source: Box<tungstenite::Error>,
+    },
+    /// What we were given cannot be sent. Nothing was.
+    Unsendable(EncodeFault),
+    /// What arrived is not a frame.
+    Malformed(FrameFault),
+    /// A frame arrived that makes no sense here.
+    Unexpected {
+        /// Its command.
+        command: String,
+        /// What would have made sense.
+        awaited: &'static str,
+    },
+    /// The broker said no.
+    Refused(Box<ServerError>),
+    /// The broker said nothing in time.
+    NoAnswer {
+        /// What it should have said.
+        awaited: &'static str,
+    },
+    /// What arrived while an answer was awaited fills the queue. Nothing is lost: take events, then
+    /// wait again.
+    QueueFull {
+        /// The answer that was awaited.
+        transaction: TransactionId,
+    },
+    /// So much was sent without looking at the answers that no more can be remembered.
+    TooManyUnanswered,
+    /// The broker ended the connection.
+    Ended {
+        /// What it should have done instead.
+        awaited: &'static str,
+    },
+    /// The connection has ended before, and nothing can be sent any more.
+    Closed,
+    /// The connection broke.
+    Lost(io::Error),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(fault) => fault.fmt(out),
+            Self::Missing(option) => write!(out, "no {option} was given"),
+            Self::Resolve { host, source } => write!(out, "no address for host {host:?}: {source}"),
+            Self::Connect { address, source } => match source.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    write!(out, "connection refused at {address}: is the broker running?")
+                }
+                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                    write!(out, "no connection to {address} in time: is the address right?")
+                }
+                _ => write!(out, "no connection to {address}: {source}"),
+            },
+            Self::Trust(fault) => fault.fmt(out),
+            Self::Tls { address, source } => fmt_tls(out, address, source),
+            Self::WebSocket { address, source } => fmt_websocket(out, address, source),
+            Self::Unsendable(fault) => fault.fmt(out),
+            Self::Malformed(fault) => fault.fmt(out),
+            Self::Unexpected { command, awaited } => {
+                write!(out, "the broker sent {command:?} in place of {awaited}")
+            }
+            Self::Refused(error) => error.fmt(out),
+            Self::NoAnswer { awaited } => write!(out, "no answer in time: {awaited} did not come"),
+            Self::QueueFull { .. } => {
+                out.write_str("too many messages arrived before the answer: take them, wait again")
+            }
+            Self::TooManyUnanswered => {
+                out.write_str("too many messages are unanswered: take the answers first")
+            }
+            Self::Ended { awaited: "the TLS handshake" } => out.write_str(
+                "the connection was closed during the TLS handshake: does this port speak TLS?",
+            ),
+            Self::Ended { awaited: "CONNECTED" } => out.write_str(
+                "the connection was closed before the login was answered: \
+                 does this port want TLS, or not speak the classic dialect?",
+            ),
+            Self::Ended { awaited } => {
+                write!(out, "the broker closed the connection, {awaited} did not come")
+            }
+            Self::Closed => out.write_str("the connection is closed: connect again"),
+            Self::Lost(source) => write!(out, "the connection to the broker was lost: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::Lost(source) => {
+                Some(source)
+            }
+            Self::Tls { source, .. } => Some(source),
+            Self::WebSocket { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<EncodeFault> for ClientError {
+    fn from(fault: EncodeFault) -> Self {
+        Self::Unsendable(fault)
+    }
+}
+
+impl From<FrameFault> for ClientError {
+    fn from(fault: FrameFault) -> Self {
+        Self::Malformed(fault)
+    }
+}
+
+/// Why there is nobody whom we could trust.
+#[derive(Debug)]
+pub enum TrustFault {
+    /// The file with the authorities cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What we were given holds no certificate, or a broken one.
+    NoCertificate,
+    /// No authorities were given, and the system's were not found.
+    NoSystemBundle,
+}
+
+impl fmt::Display for TrustFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, source } => {
+                write!(out, "the CA file {} cannot be read: {source}", path.display())
+            }
+            Self::NoCertificate => out
+                .write_str("the CA holds no usable certificate in PEM, such as certs/ca.pem does"),
+            Self::NoSystemBundle => {
+                out.write_str("there is no CA to trust: pass one, such as --ca certs/ca.pem")
+            }
+        }
+    }
+}
+
+fn fmt_tls(out: &mut fmt::Formatter<'_>, address: &str, source: &rustls::Error) -> fmt::Result {
+    match source {
+        rustls::Error::InvalidCertificate(fault) => fmt_certificate(out, address, fault),
+        rustls::Error::InvalidMessage(_) => {
+            write!(out, "{address} does not answer in TLS: does this port speak it?")
+        }
+        _ => write!(out, "no TLS with {address}: {source}"),
+    }
+}
+
+fn fmt_certificate(
+    out: &mut fmt::Formatter<'_>,
+    address: &str,
+    fault: &CertificateError,
+) -> fmt::Result {
+    match fault {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => write!(
+            out,
+            "certificate of {address} not trusted: pass the CA that signed it, such as \
+             --ca certs/ca.pem"
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            write!(
+                out,
+                "certificate of {address} not made for this host: use a host name that it was \
+                 made for"
+            )
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            write!(out, "certificate of {address} expired: the broker needs a new one")
+        }
+        _ => write!(out, "certificate of {address} not trusted: {fault}"),
+    }
+}
+
+fn fmt_websocket(
+    out: &mut fmt::Formatter<'_>,
+    address: &str,
+    source: &tungstenite::Error,
+) -> fmt::Result {
+    use tungstenite::error::ProtocolError;
+    match source {
+        tungstenite::Error::Http(response) => write!(
+            out,
+            "{address} answered the WebSocket request with status {}: is the path right?",
+            response.status()
+        ),
+        tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
+            write!(out, "{address} does not accept the WebSocket subprotocol \"stomp\"")
+        }
+        tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
+            write!(out, "{address} does not answer in HTTP: does this port speak WebSocket?")
+        }
+        _ => write!(out, "no WebSocket with {address}: {source}"),
+    }
+}

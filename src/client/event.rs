@@ -1,0 +1,440 @@
+//! What a client gets from the broker, as values: its session, messages, answers, errors.
+//!
+//! It knows frames, not how they came.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::error::ClientError;
+use super::frame::Frame;
+use super::printable::Printable;
+
+/// Something that arrived, in the order in which it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message to us, a copy of one to a client that we watch, or one from the broker itself.
+    Message(Message),
+    /// An answer to something that we sent and did not wait for.
+    Ack(Ack),
+    /// Something that we sent was refused, or the connection is about to be closed.
+    Error(ServerError),
+    /// The connection has ended; nothing follows.
+    Closed,
+}
+
+/// Who we are, as the broker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Names this session; a login that takes it over has the same.
+    pub session_id: String,
+    /// What we logged in as.
+    pub login: String,
+    /// `1` to `4`.
+    pub profile_code: String,
+    /// `agent`, `super agent`, `service` or `admin`.
+    pub profile_description: String,
+    /// Our address.
+    pub destination: String,
+    /// Names this connection in the broker's log.
+    pub connection_id: String,
+}
+
+impl Session {
+    pub(super) fn of(frame: &Frame) -> Self {
+        Self {
+            session_id: owned(frame, "session-id"),
+            login: owned(frame, "login"),
+            profile_code: owned(frame, "profile-code"),
+            profile_description: owned(frame, "profile-desc"),
+            destination: owned(frame, "destination"),
+            connection_id: owned(frame, "connection-id"),
+        }
+    }
+}
+
+/// A message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The sender's login id.
+    pub origin: String,
+    /// The sender's address: send there to answer.
+    pub destination: String,
+    /// The receiver's session. Ours if the message is to us, not if it is to one that we watch.
+    pub session_id: String,
+    /// The sender's number for it, if it gave one.
+    pub transaction: Option<String>,
+    /// What the body is, if the sender says so.
+    pub content_type: Option<String>,
+    /// The sender's further headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// What the sender has to say.
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// The value of a further header.
+    pub fn header(&self, key: &str) -> Option<&str> {
+        self.headers.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    fn of(frame: Frame) -> Self {
+        Self {
+            origin: owned(&frame, "origin"),
+            destination: owned(&frame, "destination"),
+            session_id: owned(&frame, "session-id"),
+            transaction: frame.header("transaction").map(str::to_owned),
+            content_type: frame.header("content-type").map(str::to_owned),
+            headers: frame
+                .headers
+                .into_iter()
+                .filter(|(key, _)| !PROTOCOL_HEADERS.contains(&key.as_str()))
+                .collect(),
+            body: frame.body,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.body.len() + headers + self.destination.len() + self.origin.len()
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Message")
+            .field("origin", &self.origin)
+            .field("destination", &self.destination)
+            .field("session_id", &self.session_id)
+            .field("transaction", &self.transaction)
+            .field("content_type", &self.content_type)
+            .field("headers", &self.headers)
+            .field("body", &format_args!("\"{}\"", Printable(&self.body)))
+            .finish()
+    }
+}
+
+/// Headers of SEND and MESSAGE that a sender cannot choose.
+pub(super) const PROTOCOL_HEADERS: [&str; 6] =
+    ["transaction", "session-id", "origin", "destination", "content-type", "content-length"];
+
+/// The broker did what the transaction asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// What is answered.
+    pub transaction: TransactionId,
+    /// For SUBSCRIBE and UNSUBSCRIBE, whom it was about.
+    pub clients: Vec<ListedClient>,
+}
+
+/// A client in the list that answers SUBSCRIBE and UNSUBSCRIBE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedClient {
+    /// Its login id.
+    pub login: String,
+    /// Its session, or what the broker shows in its place.
+    pub session_id: String,
+    /// Its address.
+    pub destination: String,
+}
+
+impl ListedClient {
+    /// Reads `[login]:[session id]:[destination]`, whatever stands before it.
+    fn parse(line: &str) -> Option<Self> {
+        let line = line.trim_end();
+        let (_, rest) = line.split_once('[')?;
+        // From the right, since a login id may hold anything.
+        let (rest, destination) = rest.strip_suffix(']')?.rsplit_once("]:[")?;
+        let (login, session_id) = rest.rsplit_once("]:[")?;
+        Some(Self {
+            login: login.to_owned(),
+            session_id: session_id.to_owned(),
+            destination: destination.to_owned(),
+        })
+    }
+}
+
+/// What the broker refuses, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError {
+    /// A sentence for people.
+    pub description: String,
+    /// A word for programs, such as `NO_SUCH_DESTINATION`.
+    pub code: Option<String>,
+    /// Whether to try again. Present if, and only if, the broker closes the connection.
+    pub retry: Option<Retry>,
+    /// What is refused, where the error is about something that we sent.
+    pub transaction: Option<TransactionId>,
+}
+
+impl ServerError {
+    /// Whether the broker closes the connection.
+    pub fn closes(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    fn of(frame: &Frame) -> Self {
+        Self {
+            description: owned(frame, "error-desc"),
+            code: frame.header("error-code").map(str::to_owned),
+            retry: frame.header("retry").map(Retry::parse),
+            transaction: frame.header("transaction").and_then(TransactionId::parse),
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the broker refused: {}", Printable(self.description.as_bytes()))?;
+        match &self.code {
+            Some(code) => write!(out, " ({})", Printable(code.as_bytes())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// Whether to try again after the broker closed the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It will not help, for example because a key is wrong.
+    Never,
+    /// Not at once.
+    Later,
+    /// At once: it was no fault of ours.
+    Now,
+}
+
+impl Retry {
+    fn parse(word: &str) -> Self {
+        match word {
+            "never" => Self::Never,
+            "now" => Self::Now,
+            // A word that we do not know is no invitation to hurry.
+            _ => Self::Later,
+        }
+    }
+}
+
+/// The number under which a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(u64);
+
+impl TransactionId {
+    pub(super) const FIRST: Self = Self(1);
+
+    pub(super) fn following(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// A frame that arrived, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    Connected(Session),
+    Event(Event),
+    Receipt,
+}
+
+impl Incoming {
+    pub(super) fn of(frame: Frame, awaited: &'static str) -> Result<Self, ClientError> {
+        match frame.command.as_str() {
+            "MESSAGE" => Ok(Self::Event(Event::Message(Message::of(frame)))),
+            "ERROR" => Ok(Self::Event(Event::Error(ServerError::of(&frame)))),
+            "ACK" => ack_of(frame, awaited).map(Self::Event),
+            "CONNECTED" => Ok(Self::Connected(Session::of(&frame))),
+            "RECEIPT" => Ok(Self::Receipt),
+            _ => Err(ClientError::Unexpected { command: frame.command, awaited }),
+        }
+    }
+}
+
+/// `OK` is what existing clients compare with; anything else is a refusal.
+fn ack_of(frame: Frame, awaited: &'static str) -> Result<Event, ClientError> {
+    if frame.header("error-desc") != Some("OK") {
+        return Ok(Event::Error(ServerError::of(&frame)));
+    }
+    let Some(transaction) = frame.header("transaction").and_then(TransactionId::parse) else {
+        return Err(ClientError::Unexpected { command: frame.command, awaited });
+    };
+    let text = String::from_utf8_lossy(&frame.body);
+    let clients = text.lines().filter_map(ListedClient::parse).collect();
+    Ok(Event::Ack(Ack { transaction, clients }))
+}
+
+/// What arrived while something else was awaited: bounded, in order.
+#[derive(Debug)]
+pub(super) struct EventQueue {
+    events: VecDeque<Event>,
+    /// The sum of what the events weigh.
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl EventQueue {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        self.bytes += weight(&event);
+        self.events.push_back(event);
+    }
+
+    pub(super) fn take_first(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.bytes -= weight(&event);
+        Some(event)
+    }
+
+    /// Takes the answer to a transaction out of the middle.
+    pub(super) fn take_answer(&mut self, transaction: TransactionId) -> Option<Event> {
+        let answers = |event: &Event| match event {
+            Event::Ack(ack) => ack.transaction == transaction,
+            Event::Error(error) => error.transaction == Some(transaction),
+            Event::Message(_) | Event::Closed => false,
+        };
+        let index = self.events.iter().position(answers)?;
+        let event = self.events.remove(index)?;
+        self.bytes -= weight(&event);
+        Some(event)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= self.bytes_max
+    }
+}
+
+/// What an event counts for in the queue, what it needs itself included.
+fn weight(event: &Event) -> usize {
+    const EVENT_BYTES: usize = 256;
+    EVENT_BYTES
+        + match event {
+            Event::Message(message) => message.bytes(),
+            Event::Error(error) => error.description.len(),
+            Event::Ack(ack) => ack.clients.len() * EVENT_BYTES,
+            Event::Closed => 0,
+        }
+}
+
+fn owned(frame: &Frame, key: &str) -> String {
+    frame.header(key).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incoming(frame: &str) -> Incoming {
+        Incoming::of(Frame::parse(frame.as_bytes()).unwrap(), "anything").unwrap()
+    }
+
+    #[test]
+    fn a_message_keeps_what_its_sender_added() {
+        let incoming = incoming(
+            "MESSAGE\ntransaction:17\nsession-id:s\norigin:ana\ndestination:/agent/ana\n\
+             content-type:text/plain\ncontent-length:5\ncolour:red\n\nhello\0",
+        );
+        let Incoming::Event(Event::Message(message)) = incoming else { panic!("{incoming:?}") };
+        assert_eq!(message.origin, "ana");
+        assert_eq!(message.destination, "/agent/ana");
+        assert_eq!(message.session_id, "s");
+        assert_eq!(message.transaction.as_deref(), Some("17"));
+        assert_eq!(message.content_type.as_deref(), Some("text/plain"));
+        assert_eq!(message.headers, [("colour".to_owned(), "red".to_owned())]);
+        assert_eq!(message.header("colour"), Some("red"));
+        assert_eq!(message.body, b"hello");
+    }
+
+    #[test]
+    fn the_list_in_an_ack_is_read() {
+        let listed = |login: &str, session_id: &str, destination: &str| ListedClient {
+            login: login.to_owned(),
+            session_id: session_id.to_owned(),
+            destination: destination.to_owned(),
+        };
+        for (body, clients) in [
+            ("", vec![]),
+            ("Destinations subscribed:\n----\n----\0", vec![]),
+            (
+                "Destinations subscribed:\n----\n[ana]:[1:2]:[/agent/ana]\n[b]:[]:[/agent/b]\n----\0",
+                vec![listed("ana", "1:2", "/agent/ana"), listed("b", "", "/agent/b")],
+            ),
+            (
+                "Destinations unsubscribed:\n----\nSubscription: [a]:[x]:[s]:[/agent/a]:[x]\n----\0",
+                vec![listed("a]:[x]:[s", "/agent/a", "x")],
+            ),
+        ] {
+            let frame = format!("ACK\ntransaction:7\nerror-desc:OK\n\n{body}");
+            let ack = Ack { transaction: TransactionId(7), clients };
+            assert_eq!(incoming(&frame), Incoming::Event(Event::Ack(ack)), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_ack_that_is_not_ok_is_an_error_about_its_transaction() {
+        let frame = "ACK\ntransaction:7\nerror-desc:no\nerror-code:PROF_NO_RIGHTS\n\n\0";
+        let error = ServerError {
+            description: "no".to_owned(),
+            code: Some("PROF_NO_RIGHTS".to_owned()),
+            retry: None,
+            transaction: Some(TransactionId(7)),
+        };
+        assert_eq!(error.to_string(), "the broker refused: no (PROF_NO_RIGHTS)");
+        assert!(!error.closes());
+        assert_eq!(incoming(frame), Incoming::Event(Event::Error(error)));
+    }
+
+    #[test]
+    fn retry_is_there_when_the_connection_closes() {
+        for (word, retry) in [
+            ("never", Retry::Never),
+            ("later", Retry::Later),
+            ("now", Retry::Now),
+            ("whatever", Retry::Later),
+        ] {
+            let incoming = incoming(&format!("ERROR\nerror-desc:x\nretry:{word}\n\n\0"));
+            let Incoming::Event(Event::Error(error)) = incoming else { panic!("{incoming:?}") };
+            assert_eq!(error.retry, Some(retry));
+            assert!(error.closes());
+        }
+    }
+
+    #[test]
+    fn an_error_cannot_write_to_the_terminal() {
+        let error = ServerError {
+            description: "\x1b[2J".to_owned(),
+            code: None,
+            retry: None,
+            transaction: None,
+        };
+        assert_eq!(error.to_string(), "the broker refused: \\x1b[2J");
+    }
+
+    #[test]
+    fn the_queue_weighs_what_it_holds() {
+        let mut queue = EventQueue::new(600);
+        let ack = |id| Event::Ack(Ack { transaction: TransactionId(id), clients: Vec::new() });
+        for id in 1..=3 {
+            assert!(!queue.is_full());
+            queue.push(ack(id));
+        }
+        assert!(queue.is_full());
+        assert_eq!(queue.take_answer(TransactionId(2)), Some(ack(2)));
+        assert_eq!(queue.take_answer(TransactionId(2)), None);
+        assert_eq!(queue.take_first(), Some(ack(1)));
+        assert_eq!(queue.take_first(), Some(ack(3)));
+        assert_eq!(queue.take_first(), None);
+        assert_eq!(queue.bytes, 0);
+    }
+}

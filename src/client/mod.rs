@@ -1,0 +1,430 @@
+//! A small blocking client of the broker, for tools and tests and for programs that talk to the
+//! broker from a thread of their own.
+//!
+//! It speaks the classic dialect over TCP (`tcp://`), TLS (`tls://`), WebSocket (`ws://`) and
+//! secure WebSocket (`wss://`).
+//!
+//! ```no_run
+//! use com_broker::client::{Client, Event, Options, SendOptions, Target};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = Options::new("tls://broker.example:6662")
+//!     .login("wat")
+//!     .keys(std::env::var("APPLICATION_KEY")?, std::env::var("SERVICE_KEY")?)
+//!     .ca("certs/ca.pem");
+//! let mut client = Client::connect(&options)?;
+//! println!("we are {}", client.session().destination);
+//!
+//! // Copies of what the agents get, now and when further ones log in.
+//! for agent in client.subscribe(Target::Pattern("/agent/.*"))? {
+//!     println!("watching {}", agent.destination);
+//! }
+//!
+//! client.send_and_wait("/agent/ana", "hello", &SendOptions::default())?;
+//!
+//! while let Some(event) = client.next(Duration::from_secs(60))? {
+//!     match event {
+//!         Event::Message(message) => println!("{message:?}"),
+//!         Event::Ack(ack) => println!("{} arrived", ack.transaction),
+//!         Event::Error(error) => println!("{error}"),
+//!         Event::Closed => return Ok(()),
+//!     }
+//! }
+//! client.disconnect()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing happens between calls: a client that does not call [`Client::next`] for long answers no
+//! WebSocket pings, and its messages pile up in the broker, until it is cut off as too slow.
+//!
+//! It knows nothing of the broker's inside.
+
+mod connection;
+mod error;
+mod event;
+mod frame;
+mod options;
+mod printable;
+mod tls;
+mod url;
+mod wire;
+
+#[cfg(test)]
+mod scripted_broker;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use connection::{Arrival, Connection};
+pub use error::{ClientError, TrustFault};
+pub use event::{Ack, Event, ListedClient, Message, Retry, ServerError, Session, TransactionId};
+pub use frame::{EncodeFault, Envelope, Frame, FrameFault, FrameReader};
+pub use options::Options;
+pub use printable::Printable;
+pub use url::{BrokerUrl, Scheme, UrlFault};
+
+pub(crate) use printable::is_harmful;
+
+use event::{EventQueue, Incoming, PROTOCOL_HEADERS};
+use wire::Deadline;
+
+/// A client that is logged in.
+///
+/// Dropping it closes the connection without a word; [`disconnect`](Self::disconnect) is politer.
+#[derive(Debug)]
+pub struct Client {
+    connection: Connection,
+    session: Session,
+    answer_timeout: Duration,
+    next_transaction: TransactionId,
+    /// What the broker has yet to answer, in the order of sending, which is the order of answers.
+    unanswered: VecDeque<TransactionId>,
+    /// What arrived while an answer was awaited.
+    queue: EventQueue,
+}
+
+impl Client {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
+    /// whether trying again makes sense.
+    pub fn connect(options: &Options) -> Result<Self, ClientError> {
+        let login = options.login.as_deref().ok_or(ClientError::Missing("login id"))?;
+        let keys = options.keys.as_ref().ok_or(ClientError::Missing("key"))?;
+        let deadline = Deadline::after(options.connect_timeout);
+        let mut connection = Connection::open_until(options, deadline)?;
+        let connect = Frame::new("CONNECT")
+            .with("accept-version", "1.2")
+            .with("login", login)
+            .with("passcode", &keys.profile)
+            .with("secret-key", &keys.application);
+        connection.send(&connect)?;
+        let session = match connection.next_until(deadline)? {
+            Arrival::Frame(frame) => await_connected(frame)?,
+            Arrival::NotYet => return Err(ClientError::NoAnswer { awaited: "CONNECTED" }),
+            Arrival::End => return Err(ClientError::Ended { awaited: "CONNECTED" }),
+        };
+        Ok(Self {
+            connection,
+            session,
+            answer_timeout: options.answer_timeout,
+            next_transaction: TransactionId::FIRST,
+            unanswered: VecDeque::new(),
+            queue: EventQueue::new(options.queued_bytes_max),
+        })
+    }
+
+    /// Sends a message and does not wait for the answer, which comes out of [`next`](Self::next) or
+    /// [`wait_ack`](Self::wait_ack).
+    ///
+    /// # Errors
+    /// The message cannot be sent. Whether its destination exists is only known from the answer.
+    pub fn send(
+        &mut self,
+        destination: &str,
+        body: impl AsRef<[u8]>,
+        options: &SendOptions,
+    ) -> Result<TransactionId, ClientError> {
+        let body = body.as_ref();
+        let mut frame = self
+            .request("SEND")
+            .with("destination", destination)
+            .with("content-type", options.content_type_of(body))
+            .with("content-length", body.len().to_string());
+        for (key, value) in &options.headers {
+            if PROTOCOL_HEADERS.contains(&key.as_str()) {
+                return Err(ClientError::Unsendable(EncodeFault::Reserved(key.clone())));
+            }
+            frame.headers.push((key.clone(), value.clone()));
+        }
+        frame.body = body.to_vec();
+        self.send_request(&frame)
+    }
+
+    /// Sends a message and waits until the broker has passed it on.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send) and [`wait_ack`](Self::wait_ack).
+    pub fn send_and_wait(
+        &mut self,
+        destination: &str,
+        body: impl AsRef<[u8]>,
+        options: &SendOptions,
+    ) -> Result<Ack, ClientError> {
+        let transaction = self.send(destination, body, options)?;
+        self.wait_ack(transaction, self.answer_timeout)
+    }
+
+    /// Waits for the answer to something that was sent. What arrives before it is kept, and comes
+    /// out of [`next`](Self::next).
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if the answer is no, or the broker closes the connection instead.
+    pub fn wait_ack(
+        &mut self,
+        transaction: TransactionId,
+        timeout: Duration,
+    ) -> Result<Ack, ClientError> {
+        let deadline = Deadline::after(timeout);
+        let mut answer = self.queue.take_answer(transaction);
+        loop {
+            match answer {
+                Some(Event::Ack(ack)) if ack.transaction == transaction => return Ok(ack),
+                Some(Event::Error(error))
+                    if error.transaction == Some(transaction) || error.closes() =>
+                {
+                    return Err(ClientError::Refused(Box::new(error)));
+                }
+                Some(Event::Closed) => return Err(ClientError::Ended { awaited: "ACK" }),
+                Some(other) => self.queue.push(other),
+                None => {}
+            }
+            if self.queue.is_full() {
+                return Err(ClientError::QueueFull { transaction });
+            }
+            answer = self.receive(deadline, "ACK")?;
+            if answer.is_none() {
+                return Err(ClientError::NoAnswer { awaited: "ACK" });
+            }
+        }
+    }
+
+    /// Watches clients, which means to get copies of the messages that they get. Returns those that
+    /// are watched from now on.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if our profile may not, or nobody is there, or the pattern is wrong.
+    pub fn subscribe(&mut self, target: Target<'_>) -> Result<Vec<ListedClient>, ClientError> {
+        let (kind, destination) = match target {
+            Target::Client(destination) => ("0", destination),
+            Target::Pattern(pattern) => ("1", pattern),
+        };
+        let frame = self
+            .request("SUBSCRIBE")
+            .with("destination-type", kind)
+            .with("destination", destination);
+        Ok(self.send_and_await(&frame)?.clients)
+    }
+
+    /// Ends one subscription, or all of ours. Returns those that are watched no longer.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if the broker does not agree.
+    pub fn unsubscribe(
+        &mut self,
+        destination: Option<&str>,
+    ) -> Result<Vec<ListedClient>, ClientError> {
+        let mut frame = self.request("UNSUBSCRIBE");
+        if let Some(destination) = destination {
+            frame = frame.with("destination", destination);
+        }
+        Ok(self.send_and_await(&frame)?.clients)
+    }
+
+    /// Asks for a message from [`BROKER`] whenever an agent or super agent whose destination
+    /// matches `pattern` comes or goes; with `snapshot`, first for one for each that is there.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if our profile may not, or the pattern is wrong.
+    pub fn subscribe_presence(&mut self, pattern: &str, snapshot: bool) -> Result<(), ClientError> {
+        let mut frame = self
+            .request("SUBSCRIBE")
+            .with("destination-type", "0")
+            .with("destination", BROKER)
+            .with("destination-id", pattern);
+        if snapshot {
+            frame = frame.with("snapshot", "true");
+        }
+        self.send_and_await(&frame).map(drop)
+    }
+
+    /// Ends what [`subscribe_presence`](Self::subscribe_presence) began with the same pattern.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if the broker does not agree.
+    pub fn unsubscribe_presence(&mut self, pattern: &str) -> Result<(), ClientError> {
+        let frame =
+            self.request("UNSUBSCRIBE").with("destination", BROKER).with("destination-id", pattern);
+        self.send_and_await(&frame).map(drop)
+    }
+
+    /// What arrived first of what has not been taken yet; `None` if nothing did in time. Without a
+    /// timeout it waits for ever; with [`Duration::ZERO`] it takes what is there.
+    ///
+    /// # Errors
+    /// The connection broke, or what arrives makes no sense.
+    pub fn next(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Option<Event>, ClientError> {
+        if let Some(event) = self.queue.take_first() {
+            return Ok(Some(event));
+        }
+        let deadline = timeout.into().map_or(Deadline::NEVER, Deadline::after);
+        self.receive(deadline, "a message")
+    }
+
+    /// Logs out: sends DISCONNECT, waits until the broker has confirmed it and closed the
+    /// connection. Returns what had not been taken yet.
+    ///
+    /// # Errors
+    /// The broker did not confirm. We are logged out all the same, since the connection is closed.
+    pub fn disconnect(mut self) -> Result<Vec<Event>, ClientError> {
+        let deadline = Deadline::after(self.answer_timeout);
+        self.connection.send(&Frame::new("DISCONNECT").with("receipt-id", "DISCONNECTED"))?;
+        let mut confirmed = false;
+        loop {
+            let awaited = if confirmed { "the end of the stream" } else { "RECEIPT" };
+            match self.connection.next_until(deadline)? {
+                Arrival::Frame(frame) => match Incoming::of(frame, awaited)? {
+                    Incoming::Receipt => confirmed = true,
+                    Incoming::Event(Event::Error(error)) if error.closes() => {
+                        return Err(ClientError::Refused(Box::new(error)));
+                    }
+                    // A flood would keep us here, and nobody waits for it any more.
+                    Incoming::Event(event) if !self.queue.is_full() => self.queue.push(event),
+                    Incoming::Event(_) | Incoming::Connected(_) => {}
+                },
+                Arrival::End if confirmed => break,
+                Arrival::End => return Err(ClientError::Ended { awaited }),
+                Arrival::NotYet => return Err(ClientError::NoAnswer { awaited }),
+            }
+        }
+        Ok(std::iter::from_fn(|| self.queue.take_first()).collect())
+    }
+
+    /// Who we are.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether a message is to us, and not to a client that we watch.
+    pub fn is_addressee(&self, message: &Message) -> bool {
+        message.session_id == self.session.session_id
+    }
+
+    /// A frame that will be answered.
+    fn request(&self, command: &str) -> Frame {
+        Frame::new(command)
+            .with("transaction", self.next_transaction.to_string())
+            .with("session-id", &self.session.session_id)
+    }
+
+    fn send_and_await(&mut self, frame: &Frame) -> Result<Ack, ClientError> {
+        let transaction = self.send_request(frame)?;
+        self.wait_ack(transaction, self.answer_timeout)
+    }
+
+    fn send_request(&mut self, frame: &Frame) -> Result<TransactionId, ClientError> {
+        if self.unanswered.len() >= UNANSWERED_MAX {
+            return Err(ClientError::TooManyUnanswered);
+        }
+        self.connection.send(frame)?;
+        let transaction = self.next_transaction;
+        self.next_transaction = transaction.following();
+        self.unanswered.push_back(transaction);
+        Ok(transaction)
+    }
+
+    fn receive(
+        &mut self,
+        deadline: Deadline,
+        awaited: &'static str,
+    ) -> Result<Option<Event>, ClientError> {
+        let frame = match self.connection.next_until(deadline)? {
+            Arrival::Frame(frame) => frame,
+            Arrival::NotYet => return Ok(None),
+            Arrival::End => return Ok(Some(Event::Closed)),
+        };
+        let command = match Incoming::of(frame, awaited)? {
+            Incoming::Event(event) => return Ok(Some(self.note_answer(event))),
+            Incoming::Connected(_) => "CONNECTED",
+            Incoming::Receipt => "RECEIPT",
+        };
+        Err(ClientError::Unexpected { command: command.to_owned(), awaited })
+    }
+
+    /// Strikes out what an event answers.
+    ///
+    /// An ERROR names no transaction, but the broker answers in order: unless it is a farewell, it
+    /// is about the oldest request that has no answer yet.
+    fn note_answer(&mut self, mut event: Event) -> Event {
+        let answered = match &mut event {
+            Event::Ack(ack) => Some(ack.transaction),
+            Event::Error(error) => {
+                if error.transaction.is_none() && !error.closes() {
+                    error.transaction = self.unanswered.front().copied();
+                }
+                error.transaction
+            }
+            Event::Message(_) | Event::Closed => None,
+        };
+        if let Some(index) = self.unanswered.iter().position(|id| Some(*id) == answered) {
+            self.unanswered.remove(index);
+        }
+        event
+    }
+}
+
+/// What a message is sent with. The default fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SendOptions {
+    /// What the body is. Without one: `text/plain` for UTF-8, `application/octet-stream` otherwise.
+    pub content_type: Option<String>,
+    /// Further headers, which reach the receiver as they are.
+    pub headers: Vec<(String, String)>,
+}
+
+impl SendOptions {
+    /// Says what the body is.
+    #[must_use]
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.content_type = Some(content_type.into());
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((key.into(), value.into()));
+        self
+    }
+
+    fn content_type_of(&self, body: &[u8]) -> &str {
+        match &self.content_type {
+            Some(content_type) => content_type,
+            None if std::str::from_utf8(body).is_ok() => "text/plain",
+            None => "application/octet-stream",
+        }
+    }
+}
+
+/// Whom to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The client at this address, which must be logged in, such as `/agent/ana`.
+    Client(&'a str),
+    /// All clients, now and later, whose whole address matches this regular expression, such as
+    /// `/agent/.*`.
+    Pattern(&'a str),
+}
+
+/// The broker's own address: where presence comes from, and where an admin sends commands.
+pub const BROKER: &str = "STOMP-SERVER";
+
+/// How many requests may be on their way without an answer.
+const UNANSWERED_MAX: usize = 65_536;
+
+fn await_connected(frame: Frame) -> Result<Session, ClientError> {
+    let command = frame.command.clone();
+    match Incoming::of(frame, "CONNECTED")? {
+        Incoming::Connected(session) => Ok(session),
+        Incoming::Event(Event::Error(error)) => Err(ClientError::Refused(Box::new(error))),
+        _ => Err(ClientError::Unexpected { command, awaited: "CONNECTED" }),
+    }
+}

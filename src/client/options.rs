@@ -1,0 +1,126 @@
+//! How a client connects: where to, as whom, whom it trusts, how long it waits, what it holds.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::tls::Trust;
+
+/// How a client connects. Only the URL, the login id and the keys have no default.
+///
+/// ```
+/// use com_broker::client::Options;
+/// use std::time::Duration;
+///
+/// let options = Options::new("tls://broker.example:6662")
+///     .login("ana")
+///     .keys("the application key", "the agent key")
+///     .ca("certs/ca.pem")
+///     .answer_timeout(Duration::from_secs(2));
+/// assert!(!format!("{options:?}").contains("the agent key"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(super) url: String,
+    pub(super) login: Option<String>,
+    pub(super) keys: Option<LoginKeys>,
+    pub(super) trust: Trust,
+    pub(super) connect_timeout: Duration,
+    pub(super) answer_timeout: Duration,
+    pub(super) frame_bytes_max: usize,
+    pub(super) queued_bytes_max: usize,
+}
+
+impl Options {
+    /// Connects to `tcp://`, `tls://`, `ws://` or `wss://`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            login: None,
+            keys: None,
+            trust: Trust::System,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(5),
+            frame_bytes_max: 16 * MIB,
+            queued_bytes_max: 64 * MIB,
+        }
+    }
+
+    /// The login id. With the profile it makes the client's address.
+    #[must_use]
+    pub fn login(mut self, login: impl Into<String>) -> Self {
+        self.login = Some(login.into());
+        self
+    }
+
+    /// The application key and the key of the profile to log in with.
+    #[must_use]
+    pub fn keys(mut self, application: impl Into<String>, profile: impl Into<String>) -> Self {
+        self.keys = Some(LoginKeys { application: application.into(), profile: profile.into() });
+        self
+    }
+
+    /// Trusts the authorities in this PEM file, and no others. Without one, the system's.
+    #[must_use]
+    pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.trust = Trust::File(path.into());
+        self
+    }
+
+    /// Trusts the authorities in this PEM text, and no others.
+    #[must_use]
+    pub fn ca_pem(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.trust = Trust::Pem(text.into());
+        self
+    }
+
+    /// Trusts whoever answers, so that whoever is in between can read the keys and all messages.
+    #[must_use]
+    pub fn insecure(mut self) -> Self {
+        self.trust = Trust::Anyone;
+        self
+    }
+
+    /// How long connecting may take, from the first packet until the broker has let us in.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the broker may take for an answer, and for reading what we send.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
+    /// The largest frame that we take.
+    #[must_use]
+    pub fn frame_bytes_max(mut self, bytes: usize) -> Self {
+        self.frame_bytes_max = bytes;
+        self
+    }
+
+    /// What may be held of messages that arrive while an answer is awaited.
+    #[must_use]
+    pub fn queued_bytes_max(mut self, bytes: usize) -> Self {
+        self.queued_bytes_max = bytes;
+        self
+    }
+}
+
+/// The two secrets of a login; `Debug` does not show them.
+#[derive(Clone)]
+pub(super) struct LoginKeys {
+    pub(super) application: String,
+    pub(super) profile: String,
+}
+
+impl fmt::Debug for LoginKeys {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("LoginKeys(..)")
+    }
+}
+
+const MIB: usize = 1024 * 1024;

@@ -1,0 +1,214 @@
+//! A broker for tests that says what a script tells it to, byte by byte as the dialect has it.
+//!
+//! It shares no code with the client: what both would get wrong, no test would find.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::PrivateKeyDer;
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Message, WebSocket};
+
+/// Long enough for any machine, short enough not to hang a test run.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the client sends to log in as the agent ana.
+pub(super) const CONNECT: &str = "CONNECT\naccept-version:1.2\nlogin:ana\n\
+    passcode:my_agent_secret_key\nsecret-key:my_app_secret_key\n\n";
+
+/// What it gets.
+pub(super) const CONNECTED: &str = "CONNECTED\naccept-version:1.2\nsession-id:s1\nlogin:ana\n\
+    profile-code:1\nprofile-desc:agent\ndestination:/agent/ana\nconnection-id:7\n\n";
+
+pub(super) struct ScriptedBroker {
+    pub(super) address: SocketAddr,
+    thread: JoinHandle<()>,
+}
+
+impl ScriptedBroker {
+    /// Length-prefixed frames over TCP.
+    pub(super) fn tcp(script: impl FnOnce(&mut dyn Peer) + Send + 'static) -> Self {
+        Self::start(|socket| script(&mut Prefixed(socket)))
+    }
+
+    /// Length-prefixed frames over TLS; returns the CA to trust as well.
+    pub(super) fn tls(script: impl FnOnce(&mut dyn Peer) + Send + 'static) -> (Self, String) {
+        let (config, ca) = tls_config();
+        let broker = Self::start(move |socket| script(&mut Prefixed(tls_stream(config, socket))));
+        (broker, ca)
+    }
+
+    /// A frame in each WebSocket message.
+    pub(super) fn websocket(script: impl FnOnce(&mut dyn Peer) + Send + 'static) -> Self {
+        Self::start(|socket| script(&mut upgrade(socket)))
+    }
+
+    /// The same inside TLS.
+    pub(super) fn secure_websocket(
+        script: impl FnOnce(&mut dyn Peer) + Send + 'static,
+    ) -> (Self, String) {
+        let (config, ca) = tls_config();
+        let broker = Self::start(move |socket| script(&mut upgrade(tls_stream(config, socket))));
+        (broker, ca)
+    }
+
+    /// Whatever the script does with the socket.
+    pub(super) fn start(script: impl FnOnce(TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            script(socket);
+        });
+        Self { address, thread }
+    }
+
+    /// Waits until the script has come to its end, as it must.
+    pub(super) fn finish(self) {
+        self.thread.join().expect("the script was not kept to");
+    }
+}
+
+/// The client as the script sees it.
+pub(super) trait Peer {
+    /// The next frame must be exactly this.
+    fn expect(&mut self, frame: &[u8]);
+    /// Sends a frame, with the NUL at its end.
+    fn answer(&mut self, frame: &str);
+    /// Sends a WebSocket ping where there is such a thing.
+    fn ping(&mut self) {}
+    /// Ends the stream orderly, and waits until the client has.
+    fn close(&mut self);
+
+    fn log_in(&mut self) {
+        self.expect(CONNECT.as_bytes());
+        self.answer(CONNECTED);
+    }
+}
+
+pub(super) struct Prefixed<S>(pub(super) S);
+
+impl<S: Read + Write + Close> Peer for Prefixed<S> {
+    fn expect(&mut self, frame: &[u8]) {
+        let mut envelope = [0; 5];
+        self.0.read_exact(&mut envelope).unwrap();
+        assert_eq!(envelope[0], 0, "little-endian");
+        let length = u32::from_le_bytes(envelope[1..].try_into().unwrap());
+        let mut bytes = vec![0; length as usize];
+        self.0.read_exact(&mut bytes).unwrap();
+        assert_frame(&bytes, frame);
+    }
+
+    fn answer(&mut self, frame: &str) {
+        let mut bytes = vec![0];
+        bytes.extend(u32::try_from(frame.len() + 1).unwrap().to_le_bytes());
+        bytes.extend(frame.as_bytes());
+        bytes.push(0);
+        self.0.write_all(&bytes).unwrap();
+    }
+
+    fn close(&mut self) {
+        self.0.half_close();
+        assert_eq!(self.0.read(&mut [0]).unwrap_or(0), 0, "nothing follows");
+    }
+}
+
+impl<S: Read + Write> Peer for WebSocket<S> {
+    fn expect(&mut self, frame: &[u8]) {
+        loop {
+            match self.read().unwrap() {
+                Message::Pong(_) => {}
+                Message::Text(text) => return assert_frame(text.as_bytes(), frame),
+                Message::Binary(bytes) => {
+                    assert!(std::str::from_utf8(&bytes).is_err(), "text is sent as text");
+                    return assert_frame(&bytes, frame);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn answer(&mut self, frame: &str) {
+        self.send(Message::text(format!("{frame}\0"))).unwrap();
+    }
+
+    fn ping(&mut self) {
+        self.send(Message::Ping(b"there?"[..].into())).unwrap();
+        assert_eq!(self.read().unwrap(), Message::Pong(b"there?"[..].into()));
+    }
+
+    fn close(&mut self) {
+        let code = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        Self::close(self, Some(code)).unwrap();
+        assert!(matches!(self.read(), Ok(Message::Close(_))), "a close is answered");
+    }
+}
+
+pub(super) trait Close {
+    fn half_close(&mut self);
+}
+
+impl Close for TcpStream {
+    fn half_close(&mut self) {
+        self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
+impl Close for StreamOwned<ServerConnection, TcpStream> {
+    fn half_close(&mut self) {
+        self.conn.send_close_notify();
+        self.flush().unwrap();
+        self.sock.half_close();
+    }
+}
+
+fn assert_frame(found: &[u8], expected: &[u8]) {
+    assert_eq!(String::from_utf8_lossy(found), String::from_utf8_lossy(expected));
+    assert_eq!(found, expected);
+}
+
+/// Answers the subprotocol `stomp`, which must be offered.
+#[expect(clippy::result_large_err, reason = "the type of the callback is not ours")]
+fn upgrade<S: Read + Write>(stream: S) -> WebSocket<S> {
+    tungstenite::accept_hdr(stream, |request: &Request, mut response: Response| {
+        let protocol = request.headers().get("Sec-WebSocket-Protocol").unwrap();
+        assert_eq!(protocol, "stomp");
+        response.headers_mut().insert("Sec-WebSocket-Protocol", protocol.clone());
+        Ok(response)
+    })
+    .unwrap()
+}
+
+fn tls_stream(config: ServerConfig, socket: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
+    let connection = ServerConnection::new(Arc::new(config)).unwrap();
+    StreamOwned::new(connection, socket)
+}
+
+/// A server certificate for 127.0.0.1, and the CA that signed it as PEM.
+pub(super) fn tls_config() -> (ServerConfig, String) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    (config, authority.pem())
+}

@@ -1,0 +1,152 @@
+//! The TCP socket under every transport, with a deadline on what it does, and the client's clock.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use super::error::ClientError;
+use super::url::BrokerUrl;
+
+/// A socket whose reads and writes end with `WouldBlock` once the deadline has passed.
+///
+/// The deadline holds for a whole operation, however many reads it takes: a peer that sends a byte
+/// now and then does not extend it. One read or write is tried even after it, so that a deadline of
+/// zero takes what is there.
+#[derive(Debug)]
+pub(super) struct Wire {
+    socket: TcpStream,
+    deadline: Deadline,
+    /// Whether something was tried after the deadline.
+    is_overdue: bool,
+    /// What the socket has been told, to tell it only what is new.
+    read_timeout: Option<Duration>,
+}
+
+impl Wire {
+    /// Connects to the first address of the host that answers.
+    pub(super) fn connect(url: &BrokerUrl, deadline: Deadline) -> Result<Self, ClientError> {
+        let addresses = (url.host.as_str(), url.port)
+            .to_socket_addrs()
+            .map_err(|source| ClientError::Resolve { host: url.host.clone(), source })?;
+        let mut last = None;
+        for address in addresses {
+            let connected = match deadline.remaining() {
+                Some(time) => TcpStream::connect_timeout(&address, time.max(SHORTEST)),
+                None => TcpStream::connect(address),
+            };
+            match connected.and_then(|socket| Self::new(socket, deadline)) {
+                Ok(wire) => return Ok(wire),
+                Err(source) => last = Some((address, source)),
+            }
+        }
+        Err(match last {
+            Some((address, source)) => {
+                ClientError::Connect { address: address.to_string(), source }
+            }
+            None => ClientError::Resolve {
+                host: url.host.clone(),
+                source: io::Error::from(io::ErrorKind::NotFound),
+            },
+        })
+    }
+
+    fn new(socket: TcpStream, deadline: Deadline) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, deadline, is_overdue: false, read_timeout: None })
+    }
+
+    pub(super) fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+        self.is_overdue = false;
+    }
+
+    /// The time that one read or write may take.
+    fn take_time(&mut self) -> io::Result<Option<Duration>> {
+        let remaining = self.deadline.remaining();
+        if remaining == Some(Duration::ZERO) {
+            if self.is_overdue {
+                return Err(io::Error::from(io::ErrorKind::WouldBlock));
+            }
+            self.is_overdue = true;
+        }
+        Ok(remaining)
+    }
+
+    fn read_what_is_there(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_nonblocking(true)?;
+        let read = self.socket.read(buffer);
+        self.socket.set_nonblocking(false)?;
+        read
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let timeout = self.take_time()?;
+            if timeout == Some(Duration::ZERO) {
+                return self.read_what_is_there(buffer);
+            }
+            if timeout != self.read_timeout {
+                self.socket.set_read_timeout(timeout)?;
+                self.read_timeout = timeout;
+            }
+            match self.socket.read(buffer) {
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(timed_out_as_blocked),
+            }
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let timeout = self.take_time()?.map(|time| time.max(SHORTEST));
+            self.socket.set_write_timeout(timeout)?;
+            match self.socket.write(bytes) {
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                written => return written.map_err(timed_out_as_blocked),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// When something has to be finished.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// Takes as long as it takes.
+    pub(super) const NEVER: Self = Self(None);
+
+    pub(super) fn after(timeout: Duration) -> Self {
+        // What is too far away to be counted never comes.
+        Self(now().checked_add(timeout))
+    }
+
+    /// What is left; `None` if there is no end.
+    pub(super) fn remaining(self) -> Option<Duration> {
+        self.0.map(|end| end.saturating_duration_since(now()))
+    }
+}
+
+/// Zero would mean "no timeout" to a socket.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+#[expect(clippy::disallowed_methods, reason = "a blocking client is apart from the loop's clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Systems differ in what a socket timeout is called; the layers above know only `WouldBlock`.
+fn timed_out_as_blocked(fault: io::Error) -> io::Error {
+    match fault.kind() {
+        io::ErrorKind::TimedOut => io::Error::from(io::ErrorKind::WouldBlock),
+        _ => fault,
+    }
+}

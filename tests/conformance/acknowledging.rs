@@ -1,0 +1,119 @@
+//! ACK and NACK: which messages they mean, and how each version names one.
+
+use crate::stage::Profile::Service;
+use crate::stage::{Client, Frame, Stage};
+use crate::{Statement, statement};
+
+pub(crate) const STATEMENTS: &[Statement] = &[
+    statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "the modes are three", |stage| {
+        for mode in ["auto", "client", "client-individual"] {
+            stage.agent().subscribe("0", &stage.topic(), &format!("ack:{mode}\n"));
+        }
+        let frame = "SUBSCRIBE\nid:0\ndestination:/topic/a\nack:never\n\n";
+        stage.agent().refused(frame, "UNKNOWN_FORMAT_HEADER");
+    }),
+    statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "with client an ACK is cumulative", |stage| {
+        let (mut bob, queue, messages) = consumer(stage, "1.2", "client");
+        bob.ask(&format!("ACK\nid:{}\n\n", messages[1].get("ack").unwrap()));
+        assert_eq!(left(stage, bob, &queue), ["2"]);
+    }),
+    statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "with client-individual it is not", |stage| {
+        let (mut bob, queue, messages) = consumer(stage, "1.2", "client-individual");
+        bob.ask(&format!("ACK\nid:{}\n\n", messages[1].get("ack").unwrap()));
+        assert_eq!(left(stage, bob, &queue), ["0", "2"]);
+    }),
+    statement("STOMP 1.2, 'ACK'", "id, the ack of the MESSAGE, is required", |stage| {
+        let (mut bob, ..) = consumer(stage, "1.2", "client");
+        bob.refused("ACK\nsubscription:0\nmessage-id:1\n\n", "MISSING_HEADER");
+        stage.service().refused("NACK\n\n", "MISSING_HEADER");
+    }),
+    statement("STOMP 1.2, 'ACK'", "an id that was never given is refused", |stage| {
+        for id in ["nonsense", "0-999999999999", "1", "-", "0-0"] {
+            stage.service().refused(&format!("ACK\nid:{id}\n\n"), "UNKNOWN_ID");
+        }
+    }),
+    statement("STOMP 1.2, 'ACK'", "another's message cannot be acknowledged", |stage| {
+        let (bob, queue, messages) = consumer(stage, "1.2", "client");
+        let id = messages[2].get("ack").unwrap();
+        stage.service().ask(&format!("ACK\nid:{id}\n\n"));
+        assert_eq!(left(stage, bob, &queue), ["0", "1", "2"]);
+    }),
+    statement("STOMP 1.2, 'ACK'", "one that comes too late is no fault", |stage| {
+        let (mut bob, _, messages) = consumer(stage, "1.2", "client");
+        let ack = format!("ACK\nid:{}\n\n", messages[2].get("ack").unwrap());
+        bob.ask(&ack);
+        bob.ask(&ack);
+        bob.ask("UNSUBSCRIBE\nid:0\n\n");
+        bob.ask(&ack);
+    }),
+    statement("STOMP 1.1, 'ACK'", "message-id and subscription name a message", |stage| {
+        let (mut bob, queue, messages) = consumer(stage, "1.1", "client-individual");
+        let id = messages[1].get("message-id").unwrap();
+        bob.ask(&format!("ACK\nmessage-id:{id}\nsubscription:0\n\n"));
+        assert_eq!(left(stage, bob, &queue), ["0", "2"]);
+    }),
+    statement("STOMP 1.1, 'ACK'", "both headers are required", |stage| {
+        let (mut bob, _, messages) = consumer(stage, "1.1", "client");
+        let id = messages[0].get("message-id").unwrap();
+        bob.refused(&format!("ACK\nmessage-id:{id}\n\n"), "MISSING_HEADER");
+        let mut bob = stage.client(Service, "1.1");
+        bob.refused("ACK\nsubscription:0\n\n", "MISSING_HEADER");
+    }),
+    statement("STOMP 1.1, 'NACK'", "it takes the same headers as ACK", |stage| {
+        let (mut bob, _, messages) = consumer(stage, "1.1", "client-individual");
+        let id = messages[1].get("message-id").unwrap();
+        bob.ask(&format!("NACK\nmessage-id:{id}\nsubscription:0\n\n"));
+        bob.message().says("1").has("redelivered", "true").has("message-id", id);
+    }),
+    statement("STOMP 1.1, 'ACK'", "client is cumulative by message-id, too", |stage| {
+        let (mut bob, queue, messages) = consumer(stage, "1.1", "client");
+        let id = messages[1].get("message-id").unwrap();
+        bob.ask(&format!("ACK\nmessage-id:{id}\nsubscription:0\n\n"));
+        assert_eq!(left(stage, bob, &queue), ["2"]);
+    }),
+    statement("STOMP 1.0, 'ACK'", "message-id alone names a message", |stage| {
+        let (mut bob, queue, messages) = consumer(stage, "1.0", "client");
+        let id = messages[1].get("message-id").unwrap();
+        bob.ask(&format!("ACK\nmessage-id:{id}\n\n"));
+        assert_eq!(left(stage, bob, &queue), ["2"]);
+    }),
+    statement("STOMP 1.0, 'ACK'", "so it does where the subscription has no id", |stage| {
+        let queue = stage.queue();
+        let mut bob = stage.client(Service, "1.0");
+        bob.ask(&format!("SUBSCRIBE\ndestination:{queue}\nack:client\n\n"));
+        bob.tell(&queue, "0");
+        let id = bob.message().get("message-id").unwrap().to_owned();
+        bob.ask(&format!("ACK\nmessage-id:{id}\n\n"));
+        assert!(left(stage, bob, &queue).is_empty());
+    }),
+    statement("STOMP 1.0", "there is no NACK", |stage| {
+        stage.client(Service, "1.0").refused("NACK\nmessage-id:1\n\n", "UNKNOWN_COMMAND");
+    }),
+];
+
+/// A consumer that has got three messages of a queue and not acknowledged them.
+fn consumer(stage: &Stage<'_>, version: &str, mode: &str) -> (Client, String, [Frame; 3]) {
+    let queue = stage.queue();
+    let mut bob = stage.client(Service, version);
+    bob.subscribe("0", &queue, &format!("ack:{mode}\n"));
+    for n in 0..3 {
+        bob.tell(&queue, &n.to_string());
+    }
+    let messages = [bob.message(), bob.message(), bob.message()];
+    (bob, queue, messages)
+}
+
+/// What the next consumer gets once this one is gone.
+fn left(stage: &Stage<'_>, mut gone: Client, queue: &str) -> Vec<String> {
+    gone.ask("DISCONNECT\n\n");
+    let mut next = stage.service();
+    next.subscribe("0", queue, "");
+    next.tell(queue, "end");
+    let mut bodies = Vec::new();
+    loop {
+        match next.message().text() {
+            "end" => return bodies,
+            body => bodies.push(body.to_owned()),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Queues: turns, credit, what comes back and where it goes in the end.
+
+use crate::stage::Client;
+use crate::{Statement, statement};
+
+pub(crate) const STATEMENTS: &[Statement] = &[
+    statement(
+        "Ours, 'Standard dialect'",
+        "each message of a queue goes to one consumer",
+        |stage| {
+            let queue = stage.queue();
+            let mut consumers = [stage.service(), stage.service(), stage.service()];
+            for consumer in &mut consumers {
+                consumer.subscribe("0", &queue, "");
+            }
+            let mut ana = stage.agent();
+            for n in 0..9 {
+                assert_eq!(ana.tell(&queue, &n.to_string()), 1);
+            }
+            let mut heard: Vec<_> = consumers.iter_mut().map(|one| one.bodies(3)).collect();
+            heard.sort();
+            assert_eq!(heard, [["0", "3", "6"], ["1", "4", "7"], ["2", "5", "8"]]);
+            consumers.iter_mut().for_each(Client::hears_nothing);
+        },
+    ),
+    statement("Ours, 'Standard dialect'", "a queue keeps what nobody consumes yet", |stage| {
+        let queue = stage.queue();
+        let mut ana = stage.agent();
+        assert_eq!(ana.tell(&queue, "1"), 0);
+        assert_eq!(ana.tell(&queue, "2"), 0);
+        ana.ask("DISCONNECT\n\n");
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "");
+        let frame = bob.message();
+        frame.says("1").has("destination", &queue).has("origin", &ana.login()).lacks("redelivered");
+        bob.message().says("2");
+    }),
+    statement("Ours, 'Standard dialect'", "what was kept is whole: headers, type, body", |stage| {
+        let queue = stage.queue();
+        let more = "content-type:text/plain\nk:a\\cb\nk:2\nreply-to:/topic/x\n";
+        stage.agent().tell_with(&queue, more, "body");
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "");
+        let frame = bob.message();
+        frame.has("content-type", "text/plain").has("reply-to", "/topic/x").says("body");
+        assert_eq!(frame.all("k").collect::<Vec<_>>(), ["a\\cb", "2"]);
+    }),
+    statement(
+        "Ours, 'Standard dialect'",
+        "prefetch-count bounds what is unacknowledged",
+        |stage| {
+            let queue = stage.queue();
+            let mut bob = stage.service();
+            bob.subscribe("0", &queue, "ack:client-individual\nprefetch-count:2\n");
+            let mut ana = stage.agent();
+            let told: Vec<_> = (0..4).map(|n| ana.tell(&queue, &n.to_string())).collect();
+            assert_eq!(told, [1, 1, 0, 0]);
+            let first = bob.message();
+            bob.message().says("1");
+            bob.hears_nothing();
+            acknowledge(&mut bob, &first);
+            bob.message().says("2");
+            bob.hears_nothing();
+        },
+    ),
+    statement("Ours, 'Standard dialect'", "who has no credit is passed over", |stage| {
+        let queue = stage.queue();
+        let (mut full, mut free) = (stage.service(), stage.service());
+        full.subscribe("0", &queue, "ack:client\nprefetch-count:1\n");
+        free.subscribe("0", &queue, "");
+        let mut ana = stage.agent();
+        for n in 0..4 {
+            ana.tell(&queue, &n.to_string());
+        }
+        full.message().says("0");
+        assert_eq!(free.bodies(3), ["1", "2", "3"]);
+    }),
+    statement("Ours, 'Standard dialect'", "prefetch-count is a number, and bounded", |stage| {
+        let frame = "SUBSCRIBE\nid:0\ndestination:/queue/a\nprefetch-count:many\n\n";
+        stage.service().refused(frame, "UNKNOWN_FORMAT_HEADER");
+        let stage = stage.strict();
+        let queue = stage.queue();
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "ack:client\nprefetch-count:1000\n");
+        let told: Vec<_> = (0..5).map(|_| bob.tell(&queue, "")).collect();
+        assert_eq!(told, [1, 1, 1, 1, 0], "prefetch_max is 4");
+    }),
+    statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "a lost consumer's go to another", |stage| {
+        let queue = stage.queue();
+        let mut lost = stage.service();
+        lost.subscribe("0", &queue, "ack:client\n");
+        let mut ana = stage.agent();
+        for n in 0..3 {
+            ana.tell(&queue, &n.to_string());
+        }
+        lost.bodies(3);
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "");
+        drop(lost);
+        for n in 0..3 {
+            bob.message().says(&n.to_string()).has("redelivered", "true");
+        }
+        ana.tell(&queue, "3");
+        bob.message().says("3").lacks("redelivered");
+    }),
+    statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "so do those of who unsubscribes", |stage| {
+        let queue = stage.queue();
+        let (mut ana, mut bob) = (stage.service(), stage.service());
+        ana.subscribe("0", &queue, "ack:client\n");
+        ana.tell(&queue, "x");
+        ana.message();
+        ana.ask("UNSUBSCRIBE\nid:0\n\n");
+        bob.subscribe("0", &queue, "");
+        bob.message().says("x").has("redelivered", "true");
+        ana.hears_nothing();
+    }),
+    statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "so do those of who disconnects", |stage| {
+        let queue = stage.queue();
+        let (mut ana, mut bob) = (stage.service(), stage.service());
+        ana.subscribe("0", &queue, "ack:client-individual\n");
+        bob.subscribe("0", &queue, "ack:client\nprefetch-count:1\n");
+        stage.agent().tell(&queue, "1");
+        stage.agent().tell(&queue, "2");
+        ana.message().says("1");
+        ana.ask("DISCONNECT\n\n");
+        let first = bob.message();
+        acknowledge(&mut bob, &first);
+        bob.message().says("1").has("redelivered", "true");
+    }),
+    statement(
+        "STOMP 1.2, 'SUBSCRIBE ack Header'",
+        "with auto a sent message is consumed",
+        |stage| {
+            let queue = stage.queue();
+            let mut ana = stage.service();
+            ana.subscribe("0", &queue, "ack:auto\n");
+            ana.tell(&queue, "x");
+            ana.message().lacks("ack");
+            ana.ask("DISCONNECT\n\n");
+            let mut bob = stage.service();
+            bob.subscribe("0", &queue, "");
+            bob.hears_nothing();
+        },
+    ),
+    statement("STOMP 1.2, 'NACK'", "a refused message is delivered again", |stage| {
+        let queue = stage.queue();
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "ack:client-individual\n");
+        bob.tell(&queue, "1");
+        bob.tell(&queue, "2");
+        let first = bob.message();
+        bob.message().says("2");
+        refuse(&mut bob, &first);
+        let again = bob.message();
+        again.says("1").has("redelivered", "true");
+        assert_eq!(again.get("message-id"), first.get("message-id"));
+        acknowledge(&mut bob, &again);
+        bob.hears_nothing();
+    }),
+    statement("STOMP 1.2, 'NACK'", "with client all before it are refused, too", |stage| {
+        let queue = stage.queue();
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "ack:client\n");
+        for n in 0..4 {
+            bob.tell(&queue, &n.to_string());
+        }
+        bob.bodies(2);
+        let third = bob.message();
+        bob.message().says("3");
+        refuse(&mut bob, &third);
+        for n in 0..3 {
+            bob.message().says(&n.to_string()).has("redelivered", "true");
+        }
+        bob.hears_nothing();
+    }),
+    statement("Ours, 'Standard dialect'", "a message is not delivered for ever", |stage| {
+        let queue = stage.queue();
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "ack:client-individual\n");
+        bob.tell(&queue, "poison");
+        for _ in 0..10 {
+            let frame = bob.message();
+            refuse(&mut bob, &frame);
+        }
+        bob.hears_nothing();
+    }),
+    statement("Ours, 'Standard dialect'", "a dead letter queue takes it in the end", |stage| {
+        let stage = stage.strict();
+        let (mut bob, mut coroner) = (stage.service(), stage.service());
+        coroner.subscribe("dead", "/queue/dead", "ack:client\n");
+        let queue = stage.queue();
+        bob.subscribe("0", &queue, "ack:client-individual\n");
+        bob.tell_with(&queue, "k:v\n", "poison");
+        for delivery in 1..=3 {
+            let frame = bob.message();
+            frame.says("poison");
+            assert_eq!(frame.get("redelivered").is_some(), delivery > 1);
+            refuse(&mut bob, &frame);
+        }
+        bob.hears_nothing();
+        let frame = coroner.message();
+        frame.has("subscription", "dead").has("destination", &queue).has("k", "v").says("poison");
+        acknowledge(&mut coroner, &frame);
+    }),
+    statement("Ours, 'Standard dialect'", "a queue is bounded", |stage| {
+        let stage = stage.strict();
+        let queue = stage.queue();
+        let mut bob = stage.service();
+        for _ in 0..5 {
+            bob.tell(&queue, "");
+        }
+        let error = bob.refused(&format!("SEND\ndestination:{queue}\n\n"), "LIMIT_EXCEEDED");
+        error.has("retry", "later");
+        assert!(error.get("message").unwrap().contains("queue_messages_max"), "{error}");
+    }),
+    statement(
+        "Ours, 'Sessions'",
+        "who takes a session over gets what was unacknowledged",
+        |stage| {
+            let login = stage.name("taken");
+            let queue = stage.queue();
+            let mut older = stage.join(&login, crate::stage::Profile::SuperAgent, "1.2");
+            older.subscribe("0", &queue, "ack:client\nprefetch-count:1\n");
+            older.tell(&queue, "x");
+            older.message().says("x");
+            let mut newer = stage.join(&login, crate::stage::Profile::SuperAgent, "1.2");
+            older.fails("NEW_CONNECTION_LOGGED");
+            let again = newer.message();
+            again.says("x").has("subscription", "0").has("redelivered", "true");
+            acknowledge(&mut newer, &again);
+            newer.hears_nothing();
+        },
+    ),
+];
+
+#[track_caller]
+fn acknowledge(client: &mut Client, message: &crate::stage::Frame) {
+    client.ask(&format!("ACK\nid:{}\n\n", message.get("ack").unwrap()));
+}
+
+#[track_caller]
+fn refuse(client: &mut Client, message: &crate::stage::Frame) {
+    client.ask(&format!("NACK\nid:{}\n\n", message.get("ack").unwrap()));
+}

@@ -1,0 +1,203 @@
+//! A client of the standard dialect, as octet for octet as a statement wants it.
+
+use std::collections::VecDeque;
+
+use super::{Arrival, Frame, Link};
+
+pub(crate) struct Client {
+    pub(crate) link: Link,
+    /// The answer to CONNECT, once there was one.
+    pub(crate) connected: Option<Frame>,
+    /// What arrived while something else was waited for.
+    early: VecDeque<Frame>,
+    fences: u32,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// The code of the WebSocket close; none on a stream.
+    pub(crate) code: Option<u16>,
+}
+
+impl Client {
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link, connected: None, early: VecDeque::new(), fences: 0 }
+    }
+
+    /// Sends a frame: the text, and the NUL.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.link.send(&[text.as_bytes(), b"\0"].concat());
+    }
+
+    /// Sends octets as they are.
+    pub(crate) fn octets(&mut self, octets: &[u8]) {
+        self.link.send(octets);
+    }
+
+    /// Sends a CONNECT and takes the CONNECTED.
+    #[track_caller]
+    pub(crate) fn log_in(&mut self, text: &str) -> Frame {
+        self.say(text);
+        let connected = self.expect("CONNECTED");
+        self.connected = Some(connected.clone());
+        connected
+    }
+
+    /// Subscribes, and waits until that is in effect. `more` is further header lines.
+    #[track_caller]
+    pub(crate) fn subscribe(&mut self, id: &str, destination: &str, more: &str) {
+        self.ask(&format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\n{more}\n"));
+    }
+
+    /// Sends a message, waits for its RECEIPT, and says to how many sessions it was delivered.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, destination: &str, body: &str) -> u32 {
+        self.tell_with(destination, "", body)
+    }
+
+    /// The same, with further header lines.
+    #[track_caller]
+    pub(crate) fn tell_with(&mut self, destination: &str, more: &str, body: &str) -> u32 {
+        let receipt = self.ask(&format!("SEND\ndestination:{destination}\n{more}\n{body}"));
+        receipt.get("delivered").unwrap().parse().unwrap()
+    }
+
+    /// Sends a frame with a `receipt` added as its last header line, and waits for its RECEIPT.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, text: &str) -> Frame {
+        let id = self.next_fence();
+        let (head, body) = text.split_once("\n\n").unwrap();
+        self.say(&format!("{head}\nreceipt:{id}\n\n{body}"));
+        self.await_receipt(&id)
+    }
+
+    /// Waits for a RECEIPT; what comes before it is kept.
+    #[track_caller]
+    pub(crate) fn await_receipt(&mut self, id: &str) -> Frame {
+        loop {
+            let frame = self.arrive();
+            assert_ne!(frame.command, "ERROR", "{frame}");
+            if frame.command == "RECEIPT" && frame.get("receipt-id") == Some(id) {
+                return frame;
+            }
+            self.early.push_back(frame);
+        }
+    }
+
+    /// The next frame.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Frame {
+        match self.early.pop_front() {
+            Some(frame) => frame,
+            None => self.arrive(),
+        }
+    }
+
+    /// The next frame, which is of that command.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, command: &str) -> Frame {
+        let frame = self.next();
+        assert_eq!(frame.command, command, "{frame}");
+        frame
+    }
+
+    /// The next frame, which is a MESSAGE.
+    #[track_caller]
+    pub(crate) fn message(&mut self) -> Frame {
+        self.expect("MESSAGE")
+    }
+
+    /// The bodies of the next messages.
+    #[track_caller]
+    pub(crate) fn bodies(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.message().text().to_owned()).collect()
+    }
+
+    /// Checks that nothing has arrived which nobody asked for: what was queued before a RECEIPT
+    /// arrives before it.
+    #[track_caller]
+    pub(crate) fn hears_nothing(&mut self) {
+        let id = self.next_fence();
+        self.say(&format!("BEGIN\ntransaction:{id}\nreceipt:{id}\n\n"));
+        self.await_receipt(&id);
+        self.say(&format!("ABORT\ntransaction:{id}\n\n"));
+        assert!(self.early.is_empty(), "{}", self.early[0]);
+    }
+
+    /// Sends a frame that is refused; gives the ERROR, after which the connection has ended.
+    #[track_caller]
+    pub(crate) fn refused(&mut self, text: &str, code: &str) -> Frame {
+        self.say(text);
+        self.fails(code)
+    }
+
+    /// The next frame is an ERROR with that code, and then the connection ends.
+    #[track_caller]
+    pub(crate) fn fails(&mut self, code: &str) -> Frame {
+        let error = self.expect("ERROR");
+        error.has("error-code", code);
+        self.ends();
+        error
+    }
+
+    /// The connection ends, in an orderly way, and nothing comes before that.
+    #[track_caller]
+    pub(crate) fn ends(&mut self) -> Ending {
+        assert!(self.early.is_empty(), "{}", self.early[0]);
+        let mut ending = Ending { code: None };
+        loop {
+            match self.link.next() {
+                Arrival::Beat { .. } => {}
+                Arrival::Close(code) => ending.code = Some(code),
+                Arrival::End => return ending,
+                Arrival::Frame(frame) => panic!("instead of the end arrived {frame}"),
+            }
+        }
+    }
+
+    /// The connection ends, in whatever way.
+    pub(crate) fn ends_somehow(&mut self) {
+        self.link.accepts_breaks = true;
+        self.ends();
+    }
+
+    /// Waits for heart-beats.
+    #[track_caller]
+    pub(crate) fn await_beats(&mut self, count: u32) {
+        for _ in 0..count {
+            let arrival = self.link.next();
+            assert!(matches!(arrival, Arrival::Beat { .. }), "{arrival:?}");
+        }
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> String {
+        self.connected_line("destination")
+    }
+
+    /// Its login id.
+    pub(crate) fn login(&self) -> String {
+        self.connected_line("login")
+    }
+
+    fn connected_line(&self, name: &str) -> String {
+        self.connected.as_ref().and_then(|frame| frame.get(name)).unwrap().to_owned()
+    }
+
+    fn next_fence(&mut self) -> String {
+        self.fences += 1;
+        format!("fence-{}", self.fences)
+    }
+
+    #[track_caller]
+    fn arrive(&mut self) -> Frame {
+        loop {
+            match self.link.next() {
+                Arrival::Frame(frame) => return frame,
+                Arrival::Beat { .. } => {}
+                other => panic!("instead of a frame arrived {other:?}"),
+            }
+        }
+    }
+}

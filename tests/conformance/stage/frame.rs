@@ -1,0 +1,101 @@
+//! A frame as it stands on the wire: nothing is unescaped, nothing is trimmed.
+
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) command: String,
+    /// Header lines, in the order of their arrival.
+    pub(crate) lines: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Whether it came as a binary WebSocket message.
+    pub(crate) is_binary: bool,
+}
+
+impl Frame {
+    /// Reads a frame of the standard dialect off the front; `None` while it is not whole.
+    pub(crate) fn take_standard(octets: &mut Vec<u8>) -> Option<Self> {
+        let head_end = octets.windows(2).position(|pair| pair == b"\n\n")? + 2;
+        assert!(str::from_utf8(&octets[..head_end]).is_ok(), "a header is UTF-8");
+        let mut frame = Self::read_head(&octets[..head_end]);
+        let end = match frame.get("content-length") {
+            Some(length) => head_end + length.parse::<usize>().unwrap(),
+            None => head_end + octets[head_end..].iter().position(|octet| *octet == 0)?,
+        };
+        assert_eq!(*octets.get(end)?, 0, "a frame ends in NUL: {frame}");
+        // PHP's extension needs it.
+        assert_eq!(*octets.get(end + 1)?, b'\n', "a line end follows: {frame}");
+        frame.body = octets[head_end..end].to_vec();
+        octets.drain(..=end + 1);
+        Some(frame)
+    }
+
+    /// Reads a frame of the classic dialect, which is all of `octets`.
+    pub(crate) fn read_classic(octets: &[u8]) -> Self {
+        let end = octets.windows(2).position(|pair| pair == b"\n\n").unwrap() + 2;
+        let body = octets[end..].strip_suffix(b"\0").unwrap();
+        Self { body: body.to_vec(), ..Self::read_head(&octets[..end]) }
+    }
+
+    fn read_head(octets: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(octets);
+        let mut lines = text.trim_end_matches('\n').split('\n');
+        let command = lines.next().unwrap().to_owned();
+        let lines = lines
+            .map(|line| line.split_once(':').unwrap_or_else(|| panic!("no colon in {line:?}")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Self { command, lines, body: Vec::new(), is_binary: false }
+    }
+
+    /// The value of the first line of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// The values of all lines of that name.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter(move |line| line.0 == name).map(|line| &*line.1)
+    }
+
+    /// The names of all lines.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.lines.iter().map(|line| &*line.0).collect()
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.body).unwrap()
+    }
+
+    /// Checks a header line.
+    #[track_caller]
+    pub(crate) fn has(&self, name: &str, value: &str) -> &Self {
+        assert_eq!(self.get(name), Some(value), "{name} in {self}");
+        self
+    }
+
+    /// Checks that there is no such header line.
+    #[track_caller]
+    pub(crate) fn lacks(&self, name: &str) -> &Self {
+        assert_eq!(self.get(name), None, "{name} in {self}");
+        self
+    }
+
+    /// Checks the body.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> &Self {
+        assert_eq!(String::from_utf8_lossy(&self.body), text, "the body of {self}");
+        self
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "[{}", self.command)?;
+        for (name, value) in &self.lines {
+            write!(out, "⏎{name}:{value}")?;
+        }
+        let shown = &self.body[..self.body.len().min(200)];
+        write!(out, "⏎⏎{}]", String::from_utf8_lossy(shown))
+    }
+}

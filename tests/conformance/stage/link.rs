@@ -1,0 +1,298 @@
+//! A blocking connection over any transport, which tells what arrives frame by frame.
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use super::{Broker, Frame};
+
+/// What carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+impl Carrier {
+    pub(crate) fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        })
+    }
+}
+
+/// How frames are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wording {
+    Standard,
+    Classic,
+}
+
+/// What arrived next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Frame(Frame),
+    /// A line end between frames, and whether it came as a binary WebSocket message.
+    Beat {
+        is_binary: bool,
+    },
+    /// The peer's WebSocket close; ours is sent.
+    Close(u16),
+    /// The peer's orderly end of stream.
+    End,
+}
+
+pub(crate) struct Link {
+    stream: Box<dyn Stream>,
+    socket: TcpStream,
+    is_websocket: bool,
+    wording: Wording,
+    /// What has arrived and was not used up.
+    pending: Vec<u8>,
+    /// The subprotocol that the broker chose.
+    pub(crate) subprotocol: Option<String>,
+    /// Whether an end that is not said is an end, too.
+    pub(crate) accepts_breaks: bool,
+}
+
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+/// How long anything may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Link {
+    pub(crate) fn open(
+        broker: &Broker,
+        carrier: Carrier,
+        wording: Wording,
+        subprotocols: &str,
+    ) -> Self {
+        let socket = TcpStream::connect(broker.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let twin = socket.try_clone().unwrap();
+        let stream: Box<dyn Stream> = if carrier.is_encrypted() {
+            let name = ServerName::try_from("localhost").unwrap();
+            let connection = ClientConnection::new(Arc::clone(&broker.tls), name).unwrap();
+            Box::new(StreamOwned::new(connection, twin))
+        } else {
+            Box::new(twin)
+        };
+        let is_websocket = carrier.is_websocket();
+        let mut link = Self {
+            stream,
+            socket,
+            is_websocket,
+            wording,
+            pending: Vec::new(),
+            subprotocol: None,
+            accepts_breaks: false,
+        };
+        if is_websocket {
+            link.upgrade(subprotocols);
+        }
+        link
+    }
+
+    /// Sends octets of frames: on a stream as they are, on WebSocket as one message, text where it
+    /// is text.
+    pub(crate) fn send(&mut self, octets: &[u8]) {
+        let is_text = str::from_utf8(octets).is_ok();
+        self.send_as(if is_text { TEXT } else { BINARY }, octets);
+    }
+
+    /// The same, as a binary message.
+    pub(crate) fn send_binary(&mut self, octets: &[u8]) {
+        self.send_as(BINARY, octets);
+    }
+
+    /// Sends one WebSocket frame of that first octet, or octets on a stream.
+    pub(crate) fn send_as(&mut self, first: u8, octets: &[u8]) {
+        if !self.is_websocket {
+            return self.write(octets);
+        }
+        // A mask of zeros leaves the payload as it is.
+        let mut frame = vec![first];
+        match octets.len() {
+            length @ 0..126 => frame.push(0x80 | length as u8),
+            length @ 126..0x1_0000 => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(octets);
+        self.write(&frame);
+    }
+
+    /// Sends a frame of the classic dialect.
+    pub(crate) fn send_classic(&mut self, frame: &[u8]) {
+        if self.is_websocket {
+            return self.send(frame);
+        }
+        let length = (frame.len() as u32).to_le_bytes();
+        self.write(&[&[0], &length[..], frame].concat());
+    }
+
+    /// Ends our stream and still reads.
+    pub(crate) fn end_stream(&self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// What arrives next, within reason.
+    pub(crate) fn next(&mut self) -> Arrival {
+        loop {
+            let arrival = if self.is_websocket {
+                self.take_message()
+            } else if self.wording == Wording::Classic {
+                self.take_envelope()
+            } else {
+                self.take_frame()
+            };
+            if let Some(arrival) = arrival {
+                return arrival;
+            }
+            if !self.read_more() {
+                let left = String::from_utf8_lossy(&self.pending);
+                assert!(left.is_empty(), "the stream ended within a frame: {left}");
+                return Arrival::End;
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Option<Arrival> {
+        if self.pending.first() == Some(&b'\n') {
+            self.pending.remove(0);
+            return Some(Arrival::Beat { is_binary: false });
+        }
+        Frame::take_standard(&mut self.pending).map(Arrival::Frame)
+    }
+
+    fn take_envelope(&mut self) -> Option<Arrival> {
+        let length = self.pending.get(1..5)?.try_into().unwrap();
+        let end = 5 + u32::from_le_bytes(length) as usize;
+        let frame = Frame::read_classic(self.pending.get(5..end)?);
+        self.pending.drain(..end);
+        Some(Arrival::Frame(frame))
+    }
+
+    fn take_message(&mut self) -> Option<Arrival> {
+        let [first, length, ..] = self.pending[..] else { return None };
+        let (start, length) = match length {
+            126 => (4, u16::from_be_bytes(self.pending.get(2..4)?.try_into().unwrap()).into()),
+            127 => (10, u64::from_be_bytes(self.pending.get(2..10)?.try_into().unwrap())),
+            short => (2, short.into()),
+        };
+        let end = start + length as usize;
+        let mut payload = self.pending.get(start..end)?.to_vec();
+        self.pending.drain(..end);
+        match first {
+            TEXT | BINARY if payload == b"\n" => Some(Arrival::Beat { is_binary: first == BINARY }),
+            TEXT | BINARY => {
+                if first == TEXT {
+                    assert!(str::from_utf8(&payload).is_ok(), "a text message is text");
+                }
+                let frame = match self.wording {
+                    Wording::Classic => Frame::read_classic(&payload),
+                    Wording::Standard => {
+                        let frame = Frame::take_standard(&mut payload).unwrap();
+                        assert!(payload.is_empty(), "a message is one frame");
+                        frame
+                    }
+                };
+                Some(Arrival::Frame(Frame { is_binary: first == BINARY, ..frame }))
+            }
+            PING => {
+                self.send_as(PONG, &payload);
+                None
+            }
+            CLOSE => {
+                self.send_as(CLOSE, &payload);
+                let code = payload[..2].try_into().unwrap();
+                Some(Arrival::Close(u16::from_be_bytes(code)))
+            }
+            other => panic!("a WebSocket frame that begins with {other:#x}"),
+        }
+    }
+
+    /// Reads; says whether there was anything before the end of the stream.
+    fn read_more(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(count) => {
+                self.pending.extend_from_slice(&buffer[..count]);
+                count > 0
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("nothing arrived in {PATIENCE:?}; so far: {:?}", self.pending)
+            }
+            Err(_) if self.accepts_breaks => false,
+            Err(error) => panic!("the connection broke instead of ending: {error}"),
+        }
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        self.stream.write_all(octets).unwrap();
+        self.stream.flush().unwrap();
+    }
+
+    fn upgrade(&mut self, subprotocols: &str) {
+        let offer = match subprotocols {
+            "" => String::new(),
+            names => format!("Sec-WebSocket-Protocol: {names}\r\n"),
+        };
+        let request = format!(
+            "GET /stomp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n{offer}\r\n"
+        );
+        self.write(request.as_bytes());
+        let end = loop {
+            let found = self.pending.windows(4).position(|four| four == b"\r\n\r\n");
+            match found {
+                Some(at) => break at + 4,
+                None => assert!(self.read_more(), "no answer to the upgrade"),
+            }
+        };
+        let answer = String::from_utf8(self.pending.drain(..end).collect()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        self.subprotocol = answer.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("sec-websocket-protocol").then(|| value.to_owned())
+        });
+    }
+}
+
+// First octets of WebSocket frames, RFC 6455, 5.2: the final fragment, and its opcode.
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;

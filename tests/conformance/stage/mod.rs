@@ -1,0 +1,188 @@
+//! Where statements are checked: brokers to connect to, and clients with names of their own, so
+//! that statements may be checked at the same time.
+
+mod broker;
+mod classic;
+mod client;
+mod frame;
+mod link;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub(crate) use broker::Broker;
+pub(crate) use classic::ClassicClient;
+pub(crate) use client::{Client, Ending};
+pub(crate) use frame::Frame;
+pub(crate) use link::{Arrival, Carrier, Link, Wording};
+
+/// The brokers of one transport: one as it is by itself, one with small bounds and few rights.
+pub(crate) struct House {
+    plain: Broker,
+    strict: Broker,
+}
+
+impl House {
+    pub(crate) fn open() -> Self {
+        Self { plain: Broker::start(""), strict: Broker::start(STRICT) }
+    }
+}
+
+/// What the strict broker is told.
+const STRICT: &str = r#"
+[limits]
+connect_ms_max = 2_000
+login_frame_bytes_max = "1 KiB"
+login_id_bytes_max = "512 B"
+body_bytes_max = "64 KiB"
+header_bytes_max = "4 KiB"
+header_count_max = 20
+heart_beat_ms_min = 100
+heart_beat_margin_ms = 200
+transactions_max = 3
+transaction_bytes_max = "16 KiB"
+subscriptions_per_session_max = 5
+subscription_id_bytes_max = 32
+prefetch_max = 4
+queue_messages_max = 5
+deliveries_max = 3
+takeovers_max = 2
+
+[rights.agent]
+send = ["/topic/open/>", "/agent/>"]
+subscribe = ["/topic/open/*"]
+
+[stomp]
+virtual_hosts = ["broker.example", "second.example"]
+
+[queues]
+dead_letter_queue = "/queue/dead"
+"#;
+
+/// A broker to check one statement against, over one transport.
+pub(crate) struct Stage<'h> {
+    house: &'h House,
+    broker: &'h Broker,
+    carrier: Carrier,
+}
+
+impl<'h> Stage<'h> {
+    pub(crate) fn new(house: &'h House, carrier: Carrier) -> Self {
+        Self { house, broker: &house.plain, carrier }
+    }
+
+    /// The same with the strict broker.
+    pub(crate) fn strict(&self) -> Self {
+        Self { house: self.house, broker: &self.house.strict, carrier: self.carrier }
+    }
+
+    /// The same with a broker that may be stopped.
+    pub(crate) fn with<'b>(&self, broker: &'b Broker) -> Stage<'b>
+    where
+        'h: 'b,
+    {
+        Stage { house: self.house, broker, carrier: self.carrier }
+    }
+
+    /// A name that nobody else uses, which begins as told.
+    pub(crate) fn name(&self, beginning: &str) -> String {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        format!("{beginning}-{}", LAST.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn topic(&self) -> String {
+        self.name("/topic/t")
+    }
+
+    pub(crate) fn queue(&self) -> String {
+        self.name("/queue/q")
+    }
+
+    pub(crate) fn agent(&self) -> Client {
+        self.client(Profile::Agent, "1.2")
+    }
+
+    pub(crate) fn super_agent(&self) -> Client {
+        self.client(Profile::SuperAgent, "1.2")
+    }
+
+    pub(crate) fn service(&self) -> Client {
+        self.client(Profile::Service, "1.2")
+    }
+
+    /// A client that is logged in under a name of its own and speaks a version.
+    pub(crate) fn client(&self, profile: Profile, version: &str) -> Client {
+        self.join(&self.name("login"), profile, version)
+    }
+
+    /// A client that is logged in.
+    pub(crate) fn join(&self, login: &str, profile: Profile, version: &str) -> Client {
+        let mut client = self.stranger();
+        client.log_in(&connect(login, profile, &format!("accept-version:{version}\n")));
+        client
+    }
+
+    /// A client that has agreed on heart-beats.
+    pub(crate) fn beating(&self, beats: &str) -> Client {
+        let mut client = self.stranger();
+        let more = format!("accept-version:1.2\nheart-beat:{beats}\n");
+        client.log_in(&connect(&self.name("login"), Profile::Agent, &more));
+        client
+    }
+
+    /// A connection on which nothing was said yet.
+    pub(crate) fn stranger(&self) -> Client {
+        Client::new(self.link(SUBPROTOCOLS))
+    }
+
+    /// The same, where the subprotocols are chosen.
+    pub(crate) fn link(&self, subprotocols: &str) -> Link {
+        Link::open(self.broker, self.carrier, Wording::Standard, subprotocols)
+    }
+
+    /// A client of the classic dialect that is logged in.
+    pub(crate) fn classic(&self, profile: Profile) -> ClassicClient {
+        self.join_classic(&self.name("login"), profile)
+    }
+
+    pub(crate) fn join_classic(&self, login: &str, profile: Profile) -> ClassicClient {
+        let link = Link::open(self.broker, self.carrier, Wording::Classic, "stomp");
+        ClassicClient::log_in(link, login, profile)
+    }
+}
+
+/// What clients of the standard dialect usually offer.
+const SUBPROTOCOLS: &str = "v10.stomp, v11.stomp, v12.stomp";
+
+/// Text of a CONNECT: who, and further header lines.
+pub(crate) fn connect(login: &str, profile: Profile, more: &str) -> String {
+    let (key, application) = (profile.key(), APPLICATION_KEY);
+    format!(
+        "CONNECT\n{more}host:broker.example\nlogin:{login}\npasscode:{key}\n\
+         secret-key:{application}\n\n"
+    )
+}
+
+/// The application key of development.
+pub(crate) const APPLICATION_KEY: &str = "my_app_secret_key";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Agent,
+    SuperAgent,
+    Service,
+    Admin,
+}
+
+impl Profile {
+    pub(crate) const ALL: [Self; 4] = [Self::Agent, Self::SuperAgent, Self::Service, Self::Admin];
+
+    /// The key of development that opens it.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Agent => "my_agent_secret_key",
+            Self::SuperAgent => "my_super_agent_secret_key",
+            Self::Service => "my_service_secret_key",
+            Self::Admin => "my_admin_secret_key",
+        }
+    }
+}

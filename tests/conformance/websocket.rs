@@ -1,0 +1,114 @@
+//! What WebSocket adds: messages and frames, text and binary, subprotocols, closes.
+
+use crate::stage::Profile::Agent;
+use crate::stage::{Arrival, Broker, Client, Ending, connect};
+use crate::{Statement, of_websocket};
+
+pub(crate) const STATEMENTS: &[Statement] = &[
+    of_websocket("Ours, 'Standard dialect'", "a frame that is text is a text message", |stage| {
+        let mut ana = stage.agent();
+        assert!(!ana.connected.as_ref().unwrap().is_binary);
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "");
+        ana.tell(&topic, "señal");
+        assert!(!ana.message().is_binary);
+    }),
+    of_websocket("RFC 6455, 5.6", "a frame that is not UTF-8 is a binary message", |stage| {
+        let mut ana = stage.agent();
+        let mut bob = stage.agent();
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "");
+        bob.octets(&[format!("SEND\ndestination:{topic}\n\n").as_bytes(), b"\xff\0"].concat());
+        let frame = ana.message();
+        assert!(frame.is_binary && frame.body == [0xff], "{frame}");
+    }),
+    of_websocket("Ours, 'Standard dialect'", "who sends binary gets binary, always", |stage| {
+        let mut ana = stage.stranger();
+        let login = connect(&stage.name("binary"), Agent, "accept-version:1.2\n");
+        ana.link.send_binary(format!("{login}\0").as_bytes());
+        assert!(ana.expect("CONNECTED").is_binary);
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "");
+        stage.agent().tell(&topic, "text");
+        assert!(ana.message().is_binary);
+    }),
+    of_websocket(
+        "Ours, 'Standard dialect'",
+        "a frame may stretch over several messages",
+        |stage| {
+            let mut ana = stage.agent();
+            let topic = stage.topic();
+            ana.subscribe("0", &topic, "");
+            ana.octets(b"SEND\ndestin");
+            ana.octets(format!("ation:{topic}\n\nin thr").as_bytes());
+            ana.octets(b"ee pieces\0");
+            ana.message().says("in three pieces");
+        },
+    ),
+    of_websocket("Ours, 'Standard dialect'", "a message may hold line ends and frames", |stage| {
+        let mut ana = stage.agent();
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "");
+        let send = format!("SEND\ndestination:{topic}\n\n");
+        ana.octets(format!("\n\n{send}1\0\n{send}2\0{send}3\0\n").as_bytes());
+        assert_eq!(ana.bodies(3), ["1", "2", "3"]);
+    }),
+    of_websocket("RFC 6455, 5.4", "a message may come in fragments", |stage| {
+        let mut ana = stage.agent();
+        ana.link.send_as(0x01, b"BEGIN\ntransac");
+        ana.link.send_as(0x00, b"tion:t\nreceipt:");
+        ana.link.send_as(0x80, b"r\n\n\0");
+        ana.await_receipt("r");
+    }),
+    of_websocket("RFC 6455, 4.2.2", "the highest subprotocol offered is chosen", |stage| {
+        let cases = [
+            ("v10.stomp, v11.stomp, v12.stomp", Some("v12.stomp")),
+            ("v10.stomp, v11.stomp", Some("v11.stomp")),
+            ("v10.stomp", Some("v10.stomp")),
+            ("soap, v11.stomp", Some("v11.stomp")),
+            ("soap", None),
+            ("", None),
+        ];
+        for (offered, chosen) in cases {
+            let link = stage.link(offered);
+            assert_eq!(link.subprotocol.as_deref(), chosen, "{offered}");
+            let mut ana = Client::new(link);
+            let login = connect(&stage.name("sub"), Agent, "accept-version:1.0,1.1,1.2\n");
+            ana.log_in(&login).has("version", "1.2");
+        }
+    }),
+    of_websocket("STOMP 1.2, 'Heart-beating'", "a beat is a message of its own", |stage| {
+        let mut ana = stage.strict().beating("0,100");
+        ana.await_beats(2);
+    }),
+    of_websocket("RFC 6455, 7.4.1", "a DISCONNECT ends in a normal close", |stage| {
+        let mut ana = stage.agent();
+        ana.ask("DISCONNECT\n\n");
+        assert_eq!(ana.ends(), Ending { code: Some(1000) });
+    }),
+    of_websocket("RFC 6455, 7.1.2", "a client's close is answered with its code", |stage| {
+        let mut ana = stage.agent();
+        ana.link.send_as(0x88, &1001_u16.to_be_bytes());
+        assert_eq!(ana.link.next(), Arrival::Close(1001));
+    }),
+    of_websocket("Ours, 'Standard dialect'", "4000 to 4099 say: do not come back", |stage| {
+        let mut ana = stage.agent();
+        ana.say("BEGIN\n\n");
+        ana.expect("ERROR").has("retry", "never");
+        assert!(matches!(ana.ends().code, Some(4000..4100)));
+    }),
+    of_websocket("Ours, 'Standard dialect'", "4100 to 4199 say: come back later", |stage| {
+        let service = stage.service();
+        let mut other = stage.stranger();
+        other.say(&connect(&service.login(), crate::stage::Profile::Service, ""));
+        other.expect("ERROR").has("retry", "later");
+        assert!(matches!(other.ends().code, Some(4100..4200)));
+    }),
+    of_websocket("Ours, 'Standard dialect'", "4200 to 4299 say: come back now", |stage| {
+        let broker = Broker::start("");
+        let mut ana = stage.with(&broker).agent();
+        broker.begin_drain();
+        ana.expect("ERROR").has("retry", "now").has("error-code", "DRAINING");
+        assert!(matches!(ana.ends().code, Some(4200..4300)));
+    }),
+];

@@ -1,0 +1,4 @@
+//! See `com_broker_fuzz::length_prefix`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| com_broker_fuzz::length_prefix(data));

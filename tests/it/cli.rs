@@ -1,0 +1,279 @@
+//! The command line as its users meet it: what is printed, and the exit codes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::Directory;
+use crate::support::client::{Client, Profile, Stream, Transport, connect_frame};
+use crate::support::server::{
+    APPLICATION_KEY, BINARY, Setup, assert_shows_no_key, forget_environment,
+};
+
+/// What a command left behind.
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the program to its end in a directory, and checks that no secret is shown.
+fn run(directory: &Directory, arguments: &[&str]) -> Outcome {
+    let mut command = Command::new(BINARY);
+    forget_environment(&mut command);
+    let output = command.current_dir(directory.path()).args(arguments).output().unwrap();
+    let outcome = Outcome {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    assert_shows_no_key(&outcome.stdout, &["s3cret"]);
+    assert_shows_no_key(&outcome.stderr, &["s3cret"]);
+    outcome
+}
+
+const KEYS: &str = "[keys]\napplication = \"s3cret-0\"\nagent = \"s3cret-1\"\n\
+    super_agent = \"s3cret-2\"\nservice = \"s3cret-3\"\nadmin = \"s3cret-4\"\n";
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let outcome = run(&Directory::new(), &["--version"]);
+    assert_eq!(outcome.code, 0);
+    assert_eq!(outcome.stdout, format!("com-broker {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn check_prints_the_effective_configuration_with_the_keys_masked() {
+    let directory = Directory::new();
+    let listeners = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:7001\"\ntls = \"off\"\n\
+        protocols = [\"ws\"]\n[limits]\nbody_bytes_max = \"1 MiB\"\n";
+    fs::write(directory.path().join("broker.toml"), format!("{listeners}{KEYS}")).unwrap();
+    let outcome = run(&directory, &["check", "--config", "broker.toml"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    for part in [
+        "name = \"web\"",
+        "address = \"127.0.0.1:7001\"",
+        "protocols = [\"ws\"]",
+        "application = \"********\"",
+        "super_agent = \"********\"",
+        "body_bytes_max = 1048576",
+        "connect_ms_max = 5000",
+    ] {
+        assert!(outcome.stdout.contains(part), "{part} is missing:\n{}", outcome.stdout);
+    }
+    // Arguments go before the file.
+    let outcome = run(
+        &directory,
+        &["check", "--config", "broker.toml", "--listen", "127.0.0.1:7002", "--log-format", "json"],
+    );
+    assert!(outcome.stdout.contains("127.0.0.1:7002"), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("127.0.0.1:7001"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("format = \"json\""), "{}", outcome.stdout);
+    assert!(!directory.path().join("certs").exists(), "a check makes nothing");
+}
+
+#[test]
+fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
+    let directory = Directory::new();
+    fs::write(directory.path().join("empty.pem"), "").unwrap();
+    for (text, told) in [
+        ("[limits]\nnothing = 1\n", "broker.toml:2: limits.nothing: "),
+        ("[limits]\nbody_bytes_max = 0\n", "broker.toml:2: limits.body_bytes_max: "),
+        (
+            "[limits]\nbody_bytes_max = \"2 GiB\"\n",
+            "limits.body_bytes_max: 2147483648 is more than",
+        ),
+        (
+            "[[listener]]\naddress = \"here\"\n",
+            "broker.toml:2: listener[0].address: not an address",
+        ),
+        ("listener = []\n", "there is no listener"),
+        ("[keys]\napplication = s3cret\n", "broker.toml:2: keys"),
+        ("[keys]\nagent = \"s3cret\"\n", "not application, super_agent, service, admin"),
+        (&KEYS.replace("s3cret-4", "s3cret-1"), "broker.toml:6: keys.admin: "),
+        (&KEYS.replace("s3cret-4", "s3cret:4"), "broker.toml:6: keys.admin: "),
+        ("[tls]\ncertificate = \"a.pem\"\n", "the certificate and its key belong together"),
+        ("[tls]\ncertificate = \"a.pem\"\nkey = \"b.key\"\n", "a.pem: No such file"),
+        ("[tls]\ncertificate = \"empty.pem\"\nkey = \"empty.pem\"\n", "empty.pem: not a PEM file"),
+        ("[", "broker.toml:1: "),
+    ] {
+        fs::write(directory.path().join("broker.toml"), text).unwrap();
+        for command in ["check", "serve"] {
+            let outcome = run(&directory, &[command, "--config", "broker.toml"]);
+            assert_eq!(outcome.code, 2, "{command}: {text}\n{}", outcome.stderr);
+            assert!(outcome.stderr.contains(told), "{command}: {text}\n{}", outcome.stderr);
+            assert_eq!(outcome.stderr.lines().filter(|line| line.contains(told)).count(), 1);
+        }
+    }
+    let outcome = run(&directory, &["check", "--config", "nowhere.toml"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("nowhere.toml: No such file"), "{}", outcome.stderr);
+}
+
+#[test]
+fn wrong_arguments_exit_with_2() {
+    let directory = Directory::new();
+    for arguments in [
+        &["--nothing"][..],
+        &["nothing"],
+        &["config"],
+        &["serve", "--log-level", "loud"],
+        &["certs", "--days", "0"],
+        &["check", "--agent-key=x"],
+    ] {
+        let outcome = run(&directory, arguments);
+        assert_eq!(outcome.code, 2, "{arguments:?}");
+        assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_default_configuration_is_what_there_is_without_one() {
+    let directory = Directory::new();
+    let document = run(&directory, &["config", "--default"]);
+    assert_eq!(document.code, 0);
+    fs::write(directory.path().join("broker.toml"), &document.stdout).unwrap();
+    let with = run(&directory, &["check", "--config", "broker.toml"]);
+    let without = run(&directory, &["check"]);
+    assert_eq!((with.code, without.code), (0, 0), "{}", with.stderr);
+    assert_eq!(with.stdout, without.stdout);
+}
+
+#[test]
+fn certificates_are_made_kept_and_made_anew() {
+    let directory = Directory::new();
+    let names = ["ca.pem", "ca.key", "server.pem", "server.key"];
+    let read = || names.map(|name| fs::read(directory.path().join("certs").join(name)).unwrap());
+    let made = run(&directory, &["certs", "--name", "broker.example", "--days", "30"]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert_eq!(made.stdout.matches("made  ").count(), 4, "{}", made.stdout);
+    let first = read();
+    for name in ["ca.key", "server.key"] {
+        let path = directory.path().join("certs").join(name);
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name} is for its owner only: {mode:o}");
+    }
+    let kept = run(&directory, &["certs"]);
+    assert_eq!(kept.stdout.matches("kept  ").count(), 4, "{}", kept.stdout);
+    assert!(read() == first);
+    let forced = run(&directory, &["certs", "--force"]);
+    assert_eq!(forced.stdout.matches("made  ").count(), 4, "{}", forced.stdout);
+    assert!(read().iter().zip(&first).all(|(new, old)| new != old));
+    let arguments = ["--tls-certificate", "certs/server.pem", "--tls-key", "certs/ca.key"];
+    let outcome = run(&directory, &[&["check"][..], &arguments].concat());
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("not the private key"), "{}", outcome.stderr);
+}
+
+#[test]
+fn shells_can_complete() {
+    let directory = Directory::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = run(&directory, &["completion", shell]);
+        assert_eq!(outcome.code, 0);
+        assert!(outcome.stdout.contains("tls-certificate"), "{shell}");
+    }
+    assert_eq!(run(&directory, &["completion", "tcsh"]).code, 2);
+}
+
+#[test]
+fn what_everybody_knows_is_refused_where_others_can_reach_it() {
+    let directory = Directory::new();
+    for arguments in [
+        &["--listen", "0.0.0.0:0"][..],
+        &["--listen", "[::]:0"],
+        &["--dev", "--listen", "0.0.0.0:0"],
+    ] {
+        let outcome = run(&directory, arguments);
+        assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("loopback"), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("listening"), "{}", outcome.stderr);
+    }
+    // Also where they were copied into a configuration, and though all else is in order.
+    let text = KEYS.replace("s3cret-3", "my_service_secret_key");
+    fs::write(directory.path().join("broker.toml"), text).unwrap();
+    let config = ["check", "--config", "broker.toml", "--listen"];
+    let outcome = run(&directory, &[&config[..], &["0.0.0.0:0"]].concat());
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("broker.toml:5: keys.service: "), "{}", outcome.stderr);
+    let outcome = run(&directory, &[&config[..], &["127.0.0.1:0"]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    // Nor is a certificate of development shown to others.
+    fs::write(directory.path().join("broker.toml"), KEYS).unwrap();
+    let outcome = run(&directory, &[&config[..], &["0.0.0.0:0"]].concat());
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("no certificate is set"), "{}", outcome.stderr);
+}
+
+#[test]
+fn without_a_configuration_it_serves_and_says_that_it_is_in_development_mode() {
+    let server = Setup::new().argument("--dev").start_unconfigured();
+    let mut ana = Client::open(&server, Transport::Wss);
+    let headers = [
+        ("login", "ana"),
+        ("passcode", "my_agent_secret_key"),
+        ("secret-key", "my_app_secret_key"),
+    ];
+    ana.send_frame("CONNECT", &headers, b"");
+    ana.receive_connected();
+    ana.expect_nothing();
+    server.log.wait_for("the banner", |log| log.contains("in DEVELOPMENT mode"));
+    let text = server.log.text();
+    assert!(text.contains("com-broker watch --login ana"), "{text}");
+    assert!(text.contains(server.path("certs/ca.pem").file_name().unwrap().to_str().unwrap()));
+    assert_shows_no_key(&text, &["my_agent_secret_key", "my_app_secret_key"]);
+}
+
+#[test]
+fn with_keys_and_a_certificate_of_its_own_there_is_no_banner() {
+    let server = Setup::new().own_certificate().start();
+    Client::log_in(&server, Transport::Tls, Profile::Agent, "ana").expect_nothing();
+    assert!(!server.log.text().contains("DEVELOPMENT"), "{}", server.log.text());
+}
+
+#[test]
+fn keys_of_the_environment_go_before_those_of_the_file() {
+    const KEY: &str = "it-from-environment-77";
+    let server = Setup::new().variable("COM_BROKER_KEY_AGENT", KEY).start();
+    let connect = String::from_utf8(connect_frame(Profile::Agent, "ana")).unwrap();
+    let mut old = Client::open(&server, Transport::Tcp);
+    old.send_octets(connect.as_bytes());
+    old.receive_error("INVALID_PROFILE_KEY");
+    let mut new = Client::open(&server, Transport::Tcp);
+    new.send_octets(connect.replace(Profile::Agent.key(), KEY).as_bytes());
+    new.receive_connected();
+    assert_shows_no_key(&server.log.text(), &[KEY]);
+}
+
+#[test]
+fn a_log_for_programs_is_json_line_by_line() {
+    let mut server = Setup::new().argument("--log-format").argument("json").start();
+    let mut ana = Client::log_in(&server, Transport::Ws, Profile::Agent, "ana \"a\" \\ b=c");
+    ana.send_frame("DISCONNECT", &[], b"");
+    assert_eq!(ana.receive().command, "RECEIPT");
+    ana.receive_end();
+    let mut plain = Stream::connect(server.address());
+    std::io::Write::write_all(&mut plain, b"\x16\x03\x01\x00\x04\xff\x00\x00\x00").unwrap();
+    plain.wait_for_any_end();
+    drop((ana, plain));
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let text = server.log.text();
+    let lines: Vec<Value> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let closed: Vec<_> = lines.iter().filter(|line| line["message"] == "closed").collect();
+    assert_eq!(closed.len(), 2, "{text}");
+    let [ana, stranger] = [1, 2].map(|number| {
+        closed.iter().find(|line| line["connection"] == number).expect("a line for each")
+    });
+    assert_eq!(ana["login"], "ana \"a\" \\ b=c");
+    assert_eq!(ana["reason"], "logout");
+    assert!(stranger["reason"].as_str().unwrap().starts_with("transport:"), "{text}");
+    assert!(stranger["duration_ms"].is_u64(), "{text}");
+    assert_shows_no_key(&text, &[APPLICATION_KEY]);
+}

@@ -1,0 +1,314 @@
+//! Bounds: whoever exceeds one is told which, and closed; nobody else notices.
+
+use std::io::{Read, Write};
+
+use crate::support::client::{Client, Profile, Stream, Transport, connect_frame, encode, envelope};
+use crate::support::server::{APPLICATION_KEY, Server, Setup};
+
+/// Lets a client exceed a limit on each transport, while another one is connected.
+fn exceed(server: &Server, limit: &str, profile: Profile, offend: impl Fn(&mut Client)) {
+    let mut witness = Client::log_in(server, Transport::Tcp, Profile::Agent, "witness");
+    for transport in Transport::ALL {
+        let mut offender = Client::log_in(server, transport, profile, "offender");
+        offend(&mut offender);
+        offender.receive_limit_exceeded(limit);
+        drop(offender);
+        server.log.wait_for_line(&["closed", "login=\"offender\"", "reason=LIMIT_EXCEEDED"]);
+        witness.expect_nothing();
+    }
+}
+
+fn with_limits(lines: &str) -> Server {
+    Setup::new().limits(lines).start()
+}
+
+#[test]
+fn connections_max() {
+    let server = with_limits("connections_max = 2");
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let eva = Client::log_in(&server, Transport::Tcp, Profile::Agent, "eva");
+    // What a third one speaks is not known, so it cannot be told.
+    Stream::connect(server.address()).wait_for_any_end();
+    ana.expect_nothing();
+    drop(eva);
+    server.log.wait_for_line(&["closed", "login=\"eva\""]);
+    let mut eva = Client::log_in(&server, Transport::Wss, Profile::Agent, "eva");
+    eva.expect_nothing();
+    drop((ana, eva));
+    assert_eq!(server.stop().count("connections_refused"), 1);
+}
+
+#[test]
+fn login_frame_bytes_max() {
+    let server = with_limits("login_frame_bytes_max = 500\nlogin_id_bytes_max = 100");
+    let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
+    for transport in Transport::ALL {
+        let mut offender = Client::open(&server, transport);
+        let mut frame = connect_frame(Profile::Agent, "offender");
+        frame.resize(700, b'x');
+        offender.send_octets(&frame);
+        offender.receive_limit_exceeded("login_frame_bytes_max");
+        witness.expect_nothing();
+    }
+    // After the login there is more room.
+    let body = [b'x'; 10_000];
+    witness.send("/agent/witness", &body);
+    assert_eq!(witness.receive_message().body, body);
+}
+
+#[test]
+fn body_bytes_max() {
+    let server = with_limits("body_bytes_max = 5000");
+    exceed(&server, "body_bytes_max", Profile::Agent, |client| {
+        client.send("/agent/offender", &[b'x'; 5000]);
+        assert_eq!(client.receive_message().body.len(), 5000);
+        client.send("/agent/offender", &[b'x'; 5001]);
+    });
+    assert_eq!(server.stop().count("limit_exceeded"), 4);
+}
+
+#[test]
+fn body_bytes_max_where_the_whole_frame_is_too_large() {
+    let server = with_limits("body_bytes_max = 5000");
+    exceed(&server, "body_bytes_max", Profile::Agent, |client| {
+        client.send("/agent/offender", &[b'x'; 100_000]);
+    });
+}
+
+#[test]
+fn header_bytes_max() {
+    let server = with_limits("header_bytes_max = 4096");
+    exceed(&server, "header_bytes_max", Profile::Agent, |client| {
+        let headers = [("destination", "/agent/offender"), ("color", &*"x".repeat(3000))];
+        client.send_frame("SEND", &headers, b"");
+        assert_eq!(client.receive_message().header("color").len(), 3000);
+        let headers = [("destination", "/agent/offender"), ("color", &*"x".repeat(4097))];
+        client.send_frame("SEND", &headers, b"");
+    });
+}
+
+#[test]
+fn header_count_max() {
+    let server = with_limits("header_count_max = 10");
+    exceed(&server, "header_count_max", Profile::Agent, |client| {
+        let headers = [&[("destination", "/agent/offender")][..], &[("a", "b"); 9]].concat();
+        client.send_frame("SEND", &headers, b"");
+        client.receive_message();
+        client.send_frame("SEND", &[&headers[..], &[("a", "b")]].concat(), b"");
+    });
+}
+
+#[test]
+fn login_id_bytes_max() {
+    let server = with_limits("login_id_bytes_max = 50");
+    let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
+    let longest = "ñ".repeat(25);
+    let mut client = Client::log_in(&server, Transport::Ws, Profile::Agent, &longest);
+    client.expect_nothing();
+    let mut offender = Client::open(&server, Transport::Tcp);
+    offender.send_octets(&connect_frame(Profile::Agent, &format!("{longest}x")));
+    offender.receive_limit_exceeded("login_id_bytes_max");
+    witness.expect_nothing();
+}
+
+#[test]
+fn subscriptions_per_session_max() {
+    let server = with_limits("subscriptions_per_session_max = 2");
+    exceed(&server, "subscriptions_per_session_max", Profile::Service, |client| {
+        client.subscribe("0", "/agent/witness");
+        client.subscribe("1", "/agent/a.*");
+        // What one has already is not counted twice.
+        client.subscribe("1", "/agent/a.*");
+        let headers = [("destination", "/agent/b.*"), ("destination-type", "1")];
+        client.send_frame("SUBSCRIBE", &headers, b"");
+    });
+}
+
+#[test]
+fn patterns_max() {
+    let server = with_limits("patterns_max = 3");
+    let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
+    boss.subscribe("1", "/agent/of-boss");
+    exceed(&server, "patterns_max", Profile::Service, |client| {
+        client.subscribe("1", "/agent/a.*");
+        client.subscribe_presence("/agent/.*", false);
+        let headers = [("destination", "/agent/b.*"), ("destination-type", "1")];
+        client.send_frame("SUBSCRIBE", &headers, b"");
+    });
+    boss.expect_nothing();
+}
+
+#[test]
+fn pattern_bytes_max() {
+    let server = with_limits("pattern_bytes_max = 100");
+    exceed(&server, "pattern_bytes_max", Profile::Service, |client| {
+        client.subscribe("1", &"a".repeat(100));
+        let headers = [("destination", &*"a".repeat(101)), ("destination-type", "1")];
+        client.send_frame("SUBSCRIBE", &headers, b"");
+    });
+}
+
+#[test]
+fn pattern_compiled_bytes_max() {
+    let server = with_limits("");
+    exceed(&server, "pattern_compiled_bytes_max", Profile::Service, |client| {
+        client.subscribe("1", "/agent/(a|b){3}");
+        let headers = [("destination", "((a{100}){100}){100}"), ("destination-type", "1")];
+        client.send_frame("SUBSCRIBE", &headers, b"");
+    });
+}
+
+#[test]
+fn destinations_max() {
+    let server = with_limits("destinations_max = 2");
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let eva = Client::log_in(&server, Transport::Ws, Profile::Agent, "eva");
+    let mut offender = Client::open(&server, Transport::Tcp);
+    offender.send_octets(&connect_frame(Profile::Agent, "bob"));
+    offender.receive_limit_exceeded("destinations_max");
+    ana.expect_nothing();
+    // A destination that nothing keeps in being makes room.
+    drop(eva);
+    server.log.wait_for_line(&["closed", "login=\"eva\""]);
+    Client::log_in(&server, Transport::Tcp, Profile::Agent, "bob").expect_nothing();
+}
+
+#[test]
+fn takeovers_max() {
+    let server = with_limits("takeovers_max = 2\ntakeover_window_ms = 600_000");
+    let mut last = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    for _ in 0..2 {
+        let newer = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+        last.receive_error("NEW_CONNECTION_LOGGED");
+        last = newer;
+    }
+    let mut refused = Client::open(&server, Transport::Tcp);
+    refused.send_octets(&connect_frame(Profile::Agent, "ana"));
+    let error = refused.receive_error("LOGIN_ID_ALREADY_LOGGED");
+    assert_eq!(error.header("retry"), "later");
+    assert!(error.header("error-desc").contains("takeovers_max"), "{error:?}");
+    refused.receive_end();
+    last.expect_nothing();
+}
+
+#[test]
+fn inbound_total_bytes_max() {
+    let lines = "body_bytes_max = 40_000\nheader_bytes_max = 4096\n\
+                 inbound_total_bytes_max = 100_000";
+    let server = with_limits(lines);
+    let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
+    // Frames that lack their last octet are together too much, while each is allowed.
+    let frame = encode("SEND", &[("destination", "/agent/witness")], &[b'x'; 30_000]);
+    let frame = envelope(&frame);
+    let (last, most) = frame.split_last().unwrap();
+    let mut holders: Vec<Client> = Vec::new();
+    while !holders.last_mut().is_some_and(Client::has_news) {
+        let login = format!("holder/{}", holders.len());
+        assert!(holders.len() < 20, "nobody was refused");
+        let mut holder = Client::log_in(&server, Transport::Tcp, Profile::Agent, &login);
+        holder.stream().write_all(most).unwrap();
+        holders.push(holder);
+        witness.expect_nothing();
+    }
+    let mut refused = holders.pop().unwrap();
+    let error = refused.receive_error("LIMIT_EXCEEDED");
+    assert!(error.header("error-desc").contains("inbound_total_bytes_max"), "{error:?}");
+    assert_eq!(error.header("retry"), "later");
+    refused.receive_end();
+    holders[0].stream().write_all(&[*last]).unwrap();
+    assert_eq!(witness.receive_message().body.len(), 30_000);
+    witness.expect_nothing();
+}
+
+/// Memory is taken for what arrives, not for what is announced.
+#[test]
+fn an_announcement_of_two_gibibytes_takes_no_memory() {
+    let server = Server::start();
+    let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
+    let before = server.resident_bytes();
+    for logged_in in [false, true] {
+        let limit = if logged_in { "body_bytes_max" } else { "login_frame_bytes_max" };
+        for prefix in
+            [&[1, 0x7f, 0xff, 0xff, 0xff][..], &[0, 0, 0, 0, 0x80], &[1, 0xff, 0xff, 0, 0]]
+        {
+            let mut offender = Client::open(&server, Transport::Tcp);
+            if logged_in {
+                offender.send_octets(&connect_frame(Profile::Agent, "offender"));
+                offender.receive_connected();
+            }
+            offender.stream().write_all(prefix).unwrap();
+            offender.stream().write_all(&[b'x'; 1000]).unwrap();
+            offender.receive_limit_exceeded(limit);
+        }
+    }
+    // The largest that is allowed, announced by many who send little of it.
+    let announced = [&[1][..], &(4_u32 << 20).to_be_bytes(), b"SEND\n"].concat();
+    let mut holders = Vec::new();
+    for number in 0..100 {
+        let login = format!("holder/{number}");
+        let mut holder = Client::log_in(&server, Transport::Tcp, Profile::Agent, &login);
+        holder.stream().write_all(&announced).unwrap();
+        holders.push(holder);
+    }
+    witness.expect_nothing();
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+}
+
+#[test]
+fn a_content_length_that_lies_changes_nothing() {
+    let server = Server::start();
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    for length in ["0", "1", "4294967295", "99999999999999999999", "-1", "x"] {
+        let headers = [("destination", "/agent/ana"), ("content-length", length)];
+        ana.send_frame("SEND", &headers, b"hello");
+        let message = ana.receive_message();
+        assert_eq!((message.text(), message.header("content-length")), ("hello", "5"));
+    }
+}
+
+/// The descriptors are used up before `connections_max` is reached.
+#[test]
+fn accepting_goes_on_when_descriptors_are_free_again() {
+    let server = Setup::new().descriptors_max(40).start();
+    let mut clients = Vec::new();
+    let mut waiting = None;
+    for number in 0..60 {
+        let mut client = Client::over(Stream::connect(server.address()));
+        client.send_octets(&connect_frame(Profile::Agent, &format!("client/{number}")));
+        if server.log.text().contains("accepting failed") {
+            waiting = Some(client);
+            break;
+        }
+        clients.push(client);
+        // The log tells of each that is accepted, or that one could not be.
+        server.log.wait_for("the next connection", |log| {
+            log.contains(&format!("accepted connection={} ", number + 1))
+                || log.contains("accepting failed")
+        });
+    }
+    server.log.wait_for_line(&["ERROR", "accepting failed", "os error 24"]);
+    let mut waiting = waiting.unwrap_or_else(|| clients.pop().unwrap());
+    // Those that are in go on.
+    clients[0].receive_connected();
+    clients[0].expect_nothing();
+    clients.drain(1..5);
+    waiting.receive_connected();
+    waiting.expect_nothing();
+    drop((clients, waiting));
+    server.stop();
+}
+
+/// A key that is wrong is not shown, however long a frame it stands in.
+#[test]
+fn what_is_refused_is_not_repeated() {
+    let server = Server::start();
+    let mut client = Client::open(&server, Transport::Tcp);
+    let key = "x".repeat(900);
+    let headers = [("login", "ana"), ("passcode", &*key), ("secret-key", APPLICATION_KEY)];
+    client.send_frame("CONNECT", &headers, b"");
+    let mut answer = String::new();
+    client.stream().read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("INVALID_PROFILE_KEY"), "{answer}");
+    assert!(!answer.contains("xxx") && !answer.contains(APPLICATION_KEY), "{answer}");
+}

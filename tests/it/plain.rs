@@ -1,0 +1,294 @@
+//! Plain TCP: envelopes however they arrive, and listeners that serve less than everything.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use crate::support::client::{
+    Client, Profile, Stream, Transport, connect, connect_frame, encode, envelope,
+};
+use crate::support::scenarios::every_scenario;
+use crate::support::server::{Server, Setup};
+
+every_scenario!(Transport::Tcp);
+
+#[test]
+fn a_session_may_arrive_octet_by_octet() {
+    let server = Server::start();
+    let mut ana = Client::over(Stream::connect(server.address()));
+    let session = [
+        envelope(&connect_frame(Profile::Agent, "ana")),
+        envelope(&encode("SEND", &[("destination", "/agent/ana")], b"a\0b")),
+        envelope(&encode("DISCONNECT", &[("receipt-id", "r")], b"")),
+    ];
+    for octet in session.concat() {
+        ana.stream().write_all(&[octet]).unwrap();
+    }
+    ana.receive_connected();
+    assert_eq!(ana.receive_message().body, b"a\0b");
+    assert_eq!(ana.receive().header("receipt-id"), "r");
+    ana.receive_end();
+}
+
+#[test]
+fn a_session_may_be_cut_in_two_anywhere() {
+    let server = Server::start();
+    let login = envelope(&connect_frame(Profile::Agent, "ana"));
+    let rest = [
+        envelope(&encode("SEND", &[("destination", "/agent/ana"), ("transaction", "1")], b"x")),
+        envelope(&encode("DISCONNECT", &[], b"")),
+    ];
+    let session = [login, rest.concat()].concat();
+    for cut in 1..session.len() {
+        let mut ana = Client::over(Stream::connect(server.address()));
+        ana.stream().write_all(&session[..cut]).unwrap();
+        // The other half is certainly read later than this one.
+        let mut other = Client::open(&server, Transport::Tcp);
+        other.send_octets(b"FENCE\n\n");
+        other.receive_error("UNKNOWN_COMMAND");
+        ana.stream().write_all(&session[cut..]).unwrap();
+        ana.receive_connected();
+        assert_eq!(ana.receive_message().text(), "x", "cut at {cut}");
+        assert_eq!(ana.receive().command, "ACK");
+        assert_eq!(ana.receive().command, "RECEIPT");
+        ana.receive_end();
+    }
+}
+
+#[test]
+fn frames_may_arrive_joined() {
+    let server = Server::start();
+    let mut ana = Client::over(Stream::connect(server.address()));
+    let mut octets = envelope(&connect_frame(Profile::Agent, "ana"));
+    for number in 0..500 {
+        let body = number.to_string();
+        octets.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], body.as_bytes())));
+    }
+    ana.stream().write_all(&octets).unwrap();
+    ana.receive_connected();
+    for number in 0..500 {
+        assert_eq!(ana.receive_message().text(), number.to_string());
+    }
+}
+
+#[test]
+fn both_byte_orders_of_the_length_are_read_and_little_endian_is_written() {
+    let server = Server::start();
+    let mut ana = Client::over(Stream::connect(server.address()));
+    let big = |frame: &[u8]| [&[1], &(frame.len() as u32).to_be_bytes()[..], frame].concat();
+    ana.stream().write_all(&big(&connect_frame(Profile::Agent, "ana"))).unwrap();
+    // The client panics where the answer's envelope is another one.
+    ana.receive_connected();
+    // Longer than one octet tells, so that the order matters.
+    let body = [b'x'; 0x0203];
+    ana.stream().write_all(&big(&encode("SEND", &[("destination", "/agent/ana")], &body))).unwrap();
+    assert_eq!(ana.receive_message().body, body);
+    ana.send("/agent/ana", &body);
+    assert_eq!(ana.receive_message().body, body);
+}
+
+#[test]
+fn a_length_that_counts_characters_is_understood() {
+    let server = Server::start();
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let text = "señal «ñandú» 👋";
+    let characters = text.chars().count().to_string();
+    let headers = [("destination", "/agent/ana"), ("content-length", &*characters)];
+    let frame = encode("SEND", &headers, text.as_bytes());
+    let claimed = String::from_utf8(frame.clone()).unwrap().chars().count() as u32;
+    assert!((claimed as usize) < frame.len());
+    let envelope = [&[0], &claimed.to_le_bytes()[..], &frame].concat();
+    for _ in 0..3 {
+        ana.stream().write_all(&envelope).unwrap();
+    }
+    for _ in 0..3 {
+        let message = ana.receive_message();
+        assert_eq!(message.text(), text);
+        assert_eq!(message.header("content-length"), text.len().to_string());
+    }
+    ana.expect_nothing();
+}
+
+#[test]
+fn on_a_takeover_the_older_connection_is_told_first() {
+    let server = Server::start();
+    let mut older = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let _newer = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    // The newer one has its CONNECTED, so the older one's ERROR and end must be there already.
+    let socket = older.stream().socket().try_clone().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    older.receive_error("NEW_CONNECTION_LOGGED");
+    older.receive_end();
+}
+
+#[test]
+fn what_was_asked_before_the_end_of_the_stream_is_still_answered() {
+    let server = Server::start();
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    ana.send("/agent/ana", &vec![b'x'; 1 << 20]);
+    ana.stream().socket().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(ana.receive_message().body.len(), 1 << 20);
+    ana.receive_end();
+    server.log.wait_for_line(&["closed", "login=\"ana\"", "reason=closed"]);
+}
+
+#[test]
+fn every_way_to_write_a_frame_that_clients_know_is_read() {
+    let server = Server::start();
+    let mut ana = Client::open(&server, Transport::Tcp);
+    let [application, agent] = [crate::support::server::APPLICATION_KEY, Profile::Agent.key()];
+    ana.send_octets(
+        format!(
+            "CONNECT\r\naccept-version: 1.2\r\n login :  ana \r\nlogin:eva\r\n\
+             passcode: {agent}\r\nsecret-key: {application}\r\n\r\n\0"
+        )
+        .as_bytes(),
+    );
+    let connected = ana.receive_connected();
+    assert_eq!(connected.header("login"), "ana", "blanks are trimmed and the first counts");
+}
+
+#[test]
+fn what_breaks_the_rules_is_named_and_others_go_on() {
+    let server = Server::start();
+    let mut eva = Client::log_in(&server, Transport::Tcp, Profile::Agent, "eva");
+    for (frame, code) in [
+        (&b"HELO\n\n"[..], "UNKNOWN_COMMAND"),
+        (b"SE ND\n\n", "INVALID_FORMAT_COMMAND"),
+        (b"SEND\ndestination\n\n", "UNKNOWN_FORMAT_HEADER"),
+        (b"SEND\ncolor:green\n\n", "MISSING_HEADER"),
+        (b"SUBSCRIBE\ndestination:/agent/eva\n\n", "MISSING_HEADER"),
+        (b"CONNECT\nlogin:bob\n\n", "LOGIN_ID_ALREADY_LOGGED"),
+    ] {
+        let mut bob = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "bob");
+        bob.send_octets(frame);
+        assert_eq!(bob.receive_error(code).header("retry"), "never");
+        bob.receive_end();
+    }
+    eva.expect_nothing();
+}
+
+#[test]
+fn a_regular_expression_that_is_none_fails_its_ack_and_the_connection_stays() {
+    let server = Server::start();
+    let mut sup = Client::log_in(&server, Transport::Tcp, Profile::Service, "sup");
+    for pattern in ["(", r"(a)\1", "(?=a)b", "a)|(b"] {
+        let headers =
+            [("destination", pattern), ("destination-type", "1"), ("transaction", pattern)];
+        sup.send_frame("SUBSCRIBE", &headers, b"");
+        let ack = sup.receive();
+        let found = (ack.command.as_str(), ack.header("error-code"), ack.header("transaction"));
+        assert_eq!(found, ("ACK", "INVALID_REGEX", pattern), "{ack:?}");
+        assert_ne!(ack.header("error-desc"), "OK");
+    }
+    sup.expect_nothing();
+}
+
+#[test]
+fn a_listener_serves_only_its_protocols() {
+    let server = Setup::new()
+        .listener("protocols = [\"classic\"]")
+        .listener("protocols = [\"ws\"]")
+        .listener("protocols = [\"http\"]")
+        .start();
+    let [classic, ws, http] = [0, 1, 2].map(|index| server.addresses()[index]);
+    let envelope = envelope(&connect_frame(Profile::Agent, "ana"));
+    let stomp = [&connect_frame(Profile::Agent, "ana")[..], b"\0"].concat();
+    let upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Protocol: stomp\r\n\r\n";
+    let health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let requests: [&[u8]; 4] = [&envelope, &stomp, upgrade, health];
+    let answers: [(_, [&[u8]; 4]); 3] = [
+        (classic, [b"\0", b"", b"", b""]),
+        (ws, [b"", b"", b"HTTP/1.1 101 ", b"HTTP/1.1 400 "]),
+        (http, [b"", b"", b"HTTP/1.1 403 ", b"HTTP/1.1 200 "]),
+    ];
+    for (address, answers) in answers {
+        for (request, answer) in requests.into_iter().zip(answers) {
+            let mut stream = Stream::connect(address);
+            stream.write_all(request).unwrap();
+            let mut found = vec![0; answer.len()];
+            stream.read_exact(&mut found).unwrap();
+            assert_eq!(found.escape_ascii().to_string(), answer.escape_ascii().to_string());
+            if answer.is_empty() {
+                assert_eq!(stream.read_to_end(), b"", "what is not served is not answered");
+            }
+        }
+    }
+    for what in ["the classic dialect", "standard STOMP", "HTTP and WebSocket"] {
+        server.log.wait_for_line(&["closed", "reason=\"transport:", what]);
+    }
+}
+
+#[test]
+fn a_listener_takes_or_refuses_tls_as_configured() {
+    let server = Setup::new()
+        .listener("tls = \"required\"")
+        .listener("tls = \"off\"")
+        .listener("tls = \"optional\"")
+        .start();
+    let log_in = |stream: Stream| {
+        let mut client = Client::over(stream);
+        client.send_octets(&connect_frame(Profile::Admin, &format!("{:p}", &client)));
+        client
+    };
+    let [required, off, optional] = [0, 1, 2].map(|index| server.addresses()[index]);
+    for address in [required, optional] {
+        let stream = Stream::connect_securely(address, &server.authority());
+        log_in(stream).receive_connected();
+    }
+    for address in [off, optional] {
+        let mut client = log_in(Stream::connect(address));
+        client.receive_connected();
+        client.send_frame("DISCONNECT", &[], b"");
+        assert_eq!(client.receive().command, "RECEIPT");
+        client.receive_end();
+    }
+    let mut refused = log_in(Stream::connect(required));
+    refused.stream().wait_for_any_end();
+    server.log.wait_for_line(&["closed", "only TLS is served on this port"]);
+    let config = crate::support::client::tls_config(
+        &server.authority(),
+        &[&rustls::version::TLS13, &rustls::version::TLS12],
+    );
+    let error = Stream::secure(connect(off, None), config).err().expect("no TLS there");
+    assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    server.log.wait_for_line(&["closed", "TLS is not served on this port"]);
+}
+
+#[test]
+fn health_is_answered_and_unknown_paths_are_refused() {
+    let server = Server::start();
+    for (path, status, body) in [("/health", "200 OK", "ok\n"), ("/nothing", "400 Bad Request", "")]
+    {
+        let mut stream = Stream::connect(server.address());
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let answer = String::from_utf8(stream.read_to_end()).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.ends_with(body), "{answer}");
+    }
+}
+
+#[test]
+fn many_clients_are_served_at_once() {
+    const COUNT: usize = 200;
+    let server = Server::start();
+    let mut clients: Vec<_> = (0..COUNT)
+        .map(|number| {
+            let login = format!("client/{number}");
+            Client::log_in(&server, Transport::Tcp, Profile::Agent, &login)
+        })
+        .collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let to = format!("/agent/client/{}", (number + 1) % COUNT);
+        client.send(&to, number.to_string().as_bytes());
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let from = (number + COUNT - 1) % COUNT;
+        assert_eq!(client.receive_message().text(), from.to_string());
+    }
+    drop(clients);
+    let totals = server.stop();
+    assert_eq!(totals.count("deliveries"), COUNT as u64);
+    assert_eq!(totals.count("connections_closed"), totals.count("connections_accepted"));
+}

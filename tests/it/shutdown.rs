@@ -1,0 +1,258 @@
+//! Signals, and the ways in which the broker comes to its end.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::PATIENCE;
+use crate::support::client::{
+    Client, Profile, Stream, Transport, connect, connect_frame, encode, tls_config,
+};
+use crate::support::server::{BINARY, Server, Setup, make_certificates, wait_for};
+
+#[test]
+fn a_drain_tells_every_client_and_ends_well() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Setup::new().limits("drain_ms_max = 600_000").start();
+        let mut clients: Vec<_> = Transport::ALL
+            .into_iter()
+            .zip(["a", "b", "c", "d"])
+            .map(|(transport, login)| {
+                (transport, Client::log_in(&server, transport, Profile::Agent, login))
+            })
+            .collect();
+        // Neither these hold it up: one that is silent, one in the midst of things, one that is
+        // not logged in.
+        let mut silent = Stream::connect(server.address());
+        let mut half = Stream::connect(server.address());
+        half.write_all(b"GET / HT").unwrap();
+        let mut stranger = Client::open(&server, Transport::Ws);
+        server.log.wait_for("all connections", |log| log.contains("accepted connection=7 "));
+        server.signal(signal);
+        for (transport, client) in &mut clients {
+            let error = client.receive_error("DRAINING");
+            assert_eq!(error.header("retry"), "now");
+            let code = client.receive_end();
+            assert_eq!(code, transport.is_websocket().then_some(1001));
+        }
+        assert_eq!(silent.read_to_end(), b"");
+        assert_eq!(half.read_to_end(), b"");
+        stranger.receive_error("DRAINING");
+        stranger.receive_end();
+        drop((clients, silent, half, stranger));
+        assert_eq!(server.wait_for_exit().code(), Some(0));
+        assert!(server.log.text().contains(" drained\n"));
+        let totals = server.totals();
+        assert_eq!(totals.count("connections_closed"), totals.count("connections_accepted"));
+        assert_refused(&server);
+    }
+}
+
+/// Nobody new is let in, as soon as the listener is closed.
+fn assert_refused(server: &Server) {
+    let error = wait_for("a refusal", PATIENCE, || TcpStream::connect(server.address()).err());
+    assert!(matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset));
+}
+
+const BODY_BYTES: usize = 64 * 1024;
+
+/// A client to whom this many messages are queued, more than the kernel takes.
+fn behind(server: &Server, count: usize) -> Client {
+    let late = Client::log_in_narrow(server, Profile::Service, "late");
+    let mut publisher = Client::log_in(server, Transport::Tcp, Profile::Admin, "publisher");
+    for _ in 0..count {
+        publisher.send("/service/late", &[b'x'; BODY_BYTES]);
+    }
+    publisher.expect_nothing();
+    late
+}
+
+#[test]
+fn a_drain_flushes_what_is_queued() {
+    const COUNT: usize = 200;
+    let limits = "drain_ms_max = 600_000\nclose_flush_ms_max = 600_000";
+    let mut server = Setup::new().limits(limits).outbound(64 << 20, 64 << 20, 600_000).start();
+    let mut late = behind(&server, COUNT);
+    server.signal("TERM");
+    server.log.wait_for_line(&["draining"]);
+    assert_refused(&server);
+    for _ in 0..COUNT {
+        assert_eq!(late.receive_message().body.len(), BODY_BYTES);
+    }
+    late.receive_error("DRAINING");
+    late.receive_end();
+    drop(late);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_a_drain_up_for_so_long_and_no_longer() {
+    const DRAIN_MS: u64 = 300;
+    let limits = format!("drain_ms_max = {DRAIN_MS}\nclose_flush_ms_max = 600_000");
+    let mut server = Setup::new().limits(&limits).outbound(64 << 20, 64 << 20, 600_000).start();
+    let _late = behind(&server, 200);
+    let started = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    assert!(started.elapsed() >= Duration::from_millis(DRAIN_MS));
+    server.log.wait_for_line(&["drained", "connections_cut=1"]);
+    server.log.wait_for_line(&["closed", "login=\"late\"", "reason=DRAINING"]);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let limits = "drain_ms_max = 600_000\nclose_flush_ms_max = 600_000";
+    let mut server = Setup::new().limits(limits).outbound(64 << 20, 64 << 20, 600_000).start();
+    let _late = behind(&server, 200);
+    server.signal("TERM");
+    server.log.wait_for_line(&["draining"]);
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(1));
+    server.log.wait_for_line(&["at once"]);
+}
+
+/// What a login with these keys is answered.
+fn answer_to(server: &Server, agent_key: &str) -> String {
+    let mut client = Client::open(server, Transport::Tcp);
+    let headers = [
+        ("login", "somebody"),
+        ("passcode", agent_key),
+        ("secret-key", crate::support::server::APPLICATION_KEY),
+    ];
+    client.send_frame("CONNECT", &headers, b"");
+    let answer = client.receive();
+    format!("{}{}", answer.command, answer.header("error-code"))
+}
+
+#[test]
+fn a_reload_changes_the_keys_all_or_nothing() {
+    const NEW_KEY: &str = "it-agent-new-33d0";
+    let mut server = Server::start();
+    let old_key = Profile::Agent.key();
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    server.rewrite_key(1, NEW_KEY);
+    assert_eq!(answer_to(&server, old_key), "CONNECTED", "nothing changes by itself");
+    server.signal("HUP");
+    server.log.wait_for_line(&["reloaded keys and certificates"]);
+    assert_eq!(answer_to(&server, old_key), "ERRORINVALID_PROFILE_KEY");
+    assert_eq!(answer_to(&server, NEW_KEY), "CONNECTED");
+    ana.expect_nothing();
+    server.break_config();
+    server.signal("HUP");
+    server.log.wait_for_line(&["ERROR", "not reloaded, nothing changed", "broker.toml:2: keys"]);
+    assert_eq!(answer_to(&server, NEW_KEY), "CONNECTED");
+    // A key that another profile has is as wrong as a file that is none.
+    server.rewrite_key(1, Profile::Admin.key());
+    server.signal("HUP");
+    server.log.wait_for("a second refusal", |log| log.matches("not reloaded").count() == 2);
+    assert_eq!(answer_to(&server, NEW_KEY), "CONNECTED");
+    ana.expect_nothing();
+    crate::support::server::assert_shows_no_key(&server.log.text(), &[NEW_KEY]);
+}
+
+#[test]
+fn a_reload_changes_the_certificate_all_or_nothing() {
+    let server = Setup::new().own_certificate().start();
+    let mut ana = Client::log_in(&server, Transport::Tls, Profile::Agent, "ana");
+    let old = server.path("old.pem");
+    fs::copy(server.authority(), &old).unwrap();
+    make_certificates(&server.path("certs"));
+    assert!(is_trusted(&server, &old), "nothing changes by itself");
+    server.signal("HUP");
+    server.log.wait_for_line(&["reloaded keys and certificates"]);
+    assert!(!is_trusted(&server, &old));
+    assert!(is_trusted(&server, &server.authority()));
+    ana.expect_nothing();
+    // The key of another certificate.
+    make_certificates(&server.path("other"));
+    fs::copy(server.path("other/server.key"), server.path("certs/server.key")).unwrap();
+    server.signal("HUP");
+    server.log.wait_for_line(&["ERROR", "not reloaded, nothing changed", "server.key"]);
+    assert!(is_trusted(&server, &server.authority()));
+    ana.expect_nothing();
+}
+
+fn is_trusted(server: &Server, authority: &std::path::Path) -> bool {
+    let config = tls_config(authority, &[&rustls::version::TLS13]);
+    match Stream::secure(connect(server.address(), None), config) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+            false
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = (taken.local_addr().unwrap(), taken);
+    let mut command = Command::new(BINARY);
+    let directory = crate::support::Directory::new();
+    command.current_dir(directory.path());
+    command.args(["--listen", "127.0.0.1:0", "--listen", &taken.0.to_string()]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("cannot listen on {}: ", taken.0)), "{told}");
+    assert!(told.contains("is another broker running?"), "{told}");
+    assert!(!told.contains("listening address="), "nothing was started: {told}");
+}
+
+/// What was accepted is not lost on the way to the log.
+#[test]
+fn every_connection_leaves_one_line() {
+    let server = Server::start();
+    let mut ana = Client::log_in(&server, Transport::Wss, Profile::Agent, "ana \"the first\"");
+    ana.send_frame("DISCONNECT", &[], b"");
+    assert_eq!(ana.receive().command, "RECEIPT");
+    ana.receive_end();
+    drop(ana);
+    let mut stream = Stream::connect(server.address());
+    stream.write_all(&encode("CONNECT", &[], b"")).unwrap();
+    stream.wait_for_any_end();
+    drop(stream);
+    let log = server.log.clone();
+    server.stop();
+    let text = log.text();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains(" closed connection=")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0]
+            .contains("transport=wss login=\"ana \\\"the first\\\"\" reason=logout duration_ms=")
+    );
+    assert!(lines[0].contains("frames_in=2 frames_out=2 "), "{}", lines[0]);
+}
+
+/// The broker does not wait for a log that nobody reads.
+#[test]
+fn a_log_that_is_not_read_stops_nobody() {
+    let directory = crate::support::Directory::new();
+    let mut command = Command::new(BINARY);
+    command.current_dir(directory.path()).args(["--listen", "127.0.0.1:0", "--log-level", "debug"]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let mut text = String::new();
+    let address = wait_for("a listener", PATIENCE, || {
+        let mut octets = [0; 256];
+        let count = stderr.read(&mut octets).unwrap();
+        text.push_str(std::str::from_utf8(&octets[..count]).unwrap());
+        let (_, rest) = text.split_once("listening address=")?;
+        rest.split_once('\n').map(|(address, _)| address.to_owned())
+    });
+    let mut ana = Client::over(Stream::connect(address.parse().unwrap()));
+    let login = String::from_utf8(connect_frame(Profile::Agent, "ana")).unwrap();
+    let login = login.replace(crate::support::server::APPLICATION_KEY, "my_app_secret_key");
+    ana.send_octets(login.replace(Profile::Agent.key(), "my_agent_secret_key").as_bytes());
+    ana.receive_connected();
+    // Far more lines than a pipe and the channel before it hold.
+    for _ in 0..3_000 {
+        drop(TcpStream::connect(&address).unwrap());
+    }
+    ana.expect_nothing();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

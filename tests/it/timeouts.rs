@@ -1,0 +1,216 @@
+//! Time: what does not happen in time ends the connection, and what is only silent is asked.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use tungstenite::Message;
+
+use crate::support::client::{
+    Client, Profile, Stream, Transport, connect_frame, encode, envelope, tls_config, upgrade,
+};
+use crate::support::server::{Server, Setup};
+
+/// All other limits on time are far away, so that only the one that is meant can end anything.
+fn only(limit: &str) -> Server {
+    let limits = ["upgrade_ms_max", "tls_handshake_ms_max", "connect_ms_max"]
+        .map(|name| format!("{name} = {}", if name == limit { LIMIT_MS } else { 600_000 }));
+    Setup::new().limits(&limits.join("\n")).start()
+}
+
+const LIMIT_MS: u64 = 200;
+
+/// Checks the line that the connection leaves: the limit that ended it, and that it was not
+/// before its time.
+fn check_line(server: &Server, limit: &str) {
+    let line = server.log.wait_for_line(&["closed", &format!("reason=timed-out:{limit} ")]);
+    let (_, duration) = line.split_once("duration_ms=").unwrap();
+    let (duration, _) = duration.split_once(' ').unwrap();
+    assert!(duration.parse::<u64>().unwrap() >= LIMIT_MS, "{line}");
+}
+
+#[test]
+fn a_connection_that_never_speaks_is_closed() {
+    let server = only("upgrade_ms_max");
+    assert_eq!(Stream::connect(server.address()).read_to_end(), b"");
+    check_line(&server, "upgrade_ms_max");
+    assert_eq!(server.stop().count("timeouts"), 1);
+}
+
+#[test]
+fn a_tls_hello_that_stays_half_is_closed() {
+    let server = only("tls_handshake_ms_max");
+    let mut stream = Stream::connect(server.address());
+    stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).unwrap();
+    assert_eq!(stream.read_to_end(), b"");
+    check_line(&server, "tls_handshake_ms_max");
+}
+
+#[test]
+fn a_tls_connection_on_which_nothing_follows_is_closed() {
+    let server = only("upgrade_ms_max");
+    let mut stream = Stream::connect_securely(server.address(), &server.authority());
+    stream.wait_for_any_end();
+    check_line(&server, "upgrade_ms_max");
+}
+
+#[test]
+fn an_upgrade_that_stays_half_is_closed() {
+    let server = only("upgrade_ms_max");
+    let mut stream = Stream::connect(server.address());
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
+    assert_eq!(stream.read_to_end(), b"");
+    check_line(&server, "upgrade_ms_max");
+}
+
+/// An octet now and then is no excuse.
+#[test]
+fn an_upgrade_that_trickles_is_closed() {
+    let server = only("upgrade_ms_max");
+    let mut stream = Stream::connect(server.address());
+    let mut octets = b"GET /".iter().chain(std::iter::repeat(&b'x'));
+    stream.socket().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let deadline = Instant::now() + crate::support::PATIENCE;
+    while !matches!(stream.read(&mut [0]), Ok(0)) {
+        assert!(Instant::now() < deadline, "the connection stays open");
+        // It may be closed between the two.
+        let _ = stream.write_all(&[*octets.next().unwrap()]);
+    }
+    check_line(&server, "upgrade_ms_max");
+}
+
+#[test]
+fn whoever_does_not_log_in_is_told_and_closed() {
+    let server = only("connect_ms_max");
+    for transport in Transport::ALL {
+        let mut client = Client::open(&server, transport);
+        if !transport.is_websocket() {
+            // What is spoken must be settled first: half an envelope does that.
+            client.stream().write_all(&envelope(b"CONNECT\n\n")[..6]).unwrap();
+        }
+        let error = client.receive_error("TIMED_OUT");
+        assert_eq!(error.header("retry"), "later");
+        assert!(error.header("error-desc").contains("connect_ms_max"), "{error:?}");
+        client.receive_end();
+        drop(client);
+        server.log.wait_for_line(&["closed", "login=\"\"", "reason=TIMED_OUT"]);
+    }
+    assert_eq!(server.stop().count("timeouts"), 4);
+}
+
+#[test]
+fn whoever_is_logged_in_may_be_silent() {
+    let limits = "upgrade_ms_max = 200\ntls_handshake_ms_max = 200\nconnect_ms_max = 200";
+    let server = Setup::new().limits(limits).start();
+    let mut clients: Vec<_> = Transport::ALL
+        .into_iter()
+        .zip(["a", "b", "c", "d"])
+        .map(|(transport, login)| Client::log_in(&server, transport, Profile::Agent, login))
+        .collect();
+    // These two came later, and their time is up.
+    Stream::connect(server.address()).wait_for_any_end();
+    Stream::connect(server.address()).wait_for_any_end();
+    for client in &mut clients {
+        client.expect_nothing();
+    }
+}
+
+#[test]
+fn a_websocket_client_that_answers_pings_is_kept() {
+    let server =
+        Setup::new().limits("websocket_ping_ms = 50\nwebsocket_pong_ms_max = 1500").start();
+    let started = Instant::now();
+    for transport in [Transport::Ws, Transport::Wss] {
+        let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
+        let mut pings = 0;
+        // Longer than a client lives that does not answer.
+        while started.elapsed() < Duration::from_millis(2500) {
+            match ana.websocket().read().unwrap() {
+                Message::Ping(_) => pings += 1,
+                other => panic!("a ping was expected, not {other:?}"),
+            }
+            ana.websocket().flush().unwrap();
+        }
+        assert!(pings >= 2 || transport == Transport::Wss, "{pings} pings");
+        ana.expect_nothing();
+    }
+}
+
+#[test]
+fn a_websocket_client_that_sends_is_not_pinged() {
+    let server = Setup::new().limits("websocket_ping_ms = 1000").start();
+    let mut ana = Client::log_in(&server, Transport::Ws, Profile::Agent, "ana");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1500) {
+        ana.send("/agent/ana", b"x");
+        let heard = Instant::now();
+        match ana.websocket().read().unwrap() {
+            Message::Text(_) => {}
+            Message::Ping(_) => assert!(heard.elapsed() >= Duration::from_millis(900)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_websocket_client_that_does_not_answer_pings_is_closed() {
+    let server =
+        Setup::new().limits("websocket_ping_ms = 100\nwebsocket_pong_ms_max = 150").start();
+    let mut sup = Client::log_in(&server, Transport::Tcp, Profile::Service, "sup");
+    sup.subscribe_presence("/agent/.*", false);
+    // tungstenite would answer by itself, so it only upgrades.
+    let (websocket, _) = upgrade(Stream::connect(server.address()), Some("stomp"));
+    let mut ana = Client::over_websocket(websocket);
+    ana.send_octets(&connect_frame(Profile::Agent, "ana"));
+    let octets = ana.stream().read_to_end();
+    assert!(octets.ends_with(&[0x89, 0]), "a ping came last: {}", octets.escape_ascii());
+    assert_eq!(sup.receive_message().header("event"), "logged");
+    for event in ["disconnected", "logout"] {
+        let message = sup.receive_message();
+        assert_eq!(message.header("event"), event);
+        assert!(message.text().contains("\"reason\":\"timed-out\""), "{message:?}");
+    }
+    check_line(&server, "websocket_pong_ms_max");
+    sup.expect_nothing();
+}
+
+/// A peer that has got our end of stream and keeps its own open holds nothing for long.
+#[test]
+fn a_client_that_never_ends_its_own_stream_is_let_go() {
+    let server = Setup::new().limits("linger_ms_max = 200").start();
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    ana.send_frame("DISCONNECT", &[], b"");
+    assert_eq!(ana.receive().command, "RECEIPT");
+    ana.receive_end();
+    let line = server.log.wait_for_line(&["closed", "login=\"ana\"", "reason=logout"]);
+    assert!(line.contains("transport=tcp"), "{line}");
+}
+
+/// Nor does one that does not even take its last octets.
+#[test]
+fn a_client_that_does_not_take_its_last_octets_is_let_go() {
+    let server = Setup::new().limits("close_flush_ms_max = 200").start();
+    let mut ana = Client::log_in_narrow(&server, Profile::Agent, "ana");
+    let body = vec![b'x'; 1 << 20];
+    let mut octets = Vec::new();
+    // More than the kernel holds for it.
+    for _ in 0..7 {
+        octets.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], &body)));
+    }
+    octets.extend(envelope(&encode("DISCONNECT", &[], b"")));
+    ana.stream().write_all(&octets).unwrap();
+    server.log.wait_for_line(&["closed", "login=\"ana\"", "reason=logout"]);
+}
+
+#[test]
+fn a_handshake_that_is_slow_but_in_time_is_served() {
+    let server = Setup::new().start();
+    let config = tls_config(&server.authority(), &[&rustls::version::TLS13]);
+    let socket = crate::support::client::connect(server.address(), None);
+    // Others come and go while it only is connected.
+    for _ in 0..20 {
+        drop(Client::log_in(&server, Transport::Tls, Profile::Agent, "eva"));
+    }
+    let mut ana = Client::over(Stream::secure(socket, config).unwrap());
+    ana.send_octets(&connect_frame(Profile::Agent, "ana"));
+    ana.receive_connected();
+}

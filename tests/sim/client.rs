@@ -1,0 +1,368 @@
+//! The other end of a connection, in memory: envelopes, WebSocket and TLS from the client's side.
+//!
+//! It does not know the engine. What it wants to write is taken by [`Client::take_wire`], what
+//! arrives is given to [`Client::handle_wire`], and what that meant comes out as [`Event`]s.
+
+use std::io::{Cursor, Read, Write};
+use std::sync::Arc;
+
+use rustls::ClientConnection;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::rig::identity;
+
+/// What carries the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+impl Carrier {
+    /// All four.
+    pub(crate) const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// How transcripts call it.
+    pub(crate) fn name(self) -> &'static str {
+        ["tcp", "tls", "ws", "wss"][self as usize]
+    }
+
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}
+
+/// What a client saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A frame of the classic dialect.
+    Frame(Vec<u8>),
+    /// The same, in a WebSocket message that is marked as binary.
+    BinaryFrame(Vec<u8>),
+    /// Octets that are no frames: an answer of HTTP.
+    Octets(Vec<u8>),
+    /// A WebSocket close with this code.
+    Close(u16),
+    Pong(Vec<u8>),
+    Ping,
+    /// The end of the stream.
+    End,
+    /// The connection broke.
+    Reset,
+}
+
+/// How a frame is put on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Envelope {
+    /// As clients of the field do.
+    #[default]
+    Ordinary,
+    /// TCP: another flag than 0, and a big-endian length.
+    Flag(u8),
+    /// TCP: the length counts characters, not octets.
+    Characters,
+    /// TCP: these octets, whatever they mean.
+    Literal(Vec<u8>),
+    /// None: the octets go out as they are.
+    Bare,
+    /// WebSocket: a binary message.
+    Binary,
+    /// WebSocket: two fragments, the first with so many octets.
+    Fragments(usize),
+    /// WebSocket: a frame that is not masked.
+    Unmasked,
+}
+
+/// A client.
+pub(crate) struct Client {
+    carrier: Carrier,
+    tls: Option<Box<ClientConnection>>,
+    upgrade: Upgrade,
+    /// Octets for the wire.
+    wire: Vec<u8>,
+    /// Octets below WebSocket, above TLS, of which no whole frame has arrived.
+    pending: Vec<u8>,
+    /// Fragments of a message.
+    message: Vec<u8>,
+    /// What is to be sent once the upgrade is done.
+    waiting: Vec<u8>,
+    events: Vec<(u64, Event)>,
+    /// Whether a WebSocket close is answered.
+    pub(crate) answers_close: bool,
+    close_sent: bool,
+    close_received: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upgrade {
+    /// There is none: TCP, or a client that asks for none.
+    None,
+    Awaiting,
+    Done,
+}
+
+impl Client {
+    /// A client that has asked for what its carrier needs: TLS, a WebSocket.
+    pub(crate) fn new(carrier: Carrier, path: &str) -> Self {
+        let mut client = Self::without_upgrade(carrier);
+        if carrier.is_websocket() {
+            client.write(upgrade_request(path).as_bytes());
+            client.upgrade = Upgrade::Awaiting;
+        }
+        client
+    }
+
+    /// A client that says nothing of WebSocket by itself.
+    pub(crate) fn without_upgrade(carrier: Carrier) -> Self {
+        let tls = carrier.is_encrypted().then(|| {
+            let name = "localhost".try_into().unwrap();
+            Box::new(ClientConnection::new(Arc::clone(&identity().client), name).unwrap())
+        });
+        Self {
+            carrier,
+            tls,
+            upgrade: Upgrade::None,
+            wire: Vec::new(),
+            pending: Vec::new(),
+            message: Vec::new(),
+            waiting: Vec::new(),
+            events: Vec::new(),
+            answers_close: true,
+            close_sent: false,
+            close_received: false,
+        }
+    }
+
+    /// A frame as it goes over the wire, below TLS.
+    pub(crate) fn wrap(&self, frame: &[u8], envelope: &Envelope) -> Vec<u8> {
+        if *envelope == Envelope::Bare {
+            return frame.to_vec();
+        }
+        if !self.carrier.is_websocket() {
+            return [&prefix(frame, envelope), frame].concat();
+        }
+        let text = OpCode::Data(Data::Text);
+        match envelope {
+            Envelope::Binary => ws_frame(OpCode::Data(Data::Binary), true, frame, Some(MASK)),
+            Envelope::Unmasked => ws_frame(text, true, frame, None),
+            Envelope::Fragments(first) => [
+                ws_frame(text, false, &frame[..*first], Some(MASK)),
+                ws_frame(OpCode::Data(Data::Continue), true, &frame[*first..], Some(MASK)),
+            ]
+            .concat(),
+            _ => ws_frame(text, true, frame, Some(MASK)),
+        }
+    }
+
+    /// Sends a frame.
+    pub(crate) fn send(&mut self, frame: &[u8], envelope: &Envelope) {
+        let octets = self.wrap(frame, envelope);
+        self.write(&octets);
+    }
+
+    /// Sends a WebSocket ping.
+    pub(crate) fn ping(&mut self, payload: &[u8]) {
+        let octets = ws_frame(OpCode::Control(Control::Ping), true, payload, Some(MASK));
+        self.write(&octets);
+    }
+
+    /// Sends a WebSocket close.
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
+        self.close_sent = true;
+        let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
+        let octets = ws_frame(OpCode::Control(Control::Close), true, &payload, Some(MASK));
+        self.write(&octets);
+    }
+
+    /// Says that nothing more follows, as far as TLS has a word for it.
+    pub(crate) fn end(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+    }
+
+    /// Writes octets below WebSocket, above TLS.
+    pub(crate) fn write(&mut self, octets: &[u8]) {
+        if self.upgrade == Upgrade::Awaiting {
+            return self.waiting.extend_from_slice(octets);
+        }
+        match &mut self.tls {
+            Some(tls) => {
+                tls.set_buffer_limit(None);
+                tls.writer().write_all(octets).unwrap();
+            }
+            None => self.wire.extend_from_slice(octets),
+        }
+    }
+
+    /// What is to go over the wire.
+    pub(crate) fn take_wire(&mut self) -> Vec<u8> {
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() {
+                tls.write_tls(&mut self.wire).unwrap();
+            }
+        }
+        std::mem::take(&mut self.wire)
+    }
+
+    /// Whether it can send frames: TLS and WebSocket are settled.
+    pub(crate) fn is_ready(&self) -> bool {
+        let is_secure = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+        is_secure && self.upgrade != Upgrade::Awaiting && !self.close_sent
+    }
+
+    /// Takes what arrived; `tick` says when.
+    pub(crate) fn handle_wire(&mut self, tick: u64, octets: &[u8]) {
+        let Some(tls) = &mut self.tls else { return self.handle_plain(tick, octets) };
+        let mut wire = octets;
+        while !wire.is_empty() {
+            tls.read_tls(&mut wire).unwrap();
+            let state = tls.process_new_packets().expect("the broker breaks TLS");
+            let mut plain = vec![0; state.plaintext_bytes_to_read()];
+            tls.reader().read_exact(&mut plain).unwrap();
+            self.pending.extend_from_slice(&plain);
+        }
+        self.handle_plain(tick, &[]);
+    }
+
+    /// Notes that the stream ended or broke.
+    pub(crate) fn handle_end(&mut self, tick: u64, event: Event) {
+        if !self.pending.is_empty() {
+            let left = std::mem::take(&mut self.pending);
+            self.events.push((tick, Event::Octets(left)));
+        }
+        self.events.push((tick, event));
+    }
+
+    /// What was seen, and when.
+    pub(crate) fn take_events(&mut self) -> Vec<(u64, Event)> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn handle_plain(&mut self, tick: u64, octets: &[u8]) {
+        self.pending.extend_from_slice(octets);
+        if self.upgrade == Upgrade::Awaiting && !self.finish_upgrade() {
+            return;
+        }
+        loop {
+            let event = match (self.carrier.is_websocket(), self.upgrade) {
+                (true, Upgrade::Done) => self.next_ws_event(),
+                (true, _) => None,
+                (false, _) => self.next_prefixed(),
+            };
+            let Some(event) = event else { return };
+            self.events.push((tick, event));
+        }
+    }
+
+    /// Reads the answer to the upgrade request, if it is there.
+    fn finish_upgrade(&mut self) -> bool {
+        let Some(end) = find(&self.pending, b"\r\n\r\n") else { return false };
+        if !self.pending.starts_with(b"HTTP/1.1 101 ") {
+            return false;
+        }
+        self.pending.drain(..end + 4);
+        self.upgrade = Upgrade::Done;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.write(&waiting);
+        true
+    }
+
+    fn next_prefixed(&mut self) -> Option<Event> {
+        let envelope = self.pending.get(..5)?;
+        if envelope[0] != 0 {
+            return None;
+        }
+        let length = u32::from_le_bytes(envelope[1..].try_into().unwrap()) as usize;
+        let frame = self.pending.get(5..5 + length)?.to_vec();
+        self.pending.drain(..5 + length);
+        Some(Event::Frame(frame))
+    }
+
+    fn next_ws_event(&mut self) -> Option<Event> {
+        loop {
+            let mut cursor = Cursor::new(&self.pending[..]);
+            let (header, length) = FrameHeader::parse(&mut cursor).unwrap()?;
+            assert!(header.mask.is_none(), "the broker masks a frame");
+            let start = cursor.position() as usize;
+            let payload = self.pending.get(start..start + length as usize)?.to_vec();
+            self.pending.drain(..start + length as usize);
+            match header.opcode {
+                OpCode::Control(Control::Ping) => {
+                    let opcode = OpCode::Control(Control::Pong);
+                    self.write(&ws_frame(opcode, true, &payload, Some(MASK)));
+                    return Some(Event::Ping);
+                }
+                OpCode::Control(Control::Pong) => return Some(Event::Pong(payload)),
+                OpCode::Control(_) => {
+                    self.close_received = true;
+                    let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                    if self.answers_close && !self.close_sent {
+                        self.close(code, "");
+                    }
+                    return Some(Event::Close(code));
+                }
+                OpCode::Data(kind) => {
+                    assert!(!self.close_received, "a message comes after a close");
+                    self.message.extend_from_slice(&payload);
+                    if !header.is_final {
+                        continue;
+                    }
+                    let message = std::mem::take(&mut self.message);
+                    let is_text = std::str::from_utf8(&message).is_ok();
+                    assert_eq!(is_text, kind == Data::Text, "a message is text where it is UTF-8");
+                    return Some(match kind {
+                        Data::Binary => Event::BinaryFrame(message),
+                        _ => Event::Frame(message),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The mask of the recordings.
+const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+
+fn upgrade_request(path: &str) -> String {
+    // The browser's client offers this subprotocol.
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: stomp\r\n\r\n"
+    )
+}
+
+fn prefix(frame: &[u8], envelope: &Envelope) -> Vec<u8> {
+    let length = frame.len() as u32;
+    let (flag, length) = match envelope {
+        Envelope::Literal(octets) => return octets.clone(),
+        Envelope::Flag(flag) => (*flag, length.to_be_bytes()),
+        Envelope::Characters => {
+            let characters = std::str::from_utf8(frame).unwrap().chars().count() as u32;
+            (0, characters.to_le_bytes())
+        }
+        _ => (0, length.to_le_bytes()),
+    };
+    [&[flag][..], &length].concat()
+}
+
+fn ws_frame(opcode: OpCode, is_final: bool, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let header = FrameHeader { opcode, is_final, mask, ..FrameHeader::default() };
+    let mut out = Vec::with_capacity(payload.len() + 14);
+    header.format(payload.len() as u64, &mut out).unwrap();
+    let mask = mask.unwrap_or_default();
+    out.extend(payload.iter().enumerate().map(|(index, octet)| octet ^ mask[index % 4]));
+    out
+}
+
+fn find(octets: &[u8], wanted: &[u8]) -> Option<usize> {
+    octets.windows(wanted.len()).position(|window| window == wanted)
+}

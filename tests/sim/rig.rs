@@ -1,0 +1,116 @@
+//! The engine in a box: an engine over scripted sockets, a clock that moves only when it is told,
+//! and the turns that the reactor would make.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use com_broker::broker::{Keys, Moment, Options};
+use com_broker::engine::{Accepted, ConnectionId, Engine};
+use com_broker::limits::Limits;
+use com_broker::telemetry::Latencies;
+use com_broker::transport::ListenerPolicy;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::random::Random;
+use crate::scripted_socket::ScriptedSocket;
+
+/// The application key of the recordings.
+pub(crate) const APPLICATION_KEY: &str = "my_app_secret_key";
+
+/// The profile keys of the recordings: agent, super agent, service, admin.
+pub(crate) const PROFILE_KEYS: [&str; 4] = [
+    "my_agent_secret_key",
+    "my_super_agent_secret_key",
+    "my_service_secret_key",
+    "my_admin_secret_key",
+];
+
+/// An engine, its clock and its sockets.
+pub(crate) struct Rig {
+    /// What is examined.
+    pub(crate) engine: Engine<ScriptedSocket>,
+    /// Counts the writes to all sockets.
+    pub(crate) ticks: Rc<Cell<u64>>,
+    now: Moment,
+}
+
+impl Rig {
+    /// An engine without connections, at noon of some day.
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let entropy = move || u128::from(random.next()) << 64 | u128::from(random.next());
+        let keys = Keys::new(APPLICATION_KEY, PROFILE_KEYS).unwrap();
+        let options = Options::new(limits, keys, Box::new(entropy));
+        Self {
+            engine: Engine::new(
+                options,
+                Some(Arc::clone(&identity().server)),
+                Latencies::new(SystemTime::UNIX_EPOCH),
+            ),
+            ticks: Rc::default(),
+            now: Moment { ns: 1, unix_ms: 1_795_435_200_000 },
+        }
+    }
+
+    /// Accepts a connection, or drops its socket where the engine does not want it.
+    pub(crate) fn accept(&mut self, socket: ScriptedSocket) -> Option<ConnectionId> {
+        let address = "192.0.2.1:50000".parse().unwrap();
+        let accepted = Accepted { address, policy: ListenerPolicy::default() };
+        self.engine.accept(socket, accepted).ok()
+    }
+
+    /// One turn of the loop, in the order of the reactor. Gives the sockets that were let go.
+    pub(crate) fn turn(&mut self) -> Vec<(ConnectionId, ScriptedSocket)> {
+        self.engine.receive(self.now);
+        self.engine.flush(self.now);
+        self.engine.settle(self.now);
+        self.engine.check_invariants();
+        std::iter::from_fn(|| self.engine.take_closed()).collect()
+    }
+
+    /// Moves the clock.
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.now.ns += ms * 1_000_000;
+        self.now.unix_ms += ms;
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Moment {
+        self.now
+    }
+}
+
+/// A certificate for both ends of TLS.
+pub(crate) struct Identity {
+    server: Arc<rustls::ServerConfig>,
+    /// What clients of the field speak: TLS 1.2.
+    pub(crate) client: Arc<rustls::ClientConfig>,
+}
+
+/// Made once: it takes longer than anything else here.
+pub(crate) fn identity() -> &'static Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let certificate: CertificateDer<'static> = made.cert.der().clone();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.enable_sni = false;
+        Identity { server: Arc::new(server), client: Arc::new(client) }
+    })
+}

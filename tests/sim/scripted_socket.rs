@@ -1,0 +1,210 @@
+//! A socket that does what it is told: the engine's end of a connection, in memory.
+//!
+//! What the other end wrote is in `inbound`; what the engine wrote piles up in `outbound`, as long
+//! as the other end's window has room for it. It does not know what the octets mean.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::rc::Rc;
+
+use com_broker::engine::Socket;
+
+use crate::faults::SocketFaults;
+
+/// The engine's end of a connection.
+#[derive(Debug)]
+pub(crate) struct ScriptedSocket {
+    inbound: Vec<u8>,
+    /// The other end sent its end of stream.
+    inbound_ended: bool,
+    is_reset: bool,
+    /// What the engine wrote and nobody took yet, with the tick of each write.
+    outbound: VecDeque<(u64, Vec<u8>)>,
+    /// When the engine ended its stream.
+    ended_at: Option<u64>,
+    /// Octets that the window has room for.
+    window: usize,
+    /// Whether the engine was refused a write, so that it waits to be told.
+    is_blocking: bool,
+    faults: SocketFaults,
+    /// What the engine did that a peer's session depends on, and when.
+    activities: Vec<(u64, Activity)>,
+    /// Counts what is done to all sockets, so that the order is known.
+    ticks: Rc<Cell<u64>>,
+}
+
+/// Something that the engine did to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It read so many octets.
+    Read(u64),
+    /// It read the end of the stream.
+    End,
+    /// It found that the connection is broken.
+    Broken,
+}
+
+impl ScriptedSocket {
+    /// A socket that nothing was written to; `ticks` counts the writes of all.
+    pub(crate) fn new(ticks: Rc<Cell<u64>>, faults: SocketFaults) -> Self {
+        Self {
+            inbound: Vec::new(),
+            inbound_ended: false,
+            is_reset: false,
+            outbound: VecDeque::new(),
+            ended_at: None,
+            window: usize::MAX,
+            is_blocking: false,
+            faults,
+            activities: Vec::new(),
+            ticks,
+        }
+    }
+
+    /// The other end writes.
+    pub(crate) fn push_inbound(&mut self, octets: &[u8]) {
+        self.inbound.extend_from_slice(octets);
+    }
+
+    /// The other end sends its end of stream. Says whether that is new.
+    pub(crate) fn end_inbound(&mut self) -> bool {
+        !std::mem::replace(&mut self.inbound_ended, true)
+    }
+
+    /// The connection breaks: what was not read is lost.
+    pub(crate) fn reset(&mut self) {
+        self.is_reset = true;
+        self.inbound.clear();
+    }
+
+    /// The other end reads: takes the next write out, and when it was made.
+    pub(crate) fn take_outbound(&mut self) -> Option<(u64, Vec<u8>)> {
+        self.outbound.pop_front()
+    }
+
+    /// Says how much the other end's window takes from now on.
+    pub(crate) fn set_window(&mut self, octets: usize) {
+        self.window = octets;
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn calm_down(&mut self) {
+        self.faults = SocketFaults::none();
+    }
+
+    /// What the engine did, and when.
+    pub(crate) fn activities(&self) -> impl Iterator<Item = (u64, Activity)> {
+        self.activities.iter().copied()
+    }
+
+    /// Forgets what the engine did.
+    pub(crate) fn forget_activities(&mut self) {
+        self.activities.clear();
+    }
+
+    /// Whether the engine is to be told that it can write again.
+    pub(crate) fn take_writable(&mut self) -> bool {
+        if self.window == 0 {
+            return false;
+        }
+        std::mem::take(&mut self.is_blocking)
+    }
+
+    /// Whether there is anything that the engine could read.
+    pub(crate) fn is_readable(&self) -> bool {
+        !self.inbound.is_empty() || self.inbound_ended || self.is_reset
+    }
+
+    /// When the engine ended its stream, if it did.
+    pub(crate) fn ended_at(&self) -> Option<u64> {
+        self.ended_at
+    }
+
+    /// Whether dropping the socket now would reset the connection, as the system does when
+    /// something is left unread.
+    pub(crate) fn resets_when_dropped(&self) -> bool {
+        !self.inbound.is_empty() && !self.is_reset
+    }
+
+    fn tick(&self) -> u64 {
+        self.ticks.set(self.ticks.get() + 1);
+        self.ticks.get()
+    }
+
+    fn note(&mut self, activity: Activity) {
+        self.activities.push((self.tick(), activity));
+    }
+
+    /// How many of `wanted` octets are written now.
+    fn admit(&mut self, wanted: usize) -> io::Result<usize> {
+        if self.is_reset {
+            self.note(Activity::Broken);
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let count = self.faults.cut_write(wanted.min(self.window));
+        if count == 0 && wanted > 0 {
+            self.is_blocking = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if self.window != usize::MAX {
+            self.window -= count;
+        }
+        Ok(count)
+    }
+}
+
+impl Read for ScriptedSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_reset {
+            self.note(Activity::Broken);
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if self.inbound.is_empty() {
+            if !self.inbound_ended {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.note(Activity::End);
+            return Ok(0);
+        }
+        if self.faults.interrupts() {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let wanted = self.faults.cut_read(buffer.len().min(self.inbound.len()));
+        buffer[..wanted].copy_from_slice(&self.inbound[..wanted]);
+        self.inbound.drain(..wanted);
+        self.note(Activity::Read(wanted as u64));
+        Ok(wanted)
+    }
+}
+
+impl Write for ScriptedSocket {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(octets)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = self.admit(slices.iter().map(|slice| slice.len()).sum())?;
+        let mut octets = Vec::with_capacity(count);
+        for slice in slices {
+            let left = count - octets.len();
+            octets.extend_from_slice(&slice[..slice.len().min(left)]);
+        }
+        self.outbound.push_back((self.tick(), octets));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for ScriptedSocket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        if self.is_reset {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        self.ended_at = Some(self.tick());
+        Ok(())
+    }
+}

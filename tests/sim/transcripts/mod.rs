@@ -1,0 +1,157 @@
+//! Golden transcripts: what clients send and what they must get, as text.
+//!
+//! The files under `tests/transcripts` double as documentation. Those in `classic` were recorded
+//! from the original broker; beside every answer of ours that differs from the original's stands
+//! what the original said, and the head of the file says by which numbers of the list of
+//! differences in `docs/protocol.md`. The numbers are found out here, by the look of a difference;
+//! one that no number explains fails the test.
+//!
+//! A file is blocks with an empty line between them. The first is its head:
+//!
+//! ```text
+//! Agent -> service: MESSAGE to the destination first, ACK to the sender after
+//! kind: contract
+//! differs: 1 (last octet), 2 (ids)
+//! ```
+//!
+//! The sentence says what is demonstrated. `kind` is what the original's behaviour is worth:
+//! `contract` (ordinary clients depend on it), `edge` (odd input), `defect` or `crash` (what it got
+//! wrong); a transcript that was not recorded has neither line. Then comes what happens, with the name of a client in the margin:
+//!
+//! ```text
+//! A: open wss /path      opens a connection: tcp, tls, ws or wss; `silent` for a path asks for no
+//!                        upgrade; WebSocket clients offer the subprotocol `stomp`
+//! A> SEND                the lines of a frame that A sends, as the body of an envelope or as a
+//! A> destination:/a      text message; the frame has no line end but those between the lines, so
+//! A>                     one without a body ends in an empty line
+//! A> hello^@
+//! B< MESSAGE             what B gets
+//! B- origin:x            what only the original said, or
+//! B+ origin:y            what only we say
+//! @2s                    time passes; `@50ms` likewise
+//! # words                a remark
+//! ```
+//!
+//! `^@` is NUL, `^M` CR, `^I` TAB, `^{c3 28}` any octets, `^{78 *10000}` one of them many times. In
+//! the place of session ids and connection ids stand `${sid:A}` and `${cid:A}`, for the client that
+//! learnt the id first, and `${sid:A2}` for its second. The `0` with which the original ended its
+//! frames is written as the NUL with which we do: that is difference 1 and says nothing more.
+//!
+//! What clients get besides frames is in parentheses: `(close 1000)` of WebSocket, `(pong abc)`,
+//! `(ping)`, `(end)` of the stream, `(reset)`, `(send failed)`; `(binary)` before a frame that comes
+//! as a binary message, `(octets)` before what is no frame. `broker- (died …)` is the original's
+//! end. A client answers a close, and ends its stream when it sees the end of the broker's.
+//!
+//! What clients do besides sending frames:
+//!
+//! ```text
+//! A: end                 ends its stream; `cut` does so without TLS's goodbye
+//! A: reset               breaks the connection
+//! A: octets 00 ff        writes octets as they are
+//! A: hold                keeps back what it sends from here on, to
+//! A: write 5             write the first five octets of it; -5 all but five; nothing the rest
+//! A: ping abc            a WebSocket ping
+//! A: close 1000 bye      a WebSocket close
+//! A: unanswering         answers no close
+//! A: lingering           does not end its stream when it sees the end of the broker's
+//! A: flag 1              the next envelope has this flag and a big-endian length,
+//! A: characters          or a length that counts characters,
+//! A: envelope 00 c4 …    or is these octets
+//! A: bare                the next frame goes without an envelope or message around it
+//! A: binary              the next message is binary,
+//! A: fragments 30        or in two fragments,
+//! A: unmasked            or not masked
+//! ```
+//!
+//! `UPDATE_TRANSCRIPTS=1 cargo test --test sim` rewrites what the clients get; the difference is
+//! then reviewed.
+
+mod differences;
+mod script;
+mod stage;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use self::differences::{align, explain, take_down};
+use self::script::{Script, Step};
+use self::stage::Stage;
+
+#[test]
+fn every_transcript_is_what_the_broker_does() {
+    let is_update = std::env::var_os("UPDATE_TRANSCRIPTS").is_some();
+    let mut wrong = Vec::new();
+    for path in files() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut played = play(&Script::parse(&text));
+        match explain(&played) {
+            Ok(_) if !played.is_recorded() => {}
+            Ok(differs) => played.differs = differs,
+            Err(difference) => {
+                wrong.push(format!("{}\n  unexplained: {difference}", path.display()));
+            }
+        }
+        let played = played.print();
+        if played == text {
+            continue;
+        }
+        if is_update {
+            std::fs::write(&path, played).unwrap();
+        } else {
+            wrong.push(format!("{}\n{}", path.display(), first_difference(&text, &played)));
+        }
+    }
+    assert!(wrong.is_empty(), "UPDATE_TRANSCRIPTS=1 rewrites them.\n{}", wrong.join("\n"));
+}
+
+fn play(script: &Script) -> Script {
+    let mut stage = Stage::new();
+    let play = |step: &Step| {
+        let seen = stage.play(&step.stimulus);
+        let answers =
+            if script.is_recorded() { align(&step.answers, &seen) } else { take_down(&seen) };
+        Step { stimulus: step.stimulus.clone(), answers }
+    };
+    Script { steps: script.steps.iter().map(play).collect(), ..script.clone() }
+}
+
+fn first_difference(expected: &str, found: &str) -> String {
+    let mut pairs = expected.lines().zip(found.lines()).enumerate();
+    match pairs.find(|(_, (expected, found))| expected != found) {
+        Some((index, (expected, found))) => {
+            format!("line {}\n  expected {expected}\n  found    {found}", index + 1)
+        }
+        None => "one of them goes on longer".to_owned(),
+    }
+}
+
+fn files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut files = Vec::new();
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                None => folders.push(path),
+                Some(extension) if extension == "txt" => files.push(path),
+                Some(_) => {}
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn every_number_in_a_head_is_explained_to_users() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, list) = text.split_once("## Differences").expect("a list of differences");
+    for path in files() {
+        for number in Script::parse(&std::fs::read_to_string(&path).unwrap()).differs {
+            let is_listed = list.lines().any(|line| line.starts_with(&format!("{number}. ")));
+            assert!(is_listed, "{}: {number} is not in the list", path.display());
+        }
+    }
+}

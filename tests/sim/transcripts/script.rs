@@ -1,0 +1,218 @@
+//! A transcript as a file: reading it, and writing it with other answers in it.
+
+use std::fmt::Write;
+
+/// A transcript.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    /// The sentence that it demonstrates; it may take several lines.
+    pub(crate) sentence: Vec<String>,
+    /// What the original's behaviour is worth: `contract`, `edge`, `defect` or `crash`; empty where
+    /// nothing was recorded.
+    pub(crate) kind: String,
+    /// The numbers of the differences that are on purpose, from `docs/protocol.md`.
+    pub(crate) differs: Vec<u32>,
+    /// What happens, in order.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Something that is done, and what it leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// What is done.
+    pub(crate) stimulus: Stimulus,
+    /// What comes of it.
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// What is done.
+#[derive(Clone, Debug)]
+pub(crate) enum Stimulus {
+    /// Nothing: lines that explain.
+    Remark(Vec<String>),
+    /// Time passes, in milliseconds.
+    Wait(u64),
+    /// A client does something other than to send a frame.
+    Act(String, String),
+    /// A client sends the frame that has these lines.
+    Send(String, Vec<String>),
+}
+
+/// What one client sees at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Which client.
+    pub(crate) client: String,
+    /// The lines of it, ours and the original's.
+    pub(crate) lines: Vec<(Mark, String)>,
+}
+
+/// Whose line it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Both,
+    Ours,
+    Theirs,
+}
+
+impl Script {
+    /// Reads a file.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut blocks = text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>());
+        let head = blocks.next().expect("an empty file");
+        let mut script =
+            Self { sentence: Vec::new(), kind: String::new(), differs: Vec::new(), steps: vec![] };
+        for line in head {
+            if let Some(kind) = line.strip_prefix("kind: ") {
+                script.kind = kind.to_owned();
+            } else if let Some(differs) = line.strip_prefix("differs: ") {
+                script.differs = differs.split(", ").map(parse_difference).collect();
+            } else {
+                script.sentence.push(line.to_owned());
+            }
+        }
+        blocks.filter(|block| !block.is_empty()).for_each(|block| script.push_block(&block));
+        script
+    }
+
+    /// Writes the file.
+    pub(crate) fn print(&self) -> String {
+        let mut out = self.sentence.join("\n");
+        out.push('\n');
+        if self.is_recorded() {
+            let _ = writeln!(out, "kind: {}", self.kind);
+        }
+        if !self.differs.is_empty() {
+            let names: Vec<_> = self.differs.iter().map(|number| difference(*number)).collect();
+            let _ = writeln!(out, "differs: {}", names.join(", "));
+        }
+        for step in &self.steps {
+            out.push('\n');
+            step.print(&mut out);
+            for answer in &step.answers {
+                out.push('\n');
+                for (mark, line) in &answer.lines {
+                    let mark = ['<', '+', '-'][*mark as usize];
+                    print_line(&mut out, &format!("{}{mark}", answer.client), line);
+                }
+            }
+        }
+        out
+    }
+
+    /// Whether the answers of the original are in it.
+    pub(crate) fn is_recorded(&self) -> bool {
+        !self.kind.is_empty()
+    }
+
+    fn push_block(&mut self, block: &[&str]) {
+        let first = block[0];
+        let stimulus = if first.starts_with('#') {
+            Stimulus::Remark(block.iter().map(|line| (*line).to_owned()).collect())
+        } else if let Some(time) = first.strip_prefix('@') {
+            Stimulus::Wait(parse_time(time))
+        } else {
+            let client: String = first.chars().take_while(char::is_ascii_alphanumeric).collect();
+            let lines = block.iter().map(|line| {
+                let rest = line.strip_prefix(&client[..]).expect("a line of another client");
+                let mut rest = rest.chars();
+                let mark = rest.next().expect("a line without a mark");
+                let text = rest.as_str();
+                (mark, text.strip_prefix(' ').unwrap_or(text).to_owned())
+            });
+            let lines: Vec<_> = lines.collect();
+            match lines[0].0 {
+                ':' => Stimulus::Act(client, lines[0].1.clone()),
+                '>' => Stimulus::Send(client, lines.into_iter().map(|(_, text)| text).collect()),
+                _ => return self.push_answer(client, lines),
+            }
+        };
+        self.steps.push(Step { stimulus, answers: Vec::new() });
+    }
+
+    fn push_answer(&mut self, client: String, lines: Vec<(char, String)>) {
+        let lines = lines.into_iter().map(|(mark, text)| match mark {
+            '<' => (Mark::Both, text),
+            '+' => (Mark::Ours, text),
+            '-' => (Mark::Theirs, text),
+            _ => panic!("no such mark: {mark}"),
+        });
+        let answer = Answer { client, lines: lines.collect() };
+        self.steps.last_mut().expect("an answer to nothing").answers.push(answer);
+    }
+}
+
+impl Step {
+    fn print(&self, out: &mut String) {
+        match &self.stimulus {
+            Stimulus::Remark(lines) => lines.iter().for_each(|line| {
+                let _ = writeln!(out, "{line}");
+            }),
+            Stimulus::Wait(ms) if ms % 1000 == 0 => {
+                let _ = writeln!(out, "@{}s", ms / 1000);
+            }
+            Stimulus::Wait(ms) => {
+                let _ = writeln!(out, "@{ms}ms");
+            }
+            Stimulus::Act(client, action) => print_line(out, &format!("{client}:"), action),
+            Stimulus::Send(client, lines) => {
+                lines.iter().for_each(|line| print_line(out, &format!("{client}>"), line));
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// The lines of ours, or of the original's, if there are any.
+    pub(crate) fn side(&self, side: Mark) -> Option<Vec<&str>> {
+        let lines = self.lines.iter().filter(|(mark, _)| *mark == Mark::Both || *mark == side);
+        let lines: Vec<_> = lines.map(|(_, text)| text.as_str()).collect();
+        (!lines.is_empty()).then_some(lines)
+    }
+}
+
+fn print_line(out: &mut String, margin: &str, text: &str) {
+    out.push_str(margin);
+    if !text.is_empty() {
+        out.push(' ');
+        out.push_str(text);
+    }
+    out.push('\n');
+}
+
+fn parse_time(text: &str) -> u64 {
+    match text.strip_suffix("ms") {
+        Some(ms) => ms.parse().expect("a number of milliseconds"),
+        None => 1000 * text.trim_end_matches('s').parse::<u64>().expect("a number of seconds"),
+    }
+}
+
+fn parse_difference(text: &str) -> u32 {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{text:?} begins with no number"))
+}
+
+/// A difference's number, and in a word what it is about.
+fn difference(number: u32) -> String {
+    const WORDS: [&str; 18] = [
+        "last octet",
+        "ids",
+        "sentence",
+        "no empty success",
+        "standing subscriptions",
+        "own subscriptions only",
+        "no other's name",
+        "absent headers",
+        "second CONNECT",
+        "invalid pattern",
+        "no silence",
+        "envelopes",
+        "CRLF and repeated headers",
+        "octet counts and user headers",
+        "sane answer",
+        "NUL at the end",
+        "one subscription only",
+        "HTTP answer",
+    ];
+    format!("{number} ({})", WORDS[number as usize - 1])
+}

@@ -1,0 +1,670 @@
+//! The simulation: clients that connect, log in, send, watch, stall and break off, on a network
+//! with faults, against a model of what each of them must see.
+//!
+//! A run is a seed. Every step draws one action, hands the engine some of what clients wrote, makes
+//! a turn of the loop, tells the model what the engine read in it, and compares what clients got.
+
+use com_broker::broker::{CloseReason, Code, Profile};
+use com_broker::engine::ConnectionId;
+use com_broker::limits::{Limits, OutboundLimits};
+
+use crate::actors::{Actor, Understood, session_id, understand};
+use crate::client::{Carrier, Event};
+use crate::faults::{Faults, SocketFaults};
+use crate::model::{Command, Model, Number, PATTERNS, Seen, Wish, address};
+use crate::random::Random;
+use crate::rig::Rig;
+use crate::scripted_socket::{Activity, ScriptedSocket};
+
+/// One run.
+pub(crate) struct World {
+    rig: Rig,
+    random: Random,
+    faults: Faults,
+    limits: Limits,
+    carriers: &'static [Carrier],
+    actors: Vec<Actor>,
+    model: Model,
+    last_number: u64,
+    last_transaction: u64,
+    is_verbose: bool,
+}
+
+/// What happened in a run, so that one can see that the runs reach everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) delivered: u64,
+    pub(crate) takeovers: u64,
+    pub(crate) slow_consumers: u64,
+    pub(crate) publishers_paused: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) refused: u64,
+}
+
+impl Tally {
+    /// Adds up.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.takeovers += other.takeovers;
+        self.slow_consumers += other.slow_consumers;
+        self.publishers_paused += other.publishers_paused;
+        self.timeouts += other.timeouts;
+        self.refused += other.refused;
+    }
+
+    /// More of everything than anybody asks for.
+    pub(crate) fn plenty() -> Self {
+        let many = u64::MAX;
+        Self {
+            delivered: many,
+            takeovers: many,
+            slow_consumers: many,
+            publishers_paused: many,
+            timeouts: many,
+            refused: many,
+        }
+    }
+}
+
+impl World {
+    /// A world without clients.
+    pub(crate) fn new(seed: u64, carriers: &'static [Carrier], is_verbose: bool) -> Self {
+        let mut random = Random::new(seed);
+        let faults = Faults::draw(&mut random);
+        let limits = draw_limits(&mut random);
+        Self {
+            rig: Rig::new(limits.clone(), seed),
+            model: Model::new(&limits),
+            random,
+            faults,
+            limits,
+            carriers,
+            actors: Vec::new(),
+            last_number: 0,
+            last_transaction: 0,
+            is_verbose,
+        }
+    }
+
+    /// Draws an action and does it.
+    pub(crate) fn step(&mut self) {
+        if self.random.happens(self.faults.accept_storm) {
+            (0..self.random.below(40)).for_each(|_| self.open());
+        }
+        match self.random.below(100) {
+            0..12 => self.open(),
+            12..80 => self.speak(),
+            80..83 => self.stop_reading(),
+            83..86 => self.resume(),
+            86 => self.leave(),
+            87 => self.reset(),
+            88..97 => self.advance_a_little(),
+            97 | 98 => self.rig.advance(self.random.below(3_000)),
+            _ => self.rig.advance(self.random.below(30_000)),
+        }
+        self.turn();
+    }
+
+    /// Lets everyone read and what is on its way arrive, ends all, and looks for what is left.
+    pub(crate) fn finish(mut self) -> Tally {
+        self.faults = Faults::default();
+        for index in 0..self.actors.len() {
+            self.actors[index].reads = true;
+            if let Some(socket) = self.socket_of(index) {
+                socket.set_window(usize::MAX);
+                socket.calm_down();
+            }
+        }
+        self.settle();
+        self.check_all_was_seen();
+        if self.random.happens(500) {
+            self.drain();
+        } else {
+            self.say_goodbye();
+        }
+        self.settle();
+        for _ in 0..20 {
+            self.rig.advance(1_000);
+            self.settle();
+        }
+        self.check_nothing_is_left();
+        let counters = &self.rig.engine.broker().counters;
+        Tally {
+            delivered: counters.deliveries,
+            takeovers: counters.takeovers,
+            slow_consumers: counters.slow_consumers,
+            publishers_paused: counters.publishers_paused,
+            timeouts: counters.timeouts,
+            refused: counters.connections_refused,
+        }
+    }
+
+    // -- actions ----------------------------------------------------------------------------
+
+    fn open(&mut self) {
+        let random = self.random.split();
+        let socket =
+            ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::new(self.faults, random));
+        let is_full = self.rig.engine.len() >= self.limits.connections_max as usize;
+        let accepted = self.rig.accept(socket);
+        assert_eq!(accepted.is_none(), is_full, "connections are refused where there are too many");
+        let Some(id) = accepted else { return };
+        self.last_number += 1;
+        let number = Number(self.last_number);
+        let login = (*self.random.pick(&LOGINS)).to_owned();
+        let profile = self.draw_profile(&login);
+        let carrier = *self.random.pick(self.carriers);
+        self.trace(|| format!("{number:?} opens {carrier:?} to be {profile:?} {login}"));
+        self.model.open(number);
+        let now_ms = self.rig.now().ms();
+        self.actors.push(Actor::new(number, carrier, id, login, profile, now_ms));
+    }
+
+    fn speak(&mut self) {
+        let count = 1 + self.random.below(12);
+        let mut index = None;
+        for _ in 0..count {
+            // Now several at once, now one in a burst.
+            if index.is_none() || self.random.happens(500) {
+                index = self.pick_actor(Actor::can_speak);
+            }
+            let Some(index) = index else { return };
+            if !self.actors[index].can_speak() {
+                return;
+            }
+            let command = self.draw_command(index);
+            let names_session = self.random.happens(300);
+            let number = self.actors[index].number;
+            self.trace(|| format!("{number:?} says {command:?}"));
+            self.actors[index].say(command, names_session);
+        }
+    }
+
+    fn draw_command(&mut self, index: usize) -> Command {
+        let actor = &self.actors[index];
+        if !actor.asked_to_log_in && !self.random.happens(30) {
+            return Command::Connect { login: actor.login.clone(), profile: actor.profile };
+        }
+        if !actor.asked_to_log_in {
+            return Command::Disconnect;
+        }
+        let is_websocket = matches!(actor.carrier, Carrier::Ws | Carrier::Wss);
+        self.last_transaction += 1;
+        let transaction = self.last_transaction;
+        match self.random.below(100) {
+            0..78 => Command::Send {
+                destination: self.draw_address(),
+                transaction: (!self.random.happens(200)).then_some(transaction),
+                body: self.draw_body(),
+            },
+            78..86 => Command::Subscribe { wish: self.draw_wish(), transaction },
+            86..92 => {
+                let wish = self.random.happens(500).then(|| self.draw_wish());
+                Command::Unsubscribe { wish, transaction }
+            }
+            92 => Command::Disconnect,
+            93 => Command::Breach(BREACHES[self.random.below(2) as usize]),
+            94 if is_websocket => Command::Close,
+            94 => Command::Connect { login: "again".to_owned(), profile: Profile::Agent },
+            _ => Command::Send {
+                destination: self.draw_address(),
+                transaction: Some(transaction),
+                body: "x".repeat(self.random.below(20_000) as usize),
+            },
+        }
+    }
+
+    /// Mostly the same for the same login id, so that logins meet their own kind.
+    fn draw_profile(&mut self, login: &str) -> Profile {
+        if self.random.happens(150) {
+            return *self.random.pick(&Profile::ALL);
+        }
+        let octets = login.bytes().map(usize::from).sum::<usize>();
+        [Profile::Agent, Profile::Agent, Profile::SuperAgent, Profile::Service][octets % 4]
+    }
+
+    /// Mostly that of a client that is there.
+    fn draw_address(&mut self) -> String {
+        let is_there = |actor: &Actor| actor.session_id.is_some() && actor.id.is_some();
+        if !self.random.happens(150)
+            && let Some(index) = self.pick_actor(is_there)
+        {
+            let actor = &self.actors[index];
+            return address(actor.profile, &actor.login);
+        }
+        let login = *self.random.pick(&LOGINS);
+        address(self.draw_profile(login), login)
+    }
+
+    fn draw_body(&mut self) -> String {
+        let longest = if self.random.happens(100) { 3_000 } else { 100 };
+        let length = self.random.below(longest) as usize;
+        format!("{}{}", self.last_transaction, "ñ".repeat(length))
+    }
+
+    fn draw_wish(&mut self) -> Wish {
+        let pattern = self.random.below(PATTERNS.len() as u64) as usize;
+        match self.random.below(4) {
+            0 => Wish::Client(self.draw_address()),
+            1 | 2 => Wish::Clients(pattern),
+            _ => Wish::Presence(pattern),
+        }
+    }
+
+    fn stop_reading(&mut self) {
+        let Some(index) = self.pick_actor(|actor| actor.id.is_some() && actor.reads) else {
+            return;
+        };
+        let window = self.random.below(3_000) as usize;
+        let number = self.actors[index].number;
+        self.trace(|| format!("{number:?} stops reading, {window} octets fit"));
+        self.actors[index].reads = false;
+        if let Some(socket) = self.socket_of(index) {
+            socket.set_window(window);
+        }
+    }
+
+    fn resume(&mut self) {
+        let Some(index) = self.pick_actor(|actor| !actor.reads) else { return };
+        let number = self.actors[index].number;
+        self.trace(|| format!("{number:?} reads again"));
+        self.actors[index].reads = true;
+        if let Some(socket) = self.socket_of(index) {
+            socket.set_window(usize::MAX);
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some(index) = self.pick_actor(Actor::can_speak) else { return };
+        let number = self.actors[index].number;
+        self.trace(|| format!("{number:?} ends its stream"));
+        self.actors[index].leave();
+    }
+
+    fn reset(&mut self) {
+        let Some(index) = self.pick_actor(|actor| actor.id.is_some() && !actor.is_broken) else {
+            return;
+        };
+        self.break_off(index);
+    }
+
+    fn break_off(&mut self, index: usize) {
+        let number = self.actors[index].number;
+        self.trace(|| format!("{number:?} breaks off"));
+        let actor = &mut self.actors[index];
+        actor.has_left = true;
+        actor.is_broken = true;
+        let Some(id) = actor.id else { return };
+        if let Some(socket) = self.rig.engine.socket_mut(id) {
+            socket.reset();
+            self.rig.engine.note_ready(id.slot, true, true);
+        }
+    }
+
+    fn advance_a_little(&mut self) {
+        let ms = self.random.below(100);
+        self.rig.advance(ms);
+    }
+
+    fn pick_actor(&mut self, wanted: impl Fn(&Actor) -> bool) -> Option<usize> {
+        let found: Vec<_> =
+            (0..self.actors.len()).filter(|index| wanted(&self.actors[*index])).collect();
+        (!found.is_empty()).then(|| *self.random.pick(&found))
+    }
+
+    // -- a turn -----------------------------------------------------------------------------
+
+    /// Hands over some of what clients wrote, turns the loop, and compares.
+    ///
+    /// Says whether anything moved.
+    fn turn(&mut self) -> bool {
+        let mut order: Vec<_> = (0..self.actors.len()).collect();
+        for at in (1..order.len()).rev() {
+            order.swap(at, self.random.below(at as u64 + 1) as usize);
+        }
+        for index in order {
+            self.hand_over(index);
+        }
+        let closed = self.rig.turn();
+        let mut moved = !closed.is_empty() || self.rig.engine.has_work();
+        let mut activities = self.take_activities(&closed);
+        moved |= !activities.is_empty();
+        activities.sort_by_key(|(tick, ..)| *tick);
+        for (_, index, activity) in activities {
+            self.replay(index, activity);
+        }
+        self.note_closures(&closed);
+        for (id, mut socket) in closed {
+            let index = self.index_of(id);
+            self.actors[index].id = None;
+            self.collect(index, &mut socket);
+        }
+        for index in 0..self.actors.len() {
+            moved |= self.collect_from_engine(index);
+        }
+        self.check_bounds();
+        self.actors.retain(|actor| actor.id.is_some() || !actor.saw_end);
+        moved
+    }
+
+    fn hand_over(&mut self, index: usize) {
+        let actor = &mut self.actors[index];
+        actor.collect_wire();
+        let Some(id) = actor.id else { return };
+        let waiting = actor.outgoing.len();
+        let cuts = self.random.happens(300);
+        let count = if cuts { self.random.below(waiting as u64 + 1) as usize } else { waiting };
+        let is_torn = count < waiting && self.random.happens(self.faults.torn_frame);
+        let Some(socket) = self.rig.engine.socket_mut(id) else { return };
+        let rest = actor.outgoing.split_off(count);
+        socket.push_inbound(&std::mem::replace(&mut actor.outgoing, rest));
+        let ends = actor.has_left && actor.outgoing.is_empty() && socket.end_inbound();
+        let writable = self.random.happens(700) && socket.take_writable();
+        if count > 0 || ends || writable {
+            self.rig.engine.note_ready(id.slot, count > 0 || ends, writable);
+        }
+        if is_torn {
+            self.break_off(index);
+        }
+    }
+
+    fn take_activities(
+        &mut self,
+        closed: &[(ConnectionId, ScriptedSocket)],
+    ) -> Vec<(u64, usize, Activity)> {
+        let mut all = Vec::new();
+        for index in 0..self.actors.len() {
+            let Some(id) = self.actors[index].id else { continue };
+            let gone = closed.iter().find(|(other, _)| *other == id).map(|(_, socket)| socket);
+            let Some(socket) = gone.or_else(|| self.rig.engine.socket(id)) else { continue };
+            all.extend(socket.activities().map(|(tick, activity)| (tick, index, activity)));
+        }
+        for index in 0..self.actors.len() {
+            if let Some(socket) = self.socket_of(index) {
+                socket.forget_activities();
+            }
+        }
+        all
+    }
+
+    /// Tells the model what the engine did to a socket.
+    fn replay(&mut self, index: usize, activity: Activity) {
+        let now_ms = self.rig.now().ms();
+        let actor = &mut self.actors[index];
+        let number = actor.number;
+        match activity {
+            Activity::Read(octets) => {
+                actor.heard_ms = now_ms;
+                for command in actor.note_read(octets) {
+                    self.model.handle(number, &command, now_ms);
+                }
+            }
+            Activity::End => self.model.end(number, "closed"),
+            Activity::Broken => self.model.end(number, "lost"),
+        }
+    }
+
+    /// Tells the model whose connection the engine closed by itself, and whether it had to.
+    fn note_closures(&mut self, closed: &[(ConnectionId, ScriptedSocket)]) {
+        self.note_losses();
+        for index in 0..self.actors.len() {
+            let actor = &self.actors[index];
+            let (number, Some(id)) = (actor.number, actor.id) else { continue };
+            if self.model.is_closing(number) {
+                continue;
+            }
+            let is_gone = closed.iter().any(|(other, _)| *other == id);
+            let reason = self.rig.engine.close_reason(id);
+            match reason {
+                Some(CloseReason::Refused(Code::SlowConsumer)) => self.note_cut(index),
+                Some(CloseReason::Refused(Code::Draining)) => self.note_drain(index),
+                Some(CloseReason::TimedOut(_) | CloseReason::Refused(Code::TimedOut)) => {
+                    self.note_timeout(index)
+                }
+                Some(other) => panic!("{number:?} is closed for no reason: {other}"),
+                None if is_gone => self.note_timeout(index),
+                None => {}
+            }
+        }
+    }
+
+    /// A client may lose frames and log out in the same read, before it is cut for it.
+    fn note_losses(&mut self) {
+        let peers = self.rig.engine.broker().peers.iter();
+        let lost: Vec<_> =
+            peers.filter(|(_, peer)| peer.lost_a_frame()).map(|(_, peer)| peer.number).collect();
+        for actor in &mut self.actors {
+            actor.is_cut |= lost.contains(&actor.number.0);
+        }
+    }
+
+    fn note_cut(&mut self, index: usize) {
+        let actor = &mut self.actors[index];
+        actor.is_cut = true;
+        let number = actor.number;
+        self.trace(|| format!("{number:?} is too slow"));
+        self.model.end(number, "slow-consumer");
+    }
+
+    fn note_drain(&mut self, index: usize) {
+        let number = self.actors[index].number;
+        if self.model.login_of(number).is_some() {
+            return self.model.end_with_error(number, "DRAINING", "draining");
+        }
+        self.actors[index].farewell = Some("DRAINING");
+        self.model.end(number, "draining");
+    }
+
+    fn note_timeout(&mut self, index: usize) {
+        let actor = &mut self.actors[index];
+        let number = actor.number;
+        let now_ms = self.rig.now().ms();
+        if self.model.login_of(number).is_some() {
+            let most = self.limits.websocket_ping_ms + self.limits.websocket_pong_ms_max;
+            let silent_ms = now_ms - actor.heard_ms;
+            assert!(silent_ms >= u64::from(most), "{number:?} was silent for {silent_ms} ms only");
+            assert!(matches!(actor.carrier, Carrier::Ws | Carrier::Wss));
+        } else {
+            let ms = now_ms - actor.opened_ms;
+            assert!(ms >= u64::from(self.limits.connect_ms_max), "{number:?} had {ms} ms only");
+            actor.farewell = Some("TIMED_OUT");
+        }
+        self.trace(|| format!("{number:?} is timed out"));
+        self.model.end(number, "timed-out");
+    }
+
+    // -- what clients get -------------------------------------------------------------------
+
+    fn collect_from_engine(&mut self, index: usize) -> bool {
+        let actor = &self.actors[index];
+        let (Some(id), true) = (actor.id, actor.reads) else { return false };
+        let mut taken = Vec::new();
+        let Some(socket) = self.rig.engine.socket_mut(id) else { return false };
+        while let Some(write) = socket.take_outbound() {
+            taken.push(write);
+        }
+        let ended = socket.ended_at().is_some();
+        self.take_in(index, &taken, ended);
+        !taken.is_empty()
+    }
+
+    /// What a connection still had on its way when the engine let it go.
+    fn collect(&mut self, index: usize, socket: &mut ScriptedSocket) {
+        let taken: Vec<_> = std::iter::from_fn(|| socket.take_outbound()).collect();
+        let was_orderly = socket.ended_at().is_some();
+        // One that is gone in the turn in which it lost something cannot be asked any more, but it
+        // had more in its queue than its bound.
+        let octets: usize = taken.iter().map(|(_, octets)| octets.len()).sum();
+        let hard_bytes_max = self.limits.outbound[0].hard_bytes_max as usize;
+        self.actors[index].is_cut |= octets > hard_bytes_max;
+        self.take_in(index, &taken, was_orderly);
+        self.actors[index].saw_end = true;
+    }
+
+    fn take_in(&mut self, index: usize, taken: &[(u64, Vec<u8>)], ended: bool) {
+        let actor = &mut self.actors[index];
+        if actor.is_broken {
+            return;
+        }
+        for (tick, octets) in taken {
+            actor.client.handle_wire(*tick, octets);
+        }
+        let events = actor.client.take_events();
+        for (_, event) in events {
+            match event {
+                Event::Frame(frame) => self.compare(index, &frame),
+                Event::Ping | Event::Close(_) => {}
+                other => panic!("{:?} gets {other:?}", self.actors[index].number),
+            }
+        }
+        let number = self.actors[index].number;
+        let actor = &mut self.actors[index];
+        if ended && !actor.saw_end {
+            actor.saw_end = true;
+            if !actor.has_left {
+                actor.leave();
+            }
+            // An end of stream in good order: all that was to be seen was seen.
+            let missing = self.model.missing(number);
+            assert!(actor.is_cut || missing.is_empty(), "{number:?} misses {missing:?}");
+        }
+    }
+
+    fn compare(&mut self, index: usize, frame: &[u8]) {
+        let actor = &mut self.actors[index];
+        let number = actor.number;
+        match understand(frame) {
+            Understood::Event(found) if found.reason == "draining" => {}
+            Understood::Event(found) => {
+                let expected = self.model.next_event(number, &found.login);
+                assert_eq!(Some(found), expected, "an event for {number:?}");
+            }
+            Understood::Seen(Seen::Error(code)) if code == "SLOW_CONSUMER" => {
+                assert!(actor.is_cut, "{number:?} is told that it is slow, and is not cut");
+            }
+            Understood::Seen(Seen::Error(code)) if actor.farewell == Some(&code) => {}
+            Understood::Seen(found) => {
+                if matches!(found, Seen::Connected { .. }) {
+                    actor.session_id = session_id(frame);
+                }
+                let expected = self.model.next_expected(number);
+                // Behind a gap comes nothing but the last word.
+                if !actor.is_cut || !matches!(found, Seen::Error(_) | Seen::Receipt) {
+                    assert_eq!(Some(found), expected, "a frame for {number:?}");
+                }
+            }
+        }
+    }
+
+    // -- checks -----------------------------------------------------------------------------
+
+    fn check_bounds(&self) {
+        let broker = self.rig.engine.broker();
+        let resident = broker.peers.arena.resident_bytes();
+        let most = self.limits.outbound_total_bytes_max + OVERSHOOT_BYTES;
+        assert!(resident <= most, "{resident} bytes are queued, {most} are allowed");
+        for (_, peer) in broker.peers.iter().filter(|(_, peer)| peer.lost_a_frame()) {
+            assert!(peer.closure().is_some(), "{} has missed a frame and goes on", peer.number);
+        }
+        assert_eq!(broker.sessions_len(), self.model.sessions_len(), "sessions");
+        assert_eq!(broker.subscriptions_len(), self.model.subscriptions_len(), "subscriptions");
+        for actor in self.actors.iter().filter(|actor| !self.model.is_closing(actor.number)) {
+            let ms = self.rig.now().ms() - actor.heard_ms;
+            let is_in_time =
+                ms <= self.login_ms_max() || self.model.login_of(actor.number).is_some();
+            assert!(is_in_time, "{:?} has said nothing for {ms} ms before login", actor.number);
+        }
+        assert!(self.rig.engine.len() <= self.limits.connections_max as usize);
+    }
+
+    /// How long a client may be silent that has not logged in, whatever it has to do next.
+    fn login_ms_max(&self) -> u64 {
+        let limits = &self.limits;
+        let longest = limits.tls_handshake_ms_max.max(limits.upgrade_ms_max);
+        u64::from(longest.max(limits.connect_ms_max))
+    }
+
+    fn check_all_was_seen(&self) {
+        for actor in self.actors.iter().filter(|actor| !actor.is_cut && !actor.is_broken) {
+            let missing = self.model.missing(actor.number);
+            assert!(missing.is_empty(), "{:?} misses {missing:?}", actor.number);
+        }
+    }
+
+    fn check_nothing_is_left(&self) {
+        let engine = &self.rig.engine;
+        let broker = engine.broker();
+        assert_eq!(engine.len(), 0, "connections");
+        assert_eq!(broker.peers.len(), 0, "peers");
+        assert_eq!(broker.sessions_len(), 0, "sessions");
+        assert_eq!(broker.destinations_len(), 0, "destinations");
+        assert_eq!(broker.subscriptions_len(), 0, "subscriptions");
+        assert_eq!(broker.peers.arena.resident_bytes(), 0, "bytes in queues");
+        assert_eq!(engine.inbound_bytes(), 0, "bytes of torn frames");
+        assert!(!engine.has_work(), "work for nobody");
+    }
+
+    // -- the end ----------------------------------------------------------------------------
+
+    fn settle(&mut self) {
+        // What is handed over and who is told that it can write is drawn: be quiet for a while.
+        let mut quiet = 0;
+        while quiet < 8 {
+            quiet = if self.turn() { 0 } else { quiet + 1 };
+        }
+    }
+
+    fn drain(&mut self) {
+        self.trace(|| "drain".to_owned());
+        let now = self.rig.now();
+        self.rig.engine.begin_drain(now);
+        self.model.drain();
+    }
+
+    fn say_goodbye(&mut self) {
+        self.trace(|| "goodbye".to_owned());
+        self.actors.iter_mut().filter(|actor| !actor.has_left).for_each(Actor::leave);
+    }
+
+    // -- small questions --------------------------------------------------------------------
+
+    fn socket_of(&mut self, index: usize) -> Option<&mut ScriptedSocket> {
+        self.rig.engine.socket_mut(self.actors[index].id?)
+    }
+
+    fn index_of(&self, id: ConnectionId) -> usize {
+        self.actors.iter().position(|actor| actor.id == Some(id)).expect("a stranger's connection")
+    }
+
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_verbose {
+            println!("{:>8} ms  {}", self.rig.now().ms(), what());
+        }
+    }
+}
+
+const LOGINS: [&str; 20] = [
+    "ana", "bob", "cat", "dan", "eva", "fay", "gus", "hal", "ida", "jon", "kim", "leo", "mia",
+    "ned", "ole", "pia", "x/1", "x/2", "a b", "ñandú",
+];
+
+const BREACHES: [&str; 2] = ["UNKNOWN_COMMAND", "UNKNOWN_FORMAT_HEADER"];
+
+/// What may be queued beyond the bound: what one read asks for before it is looked at again, and
+/// the last words to each connection.
+const OVERSHOOT_BYTES: u64 = 48 * 1024;
+
+/// Small bounds, so that runs reach them.
+fn draw_limits(random: &mut Random) -> Limits {
+    let hard_bytes_max = [10_000, 60_000, 1_000_000][random.below(3) as usize];
+    let outbound =
+        OutboundLimits { hard_bytes_max, soft_bytes_max: hard_bytes_max / 4, soft_ms_max: 2_000 };
+    Limits {
+        connections_max: 8 + random.below(24) as u32,
+        takeovers_max: 1 + random.below(5) as u32,
+        takeover_window_ms: 10_000,
+        outbound: [outbound; 4],
+        outbound_total_bytes_max: [20_000, 100_000, 10_000_000][random.below(3) as usize],
+        ..Limits::default()
+    }
+}
