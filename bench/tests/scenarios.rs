@@ -173,6 +173,8 @@ struct Server {
 impl Server {
     fn broker(name: &str) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // What an earlier run left there would be added to.
+        let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
         let mut command = Command::new(broker_program());
         command.args(["--listen", "127.0.0.1:0"]);
