@@ -752,6 +752,12 @@ impl Broker {
             | Code::MalformedFrame
             | Code::MissingHeader
             | Code::WrongSession => self.counters.protocol_errors += 1,
+            Code::InvalidApplicationKey
+            | Code::InvalidProfileKey
+            | Code::WrongProfile
+            | Code::AlreadyLogged
+            | Code::UnsupportedVersion
+            | Code::UnknownHost => self.counters.logins_refused += 1,
             _ => {}
         }
     }
@@ -787,5 +793,26 @@ fn printable(text: &[u8]) -> Cow<'_, str> {
     match String::from_utf8_lossy(shown) {
         clean if !clean.contains(|c: char| c.is_control()) => clean,
         other => Cow::Owned(other.replace(|c: char| c.is_control(), "?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_with_a_wrong_key_is_told_and_counted() {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+        let encoding = Encoding::Classic;
+        let opening = Opening { slot: 0, number: 1, distinguishes_text: false, encoding };
+        let peer = broker.open_peer(opening);
+        let connect = b"CONNECT\nlogin:ana\npasscode:wrong\nsecret-key:app\n\n";
+        broker.handle_classic(peer, connect, Moment::default());
+        let reason = CloseReason::Refused(Code::InvalidProfileKey);
+        let closure = broker.peers.peer(peer).closure().unwrap();
+        assert_eq!((closure.reason, closure.retry), (reason, Some(Retry::Never)));
+        assert_eq!((broker.counters.logins, broker.counters.logins_refused), (0, 1));
+        broker.check_invariants();
     }
 }
