@@ -9,6 +9,7 @@ use super::profile::Profile;
 use super::session::SessionId;
 use super::subscription::{Standard, SubscriptionIndex, Target};
 use super::{Broker, Moment};
+use crate::telemetry::Timestamp;
 
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,47 +174,9 @@ fn push_json_string(json: &mut String, text: &[u8]) {
     json.push('"');
 }
 
-/// Milliseconds since 1970 as RFC 3339 writes them, in UTC.
-struct Timestamp(u64);
-
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
-        // Days to a date, in years that begin in March, so that a leap day is a year's last.
-        let shifted = days + 719_468;
-        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        let (seconds, ms) = (ms / 1_000, ms % 1_000);
-        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timestamps_are_dates() {
-        let cases = [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
-            (1_795_403_063_042, "2026-11-23T03:04:23.042Z"),
-            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ];
-        for (unix_ms, expected) in cases {
-            assert_eq!(Timestamp(unix_ms).to_string(), expected);
-        }
-    }
 
     #[test]
     fn json_strings_are_escaped() {

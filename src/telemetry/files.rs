@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
+use super::calendar::civil_date;
 use super::latencies::{Snapshot, Stage};
 
 /// Writes the files of `snapshot` into `directory`, which is made if it does not exist, and gives
@@ -73,21 +74,6 @@ impl fmt::Display for FileStamp {
             self.sequence,
         )
     }
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    // Years that begin in March put the leap day last; 400 of them have always 146 097 days.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // March to July and August to December are 153 days each.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 fn since_epoch(time: SystemTime) -> Duration {

@@ -12,12 +12,14 @@
 //! The first two steps are the loop's and cost nanoseconds and microseconds. The rest compresses,
 //! formats and waits for a disk, so [`Exporter`] does it on a thread of its own.
 
+mod calendar;
 mod counters;
 mod exporter;
 mod files;
 mod latencies;
 mod table;
 
+pub use calendar::Timestamp;
 pub use counters::Counters;
 pub use exporter::Exporter;
 pub use files::{FileStamp, write_files};
