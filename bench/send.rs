@@ -10,6 +10,7 @@ use com_broker::broker::peer::{Encoding, Opening, PeerId};
 use com_broker::broker::{Broker, Keys, Moment, Options};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
 use com_broker::limits::Limits;
+use com_broker::outbound::Framing;
 
 #[derive(Debug, Parser)]
 #[command(about = "What one classic SEND costs: 64 octets, one receiver, in memory")]
@@ -114,11 +115,11 @@ impl World {
         self.broker.peers.take_dirty(&mut self.dirty);
         for peer in self.dirty.drain(..) {
             if let Some((arena, outbox)) = self.broker.peers.outbox(peer) {
-                while arena.pop(&mut outbox.queue).is_some() {}
-                outbox.queue.note_sent(0);
+                arena.discard(&mut outbox.queue);
             }
             self.broker.peers.note_flushed(peer, 0);
         }
+        self.broker.peers.arena.end_turn();
     }
 }
 
@@ -128,7 +129,7 @@ fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let opening = Opening {
         slot: number as u32,
         number,
-        distinguishes_text: false,
+        framing: Framing::LengthPrefix,
         encoding: Encoding::Classic,
     };
     let peer = broker.open_peer(opening);
@@ -143,8 +144,8 @@ fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
 /// The session id that CONNECTED told.
 fn session_of(broker: &mut Broker, peer: PeerId) -> String {
     let (arena, outbox) = broker.peers.outbox(peer).expect("it is open");
-    let frame = arena.frames(&outbox.queue).next().expect("it was answered");
-    let text = String::from_utf8_lossy(&frame.head).into_owned();
+    let frames = arena.only_run(&outbox.queue).expect("it was answered");
+    let text = String::from_utf8_lossy(frames.bytes).into_owned();
     let line = text.lines().find_map(|line| line.strip_prefix("session-id:"));
     line.expect("it was logged in").into()
 }

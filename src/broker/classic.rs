@@ -8,34 +8,30 @@ use super::session::SessionId;
 use super::subscription::{SubscriptionIndex, Target};
 use super::{Broker, Moment, presence, printable};
 use crate::classic::{Command, Frame, encode};
-use crate::outbound::{Head, Mark, OutboundFrame};
 use crate::stomp::{Headers, Name};
 
 /// Handles one frame of a connection that is not closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, octets: &[u8], now: Moment) {
     broker.counters.frames_in += 1;
-    // A frame is large and stays where it was parsed.
-    let parsed = Frame::parse(octets, &broker.limits);
-    let result = match &parsed {
-        Ok(frame) => handle_frame(broker, peer, frame, now),
-        Err(fault) => Err((*fault).into()),
+    let mut frame = Frame::default();
+    let result = match frame.read(octets, &broker.limits) {
+        Ok(()) => handle_frame(broker, peer, &frame, now),
+        Err(fault) => Err(fault.into()),
     };
     if let Err(fault) = result {
         broker.refuse(peer, &fault, now);
     }
 }
 
-/// Encodes an ERROR.
-pub(super) fn error_frame(scratch: &mut Vec<u8>, fault: &Fault) -> OutboundFrame {
-    scratch.clear();
-    encode::begin(scratch, "ERROR");
-    encode::header(scratch, "error-desc", fault.description.as_bytes());
-    encode::header(scratch, "error-code", fault.code.word().as_bytes());
+/// Writes an ERROR.
+pub(super) fn write_error(out: &mut Vec<u8>, fault: &Fault) {
+    encode::begin(out, "ERROR");
+    encode::header(out, "error-desc", fault.description.as_bytes());
+    encode::header(out, "error-code", fault.code.word().as_bytes());
     if let Some(retry) = fault.retry {
-        encode::header(scratch, "retry", retry.word().as_bytes());
+        encode::header(out, "retry", retry.word().as_bytes());
     }
-    encode::finish(scratch, b"");
-    private_frame(scratch)
+    encode::finish(out, b"");
 }
 
 fn handle_frame(
@@ -103,14 +99,12 @@ impl<'o> Request<'_, 'o> {
     /// Answers with an ACK, if the client wants one.
     fn acknowledge(&self, broker: &mut Broker) {
         if let Some(transaction) = self.header(Name::Transaction) {
-            let token = *broker.sessions[self.session].token();
-            let out = &mut broker.scratch;
-            out.clear();
-            begin_ack(out, &token, transaction);
-            encode::plain_header(out, b"error-desc", b"OK");
-            encode::finish(out, b"");
-            let frame = private_frame(out);
-            broker.peers.push(self.peer, frame);
+            let token = broker.sessions[self.session].token();
+            broker.peers.reply(self.peer, |out| {
+                begin_ack(out, token, transaction);
+                encode::plain_header(out, b"error-desc", b"OK");
+                encode::finish(out, b"");
+            });
         }
     }
 
@@ -119,8 +113,7 @@ impl<'o> Request<'_, 'o> {
     fn acknowledge_list(&self, broker: &mut Broker, list: &[u8], outcome: Result<(), Fault>) {
         let Some(transaction) = self.header(Name::Transaction) else {
             if let Err(fault) = outcome {
-                let frame = error_frame(&mut broker.scratch, &fault);
-                broker.peers.push(self.peer, frame);
+                broker.peers.reply(self.peer, |out| write_error(out, &fault));
             }
             return;
         };
@@ -128,21 +121,19 @@ impl<'o> Request<'_, 'o> {
             Command::Subscribe => "Destinations subscribed:",
             _ => "Destinations unsubscribed:",
         };
-        let token = *broker.sessions[self.session].token();
-        let out = &mut broker.scratch;
-        out.clear();
-        begin_ack(out, &token, transaction);
-        match outcome {
-            Ok(()) => encode::header(out, "error-desc", b"OK"),
-            Err(fault) => {
-                encode::header(out, "error-desc", fault.description.as_bytes());
-                encode::header(out, "error-code", fault.code.word().as_bytes());
+        let token = broker.sessions[self.session].token();
+        broker.peers.reply(self.peer, |out| {
+            begin_ack(out, token, transaction);
+            match &outcome {
+                Ok(()) => encode::header(out, "error-desc", b"OK"),
+                Err(fault) => {
+                    encode::header(out, "error-desc", fault.description.as_bytes());
+                    encode::header(out, "error-code", fault.code.word().as_bytes());
+                }
             }
-        }
-        let body = [title.as_bytes(), LIST_RULE, list, &LIST_RULE[1..LIST_RULE.len() - 1]].concat();
-        encode::finish(out, &body);
-        let frame = private_frame(out);
-        broker.peers.push(self.peer, frame);
+            let end = &LIST_RULE[1..LIST_RULE.len() - 1];
+            encode::finish(out, &[title.as_bytes(), LIST_RULE, list, end].concat());
+        });
     }
 }
 
@@ -165,40 +156,40 @@ fn connect(
     let profile = broker.open_with(application_key, profile_key)?;
     broker.check_login(login)?;
     let session = broker.log_in(peer, login, profile, now)?;
-    let destination = broker.sessions[session].destination;
-    let out = &mut broker.scratch;
-    out.clear();
-    encode::begin(out, "CONNECTED");
-    encode::header(out, "accept-version", b"1.2");
-    encode::header(out, "session-id", broker.sessions[session].token());
-    encode::header(out, "login", login);
-    encode::header(out, "profile-code", profile.code().as_bytes());
-    encode::header(out, "profile-desc", profile.description().as_bytes());
-    encode::header(out, "destination", &broker.destinations[destination].name);
-    encode::number_header(out, "connection-id", broker.peers.peer(peer).number);
-    encode::finish(out, b"");
-    let frame = private_frame(out);
-    broker.peers.push(peer, frame);
+    let number = broker.peers.peer(peer).number;
+    let (session, destinations) = (&broker.sessions[session], &broker.destinations);
+    broker.peers.reply(peer, |out| {
+        encode::begin(out, "CONNECTED");
+        encode::header(out, "accept-version", b"1.2");
+        encode::header(out, "session-id", session.token());
+        encode::header(out, "login", login);
+        encode::header(out, "profile-code", profile.code().as_bytes());
+        encode::header(out, "profile-desc", profile.description().as_bytes());
+        encode::header(out, "destination", &destinations[session.destination].name);
+        encode::number_header(out, "connection-id", number);
+        encode::finish(out, b"");
+    });
     Ok(())
 }
 
 fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     let session = &broker.sessions[request.session];
-    let destination = session.destination;
+    let (token, destination) = (*session.token(), session.destination);
+    let login = super::login_of(&broker.destinations, session).to_vec();
+    let name = broker.destinations[destination].name.clone();
     let receipt = request.header(Name::ReceiptId).filter(|value| !value.is_empty());
-    let out = &mut broker.scratch;
-    out.clear();
-    encode::begin(out, "RECEIPT");
-    encode::header(out, "session-id", session.token());
-    encode::header(out, "login", super::login_of(&broker.destinations, session));
-    encode::header(out, "destination", &broker.destinations[destination].name);
-    encode::number_header(out, "connection-id", broker.peers.peer(request.peer).number);
-    encode::header(out, "receipt-id", receipt.unwrap_or(b"-na-"));
-    encode::finish(out, b"");
-    let frame = private_frame(out);
+    let number = broker.peers.peer(request.peer).number;
     let reason = CloseReason::LoggedOut;
     broker.end_session(request.peer, reason, now);
-    broker.peers.push_last(request.peer, Some(frame), Closure { reason, retry: None });
+    broker.peers.reply_last(request.peer, Closure { reason, retry: None }, |out| {
+        encode::begin(out, "RECEIPT");
+        encode::header(out, "session-id", &token);
+        encode::header(out, "login", &login);
+        encode::header(out, "destination", &name);
+        encode::number_header(out, "connection-id", number);
+        encode::header(out, "receipt-id", receipt.unwrap_or(b"-na-"));
+        encode::finish(out, b"");
+    });
 }
 
 fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -353,10 +344,4 @@ fn begin_ack(out: &mut Vec<u8>, token: &[u8; 32], transaction: &[u8]) {
     out.extend_from_slice(b"ACK\n");
     encode::plain_header(out, b"session-id", token);
     encode::plain_header(out, b"transaction", transaction);
-}
-
-/// A frame that one client gets and that is no delivery.
-pub(super) fn private_frame(octets: &[u8]) -> OutboundFrame {
-    let text = std::str::from_utf8(octets).is_ok();
-    OutboundFrame { head: Head::from_slice(octets), tail: None, mark: Mark { arrived_ns: 0, text } }
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
-use super::message::{Message, Tails, UserLines};
-use super::peer::Peers;
+use super::message::{Encodings, Head, Message, UserLines, encode_whole};
+use super::peer::{Encoding, Peers};
 use super::queue::Stored;
 use super::session::{SessionId, SessionTable};
 use super::subscription::{AckMode, Standard, SubscriptionIndex, SubscriptionTable, Target};
@@ -32,7 +32,6 @@ struct Outlet<'b> {
     sessions: &'b SessionTable,
     subscriptions: &'b SubscriptionTable,
     counters: &'b mut Counters,
-    scratch: &'b mut Vec<u8>,
 }
 
 impl Broker {
@@ -45,6 +44,14 @@ impl Broker {
     ) -> Result<Option<u32>, Fault> {
         let session = &self.sessions[sending.session];
         self.peers.peer_mut(session.peer).publishes = true;
+        // Most go where the one before went, to a client that is still there.
+        if let Some(id) = session.last_sent_to
+            && let Some(destination) = self.destinations.get(id)
+            && *destination.name == *sending.destination
+            && destination.owner.is_some()
+        {
+            return Ok(Some(self.deliver_at(sending, id, now)));
+        }
         let guess = session.last_sent_to;
         let found = self.destinations.find(sending.destination, guess);
         if found.is_none() || found != guess {
@@ -66,14 +73,21 @@ impl Broker {
         if owner.is_none() && Space::of(sending.destination) == Space::Client {
             return Ok(None);
         }
+        Ok(Some(self.deliver_at(sending, id, now)))
+    }
+
+    /// Delivers a message to whoever gets what is sent to a destination that is no queue.
+    #[inline]
+    fn deliver_at(&mut self, sending: &Sending<'_, '_>, id: DestinationId, now: Moment) -> u32 {
         let number = self.next_message();
-        let Self { peers, sessions, subscriptions, destinations, counters, scratch, .. } = self;
+        let Self { peers, sessions, subscriptions, destinations, counters, .. } = self;
         let sender = &sessions[sending.session];
         let address = &destinations[sender.destination].name;
         let message =
             message_of(sending, number, address, sender.profile.destination_prefix().len());
-        let mut outlet = Outlet { peers, sessions, subscriptions, counters, scratch };
-        Ok(Some(outlet.deliver(&message, owner, destinations[id].routes(), now)))
+        let destination = &destinations[id];
+        let mut outlet = Outlet { peers, sessions, subscriptions, counters };
+        outlet.deliver(&message, destination.owner, destination.routes(), now)
     }
 
     /// Delivers a message of the broker's own to given subscriptions.
@@ -83,9 +97,8 @@ impl Broker {
         routes: &[Route],
         now: Moment,
     ) -> u32 {
-        let Self { peers, sessions, subscriptions, counters, scratch, .. } = self;
-        Outlet { peers, sessions, subscriptions, counters, scratch }
-            .deliver(message, None, routes, now)
+        let Self { peers, sessions, subscriptions, counters, .. } = self;
+        Outlet { peers, sessions, subscriptions, counters }.deliver(message, None, routes, now)
     }
 
     /// The number of the next message.
@@ -321,7 +334,7 @@ impl Broker {
     }
 }
 
-impl Outlet<'_> {
+impl<'b> Outlet<'b> {
     /// Queues a message to the owner of its destination and to everyone on the routes. Says to how
     /// many sessions.
     fn deliver(
@@ -334,37 +347,63 @@ impl Outlet<'_> {
         // In the classic dialect watchers see the session id of whom they watch.
         let sessions = self.sessions;
         let watched = owner.map(|owner| sessions[owner].token());
-        let mut tails = Tails::new(watched, now.ns);
+        self.peers.arena.note_arrival(now.ns);
+        if routes.is_empty()
+            && let Some(owner) = owner
+        {
+            return u32::from(self.push_only(message, owner));
+        }
+        let mut encodings = Encodings::new(message);
         let mut count = 0;
         if let Some(owner) = owner
             && routes.first().is_none_or(|first| first.session != owner)
         {
-            count += u32::from(self.push(message, &mut tails, owner, None));
+            count += u32::from(self.push(&mut encodings, owner, None, watched));
         }
         for route in routes {
             let subscription = Some(route.subscription);
-            let is_queued = self.push(message, &mut tails, route.session, subscription);
+            let is_queued = self.push(&mut encodings, route.session, subscription, watched);
             count += u32::from(is_queued && route.is_first);
         }
-        tails.retire(&mut self.peers.arena);
         count
     }
 
+    /// Queues a message to the client at whose address it arrives, which nobody watches.
     #[inline]
-    fn push(
+    fn push_only(&mut self, message: &Message<'_>, owner: SessionId) -> bool {
+        let session = &self.sessions[owner];
+        let receiver = self.peers.peer(session.peer);
+        let format = (receiver.encoding, receiver.framing);
+        let head = match format.0 {
+            Encoding::Classic => Head::Session(session.token()),
+            Encoding::Standard(_) => Head::Inbox,
+        };
+        let frame = encode_whole(message, &mut self.peers.arena, format, head);
+        let is_queued = self.peers.push(session.peer, frame);
+        self.counters.deliveries += u64::from(is_queued);
+        is_queued
+    }
+
+    #[inline]
+    fn push<'m>(
         &mut self,
-        message: &Message<'_>,
-        tails: &mut Tails<'_>,
+        encodings: &mut Encodings<'m>,
         receiver: SessionId,
         subscription: Option<SubscriptionIndex>,
-    ) -> bool {
+        watched: Option<&'m [u8; 32]>,
+    ) -> bool
+    where
+        'b: 'm,
+    {
         let session = &self.sessions[receiver];
-        let standard = subscription
-            .and_then(|index| Some((index, self.subscriptions[index].standard.as_deref()?)));
-        let token = session.token();
-        let frame =
-            tails.frame_for(message, self.peers, session.peer, token, standard, self.scratch);
-        let is_queued = self.peers.push(session.peer, frame);
+        let head =
+            match self.peers.peer(session.peer).encoding {
+                Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
+                Encoding::Standard(_) => Head::of(subscription.and_then(|index| {
+                    Some((index, self.subscriptions[index].standard.as_deref()?))
+                })),
+            };
+        let is_queued = encodings.push_to(self.peers, session.peer, head);
         self.counters.deliveries += u64::from(is_queued);
         is_queued
     }

@@ -3,10 +3,12 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::peer::{Encoding, PeerId, Peers};
 use super::subscription::{AckMode, Standard, SubscriptionIndex};
 use crate::classic;
-use crate::outbound::{Head, Mark, OutboundArena, OutboundFrame, SharedTail};
+use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
 use crate::stomp::frame::OwnedLine;
 use crate::stomp::{self, HeaderLine, Headers, Version};
 
@@ -50,7 +52,7 @@ impl<'a> UserLines<'a> {
     /// Those of a frame.
     #[inline]
     pub fn of(headers: &'a Headers<'_>) -> Self {
-        Self::Frame(if headers.has_user_lines() { headers.lines() } else { &[] })
+        Self::Frame(headers.user_lines())
     }
 
     /// Shows each line's name and value.
@@ -68,175 +70,193 @@ impl<'a> UserLines<'a> {
     }
 }
 
-/// What the receivers of one message share, by encoding.
+/// What is encoded of one message so far. Receivers that get the same octets share one frame; those
+/// that differ in the head alone share what follows it.
 #[derive(Debug)]
-pub struct Tails<'a> {
-    classic: Option<Tail>,
-    standard: [Option<Tail>; 3],
-    /// The session id that all classic receivers see: that of the client at the destination, where
-    /// the destination is a client's address. Then they share the whole frame.
-    watched: Option<&'a [u8; 32]>,
-    arrived_ns: u64,
+pub struct Encodings<'m> {
+    message: &'m Message<'m>,
+    whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
+    tails: SmallVec<[(Encoding, Encoded); 1]>,
 }
 
-/// A shared part, and whether it is text, once anybody asked.
-#[derive(Clone, Debug)]
-struct Tail {
-    bytes: SharedTail,
-    text: Option<bool>,
+/// How one receiver reads frames.
+type Format = (Encoding, Framing);
+
+/// What a frame begins with, and what depends on who gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head<'a> {
+    /// The session id that a classic client sees.
+    Session(&'a [u8; 32]),
+    /// A direct message to a client of the standard dialect without a subscription to its address.
+    Inbox,
+    /// The id of the subscription, as its client wrote it, if it has one.
+    Subscription(Option<&'a [u8]>),
+    /// The same, and the subscription by which the message is to be acknowledged.
+    Acknowledged(Option<&'a [u8]>, SubscriptionIndex),
 }
 
-impl<'a> Tails<'a> {
-    /// None yet, of a message whose frame arrived at that time.
+impl<'a> Head<'a> {
+    /// The head of a message to a subscription of the standard dialect.
+    pub fn of(subscription: Option<(SubscriptionIndex, &'a Standard)>) -> Self {
+        match subscription {
+            None => Self::Inbox,
+            Some((_, standard)) if standard.mode == AckMode::Auto => {
+                Self::Subscription(standard.id.as_deref())
+            }
+            Some((index, standard)) => Self::Acknowledged(standard.id.as_deref(), index),
+        }
+    }
+}
+
+impl<'m> Encodings<'m> {
+    /// None yet.
     #[inline]
-    pub fn new(watched: Option<&'a [u8; 32]>, arrived_ns: u64) -> Self {
-        Self { classic: None, standard: [None, None, None], watched, arrived_ns }
+    pub fn new(message: &'m Message<'m>) -> Self {
+        Self { message, whole: SmallVec::new(), tails: SmallVec::new() }
     }
 
-    /// The frame for one receiver. `token` is the receiver's session id.
+    /// Queues the message to one receiver; says whether it was queued.
     #[inline]
-    pub fn frame_for(
+    pub fn push_to(&mut self, peers: &mut Peers, receiver: PeerId, head: Head<'m>) -> bool {
+        let peer = peers.peer(receiver);
+        let format = (peer.encoding, peer.framing);
+        if let Some((_, _, frame)) =
+            self.whole.iter().find(|made| made.0 == format && made.1 == head)
+        {
+            return peers.push(receiver, *frame);
+        }
+        if self.whole.iter().any(|made| made.0 == format) {
+            return self.push_parts(peers, receiver, head, format.0);
+        }
+        let frame = encode_whole(self.message, &mut peers.arena, format, head);
+        self.whole.push((format, head, frame));
+        peers.push(receiver, frame)
+    }
+
+    /// Another receiver has the same format and another head.
+    fn push_parts(
         &mut self,
-        message: &Message<'_>,
         peers: &mut Peers,
         receiver: PeerId,
-        token: &[u8; 32],
-        subscription: Option<(SubscriptionIndex, &Standard)>,
-        scratch: &mut Vec<u8>,
-    ) -> OutboundFrame {
-        let encoding = peers.peer(receiver).encoding;
-        let (head, tail) = match encoding {
+        head: Head<'m>,
+        encoding: Encoding,
+    ) -> bool {
+        let tail = match self.tails.iter().find(|made| made.0 == encoding) {
+            Some((_, tail)) => *tail,
+            None => self.encode_tail(&mut peers.arena, encoding),
+        };
+        let mut octets = Vec::new();
+        write_head(self.message, head, &mut octets);
+        peers.push_parts(receiver, &octets, tail)
+    }
+
+    fn encode_tail(&mut self, arena: &mut OutboundArena, encoding: Encoding) -> Encoded {
+        let lane = LaneId::tails(encoding.index());
+        match encoding {
             Encoding::Classic => {
-                let tail = self.classic.get_or_insert_with(|| {
-                    scratch.clear();
-                    if let Some(token) = self.watched {
-                        scratch.extend_from_slice(b"MESSAGE\n");
-                        if let Some(transaction) = message.transaction {
-                            classic::encode::plain_header(scratch, b"transaction", transaction);
-                        }
-                        classic::encode::plain_header(scratch, b"session-id", token);
-                    }
-                    encode_classic(message, scratch);
-                    Tail { bytes: peers.arena.share(scratch), text: None }
-                });
-                let head = match self.watched {
-                    Some(_) => Head::new(),
-                    None => classic_head(message, token),
-                };
-                (head, tail)
+                let tail = arena.encode_tail(lane, |out| write_classic(self.message, out));
+                self.tails.push((encoding, tail));
+                tail
             }
             Encoding::Standard(version) => {
-                if self.standard[version as usize].is_none() {
-                    self.encode_standard(message, version, &mut peers.arena, scratch);
+                let mut versions_differ = false;
+                let tail = arena.encode_tail(lane, |out| {
+                    versions_differ = write_standard(self.message, version, out);
+                });
+                if versions_differ {
+                    self.tails.push((encoding, tail));
+                } else {
+                    // Nothing had to be escaped: all versions read the same octets.
+                    let all = Version::ALL.map(|version| (Encoding::Standard(version), tail));
+                    self.tails.extend(all);
                 }
-                let tail = self.standard[version as usize].as_mut().expect("encoded above");
-                (standard_head(message, subscription), tail)
-            }
-        };
-        let peer = peers.peer(receiver);
-        // A classic sender's transaction stands in the head and may hold any octets.
-        let is_text = |octets: &[u8]| std::str::from_utf8(octets).is_ok();
-        let text = peer.distinguishes_text
-            && !peer.prefers_binary
-            && *tail.text.get_or_insert_with(|| is_text(tail.bytes.as_ref()))
-            && is_text(&head);
-        let mark = Mark { arrived_ns: self.arrived_ns, text };
-        OutboundFrame { head, tail: Some(tail.bytes.clone()), mark }
-    }
-
-    /// Gives up the maker's hold on what was encoded.
-    #[inline]
-    pub fn retire(self, arena: &mut OutboundArena) {
-        if let Some(tail) = self.classic {
-            arena.retire(tail.bytes);
-        }
-        for tail in self.standard.into_iter().flatten() {
-            arena.retire(tail.bytes);
-        }
-    }
-
-    fn encode_standard(
-        &mut self,
-        message: &Message<'_>,
-        version: Version,
-        arena: &mut OutboundArena,
-        scratch: &mut Vec<u8>,
-    ) {
-        let versions_differ = encode_standard(message, version, scratch);
-        let tail = Tail { bytes: arena.share(scratch), text: None };
-        if !versions_differ {
-            // Nothing had to be escaped: all versions read the same octets.
-            for other in &mut self.standard {
-                other.get_or_insert_with(|| tail.clone());
+                tail
             }
         }
-        self.standard[version as usize] = Some(tail);
     }
 }
 
-fn classic_head(message: &Message<'_>, token: &[u8; 32]) -> Head {
-    let mut head = Head::from_slice(b"MESSAGE\n");
-    if let Some(transaction) = message.transaction {
-        head.extend_from_slice(b"transaction:");
-        head.extend_from_slice(transaction);
-        head.push(b'\n');
-    }
-    head.extend_from_slice(b"session-id:");
-    head.extend_from_slice(token);
-    head.push(b'\n');
-    head
+/// Encodes a message for one receiver, or for all who read the same octets.
+#[inline]
+pub(super) fn encode_whole(
+    message: &Message<'_>,
+    arena: &mut OutboundArena,
+    (encoding, framing): Format,
+    head: Head<'_>,
+) -> Encoded {
+    let lane = LaneId::messages(encoding.index(), framing);
+    arena.encode(lane, framing, |out| {
+        write_head(message, head, out);
+        match encoding {
+            Encoding::Classic => write_classic(message, out),
+            Encoding::Standard(version) => {
+                write_standard(message, version, out);
+            }
+        }
+    })
 }
 
-fn encode_classic(message: &Message<'_>, out: &mut Vec<u8>) {
+#[inline]
+fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
+    if let (Head::Session(token), None) = (head, message.transaction) {
+        return classic::encode::begin_message(out, token);
+    }
+    write_longer_head(message, head, out);
+}
+
+fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"MESSAGE\n");
+    let mut subscription = |id: Option<&[u8]>| {
+        if let Some(id) = id {
+            classic::encode::plain_header(out, b"subscription", id);
+        }
+    };
+    match head {
+        Head::Session(token) => {
+            if let Some(transaction) = message.transaction {
+                classic::encode::plain_header(out, b"transaction", transaction);
+            }
+            return classic::encode::plain_header(out, b"session-id", token);
+        }
+        Head::Inbox => return subscription(Some(b"inbox")),
+        Head::Subscription(id) => subscription(id),
+        Head::Acknowledged(id, index) => {
+            subscription(id);
+            let line = format!("ack:{}-{}\n", index.number(), message.number);
+            out.extend_from_slice(line.as_bytes());
+        }
+    }
+    if message.is_redelivered {
+        out.extend_from_slice(b"redelivered:true\n");
+    }
+}
+
+#[inline]
+fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
-    encode::plain_header(out, b"origin", message.origin);
-    encode::plain_header(out, b"destination", message.origin_destination);
+    out.extend_from_slice(b"origin:");
+    out.extend_from_slice(message.origin);
+    out.extend_from_slice(b"\ndestination:");
+    out.extend_from_slice(message.origin_destination);
+    out.extend_from_slice(b"\ncontent-type:");
     // Clients in the field cannot do without this line.
     let content_type = message.content_type.unwrap_or(b"text/plain");
-    if message.has_escapes {
-        encode::header(out, "content-type", content_type);
-    } else {
-        encode::plain_header(out, b"content-type", content_type);
-    }
-    encode::number_header(out, "content-length", message.body.len() as u64);
+    encode::value(out, content_type, message.has_escapes);
+    out.extend_from_slice(b"\ncontent-length:");
+    encode::number(out, message.body.len() as u64);
+    out.push(b'\n');
     message.user_lines.for_each(|name, value| {
-        if message.has_escapes {
-            encode::user_header(out, name, value);
-        } else {
-            encode::plain_header(out, name, value);
-        }
+        encode::value(out, name, message.has_escapes);
+        out.push(b':');
+        encode::value(out, value, message.has_escapes);
+        out.push(b'\n');
     });
     encode::finish(out, message.body);
 }
 
-fn standard_head(
-    message: &Message<'_>,
-    subscription: Option<(SubscriptionIndex, &Standard)>,
-) -> Head {
-    let mut head = Head::from_slice(b"MESSAGE\n");
-    let Some((index, standard)) = subscription else {
-        head.extend_from_slice(b"subscription:inbox\n");
-        return head;
-    };
-    if let Some(id) = &standard.id {
-        head.extend_from_slice(b"subscription:");
-        head.extend_from_slice(id);
-        head.push(b'\n');
-    }
-    if standard.mode != AckMode::Auto {
-        let line = format!("ack:{}-{}\n", index.number(), message.number);
-        head.extend_from_slice(line.as_bytes());
-    }
-    if message.is_redelivered {
-        head.extend_from_slice(b"redelivered:true\n");
-    }
-    head
-}
-
 /// Says whether the versions of the protocol write it differently.
-fn encode_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -> bool {
+fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -> bool {
     use stomp::encode;
-    out.clear();
     classic::encode::number_header(out, "message-id", message.number);
     let destination = utf8(message.destination);
     let mut differs = encode::header(out, version, b"destination", &destination);

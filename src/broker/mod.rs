@@ -75,8 +75,6 @@ pub struct Broker {
     sessions: SessionTable,
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
-    /// Where frames are encoded before they are queued.
-    scratch: Vec<u8>,
     /// The number of the last message; numbers make `message-id`s.
     last_message: u64,
     /// Topics that nobody subscribes to by name; they are swept away when there are too many.
@@ -113,7 +111,6 @@ impl Broker {
             sessions: SessionTable::default(),
             destinations: DestinationTable::default(),
             subscriptions: SubscriptionTable::default(),
-            scratch: Vec::new(),
             last_message: 0,
             idle_topics: 0,
             backlogged: Vec::new(),
@@ -154,17 +151,14 @@ impl Broker {
     /// every ERROR closes the connection.
     fn refuse_request(&mut self, peer: PeerId, fault: &Fault, receipt: Option<&[u8]>, now: Moment) {
         self.count_fault(fault.code);
-        let (frame, retry) = match self.peers.peer(peer).encoding {
-            Encoding::Classic => (classic::error_frame(&mut self.scratch, fault), fault.retry),
-            Encoding::Standard(version) => {
-                let retry = fault.retry.unwrap_or(Retry::Never);
-                let frame =
-                    standard::error_frame(&mut self.scratch, version, fault, retry, receipt);
-                (frame, Some(retry))
-            }
+        let encoding = self.peers.peer(peer).encoding;
+        let retry = match encoding {
+            Encoding::Classic => fault.retry,
+            Encoding::Standard(_) => Some(fault.retry.unwrap_or(Retry::Never)),
         };
+        let write = |out: &mut Vec<u8>| write_error(out, encoding, fault, retry, receipt);
         if retry.is_none() {
-            self.peers.push(peer, frame);
+            self.peers.reply(peer, write);
             return;
         }
         let reason = CloseReason::Refused(fault.code);
@@ -172,13 +166,13 @@ impl Broker {
         if fault.code == Code::SlowConsumer {
             self.peers.discard_unsent(peer);
         }
-        self.peers.push_last(peer, Some(frame), Closure { reason, retry });
+        self.peers.reply_last(peer, Closure { reason, retry }, write);
     }
 
     /// Ends a connection's session without a word; it still gets what is queued.
     pub fn end_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
-        self.peers.push_last(peer, None, Closure { reason, retry: None });
+        self.peers.begin_close(peer, Closure { reason, retry: None });
     }
 
     /// Forgets a connection, and ends the session on it if there still is one.
@@ -335,14 +329,11 @@ impl Broker {
             Retry::Never,
             "a newer connection logged in with your login id and profile",
         );
-        let retry = Retry::Never;
-        let frame = match self.peers.peer(older).encoding {
-            Encoding::Classic => classic::error_frame(&mut self.scratch, &fault),
-            Encoding::Standard(version) => {
-                standard::error_frame(&mut self.scratch, version, &fault, retry, None)
-            }
-        };
-        self.peers.push_last(older, Some(frame), Closure { reason, retry: Some(retry) });
+        let retry = Some(Retry::Never);
+        let encoding = self.peers.peer(older).encoding;
+        self.peers.reply_last(older, Closure { reason, retry }, |out| {
+            write_error(out, encoding, &fault, retry, None);
+        });
         // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
         self.sessions[session].transactions = Vec::new();
         if self.peers.peer(newcomer).encoding == Encoding::Classic {
@@ -781,6 +772,22 @@ impl Broker {
     }
 }
 
+/// Writes an ERROR as its receiver reads it. In the standard dialect it always closes.
+fn write_error(
+    out: &mut Vec<u8>,
+    encoding: Encoding,
+    fault: &Fault,
+    retry: Option<Retry>,
+    receipt: Option<&[u8]>,
+) {
+    match encoding {
+        Encoding::Classic => classic::write_error(out, fault),
+        Encoding::Standard(version) => {
+            standard::write_error(out, version, fault, retry.unwrap_or(Retry::Never), receipt);
+        }
+    }
+}
+
 /// The login id of a session: the end of its destination's name.
 fn login_of<'a>(destinations: &'a DestinationTable, session: &Session) -> &'a [u8] {
     &destinations[session.destination].name[session.profile.destination_prefix().len()..]
@@ -799,13 +806,14 @@ fn printable(text: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::Framing;
 
     #[test]
     fn a_login_with_a_wrong_key_is_told_and_counted() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
-        let encoding = Encoding::Classic;
-        let opening = Opening { slot: 0, number: 1, distinguishes_text: false, encoding };
+        let (encoding, framing) = (Encoding::Classic, Framing::LengthPrefix);
+        let opening = Opening { slot: 0, number: 1, framing, encoding };
         let peer = broker.open_peer(opening);
         let connect = b"CONNECT\nlogin:ana\npasscode:wrong\nsecret-key:app\n\n";
         broker.handle_classic(peer, connect, Moment::default());

@@ -7,7 +7,7 @@ use slab::Slab;
 use super::fault::{CloseReason, Retry};
 use super::session::SessionId;
 use crate::limits::OutboundLimits;
-use crate::outbound::{OutboundArena, OutboundFrame, OutboundQueue};
+use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 use crate::stomp::Version;
 
 /// An open connection, as the broker sees it.
@@ -21,8 +21,8 @@ pub struct Opening {
     pub slot: u32,
     /// The number of the connection, never used twice: `connection-id` on the wire.
     pub number: u64,
-    /// Whether the transport tells text from binary, so that frames must say what they are.
-    pub distinguishes_text: bool,
+    /// How frames are told apart on its transport.
+    pub framing: Framing,
     /// How frames are written for it.
     pub encoding: Encoding,
 }
@@ -34,6 +34,17 @@ pub enum Encoding {
     Classic,
     /// As a version of standard STOMP does; the lowest, until a version is agreed.
     Standard(Version),
+}
+
+impl Encoding {
+    /// The place of the encoding among all.
+    #[inline]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Classic => 0,
+            Self::Standard(version) => 1 + version as usize,
+        }
+    }
 }
 
 /// Heart-beats that were agreed, in milliseconds; zero where there are none.
@@ -56,10 +67,8 @@ pub struct Peer {
     pub slot: u32,
     /// Its number.
     pub number: u64,
-    /// Whether its transport tells text from binary.
-    pub distinguishes_text: bool,
-    /// Whether it gets binary messages even where they are text, as it sends binary ones itself.
-    pub prefers_binary: bool,
+    /// How frames are told apart on its transport.
+    pub framing: Framing,
     /// How frames are written for it.
     pub encoding: Encoding,
     /// The heart-beats that were agreed.
@@ -129,8 +138,7 @@ impl Peers {
             queue: OutboundQueue::default(),
             slot: opening.slot,
             number: opening.number,
-            distinguishes_text: opening.distinguishes_text,
-            prefers_binary: false,
+            framing: opening.framing,
             encoding: opening.encoding,
             beats: Beats::default(),
             publishes: false,
@@ -146,42 +154,61 @@ impl Peers {
     /// Forgets a connection and what was queued to it.
     pub fn close(&mut self, id: PeerId) {
         if let Some(mut peer) = self.table.try_remove(id.0 as usize) {
-            while self.arena.pop(&mut peer.queue).is_some() {}
+            self.arena.discard(&mut peer.queue);
         }
     }
 
-    /// Appends a frame to a connection's queue, unless that is full or the connection is closing.
-    /// A queue above its bound is judged later, by [`Self::take_overflowing`].
+    /// Appends a frame that was encoded for this connection or for others as well, unless the queue is
+    /// full or the connection is closing. A queue above its bound is judged later, by
+    /// [`Self::take_overflowing`].
     #[inline]
-    pub fn push(&mut self, id: PeerId, mut frame: OutboundFrame) -> bool {
+    pub fn push(&mut self, id: PeerId, frame: Encoded) -> bool {
         let peer = &mut self.table[id.0 as usize];
-        if matches!(peer.state, PeerState::Closing(_)) {
-            return false;
+        if peer.takes_nothing() {
+            return self.note_refused(id);
         }
-        if peer.lost_a_frame || peer.is_over_hard() {
-            self.note_loss(id);
-            return false;
-        }
-        frame.mark.text &= !peer.prefers_binary;
         self.arena.push(&mut peer.queue, frame);
-        self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
-        self.note_dirty(id);
+        self.note_pushed(id);
         true
     }
 
-    /// Appends the last frame that a connection gets and marks it to be closed. The frame is queued
-    /// whatever the queue's bound.
-    pub fn push_last(&mut self, id: PeerId, frame: Option<OutboundFrame>, closure: Closure) {
+    /// The same, of a frame whose head is this connection's own.
+    pub fn push_parts(&mut self, id: PeerId, head: &[u8], tail: Encoded) -> bool {
         let peer = &mut self.table[id.0 as usize];
-        if matches!(peer.state, PeerState::Closing(_)) {
-            return;
+        if peer.takes_nothing() {
+            return self.note_refused(id);
         }
-        peer.state = PeerState::Closing(closure);
-        if let Some(mut frame) = frame {
-            frame.mark.text &= !peer.prefers_binary;
+        self.arena.push_parts(&mut peer.queue, peer.framing, head, tail);
+        self.note_pushed(id);
+        true
+    }
+
+    /// Encodes a frame that is no delivery and appends it, as [`Self::push`] does.
+    #[inline]
+    pub fn reply(&mut self, id: PeerId, write: impl FnOnce(&mut Vec<u8>)) {
+        let framing = self.table[id.0 as usize].framing;
+        let frame = self.arena.encode(LaneId::private(framing), framing, write);
+        self.push(id, frame);
+    }
+
+    /// Encodes and appends the last frame that a connection gets, whatever its queue's bound, and marks
+    /// the connection to be closed.
+    pub fn reply_last(&mut self, id: PeerId, closure: Closure, write: impl FnOnce(&mut Vec<u8>)) {
+        let peer = &mut self.table[id.0 as usize];
+        if peer.closure().is_none() {
+            let frame = self.arena.encode(LaneId::private(peer.framing), peer.framing, write);
             self.arena.push(&mut peer.queue, frame);
+            self.begin_close(id, closure);
         }
-        self.note_dirty(id);
+    }
+
+    /// Marks a connection to be closed once it got what is queued.
+    pub fn begin_close(&mut self, id: PeerId, closure: Closure) {
+        let peer = &mut self.table[id.0 as usize];
+        if peer.closure().is_none() {
+            peer.state = PeerState::Closing(closure);
+            peer.note_dirty(id, &mut self.dirty);
+        }
     }
 
     /// Drops what was not sent yet, so that a last frame has room.
@@ -193,6 +220,11 @@ impl Peers {
     /// first got it.
     pub fn take_dirty(&mut self, into: &mut Vec<PeerId>) {
         into.append(&mut self.dirty);
+    }
+
+    /// Whether somebody has something to send that nobody has tried to write.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Whether a queue grew past its soft bound since the last call.
@@ -292,23 +324,26 @@ impl Peers {
         }
     }
 
-    /// A connection that has missed something cannot go on as if it had not, even if it has taken
-    /// all the rest by the time that it is looked at.
-    fn note_loss(&mut self, id: PeerId) {
+    /// A frame was not queued. A connection that has missed something cannot go on as if it had not,
+    /// even if it has taken all the rest by the time that it is looked at.
+    #[cold]
+    fn note_refused(&mut self, id: PeerId) -> bool {
         let peer = &mut self.table[id.0 as usize];
-        peer.lost_a_frame = true;
-        if !peer.pressed {
-            peer.pressed = true;
-            self.pressed.push(id);
+        if peer.closure().is_none() {
+            peer.lost_a_frame = true;
+            if !peer.pressed {
+                peer.pressed = true;
+                self.pressed.push(id);
+            }
         }
+        false
     }
 
-    fn note_dirty(&mut self, id: PeerId) {
+    #[inline]
+    fn note_pushed(&mut self, id: PeerId) {
         let peer = &mut self.table[id.0 as usize];
-        if !peer.dirty {
-            peer.dirty = true;
-            self.dirty.push(id);
-        }
+        self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
+        peer.note_dirty(id, &mut self.dirty);
     }
 }
 
@@ -319,6 +354,26 @@ impl Default for Peers {
 }
 
 impl Peer {
+    /// Gives it binary WebSocket messages even where they are text, as it sends binary ones itself.
+    pub fn prefer_binary(&mut self) {
+        if self.framing == Framing::WebSocket {
+            self.framing = Framing::WebSocketBinary;
+        }
+    }
+
+    #[inline]
+    fn takes_nothing(&self) -> bool {
+        matches!(self.state, PeerState::Closing(_)) || self.lost_a_frame || self.is_over_hard()
+    }
+
+    #[inline]
+    fn note_dirty(&mut self, id: PeerId, dirty: &mut Vec<PeerId>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(id);
+        }
+    }
+
     fn is_over_hard(&self) -> bool {
         self.queue.bytes() > self.limits.hard_bytes_max
     }
@@ -354,26 +409,40 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbound::{Head, Mark};
 
     const LIMITS: OutboundLimits =
         OutboundLimits { hard_bytes_max: 30, soft_bytes_max: 10, soft_ms_max: 5 };
 
     fn peer(peers: &mut Peers) -> PeerId {
-        let encoding = Encoding::Classic;
-        peers.open(Opening { slot: 0, number: 1, distinguishes_text: false, encoding }, LIMITS)
+        let (encoding, framing) = (Encoding::Classic, Framing::None);
+        peers.open(Opening { slot: 0, number: 1, framing, encoding }, LIMITS)
     }
 
-    fn frame(size: usize) -> OutboundFrame {
-        OutboundFrame { head: Head::from_elem(b'x', size), tail: None, mark: Mark::default() }
+    /// Whether a delivery of that many octets was queued.
+    fn push(peers: &mut Peers, id: PeerId, size: usize) -> bool {
+        let lane = LaneId::messages(0, Framing::None);
+        let frame =
+            peers.arena.encode(lane, Framing::None, |out| out.resize(out.len() + size, b'x'));
+        peers.push(id, frame)
+    }
+
+    /// The kernel takes all.
+    fn drain(peers: &mut Peers, id: PeerId) {
+        let (arena, outbox) = peers.outbox(id).unwrap();
+        arena.discard(&mut outbox.queue);
+    }
+
+    fn say_goodbye(peers: &mut Peers, id: PeerId) {
+        let closure = Closure { reason: CloseReason::LoggedOut, retry: None };
+        peers.reply_last(id, closure, |out| out.extend_from_slice(b"bye"));
     }
 
     #[test]
     fn a_queue_above_its_hard_bound_overflows_at_once_and_takes_nothing_more() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
-        assert!(peers.push(id, frame(31)));
-        assert!(!peers.push(id, frame(1)));
+        assert!(push(&mut peers, id, 31));
+        assert!(!push(&mut peers, id, 1));
         peers.note_flushed(id, 100);
         assert_eq!(peers.take_overflowing(100), [id]);
     }
@@ -382,11 +451,10 @@ mod tests {
     fn a_connection_that_missed_a_frame_overflows_though_its_queue_is_empty_again() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
-        peers.push(id, frame(31));
-        assert!(!peers.push(id, frame(1)));
-        let (arena, outbox) = peers.outbox(id).unwrap();
-        arena.pop(&mut outbox.queue);
-        assert!(!peers.push(id, frame(1)), "there is a gap before it");
+        push(&mut peers, id, 31);
+        assert!(!push(&mut peers, id, 1));
+        drain(&mut peers, id);
+        assert!(!push(&mut peers, id, 1), "there is a gap before it");
         peers.note_flushed(id, 100);
         assert_eq!(peers.take_overflowing(100), [id]);
         assert_eq!(peers.take_overflowing(100), []);
@@ -396,17 +464,16 @@ mod tests {
     fn a_queue_above_its_soft_bound_overflows_when_it_stays_there() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
-        peers.push(id, frame(11));
+        push(&mut peers, id, 11);
         assert!(peers.take_pressure_grew());
         peers.note_flushed(id, 100);
         assert_eq!(peers.take_overflowing(104), []);
         assert_eq!(peers.next_overflow_ms(), Some(105));
-        let (arena, outbox) = peers.outbox(id).unwrap();
-        arena.pop(&mut outbox.queue);
+        drain(&mut peers, id);
         peers.note_flushed(id, 104);
         assert_eq!(peers.take_overflowing(105), []);
         assert_eq!(peers.next_overflow_ms(), None);
-        peers.push(id, frame(11));
+        push(&mut peers, id, 11);
         peers.note_flushed(id, 200);
         assert_eq!(peers.take_overflowing(205), [id]);
         peers.take_dirty(&mut Vec::new());
@@ -418,12 +485,12 @@ mod tests {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
         for _ in 0..2 {
-            peers.push(id, frame(11));
+            push(&mut peers, id, 11);
             peers.note_flushed(id, 100);
             peers.discard_unsent(id);
             peers.note_flushed(id, 100);
         }
-        peers.push(id, frame(31));
+        push(&mut peers, id, 31);
         peers.note_flushed(id, 100);
         assert_eq!(peers.take_overflowing(100), [id]);
     }
@@ -432,12 +499,8 @@ mod tests {
     fn a_closing_connection_does_not_overflow() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
-        peers.push(id, frame(31));
-        peers.push_last(
-            id,
-            Some(frame(3)),
-            Closure { reason: CloseReason::LoggedOut, retry: None },
-        );
+        push(&mut peers, id, 31);
+        say_goodbye(&mut peers, id);
         peers.note_flushed(id, 100);
         assert_eq!(peers.take_overflowing(200), []);
         assert_eq!(peers.next_overflow_ms(), None);
@@ -448,18 +511,15 @@ mod tests {
     fn a_closing_connection_gets_its_last_frame_and_no_other() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
-        peers.push_last(
-            id,
-            Some(frame(3)),
-            Closure { reason: CloseReason::LoggedOut, retry: None },
-        );
-        assert!(!peers.push(id, frame(1)));
+        say_goodbye(&mut peers, id);
+        assert!(!push(&mut peers, id, 1));
         assert_eq!(peers.peer(id).queue.frames(), 1);
         let mut dirty = Vec::new();
         peers.take_dirty(&mut dirty);
         assert_eq!(dirty, [id]);
         peers.close(id);
         assert!(peers.is_empty());
+        peers.arena.end_turn();
         assert_eq!(peers.arena.resident_bytes(), 0);
     }
 }

@@ -144,14 +144,15 @@ mod tests {
     use crate::broker::destination::DestinationTable;
     use crate::broker::peer::{Encoding, Opening, Peers};
     use crate::limits::Limits;
+    use crate::outbound::Framing;
 
     #[test]
     fn sessions_are_found_by_login_until_removed() {
         let mut destinations = DestinationTable::default();
         let mut peers = Peers::new();
         let mut sessions = SessionTable::default();
-        let encoding = Encoding::Classic;
-        let opening = Opening { slot: 0, number: 0, distinguishes_text: false, encoding };
+        let (encoding, framing) = (Encoding::Classic, Framing::LengthPrefix);
+        let opening = Opening { slot: 0, number: 0, framing, encoding };
         let peer = peers.open(opening, Limits::default().outbound_before_login());
         let mut ids = Vec::new();
         for login in [&b"ana"[..], b"bob", b"cat"] {

@@ -1,7 +1,7 @@
 //! The standard dialect's rules: what each command of STOMP 1.0, 1.1 and 1.2 does and what its
 //! sender gets.
 
-use super::classic::{BROKER_DESTINATION, private_frame};
+use super::classic::BROKER_DESTINATION;
 use super::deliver::Sending;
 use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
@@ -12,7 +12,6 @@ use super::transaction::{HeldFrame, Transaction};
 use super::{Broker, Moment, presence, printable};
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
-use crate::outbound::OutboundFrame;
 use crate::stomp::frame::OwnedLines;
 use crate::stomp::{Command, Frame, Headers, Name, Version, encode};
 
@@ -31,30 +30,28 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: 
     }
 }
 
-/// Encodes an ERROR.
-pub(super) fn error_frame(
-    scratch: &mut Vec<u8>,
+/// Writes an ERROR.
+pub(super) fn write_error(
+    out: &mut Vec<u8>,
     version: Version,
     fault: &Fault,
     retry: Retry,
     receipt: Option<&[u8]>,
-) -> OutboundFrame {
-    scratch.clear();
-    encode::begin(scratch, "ERROR");
-    encode::header(scratch, version, b"message", fault.description.as_bytes());
-    encode::plain_header(scratch, "error-code", fault.code.word().as_bytes());
-    encode::plain_header(scratch, "retry", retry.word().as_bytes());
+) {
+    encode::begin(out, "ERROR");
+    encode::header(out, version, b"message", fault.description.as_bytes());
+    encode::plain_header(out, "error-code", fault.code.word().as_bytes());
+    encode::plain_header(out, "retry", retry.word().as_bytes());
     if let Some(receipt) = receipt {
-        encode::plain_header(scratch, "receipt-id", receipt);
+        encode::plain_header(out, "receipt-id", receipt);
     }
     if fault.code == Code::UnsupportedVersion {
-        encode::plain_header(scratch, "version", b"1.0,1.1,1.2");
+        encode::plain_header(out, "version", b"1.0,1.1,1.2");
     }
     // Exactly "text/plain" would make stompit 1.0 read the body and throw where nobody can catch.
-    encode::plain_header(scratch, "content-type", b"text/plain;charset=utf-8");
-    number_header(scratch, "content-length", fault.description.len() as u64);
-    encode::finish(scratch, fault.description.as_bytes());
-    private_frame(scratch)
+    encode::plain_header(out, "content-type", b"text/plain;charset=utf-8");
+    number_header(out, "content-length", fault.description.len() as u64);
+    encode::finish(out, fault.description.as_bytes());
 }
 
 /// What a frame led to.
@@ -152,23 +149,21 @@ impl<'o> Request<'_, 'o> {
 /// Answers a frame that was processed, if the client wants a receipt.
 fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: Option<u32>) {
     let Some(receipt) = receipt else { return };
-    let out = &mut broker.scratch;
-    out.clear();
-    encode::begin(out, "RECEIPT");
-    encode::plain_header(out, "receipt-id", receipt);
-    if let Some(delivered) = delivered {
-        number_header(out, "delivered", u64::from(delivered));
-    }
-    encode::finish(out, b"");
-    let frame = private_frame(out);
-    broker.peers.push(peer, frame);
+    broker.peers.reply(peer, |out| {
+        encode::begin(out, "RECEIPT");
+        encode::plain_header(out, "receipt-id", receipt);
+        if let Some(delivered) = delivered {
+            number_header(out, "delivered", u64::from(delivered));
+        }
+        encode::finish(out, b"");
+    });
 }
 
 fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Moment) {
     answer(broker, peer, receipt, None);
     let reason = CloseReason::LoggedOut;
     broker.end_session(peer, reason, now);
-    broker.peers.push_last(peer, None, Closure { reason, retry: None });
+    broker.peers.begin_close(peer, Closure { reason, retry: None });
 }
 
 // -- login ----------------------------------------------------------------------------------
@@ -200,26 +195,24 @@ fn connect(
     broker.check_login(login)?;
     let session = broker.log_in(peer, login, profile, now)?;
     broker.peers.peer_mut(peer).beats = beats;
-    let destination = broker.sessions[session].destination;
-    let out = &mut broker.scratch;
-    out.clear();
-    encode::begin(out, "CONNECTED");
-    encode::plain_header(out, "version", version.text().as_bytes());
-    encode::plain_header(out, "session", broker.sessions[session].token());
-    encode::plain_header(out, "server", SERVER.as_bytes());
-    if beats != Beats::default() {
-        let ours = broker.limits.heart_beat_ms_min;
-        let offer = |agreed: u32| if agreed == 0 { 0 } else { ours };
-        let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
-        encode::plain_header(out, "heart-beat", value.as_bytes());
-    }
-    encode::plain_header(out, "login", login);
-    encode::plain_header(out, "profile-code", profile.code().as_bytes());
-    encode::plain_header(out, "profile-desc", profile.description().as_bytes());
-    encode::plain_header(out, "destination", &broker.destinations[destination].name);
-    encode::finish(out, b"");
-    let frame = private_frame(out);
-    broker.peers.push(peer, frame);
+    let ours_ms = broker.limits.heart_beat_ms_min;
+    let (session, destinations) = (&broker.sessions[session], &broker.destinations);
+    broker.peers.reply(peer, |out| {
+        encode::begin(out, "CONNECTED");
+        encode::plain_header(out, "version", version.text().as_bytes());
+        encode::plain_header(out, "session", session.token());
+        encode::plain_header(out, "server", SERVER.as_bytes());
+        if beats != Beats::default() {
+            let offer = |agreed: u32| if agreed == 0 { 0 } else { ours_ms };
+            let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
+            encode::plain_header(out, "heart-beat", value.as_bytes());
+        }
+        encode::plain_header(out, "login", login);
+        encode::plain_header(out, "profile-code", profile.code().as_bytes());
+        encode::plain_header(out, "profile-desc", profile.description().as_bytes());
+        encode::plain_header(out, "destination", &destinations[session.destination].name);
+        encode::finish(out, b"");
+    });
     Ok(())
 }
 

@@ -27,12 +27,14 @@ pub fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
-/// Adds a header line of a user's own name.
-pub fn user_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    line_text(out, name);
-    out.push(b':');
-    line_text(out, value);
-    out.push(b'\n');
+/// Begins a MESSAGE, up to the receiver's session id.
+#[inline]
+pub fn begin_message(out: &mut Vec<u8>, token: &[u8; 32]) {
+    const BEFORE: &[u8; 19] = b"MESSAGE\nsession-id:";
+    let mut head = [b'\n'; 19 + 32 + 1];
+    head[..19].copy_from_slice(BEFORE);
+    head[19..51].copy_from_slice(token);
+    out.extend_from_slice(&head);
 }
 
 /// Adds a header line whose value is a number.
@@ -40,12 +42,20 @@ pub fn user_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 pub fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
+    number(out, value);
+    out.push(b'\n');
+}
+
+/// Adds a number, in decimal.
+#[inline]
+pub fn number(out: &mut Vec<u8>, value: u64) {
+    let digit = |divisor| b'0' + (value / divisor % 10) as u8;
     match value {
-        0..10 => out.push(b'0' + value as u8),
-        10..100 => out.extend_from_slice(&[b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]),
+        0..10 => out.push(digit(1)),
+        10..100 => out.extend_from_slice(&[digit(10), digit(1)]),
+        100..1000 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
         _ => push_digits(out, value),
     }
-    out.push(b'\n');
 }
 
 fn push_digits(out: &mut Vec<u8>, mut value: u64) {
@@ -59,6 +69,15 @@ fn push_digits(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
+/// Adds a header's name or value; where it `may_end_line`, what would do so is replaced.
+#[inline]
+pub fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
+    if may_end_line {
+        return line_text(out, text);
+    }
+    out.extend_from_slice(text);
+}
+
 /// Ends the headers, adds the body and the final NUL.
 #[inline]
 pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
@@ -67,6 +86,7 @@ pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(0);
 }
 
+#[cold]
 fn line_text(out: &mut Vec<u8>, text: &[u8]) {
     let start = out.len();
     out.extend_from_slice(text);
@@ -84,13 +104,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 9, 10, 99, 100, 999, 1000, 1_234_567_890, u64::MAX] {
+            let mut out = Vec::new();
+            super::number(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
     fn a_frame_is_written_in_order() {
         let mut out = Vec::new();
         begin(&mut out, "MESSAGE");
         header(&mut out, "origin", b"ana");
         number_header(&mut out, "content-length", 0);
         number_header(&mut out, "x", 18_446_744_073_709_551_615);
-        user_header(&mut out, b"k", b"v\nz");
+        value(&mut out, b"k:v\nz", true);
+        value(&mut out, b"\n", false);
         finish(&mut out, b"body");
         assert_eq!(
             out,

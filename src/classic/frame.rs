@@ -7,10 +7,8 @@
 //! command  header lines, blanks around trimmed    body, one NUL at the end is not part of it
 //! ```
 
-use memchr::memchr;
-
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::lines::find_line_feed;
+use crate::stomp::lines::LineFeeds;
 use crate::stomp::{Headers, LineFault, Name};
 
 /// A frame from a client.
@@ -29,36 +27,59 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
+    #[inline]
     pub fn parse(octets: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
-        let mut headers = Headers::new();
+        let mut frame = Self::default();
+        frame.read(octets, limits)?;
+        Ok(frame)
+    }
+
+    /// The same, in place: a frame is large.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; then what is here is not to be looked at.
+    #[inline]
+    pub fn read(&mut self, octets: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
+        let mut feeds = LineFeeds::<false>::new(octets);
         // A frame may end after any line: then its body is empty.
-        let (line, mut line_from) = next_line(octets, 0);
-        let command = Command::parse(line)?;
-        while line_from < octets.len() {
-            let (line, next_from) = next_line(octets, line_from);
-            line_from = next_from;
+        let mut end = feeds.next().unwrap_or(octets.len());
+        self.command = Command::parse(without_return(&octets[..end]))?;
+        let mut from = end + 1;
+        while from < octets.len() {
+            end = feeds.next().unwrap_or(octets.len());
+            let line = without_return(&octets[from..end]);
+            from = end + 1;
             if line.is_empty() {
                 break;
             }
-            if next_from > limits.header_bytes_max as usize {
+            if from > limits.header_bytes_max as usize {
                 let max = u64::from(limits.header_bytes_max);
                 return Err(Exceeded { limit: "header_bytes_max", max }.into());
             }
-            if headers.push_line(line, true, limits.header_count_max)?.is_empty() {
+            if self.headers.push_line(line, true, limits.header_count_max)?.is_empty() {
                 return Err(FrameFault::MalformedHeader);
             }
         }
-        let body_from = line_from.min(octets.len());
-        if memchr(0, &octets[..body_from]).is_some() {
+        let body_from = from.min(octets.len());
+        if feeds.is_marked_before(body_from) {
+            // It is a NUL.
             return Err(FrameFault::MalformedHeader);
         }
         let rest = &octets[body_from..];
-        let body = trim_final_nul(rest, headers.value(Name::ContentLength));
-        if body.len() > limits.body_bytes_max as usize {
+        self.body = trim_final_nul(rest, self.headers.value(Name::ContentLength));
+        if self.body.len() > limits.body_bytes_max as usize {
             let max = u64::from(limits.body_bytes_max);
             return Err(Exceeded { limit: "body_bytes_max", max }.into());
         }
-        Ok(Self { command, headers, body })
+        Ok(())
+    }
+}
+
+impl Default for Frame<'_> {
+    /// A frame to be read into.
+    #[inline]
+    fn default() -> Self {
+        Self { command: Command::Send, headers: Headers::new(), body: &[] }
     }
 }
 
@@ -121,12 +142,10 @@ impl From<Exceeded> for FrameFault {
     }
 }
 
-/// The line that begins at `from`, without its end, and where the next line begins.
+/// Lines may end in CRLF.
 #[inline]
-fn next_line(octets: &[u8], from: usize) -> (&[u8], usize) {
-    let end = find_line_feed(octets, from).unwrap_or(octets.len());
-    let line = &octets[from..end];
-    (line.strip_suffix(b"\r").unwrap_or(line), end + 1)
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Existing clients count characters, not octets, in `content-length`, so it cannot say where the
@@ -198,7 +217,7 @@ mod tests {
             assert_eq!(parse(octets.as_bytes()).unwrap_err(), FrameFault::MalformedHeader);
         }
         let frame = parse(b"SEND\n:x\ntransaction: \n\n").unwrap();
-        assert_eq!(frame.headers.lines()[0].name, b"");
+        assert_eq!(frame.headers.user_lines()[0].name, b"");
         assert_eq!(frame.headers.value(Name::Transaction), Some(&b""[..]));
     }
 
@@ -250,7 +269,7 @@ mod tests {
             octets.push(0);
             let frame = parse(&octets).unwrap();
             prop_assert_eq!(frame.body, &body[..]);
-            for (line, (name, value)) in frame.headers.lines().iter().zip(&headers) {
+            for (line, (name, value)) in frame.headers.lines().zip(&headers) {
                 prop_assert_eq!(line.name, name.as_bytes());
                 prop_assert_eq!(line.value, value.as_bytes());
             }

@@ -1,13 +1,13 @@
-//! Writing what is queued: gathered on plain sockets, whole frames packed into records on TLS.
+//! Writing what is queued: from where it was encoded where that is one run, side by side where it is
+//! several, and on TLS packed into records.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice};
 
 use smallvec::SmallVec;
 
 use super::connection::{Connection, Socket};
 use crate::broker::peer::Peer;
-use crate::outbound::{Frames, OutboundArena, OutboundQueue};
-use crate::transport::Framing;
+use crate::outbound::{FrameRun, FrameSlice, Framing, Out, OutboundArena, OutboundQueue};
 use crate::transport::tls::{RECORD_BYTES_MAX, TlsLayer};
 
 /// How far a flush came.
@@ -24,281 +24,335 @@ pub(super) enum FlushProgress {
 /// What a flush may use, and what it found out.
 #[derive(Debug)]
 pub(super) struct FlushContext {
-    /// Where small pieces are put side by side.
-    staging: Vec<u8>,
+    /// Where pieces are put side by side.
+    staging: FrameRun,
     /// Deliveries of which the kernel took the last octet: when they arrived, and how many.
     pub(super) delivered: Vec<(u64, u32)>,
-    /// Deliveries that TLS took in this write.
-    staged: Vec<(u64, u32)>,
     /// Octets that one connection may be given in one go.
     pub(super) bytes_max: usize,
 }
 
 impl FlushContext {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { staging: Vec::new(), delivered: Vec::new(), staged: Vec::new(), bytes_max }
+        Self { staging: FrameRun::default(), delivered: Vec::new(), bytes_max }
     }
 }
 
-/// Writes control octets and queued frames of one connection.
+/// Writes control octets and queued frames of one connection. What the kernel does not take of this
+/// turn's frames is kept in the queue's backlog.
 pub(super) fn flush<S: Socket>(
     connection: &mut Connection<S>,
     outbox: Option<(&mut OutboundArena, &mut Peer)>,
     context: &mut FlushContext,
 ) -> io::Result<FlushProgress> {
-    let mut nothing = (OutboundArena::default(), OutboundQueue::default());
-    let (arena, queue) = match outbox {
-        Some((arena, peer)) => (arena, &mut peer.queue),
-        None => (&mut nothing.0, &mut nothing.1),
+    let Some((arena, peer)) = outbox else {
+        return flush_control(connection);
     };
-    let mut spent = 0;
-    loop {
-        let idle = connection.transport.control().is_empty() && queue.is_empty();
-        if idle && connection.tls.as_ref().is_none_or(|tls| !tls.wants_write()) {
-            return Ok(FlushProgress::Drained);
+    let mut flush =
+        Flush { connection, arena, queue: &mut peer.queue, framing: peer.framing, context };
+    let progress = flush.run();
+    if flush.queue.has_runs() {
+        flush.arena.keep(flush.queue, flush.framing, 0);
+    }
+    progress
+}
+
+/// Keeps this turn's frames of a connection that the kernel takes nothing from now.
+pub(super) fn keep(arena: &mut OutboundArena, peer: &mut Peer) {
+    if peer.queue.has_runs() {
+        arena.keep(&mut peer.queue, peer.framing, 0);
+    }
+}
+
+/// One connection's flush.
+struct Flush<'f, S> {
+    connection: &'f mut Connection<S>,
+    arena: &'f mut OutboundArena,
+    queue: &'f mut OutboundQueue,
+    framing: Framing,
+    context: &'f mut FlushContext,
+}
+
+impl<S: Socket> Flush<'_, S> {
+    fn run(&mut self) -> io::Result<FlushProgress> {
+        let mut left = self.context.bytes_max;
+        loop {
+            if flush_tls(self.connection)? == FlushProgress::Blocked {
+                return Ok(FlushProgress::Blocked);
+            }
+            self.note_tls_drained();
+            let has_control = !self.connection.transport.control().is_empty();
+            if !has_control && self.queue.is_empty() {
+                return Ok(FlushProgress::Drained);
+            }
+            if left == 0 {
+                return Ok(FlushProgress::Spent);
+            }
+            let step = if has_control && self.arena.half_out(self.queue) == 0 {
+                write_control(self.connection)?
+            } else if self.queue.has_backlog() {
+                self.write_backlog(has_control)?
+            } else {
+                self.write_turn()?
+            };
+            match step {
+                Step::Wrote(octets) => left = left.saturating_sub(octets),
+                Step::Blocked => return Ok(FlushProgress::Blocked),
+            }
         }
-        if spent >= context.bytes_max {
-            return Ok(FlushProgress::Spent);
+    }
+
+    /// Writes frames of this turn.
+    #[inline]
+    fn write_turn(&mut self) -> io::Result<Step> {
+        if let Some(slice) = self.arena.only_run(self.queue) {
+            let wanted = slice.bytes.len();
+            let written = write_frames(self.connection, slice, self.framing)?;
+            if written == wanted {
+                let out = self.arena.note_all_out(self.queue);
+                self.note(out);
+                return Ok(Step::Wrote(written));
+            }
+            let out = self.arena.keep(self.queue, self.framing, written);
+            self.note(out);
+            return Ok(Step::of(self.connection, written));
         }
-        match write_some(connection, arena, queue, context)? {
-            0 => return Ok(FlushProgress::Blocked),
-            written => spent += written,
+        let staging = &mut self.context.staging;
+        staging.clear();
+        if !self.arena.stage(self.queue, self.framing, STAGED_BYTES_MAX, staging) {
+            self.arena.keep(self.queue, self.framing, 0);
+            return self.write_backlog(false);
+        }
+        let wanted = staging.bytes.len();
+        let written = write_frames(self.connection, staging.as_slice(), self.framing)?;
+        if written == wanted {
+            let out = self.arena.note_all_out(self.queue);
+            self.note(out);
+            return Ok(Step::Wrote(written));
+        }
+        let out = self.arena.keep_staged(self.queue, &self.context.staging, written);
+        self.note(out);
+        Ok(Step::of(self.connection, written))
+    }
+
+    /// Writes what was kept from turns before: the rest of the frame that is half out, where control
+    /// octets wait to go behind it, otherwise as much as one call takes.
+    fn write_backlog(&mut self, only_half_out: bool) -> io::Result<Step> {
+        let written = if only_half_out {
+            let half_out = self.arena.half_out(self.queue);
+            let first = self.arena.backlog(self.queue).next().unwrap_or_default();
+            write_frames(self.connection, FrameSlice::unbroken(&first[..half_out]), self.framing)?
+        } else if self.connection.tls.is_some() {
+            let staging = &mut self.context.staging;
+            staging.clear();
+            self.arena.stage_backlog(self.queue, TLS_WINDOW_BYTES, staging);
+            write_frames(self.connection, staging.as_slice(), self.framing)?
+        } else {
+            let pieces = self.arena.backlog(self.queue);
+            write_gathered(self.connection, pieces, &mut self.context.staging.bytes)?
+        };
+        let (connection, context) = (&mut *self.connection, &mut *self.context);
+        let mut outs: SmallVec<[Out; 4]> = SmallVec::new();
+        self.arena.advance_backlog(self.queue, written, |out| outs.push(out));
+        outs.into_iter().for_each(|out| note(connection, &mut context.delivered, out));
+        Ok(Step::of(self.connection, written))
+    }
+
+    #[inline]
+    fn note(&mut self, out: Out) {
+        note(self.connection, &mut self.context.delivered, out);
+    }
+
+    /// The kernel has all that TLS took: so it has the deliveries in it.
+    fn note_tls_drained(&mut self) {
+        for (arrived_ns, count) in std::mem::take(&mut self.connection.staged) {
+            note_delivered(&mut self.context.delivered, arrived_ns, count);
         }
     }
 }
 
-/// Writes once. Zero octets mean that the kernel takes no more.
-fn write_some<S: Socket>(
-    connection: &mut Connection<S>,
-    arena: &mut OutboundArena,
-    queue: &mut OutboundQueue,
-    context: &mut FlushContext,
-) -> io::Result<usize> {
-    let written = if connection.tls.is_some() {
-        write_tls(connection, arena, queue, context)?
-    } else {
-        write_plain(connection, arena, queue, context)?
+/// What one write did.
+enum Step {
+    /// So many octets are out.
+    Wrote(usize),
+    /// The kernel takes no more.
+    Blocked,
+}
+
+impl Step {
+    /// What a write that may have been cut short did. TLS takes what it is given and tells later.
+    fn of<S>(connection: &Connection<S>, written: usize) -> Self {
+        if written == 0 && connection.tls.is_none() { Self::Blocked } else { Self::Wrote(written) }
+    }
+}
+
+/// Writes what a connection has to say that is not of a queue.
+fn flush_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushProgress> {
+    loop {
+        if flush_tls(connection)? == FlushProgress::Blocked {
+            return Ok(FlushProgress::Blocked);
+        }
+        if connection.transport.control().is_empty() {
+            return Ok(FlushProgress::Drained);
+        }
+        if let Step::Blocked = write_control(connection)? {
+            return Ok(FlushProgress::Blocked);
+        }
+    }
+}
+
+/// Writes control octets. They go between whole frames.
+fn write_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<Step> {
+    let control = connection.transport.control();
+    let written = match &mut connection.tls {
+        Some(tls) => {
+            tls.encrypt(control);
+            control.len()
+        }
+        None => {
+            let written = taken(connection.socket.write(control))?;
+            connection.totals.bytes_out += written as u64;
+            written
+        }
     };
+    connection.transport.note_control_sent(written);
+    Ok(Step::of(connection, written))
+}
+
+/// Writes frames that stand side by side, or has TLS take them, as many as one window holds.
+#[inline]
+fn write_frames<S: Socket>(
+    connection: &mut Connection<S>,
+    frames: FrameSlice<'_>,
+    framing: Framing,
+) -> io::Result<usize> {
+    if let Some(tls) = &mut connection.tls {
+        return Ok(encrypt(tls, frames, framing));
+    }
+    let written = taken(connection.socket.write(frames.bytes))?;
     connection.totals.bytes_out += written as u64;
     Ok(written)
 }
 
-fn write_plain<S: Socket>(
+/// Writes as many pieces as one call takes: small ones side by side in `staging`, large ones from where
+/// they are.
+fn write_gathered<'a, S: Socket>(
     connection: &mut Connection<S>,
-    arena: &mut OutboundArena,
-    queue: &mut OutboundQueue,
-    context: &mut FlushContext,
-) -> io::Result<usize> {
-    let framing = connection.transport.framing();
-    let frame_begun = queue.sent() > 0;
-    let frames = arena.frames(queue);
-    let result = {
-        // Control octets go between whole frames: before the first, unless that is half out.
-        let before = if frame_begun { &[][..] } else { connection.transport.control() };
-        let only_first = frame_begun && !connection.transport.control().is_empty();
-        let frames = frames.take(if only_first { 1 } else { usize::MAX });
-        write_gathered(
-            &mut connection.socket,
-            framing,
-            before,
-            frames,
-            queue.sent(),
-            &mut context.staging,
-        )
-    };
-    let mut written = match result {
-        Ok(written) => written,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let total = written;
-    if !frame_begun {
-        let control = written.min(connection.transport.control().len());
-        if control > 0 {
-            connection.transport.note_control_sent(control);
-            written -= control;
-        }
-    }
-    let frames_out = &mut connection.totals.frames_out;
-    consume(arena, queue, framing, written, |arrived_ns| {
-        *frames_out += 1;
-        note_delivered(&mut context.delivered, arrived_ns, 1);
-    });
-    Ok(total)
-}
-
-/// Writes as many frames as one call takes: small pieces side by side in `staging`, large shared
-/// tails from where they are.
-fn write_gathered<'a>(
-    socket: &mut impl Write,
-    framing: Framing,
-    before: &'a [u8],
-    frames: impl Iterator<Item = &'a crate::outbound::OutboundFrame>,
-    sent: u32,
+    pieces: impl Iterator<Item = &'a [u8]>,
     staging: &mut Vec<u8>,
 ) -> io::Result<usize> {
-    let mut pieces: SmallVec<[Piece<'a>; PIECES_MAX]> = SmallVec::new();
+    let mut parts: SmallVec<[Part<'a>; PARTS_MAX]> = SmallVec::new();
     staging.clear();
-    staging.extend_from_slice(before);
     let mut staged_from = 0;
     let mut total = 0;
-    for frame in frames {
-        let length = frame.len();
-        framing.write_header(length, frame.mark.text, staging);
-        staging.extend_from_slice(&frame.head);
-        let tail = frame.tail_bytes();
-        if tail.len() <= COPIED_BYTES_MAX {
-            staging.extend_from_slice(tail);
+    for piece in pieces {
+        if piece.len() <= COPIED_BYTES_MAX {
+            staging.extend_from_slice(piece);
         } else {
-            pieces.push(Piece::Staged(staged_from, staging.len()));
-            pieces.push(Piece::Shared(tail));
+            parts.push(Part::Staged(staged_from, staging.len()));
+            parts.push(Part::Kept(piece));
             staged_from = staging.len();
         }
-        total += length;
-        if total >= WRITE_BYTES_MAX || pieces.len() + 2 > PIECES_MAX {
+        total += piece.len();
+        if total >= STAGED_BYTES_MAX || parts.len() + 3 > PARTS_MAX {
             break;
         }
     }
-    let sent = sent as usize;
-    if pieces.is_empty() {
-        return socket.write(&staging[sent..]);
-    }
-    pieces.push(Piece::Staged(staged_from, staging.len()));
-    let mut slices: SmallVec<[IoSlice<'_>; PIECES_MAX]> = pieces
-        .iter()
-        .map(|piece| match piece {
-            Piece::Staged(from, to) => IoSlice::new(&staging[*from..*to]),
-            Piece::Shared(tail) => IoSlice::new(tail),
-        })
-        .collect();
-    let mut slices = &mut slices[..];
-    IoSlice::advance_slices(&mut slices, sent);
-    socket.write_vectored(slices)
-}
-
-/// A run of octets to be written.
-enum Piece<'a> {
-    Staged(usize, usize),
-    Shared(&'a [u8]),
-}
-
-/// Pieces that one call writes.
-const PIECES_MAX: usize = 32;
-
-/// Tails up to this size are copied: that costs less than a piece of their own.
-const COPIED_BYTES_MAX: usize = 2048;
-
-/// Octets that one call is offered, but for the last frame's.
-const WRITE_BYTES_MAX: usize = 128 * 1024;
-
-/// Removes what was written from the queue.
-fn consume(
-    arena: &mut OutboundArena,
-    queue: &mut OutboundQueue,
-    framing: Framing,
-    mut written: usize,
-    mut note_frame: impl FnMut(u64),
-) {
-    while written > 0 {
-        let Some(length) = arena.frames(queue).next().map(|frame| frame.len()) else { return };
-        let left = framing.header_len(length) + length - queue.sent() as usize;
-        if written < left {
-            queue.note_sent(written as u32);
-            return;
-        }
-        written -= left;
-        if let Some(mark) = arena.pop(queue) {
-            note_frame(mark.arrived_ns);
-        }
-    }
-}
-
-/// Encrypts whole frames, then writes the records. TLS takes a window at most, so that the queue
-/// stays the bound.
-fn write_tls<S: Socket>(
-    connection: &mut Connection<S>,
-    arena: &mut OutboundArena,
-    queue: &mut OutboundQueue,
-    context: &mut FlushContext,
-) -> io::Result<usize> {
-    let framing = connection.transport.framing();
-    let Some(tls) = &mut connection.tls else { return Ok(0) };
-    if !tls.wants_write() && !tls.is_handshaking() {
-        let control = connection.transport.control();
-        context.staging.clear();
-        context.staging.extend_from_slice(control);
-        let control = control.len();
-        if control > 0 {
-            connection.transport.note_control_sent(control);
-        }
-        let staged = encrypt_frames(tls, arena.frames(queue), framing, &mut context.staging);
-        for _ in 0..staged {
-            if let Some(mark) = arena.pop(queue) {
-                connection.totals.frames_out += 1;
-                note_delivered(&mut context.staged, mark.arrived_ns, 1);
-            }
-        }
-    }
-    let mut written = 0;
-    while tls.wants_write() {
-        match tls.write_to(&mut connection.socket) {
-            Ok(0) => break,
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if tls.wants_write() {
-        connection.staged.append(&mut context.staged);
+    let result = if parts.is_empty() {
+        connection.socket.write(staging)
     } else {
-        let staged = std::mem::take(&mut connection.staged);
-        for (arrived_ns, count) in staged.into_iter().chain(context.staged.drain(..)) {
-            note_delivered(&mut context.delivered, arrived_ns, count);
-        }
-    }
+        parts.push(Part::Staged(staged_from, staging.len()));
+        let slices: SmallVec<[IoSlice<'_>; PARTS_MAX]> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Staged(from, to) => IoSlice::new(&staging[*from..*to]),
+                Part::Kept(piece) => IoSlice::new(piece),
+            })
+            .collect();
+        connection.socket.write_vectored(&slices)
+    };
+    let written = taken(result)?;
+    connection.totals.bytes_out += written as u64;
     Ok(written)
 }
 
-/// Packs frames into records: as many as fit one, and none begins in a record that it does not fit
-/// into. Says how many frames that were.
-fn encrypt_frames(
-    tls: &mut TlsLayer,
-    frames: Frames<'_>,
-    framing: Framing,
-    record: &mut Vec<u8>,
-) -> u32 {
-    let mut count = 0;
-    let mut total = record.len();
-    for frame in frames {
-        let length = framing.header_len(frame.len()) + frame.len();
-        if !record.is_empty() && record.len() + length > RECORD_BYTES_MAX {
-            tls.encrypt(record);
-            record.clear();
-        }
-        framing.write_header(frame.len(), frame.mark.text, record);
-        record.extend_from_slice(&frame.head);
-        record.extend_from_slice(frame.tail_bytes());
-        count += 1;
-        total += length;
-        if total >= TLS_WINDOW_BYTES {
-            break;
-        }
-    }
-    if !record.is_empty() {
-        tls.encrypt(record);
-        record.clear();
-    }
-    count
+/// A run of octets to be written.
+enum Part<'a> {
+    Staged(usize, usize),
+    Kept(&'a [u8]),
 }
 
-/// Plain octets that are encrypted before records are written.
+/// Parts that one call writes.
+const PARTS_MAX: usize = 32;
+
+/// Pieces up to this size are copied: that costs less than a part of their own.
+const COPIED_BYTES_MAX: usize = 2048;
+
+/// Octets that one call is offered, but for the last piece's.
+const STAGED_BYTES_MAX: usize = 128 * 1024;
+
+/// Plain octets that TLS takes before its records are written, but for the last frame's: it takes a
+/// window at most, so that the queue stays the bound.
 const TLS_WINDOW_BYTES: usize = 64 * 1024;
+
+/// Packs frames into records, as many as fit one, and none begins in a record that it does not fit into
+/// where the framing wants that. Says how many octets that were: a window's, to the end of a frame.
+fn encrypt(tls: &mut TlsLayer, frames: FrameSlice<'_>, framing: Framing) -> usize {
+    let whole = frames.bytes.len();
+    let keeps_whole = framing.keeps_records_whole();
+    let mut from = 0;
+    let mut end = 0;
+    for (next, _) in frames.ends() {
+        if keeps_whole && end > from && next - from > RECORD_BYTES_MAX {
+            tls.encrypt(&frames.bytes[from..end]);
+            from = end;
+        }
+        end = next;
+        if end >= TLS_WINDOW_BYTES {
+            tls.encrypt(&frames.bytes[from..end]);
+            return end;
+        }
+    }
+    tls.encrypt(&frames.bytes[from..]);
+    whole
+}
+
+/// Writes the records that TLS holds.
+#[inline]
+fn flush_tls<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushProgress> {
+    let Some(tls) = &mut connection.tls else { return Ok(FlushProgress::Drained) };
+    while tls.wants_write() {
+        match taken(tls.write_to(&mut connection.socket))? {
+            0 => return Ok(FlushProgress::Blocked),
+            written => connection.totals.bytes_out += written as u64,
+        }
+    }
+    Ok(FlushProgress::Drained)
+}
+
+/// How many octets the kernel took; none, where it takes none now.
+#[inline]
+fn taken(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(0)
+        }
+        result => result,
+    }
+}
+
+/// Counts frames that are out. The deliveries among those that TLS took are with the kernel when all
+/// records are.
+#[inline]
+fn note<S>(connection: &mut Connection<S>, delivered: &mut Vec<(u64, u32)>, out: Out) {
+    connection.totals.frames_out += out.frames;
+    let into = if connection.tls.is_some() { &mut connection.staged } else { delivered };
+    note_delivered(into, out.arrived_ns, out.deliveries);
+}
 
 #[inline]
 fn note_delivered(delivered: &mut Vec<(u64, u32)>, arrived_ns: u64, count: u32) {
-    if arrived_ns == 0 {
+    if count == 0 {
         return;
     }
     match delivered.last_mut() {

@@ -29,11 +29,12 @@ use slab::Slab;
 use self::connection::{Connection, Flags, NEVER, Phase, Totals};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
-use self::flush::{FlushContext, FlushProgress, flush};
+use self::flush::{FlushContext, FlushProgress, flush, keep};
 use crate::broker::peer::{Encoding, Opening, Peer, PeerId};
 use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};
+use crate::outbound::Framing;
 use crate::stomp::{Assembler, ScanBounds, Version};
 use crate::telemetry::{Latencies, Stage};
 use crate::transport::tls::TlsLayer;
@@ -91,6 +92,10 @@ pub struct Accepted {
 
 const WIRE_BYTES: usize = 64 * 1024;
 const PLAIN_BYTES: usize = 32 * 1024;
+
+/// Octets that are encoded before they are flushed, but for what one read brought: what stays in the
+/// processor's caches is written at half the cost.
+const TURN_BYTES_MAX: usize = 256 * 1024;
 
 impl<S: Socket> Engine<S> {
     /// An engine without connections.
@@ -241,7 +246,9 @@ impl<S: Socket> Engine<S> {
 
     /// Whether there is work that the kernel will not announce: do not sleep.
     pub fn has_work(&self) -> bool {
-        !(self.to_read.is_empty() && self.to_flush.is_empty() && self.to_reap.is_empty())
+        let is_idle =
+            self.to_read.is_empty() && self.to_flush.is_empty() && self.to_reap.is_empty();
+        !is_idle || self.broker.peers.has_dirty()
     }
 
     /// When to end the turn even if nothing happens, in milliseconds of [`Moment::ms`].
@@ -523,7 +530,9 @@ impl<S: Socket> Engine<S> {
                 Ok(Some(Inbound::Octets { octets, is_binary })) => {
                     let Some(peer) = connection.peer else { return };
                     let Some(assembler) = &mut connection.assembler else { return };
-                    self.broker.peers.peer_mut(peer).prefers_binary |= is_binary;
+                    if is_binary {
+                        self.broker.peers.peer_mut(peer).prefer_binary();
+                    }
                     let mut frames = FrameSource { assembler, octets, limits: &self.limits };
                     connection.totals.frames_in +=
                         handle_standard(&mut self.broker, peer, &mut frames, self.now);
@@ -580,7 +589,7 @@ impl<S: Socket> Engine<S> {
         let opening = Opening {
             slot,
             number: connection.number,
-            distinguishes_text: connection.transport.is_websocket(),
+            framing: connection.transport.framing(),
             encoding,
         };
         connection.peer = Some(self.broker.open_peer(opening));
@@ -666,7 +675,8 @@ impl<S: Socket> Engine<S> {
     /// Flushes at once where queues grow past their soft bound while others are still being read,
     /// so that a receiver that keeps up is not taken for a slow one.
     fn relieve_pressure(&mut self) {
-        if self.broker.peers.take_pressure_grew() {
+        let is_full = self.broker.peers.arena.turn_bytes() >= TURN_BYTES_MAX;
+        if self.broker.peers.take_pressure_grew() || is_full {
             self.flush_dirty();
         }
         self.watch_memory();
@@ -695,16 +705,20 @@ impl<S: Socket> Engine<S> {
 
     // -- writing ----------------------------------------------------------------------------
 
+    /// Flushes every connection that got something, and those that get something as others are closed.
     fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        self.broker.peers.take_dirty(&mut dirty);
-        for peer in dirty.drain(..) {
-            let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
-            let slot = outbox.slot;
-            self.note_closure(slot);
-            self.flush_slot(slot);
+        while self.broker.peers.has_dirty() {
+            self.broker.peers.take_dirty(&mut dirty);
+            for peer in dirty.drain(..) {
+                let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
+                let slot = outbox.slot;
+                self.note_closure(slot);
+                self.flush_slot(slot);
+            }
         }
         self.dirty = dirty;
+        self.broker.peers.arena.end_turn();
     }
 
     fn flush_slot(&mut self, slot: u32) {
@@ -712,6 +726,9 @@ impl<S: Socket> Engine<S> {
         connection.flags.listed_to_flush = false;
         let outbox = connection.peer.and_then(|peer| self.broker.peers.outbox(peer));
         let progress = if connection.flags.blocked || matches!(connection.phase, Phase::Closed(_)) {
+            if let Some((arena, peer)) = outbox {
+                keep(arena, peer);
+            }
             Ok(FlushProgress::Blocked)
         } else {
             let before = (connection.totals.bytes_out, connection.totals.frames_out);
@@ -894,7 +911,7 @@ impl<S: Socket> Engine<S> {
             if now_ms >= connection.said_ms + interval_ms {
                 connection.said_ms = now_ms;
                 if peer.queue.is_empty() && connection.transport.control().is_empty() {
-                    connection.transport.beat(!peer.prefers_binary);
+                    connection.transport.beat(peer.framing != Framing::WebSocketBinary);
                     list_to_flush(connection, slot, &mut self.to_flush);
                 }
             }

@@ -1,275 +1,575 @@
-//! Queues of encoded frames, one a connection, with all their nodes in one arena.
+//! Frames on their way out: what was encoded in this turn of the loop, and each connection's queue
+//! of it.
 //!
-//! A frame is a short head of its own and, where several receivers get the same, a tail that they
-//! share. An idle queue owns nothing; a busy one owns nodes of the arena, which are used again.
+//! A message is encoded once for all receivers that read the same octets, together with its framing,
+//! side by side with the frames before it. What a receiver gets in a turn is one run of octets, or a
+//! few, that are written from where they are: a queue holds no bytes and an idle one costs nothing.
 //!
 //! ```text
-//! queue  first ──► node ──► node ──► node ◄── last
-//!                 head│tail head│tail head│tail
-//!                       └────────┴──────────────► one shared allocation each
+//! lanes    ░░░frame│frame│frame│frame░░░          one for each encoding, emptied every turn
+//!             └──────┬──────────┘
+//! runs             run ◄─ first, last of a queue   those that are not alike: head + tail, head + tail
+//!
+//! backlog  chunk ─► chunk ─► chunk                 what a slow receiver did not take in its turn,
+//!                                                  shared with others as slow as it
 //! ```
 //!
-//! It does not know what the bytes mean, nor how the transport frames them.
+//! It does not know what the bytes mean, nor what carries them.
+
+mod backlog;
+mod framing;
+mod turn;
 
 use std::rc::Rc;
 
-use slab::Slab;
-use smallvec::SmallVec;
+use self::backlog::{Backlog, Chunk};
+pub use self::framing::Framing;
+use self::turn::Turn;
+pub use self::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId};
 
-/// The nodes of all queues, and the account of the memory that queued frames hold.
+/// What all queues hold, and the account of the memory that it takes.
 #[derive(Debug, Default)]
 pub struct OutboundArena {
-    nodes: Slab<Node>,
-    /// Nodes, spilled heads and shared tails, each tail counted once.
-    resident_bytes: u64,
+    turn: Turn,
+    /// Heads of runs that have one.
+    heads: Vec<u8>,
+    runs: Vec<Run>,
+    /// When the first frame of this turn that was encoded for delivery arrived.
+    arrived_ns: u64,
+    /// The chunk that was made last, in case that the next receiver has to keep the same.
+    last_kept: Option<((Encoded, u32), Rc<Chunk>)>,
+    /// Memory of chunks, each counted once.
+    kept_bytes: u64,
 }
 
-/// One connection's frames, first in, first out. `first` and `last` are [`NONE`] together.
+/// One connection's frames, first in, first out: those of turns before, then those of this turn.
 #[derive(Debug)]
 pub struct OutboundQueue {
+    /// Runs of this turn; [`NONE`] together.
     first: u32,
     last: u32,
-    frames: u32,
-    /// Octets of heads and tails, what was sent of the first frame included.
+    /// Octets that are not out yet.
     bytes: u32,
-    /// Octets of the first frame that are out already, the transport's framing included.
-    sent: u32,
+    /// Frames that are not wholly out yet.
+    frames: u32,
+    /// Deliveries among the frames of this turn.
+    deliveries: u32,
+    backlog: Option<Box<Backlog>>,
 }
 
-/// A frame in a queue.
-#[derive(Debug)]
-pub struct OutboundFrame {
-    /// What only this receiver gets.
-    pub head: Head,
-    /// What follows it and is shared with other receivers.
-    pub tail: Option<SharedTail>,
-    /// What a latency histogram or a message-oriented transport wants to know of the frame.
-    pub mark: Mark,
-}
-
-/// The private part of a frame.
-pub type Head = SmallVec<[u8; HEAD_INLINE_BYTES]>;
-
-/// Facts about a frame that are not part of its bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// When the frame that caused this delivery arrived, in nanoseconds of the engine's clock;
-    /// zero where the frame is no delivery.
-    pub arrived_ns: u64,
-    /// Whether the whole frame is valid UTF-8.
-    pub text: bool,
-}
-
-/// Encoded bytes that several queues hold together. One thread needs no atomics.
-#[derive(Clone, Debug)]
-pub struct SharedTail(Rc<[u8]>);
-
-impl AsRef<[u8]> for SharedTail {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// Heads of up to this size need no allocation: an ACK, a RECEIPT, the private part of a MESSAGE.
-const HEAD_INLINE_BYTES: usize = 96;
-
-/// Nodes that [`OutboundArena::trim`] leaves for the next burst.
-const RETAINED_NODES: usize = 1024;
-
-const NONE: u32 = u32::MAX;
-
-#[derive(Debug)]
-struct Node {
-    frame: OutboundFrame,
+/// Frames of this turn that follow each other in one lane and in one queue.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: Encoded,
+    /// Where the last of them ends in the lane.
+    to: u32,
+    frames: u32,
+    /// What goes before each of them, in `heads`; empty where they are whole frames.
+    head: (u32, u32),
     next: u32,
 }
 
+/// Frames that are out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Out {
+    /// When what made the deliveries among them arrived.
+    pub arrived_ns: u64,
+    /// How many frames.
+    pub frames: u32,
+    /// How many of them deliver a message.
+    pub deliveries: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Tails from this size on, on average, are kept apart from their heads, so that slow receivers share them.
+const SHARED_TAIL_BYTES_MIN: u32 = 2048;
+
 impl OutboundArena {
-    /// Makes the shared part of a message.
-    pub fn share(&mut self, bytes: &[u8]) -> SharedTail {
-        self.resident_bytes += bytes.len() as u64;
-        SharedTail(Rc::from(bytes))
+    // -- encoding ---------------------------------------------------------------------------
+
+    /// Encodes a frame. It has to be pushed in the same turn.
+    #[inline]
+    pub fn encode(
+        &mut self,
+        lane: LaneId,
+        framing: Framing,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Encoded {
+        self.turn.encode(lane, framing, write)
     }
 
-    /// Gives up the maker's own hold on a tail, whether or not it was queued.
-    pub fn retire(&mut self, tail: SharedTail) {
-        if Rc::strong_count(&tail.0) == 1 {
-            self.resident_bytes -= tail.0.len() as u64;
+    /// Encodes what frames have in common behind heads of their own.
+    pub fn encode_tail(&mut self, lane: LaneId, write: impl FnOnce(&mut Vec<u8>)) -> Encoded {
+        let mut tail = self.turn.encode(lane, Framing::None, write);
+        tail.text = std::str::from_utf8(self.turn.bytes_of(tail)).is_ok();
+        tail
+    }
+
+    /// Notes when what is encoded from now on arrived; the first time of a turn counts.
+    #[inline]
+    pub fn note_arrival(&mut self, arrived_ns: u64) {
+        if self.runs.is_empty() {
+            self.arrived_ns = arrived_ns;
         }
     }
+
+    // -- queueing ---------------------------------------------------------------------------
 
     /// Appends a frame.
-    pub fn push(&mut self, queue: &mut OutboundQueue, frame: OutboundFrame) {
-        self.resident_bytes += frame.own_bytes();
-        queue.bytes += frame.len() as u32;
+    #[inline]
+    pub fn push(&mut self, queue: &mut OutboundQueue, frame: Encoded) {
+        queue.bytes += frame.len();
         queue.frames += 1;
-        let index = self.nodes.insert(Node { frame, next: NONE }) as u32;
-        match queue.last {
-            NONE => queue.first = index,
-            last => self.nodes[last as usize].next = index,
+        queue.deliveries += u32::from(frame.lane.holds_deliveries());
+        if let Some(last) = self.runs.get_mut(queue.last as usize)
+            && last.to == frame.from
+            && last.first.lane == frame.lane
+        {
+            // Tails have lanes of their own: the run is one of whole frames, too.
+            last.to = frame.to;
+            last.frames += 1;
+            return;
         }
+        self.append(queue, Run { first: frame, to: frame.to, frames: 1, head: (0, 0), next: NONE });
+    }
+
+    /// Appends a frame of a head that only this receiver gets and a tail that others get as well.
+    pub fn push_parts(
+        &mut self,
+        queue: &mut OutboundQueue,
+        framing: Framing,
+        head: &[u8],
+        mut tail: Encoded,
+    ) {
+        let length = head.len() + tail.len() as usize;
+        queue.bytes += (framing.header_len(length) + length) as u32;
+        queue.frames += 1;
+        queue.deliveries += 1;
+        tail.text &= std::str::from_utf8(head).is_ok();
+        if let Some(last) = self.runs.get_mut(queue.last as usize)
+            && last.to == tail.from
+            && last.first.lane == tail.lane
+            && last.first.text == tail.text
+            && last.head_in(&self.heads) == head
+        {
+            last.to = tail.to;
+            last.frames += 1;
+            return;
+        }
+        let at = self.heads.len() as u32;
+        self.heads.extend_from_slice(head);
+        let head = (at, head.len() as u32);
+        self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
+    }
+
+    fn append(&mut self, queue: &mut OutboundQueue, run: Run) {
+        let index = self.runs.len() as u32;
+        match self.runs.get_mut(queue.last as usize) {
+            None => queue.first = index,
+            Some(last) => last.next = index,
+        }
+        self.runs.push(run);
         queue.last = index;
     }
 
-    /// Removes the first frame.
-    pub fn pop(&mut self, queue: &mut OutboundQueue) -> Option<Mark> {
-        if queue.first == NONE {
+    // -- writing ----------------------------------------------------------------------------
+
+    /// All that a queue holds, where that is one run of whole frames of this turn.
+    #[inline]
+    pub fn only_run(&self, queue: &OutboundQueue) -> Option<FrameSlice<'_>> {
+        if queue.first != queue.last || queue.backlog.is_some() {
             return None;
         }
-        let node = self.nodes.remove(queue.first as usize);
-        queue.first = node.next;
-        if queue.first == NONE {
-            queue.last = NONE;
-        }
-        queue.frames -= 1;
-        queue.bytes -= node.frame.len() as u32;
-        queue.sent = 0;
-        let mark = node.frame.mark;
-        self.resident_bytes -= node.frame.own_bytes();
-        if let Some(tail) = node.frame.tail {
-            self.retire(tail);
-        }
-        Some(mark)
+        let run = self.runs.get(queue.first as usize).filter(|run| run.head.1 == 0)?;
+        Some(self.turn.slice(run.first, run.frames))
     }
 
-    /// Removes all frames of which nothing was sent yet.
-    pub fn discard_unsent(&mut self, queue: &mut OutboundQueue) {
-        let mut kept = OutboundQueue::default();
-        if queue.sent > 0 {
-            let first = queue.first as usize;
-            let next = std::mem::replace(&mut self.nodes[first].next, NONE);
-            let length = self.nodes[first].frame.len() as u32;
-            kept = OutboundQueue {
-                first: queue.first,
-                last: queue.first,
-                frames: 1,
-                bytes: length,
-                sent: queue.sent,
-            };
-            queue.first = next;
-            queue.frames -= 1;
-            queue.bytes -= length;
-            if next == NONE {
-                queue.last = NONE;
+    /// Notes that all that a queue holds is out, which was all of this turn.
+    #[inline]
+    pub fn note_all_out(&mut self, queue: &mut OutboundQueue) -> Out {
+        debug_assert!(queue.backlog.is_none(), "only frames of this turn");
+        let (frames, deliveries) = (queue.frames, queue.deliveries);
+        *queue = OutboundQueue::default();
+        Out { arrived_ns: self.arrived_ns, frames, deliveries }
+    }
+
+    /// Copies all frames of this turn behind what is in `into`, unless they are more than `bytes_max`
+    /// octets or a large tail is among them. Says whether it did. The queue stays as it is.
+    pub fn stage(
+        &self,
+        queue: &OutboundQueue,
+        framing: Framing,
+        bytes_max: usize,
+        into: &mut FrameRun,
+    ) -> bool {
+        if queue.backlog.is_some() || queue.bytes as usize > bytes_max {
+            return false;
+        }
+        if self.runs_of(queue).any(|run| run.has_large_tails()) {
+            return false;
+        }
+        for run in self.runs_of(queue) {
+            self.copy_run(run, framing, into);
+        }
+        true
+    }
+
+    /// Keeps what was staged for later turns, but for the first `sent` octets, which are out.
+    pub fn keep_staged(
+        &mut self,
+        queue: &mut OutboundQueue,
+        staged: &FrameRun,
+        sent: usize,
+    ) -> Out {
+        let (out, start) = self.split_at_frame(staged.as_slice(), sent);
+        let slice = staged.as_slice().without(start);
+        let chunk = self.make_chunk(Chunk::copied(slice, self.arrived_ns, false));
+        keep_in(queue, chunk, sent - start);
+        note_kept(queue, out, sent);
+        out
+    }
+
+    /// Keeps all frames of this turn for later ones, but for the first `sent` octets, which are out and
+    /// of the only run.
+    pub fn keep(&mut self, queue: &mut OutboundQueue, framing: Framing, sent: usize) -> Out {
+        let mut out = Out::default();
+        let mut next = queue.first;
+        while let Some(run) = self.runs.get(next as usize).copied() {
+            next = run.next;
+            if run.is_whole() {
+                let slice = self.turn.slice(run.first, run.frames);
+                let start;
+                (out, start) = self.split_at_frame(slice, sent);
+                let chunk = match start {
+                    0 => self.shared_chunk(run.first, run.frames, false),
+                    _ => {
+                        let rest = self.turn.slice(run.first, run.frames).without(start);
+                        let chunk = Chunk::copied(rest, self.arrived_ns, false);
+                        self.make_chunk(chunk)
+                    }
+                };
+                keep_in(queue, chunk, sent - start);
+            } else {
+                debug_assert_eq!(sent, 0, "only whole frames are written from where they are");
+                self.keep_parts(queue, framing, run);
             }
         }
-        while self.pop(queue).is_some() {}
+        note_kept(queue, out, sent);
+        out
+    }
+
+    /// What a queue has kept from turns before, without what is out of it.
+    pub fn backlog<'q>(&self, queue: &'q OutboundQueue) -> impl Iterator<Item = &'q [u8]> {
+        let chunks = queue.backlog.iter().flat_map(|backlog| {
+            let skips = std::iter::once(backlog.sent).chain(std::iter::repeat(0));
+            backlog.chunks.iter().zip(skips)
+        });
+        chunks.map(|(chunk, skip)| &chunk.bytes[skip..])
+    }
+
+    /// Copies some of that behind what is in `into`: all of it, or at least `bytes_max` octets.
+    pub fn stage_backlog(&self, queue: &OutboundQueue, bytes_max: usize, into: &mut FrameRun) {
+        let Some(backlog) = &queue.backlog else { return };
+        let mut skip = backlog.sent;
+        for chunk in &backlog.chunks {
+            if into.bytes.len() >= bytes_max {
+                return;
+            }
+            let slice = chunk.as_slice().without(skip);
+            append_slice(into, slice);
+            skip = 0;
+        }
+    }
+
+    /// Notes that so many octets more of the backlog are out, and tells chunk by chunk what that was.
+    pub fn advance_backlog(
+        &mut self,
+        queue: &mut OutboundQueue,
+        mut octets: usize,
+        mut note: impl FnMut(Out),
+    ) {
+        queue.bytes -= octets as u32;
+        while octets > 0
+            && let Some(backlog) = &mut queue.backlog
+            && let Some(chunk) = backlog.chunks.front()
+        {
+            let sent = backlog.sent;
+            let step = octets.min(chunk.bytes.len() - sent);
+            let before = chunk.as_slice().count_within(sent);
+            let after = chunk.as_slice().count_within(sent + step);
+            let (frames, deliveries) = (after.0 - before.0, after.1 - before.1);
+            note(Out { arrived_ns: chunk.arrived_ns, frames, deliveries });
+            queue.frames -= frames;
+            octets -= step;
+            backlog.sent += step;
+            if backlog.sent == chunk.bytes.len() {
+                backlog.sent = 0;
+                let chunk = backlog.chunks.pop_front();
+                if backlog.chunks.is_empty() {
+                    queue.backlog = None;
+                }
+                chunk.into_iter().for_each(|chunk| self.release(chunk));
+            }
+        }
+    }
+
+    /// How many octets are missing of a frame that is half out; where it goes on in a further piece of
+    /// the backlog, those of the first piece. Zero, where none is half out.
+    pub fn half_out(&self, queue: &OutboundQueue) -> usize {
+        queue.backlog.as_ref().map_or(0, |backlog| backlog.half_out())
+    }
+
+    /// Removes all frames of which nothing is out yet.
+    pub fn discard_unsent(&mut self, queue: &mut OutboundQueue) {
+        let half_out = self.half_out(queue);
+        let mut kept = OutboundQueue::default();
+        if half_out > 0
+            && let Some(mut backlog) = queue.backlog.take()
+            && let Some(first) = backlog.chunks.pop_front()
+        {
+            let slice = first.as_slice().without(backlog.sent).within(half_out);
+            let ends_here = slice.ends().next().is_some();
+            let begun = self.make_chunk(Chunk::copied(slice, first.arrived_ns, true));
+            self.release(first);
+            keep_in(&mut kept, begun, 0);
+            // Where it goes on in the next, it is all of that.
+            if !ends_here && let Some(rest) = backlog.chunks.pop_front() {
+                keep_in(&mut kept, rest, 0);
+            }
+            kept.frames = 1;
+            kept.bytes = self.backlog(&kept).map(|piece| piece.len() as u32).sum();
+            queue.backlog = Some(backlog);
+        }
+        self.discard(queue);
         *queue = kept;
     }
 
-    /// The frames of a queue, first to last.
-    pub fn frames<'a>(&'a self, queue: &OutboundQueue) -> Frames<'a> {
-        Frames { nodes: &self.nodes, next: queue.first }
+    /// Removes all frames.
+    pub fn discard(&mut self, queue: &mut OutboundQueue) {
+        let backlog = std::mem::take(queue).backlog;
+        for chunk in backlog.into_iter().flat_map(|backlog| backlog.chunks) {
+            self.release(chunk);
+        }
+    }
+
+    // -- turns and memory -------------------------------------------------------------------
+
+    /// Forgets what was encoded. No queue may hold frames of this turn any more.
+    pub fn end_turn(&mut self) {
+        self.turn.clear();
+        self.heads.clear();
+        self.runs.clear();
+        if let Some((_, chunk)) = self.last_kept.take() {
+            self.release(chunk);
+        }
+    }
+
+    /// Octets that were encoded in this turn.
+    #[inline]
+    pub fn turn_bytes(&self) -> usize {
+        self.turn.bytes()
     }
 
     /// Memory that queued frames hold.
+    #[inline]
     pub fn resident_bytes(&self) -> u64 {
-        self.resident_bytes
+        self.kept_bytes + self.turn.bytes() as u64
     }
 
     /// Returns the memory of a past burst when nothing is queued.
     pub fn trim(&mut self) {
-        if self.nodes.is_empty() && self.nodes.capacity() > RETAINED_NODES {
-            self.nodes = Slab::with_capacity(RETAINED_NODES);
+        if self.runs.is_empty() {
+            self.turn.trim();
+            self.heads = Vec::new();
+            self.runs = Vec::new();
         }
     }
 
     /// Panics where the account of memory does not hold. `queues` are all that there are.
     pub fn check_invariants<'a>(&self, queues: impl Iterator<Item = &'a OutboundQueue>) {
-        let mut frames = 0;
-        let mut resident_bytes = 0;
-        let mut tails = std::collections::HashMap::new();
+        let mut chunks = std::collections::HashMap::new();
         for queue in queues {
-            let mut bytes = 0;
-            let mut count = 0;
-            for frame in self.frames(queue) {
-                count += 1;
-                bytes += frame.len() as u32;
-                resident_bytes += frame.own_bytes();
-                if let Some(tail) = &frame.tail {
-                    tails.insert(tail.0.as_ptr(), tail.0.len() as u64);
+            let (mut bytes, mut frames) = (0, 0);
+            for (index, chunk) in queue.backlog.iter().flat_map(|one| &one.chunks).enumerate() {
+                let sent = queue.backlog.as_ref().filter(|_| index == 0).map_or(0, |one| one.sent);
+                assert!(sent < chunk.bytes.len(), "a chunk that is out");
+                bytes += chunk.bytes.len() - sent;
+                frames += chunk.as_slice().without(sent).ends().count();
+                chunks.insert(Rc::as_ptr(chunk), chunk.cost_bytes());
+            }
+            for run in self.runs_of(queue) {
+                frames += run.frames as usize;
+                let octets = self.turn.slice(run.first, run.frames).bytes.len();
+                bytes += octets;
+                assert_eq!(octets, (run.to - run.first.from) as usize);
+                if !run.is_whole() {
+                    // Framing depends on who gets it.
+                    bytes = usize::MAX / 2;
                 }
             }
-            assert_eq!((count, bytes), (queue.frames, queue.bytes), "a queue's own account");
-            assert!(queue.frames > 0 || queue.sent == 0, "something of nothing was sent");
-            frames += count as usize;
+            assert_eq!(frames, queue.frames as usize, "frames of a queue");
+            assert!(bytes == queue.bytes as usize || bytes >= usize::MAX / 2, "octets of a queue");
         }
-        assert_eq!(frames, self.nodes.len(), "nodes that are in no queue");
-        let resident_bytes = resident_bytes + tails.values().sum::<u64>();
-        assert_eq!(resident_bytes, self.resident_bytes, "memory of queued frames");
+        chunks.extend(self.last_kept.iter().map(|(_, one)| (Rc::as_ptr(one), one.cost_bytes())));
+        assert_eq!(chunks.values().sum::<u64>(), self.kept_bytes, "memory of backlogs");
+    }
+
+    // -- inside -----------------------------------------------------------------------------
+
+    fn runs_of(&self, queue: &OutboundQueue) -> impl Iterator<Item = Run> {
+        let mut next = queue.first;
+        std::iter::from_fn(move || {
+            let run = *self.runs.get(next as usize)?;
+            next = run.next;
+            Some(run)
+        })
+    }
+
+    /// Writes a run as its receiver gets it.
+    fn copy_run(&self, run: Run, framing: Framing, into: &mut FrameRun) {
+        if run.is_whole() {
+            return append_slice(into, self.turn.slice(run.first, run.frames));
+        }
+        let head = run.head_in(&self.heads);
+        for tail in self.turn.each(run.first, run.frames) {
+            let length = head.len() + tail.len() as usize;
+            framing.write_header(length, run.first.text, &mut into.bytes);
+            into.bytes.extend_from_slice(head);
+            into.bytes.extend_from_slice(self.turn.bytes_of(tail));
+            into.ends.push(FrameEnd::new(into.bytes.len(), true));
+        }
+    }
+
+    fn keep_parts(&mut self, queue: &mut OutboundQueue, framing: Framing, run: Run) {
+        if !run.has_large_tails() {
+            let mut copy = FrameRun::default();
+            self.copy_run(run, framing, &mut copy);
+            let chunk = self.make_chunk(Chunk::copied(copy.as_slice(), self.arrived_ns, false));
+            return keep_in(queue, chunk, 0);
+        }
+        let tails: Vec<_> = self.turn.each(run.first, run.frames).collect();
+        for tail in tails {
+            let head = run.head_in(&self.heads);
+            let mut bytes = Vec::new();
+            framing.write_header(head.len() + tail.len() as usize, run.first.text, &mut bytes);
+            bytes.extend_from_slice(head);
+            let begun = FrameRun { bytes, ends: Vec::new() };
+            let chunk = self.make_chunk(Chunk::copied(begun.as_slice(), self.arrived_ns, false));
+            keep_in(queue, chunk, 0);
+            let chunk = self.shared_chunk(tail, 1, true);
+            keep_in(queue, chunk, 0);
+        }
+    }
+
+    /// What is out of some frames when the first `sent` octets are, and where the frame begins that
+    /// is half out or next.
+    fn split_at_frame(&self, slice: FrameSlice<'_>, sent: usize) -> (Out, usize) {
+        let (frames, deliveries) = slice.count_within(sent);
+        let start = slice.ends().map(|(at, _)| at).take_while(|at| *at <= sent).last();
+        (Out { arrived_ns: self.arrived_ns, frames, deliveries }, start.unwrap_or(0))
+    }
+
+    /// Frames of this turn as a chunk: the one that was made for another receiver, if it is the same.
+    fn shared_chunk(&mut self, first: Encoded, frames: u32, begins_inside: bool) -> Rc<Chunk> {
+        let slice = self.turn.slice(first, frames);
+        let key = (first, frames);
+        if let Some((made, chunk)) = &self.last_kept
+            && *made == key
+        {
+            return Rc::clone(chunk);
+        }
+        let chunk = self.make_chunk(Chunk::copied(slice, self.arrived_ns, begins_inside));
+        if let Some((_, other)) = self.last_kept.replace((key, Rc::clone(&chunk))) {
+            self.release(other);
+        }
+        chunk
+    }
+
+    fn make_chunk(&mut self, chunk: Chunk) -> Rc<Chunk> {
+        self.kept_bytes += chunk.cost_bytes();
+        Rc::new(chunk)
+    }
+
+    fn release(&mut self, chunk: Rc<Chunk>) {
+        if Rc::strong_count(&chunk) == 1 {
+            self.kept_bytes -= chunk.cost_bytes();
+        }
     }
 }
 
 impl OutboundQueue {
-    /// The number of frames.
-    pub fn frames(&self) -> u32 {
-        self.frames
-    }
-
-    /// Octets of heads and tails.
+    /// Octets that are not out yet, framing included.
+    #[inline]
     pub fn bytes(&self) -> u32 {
         self.bytes
     }
 
-    /// Octets of the first frame that are out already, the transport's framing included.
-    pub fn sent(&self) -> u32 {
-        self.sent
-    }
-
-    /// Notes that `octets` more of the first frame are out.
-    pub fn note_sent(&mut self, octets: u32) {
-        self.sent += octets;
+    /// Frames that are not wholly out yet.
+    #[inline]
+    pub fn frames(&self) -> u32 {
+        self.frames
     }
 
     /// Whether there is nothing to send.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.frames == 0
+        self.bytes == 0
+    }
+
+    /// Whether something is left of turns before.
+    #[inline]
+    pub fn has_backlog(&self) -> bool {
+        self.backlog.is_some()
+    }
+
+    /// Whether there is something of this turn.
+    #[inline]
+    pub fn has_runs(&self) -> bool {
+        self.first != NONE
     }
 }
 
 impl Default for OutboundQueue {
     fn default() -> Self {
-        Self { first: NONE, last: NONE, frames: 0, bytes: 0, sent: 0 }
+        Self { first: NONE, last: NONE, bytes: 0, frames: 0, deliveries: 0, backlog: None }
     }
 }
 
-impl OutboundFrame {
-    /// Octets of head and tail.
-    pub fn len(&self) -> usize {
-        self.head.len() + self.tail_bytes().len()
+impl Run {
+    fn is_whole(&self) -> bool {
+        self.head.1 == 0
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn has_large_tails(&self) -> bool {
+        !self.is_whole() && self.to - self.first.from >= SHARED_TAIL_BYTES_MIN * self.frames
     }
 
-    /// The shared part, empty if there is none.
-    pub fn tail_bytes(&self) -> &[u8] {
-        self.tail.as_ref().map_or(&[], |tail| &tail.0)
-    }
-
-    fn own_bytes(&self) -> u64 {
-        let spilled = if self.head.spilled() { self.head.capacity() } else { 0 };
-        (size_of::<Node>() + spilled) as u64
+    fn head_in(self, heads: &[u8]) -> &[u8] {
+        &heads[self.head.0 as usize..][..self.head.1 as usize]
     }
 }
 
-/// Walks the frames of a queue.
-#[derive(Debug)]
-pub struct Frames<'a> {
-    nodes: &'a Slab<Node>,
-    next: u32,
+/// Puts a chunk behind the others. `sent` octets of it are out, if it is the first.
+fn keep_in(queue: &mut OutboundQueue, chunk: Rc<Chunk>, sent: usize) {
+    let backlog = queue.backlog.get_or_insert_default();
+    if backlog.chunks.is_empty() {
+        backlog.sent = sent;
+    }
+    backlog.chunks.push_back(chunk);
 }
 
-impl<'a> Iterator for Frames<'a> {
-    type Item = &'a OutboundFrame;
+/// A queue's frames of this turn are kept, but for what is out of them.
+fn note_kept(queue: &mut OutboundQueue, out: Out, sent: usize) {
+    queue.bytes -= sent as u32;
+    queue.frames -= out.frames;
+    (queue.first, queue.last, queue.deliveries) = (NONE, NONE, 0);
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let node = self.nodes.get(self.next as usize)?;
-        self.next = node.next;
-        Some(&node.frame)
-    }
+fn append_slice(into: &mut FrameRun, slice: FrameSlice<'_>) {
+    let base = into.bytes.len();
+    into.bytes.extend_from_slice(slice.bytes);
+    into.ends.extend(slice.ends().map(|(at, is_delivery)| FrameEnd::new(base + at, is_delivery)));
 }
 
 #[cfg(test)]
@@ -280,84 +580,250 @@ mod tests {
 
     use super::*;
 
-    fn frame(head: &[u8], tail: Option<&SharedTail>) -> OutboundFrame {
-        OutboundFrame { head: Head::from_slice(head), tail: tail.cloned(), mark: Mark::default() }
+    const LANE: usize = 0;
+
+    fn encode(arena: &mut OutboundArena, framing: Framing, text: &[u8]) -> Encoded {
+        arena.encode(LaneId::messages(LANE, framing), framing, |out| out.extend_from_slice(text))
+    }
+
+    /// A frame as its receiver gets it.
+    fn framed(framing: Framing, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        framing.write(&mut out, |out| out.extend_from_slice(text));
+        out
+    }
+
+    /// All that a queue holds, as its receiver gets it.
+    fn octets_of(arena: &OutboundArena, queue: &OutboundQueue, framing: Framing) -> Vec<u8> {
+        let mut out = FrameRun {
+            bytes: arena.backlog(queue).flatten().copied().collect(),
+            ..FrameRun::default()
+        };
+        for run in arena.runs_of(queue) {
+            arena.copy_run(run, framing, &mut out);
+        }
+        out.bytes
     }
 
     #[test]
-    fn a_shared_tail_is_counted_once_and_returned_with_the_last_queue() {
+    fn frames_that_follow_each_other_are_one_run() {
         let mut arena = OutboundArena::default();
         let mut queues = [OutboundQueue::default(), OutboundQueue::default()];
-        let tail = arena.share(b"shared");
-        for queue in &mut queues {
-            arena.push(queue, frame(b"head", Some(&tail)));
+        for text in [&b"one"[..], b"two", b"three"] {
+            let frame = encode(&mut arena, Framing::LengthPrefix, text);
+            queues.iter_mut().for_each(|queue| arena.push(queue, frame));
         }
-        arena.retire(tail);
-        arena.check_invariants(queues.iter());
-        arena.pop(&mut queues[0]);
-        arena.check_invariants(queues.iter());
-        arena.pop(&mut queues[1]);
+        for queue in &mut queues {
+            let run = arena.only_run(queue).unwrap();
+            assert_eq!(run.bytes.len(), 3 * 5 + 11);
+            assert_eq!(run.ends().collect::<Vec<_>>(), [(8, true), (16, true), (26, true)]);
+            let out = arena.note_all_out(queue);
+            assert_eq!((out.frames, out.deliveries), (3, 3));
+            assert!(queue.is_empty());
+        }
+        arena.end_turn();
         assert_eq!(arena.resident_bytes(), 0);
-        assert_eq!(arena.pop(&mut queues[1]), None);
+    }
+
+    #[test]
+    fn what_slow_receivers_keep_of_the_same_is_counted_once() {
+        let mut arena = OutboundArena::default();
+        let mut queues: [OutboundQueue; 3] = Default::default();
+        let frame = encode(&mut arena, Framing::None, &[7; 1000]);
+        for (sent, queue) in queues.iter_mut().enumerate() {
+            arena.push(queue, frame);
+            arena.keep(queue, Framing::None, sent);
+        }
+        arena.end_turn();
+        arena.check_invariants(queues.iter());
+        assert!(arena.resident_bytes() < 1200, "{}", arena.resident_bytes());
+        for (sent, queue) in queues.iter_mut().enumerate() {
+            assert_eq!(queue.bytes() as usize, 1000 - sent);
+            let mut deliveries = 0;
+            arena.advance_backlog(queue, 1000 - sent, |out| deliveries += out.deliveries);
+            assert_eq!((deliveries, queue.frames(), queue.has_backlog()), (1, 0, false));
+        }
+        assert_eq!(arena.resident_bytes(), 0);
+    }
+
+    #[test]
+    fn large_tails_behind_heads_of_their_own_are_kept_once() {
+        let mut arena = OutboundArena::default();
+        let mut queues: [OutboundQueue; 9] = Default::default();
+        let tail = arena.encode_tail(LaneId::tails(LANE), |out| out.resize(10_000, b'x'));
+        for (queue, head) in queues.iter_mut().zip(0u8..) {
+            arena.push_parts(queue, Framing::LengthPrefix, &[head; 50], tail);
+            assert!(!arena.stage(queue, Framing::LengthPrefix, 100_000, &mut FrameRun::default()));
+            arena.keep(queue, Framing::LengthPrefix, 0);
+        }
+        arena.end_turn();
+        arena.check_invariants(queues.iter());
+        assert!(arena.resident_bytes() < 13_000, "{}", arena.resident_bytes());
+        arena.advance_backlog(&mut queues[0], 55, |out| assert_eq!(out.frames, 0));
+        assert_eq!(arena.half_out(&queues[0]), 10_000, "the head is out, the tail is not");
+        arena.discard_unsent(&mut queues[0]);
+        assert_eq!((queues[0].frames(), queues[0].bytes()), (1, 10_000));
+        arena.advance_backlog(&mut queues[0], 10_000, |out| assert_eq!(out.frames, 1));
+        queues.iter_mut().for_each(|queue| arena.discard(queue));
+        assert_eq!(arena.resident_bytes(), 0);
     }
 
     #[test]
     fn discarding_keeps_the_frame_that_is_half_out() {
-        let mut arena = OutboundArena::default();
-        let mut queue = OutboundQueue::default();
-        for head in [&b"one"[..], b"two", b"three"] {
-            arena.push(&mut queue, frame(head, None));
+        for sent in 0..=11 {
+            let mut arena = OutboundArena::default();
+            let mut queue = OutboundQueue::default();
+            for text in [&b"one"[..], b"two", b"three"] {
+                let frame = encode(&mut arena, Framing::None, text);
+                arena.push(&mut queue, frame);
+            }
+            arena.keep(&mut queue, Framing::None, 0);
+            arena.advance_backlog(&mut queue, sent, |_| ());
+            let rest: usize = match sent {
+                0..3 => [0, 2, 1][sent],
+                3..6 => [0, 2, 1][sent - 3],
+                _ => [0, 4, 3, 2, 1, 0][sent - 6],
+            };
+            assert_eq!(arena.half_out(&queue), rest, "{sent} octets are out");
+            arena.discard_unsent(&mut queue);
+            let left = octets_of(&arena, &queue, Framing::None);
+            assert_eq!(left, b"onetwothree"[sent..sent + rest], "{sent} octets are out");
+            arena.end_turn();
+            arena.check_invariants([&queue].into_iter());
         }
-        queue.note_sent(1);
-        arena.discard_unsent(&mut queue);
-        assert_eq!((queue.frames(), queue.bytes(), queue.sent()), (1, 3, 1));
-        arena.push(&mut queue, frame(b"last", None));
-        let heads: Vec<_> = arena.frames(&queue).map(|frame| frame.head.to_vec()).collect();
-        assert_eq!(heads, [b"one".to_vec(), b"last".to_vec()]);
-        arena.check_invariants([&queue].into_iter());
-        arena.pop(&mut queue);
-        arena.discard_unsent(&mut queue);
-        assert!(queue.is_empty());
-        assert_eq!(arena.resident_bytes(), 0);
+    }
+
+    /// What happens to one of several queues.
+    #[derive(Clone, Debug)]
+    enum Action {
+        Push(usize),
+        PushParts(usize, usize),
+        Private(usize),
+        /// The kernel takes so many octets of what there is.
+        Flush(usize),
+        DiscardUnsent,
+        EndTurn,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => (1..300usize).prop_map(Action::Push),
+            2 => (1..4usize, 1..5000usize).prop_map(|(head, tail)| Action::PushParts(head, tail)),
+            1 => (1..300usize).prop_map(Action::Private),
+            3 => (0..900usize).prop_map(Action::Flush),
+            1 => Just(Action::DiscardUnsent),
+            1 => Just(Action::EndTurn),
+        ]
+    }
+
+    /// Writes as the engine does: what can be written at once, the rest kept.
+    fn flush(
+        arena: &mut OutboundArena,
+        queue: &mut OutboundQueue,
+        framing: Framing,
+        octets: usize,
+    ) -> (Vec<u8>, u32) {
+        let (mut written, mut frames) = (Vec::new(), 0);
+        if let Some(run) = arena.only_run(queue) {
+            let count = octets.min(run.bytes.len());
+            written.extend_from_slice(&run.bytes[..count]);
+            frames += match count == run.bytes.len() {
+                true => arena.note_all_out(queue).frames,
+                false => arena.keep(queue, framing, count).frames,
+            };
+            return (written, frames);
+        }
+        let mut staged = FrameRun::default();
+        if arena.stage(queue, framing, 3000, &mut staged) {
+            let count = octets.min(staged.bytes.len());
+            written.extend_from_slice(&staged.bytes[..count]);
+            frames += match count == staged.bytes.len() {
+                true => arena.note_all_out(queue).frames,
+                false => arena.keep_staged(queue, &staged, count).frames,
+            };
+            return (written, frames);
+        }
+        arena.keep(queue, framing, 0);
+        let pieces: Vec<u8> = arena.backlog(queue).flatten().copied().collect();
+        let count = octets.min(pieces.len());
+        written.extend_from_slice(&pieces[..count]);
+        arena.advance_backlog(queue, count, |out| frames += out.frames);
+        (written, frames)
     }
 
     proptest! {
         #[test]
-        fn queues_equal_plain_deques(steps in prop::collection::vec((0..3usize, 0..4u8, 0..200usize), 0..200)) {
+        fn queues_equal_plain_deques(
+            steps in prop::collection::vec((0..3usize, action()), 0..120),
+        ) {
             let mut arena = OutboundArena::default();
             let mut queues: [OutboundQueue; 3] = Default::default();
-            let mut models: [VecDeque<Vec<u8>>; 3] = Default::default();
-            let tail = arena.share(&[7; 50]);
-            for (index, action, size) in steps {
+            let framings = [Framing::None, Framing::LengthPrefix, Framing::WebSocket];
+            // Of each frame what is not out yet, and whether some of it is.
+            let mut models: [VecDeque<(Vec<u8>, bool)>; 3] = Default::default();
+            let mut number = 0u8;
+            for (index, action) in steps {
+                let (queue, framing, model) =
+                    (&mut queues[index], framings[index], &mut models[index]);
+                number = number.wrapping_add(1);
                 match action {
-                    0 | 1 => {
-                        let shared = (action == 1).then_some(&tail);
-                        let frame = frame(&vec![index as u8; size], shared);
-                        models[index].push_back([&frame.head[..], frame.tail_bytes()].concat());
-                        arena.push(&mut queues[index], frame);
+                    Action::Push(size) => {
+                        let text = vec![number; size];
+                        let frame = encode(&mut arena, framing, &text);
+                        arena.push(queue, frame);
+                        model.push_back((framed(framing, &text), false));
                     }
-                    2 => {
-                        let popped = arena.pop(&mut queues[index]).is_some();
-                        prop_assert_eq!(popped, models[index].pop_front().is_some());
+                    Action::Private(size) => {
+                        let text = vec![number; size];
+                        let lane = LaneId::private(framing);
+                        let frame =
+                            arena.encode(lane, framing, |out| out.extend_from_slice(&text));
+                        arena.push(queue, frame);
+                        model.push_back((framed(framing, &text), false));
                     }
-                    _ => {
-                        arena.discard_unsent(&mut queues[index]);
-                        models[index].clear();
+                    Action::PushParts(head, size) => {
+                        let (head, tail) = (vec![b'h'; head], vec![number; size]);
+                        let encoded = arena
+                            .encode_tail(LaneId::tails(LANE), |out| out.extend_from_slice(&tail));
+                        arena.push_parts(queue, framing, &head, encoded);
+                        model.push_back((framed(framing, &[head, tail].concat()), false));
+                    }
+                    Action::Flush(octets) => {
+                        let (written, frames) = flush(&mut arena, queue, framing, octets);
+                        let mut expected_frames = 0;
+                        for octet in &written {
+                            let (left, begun) = model.front_mut().unwrap();
+                            prop_assert_eq!(left.remove(0), *octet);
+                            *begun = true;
+                            if left.is_empty() {
+                                expected_frames += 1;
+                                model.pop_front();
+                            }
+                        }
+                        prop_assert_eq!(frames, expected_frames);
+                    }
+                    Action::DiscardUnsent => {
+                        arena.discard_unsent(queue);
+                        model.retain(|(_, begun)| *begun);
+                    }
+                    Action::EndTurn => {
+                        for (queue, framing) in queues.iter_mut().zip(framings) {
+                            arena.keep(queue, framing, 0);
+                        }
+                        arena.end_turn();
                     }
                 }
-                for (queue, model) in queues.iter().zip(&models) {
-                    let bytes: Vec<u8> = arena
-                        .frames(queue)
-                        .flat_map(|frame| [&frame.head[..], frame.tail_bytes()].concat())
-                        .collect();
-                    prop_assert_eq!(&bytes, &model.iter().flatten().copied().collect::<Vec<_>>());
-                    prop_assert_eq!(queue.bytes() as usize, bytes.len());
+                for ((queue, model), framing) in queues.iter().zip(&models).zip(framings) {
+                    let expected: Vec<u8> =
+                        model.iter().flat_map(|(left, _)| left).copied().collect();
+                    prop_assert_eq!(octets_of(&arena, queue, framing), &expected[..]);
+                    prop_assert_eq!(queue.bytes() as usize, expected.len());
+                    prop_assert_eq!(queue.frames() as usize, model.len());
                 }
+                arena.check_invariants(queues.iter());
             }
-            for queue in &mut queues {
-                arena.discard_unsent(queue);
-            }
-            arena.retire(tail);
+            queues.iter_mut().for_each(|queue| arena.discard(queue));
+            arena.end_turn();
             prop_assert_eq!(arena.resident_bytes(), 0);
         }
     }

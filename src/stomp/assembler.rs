@@ -137,7 +137,7 @@ mod tests {
         for run in runs {
             let mut wire = *run;
             while let Some(frame) = assembler.next_frame(&mut wire, &bounds)? {
-                let lines = frame.headers.lines().iter();
+                let lines = frame.headers.lines();
                 let lines = lines.map(|line| (line.name.to_vec(), line.value.to_vec())).collect();
                 frames.push((frame.command, lines, frame.body.to_vec()));
             }

@@ -3,7 +3,7 @@
 use memchr::memchr;
 
 use super::headers::{HeaderLine, Headers, LineFault, Name};
-use super::lines::find_line_feed;
+use super::lines::LineFeeds;
 use super::version::{UndefinedEscape, Version};
 use crate::limits::{Exceeded, Limits};
 
@@ -43,7 +43,7 @@ impl OwnedLine {
 impl OwnedLines {
     /// Copies lines as they are.
     pub fn copied(headers: &Headers<'_>) -> Self {
-        Self(headers.lines().iter().map(|line| OwnedLine::new(line.name, line.value)).collect())
+        Self(headers.lines().map(|line| OwnedLine::new(line.name, line.value)).collect())
     }
 
     /// Copies lines as the client meant them.
@@ -51,11 +51,11 @@ impl OwnedLines {
     /// # Errors
     /// A line holds an escape sequence that the version does not define.
     pub fn unescaped(headers: &Headers<'_>, version: Version) -> Result<Self, UndefinedEscape> {
-        let unescape = |line: &HeaderLine<'_>| {
+        let unescape = |line: HeaderLine<'_>| {
             let name = version.unescape(line.name)?;
             Ok(OwnedLine::new(&name, &version.unescape(line.value)?))
         };
-        headers.lines().iter().map(unescape).collect::<Result<_, _>>().map(Self)
+        headers.lines().map(unescape).collect::<Result<_, _>>().map(Self)
     }
 
     /// The lines, to be looked at.
@@ -101,32 +101,24 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
     pub fn scan(octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
-        let Some((word, mut at)) = next_line(octets, 0) else { return partial(octets, 0, bounds) };
-        let command = Command::parse(word)?;
         let mut headers = Headers::new();
+        let mut feeds = LineFeeds::<true>::new(octets);
+        let Some(feed) = feeds.next() else { return partial(octets, 0, bounds) };
+        let command = Command::parse(without_return(&octets[..feed]))?;
+        let mut at = feed + 1;
         loop {
-            let Some((line, after)) = next_line(octets, at) else {
-                return partial(octets, at, bounds);
+            let Some(feed) = feeds.next() else { return partial(octets, at, bounds) };
+            let line = without_return(&octets[at..feed]);
+            at = feed + 1;
+            check_header_bytes(at, bounds)?;
+            match line.first() {
+                None => break,
+                // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
+                Some(b':') => return Err(ScanFault::NoName),
+                Some(_) => headers.push_line(line, false, bounds.header_count_max)?,
             };
-            check_header_bytes(after, bounds)?;
-            at = after;
-            if line.is_empty() {
-                break;
-            }
-            // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
-            if line[0] == b':' {
-                return Err(ScanFault::NoName);
-            }
-            headers.push_line(line, false, bounds.header_count_max)?;
         }
-        let head = &octets[..at];
-        if memchr(0, head).is_some() {
-            return Err(ScanFault::NulInHeader);
-        }
-        let has_backslash = memchr(b'\\', head).is_some();
-        if std::str::from_utf8(head).is_err() {
-            return Err(ScanFault::NotUtf8);
-        }
+        let has_backslash = feeds.is_marked_before(at) && has_backslash(&octets[..at])?;
         let end = match body_end(octets, at, &headers, bounds)? {
             Ok(end) => end,
             Err(need) => return Ok(Scan::Partial(need)),
@@ -253,13 +245,22 @@ impl From<Exceeded> for ScanFault {
     }
 }
 
-/// The line that begins at `from`, without its end, and where the next one begins.
+/// STOMP 1.2, "Frames": a carriage return may stand before the line feed.
 #[inline]
-fn next_line(octets: &[u8], from: usize) -> Option<(&[u8], usize)> {
-    let end = find_line_feed(octets, from)?;
-    let line = &octets[from..end];
-    // STOMP 1.2, "Frames": a carriage return may stand before the line feed.
-    Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Takes a second look at a header that holds something unusual; says whether that is a backslash.
+#[cold]
+fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
+    if memchr(0, head).is_some() {
+        return Err(ScanFault::NulInHeader);
+    }
+    if std::str::from_utf8(head).is_err() {
+        return Err(ScanFault::NotUtf8);
+    }
+    Ok(memchr(b'\\', head).is_some())
 }
 
 /// A header that goes on: it may already be wrong.
@@ -346,7 +347,7 @@ mod tests {
     fn stomp_1_2_frames_are_read_with_lf_and_crlf() {
         let (frame, used) = whole(b"SEND\ndestination:/a\n x : y \n\nhi\0\n\n");
         assert_eq!((frame.command, frame.body, used), (Command::Send, &b"hi"[..], 32));
-        let line = frame.headers.user_lines().next().unwrap();
+        let line = frame.headers.user_lines().first().unwrap();
         assert_eq!((line.name, line.value), (&b" x "[..], &b" y "[..]), "nothing is trimmed");
         let (frame, _) = whole(b"SEND\r\ndestination:/a\r\n\r\nhi\r\n\0");
         assert_eq!(frame.headers.value(Name::Destination), Some(&b"/a"[..]));

@@ -1,25 +1,34 @@
-//! The header lines of one frame, borrowed, with every name that the broker acts upon found in
-//! constant time.
+//! The header lines of one frame, borrowed, with every name that the broker acts upon told from
+//! those that mean nothing to it.
 
 use memchr::memchr;
 use smallvec::SmallVec;
 
 use crate::limits::Exceeded;
 
-/// Header lines in the order of their arrival.
+/// Header lines. Those that every SEND may have are found at once, the others are looked for.
 #[derive(Debug)]
 pub struct Headers<'a> {
-    lines: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
-    /// Where the first line of each known name stands in `lines`, plus one; zero if there is none.
-    first: [u8; Name::COUNT],
-    /// How many lines pass through.
-    user_count: u8,
+    /// The first value of each frequent name.
+    frequent: [Option<&'a [u8]>; Name::FREQUENT],
+    /// All other lines, in the order of their arrival.
+    others: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
+    /// Lines, repeated ones counted as well; `others.len() ≤ count`.
+    count: u32,
+    /// Whether any of `others` passes through.
+    has_user_lines: bool,
 }
 
 impl<'a> Headers<'a> {
     /// No lines.
+    #[inline]
     pub fn new() -> Self {
-        Self { lines: SmallVec::new(), first: [0; Name::COUNT], user_count: 0 }
+        Self {
+            frequent: [None; Name::FREQUENT],
+            others: SmallVec::new(),
+            count: 0,
+            has_user_lines: false,
+        }
     }
 
     /// Adds a line.
@@ -32,37 +41,17 @@ impl<'a> Headers<'a> {
         value: &'a [u8],
         count_max: u32,
     ) -> Result<(), Exceeded> {
-        self.push_known(name, value, Name::parse(name), count_max)
-    }
-
-    #[inline]
-    fn push_known(
-        &mut self,
-        name: &'a [u8],
-        value: &'a [u8],
-        known: Option<Name>,
-        count_max: u32,
-    ) -> Result<(), Exceeded> {
-        let count_max = count_max.min(COUNT_CEILING);
-        if self.lines.len() >= count_max as usize {
-            return Err(Exceeded { limit: "header_count_max", max: u64::from(count_max) });
-        }
-        self.lines.push(HeaderLine { name, value, known });
-        if known.is_none_or(Name::passes_through) {
-            self.user_count += 1;
-        }
-        if let Some(known) = known {
-            let first = &mut self.first[known as usize];
-            // STOMP 1.2, "Repeated Header Entries": the first wins.
-            if *first == 0 {
-                *first = self.lines.len() as u8;
-            }
+        self.count_line(count_max)?;
+        let known = Name::parse(name);
+        match known.filter(|known| known.is_frequent()) {
+            Some(frequent) => self.note_frequent(frequent, value),
+            None => self.push_other(HeaderLine { name, value, known }),
         }
         Ok(())
     }
 
     /// Adds a line that is still whole, its first colon where it may be. Blanks around name and value
-    /// are trimmed if `trims`.
+    /// are trimmed if `trims`. Gives back what stands behind the colon, untrimmed.
     ///
     /// # Errors
     /// The line has no colon, or there are already `count_max` lines.
@@ -73,41 +62,74 @@ impl<'a> Headers<'a> {
         trims: bool,
         count_max: u32,
     ) -> Result<&'a [u8], LineFault> {
-        let (known, colon) = match Name::leading(line) {
-            Some((name, colon)) => (Some(name), colon),
-            None => (None, memchr(b':', line).ok_or(LineFault::NoColon)?),
-        };
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        let (name, trimmed) =
-            if trims { (trim_blanks(name), trim_blanks(value)) } else { (name, value) };
-        let known = known.or_else(|| Name::parse(name));
-        self.push_known(name, trimmed, known, count_max)?;
-        Ok(value)
+        self.count_line(count_max)?;
+        match Name::leading(line) {
+            Some((name, value)) => {
+                self.note_frequent(name, if trims { trim_blanks(value) } else { value });
+                Ok(value)
+            }
+            None => self.split_line(line, trims),
+        }
+    }
+
+    #[inline]
+    fn count_line(&mut self, count_max: u32) -> Result<(), Exceeded> {
+        if self.count >= count_max {
+            return Err(Exceeded { limit: "header_count_max", max: u64::from(count_max) });
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// STOMP 1.2, "Repeated Header Entries": the first wins.
+    #[inline]
+    fn note_frequent(&mut self, name: Name, value: &'a [u8]) {
+        self.frequent[name as usize].get_or_insert(value);
+    }
+
+    /// Adds a line that begins with no frequent name, as it stands.
+    #[inline(never)]
+    fn split_line(&mut self, line: &'a [u8], trims: bool) -> Result<&'a [u8], LineFault> {
+        let colon = memchr(b':', line).ok_or(LineFault::NoColon)?;
+        let (name, whole) = (&line[..colon], &line[colon + 1..]);
+        let (name, value) =
+            if trims { (trim_blanks(name), trim_blanks(whole)) } else { (name, whole) };
+        let known = Name::parse(name);
+        match known.filter(|known| known.is_frequent()) {
+            Some(frequent) => self.note_frequent(frequent, value),
+            None => self.push_other(HeaderLine { name, value, known }),
+        }
+        Ok(whole)
+    }
+
+    fn push_other(&mut self, line: HeaderLine<'a>) {
+        self.has_user_lines |= line.passes_through();
+        self.others.push(line);
     }
 
     /// The value of the first line of that name.
     #[inline]
     pub fn value(&self, name: Name) -> Option<&'a [u8]> {
-        match self.first[name as usize] {
-            0 => None,
-            position => Some(self.lines[usize::from(position) - 1].value),
+        if name.is_frequent() {
+            return self.frequent[name as usize];
         }
+        self.others.iter().find(|line| line.known == Some(name)).map(|line| line.value)
     }
 
-    /// The lines of a SEND whose names mean nothing there to the broker: they pass through unchanged.
-    pub fn user_lines(&self) -> impl Iterator<Item = &HeaderLine<'a>> {
-        self.lines.iter().filter(|line| line.passes_through())
-    }
-
-    /// Whether there are any of those.
+    /// Lines of which some pass from a SEND to its MESSAGE, in the order of their arrival; none, if
+    /// none does.
     #[inline]
-    pub fn has_user_lines(&self) -> bool {
-        self.user_count > 0
+    pub fn user_lines(&self) -> &[HeaderLine<'a>] {
+        if self.has_user_lines { &self.others } else { &[] }
     }
 
-    /// All lines.
-    pub fn lines(&self) -> &[HeaderLine<'a>] {
-        &self.lines
+    /// All lines, but for repeated ones of the frequent names, which come first.
+    pub fn lines(&self) -> impl Iterator<Item = HeaderLine<'a>> {
+        let frequent = self.frequent.iter().zip(Name::ALL).filter_map(|(value, name)| {
+            let (text, known) = (name.text().as_bytes(), Some(name));
+            value.map(|value| HeaderLine { name: text, value, known })
+        });
+        frequent.chain(self.others.iter().copied())
     }
 }
 
@@ -152,7 +174,15 @@ impl From<Exceeded> for LineFault {
 }
 
 #[inline]
-fn trim_blanks(mut octets: &[u8]) -> &[u8] {
+fn trim_blanks(octets: &[u8]) -> &[u8] {
+    if octets.first() == Some(&b' ') || octets.last() == Some(&b' ') {
+        return trim_some_blanks(octets);
+    }
+    octets
+}
+
+#[cold]
+fn trim_some_blanks(mut octets: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = octets {
         octets = rest;
     }
@@ -162,11 +192,8 @@ fn trim_blanks(mut octets: &[u8]) -> &[u8] {
     octets
 }
 
-/// Lines that need no allocation; frames in the field have four to nine.
-const INLINE_LINES: usize = 12;
-
-/// `first` counts lines in one octet.
-const COUNT_CEILING: u32 = 255;
+/// Lines besides the frequent ones that need no allocation.
+const INLINE_LINES: usize = 8;
 
 macro_rules! names {
     ($($variant:ident $text:literal $doc:literal,)*) => {
@@ -178,6 +205,8 @@ macro_rules! names {
 
         impl Name {
             const COUNT: usize = [$(Self::$variant,)*].len();
+
+            const ALL: [Self; Self::COUNT] = [$(Self::$variant,)*];
 
             /// The name as it stands in a frame. Names are case-sensitive.
             #[inline]
@@ -198,18 +227,25 @@ macro_rules! names {
 }
 
 impl Name {
-    /// The name that a line begins with, and where its colon stands, for the names of every SEND: they
-    /// are told without looking for the colon first.
+    /// How many names every SEND may have. They are the first.
+    const FREQUENT: usize = 6;
+
     #[inline]
-    fn leading(line: &[u8]) -> Option<(Self, usize)> {
-        let is = |text: &[u8], name| line.starts_with(text).then_some((name, text.len() - 1));
+    fn is_frequent(self) -> bool {
+        (self as usize) < Self::FREQUENT
+    }
+
+    /// The frequent name that a line begins with, and what stands behind its colon: they are told
+    /// without looking for the colon first.
+    #[inline]
+    fn leading(line: &[u8]) -> Option<(Self, &[u8])> {
+        let is = |text: &[u8], name| Some((name, line.strip_prefix(text)?));
         match line.first()? {
             b'd' => is(b"destination:", Self::Destination),
             b'c' if line.get(8) == Some(&b't') => is(b"content-type:", Self::ContentType),
             b'c' => is(b"content-length:", Self::ContentLength),
             b's' => is(b"session-id:", Self::SessionId),
             b't' => is(b"transaction:", Self::Transaction),
-            b'o' => is(b"origin:", Self::Origin),
             b'r' => is(b"receipt:", Self::Receipt),
             _ => None,
         }
@@ -242,12 +278,15 @@ impl Name {
 }
 
 names! {
+    Destination b"destination" "Where a frame goes, or what is subscribed.",
+    ContentType b"content-type" "The media type of the body.",
+    ContentLength b"content-length" "The number of octets of the body.",
+    SessionId b"session-id" "Classic dialect: the session.",
+    Transaction b"transaction" "Classic: echoed in the ACK; standard: the transaction.",
+    Receipt b"receipt" "Any frame: a RECEIPT is wanted.",
     AcceptVersion b"accept-version" "CONNECT: the protocol versions that the client speaks.",
     Ack b"ack" "SUBSCRIBE: how messages are acknowledged.",
     ConnectionId b"connection-id" "Classic CONNECTED and RECEIPT: the number of the connection.",
-    ContentLength b"content-length" "The number of octets of the body.",
-    ContentType b"content-type" "The media type of the body.",
-    Destination b"destination" "Where a frame goes, or what is subscribed.",
     DestinationId b"destination-id" "SUBSCRIBE to presence: which destinations it is about.",
     DestinationType b"destination-type" "SUBSCRIBE: `1` makes the destination a pattern.",
     ErrorCode b"error-code" "ERROR and failed ACK: a stable word.",
@@ -261,14 +300,11 @@ names! {
     OriginDestination b"origin-destination" "MESSAGE: the address of the sender.",
     Passcode b"passcode" "CONNECT: the profile key.",
     PrefetchCount b"prefetch-count" "SUBSCRIBE: how many unacknowledged messages are allowed.",
-    Receipt b"receipt" "Any frame: a RECEIPT is wanted.",
     ReceiptId b"receipt-id" "RECEIPT: what it answers; classic DISCONNECT: what to answer.",
     Redelivered b"redelivered" "MESSAGE: it was delivered before.",
     SecretKey b"secret-key" "CONNECT: the application key.",
-    SessionId b"session-id" "Classic dialect: the session.",
     Snapshot b"snapshot" "SUBSCRIBE to presence: tell who is there already.",
     Subscription b"subscription" "MESSAGE: the subscription; ACK, NACK of 1.1: the same.",
-    Transaction b"transaction" "Classic: echoed in the ACK; standard: the transaction.",
     Undeliverable b"undeliverable" "SEND: what to do when nobody is at the destination.",
 }
 
@@ -285,7 +321,7 @@ mod tests {
         }
         assert_eq!(headers.value(Name::Destination), Some(&b"/a"[..]));
         assert_eq!(headers.value(Name::Login), None);
-        let users: Vec<_> = headers.user_lines().map(|line| line.value).collect();
+        let users: Vec<_> = headers.user_lines().iter().map(|line| line.value).collect();
         assert_eq!(users, [b"0", b"1"]);
     }
 
@@ -295,7 +331,8 @@ mod tests {
         for name in ["id", "passcode", "login", "message-id", "host", "session-id", "x"] {
             headers.push(name.as_bytes(), b"", 9).unwrap();
         }
-        let users: Vec<_> = headers.user_lines().map(|line| line.name).collect();
+        let users = headers.user_lines().iter().filter(|line| line.passes_through());
+        let users: Vec<_> = users.map(|line| line.name).collect();
         assert_eq!(users, [&b"id"[..], b"login", b"host", b"x"]);
     }
 
@@ -305,6 +342,19 @@ mod tests {
         headers.push(b"a", b"", 1).unwrap();
         let exceeded = headers.push(b"b", b"", 1).unwrap_err();
         assert_eq!((exceeded.limit, exceeded.max), ("header_count_max", 1));
+    }
+
+    #[test]
+    fn frequent_names_are_told_however_they_stand_in_a_line() {
+        for (index, name) in Name::ALL.into_iter().enumerate() {
+            for line in [format!("{}:1", name.text()), format!(" {} : 1 ", name.text())] {
+                let mut headers = Headers::new();
+                headers.push_line(line.as_bytes(), true, 9).unwrap();
+                assert_eq!(headers.value(name), Some(&b"1"[..]), "{line}");
+                assert_eq!(headers.others.is_empty(), index < Name::FREQUENT, "{line}");
+                assert_eq!(headers.lines().count(), 1, "{line}");
+            }
+        }
     }
 
     #[test]

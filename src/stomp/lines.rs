@@ -1,29 +1,98 @@
-//! Finding the ends of header lines, eight octets at a time.
+//! Finding the ends of header lines, and the octets that need a second look, sixty-four at a time.
 //!
-//! Header lines are short: a vectorised search costs more to begin than to do.
+//! Header lines are short: a search that begins anew for each costs more to begin than to do. So a
+//! header is looked at in blocks, each of which becomes a word with a bit for every octet.
+//!
+//! ```text
+//! octets  SEND⏎destination:/agent/ana⏎⏎hello∅
+//! feeds   00001000000000000000000000011000000      bits that are not told yet
+//! ```
 
-/// Where the first line feed at or after `from` stands.
-#[inline]
-pub fn find_line_feed(octets: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(chunk) = octets.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let found = line_feeds(u64::from_le_bytes(*chunk));
-        if found != 0 {
-            return Some(at + (found.trailing_zeros() / 8) as usize);
-        }
-        at += 8;
-    }
-    let rest = octets.get(at..)?;
-    rest.iter().position(|octet| *octet == b'\n').map(|index| at + index)
+use wide::u8x16;
+
+/// Walks the line feeds of what begins with a header. `STANDARD` says which octets are marked: NUL
+/// alone, or all that standard STOMP has to look at twice: NUL, backslash and what is not ASCII.
+#[derive(Debug)]
+pub struct LineFeeds<'a, const STANDARD: bool> {
+    octets: &'a [u8],
+    /// Where the block begins that is looked at, a multiple of [`BLOCK`].
+    block: usize,
+    /// Line feeds in the block that were not told yet, a bit for each octet.
+    feeds: u64,
+    /// Marked octets in the block.
+    marks: u64,
+    /// Whether a marked octet stands before the block.
+    is_marked: bool,
 }
 
-/// The top bit of each octet up to the first that is a line feed; above that one, bits may lie.
+impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
+    /// Before the first.
+    #[inline]
+    pub fn new(octets: &'a [u8]) -> Self {
+        let (feeds, marks) = classify::<STANDARD>(octets);
+        Self { octets, block: 0, feeds, marks, is_marked: false }
+    }
+
+    /// Whether a marked octet stands before `end`, which is at most one behind the line feed that was
+    /// told last, or behind the last octet, if there was none.
+    #[inline]
+    pub fn is_marked_before(&self, end: usize) -> bool {
+        let inside = end - self.block;
+        debug_assert!(inside <= BLOCK, "the end is in the block");
+        let before = u64::MAX.checked_shr((BLOCK - inside) as u32).unwrap_or(0);
+        self.is_marked || self.marks & before != 0
+    }
+}
+
+impl<const STANDARD: bool> Iterator for LineFeeds<'_, STANDARD> {
+    type Item = usize;
+
+    /// Where the next line feed stands.
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.feeds == 0 {
+            let rest = self.octets.get(self.block + BLOCK..).filter(|rest| !rest.is_empty())?;
+            self.is_marked |= self.marks != 0;
+            self.block += BLOCK;
+            (self.feeds, self.marks) = classify::<STANDARD>(rest);
+        }
+        let at = self.block + self.feeds.trailing_zeros() as usize;
+        self.feeds &= self.feeds - 1;
+        Some(at)
+    }
+}
+
+/// Octets that are looked at together.
+const BLOCK: usize = 64;
+
+/// Line feeds and marked octets among the first of `octets`.
 #[inline]
-fn line_feeds(word: u64) -> u64 {
-    const LOW: u64 = u64::from_ne_bytes([1; 8]);
-    const TOP: u64 = u64::from_ne_bytes([0x80; 8]);
-    let differs = word ^ u64::from_ne_bytes([b'\n'; 8]);
-    differs.wrapping_sub(LOW) & !differs & TOP
+fn classify<const STANDARD: bool>(octets: &[u8]) -> (u64, u64) {
+    match octets.first_chunk::<BLOCK>() {
+        Some(block) => classify_block::<STANDARD>(block),
+        None => {
+            let mut block = [b' '; BLOCK];
+            block[..octets.len()].copy_from_slice(octets);
+            classify_block::<STANDARD>(&block)
+        }
+    }
+}
+
+#[inline]
+fn classify_block<const STANDARD: bool>(block: &[u8; BLOCK]) -> (u64, u64) {
+    let (mut feeds, mut marks) = (0, 0);
+    let (lanes, _) = block.as_chunks::<16>();
+    for (index, lane) in lanes.iter().enumerate() {
+        let lane = u8x16::new(*lane);
+        let mut marked = lane.simd_eq(u8x16::splat(0));
+        if STANDARD {
+            // The top bit of an octet that is not ASCII is its bit in the mask.
+            marked = marked | lane.simd_eq(u8x16::splat(b'\\')) | lane;
+        }
+        feeds |= u64::from(lane.simd_eq(u8x16::splat(b'\n')).to_bitmask()) << (16 * index);
+        marks |= u64::from(marked.to_bitmask()) << (16 * index);
+    }
+    (feeds, marks)
 }
 
 #[cfg(test)]
@@ -34,13 +103,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_feed_is_where_a_plain_walk_finds_it(
+        fn line_feeds_and_marks_are_where_a_plain_walk_finds_them(
             octets in prop::collection::vec(
-                prop::sample::select(&b"\n\x0b\x09a\0\x8a\xff"[..]), 0..40),
-            from in 0..45usize,
+                prop::sample::select(&b"\n\x0b\x09abcdefghijklmnop\0\\\x8a\xff"[..]), 0..300),
+            stop in 0..40usize,
         ) {
-            let expected = (from..octets.len()).find(|index| octets[*index] == b'\n');
-            prop_assert_eq!(find_line_feed(&octets, from), expected);
+            let expected: Vec<_> =
+                (0..octets.len()).filter(|index| octets[*index] == b'\n').collect();
+            prop_assert_eq!(LineFeeds::<false>::new(&octets).collect::<Vec<_>>(), &expected[..]);
+            prop_assert_eq!(LineFeeds::<true>::new(&octets).collect::<Vec<_>>(), &expected[..]);
+            let (mut classic, mut standard) =
+                (LineFeeds::<false>::new(&octets), LineFeeds::<true>::new(&octets));
+            let mut end = 0;
+            for _ in 0..stop {
+                end = classic.next().map_or(octets.len(), |at| at + 1);
+                standard.next();
+            }
+            let before = &octets[..end];
+            prop_assert_eq!(classic.is_marked_before(end), before.contains(&0));
+            let is_marked = |octet: &u8| matches!(octet, 0 | b'\\' | 0x80..);
+            prop_assert_eq!(standard.is_marked_before(end), before.iter().any(is_marked));
         }
     }
 }

@@ -5,7 +5,6 @@
 //! is lent to it, and it lends the next frame on, without copying where the frame is whole.
 
 pub mod detect;
-pub mod framing;
 pub mod policy;
 pub mod prefix;
 pub mod tls;
@@ -15,12 +14,12 @@ pub mod websocket;
 use std::fmt;
 
 use self::detect::{Detected, detect};
-pub use self::framing::Framing;
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
 use self::prefix::PrefixLayer;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
 use crate::limits::Exceeded;
+use crate::outbound::Framing;
 
 /// What carries one connection's frames, above TLS.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! headers, but its `WebSocketContext` is not used: it copies every message into a buffer that an
 //! idle connection would keep, while the bound on memory per idle connection is a promise.
 //!
-//! The rule for what goes out: data frames are framed from queues by [`super::Framing`]; pings,
+//! The rule for what goes out: data frames are framed from queues by [`crate::outbound::Framing`]; pings,
 //! pongs and closes are put into the control octets, and the flush puts those out only between
 //! whole data frames. A close is put there only by [`WebSocketLayer::begin_close`], when all data is
 //! out, for no data may follow it; until then its code is kept. A data frame that is half out needs
@@ -18,7 +18,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Dialect, FrameBound, Framing, TransportError};
+use super::{Dialect, FrameBound, TransportError};
 
 /// The WebSocket of one connection.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl WebSocketLayer {
     /// Puts a heart-beat of the standard dialect into `control`: a message that is a line end.
     pub fn beat(&self, text: bool, control: &mut Vec<u8>) {
         if !self.close_sent {
-            Framing::WebSocket.write_header(1, text, control);
+            control.extend_from_slice(&[if text { 0x81 } else { 0x82 }, 1]);
             control.push(b'\n');
         }
     }

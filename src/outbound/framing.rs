@@ -1,0 +1,192 @@
+//! What goes before each outgoing frame, so that the frames of a stream can be told apart. It is
+//! written together with the frame: what goes to one receiver can go to others as it is.
+
+/// How frames are told apart on the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// They end themselves.
+    None,
+    /// A flag octet 0 and the length, four octets, little-endian.
+    LengthPrefix,
+    /// Each is one WebSocket message: text where it is UTF-8, otherwise binary.
+    WebSocket,
+    /// Each is one binary WebSocket message.
+    WebSocketBinary,
+}
+
+impl Framing {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// Writes a frame with what goes before it.
+    #[inline]
+    pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let from = out.len();
+        match self {
+            Self::None => write(out),
+            Self::LengthPrefix => {
+                out.extend_from_slice(&[0; PREFIX_BYTES]);
+                write(out);
+                let length = (out.len() - from - PREFIX_BYTES) as u32;
+                out[from + 1..from + PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
+            }
+            Self::WebSocket | Self::WebSocketBinary => {
+                // Room for the header that most frames have.
+                out.extend_from_slice(&[0; USUAL_HEADER_BYTES]);
+                write(out);
+                let payload = &out[from + USUAL_HEADER_BYTES..];
+                let text = self == Self::WebSocket && std::str::from_utf8(payload).is_ok();
+                let (header, header_len) = websocket_header(payload.len(), text);
+                if header_len != USUAL_HEADER_BYTES {
+                    make_room(out, from, header_len);
+                }
+                out[from..from + header_len].copy_from_slice(&header[..header_len]);
+            }
+        }
+    }
+
+    /// Writes what goes before a frame of `length` octets that is text or is not.
+    #[inline]
+    pub(super) fn write_header(self, length: usize, text: bool, out: &mut Vec<u8>) {
+        match self {
+            Self::None => {}
+            Self::LengthPrefix => {
+                out.push(0);
+                out.extend_from_slice(&(length as u32).to_le_bytes());
+            }
+            Self::WebSocket | Self::WebSocketBinary => {
+                let (header, header_len) =
+                    websocket_header(length, text && self == Self::WebSocket);
+                out.extend_from_slice(&header[..header_len]);
+            }
+        }
+    }
+
+    /// Octets that go before a frame of `length` octets.
+    #[inline]
+    pub fn header_len(self, length: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::LengthPrefix => PREFIX_BYTES,
+            Self::WebSocket | Self::WebSocketBinary => websocket_header_len(length),
+        }
+    }
+
+    /// Whether a frame must not begin in a TLS record that it does not fit into: clients of the
+    /// classic dialect read a whole frame with one call.
+    pub fn keeps_records_whole(self) -> bool {
+        self == Self::LengthPrefix
+    }
+}
+
+const PREFIX_BYTES: usize = 5;
+
+/// Of a WebSocket message of 126 to 65,535 octets.
+const USUAL_HEADER_BYTES: usize = 4;
+
+/// Of the largest.
+const HEADER_BYTES_MAX: usize = 10;
+
+fn websocket_header_len(length: usize) -> usize {
+    match length {
+        0..126 => 2,
+        126..=0xffff => USUAL_HEADER_BYTES,
+        _ => HEADER_BYTES_MAX,
+    }
+}
+
+/// RFC 6455, "Base Framing Protocol": the last fragment of an unmasked message, its length in as few
+/// octets as can be.
+#[inline]
+fn websocket_header(length: usize, text: bool) -> ([u8; HEADER_BYTES_MAX], usize) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    header[0] = 0x80 | if text { 1 } else { 2 };
+    let header_len = websocket_header_len(length);
+    match header_len {
+        2 => header[1] = length as u8,
+        USUAL_HEADER_BYTES => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            header[1] = 127;
+            header[2..].copy_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    (header, header_len)
+}
+
+/// Moves a payload that was written behind the usual header to behind one of `header_len`.
+#[cold]
+fn make_room(out: &mut Vec<u8>, from: usize, header_len: usize) {
+    let payload = from + USUAL_HEADER_BYTES..out.len();
+    let end = from + header_len + payload.len();
+    out.resize(out.len().max(end), 0);
+    out.copy_within(payload, from + header_len);
+    out.truncate(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use tungstenite::protocol::frame::FrameHeader;
+    use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+    use super::*;
+
+    const ALL: [Framing; Framing::COUNT] =
+        [Framing::None, Framing::LengthPrefix, Framing::WebSocket, Framing::WebSocketBinary];
+
+    #[test]
+    fn a_frame_is_written_with_the_header_that_is_announced() {
+        for framing in ALL {
+            for length in [0, 1, 125, 126, 127, 0xffff, 0x10000, 1 << 20] {
+                let payload: Vec<u8> = (0..length).map(|index| index as u8 & 0x7f).collect();
+                let mut whole = b"before".to_vec();
+                framing.write(&mut whole, |out| out.extend_from_slice(&payload));
+                let mut apart = b"before".to_vec();
+                framing.write_header(length, true, &mut apart);
+                assert_eq!(apart.len(), 6 + framing.header_len(length), "{framing:?} {length}");
+                apart.extend_from_slice(&payload);
+                assert!(whole == apart, "{framing:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn websocket_headers_are_those_of_tungstenite() {
+        for length in [0, 1, 125, 126, 127, 0xffff, 0x10000, 1 << 33] {
+            for (text, data) in [(true, Data::Text), (false, Data::Binary)] {
+                let mut expected = Vec::new();
+                let header = FrameHeader { opcode: OpCode::Data(data), ..FrameHeader::default() };
+                header.format(length as u64, &mut expected).unwrap();
+                let mut out = Vec::new();
+                Framing::WebSocket.write_header(length, text, &mut out);
+                assert_eq!(out, expected, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_text_where_it_is_utf_8_and_may_be() {
+        let opcode = |framing: Framing, payload: &[u8]| {
+            let mut out = Vec::new();
+            framing.write(&mut out, |out| out.extend_from_slice(payload));
+            out[0]
+        };
+        assert_eq!(opcode(Framing::WebSocket, "ñ".as_bytes()), 0x81);
+        assert_eq!(opcode(Framing::WebSocket, b"\xf1"), 0x82);
+        assert_eq!(opcode(Framing::WebSocketBinary, b"n"), 0x82);
+    }
+
+    #[test]
+    fn headers_are_the_ones_of_the_recordings() {
+        let write = |framing: Framing, length, text| {
+            let mut out = Vec::new();
+            framing.write_header(length, text, &mut out);
+            out
+        };
+        assert_eq!(write(Framing::LengthPrefix, 0x8e, true), [0, 0x8e, 0, 0, 0]);
+        assert_eq!(write(Framing::WebSocket, 0x8e, true), [0x81, 0x7e, 0, 0x8e]);
+        assert_eq!(write(Framing::WebSocket, 0x33, false), [0x82, 0x33]);
+    }
+}
