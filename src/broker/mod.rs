@@ -167,7 +167,7 @@ impl Broker {
             self.peers.push(peer, frame);
             return;
         }
-        let reason = CloseReason::Refused(fault.code);
+        let reason = fault.close_reason();
         self.end_session(peer, reason, now);
         if fault.code == Code::SlowConsumer {
             self.peers.discard_unsent(peer);

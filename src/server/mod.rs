@@ -125,12 +125,14 @@ fn bind(config: &Config) -> Result<Vec<Listening>, ServeFault> {
 
 /// Each connection needs a descriptor; many systems start programs with a thousand.
 fn raise_descriptor_limit(config: &Config) {
-    let wanted = u64::from(config.limits.connections_max) + DESCRIPTORS_OF_OUR_OWN;
+    let limits = &config.limits;
+    let connections = u64::from(limits.connections_max) + u64::from(limits.refusals_max);
+    let wanted = connections + DESCRIPTORS_OF_OUR_OWN;
     match rlimit::increase_nofile_limit(wanted) {
         Ok(allowed) if allowed < wanted => log::warn!(
             "the system allows {allowed} descriptors, fewer than connections_max={} needs: \
              raise it with ulimit -n or LimitNOFILE=",
-            config.limits.connections_max
+            limits.connections_max
         ),
         Ok(_) => {}
         Err(error) => log::warn!("the number of descriptors cannot be raised: {error}"),

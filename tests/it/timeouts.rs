@@ -92,7 +92,7 @@ fn whoever_does_not_log_in_is_told_and_closed() {
         assert!(error.header("error-desc").contains("connect_ms_max"), "{error:?}");
         client.receive_end();
         drop(client);
-        server.log.wait_for_line(&["closed", "login=\"\"", "reason=TIMED_OUT"]);
+        server.log.wait_for_line(&["closed", "login=\"\"", "reason=timed-out:connect_ms_max "]);
     }
     assert_eq!(server.stop().count("timeouts"), 4);
 }
