@@ -53,6 +53,13 @@ impl Fault {
         Self { limit: Some(exceeded.limit), ..fault }
     }
 
+    /// More was left unread than the named limit allows.
+    pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
+        let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");
+        let fault = Self::closing(Code::SlowConsumer, Retry::Now, description);
+        Self { limit: Some(limit), ..fault }
+    }
+
     /// CONNECT that did not arrive within the named limit.
     pub fn timed_out(limit: &'static str) -> Self {
         let description = format!("CONNECT did not arrive in time ({limit})");
@@ -65,6 +72,7 @@ impl Fault {
         match (self.code, self.limit) {
             (Code::TimedOut, Some(limit)) => CloseReason::TimedOut(limit),
             (Code::LimitExceeded, Some(limit)) => CloseReason::Exceeded(limit),
+            (Code::SlowConsumer, Some(limit)) => CloseReason::TooSlow(limit),
             (code, _) => CloseReason::Refused(code),
         }
     }
@@ -237,6 +245,8 @@ pub enum CloseReason {
     TakenOver,
     /// The client was told that it exceeded the named limit.
     Exceeded(&'static str),
+    /// The client was told that it left more unread than the named limit allows.
+    TooSlow(&'static str),
     /// The client was told of a fault of another kind.
     Refused(Code),
     /// What arrived was no TLS, HTTP or WebSocket that we accept.
@@ -246,6 +256,22 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The word for it in an ERROR, where there is one.
+    pub fn code(self) -> Option<Code> {
+        match self {
+            Self::TimedOut(_) => Some(Code::TimedOut),
+            Self::TakenOver => Some(Code::TakenOver),
+            Self::Exceeded(_) => Some(Code::LimitExceeded),
+            Self::TooSlow(_) => Some(Code::SlowConsumer),
+            Self::Refused(code) => Some(code),
+            Self::LoggedOut
+            | Self::EndOfStream
+            | Self::Lost
+            | Self::Transport(_)
+            | Self::Answered => None,
+        }
+    }
+
     /// How presence events say it: a word that programs may compare.
     pub fn presence_word(self) -> &'static str {
         match self {
@@ -254,7 +280,7 @@ impl CloseReason {
             Self::Lost => "lost",
             Self::TimedOut(_) => "timed-out",
             Self::TakenOver => "taken-over",
-            Self::Refused(Code::SlowConsumer) => "slow-consumer",
+            Self::TooSlow(_) => "slow-consumer",
             Self::Refused(Code::Draining) => "draining",
             Self::Exceeded(_) | Self::Refused(_) | Self::Transport(_) => "refused",
         }
@@ -266,6 +292,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::TimedOut(limit) => write!(out, "timed-out:{limit}"),
             Self::Exceeded(limit) => write!(out, "{}:{limit}", Code::LimitExceeded.word()),
+            Self::TooSlow(limit) => write!(out, "{}:{limit}", Code::SlowConsumer.word()),
             Self::Refused(code) => out.write_str(code.word()),
             // A sentence, so quoted: in the log this is the value of a pair.
             Self::Transport(what) => write!(out, "\"transport:{what}\""),

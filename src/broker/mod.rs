@@ -190,14 +190,8 @@ impl Broker {
     /// Closes the connections whose queues have been too full for too long. Ask after flushing.
     pub fn cut_slow_consumers(&mut self, now: Moment) {
         for peer in self.peers.take_overflowing(now.ms()) {
-            let fault = Fault::closing(
-                Code::SlowConsumer,
-                Retry::Now,
-                format!(
-                    "{} bytes are queued for you, more than you may leave unread",
-                    self.peers.peer(peer).queue.bytes()
-                ),
-            );
+            let one = self.peers.peer(peer);
+            let fault = Fault::too_slow(one.queue.bytes(), one.overflowed_limit());
             self.refuse(peer, &fault, now);
         }
         self.serve_backlog(now);

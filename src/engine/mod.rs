@@ -1049,16 +1049,10 @@ fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
 fn close_code(reason: CloseReason, peer: Option<&Peer>) -> CloseCode {
     let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
     let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
+    if let (true, Some(code), Some(retry)) = (is_standard, reason.code(), retry) {
+        return CloseCode::from(4000 + 100 * retry as u16 + code as u16);
+    }
     match (reason, retry) {
-        (CloseReason::Refused(code), Some(retry)) if is_standard => {
-            CloseCode::from(4000 + 100 * retry as u16 + code as u16)
-        }
-        (CloseReason::Exceeded(_), Some(retry)) if is_standard => {
-            CloseCode::from(4000 + 100 * retry as u16 + Code::LimitExceeded as u16)
-        }
-        (CloseReason::TakenOver, Some(retry)) if is_standard => {
-            CloseCode::from(4000 + 100 * retry as u16 + Code::TakenOver as u16)
-        }
         (CloseReason::Refused(Code::Draining), _) => CloseCode::Away,
         (CloseReason::Exceeded(_), Some(Retry::Later)) => CloseCode::Again,
         (CloseReason::Exceeded(_), _) => CloseCode::Size,

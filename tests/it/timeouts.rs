@@ -98,6 +98,17 @@ fn whoever_does_not_log_in_is_told_and_closed() {
 }
 
 #[test]
+fn a_standard_client_that_does_not_log_in_learns_from_the_close_code_to_come_back() {
+    let server = only("connect_ms_max");
+    let stream = Stream::connect(server.address());
+    let (mut websocket, _) = upgrade(stream, Some("v12.stomp"));
+    let message = websocket.read().unwrap();
+    assert!(message.to_text().unwrap().contains("error-code:TIMED_OUT\n"), "{message}");
+    let Ok(Message::Close(Some(close))) = websocket.read() else { panic!("a close") };
+    assert!((4100..4200).contains(&u16::from(close.code)), "{close}");
+}
+
+#[test]
 fn whoever_is_logged_in_may_be_silent() {
     let limits = "upgrade_ms_max = 200\ntls_handshake_ms_max = 200\nconnect_ms_max = 200";
     let server = Setup::new().limits(limits).start();

@@ -429,11 +429,9 @@ impl World {
             let is_gone = closed.iter().any(|(other, _)| *other == id);
             let reason = self.rig.engine.close_reason(id);
             match reason {
-                Some(CloseReason::Refused(Code::SlowConsumer)) => self.note_cut(index),
+                Some(CloseReason::TooSlow(_)) => self.note_cut(index),
                 Some(CloseReason::Refused(Code::Draining)) => self.note_drain(index),
-                Some(CloseReason::TimedOut(_) | CloseReason::Refused(Code::TimedOut)) => {
-                    self.note_timeout(index)
-                }
+                Some(CloseReason::TimedOut(_)) => self.note_timeout(index),
                 Some(other) => panic!("{number:?} is closed for no reason: {other}"),
                 None if is_gone => self.note_timeout(index),
                 None => {}
