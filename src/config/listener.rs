@@ -107,7 +107,7 @@ fn plain(address: SocketAddr) -> Listener {
 }
 
 fn from_section(section: &ListenerSection) -> Result<Listener, Offence> {
-    let address = section.address.as_deref().ok_or(Offence::NotAnAddress)?;
+    let address = section.address.as_deref().ok_or(Offence::NoAddress)?;
     let mut listener = plain(parse(address)?);
     if let Some(name) = &section.name {
         listener.name.clone_from(name);

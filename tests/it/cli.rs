@@ -89,6 +89,8 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
             "[[listener]]\naddress = \"here\"\n",
             "broker.toml:2: listener[0].address: not an address",
         ),
+        ("\n[[listener]]\nname = \"x\"\n", "broker.toml:2: listener[0].address: missing: "),
+        ("[listener]\naddress = \"127.0.0.1:1\"\n", "broker.toml:1: listener: a table where"),
         ("listener = []\n", "there is no listener"),
         ("[keys]\napplication = s3cret\n", "broker.toml:2: keys"),
         ("[keys]\nagent = \"s3cret\"\n", "not application, super_agent, service, admin"),
