@@ -898,6 +898,9 @@ impl<S: Socket> Engine<S> {
         if connection.phase == Phase::AwaitingConnect {
             return self.refuse(id.slot, &Fault::timed_out(limit));
         }
+        if connection.transport.answer_late(limit) {
+            return self.begin_close(id.slot, CloseReason::TimedOut(limit));
+        }
         self.close_now(id.slot, CloseReason::TimedOut(limit));
     }
 

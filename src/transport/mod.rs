@@ -227,6 +227,18 @@ impl Transport {
         self.layer = Layer::Answered;
     }
 
+    /// Puts an answer to an HTTP request that did not become whole in time into the control octets.
+    /// Says whether there is such a request.
+    pub fn answer_late(&mut self, limit: &str) -> bool {
+        let is_late = matches!(self.layer, Layer::Upgrading(_));
+        if is_late {
+            let why = format!("The request did not arrive in time ({limit})");
+            let kind = "text/plain; charset=utf-8";
+            self.answer(&upgrade::response("408 Request Timeout", kind, why.as_bytes()));
+        }
+        is_late
+    }
+
     /// Puts a ping into the control octets.
     pub fn ping(&mut self) {
         if let Layer::WebSocket(websocket) = &mut self.layer {

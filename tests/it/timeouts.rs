@@ -58,7 +58,10 @@ fn an_upgrade_that_stays_half_is_closed() {
     let server = only("upgrade_ms_max");
     let mut stream = Stream::connect(server.address());
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
-    assert_eq!(stream.read_to_end(), b"");
+    let answer = String::from_utf8(stream.read_to_end()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    assert!(answer.ends_with("(upgrade_ms_max)"), "{answer}");
+    drop(stream);
     check_line(&server, "upgrade_ms_max");
 }
 
