@@ -39,7 +39,8 @@ use crate::telemetry::{Latencies, Stage};
 use crate::transport::tls::TlsLayer;
 use crate::transport::websocket::CloseCode;
 use crate::transport::{
-    Dialect, FrameBound, Inbound, ListenerPolicy, TlsMode, Transport, TransportError, detect,
+    Dialect, FrameBound, Inbound, ListenerPolicy, Protocols, TlsMode, Transport, TransportError,
+    detect,
 };
 
 /// All connections, and the broker behind them.
@@ -464,7 +465,11 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot as usize];
         let refused = match (first == detect::TLS_HANDSHAKE, connection.policy.tls, &self.tls) {
             (true, TlsMode::Off, _) | (true, _, None) => Some("TLS is not served on this port"),
-            (false, TlsMode::Required, _) => Some("only TLS is served on this port"),
+            (false, TlsMode::Required, _) => {
+                // Whatever it speaks is told so.
+                connection.policy.protocols = Protocols::NONE;
+                None
+            }
             (false, _, _) => None,
             (true, _, Some(config)) => match TlsLayer::new(config) {
                 Ok(layer) => {
@@ -550,6 +555,9 @@ impl<S: Socket> Engine<S> {
                     self.note_handled(slot);
                 }
                 Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
+                Ok(Some(Inbound::Unserved(dialect, what))) => {
+                    self.refuse_unserved(slot, dialect, what);
+                }
                 Ok(Some(Inbound::Request(path))) => self.answer_request(slot, &path),
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
                 Err(error) => return self.handle_breach(slot, error),
@@ -608,6 +616,27 @@ impl<S: Socket> Engine<S> {
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
         if self.connections[slot as usize].flags.surplus {
             self.refuse_surplus(slot);
+        }
+    }
+
+    /// Tells a connection that its listener does not serve what it speaks.
+    fn refuse_unserved(&mut self, slot: u32, dialect: Option<Dialect>, what: &'static str) {
+        let connection = &mut self.connections[slot as usize];
+        let needs_tls = connection.tls.is_none() && connection.policy.tls == TlsMode::Required;
+        let why = if needs_tls {
+            "only TLS is served on this port".to_owned()
+        } else {
+            TransportError::NotServed(what).to_string()
+        };
+        let Some(dialect) = dialect else {
+            connection.transport.answer(&http::refusal(&why));
+            return self.handle_breach(slot, TransportError::NotServed(what));
+        };
+        self.open(slot, dialect);
+        if self.connections[slot as usize].phase == Phase::AwaitingConnect {
+            self.broker.counters.protocol_errors += 1;
+            let fault = Fault::closing(Code::ProtocolNotServed, Retry::Never, why);
+            self.refuse(slot, &fault);
         }
     }
 
@@ -898,7 +927,9 @@ impl<S: Socket> Engine<S> {
         if connection.phase == Phase::AwaitingConnect {
             return self.refuse(id.slot, &Fault::timed_out(limit));
         }
+        let held = held_bytes(connection);
         if connection.transport.answer_late(limit) {
+            self.inbound_bytes -= held - held_bytes(connection);
             return self.begin_close(id.slot, CloseReason::TimedOut(limit));
         }
         self.close_now(id.slot, CloseReason::TimedOut(limit));
