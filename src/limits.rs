@@ -12,6 +12,10 @@ pub struct Limits {
     // -- connections ------------------------------------------------------------------------
     /// Connections that may be open at once, those that are not logged in included.
     pub connections_max: u32,
+    /// Connections above `connections_max` that may be open at once, only to be told so.
+    pub refusals_max: u32,
+    /// Time that such a connection has to say what it speaks and to take its ERROR.
+    pub refusal_ms_max: u32,
     /// Time for a TLS handshake to finish.
     pub tls_handshake_ms_max: u32,
     /// Time for the first bytes to arrive and, on HTTP, for the upgrade request to be complete.
@@ -143,6 +147,8 @@ impl Default for Limits {
             OutboundLimits { hard_bytes_max: 32 * MIB, soft_bytes_max: 8 * MIB, ..client };
         Self {
             connections_max: 16_384,
+            refusals_max: 64,
+            refusal_ms_max: 1_000,
             tls_handshake_ms_max: 5_000,
             upgrade_ms_max: 5_000,
             connect_ms_max: 5_000,

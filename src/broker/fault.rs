@@ -20,17 +20,19 @@ pub struct Fault {
     pub description: Cow<'static, str>,
     /// Whether the connection closes, and then whether the client should come back.
     pub retry: Option<Retry>,
+    /// The field of [`Limits`] that was exceeded, where it was one.
+    pub limit: Option<&'static str>,
 }
 
 impl Fault {
     /// A fault after which the connection stays.
     pub fn staying(code: Code, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, description: description.into(), retry: None }
+        Self { code, description: description.into(), retry: None, limit: None }
     }
 
     /// A fault after which the connection closes.
     pub fn closing(code: Code, retry: Retry, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, description: description.into(), retry: Some(retry) }
+        Self { code, description: description.into(), retry: Some(retry), limit: None }
     }
 
     /// A header that the command cannot do without.
@@ -47,7 +49,32 @@ impl Fault {
 
     /// A bound that was exceeded.
     pub fn exceeded(exceeded: Exceeded) -> Self {
-        Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string())
+        let fault = Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string());
+        Self { limit: Some(exceeded.limit), ..fault }
+    }
+
+    /// More was left unread than the named limit allows.
+    pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
+        let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");
+        let fault = Self::closing(Code::SlowConsumer, Retry::Now, description);
+        Self { limit: Some(limit), ..fault }
+    }
+
+    /// CONNECT that did not arrive within the named limit.
+    pub fn timed_out(limit: &'static str) -> Self {
+        let description = format!("CONNECT did not arrive in time ({limit})");
+        let fault = Self::closing(Code::TimedOut, Retry::Later, description);
+        Self { limit: Some(limit), ..fault }
+    }
+
+    /// Why a connection ends that is told of this.
+    pub fn close_reason(&self) -> CloseReason {
+        match (self.code, self.limit) {
+            (Code::TimedOut, Some(limit)) => CloseReason::TimedOut(limit),
+            (Code::LimitExceeded, Some(limit)) => CloseReason::Exceeded(limit),
+            (Code::SlowConsumer, Some(limit)) => CloseReason::TooSlow(limit),
+            (code, _) => CloseReason::Refused(code),
+        }
     }
 }
 
@@ -216,7 +243,11 @@ pub enum CloseReason {
     TimedOut(&'static str),
     /// A newer connection took the session over.
     TakenOver,
-    /// The client was told of a fault of this kind.
+    /// The client was told that it exceeded the named limit.
+    Exceeded(&'static str),
+    /// The client was told that it left more unread than the named limit allows.
+    TooSlow(&'static str),
+    /// The client was told of a fault of another kind.
     Refused(Code),
     /// What arrived was no TLS, HTTP or WebSocket that we accept.
     Transport(&'static str),
@@ -225,6 +256,22 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The word for it in an ERROR, where there is one.
+    pub fn code(self) -> Option<Code> {
+        match self {
+            Self::TimedOut(_) => Some(Code::TimedOut),
+            Self::TakenOver => Some(Code::TakenOver),
+            Self::Exceeded(_) => Some(Code::LimitExceeded),
+            Self::TooSlow(_) => Some(Code::SlowConsumer),
+            Self::Refused(code) => Some(code),
+            Self::LoggedOut
+            | Self::EndOfStream
+            | Self::Lost
+            | Self::Transport(_)
+            | Self::Answered => None,
+        }
+    }
+
     /// How presence events say it: a word that programs may compare.
     pub fn presence_word(self) -> &'static str {
         match self {
@@ -233,9 +280,9 @@ impl CloseReason {
             Self::Lost => "lost",
             Self::TimedOut(_) => "timed-out",
             Self::TakenOver => "taken-over",
-            Self::Refused(Code::SlowConsumer) => "slow-consumer",
+            Self::TooSlow(_) => "slow-consumer",
             Self::Refused(Code::Draining) => "draining",
-            Self::Refused(_) | Self::Transport(_) => "refused",
+            Self::Exceeded(_) | Self::Refused(_) | Self::Transport(_) => "refused",
         }
     }
 }
@@ -244,6 +291,8 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut(limit) => write!(out, "timed-out:{limit}"),
+            Self::Exceeded(limit) => write!(out, "{}:{limit}", Code::LimitExceeded.word()),
+            Self::TooSlow(limit) => write!(out, "{}:{limit}", Code::SlowConsumer.word()),
             Self::Refused(code) => out.write_str(code.word()),
             // A sentence, so quoted: in the log this is the value of a pair.
             Self::Transport(what) => write!(out, "\"transport:{what}\""),

@@ -161,7 +161,7 @@ impl Broker {
             self.peers.reply(peer, write);
             return;
         }
-        let reason = CloseReason::Refused(fault.code);
+        let reason = fault.close_reason();
         self.end_session(peer, reason, now);
         if fault.code == Code::SlowConsumer {
             self.peers.discard_unsent(peer);
@@ -184,14 +184,8 @@ impl Broker {
     /// Closes the connections whose queues have been too full for too long. Ask after flushing.
     pub fn cut_slow_consumers(&mut self, now: Moment) {
         for peer in self.peers.take_overflowing(now.ms()) {
-            let fault = Fault::closing(
-                Code::SlowConsumer,
-                Retry::Now,
-                format!(
-                    "{} bytes are queued for you, more than you may leave unread",
-                    self.peers.peer(peer).queue.bytes()
-                ),
-            );
+            let one = self.peers.peer(peer);
+            let fault = Fault::too_slow(one.queue.bytes(), one.overflowed_limit());
             self.refuse(peer, &fault, now);
         }
         self.serve_backlog(now);

@@ -384,6 +384,11 @@ impl Peer {
         self.lost_a_frame
     }
 
+    /// Which of its bounds it is above, where it is above one.
+    pub fn overflowed_limit(&self) -> &'static str {
+        if self.lost_a_frame || self.is_over_hard() { "hard_bytes_max" } else { "soft_bytes_max" }
+    }
+
     /// Whether its queue is so short that more may be sent ahead.
     pub fn has_room(&self) -> bool {
         self.queue.bytes() <= self.limits.soft_bytes_max / 2

@@ -137,28 +137,24 @@ impl Pattern {
             Fault::staying(Code::InvalidRegex, description)
         };
         let source = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
-        // The pattern must be valid by itself, or `a)|(b` would become valid by our anchors.
-        for anchored in [source.to_owned(), format!(r"\A(?:{source})\z")] {
-            let compiled = RegexBuilder::new(&anchored)
-                .unicode(false)
-                .size_limit(limits.pattern_compiled_bytes_max as usize)
-                .dfa_size_limit(limits.pattern_compiled_bytes_max as usize)
-                .nest_limit(NEST_MAX)
-                .build();
-            match compiled {
-                Ok(regex) if anchored.len() > source.len() => {
-                    return Ok(Self { text: text.into(), regex });
-                }
-                Ok(_) => {}
-                Err(regex::Error::CompiledTooBig(_)) => {
-                    let max = u64::from(limits.pattern_compiled_bytes_max);
-                    let limit = "pattern_compiled_bytes_max";
-                    return Err(Fault::exceeded(Exceeded { limit, max }));
-                }
-                Err(error) => return Err(invalid(last_line(&error.to_string()))),
+        // Letters outside ASCII in a class have no meaning among octets.
+        let regex = build(source, false, limits).or_else(|on_octets| {
+            if matches!(on_octets, regex::Error::CompiledTooBig(_)) {
+                return Err(on_octets);
             }
+            build(source, true, limits).map_err(|on_letters| match on_letters {
+                regex::Error::CompiledTooBig(_) => on_letters,
+                _ => on_octets,
+            })
+        });
+        match regex {
+            Ok(regex) => Ok(Self { text: text.into(), regex }),
+            Err(regex::Error::CompiledTooBig(_)) => {
+                let max = u64::from(limits.pattern_compiled_bytes_max);
+                Err(Fault::exceeded(Exceeded { limit: "pattern_compiled_bytes_max", max }))
+            }
+            Err(error) => Err(invalid(last_line(&error.to_string()))),
         }
-        Err(invalid("it has no meaning"))
     }
 
     /// Whether it matches the whole of a destination's name.
@@ -258,6 +254,21 @@ impl std::ops::IndexMut<SubscriptionIndex> for SubscriptionTable {
 /// How deep groups may nest in a pattern.
 const NEST_MAX: u32 = 32;
 
+/// Builds what matches a whole name, by octets or by letters.
+fn build(source: &str, by_letters: bool, limits: &Limits) -> Result<Regex, regex::Error> {
+    let build = |text: &str| {
+        RegexBuilder::new(text)
+            .unicode(by_letters)
+            .size_limit(limits.pattern_compiled_bytes_max as usize)
+            .dfa_size_limit(limits.pattern_compiled_bytes_max as usize)
+            .nest_limit(NEST_MAX)
+            .build()
+    };
+    // The pattern must be valid by itself, or `a)|(b` would become valid by our anchors.
+    build(source)?;
+    build(&format!(r"\A(?:{source})\z"))
+}
+
 /// The regex crate draws the pattern and points at the place; the last line says what is wrong.
 fn last_line(text: &str) -> &str {
     text.lines().last().unwrap_or(text).trim_start_matches("error: ")
@@ -294,6 +305,10 @@ mod tests {
             "octets, not letters"
         );
         assert!(compile("/agent/..").unwrap().matches("/agent/ñ".as_bytes()));
+        for text in ["/agent/Pe[nñ]a", r"/agent/\p{Lu}.ña", "/agent/P[^x]ñ."] {
+            assert!(compile(text).unwrap().matches("/agent/Peña".as_bytes()), "{text}");
+            assert!(!compile(text).unwrap().matches("/agent/Pexa".as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -131,7 +131,9 @@ impl CliFault {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Login(fault) => fault.exit_code(),
-            Self::Config(_) | Self::Identity(_) | Self::Serve(ServeFault::Identity(_)) => {
+            Self::Config(_)
+            | Self::Identity(_)
+            | Self::Serve(ServeFault::Identity(_) | ServeFault::LatencyDirectory(..)) => {
                 ExitCode::from(2)
             }
             _ => ExitCode::FAILURE,

@@ -9,7 +9,7 @@ use clap::Args;
 use super::{CliFault, print};
 use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource};
 use crate::logger::{LogFormat, LogLevel, Logger};
-use crate::server;
+use crate::server::Prepared;
 
 /// `com-broker serve` and `com-broker check`
 #[derive(Clone, Debug, Default, Args)]
@@ -79,17 +79,19 @@ impl ServeArguments {
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     let config = arguments.resolve().map_err(CliFault::Config)?;
-    if config.is_development() {
-        let program = env::args().next();
-        print(&banner(&config, program.as_deref().unwrap_or("com-broker")))?;
-    }
     let _flushes_at_the_end = Logger::install(config.log).map_err(CliFault::Log)?;
-    server::run(config, &environment).map_err(CliFault::Serve)
+    let prepared = Prepared::new(config).map_err(CliFault::Serve)?;
+    if prepared.config().is_development() {
+        let program = env::args().next();
+        let program = program.as_deref().unwrap_or("com-broker");
+        print(&banner(prepared.config(), prepared.addresses(), program))?;
+    }
+    prepared.run(&environment).map_err(CliFault::Serve)
 }
 
-/// What somebody who starts the broker for the first time should know, ready to paste. `program` is
-/// how it was called.
-pub fn banner(config: &Config, program: &str) -> String {
+/// What somebody who starts the broker for the first time should know, ready to paste. It listens on
+/// `addresses`, and `program` is how it was called.
+pub fn banner(config: &Config, addresses: &[SocketAddr], program: &str) -> String {
     let mut lines = vec!["com-broker is in DEVELOPMENT mode.".to_owned(), String::new()];
     if config.keys_are_development {
         lines.push("  keys          the development keys, which everybody knows".into());
@@ -101,28 +103,26 @@ pub fn banner(config: &Config, program: &str) -> String {
             authority.display()
         ));
     }
-    for listener in &config.listeners {
-        lines.push(format!("  listening on  {}", listener.address));
+    for address in addresses {
+        lines.push(format!("  listening on  {address}"));
     }
-    lines.push(next_steps(config, program));
+    lines.push(next_steps(config, addresses, program));
     lines.join("\n")
 }
 
-fn next_steps(config: &Config, program: &str) -> String {
-    let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_CLIENT_PORT));
-    let has_default = config.listeners.iter().any(|listener| listener.address == default);
-    let url = match config.listeners.first() {
-        Some(listener) if !has_default && listener.address.port() != 0 => {
-            format!(" --url tcp://{}", listener.address)
-        }
-        _ => String::new(),
+fn next_steps(config: &Config, addresses: &[SocketAddr], program: &str) -> String {
+    let Some(broker) = reach(config, addresses) else { return String::new() };
+    let keys = if config.keys_are_development {
+        ""
+    } else {
+        ", with COM_BROKER_KEY_APPLICATION and\nCOM_BROKER_KEY_AGENT in their environment"
     };
     format!(
         "
-Next, in two other terminals:
+Next, in two other terminals{keys}:
 
-  {program} watch{url} --login ana
-  {program} send{url} --login bob --to /agent/ana \"hello\"
+  {program} watch{broker} --login ana
+  {program} send{broker} --login bob --to /agent/ana \"hello\"
 
 For keys and certificates of your own:
 
@@ -130,6 +130,28 @@ For keys and certificates of your own:
 
 "
     )
+}
+
+/// The arguments with which `watch` and `send` find the broker; none if no listener serves them.
+fn reach(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
+    let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_CLIENT_PORT));
+    let mut reached = config
+        .listeners
+        .iter()
+        .zip(addresses)
+        .filter_map(|(listener, address)| Some((listener.client_scheme()?, *address)));
+    let first = reached.next()?;
+    if std::iter::once(first).chain(reached).any(|one| one == ("tcp", default)) {
+        return Some(String::new());
+    }
+    let (scheme, address) = first;
+    let authority = match &config.tls {
+        Some(TlsSource::Development { directory }) if matches!(scheme, "tls" | "wss") => {
+            format!(" --ca {}", directory.join("ca.pem").display())
+        }
+        _ => String::new(),
+    };
+    Some(format!(" --url {scheme}://{address}{authority}"))
 }
 
 /// Where `watch` and `send` look for the broker.
@@ -142,12 +164,15 @@ fn environment(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_banner_admits_what_is_for_development() {
         let config = Config::resolve(None, &Overrides::default(), &|_| None).unwrap();
-        let banner = banner(&config, "target/release/com-broker");
+        let addresses: Vec<_> = config.listeners.iter().map(|one| one.address).collect();
+        let banner = banner(&config, &addresses, "target/release/com-broker");
         for expected in [
             "DEVELOPMENT",
             "development keys",
@@ -160,5 +185,32 @@ mod tests {
             assert!(banner.contains(expected), "{banner}");
         }
         assert!(!banner.contains("secret_key"));
+    }
+
+    #[test]
+    fn the_next_steps_reach_a_listener_that_serves_them() {
+        for (lines, expected) in [
+            ("", Some("watch --url tcp://127.0.0.1:7000 --login ana")),
+            ("tls = \"off\"", Some("watch --url tcp://127.0.0.1:7000 --login ana")),
+            (
+                "tls = \"required\"",
+                Some("watch --url tls://127.0.0.1:7000 --ca certs/ca.pem --login ana"),
+            ),
+            ("protocols = [\"ws\"]", Some("watch --url ws://127.0.0.1:7000 --login ana")),
+            (
+                "protocols = [\"ws\", \"stomp\"]\ntls = \"required\"",
+                Some("watch --url wss://127.0.0.1:7000 --ca certs/ca.pem --login ana"),
+            ),
+            ("protocols = [\"stomp\", \"http\"]", None),
+        ] {
+            let text = format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n");
+            let file = ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();
+            let file = Some((PathBuf::from("broker.toml"), file));
+            let config = Config::resolve(file, &Overrides::default(), &|_| None).unwrap();
+            let banner = banner(&config, &["127.0.0.1:7000".parse().unwrap()], "com-broker");
+            assert!(banner.contains("127.0.0.1:7000"), "{banner}");
+            assert_eq!(banner.contains(" watch "), expected.is_some(), "{banner}");
+            assert!(expected.is_none_or(|line| banner.contains(line)), "{lines}\n{banner}");
+        }
     }
 }

@@ -73,7 +73,9 @@ pub enum Offence {
     NotUnderstood(String),
     /// `[keys]` holds something else than text, or a key that does not exist.
     NotAKey,
-    /// A listener's address is missing or not of the form `IP:port`.
+    /// A listener has no address.
+    NoAddress,
+    /// A listener's address is not of the form `IP:port`.
     NotAnAddress,
     /// A pattern of `[rights]` that is none, and why.
     NotAPattern(String, &'static str),
@@ -123,6 +125,9 @@ impl fmt::Display for Offence {
             ),
             Self::NotAPattern(text, why) => write!(out, "{text:?} is no pattern: {why}"),
             Self::NotAQueue => out.write_str("a queue is written like \"/queue/name\""),
+            Self::NoAddress => out.write_str(
+                "missing: an IP address and a port, such as \"127.0.0.1:6661\" or \"[::1]:6661\"",
+            ),
             Self::NotAnAddress => out.write_str(
                 "not an address and a port, such as 127.0.0.1:6661 or [::1]:6661; host names are \
                  not resolved",

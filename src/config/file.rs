@@ -68,6 +68,13 @@ impl ConfigFile {
             let offence = Offence::NotUnderstood("an array where none belongs".into());
             return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
         }
+        if let Some(entry) =
+            lines.entries().iter().find(|one| one.is_table && one.key == "listener")
+        {
+            let offence = "a table where a list of them belongs: write [[listener]]";
+            let offence = Offence::NotUnderstood(offence.into());
+            return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
+        }
         match toml::from_str::<Self>(text) {
             Ok(file) => Ok(Self { lines, ..file }),
             Err(fault) => Err(not_ours(path, text, &lines, &fault)),
@@ -276,6 +283,8 @@ mod tests {
             ("[limits]\noutbound = [[1]]\n", "broker.toml:2: limits.outbound: an array where none"),
             ("listener = [[\"name\"]]\n", "broker.toml:1: listener[0]: an array where none"),
             ("top = 4\n", "broker.toml:1: top: unknown field `top`"),
+            ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
+            ("listener = \"x\"\n", "broker.toml:1: listener: "),
             ("[log]\nlevel = \"info\"\nlevel = \"warn\"\n", "broker.toml:3: log.level: "),
         ] {
             let fault = fault(text);

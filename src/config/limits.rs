@@ -40,6 +40,8 @@ macro_rules! limits_section {
 
 limits_section! {
     connections_max: u64,
+    refusals_max: u64,
+    refusal_ms_max: u64,
     tls_handshake_ms_max: u64,
     upgrade_ms_max: u64,
     connect_ms_max: u64,
@@ -209,7 +211,8 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds for which zero has a meaning: never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 11] = [
+const MAY_BE_ZERO: [&str; 12] = [
+    "refusals_max",
     "websocket_ping_ms",
     "close_flush_ms_max",
     "linger_ms_max",

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub(super) line: usize,
     /// Whether its value is an array.
     pub(super) is_array: bool,
+    /// Whether it is a table.
+    pub(super) is_table: bool,
     /// From the first byte of the key to the last of its value, which a table does not count.
     bytes: Range<usize>,
 }
@@ -35,6 +37,12 @@ impl KeyLines {
     /// All keys.
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The line of a key, or of the innermost table around it that the document mentions.
+    pub(super) fn line_near(&self, key: &str) -> Option<usize> {
+        let ends = key.rmatch_indices(['.', '[']).map(|(at, _)| at);
+        [key.len()].into_iter().chain(ends).find_map(|end| self.line_of(&key[..end]))
     }
 
     /// The line of a key that the document mentions.
@@ -60,8 +68,8 @@ impl KeyLines {
         let line = line_at(text, name.start);
         let end = if value.get_ref().is_table() { name.end } else { value.span().end };
         let bytes = name.start..end.max(name.end);
-        let is_array = value.get_ref().is_array();
-        self.entries.push(Entry { key: key.clone(), line, is_array, bytes });
+        let (is_array, is_table) = (value.get_ref().is_array(), value.get_ref().is_table());
+        self.entries.push(Entry { key: key.clone(), line, is_array, is_table, bytes });
         match value.get_ref() {
             DeValue::Table(table) => self.note_table(text, &key, table),
             DeValue::Array(array) => {

@@ -26,6 +26,18 @@ impl Listener {
     pub fn is_loopback(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
+
+    /// The scheme of a URL by which a client of the classic dialect reaches it, if one does.
+    pub fn client_scheme(&self) -> Option<&'static str> {
+        let ListenerPolicy { protocols, tls } = self.policy;
+        match (protocols.classic, protocols.ws, tls == TlsMode::Required) {
+            (true, _, false) => Some("tcp"),
+            (true, _, true) => Some("tls"),
+            (false, true, false) => Some("ws"),
+            (false, true, true) => Some("wss"),
+            (false, false, _) => None,
+        }
+    }
 }
 
 /// Takes the listeners from the first source that names any.
@@ -95,7 +107,7 @@ fn plain(address: SocketAddr) -> Listener {
 }
 
 fn from_section(section: &ListenerSection) -> Result<Listener, Offence> {
-    let address = section.address.as_deref().ok_or(Offence::NotAnAddress)?;
+    let address = section.address.as_deref().ok_or(Offence::NoAddress)?;
     let mut listener = plain(parse(address)?);
     if let Some(name) = &section.name {
         listener.name.clone_from(name);

@@ -15,7 +15,7 @@ impl Origin<'_> {
     /// Where `key` stands.
     pub(super) fn place(&self, key: &str) -> Place {
         let Some(path) = self.path else { return Place::Unset(key.into()) };
-        let line = self.lines.line_of(key);
+        let line = self.lines.line_near(key);
         Place::File { path: path.into(), line, key: Some(key.into()) }
     }
 

@@ -109,7 +109,7 @@ fn listeners_that_cannot_be_are_refused_on_their_line() {
             "etc/broker.toml:2: listener[0].address: not",
         ),
         ("[[listener]]\naddress = \"127.0.0.1\"\n", "etc/broker.toml:2: listener[0].address: not"),
-        ("[[listener]]\ntls = \"off\"\n", "etc/broker.toml: listener[0].address: not"),
+        ("[[listener]]\ntls = \"off\"\n", "etc/broker.toml:1: listener[0].address: missing"),
         ("listener = []\n", "etc/broker.toml:1: listener: there is no"),
         (
             "[[listener]]\naddress = \"127.0.0.1:1\"\nprotocols = []\n",

@@ -111,6 +111,8 @@ pub(super) struct Flags {
     pub(super) pinged: bool,
     /// It is not read because memory is short.
     pub(super) paused: bool,
+    /// It is above `connections_max`, and only waits to be told so.
+    pub(super) surplus: bool,
 }
 
 /// What went over a connection, for the line in the log.

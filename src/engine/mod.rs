@@ -40,7 +40,8 @@ use crate::telemetry::{Latencies, Stage};
 use crate::transport::tls::TlsLayer;
 use crate::transport::websocket::CloseCode;
 use crate::transport::{
-    Dialect, FrameBound, Inbound, ListenerPolicy, TlsMode, Transport, TransportError, detect,
+    Dialect, FrameBound, Inbound, ListenerPolicy, Protocols, TlsMode, Transport, TransportError,
+    detect,
 };
 
 /// All connections, and the broker behind them.
@@ -66,6 +67,10 @@ pub struct Engine<S> {
     flush_context: FlushContext,
     dirty: Vec<PeerId>,
     last_number: u64,
+    /// How many of the connections are above `connections_max`, only to be told so.
+    surplus_len: usize,
+    /// Whether the last connection that came had no place.
+    is_full: bool,
     /// Memory held for frames that have arrived only in part.
     inbound_bytes: u64,
     /// The time of the turn.
@@ -126,6 +131,8 @@ impl<S: Socket> Engine<S> {
             flush_context: FlushContext::new(bytes_max),
             dirty: Vec::new(),
             last_number: 0,
+            surplus_len: 0,
+            is_full: false,
             inbound_bytes: 0,
             now: Moment::default(),
             is_draining: false,
@@ -133,24 +140,36 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Takes a connection in. Its socket must not block.
+    /// Takes a connection in. Its socket must not block. One above `connections_max` is only taken
+    /// in to be told so, as soon as it shows what it speaks.
     ///
     /// # Errors
-    /// Gives the socket back when there are too many connections, or the broker is draining.
+    /// Gives the socket back when too many are being told already, or the broker is draining.
     pub fn accept(&mut self, socket: S, accepted: Accepted) -> Result<ConnectionId, S> {
-        let counters = &mut self.broker.counters;
-        if self.is_draining || self.connections.len() >= self.limits.connections_max as usize {
-            counters.connections_refused += 1;
-            return Err(socket);
+        let places_max = self.limits.connections_max as usize;
+        let surplus = self.connections.len() - self.surplus_len >= places_max;
+        if surplus && !self.is_full {
+            log::warn!("connections refused: all of connections_max={places_max} are in use");
         }
-        counters.connections_accepted += 1;
+        self.is_full = surplus;
+        let counters = &mut self.broker.counters;
+        if surplus || self.is_draining {
+            counters.connections_refused += 1;
+            if self.is_draining || self.surplus_len >= self.limits.refusals_max as usize {
+                return Err(socket);
+            }
+            self.surplus_len += 1;
+        } else {
+            counters.connections_accepted += 1;
+        }
         self.last_number += 1;
         let slot = self.connections.vacant_key() as u32;
         if slot as usize == self.generations.len() {
             self.generations.push(0);
         }
         let now_ms = self.now.ms();
-        let deadline_ms = now_ms + u64::from(self.limits.upgrade_ms_max);
+        let time_ms = if surplus { self.limits.refusal_ms_max } else { self.limits.upgrade_ms_max };
+        let deadline_ms = now_ms + u64::from(time_ms);
         let id = ConnectionId { slot, generation: self.generations[slot as usize] };
         self.connections.insert(Connection {
             socket,
@@ -159,7 +178,7 @@ impl<S: Socket> Engine<S> {
             assembler: None,
             policy: accepted.policy,
             phase: Phase::AwaitingProtocol,
-            flags: Flags::default(),
+            flags: Flags { surplus, ..Flags::default() },
             peer: None,
             generation: id.generation,
             address: accepted.address,
@@ -347,6 +366,8 @@ impl<S: Socket> Engine<S> {
         self.broker.check_invariants();
         let held: u64 = self.connections.iter().map(|(_, one)| held_bytes(one)).sum();
         assert_eq!(held, self.inbound_bytes, "memory of frames that have arrived in part");
+        let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
+        assert_eq!(surplus, self.surplus_len, "connections above the limit");
         for (slot, connection) in &self.connections {
             assert_eq!(connection.generation, self.generations[slot]);
             if let Some(peer) = connection.peer {
@@ -441,7 +462,7 @@ impl<S: Socket> Engine<S> {
         if self.inbound_bytes > max && held_bytes(connection) > held_before {
             let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
             let fault = Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) };
-            self.refuse(slot, &fault, CloseReason::Refused(Code::LimitExceeded));
+            self.refuse(slot, &fault);
         }
         self.wake_flush(slot);
     }
@@ -451,7 +472,11 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot as usize];
         let refused = match (first == detect::TLS_HANDSHAKE, connection.policy.tls, &self.tls) {
             (true, TlsMode::Off, _) | (true, _, None) => Some("TLS is not served on this port"),
-            (false, TlsMode::Required, _) => Some("only TLS is served on this port"),
+            (false, TlsMode::Required, _) => {
+                // Whatever it speaks is told so.
+                connection.policy.protocols = Protocols::NONE;
+                None
+            }
             (false, _, _) => None,
             (true, _, Some(config)) => match TlsLayer::new(config) {
                 Ok(layer) => {
@@ -539,6 +564,9 @@ impl<S: Socket> Engine<S> {
                     self.note_handled(slot);
                 }
                 Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
+                Ok(Some(Inbound::Unserved(dialect, what))) => {
+                    self.refuse_unserved(slot, dialect, what);
+                }
                 Ok(Some(Inbound::Request(path))) => self.answer_request(slot, &path),
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
                 Err(error) => return self.handle_breach(slot, error),
@@ -595,6 +623,41 @@ impl<S: Socket> Engine<S> {
         connection.peer = Some(self.broker.open_peer(opening));
         connection.phase = Phase::AwaitingConnect;
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
+        if self.connections[slot as usize].flags.surplus {
+            self.refuse_surplus(slot);
+        }
+    }
+
+    /// Tells a connection that its listener does not serve what it speaks.
+    fn refuse_unserved(&mut self, slot: u32, dialect: Option<Dialect>, what: &'static str) {
+        let connection = &mut self.connections[slot as usize];
+        let needs_tls = connection.tls.is_none() && connection.policy.tls == TlsMode::Required;
+        let why = if needs_tls {
+            "only TLS is served on this port".to_owned()
+        } else {
+            TransportError::NotServed(what).to_string()
+        };
+        let Some(dialect) = dialect else {
+            connection.transport.answer(&http::refusal(&why));
+            return self.handle_breach(slot, TransportError::NotServed(what));
+        };
+        self.open(slot, dialect);
+        if self.connections[slot as usize].phase == Phase::AwaitingConnect {
+            self.broker.counters.protocol_errors += 1;
+            let fault = Fault::closing(Code::ProtocolNotServed, Retry::Never, why);
+            self.refuse(slot, &fault);
+        }
+    }
+
+    /// Tells a connection above `connections_max` that there is no place for it.
+    fn refuse_surplus(&mut self, slot: u32) {
+        let max = self.limits.connections_max;
+        let fault = Fault {
+            description: format!("all {max} connections that {SURPLUS} allows are in use").into(),
+            retry: Some(Retry::Later),
+            ..Fault::exceeded(Exceeded { limit: SURPLUS, max: max.into() })
+        };
+        self.refuse(slot, &fault);
     }
 
     /// After a login there is no deadline but those of pings and heart-beats.
@@ -618,9 +681,11 @@ impl<S: Socket> Engine<S> {
 
     /// Tells a peer what it did wrong, in its own dialect where one is settled, and closes.
     fn handle_breach(&mut self, slot: u32, error: TransportError) {
-        let (code, description) = match error {
-            TransportError::TooLarge(exceeded) => (Code::LimitExceeded, exceeded.to_string()),
-            TransportError::EmptyFrame => (Code::MalformedFrame, error.to_string()),
+        let fault = match error {
+            TransportError::TooLarge(exceeded) => Fault::exceeded(exceeded),
+            TransportError::EmptyFrame => {
+                Fault::closing(Code::MalformedFrame, Retry::Never, error.to_string())
+            }
             TransportError::NotServed(what) | TransportError::BadRequest(what) => {
                 self.broker.counters.protocol_errors += 1;
                 return self.begin_close(slot, CloseReason::Transport(what));
@@ -633,8 +698,7 @@ impl<S: Socket> Engine<S> {
                 return self.begin_close(slot, CloseReason::Transport("unrecognized"));
             }
         };
-        let fault = Fault::closing(code, Retry::Never, description);
-        self.refuse(slot, &fault, CloseReason::Refused(code));
+        self.refuse(slot, &fault);
     }
 
     /// The peer's stream ended.
@@ -797,13 +861,13 @@ impl<S: Socket> Engine<S> {
     // -- closing ----------------------------------------------------------------------------
 
     /// Tells a peer of a fault and closes its connection, in whatever phase it is.
-    fn refuse(&mut self, slot: u32, fault: &Fault, reason: CloseReason) {
+    fn refuse(&mut self, slot: u32, fault: &Fault) {
         match self.connections[slot as usize].peer {
             Some(peer) => {
                 self.broker.refuse(peer, fault, self.now);
                 self.note_closure(slot);
             }
-            None => self.begin_close(slot, reason),
+            None => self.begin_close(slot, fault.close_reason()),
         }
     }
 
@@ -860,6 +924,9 @@ impl<S: Socket> Engine<S> {
         if connection.phase == Phase::Open {
             return self.check_liveness(id.slot);
         }
+        if connection.flags.surplus {
+            return self.close_now(id.slot, CloseReason::Exceeded(SURPLUS));
+        }
         let limit = match connection.phase {
             Phase::AwaitingProtocol
                 if connection.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) =>
@@ -874,13 +941,15 @@ impl<S: Socket> Engine<S> {
             Phase::Open | Phase::Closed(_) => return,
         };
         self.broker.counters.timeouts += 1;
-        let reason = CloseReason::TimedOut(limit);
         if connection.phase == Phase::AwaitingConnect {
-            let description = format!("CONNECT did not arrive in time ({limit})");
-            let fault = Fault::closing(Code::TimedOut, Retry::Later, description);
-            return self.refuse(id.slot, &fault, reason);
+            return self.refuse(id.slot, &Fault::timed_out(limit));
         }
-        self.close_now(id.slot, reason);
+        let held = held_bytes(connection);
+        if connection.transport.answer_late(limit) {
+            self.inbound_bytes -= held - held_bytes(connection);
+            return self.begin_close(id.slot, CloseReason::TimedOut(limit));
+        }
+        self.close_now(id.slot, CloseReason::TimedOut(limit));
     }
 
     /// Looks at who is silent: a WebSocket client is pinged, heart-beats that were agreed are sent
@@ -939,6 +1008,11 @@ impl<S: Socket> Engine<S> {
 
     fn set_deadline(&mut self, slot: u32, at_ms: u64) {
         let connection = &mut self.connections[slot as usize];
+        let mut at_ms = at_ms;
+        if connection.flags.surplus {
+            // Whatever it waits for, it holds its place no longer than this.
+            at_ms = at_ms.min(connection.accepted_ms + u64::from(self.limits.refusal_ms_max));
+        }
         connection.deadline_ms = at_ms;
         // An entry that fires sooner looks again.
         if at_ms < connection.armed_ms {
@@ -955,7 +1029,11 @@ impl<S: Socket> Engine<S> {
             let generation = connection.generation;
             self.generations[slot as usize] = generation.wrapping_add(1);
             self.inbound_bytes -= held_bytes(&connection);
-            self.broker.counters.connections_closed += 1;
+            if connection.flags.surplus {
+                self.surplus_len -= 1;
+            } else {
+                self.broker.counters.connections_closed += 1;
+            }
             let login = connection.peer.and_then(|peer| self.broker.past_login_of(peer));
             log_end(&connection, login, self.now.ms());
             if let Some(peer) = connection.peer {
@@ -976,6 +1054,9 @@ impl<S> std::fmt::Debug for Engine<S> {
             .finish_non_exhaustive()
     }
 }
+
+/// The limit that a connection is above which is only taken in to be told so.
+const SURPLUS: &str = "connections_max";
 
 /// Entries that work lists keep room for.
 const LIST_KEPT: usize = 256;
@@ -1019,15 +1100,13 @@ fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
 fn close_code(reason: CloseReason, peer: Option<&Peer>) -> CloseCode {
     let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
     let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
+    if let (true, Some(code), Some(retry)) = (is_standard, reason.code(), retry) {
+        return CloseCode::from(4000 + 100 * retry as u16 + code as u16);
+    }
     match (reason, retry) {
-        (CloseReason::Refused(code), Some(retry)) if is_standard => {
-            CloseCode::from(4000 + 100 * retry as u16 + code as u16)
-        }
-        (CloseReason::TakenOver, Some(retry)) if is_standard => {
-            CloseCode::from(4000 + 100 * retry as u16 + Code::TakenOver as u16)
-        }
         (CloseReason::Refused(Code::Draining), _) => CloseCode::Away,
-        (CloseReason::Refused(Code::LimitExceeded), _) => CloseCode::Size,
+        (CloseReason::Exceeded(_), Some(Retry::Later)) => CloseCode::Again,
+        (CloseReason::Exceeded(_), _) => CloseCode::Size,
         _ => CloseCode::Normal,
     }
 }

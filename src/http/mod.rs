@@ -16,6 +16,11 @@ pub fn answer(path: &str, is_served: bool) -> Vec<u8> {
     }
 }
 
+/// The whole response to any request where HTTP is not served.
+pub fn refusal(why: &str) -> Vec<u8> {
+    response("403 Forbidden", TEXT, why.as_bytes())
+}
+
 const TEXT: &str = "text/plain; charset=utf-8";
 
 #[cfg(test)]

@@ -6,48 +6,87 @@ pub mod identity;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ServerConfig;
 
 use self::identity::IdentityFault;
 use crate::broker::Options;
 use crate::config::{Config, Environment};
 use crate::engine::Engine;
+use crate::limits::Limits;
 use crate::reactor::{Listening, Outcome, Owner, Reactor, TcpSocket, TcpTimes};
-use crate::telemetry::{Exporter, Latencies};
+use crate::telemetry::{Exporter, Latencies, try_directory};
 
-/// Runs the broker until it is told to stop. Everything is bound and read before anything starts.
-///
-/// # Errors
-/// Names what could not be started, or what the loop cannot go on without.
-pub fn run(config: Config, environment: Environment<'_>) -> Result<(), ServeFault> {
-    let tls = config.tls.as_ref().map(identity::load).transpose().map_err(ServeFault::Identity)?;
-    let listeners = bind(&config)?;
-    raise_descriptor_limit(&config);
-    let limits = &config.limits;
-    let times = TcpTimes::new(limits);
-    let accepts_max = limits.accepts_per_turn_max;
-    let bound: Vec<_> = listeners.iter().map(|one| one.address).collect();
-    let mut reactor = Reactor::new(listeners, times, accepts_max, limits.drain_ms_max)
-        .map_err(ServeFault::Loop)?;
-    let options = Options {
-        rights: config.rights.clone(),
-        virtual_hosts: config.virtual_hosts.clone(),
-        dead_letter_queue: config.dead_letter_queue.clone(),
-        ..Options::new(limits.clone(), config.keys.clone(), Box::new(unguessable))
-    };
-    let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
-    let exporter = Exporter::new(config.latency_directory.clone());
-    let mut owner = Operator { config: &config, environment, exporter };
-    for address in bound {
-        log::info!("listening address={address}");
+/// A broker that is bound and has read all that it needs, and does not run yet.
+pub struct Prepared {
+    config: Config,
+    tls: Option<Arc<ServerConfig>>,
+    reactor: Reactor,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Prepared {
+    /// Binds and reads everything. What a start that fails would leave behind comes last.
+    ///
+    /// # Errors
+    /// Names what stands in the way; nothing is left of the attempt.
+    pub fn new(config: Config) -> Result<Self, ServeFault> {
+        config.tls.as_ref().map(identity::check).transpose().map_err(ServeFault::Identity)?;
+        let listeners = bind(&config)?;
+        let addresses = listeners.iter().map(|one| one.address).collect();
+        if let Some(directory) = &config.latency_directory {
+            try_directory(directory)
+                .map_err(|error| ServeFault::LatencyDirectory(directory.clone(), error))?;
+        }
+        let tls = config.tls.as_ref().map(identity::load).transpose();
+        let tls = tls.map_err(ServeFault::Identity)?;
+        raise_descriptor_limit(&config);
+        let Limits { accepts_per_turn_max, drain_ms_max, .. } = config.limits;
+        let times = TcpTimes::new(&config.limits);
+        let reactor = Reactor::new(listeners, times, accepts_per_turn_max, drain_ms_max)
+            .map_err(ServeFault::Loop)?;
+        Ok(Self { config, tls, reactor, addresses })
     }
-    let outcome = reactor.run(&mut engine, &mut owner).map_err(ServeFault::Loop)?;
-    report(outcome, &engine);
-    if outcome == Outcome::Abandoned {
-        return Err(ServeFault::Abandoned);
+
+    /// What it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
-    owner.exporter.finish(&mut engine.latencies, reactor.elapsed());
-    Ok(())
+
+    /// The addresses that are bound, with their ports where any was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// Names what the loop cannot go on without.
+    pub fn run(self, environment: Environment<'_>) -> Result<(), ServeFault> {
+        let Self { config, tls, mut reactor, addresses } = self;
+        let options = Options {
+            rights: config.rights.clone(),
+            virtual_hosts: config.virtual_hosts.clone(),
+            dead_letter_queue: config.dead_letter_queue.clone(),
+            ..Options::new(config.limits.clone(), config.keys.clone(), Box::new(unguessable))
+        };
+        let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
+        let exporter = Exporter::new(config.latency_directory.clone());
+        let mut owner = Operator { config: &config, environment, exporter };
+        for address in addresses {
+            log::info!("listening address={address}");
+        }
+        let outcome = reactor.run(&mut engine, &mut owner).map_err(ServeFault::Loop)?;
+        report(outcome, &engine);
+        if outcome == Outcome::Abandoned {
+            return Err(ServeFault::Abandoned);
+        }
+        owner.exporter.finish(&mut engine.latencies, reactor.elapsed());
+        Ok(())
+    }
 }
 
 /// Why the broker does not run.
@@ -57,6 +96,8 @@ pub enum ServeFault {
     Identity(IdentityFault),
     /// A listener cannot be bound.
     Bind(SocketAddr, io::Error),
+    /// Latency files cannot be written into the directory.
+    LatencyDirectory(PathBuf, io::Error),
     /// The loop cannot be made, or cannot go on.
     Loop(io::Error),
     /// A second signal said to leave before all clients were told.
@@ -79,6 +120,9 @@ impl fmt::Display for ServeFault {
                     }
                     _ => Ok(()),
                 }
+            }
+            Self::LatencyDirectory(directory, error) => {
+                write!(out, "latency directory {}: {error}", directory.display())
             }
             Self::Loop(error) => write!(out, "the event loop cannot go on: {error}"),
             Self::Abandoned => out.write_str("left at once, at a second signal"),
@@ -125,12 +169,14 @@ fn bind(config: &Config) -> Result<Vec<Listening>, ServeFault> {
 
 /// Each connection needs a descriptor; many systems start programs with a thousand.
 fn raise_descriptor_limit(config: &Config) {
-    let wanted = u64::from(config.limits.connections_max) + DESCRIPTORS_OF_OUR_OWN;
+    let limits = &config.limits;
+    let connections = u64::from(limits.connections_max) + u64::from(limits.refusals_max);
+    let wanted = connections + DESCRIPTORS_OF_OUR_OWN;
     match rlimit::increase_nofile_limit(wanted) {
         Ok(allowed) if allowed < wanted => log::warn!(
             "the system allows {allowed} descriptors, fewer than connections_max={} needs: \
              raise it with ulimit -n or LimitNOFILE=",
-            config.limits.connections_max
+            limits.connections_max
         ),
         Ok(_) => {}
         Err(error) => log::warn!("the number of descriptors cannot be raised: {error}"),

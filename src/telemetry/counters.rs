@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Counters {
     /// Connections that were accepted.
     pub connections_accepted: u64,
-    /// Connections that were closed right after they were accepted, for want of a place.
+    /// Connections for which there was no place, whether or not they could be told.
     pub connections_refused: u64,
     /// Accepted connections that have ended, for whatever reason.
     pub connections_closed: u64,

@@ -43,6 +43,17 @@ pub fn write_files(
     Ok(paths)
 }
 
+/// Finds out whether files can be written into `directory`, which is made if it does not exist.
+///
+/// # Errors
+/// Those of the system.
+pub fn try_directory(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let probe = directory.join(format!(".com-broker-{}", std::process::id()));
+    OpenOptions::new().write(true).create(true).truncate(true).open(&probe)?;
+    fs::remove_file(probe)
+}
+
 /// What sets the files of one export apart from those of any other export of any run. It sorts by
 /// time and is written `<date>T<time>Z-<process id>-<sequence>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,6 @@ mod table;
 pub use calendar::Timestamp;
 pub use counters::Counters;
 pub use exporter::Exporter;
-pub use files::{FileStamp, write_files};
+pub use files::{FileStamp, try_directory, write_files};
 pub use latencies::{Latencies, Snapshot, Stage};
 pub use table::percentile_table;

@@ -47,6 +47,8 @@ enum Layer {
 pub enum Inbound<'a> {
     /// It is settled what the connection speaks.
     Opened(Dialect),
+    /// It is settled as well, and the listener does not serve it: HTTP, where there is no dialect.
+    Unserved(Option<Dialect>, &'static str),
     /// One whole frame of the classic dialect.
     Frame(&'a [u8]),
     /// Octets of the standard dialect, cut anywhere.
@@ -226,6 +228,18 @@ impl Transport {
         self.layer = Layer::Answered;
     }
 
+    /// Puts an answer to an HTTP request that did not become whole in time into the control octets.
+    /// Says whether there is such a request.
+    pub fn answer_late(&mut self, limit: &str) -> bool {
+        let is_late = matches!(self.layer, Layer::Upgrading(_));
+        if is_late {
+            let why = format!("The request did not arrive in time ({limit})");
+            let kind = "text/plain; charset=utf-8";
+            self.answer(&upgrade::response("408 Request Timeout", kind, why.as_bytes()));
+        }
+        is_late
+    }
+
     /// Puts a ping into the control octets.
     pub fn ping(&mut self) {
         if let Layer::WebSocket(websocket) = &mut self.layer {
@@ -288,26 +302,33 @@ impl Transport {
         };
         let pending = std::mem::take(pending);
         let protocols = &policy.protocols;
+        let is_served = match detected {
+            Detected::Partial => true,
+            Detected::Prefix => protocols.classic,
+            Detected::Stomp => protocols.stomp,
+            Detected::Http => protocols.ws || protocols.http,
+        };
         match detected {
             Detected::Partial => {
                 self.layer = Layer::Detecting([&pending, &std::mem::take(wire)[..]].concat());
                 Ok(None)
             }
-            Detected::Prefix if protocols.classic => {
+            Detected::Prefix => {
                 self.layer = Layer::Prefix(PrefixLayer::default());
-                Ok(Some(Inbound::Opened(Dialect::Classic)))
+                Ok(Some(opened(Dialect::Classic, is_served, "the classic dialect")))
             }
-            Detected::Stomp if protocols.stomp => {
+            Detected::Stomp => {
                 self.layer = Layer::Stream;
-                Ok(Some(Inbound::Opened(Dialect::Standard)))
+                Ok(Some(opened(Dialect::Standard, is_served, "standard STOMP")))
             }
-            Detected::Http if protocols.ws || protocols.http => {
+            Detected::Http if is_served => {
                 self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, pending)));
                 self.next_upgraded(wire, upgrade_bytes_max)
             }
-            Detected::Prefix => Err(TransportError::NotServed("the classic dialect")),
-            Detected::Stomp => Err(TransportError::NotServed("standard STOMP")),
-            Detected::Http => Err(TransportError::NotServed("HTTP and WebSocket")),
+            Detected::Http => {
+                self.layer = Layer::Answered;
+                Ok(Some(Inbound::Unserved(None, "HTTP and WebSocket")))
+            }
         }
     }
 
@@ -330,6 +351,10 @@ impl Transport {
             }
         }
     }
+}
+
+fn opened(dialect: Dialect, is_served: bool, what: &'static str) -> Inbound<'static> {
+    if is_served { Inbound::Opened(dialect) } else { Inbound::Unserved(Some(dialect), what) }
 }
 
 impl Default for Transport {

@@ -31,6 +31,9 @@ pub struct Protocols {
 impl Protocols {
     /// Everything.
     pub const ALL: Self = Self { classic: true, stomp: true, ws: true, http: true };
+
+    /// Nothing.
+    pub const NONE: Self = Self { classic: false, stomp: false, ws: false, http: false };
 }
 
 /// How a listener stands to TLS.

@@ -92,6 +92,17 @@ impl UpgradeLayer {
             refuse(control, "403 Forbidden", "WebSocket is not served on this port");
             return Err(TransportError::NotServed("WebSocket"));
         }
+        let version = request.headers().get("sec-websocket-version");
+        if version.is_some_and(|version| version != "13") {
+            // RFC 6455, 4.2.2: the answer names the versions that are understood.
+            control.extend_from_slice(
+                b"HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\n",
+            );
+            control.extend_from_slice(
+                b"Upgrade: websocket\r\nConnection: Upgrade, close\r\nContent-Length: 0\r\n\r\n",
+            );
+            return Err(TransportError::BadRequest("a version of WebSocket other than 13"));
+        }
         let mut response = match create_response(&request) {
             Ok(response) => response,
             Err(error) => {
@@ -227,6 +238,9 @@ mod tests {
             let (result, answer, _) = request(text);
             assert!(result.is_err() && answer.starts_with(expected), "{text}: {answer}");
         }
+        let (result, answer, _) = request(&format!("{}\r\n", UPGRADE.replace(": 13", ": 8")));
+        assert!(result.is_err() && answer.starts_with("HTTP/1.1 426 "), "{answer}");
+        assert!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{answer}");
         let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(5000));
         assert!(request(&long).1.starts_with("HTTP/1.1 431 "));
     }

@@ -89,6 +89,8 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
             "[[listener]]\naddress = \"here\"\n",
             "broker.toml:2: listener[0].address: not an address",
         ),
+        ("\n[[listener]]\nname = \"x\"\n", "broker.toml:2: listener[0].address: missing: "),
+        ("[listener]\naddress = \"127.0.0.1:1\"\n", "broker.toml:1: listener: a table where"),
         ("listener = []\n", "there is no listener"),
         ("[keys]\napplication = s3cret\n", "broker.toml:2: keys"),
         ("[keys]\nagent = \"s3cret\"\n", "not application, super_agent, service, admin"),
@@ -110,6 +112,21 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
     let outcome = run(&directory, &["check", "--config", "nowhere.toml"]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("nowhere.toml: No such file"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_latency_directory_that_takes_no_files_is_told_before_anything_starts() {
+    let directory = Directory::new();
+    fs::write(directory.path().join("file"), "").unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--latency-directory"];
+    for place in ["file", "file/below"] {
+        let outcome = run(&directory, &[&arguments[..], &[place]].concat());
+        assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+        let told = format!("latency directory {place}: ");
+        assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("listening address="), "{}", outcome.stderr);
+        assert_eq!(outcome.stdout, "");
+    }
 }
 
 #[test]
@@ -221,7 +238,9 @@ fn without_a_configuration_it_serves_and_says_that_it_is_in_development_mode() {
     ana.expect_nothing();
     server.log.wait_for("the banner", |log| log.contains("in DEVELOPMENT mode"));
     let text = server.log.text();
-    assert!(text.contains("com-broker watch --login ana"), "{text}");
+    // Also where the system chose the port.
+    let step = format!("com-broker watch --url tcp://{} --login ana", server.address());
+    assert!(text.contains(&step), "{text}");
     assert!(text.contains(server.path("certs/ca.pem").file_name().unwrap().to_str().unwrap()));
     assert_shows_no_key(&text, &["my_agent_secret_key", "my_app_secret_key"]);
 }

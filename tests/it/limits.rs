@@ -2,7 +2,11 @@
 
 use std::io::{Read, Write};
 
-use crate::support::client::{Client, Profile, Stream, Transport, connect_frame, encode, envelope};
+use tungstenite::Message;
+
+use crate::support::client::{
+    Client, Profile, Stream, Transport, connect_frame, encode, envelope, upgrade,
+};
 use crate::support::server::{APPLICATION_KEY, Server, Setup};
 
 /// Lets a client exceed a limit on each transport, while another one is connected.
@@ -13,7 +17,8 @@ fn exceed(server: &Server, limit: &str, profile: Profile, offend: impl Fn(&mut C
         offend(&mut offender);
         offender.receive_limit_exceeded(limit);
         drop(offender);
-        server.log.wait_for_line(&["closed", "login=\"offender\"", "reason=LIMIT_EXCEEDED"]);
+        let reason = format!("reason=LIMIT_EXCEEDED:{limit} ");
+        server.log.wait_for_line(&["closed", "login=\"offender\"", &reason]);
         witness.expect_nothing();
     }
 }
@@ -27,15 +32,82 @@ fn connections_max() {
     let server = with_limits("connections_max = 2");
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let eva = Client::log_in(&server, Transport::Tcp, Profile::Agent, "eva");
-    // What a third one speaks is not known, so it cannot be told.
-    Stream::connect(server.address()).wait_for_any_end();
+    for transport in Transport::ALL {
+        let mut third = Client::open(&server, transport);
+        if !transport.is_websocket() {
+            third.send_octets(&connect_frame(Profile::Agent, "ian"));
+        }
+        let error = third.receive_error("LIMIT_EXCEEDED");
+        assert!(error.header("error-desc").contains("connections_max"), "{error:?}");
+        assert_eq!(error.header("retry"), "later", "{error:?}");
+        // 1013: try again later.
+        assert_eq!(third.receive_end(), transport.is_websocket().then_some(1013));
+        let name = format!("transport={} ", format!("{transport:?}").to_lowercase());
+        server.log.wait_for_line(&["closed", &name, "reason=LIMIT_EXCEEDED:connections_max "]);
+    }
     ana.expect_nothing();
+    // Whoever operates the broker is told once, not for each.
+    server.log.wait_for_line(&["WARN", "connections refused", "connections_max=2"]);
+    assert_eq!(server.log.text().matches("connections refused").count(), 1);
     drop(eva);
     server.log.wait_for_line(&["closed", "login=\"eva\""]);
     let mut eva = Client::log_in(&server, Transport::Wss, Profile::Agent, "eva");
     eva.expect_nothing();
     drop((ana, eva));
-    assert_eq!(server.stop().count("connections_refused"), 1);
+    let totals = server.stop();
+    assert_eq!(totals.count("connections_refused"), 4);
+    assert_eq!(totals.count("connections_accepted"), totals.count("connections_closed"));
+}
+
+#[test]
+fn a_standard_client_above_connections_max_is_told_in_its_own_dialect() {
+    let server = with_limits("connections_max = 1");
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let mut stream = Stream::connect(server.address());
+    stream.write_all(b"CONNECT\naccept-version:1.2\nhost:x\n\n\0").unwrap();
+    let answer = String::from_utf8(stream.read_to_end()).unwrap();
+    assert!(answer.starts_with("ERROR\n"), "{answer}");
+    for expected in ["error-code:LIMIT_EXCEEDED\n", "retry:later\n", "connections_max"] {
+        assert!(answer.contains(expected), "{answer}");
+    }
+    let (mut websocket, _) = upgrade(Stream::connect(server.address()), Some("v12.stomp"));
+    let message = websocket.read().unwrap();
+    assert!(message.to_text().unwrap().contains("connections_max"), "{message}");
+    let Ok(Message::Close(Some(close))) = websocket.read() else { panic!("a close") };
+    assert!((4100..4200).contains(&u16::from(close.code)), "{close}");
+    // Whoever looks after the broker sees that it lives.
+    let mut stream = Stream::connect(server.address());
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(stream.read_to_end().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    ana.expect_nothing();
+}
+
+#[test]
+fn refusals_max_and_refusal_ms_max() {
+    let server = with_limits("connections_max = 1\nrefusals_max = 2\nrefusal_ms_max = 300");
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let mut silent = [(); 2].map(|()| Stream::connect(server.address()));
+    // All who may wait to be told do so, in silence; one more is closed at once.
+    Stream::connect(server.address()).wait_for_any_end();
+    assert!(!server.log.text().contains("closed connection="), "{}", server.log.text());
+    for stream in &mut silent {
+        assert_eq!(stream.read_to_end(), b"");
+    }
+    for number in [2, 3] {
+        let number = format!("connection={number} ");
+        let line = server.log.wait_for_line(&["closed", &number, ":connections_max "]);
+        let (_, duration) = line.split_once("duration_ms=").unwrap();
+        let (duration, _) = duration.split_once(' ').unwrap();
+        assert!(duration.parse::<u64>().unwrap() >= 300, "{line}");
+    }
+    // There is room again to tell somebody, whose slowness to leave is bounded as well.
+    let mut told = Client::open(&server, Transport::Tcp);
+    told.send_octets(&connect_frame(Profile::Agent, "ian"));
+    told.receive_error("LIMIT_EXCEEDED");
+    server.log.wait_for_line(&["closed", "connection=4 ", ":connections_max "]);
+    ana.expect_nothing();
+    drop(ana);
+    assert_eq!(server.stop().count("connections_refused"), 4);
 }
 
 #[test]

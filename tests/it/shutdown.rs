@@ -199,6 +199,8 @@ fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
     assert!(told.contains(&format!("cannot listen on {}: ", taken.0)), "{told}");
     assert!(told.contains("is another broker running?"), "{told}");
     assert!(!told.contains("listening address="), "nothing was started: {told}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "nothing is said to listen");
+    assert!(!directory.path().join("certs").exists(), "nothing was made");
 }
 
 /// What was accepted is not lost on the way to the log.

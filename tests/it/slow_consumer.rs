@@ -34,6 +34,7 @@ fn read_what_is_left(client: &mut Client) -> usize {
         let frame = client.receive();
         if frame.command == "ERROR" {
             assert_eq!(frame.header("error-code"), "SLOW_CONSUMER");
+            assert!(frame.header("error-desc").contains("hard_bytes_max"), "{frame:?}");
             assert_eq!(frame.header("retry"), "now");
             client.receive_end();
             return expected;
@@ -106,7 +107,7 @@ fn a_queue_above_its_hard_bound_cuts_its_receiver_and_nobody_else() {
     read_what_is_left(&mut stalled);
     drop(stalled);
     let line = server.log.wait_for_line(&["closed", "login=\"stalled\""]);
-    assert!(line.contains(" reason=SLOW_CONSUMER "), "{line}");
+    assert!(line.contains(" reason=SLOW_CONSUMER:hard_bytes_max "), "{line}");
     assert_eq!(server.stop().count("slow_consumers"), 1);
 }
 
@@ -132,7 +133,11 @@ fn a_queue_that_stays_above_its_soft_bound_cuts_its_receiver() {
     for number in 0..count {
         publisher.send("/agent/stalled", &body(number));
     }
-    server.log.wait_for_line(&["closed", "login=\"stalled\"", "reason=SLOW_CONSUMER"]);
+    server.log.wait_for_line(&[
+        "closed",
+        "login=\"stalled\"",
+        "reason=SLOW_CONSUMER:soft_bytes_max ",
+    ]);
     assert!(started.elapsed().as_millis() >= u128::from(SOFT_MS));
     publisher.send("/agent/brisk", b"hello");
     assert_eq!(brisk.receive_message().text(), "hello");

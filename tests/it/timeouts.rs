@@ -58,7 +58,10 @@ fn an_upgrade_that_stays_half_is_closed() {
     let server = only("upgrade_ms_max");
     let mut stream = Stream::connect(server.address());
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
-    assert_eq!(stream.read_to_end(), b"");
+    let answer = String::from_utf8(stream.read_to_end()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    assert!(answer.ends_with("(upgrade_ms_max)"), "{answer}");
+    drop(stream);
     check_line(&server, "upgrade_ms_max");
 }
 
@@ -92,9 +95,20 @@ fn whoever_does_not_log_in_is_told_and_closed() {
         assert!(error.header("error-desc").contains("connect_ms_max"), "{error:?}");
         client.receive_end();
         drop(client);
-        server.log.wait_for_line(&["closed", "login=\"\"", "reason=TIMED_OUT"]);
+        server.log.wait_for_line(&["closed", "login=\"\"", "reason=timed-out:connect_ms_max "]);
     }
     assert_eq!(server.stop().count("timeouts"), 4);
+}
+
+#[test]
+fn a_standard_client_that_does_not_log_in_learns_from_the_close_code_to_come_back() {
+    let server = only("connect_ms_max");
+    let stream = Stream::connect(server.address());
+    let (mut websocket, _) = upgrade(stream, Some("v12.stomp"));
+    let message = websocket.read().unwrap();
+    assert!(message.to_text().unwrap().contains("error-code:TIMED_OUT\n"), "{message}");
+    let Ok(Message::Close(Some(close))) = websocket.read() else { panic!("a close") };
+    assert!((4100..4200).contains(&u16::from(close.code)), "{close}");
 }
 
 #[test]

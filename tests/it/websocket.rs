@@ -114,7 +114,7 @@ fn what_cannot_be_upgraded_is_answered_in_http() {
     for (request, status) in [
         ("POST / HTTP/1.1\r\nHost: x\r\n\r\n", "405 "),
         ("GET / HTTP/1.1\r\nno header\r\n\r\n", "400 "),
-        (&old, "400 "),
+        (&old, "426 "),
         (&keyless, "400 "),
         (&long, "431 "),
     ] {

@@ -33,6 +33,8 @@ pub(crate) struct Actor {
     pub(crate) is_cut: bool,
     /// What it may be told before it was logged in, if it has said enough to be told anything.
     pub(crate) farewell: Option<&'static str>,
+    /// It is above `connections_max`: all that it gets is an ERROR that says so.
+    pub(crate) is_surplus: bool,
     /// It saw the end of the broker's stream.
     pub(crate) saw_end: bool,
     /// When it was heard last.
@@ -72,6 +74,7 @@ impl Actor {
             is_broken: false,
             is_cut: false,
             farewell: None,
+            is_surplus: false,
             saw_end: false,
             heard_ms: now_ms,
             opened_ms: now_ms,

@@ -145,7 +145,8 @@ impl World {
         let random = self.random.split();
         let socket =
             ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::new(self.faults, random));
-        let is_full = self.rig.engine.len() >= self.limits.connections_max as usize;
+        let surplus = self.open_connections(false) >= self.limits.connections_max;
+        let is_full = surplus && self.open_connections(true) >= self.limits.refusals_max;
         let accepted = self.rig.accept(socket);
         assert_eq!(accepted.is_none(), is_full, "connections are refused where there are too many");
         let Some(id) = accepted else { return };
@@ -158,6 +159,18 @@ impl World {
         self.model.open(number);
         let now_ms = self.rig.now().ms();
         self.actors.push(Actor::new(number, carrier, id, login, profile, now_ms));
+        if surplus {
+            let actor = self.actors.last_mut().expect("it was just pushed");
+            actor.is_surplus = true;
+            actor.farewell = Some("LIMIT_EXCEEDED");
+            self.model.end(number, "refused");
+        }
+    }
+
+    /// How many connections are open, above `connections_max` or not.
+    fn open_connections(&self, surplus: bool) -> u32 {
+        let is_meant = |actor: &&Actor| actor.id.is_some() && actor.is_surplus == surplus;
+        self.actors.iter().filter(is_meant).count() as u32
     }
 
     fn speak(&mut self) {
@@ -416,11 +429,9 @@ impl World {
             let is_gone = closed.iter().any(|(other, _)| *other == id);
             let reason = self.rig.engine.close_reason(id);
             match reason {
-                Some(CloseReason::Refused(Code::SlowConsumer)) => self.note_cut(index),
+                Some(CloseReason::TooSlow(_)) => self.note_cut(index),
                 Some(CloseReason::Refused(Code::Draining)) => self.note_drain(index),
-                Some(CloseReason::TimedOut(_) | CloseReason::Refused(Code::TimedOut)) => {
-                    self.note_timeout(index)
-                }
+                Some(CloseReason::TimedOut(_)) => self.note_timeout(index),
                 Some(other) => panic!("{number:?} is closed for no reason: {other}"),
                 None if is_gone => self.note_timeout(index),
                 None => {}
@@ -574,7 +585,14 @@ impl World {
                 ms <= self.login_ms_max() || self.model.login_of(actor.number).is_some();
             assert!(is_in_time, "{:?} has said nothing for {ms} ms before login", actor.number);
         }
-        assert!(self.rig.engine.len() <= self.limits.connections_max as usize);
+        assert!(self.open_connections(false) <= self.limits.connections_max);
+        assert!(self.open_connections(true) <= self.limits.refusals_max);
+        for actor in self.actors.iter().filter(|actor| actor.is_surplus && actor.id.is_some()) {
+            let ms = self.rig.now().ms() - actor.opened_ms;
+            let most = self.limits.refusal_ms_max;
+            assert!(ms <= u64::from(most), "{:?} holds a place for {ms} ms", actor.number);
+            assert_eq!(actor.session_id, None, "{:?} is logged in", actor.number);
+        }
     }
 
     /// How long a client may be silent that has not logged in, whatever it has to do next.
@@ -661,6 +679,7 @@ fn draw_limits(random: &mut Random) -> Limits {
         OutboundLimits { hard_bytes_max, soft_bytes_max: hard_bytes_max / 4, soft_ms_max: 2_000 };
     Limits {
         connections_max: 8 + random.below(24) as u32,
+        refusals_max: random.below(4) as u32,
         takeovers_max: 1 + random.below(5) as u32,
         takeover_window_ms: 10_000,
         outbound: [outbound; 4],
