@@ -53,7 +53,7 @@ Exit codes:
   0  measured, nothing lost, every bound kept
   1  the run did not come to its end
   2  the command line asks for something that cannot be done
-  3  a bound of --fail-if is broken
+  3  a bound of --fail-if is broken, or a bar of a comparison is missed and was to be met
   4  messages were lost, duplicated, out of order or damaged";
 
 /// What to do.
@@ -205,9 +205,18 @@ pub struct Compare {
     /// How often each case is run against each target [default: what the file says, or 3]
     #[arg(long, value_name = "N")]
     repeat: Option<usize>,
-    /// Run only cases whose name holds this text; several are separated by |
-    #[arg(long, value_name = "TEXT")]
+    /// Begin no further repetition that would not end within this time
+    #[arg(long, value_parser = time_ns, value_name = "TIME")]
+    time_max: Option<u64>,
+    /// Run only these cases: names with commas between them, in which * stands for anything
+    #[arg(long, value_name = "NAMES")]
     only: Option<String>,
+    /// Run only against these targets: names as with --only
+    #[arg(long, value_name = "NAMES")]
+    targets: Option<String>,
+    /// End with exit code 3 if a bar is missed or could not be measured
+    #[arg(long)]
+    fail_if_missed: bool,
     /// Write the tables to a file, as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -513,7 +522,11 @@ fn run_comparison(arguments: &Compare) -> Result<ExitCode, Fault> {
     if let Some(path) = &arguments.json {
         write(path, b"")?;
     }
-    let results = matrix.run(arguments.only.as_deref(), |line| match &arguments.json {
+    matrix.select(arguments.only.as_deref(), arguments.targets.as_deref()).map_err(Fault::Usage)?;
+    if let Some(time_ns) = arguments.time_max {
+        matrix.seconds_max = Some(time_ns as f64 / 1e9);
+    }
+    let results = matrix.run(|line| match &arguments.json {
         Some(path) => append(path, &format!("{line}\n")),
         None => Ok(()),
     })?;
@@ -525,7 +538,11 @@ fn run_comparison(arguments: &Compare) -> Result<ExitCode, Fault> {
     if let Some(path) = &arguments.html {
         write(path, results.html().as_bytes())?;
     }
-    Ok(if results.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(4) })
+    Ok(ExitCode::from(match (results.is_clean(), results.meets_bars()) {
+        (false, _) => 4,
+        (true, false) if arguments.fail_if_missed => 3,
+        (true, _) => 0,
+    }))
 }
 
 fn relay(floor: &Floor) -> Result<ExitCode, Fault> {
@@ -541,10 +558,12 @@ fn relay(floor: &Floor) -> Result<ExitCode, Fault> {
 
 fn page(outcome: &Outcome) -> String {
     let mut page = Page::new(&outcome.scenario, &format!("{}, {}", outcome.target, now()));
-    let curves = outcome.latencies.iter();
-    let curves: Vec<_> =
-        curves.map(|series| Curve { name: series.name, latencies: &series.latencies }).collect();
-    page.plot(&curves);
+    let curves = outcome.latencies.iter().enumerate();
+    let curves: Vec<_> = curves
+        .map(|(color, series)| Curve { name: series.name, color, latencies: &series.latencies })
+        .collect();
+    page.legend(curves.iter().map(|curve| (curve.name, curve.color)));
+    page.plot("Latency by percentile", &curves);
     page.text(&table::table(outcome));
     page.finish()
 }

@@ -1,74 +1,25 @@
 //! Comparisons: every case against every target, interleaved and repeated, medians and spread, and
 //! the ratio to the floor.
 
+mod bars;
+mod matrix;
+
+pub use self::matrix::Matrix;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command as Process, Stdio};
 
-use clap::Parser;
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::{Arguments, Command, Common, measure, now};
+use self::bars::{BarResult, BarSection};
+use self::matrix::{CaseSection, TargetSection};
+use crate::cli::{Command, Common, measure, now};
+use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::outcome::Outcome;
-use crate::report::html::{Curve, Page};
+use crate::report::html::{Curve, Page, Rod};
 use crate::report::json;
 use crate::statistics::{Latencies, Spread, readable_ns, three_digits};
-
-/// A matrix of cases and targets, as its file has it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Matrix {
-    /// How often each case is run against each target.
-    #[serde(default = "repeat_default")]
-    pub repeat: usize,
-    /// A line for the report: machine, versions.
-    #[serde(default)]
-    note: String,
-    /// The name of the target that ratios are taken to.
-    #[serde(default = "baseline_default")]
-    baseline: String,
-    #[serde(rename = "target")]
-    targets: Vec<TargetSection>,
-    #[serde(rename = "case")]
-    cases: Vec<CaseSection>,
-}
-
-/// A server.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TargetSection {
-    name: String,
-    url: String,
-    /// Its process, whose CPU time is looked at.
-    pid: Option<u32>,
-    /// Processes that are stopped while another target is measured, so that none disturbs.
-    #[serde(default)]
-    pause: Vec<u32>,
-    /// Conventions: `["--login", "guest"]`.
-    #[serde(default)]
-    arguments: Vec<String>,
-}
-
-/// A scenario with its arguments.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaseSection {
-    name: String,
-    /// `"fan-out --receivers 100"`
-    run: String,
-    /// The targets that it is for; all, if it names none.
-    #[serde(default)]
-    targets: Vec<String>,
-}
-
-fn repeat_default() -> usize {
-    3
-}
-
-fn baseline_default() -> String {
-    "floor".into()
-}
 
 /// What a comparison found.
 #[derive(Debug)]
@@ -76,11 +27,13 @@ pub struct Results {
     note: String,
     baseline: String,
     cases: Vec<CaseResults>,
+    bars: Vec<BarResult>,
 }
 
 #[derive(Debug)]
 struct CaseResults {
     name: String,
+    title: String,
     run: String,
     targets: Vec<TargetResults>,
 }
@@ -88,74 +41,87 @@ struct CaseResults {
 #[derive(Debug)]
 struct TargetResults {
     name: String,
-    outcomes: Vec<Outcome>,
+    /// With the round that each belongs to.
+    outcomes: Vec<(usize, Outcome)>,
     fault: Option<String>,
 }
 
-impl Matrix {
-    /// Reads a matrix.
-    ///
-    /// # Errors
-    /// Says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let matrix: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        for case in &matrix.cases {
-            for target in &matrix.targets {
-                matrix.command(case, target).map_err(|text| format!("{}: {text}", case.name))?;
-            }
-            for name in &case.targets {
-                if !matrix.targets.iter().any(|target| target.name == *name) {
-                    return Err(format!("{}: no target {name}", case.name));
-                }
-            }
+impl CaseResults {
+    fn new(case: &CaseSection, targets: &[&TargetSection]) -> Self {
+        let targets = targets.iter().map(|target| TargetResults::new(&target.name));
+        Self {
+            name: case.name.clone(),
+            title: case.title().into(),
+            run: case.run.clone(),
+            targets: targets.collect(),
         }
-        Ok(matrix)
     }
 
-    /// Runs it: A B C A B C …, so that what changes on the machine meanwhile changes for all.
-    /// `note` is told of every run as soon as it has ended: much may happen before the last.
+    fn target(&self, name: &str) -> Option<&TargetResults> {
+        self.targets.iter().find(|target| target.name == name)
+    }
+}
+
+impl TargetResults {
+    fn new(name: &str) -> Self {
+        Self { name: name.into(), outcomes: Vec::new(), fault: None }
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().map(|(_, outcome)| outcome)
+    }
+
+    fn spread(&self, value: impl Fn(&Outcome) -> Option<f64>) -> Option<Spread> {
+        Spread::of(&self.outcomes().filter_map(value).collect::<Vec<_>>())
+    }
+}
+
+impl Matrix {
+    /// Runs it in rounds of all cases, each A B C …, so that what changes on the machine meanwhile
+    /// changes for all. `note` is told of every run as soon as it has ended, and of every bar at the
+    /// end: much may happen before that.
     ///
     /// # Errors
     /// A target's process cannot be stopped or continued. A run that fails is part of the results.
-    pub fn run(
-        &self,
-        only: Option<&str>,
-        mut note: impl FnMut(&Value) -> Result<(), Fault>,
-    ) -> Result<Results, Fault> {
-        let mut cases = Vec::new();
-        for case in &self.cases {
-            if only.is_some_and(|texts| !texts.split('|').any(|text| case.name.contains(text))) {
-                continue;
+    pub fn run(&self, mut note: impl FnMut(&Value) -> Result<(), Fault>) -> Result<Results, Fault> {
+        let _awake = Paused::all(&self.targets)?;
+        let clock = Clock::start();
+        let cases = self.cases.iter().map(|case| (case, self.targets_of(case)));
+        let cases: Vec<_> = cases.filter(|(_, targets)| !targets.is_empty()).collect();
+        let mut results: Vec<_> =
+            cases.iter().map(|(case, targets)| CaseResults::new(case, targets)).collect();
+        let mut longest_s: f64 = 0.0;
+        let mut rounds = 0;
+        for round in 1..=self.repeat {
+            let begun_s = clock.now_ns() as f64 / 1e9;
+            if round > 1 && self.seconds_max.is_some_and(|most| begun_s + longest_s > most) {
+                eprintln!("time is up: {rounds} of {} rounds", self.repeat);
+                break;
             }
-            let targets: Vec<_> = self
-                .targets
-                .iter()
-                .filter(|one| case.targets.is_empty() || case.targets.contains(&one.name))
-                .collect();
-            let mut results: Vec<_> = targets
-                .iter()
-                .map(|target| TargetResults {
-                    name: target.name.clone(),
-                    outcomes: Vec::new(),
-                    fault: None,
-                })
-                .collect();
-            for round in 1..=self.repeat {
-                for (target, results) in targets.iter().zip(&mut results) {
+            for ((case, targets), results) in cases.iter().zip(&mut results) {
+                for (target, results) in targets.iter().zip(&mut results.targets) {
+                    if round > target.repeat_max.unwrap_or(usize::MAX) {
+                        continue;
+                    }
                     if self.run_one(case, target, round, results)?
-                        && let Some(outcome) = results.outcomes.last()
+                        && let Some((_, outcome)) = results.outcomes.last()
                     {
-                        note(&line(case, target, outcome))?;
+                        note(&line(case, target, round, outcome))?;
                     }
                 }
             }
-            cases.push(CaseResults {
-                name: case.name.clone(),
-                run: case.run.clone(),
-                targets: results,
-            });
+            rounds = round;
+            longest_s = longest_s.max(clock.now_ns() as f64 / 1e9 - begun_s);
         }
-        Ok(Results { note: self.note.clone(), baseline: self.baseline.clone(), cases })
+        let note_of_rounds = format!("{}; rounds: {rounds}", self.note);
+        let results = Results {
+            note: note_of_rounds.trim_start_matches("; ").into(),
+            baseline: self.baseline.clone(),
+            bars: self.bars.iter().filter_map(|bar: &BarSection| bar.judge(&results)).collect(),
+            cases: results,
+        };
+        results.bars.iter().try_for_each(|bar| note(&bar.line()))?;
+        Ok(results)
     }
 
     fn run_one(
@@ -170,15 +136,14 @@ impl Matrix {
             return Ok(false);
         }
         let command = self.command(case, target).map_err(Fault::Usage)?;
-        let others = || self.targets.iter().filter(|other| other.name != target.name);
-        signal("-STOP", others().flat_map(|other| &other.pause))?;
+        signal("-CONT", target.pause.iter())?;
         let result = measure(&command);
-        signal("-CONT", others().flat_map(|other| &other.pause))?;
+        signal("-STOP", target.pause.iter())?;
         let has_ended = result.is_ok();
         let told = match result {
             Ok(outcome) => {
                 let told = told(&outcome);
-                results.outcomes.push(outcome);
+                results.outcomes.push((round, outcome));
                 told
             }
             Err(fault) => {
@@ -187,24 +152,27 @@ impl Matrix {
                 told
             }
         };
-        eprintln!("{round} of {}  {:<34} {:<18} {told}", self.repeat, case.name, target.name);
+        eprintln!("{round} of {}  {:<24} {:<18} {told}", self.repeat, case.name, target.name);
         Ok(has_ended)
     }
+}
 
-    fn command(&self, case: &CaseSection, target: &TargetSection) -> Result<Command, String> {
-        let mut words = vec!["com-broker-bench".to_owned()];
-        words.extend(case.run.split_whitespace().map(str::to_owned));
-        words.extend(target.arguments.iter().cloned());
-        words.extend(["--quiet".into(), "--core".into(), "none".into()]);
-        if let Some(pid) = target.pid {
-            words.extend(["--server-pid".into(), pid.to_string()]);
-        }
-        words.push(target.url.clone());
-        let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
-        if arguments.command.common().is_none() {
-            return Err(format!("{}: not a scenario", case.run));
-        }
-        Ok(arguments.command)
+/// The processes that are stopped but for the one that is measured; all go on with the end of this
+/// value.
+struct Paused<'a>(&'a [TargetSection]);
+
+impl<'a> Paused<'a> {
+    fn all(targets: &'a [TargetSection]) -> Result<Self, Fault> {
+        let paused = Self(targets);
+        signal("-STOP", targets.iter().flat_map(|target| &target.pause))?;
+        Ok(paused)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        // There is nobody left to tell.
+        let _ = signal("-CONT", self.0.iter().flat_map(|target| &target.pause));
     }
 }
 
@@ -213,50 +181,97 @@ impl Results {
     pub fn is_clean(&self) -> bool {
         let mut targets = self.cases.iter().flat_map(|case| &case.targets);
         targets.all(|target| {
-            target.fault.is_none() && target.outcomes.iter().all(|one| one.verdict.is_clean())
+            target.fault.is_none() && target.outcomes().all(|one| one.verdict.is_clean())
         })
+    }
+
+    /// Whether no bar is missed and each was measured.
+    pub fn meets_bars(&self) -> bool {
+        self.bars.iter().all(|bar| bar.is_met() == Some(true))
     }
 
     /// The tables, as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = format!("{}. {}\n", now(), self.note);
+        if !self.bars.is_empty() {
+            text.push_str("\n### Bars\n\n");
+            push_table(&mut text, &self.rows_of_bars());
+        }
         for case in &self.cases {
-            text.push_str(&format!("\n### {}\n\n`{}`\n\n", case.name, case.run));
-            let rows = self.rows(case);
-            let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
-            text.push_str(&line(&rows[0]));
-            text.push_str(&format!("|---|{}\n", "---:|".repeat(rows[0].len() - 1)));
-            text.extend(rows[1..].iter().map(line));
+            text.push_str(&format!("\n### {}\n\n`{}`\n\n", case.title, case.run));
+            push_table(&mut text, &self.rows(case));
         }
         text
     }
 
-    /// A page with a plot and a table for each case.
+    /// A page with plots and a table for each case.
     pub fn html(&self) -> String {
         let mut page = Page::new("Brokers compared", &format!("{}. {}", now(), self.note));
+        let names = self.names();
+        if !self.bars.is_empty() {
+            let met = self.bars.iter().filter(|bar| bar.is_met() == Some(true)).count();
+            page.heading(&format!("Bars: {met} of {} met", self.bars.len()));
+            page.table(&self.rows_of_bars());
+        }
+        page.contents(self.cases.iter().map(|case| case.title.as_str()));
         for case in &self.cases {
-            page.heading(&case.name);
-            let merged: Vec<_> = case
+            page.section(&case.title);
+            page.text(&case.run);
+            let color = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0);
+            page.legend(
+                case.targets.iter().map(|target| (target.name.as_str(), color(&target.name))),
+            );
+            for name in series_names(case) {
+                let merged: Vec<_> = case
+                    .targets
+                    .iter()
+                    .map(|target| (target.name.as_str(), merged(target, name)))
+                    .collect();
+                let curves: Vec<_> = merged
+                    .iter()
+                    .map(|(name, latencies)| Curve { name, color: color(name), latencies })
+                    .collect();
+                page.plot(&format!("Latency by percentile: {name}"), &curves);
+            }
+            let rods: Vec<_> = case
                 .targets
                 .iter()
-                .map(|target| (target.name.as_str(), merged(&target.outcomes)))
+                .filter_map(|target| {
+                    let spread = target.spread(Outcome::cpu_per_delivery_ns)?;
+                    Some(Rod { name: &target.name, color: color(&target.name), spread })
+                })
                 .collect();
-            let curves: Vec<_> =
-                merged.iter().map(|(name, latencies)| Curve { name, latencies }).collect();
-            page.plot(&curves);
+            page.rods("CPU time of the server for one delivery, median and range", &rods);
             page.table(&self.rows(case));
-            page.text(&case.run);
         }
         page.finish()
     }
 
+    /// The targets, in the order in which they first occur.
+    fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for target in self.cases.iter().flat_map(|case| &case.targets) {
+            if !names.contains(&target.name.as_str()) {
+                names.push(&target.name);
+            }
+        }
+        names
+    }
+
+    fn rows_of_bars(&self) -> Vec<Vec<String>> {
+        let mut heading: Vec<String> = BarResult::HEADING.map(str::to_owned).into();
+        heading.push(String::new());
+        let rows = self.bars.iter().map(|bar| {
+            let mut row = bar.row();
+            row.push(bar.verdict().into());
+            row
+        });
+        [heading].into_iter().chain(rows).collect()
+    }
+
     fn rows(&self, case: &CaseResults) -> Vec<Vec<String>> {
-        let base = case.targets.iter().find(|target| target.name == self.baseline);
-        let has_last = case
-            .targets
-            .iter()
-            .flat_map(|target| &target.outcomes)
-            .any(|outcome| outcome.quantile_of_ns("last delivery", 0.5).is_some());
+        let base = case.target(&self.baseline);
+        let has_last = series_names(case).contains(&"last delivery");
         let columns: Vec<_> =
             COLUMNS.iter().filter(|column| has_last || !column.is_of_last).collect();
         let mut heading = vec![String::new()];
@@ -272,16 +287,14 @@ impl Results {
         for target in &case.targets {
             let mut row = vec![target.name.clone()];
             for column in &columns {
-                let spread = column.spread(target);
+                let spread = target.spread(column.value);
                 row.push(spread.map_or_else(|| "–".into(), |spread| column.readable(spread)));
                 if let Some(base) = base.filter(|_| column.has_ratio) {
-                    row.push(ratio(spread, column.spread(base)));
+                    row.push(ratio(spread, base.spread(column.value)));
                 }
             }
             for name in &figures {
-                let values: Vec<_> =
-                    target.outcomes.iter().filter_map(|one| one.figure(name)).collect();
-                let spread = Spread::of(&values);
+                let spread = target.spread(|outcome| outcome.figure(name));
                 row.push(spread.map_or_else(|| "–".into(), |one| three_digits(one.median)));
             }
             if let (Some(fault), true) = (&target.fault, target.outcomes.is_empty()) {
@@ -293,10 +306,20 @@ impl Results {
     }
 }
 
+fn push_table(text: &mut String, rows: &[Vec<String>]) {
+    let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
+    text.push_str(&line(&rows[0]));
+    text.push_str(&format!("|---|{}\n", "---:|".repeat(rows[0].len() - 1)));
+    text.extend(rows[1..].iter().map(line));
+}
+
 /// A run of a comparison, for programs.
-fn line(case: &CaseSection, target: &TargetSection, outcome: &Outcome) -> Value {
+fn line(case: &CaseSection, target: &TargetSection, round: usize, outcome: &Outcome) -> Value {
     let mut object = json::object(outcome);
+    object["kind"] = "run".into();
     object["case"] = case.name.as_str().into();
+    object["title"] = case.title().into();
+    object["round"] = round.into();
     object["target_name"] = target.name.as_str().into();
     object
 }
@@ -356,11 +379,6 @@ const COLUMNS: [Column; 6] = [
 ];
 
 impl Column {
-    fn spread(&self, target: &TargetResults) -> Option<Spread> {
-        let values: Vec<_> = target.outcomes.iter().filter_map(self.value).collect();
-        Spread::of(&values)
-    }
-
     fn readable(&self, spread: Spread) -> String {
         let share = 100.0 * (spread.max - spread.min) / (2.0 * spread.median.max(1e-9));
         let median = match self.is_time {
@@ -381,21 +399,31 @@ fn ratio(spread: Option<Spread>, base: Option<Spread>) -> String {
 }
 
 fn figure_names(case: &CaseResults) -> Vec<&'static str> {
-    let outcomes = case.targets.iter().flat_map(|target| &target.outcomes);
+    distinct(case, |outcome| outcome.figures.iter().map(|figure| figure.name).collect())
+}
+
+/// The kinds of latencies that a case has.
+fn series_names(case: &CaseResults) -> Vec<&'static str> {
+    distinct(case, |outcome| outcome.latencies.iter().map(|series| series.name).collect())
+}
+
+fn distinct(
+    case: &CaseResults,
+    names_of: impl Fn(&Outcome) -> Vec<&'static str>,
+) -> Vec<&'static str> {
     let mut names = Vec::new();
-    for figure in outcomes.flat_map(|outcome| &outcome.figures) {
-        if !names.contains(&figure.name) {
-            names.push(figure.name);
+    for name in case.targets.iter().flat_map(TargetResults::outcomes).flat_map(names_of) {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     names
 }
 
-fn merged(outcomes: &[Outcome]) -> Latencies {
+fn merged(target: &TargetResults, name: &str) -> Latencies {
     let mut all = Latencies::default();
-    for series in outcomes.iter().filter_map(|outcome| outcome.latencies.first()) {
-        all.add(&series.latencies);
-    }
+    let series = target.outcomes().flat_map(|outcome| &outcome.latencies);
+    series.filter(|series| series.name == name).for_each(|series| all.add(&series.latencies));
     all
 }
 
@@ -433,22 +461,23 @@ pub fn with_floor(command: &Command, core: &str) -> Result<(Results, Vec<Outcome
         return Err(Fault::Usage("not a scenario".into()));
     };
     let floor = Relay::spawn(core)?;
-    let name = |name: &str| TargetResults { name: name.into(), outcomes: vec![], fault: None };
-    let mut targets = [name("floor"), name("server")];
+    let mut targets = [TargetResults::new("floor"), TargetResults::new("server")];
     let commands = [command.against_floor(&floor.url, floor.process.id()), command.clone()];
     for round in 1..=common.repeat {
         for (command, results) in commands.iter().zip(&mut targets) {
             let outcome = measure(command)?;
             eprintln!("{round} of {}  {:<8} {}", common.repeat, results.name, told(&outcome));
-            results.outcomes.push(outcome);
+            results.outcomes.push((round, outcome));
         }
     }
     let [_, server] = &targets;
-    let outcomes = server.outcomes.clone();
+    let outcomes: Vec<_> = server.outcomes().cloned().collect();
     let run = command.common().map(Common::url).unwrap_or_default().to_owned();
     let name = outcomes.first().map(|one| one.scenario.clone()).unwrap_or_default();
-    let cases = vec![CaseResults { name, run, targets: targets.into() }];
-    let results = Results { note: String::new(), baseline: "floor".into(), cases };
+    let title = name.clone();
+    let cases = vec![CaseResults { name, title, run, targets: targets.into() }];
+    let results =
+        Results { note: String::new(), baseline: "floor".into(), cases, bars: Vec::new() };
     print!("{}", results.markdown());
     Ok((results, outcomes))
 }
