@@ -13,10 +13,14 @@ use crate::statistics::{Spread, readable_ns, three_digits};
 pub(super) struct BarSection {
     /// What people read.
     pub(super) name: String,
+    #[serde(default)]
     case: String,
+    #[serde(default)]
     target: String,
     /// `cpu`, `p50`, `p99`, `last p50`, `last p99`, `rate`, or a figure of the scenario.
     metric: String,
+    /// What was measured elsewhere, so that there is no case and no target.
+    value: Option<f64>,
     /// Whose value it is a ratio to: the best of these targets. Without any, it is the value itself,
     /// or, with another case, the same target's.
     #[serde(default)]
@@ -53,53 +57,63 @@ impl BarSection {
         }
     }
 
-    /// Holds the results against it; nothing, if its case or its target was not to be run.
-    pub(super) fn judge(&self, cases: &[CaseResults]) -> Option<BarResult> {
-        let case = cases.iter().find(|case| case.name == self.case)?;
-        let target = case.target(&self.target)?;
-        let others = self.others(cases)?;
-        let value = self.median(target);
+    /// Whether it can be judged with these cases and targets.
+    pub(super) fn is_about(
+        &self,
+        has_case: impl Fn(&str) -> bool,
+        has_target: impl Fn(&str) -> bool,
+    ) -> bool {
+        self.value.is_some()
+            || has_case(&self.case)
+                && has_target(&self.target)
+                && self.against_case.as_deref().is_none_or(has_case)
+                && (self.against.is_empty() || self.against.iter().any(|name| has_target(name)))
+    }
+
+    /// Holds the results against it.
+    pub(super) fn judge(&self, cases: &[CaseResults]) -> BarResult {
         let is_ceiling = self.at_most.is_some();
-        let mut measured: Vec<_> =
-            others.iter().filter_map(|other| Some((self.median(other)?, *other))).collect();
+        let target = find(cases, &self.case, &self.target);
+        let mut measured: Vec<_> = self
+            .others(cases)
+            .into_iter()
+            .filter_map(|other| Some((self.median(other)?, other)))
+            .collect();
         // The best of them: the least where little is good.
         measured.sort_by(|(a, _), (b, _)| if is_ceiling { a.total_cmp(b) } else { b.total_cmp(a) });
         let best = measured.first();
-        let against = match (best, &self.against_case) {
-            (Some((_, other)), Some(case)) => Some(format!("{} of {case}", other.name)),
-            (Some((_, other)), None) => Some(other.name.clone()),
-            (None, _) => None,
-        };
-        let other = best.map(|(other, _)| *other);
-        Some(BarResult {
+        let against = best.map(|(_, other)| match &self.against_case {
+            Some(case) => format!("{} of {case}", other.name),
+            None => other.name.clone(),
+        });
+        let median = self.value.or_else(|| self.median(target?));
+        BarResult {
             name: self.name.clone(),
             case: self.case.clone(),
             target: self.target.clone(),
             metric: self.metric.clone(),
             against,
             // What is to be held against something is nothing without it.
-            value: value.filter(|_| self.is_absolute() || other.is_some()),
-            other,
-            rounds: self.rounds(target, best.map(|(_, other)| *other)),
-            bound: self.at_most.or(self.at_least)?,
+            value: median.filter(|_| self.is_absolute() || best.is_some()),
+            other: best.map(|(other, _)| *other),
+            rounds: target.and_then(|one| self.rounds(one, best.map(|(_, other)| *other))),
+            bound: self.at_most.or(self.at_least).unwrap_or_default(),
             is_ceiling,
-        })
+        }
     }
 
     fn is_absolute(&self) -> bool {
         self.against.is_empty() && self.against_case.is_none()
     }
 
-    fn others<'a>(&self, cases: &'a [CaseResults]) -> Option<Vec<&'a TargetResults>> {
+    fn others<'a>(&self, cases: &'a [CaseResults]) -> Vec<&'a TargetResults> {
         if self.is_absolute() {
-            return Some(Vec::new());
+            return Vec::new();
         }
-        let name = self.against_case.as_ref().unwrap_or(&self.case);
-        let case = cases.iter().find(|case| case.name == *name)?;
+        let case = self.against_case.as_ref().unwrap_or(&self.case);
         let own = [self.target.clone()];
         let names = if self.against.is_empty() { &own[..] } else { &self.against };
-        let others: Vec<_> = names.iter().filter_map(|name| case.target(name)).collect();
-        (!others.is_empty()).then_some(others)
+        names.iter().filter_map(|name| find(cases, case, name)).collect()
     }
 
     fn median(&self, target: &TargetResults) -> Option<f64> {
@@ -131,6 +145,10 @@ impl BarSection {
             figure => outcome.figure(figure),
         }
     }
+}
+
+fn find<'a>(cases: &'a [CaseResults], case: &str, target: &str) -> Option<&'a TargetResults> {
+    cases.iter().find(|one| one.name == case)?.target(target)
 }
 
 impl BarResult {
@@ -258,7 +276,7 @@ mod tests {
     }
 
     fn judged(text: &str) -> BarResult {
-        bar(text).judge(&cases()).unwrap()
+        bar(text).judge(&cases())
     }
 
     #[test]
@@ -292,9 +310,28 @@ mod tests {
         assert_eq!((result.verdict(), result.row()[1].as_str()), ("not measured", "–"));
         let result = judged("metric = \"p50\"\nagainst = [\"floor\"]\nat_most = 9.0");
         assert_eq!(result.verdict(), "not measured");
-        assert!(
-            bar("metric = \"cpu\"\nagainst = [\"who\"]\nat_most = 1.0").judge(&cases()).is_none()
-        );
+        let result = judged("metric = \"cpu\"\nagainst = [\"who\"]\nat_most = 1.0");
+        assert_eq!(result.verdict(), "not measured");
         assert!(bar("metric = \"cpu\"").check().is_err());
+    }
+
+    #[test]
+    fn a_value_from_elsewhere_is_held_against_its_bound() {
+        let bar: BarSection = toml::from_str(
+            "name = \"b\"\nmetric = \"instructions\"\nvalue = 1100.0\nat_most = 1000.0",
+        )
+        .unwrap();
+        assert!(bar.is_about(|_| false, |_| false));
+        let result = bar.judge(&[]);
+        assert_eq!((result.verdict(), result.row()[1].as_str()), ("missed", "1100"));
+    }
+
+    #[test]
+    fn a_bar_is_about_what_it_is_held_against() {
+        let bar = bar("metric = \"cpu\"\nagainst = [\"floor\", \"redis\"]\nat_most = 1.0");
+        assert!(bar.is_about(|_| true, |name| name != "floor"));
+        assert!(!bar.is_about(|_| true, |name| name == "ours"));
+        assert!(!bar.is_about(|_| true, |name| name != "ours"));
+        assert!(!bar.is_about(|name| name == "d", |_| true));
     }
 }

@@ -99,7 +99,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Keeps only cases and targets whose names are selected.
+    /// Keeps only cases and targets whose names are selected, and bars that are about them.
     ///
     /// # Errors
     /// Nothing is left.
@@ -114,6 +114,12 @@ impl Matrix {
         if self.targets.is_empty() {
             return Err(format!("no target is selected; there are {}", known.join(", ")));
         }
+        self.bars.retain(|bar| {
+            bar.is_about(
+                |name| cases.is_none_or(|names| is_selected(names, name)),
+                |name| targets.is_none_or(|names| is_selected(names, name)),
+            )
+        });
         Ok(())
     }
 

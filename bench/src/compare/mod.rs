@@ -11,7 +11,7 @@ use std::process::{Child, Command as Process, Stdio};
 
 use serde_json::Value;
 
-use self::bars::{BarResult, BarSection};
+use self::bars::BarResult;
 use self::matrix::{CaseSection, TargetSection};
 use crate::cli::{Command, Common, measure, now};
 use crate::clock::Clock;
@@ -117,7 +117,7 @@ impl Matrix {
         let results = Results {
             note: note_of_rounds.trim_start_matches("; ").into(),
             baseline: self.baseline.clone(),
-            bars: self.bars.iter().filter_map(|bar: &BarSection| bar.judge(&results)).collect(),
+            bars: self.bars.iter().map(|bar| bar.judge(&results)).collect(),
             cases: results,
         };
         results.bars.iter().try_for_each(|bar| note(&bar.line()))?;
