@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::process::Server;
 use crate::protocol::{Credentials, protocol_of};
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::report::html::{Curve, Page};
 use crate::report::{hdr, json, table};
 use crate::scenario::{self, Bench, Load};
@@ -41,7 +41,7 @@ URLs:
   classic+tcp://HOST:PORT   classic+tls://  classic+ws://  classic+wss://   com-broker's own dialect
   stomp+tcp://HOST:PORT     stomp+tls://    stomp+ws://    stomp+wss://     STOMP 1.2, any broker
   nats://HOST:PORT   mqtt://HOST:PORT   redis://HOST:PORT                   for comparison
-  floor://HOST:PORT                                                        `com-broker-bench floor`
+  floor://HOST:PORT         floor+tls://                                   `com-broker-bench floor`
 
 Examples:
   com-broker-bench round-trip classic+tcp://127.0.0.1:6661
@@ -191,6 +191,12 @@ pub struct Floor {
     /// Never sleep: poll without end
     #[arg(long)]
     spin: bool,
+    /// Take TLS connections only, with this certificate and those above it, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The core to run on [default: any]
     #[arg(long, value_name = "N")]
     core: Option<usize>,
@@ -276,6 +282,9 @@ pub struct Common {
     /// The authorities to trust, PEM [default: every certificate is accepted]
     #[arg(long, value_name = "FILE", help_heading = "Conventions of the server")]
     tls_ca: Option<PathBuf>,
+    /// Resume TLS sessions [default: a whole handshake for every connection]
+    #[arg(long, help_heading = "Conventions of the server")]
+    tls_resume: bool,
 
     /// Sleep when there is nothing to do, instead of polling without end
     #[arg(long, help_heading = "This program")]
@@ -363,7 +372,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Fault> {
     // More descriptors than connections; where the system refuses, connecting will tell.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match &arguments.command {
-        Command::Floor(floor) => relay(floor),
+        Command::Floor(floor) => run_relay(floor),
         Command::Compare(arguments) => {
             pin(arguments.core.as_deref())?;
             run_comparison(arguments)
@@ -420,7 +429,7 @@ impl Common {
     fn bench(&self) -> Result<Bench, Fault> {
         let target = Target::parse(&self.url)?;
         let tls = match target.carrier.is_tls() {
-            true => Some(tls::config(self.tls_ca.as_deref())?),
+            true => Some(tls::config(self.tls_ca.as_deref(), self.tls_resume)?),
             false => None,
         };
         let protocol = protocol_of(&target, self.credentials()?);
@@ -545,13 +554,18 @@ fn run_comparison(arguments: &Compare) -> Result<ExitCode, Fault> {
     }))
 }
 
-fn relay(floor: &Floor) -> Result<ExitCode, Fault> {
+fn run_relay(floor: &Floor) -> Result<ExitCode, Fault> {
     if let Some(core) = floor.core {
         pin(Some(&core.to_string()))?;
     }
-    let mut relay = Relay::bind(floor.listen, floor.spin)?;
+    let tls = match floor.tls_cert.as_ref().zip(floor.tls_key.as_ref()) {
+        Some((certificate, key)) => Some(relay::tls_config(certificate, key)?),
+        None => None,
+    };
+    let scheme = if tls.is_some() { "floor+tls" } else { "floor" };
+    let mut relay = Relay::bind(floor.listen, floor.spin, tls)?;
     let address = relay.address().map_err(|error| Fault::io("listening", error))?;
-    println!("floor://{address}");
+    println!("{scheme}://{address}");
     relay.run()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -90,11 +90,11 @@ impl Matrix {
         let cases: Vec<_> = cases.filter(|(_, targets)| !targets.is_empty()).collect();
         let mut results: Vec<_> =
             cases.iter().map(|(case, targets)| CaseResults::new(case, targets)).collect();
-        let mut longest_s: f64 = 0.0;
+        let mut latest_s = 0.0;
         let mut rounds = 0;
         for round in 1..=self.repeat {
             let begun_s = clock.now_ns() as f64 / 1e9;
-            if round > 1 && self.seconds_max.is_some_and(|most| begun_s + longest_s > most) {
+            if round > 1 && self.seconds_max.is_some_and(|most| begun_s + latest_s > most) {
                 eprintln!("time is up: {rounds} of {} rounds", self.repeat);
                 break;
             }
@@ -111,7 +111,7 @@ impl Matrix {
                 }
             }
             rounds = round;
-            longest_s = longest_s.max(clock.now_ns() as f64 / 1e9 - begun_s);
+            latest_s = clock.now_ns() as f64 / 1e9 - begun_s;
         }
         let note_of_rounds = format!("{}; rounds: {rounds}", self.note);
         let results = Results {
