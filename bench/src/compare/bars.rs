@@ -182,7 +182,8 @@ impl BarResult {
         let none = || "–".to_owned();
         let other = self.against.as_ref().zip(self.other);
         let ratio = self.found().filter(|_| self.other.is_some());
-        let rounds = self.rounds.map(|rounds| match self.other {
+        let rounds = self.rounds.filter(|rounds| rounds.min < rounds.max);
+        let rounds = rounds.map(|rounds| match self.other {
             Some(_) => format!("{:.2} to {:.2}", rounds.min, rounds.max),
             None => format!("{} to {}", self.readable(rounds.min), self.readable(rounds.max)),
         });

@@ -385,7 +385,11 @@ impl Column {
             true => readable_ns(spread.median),
             false => three_digits(spread.median),
         };
-        format!("{median} ±{share:.0} %")
+        // A spread of one value would say nothing.
+        match spread.min < spread.max {
+            true => format!("{median} ±{share:.0} %"),
+            false => median,
+        }
     }
 }
 

@@ -115,7 +115,10 @@ impl Page {
         }
         let low = curves.iter().map(|curve| curve.latencies.quantile_ns(0.01)).min();
         let high = curves.iter().map(|curve| curve.latencies.quantile_ns(1.0)).max();
-        let scale = Scale::of(low.unwrap_or(1), high.unwrap_or(1));
+        let most = curves.iter().map(|curve| curve.latencies.len()).max().unwrap_or(1);
+        // No further than the finest percentile that a sample stands for.
+        let nines = (most as f64).log10().ceil().clamp(1.0, NINES_MAX);
+        let scale = Scale::of(low.unwrap_or(1), high.unwrap_or(1), nines);
         self.push(format_args!(
             "<figure><figcaption>{0}</figcaption>\n<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
              role=\"img\" aria-label=\"{0}\">\n",
@@ -130,10 +133,15 @@ impl Page {
 
     /// Adds a bar chart, one rod below the other.
     pub fn rods(&mut self, caption: &str, rods: &[Rod<'_>]) {
-        let longest = rods.iter().map(|rod| rod.spread.median).fold(0.0, f64::max);
-        if longest <= 0.0 {
-            return;
-        }
+        let medians: Vec<_> = rods.iter().map(|rod| rod.spread.median).collect();
+        let Some(all) = Spread::of(&medians).filter(|all| all.max > 0.0) else { return };
+        // One that is far longer than the others would leave nothing to be seen of them.
+        let longest = all.max.min(all.median * ROD_CUT);
+        let caption = match longest < all.max {
+            true => format!("{caption}; longer rods are cut"),
+            false => caption.to_owned(),
+        };
+        let caption = caption.as_str();
         let height = ROD_STEP * rods.len() as f64 + 8.0;
         self.push(format_args!(
             "<figure><figcaption>{0}</figcaption>\n<svg viewBox=\"0 0 {WIDTH} {height}\" \
@@ -159,7 +167,10 @@ impl Page {
 
     fn axes(&mut self, scale: &Scale) {
         for (name, quantile) in TICKS {
-            let x = x_of(quantile);
+            let x = scale.x_of(quantile);
+            if x > RIGHT + 0.1 {
+                break;
+            }
             self.push(format_args!(
                 "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{BOTTOM}\"/>\
                  <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>\n",
@@ -184,12 +195,12 @@ impl Page {
         // A percentile that fewer than one sample stands for says nothing.
         let finest = 1.0 / curve.latencies.len() as f64;
         for step in 0..=STEPS {
-            let rest = 10_f64.powf(-(f64::from(step) / f64::from(STEPS)) * NINES);
+            let rest = 10_f64.powf(-(f64::from(step) / f64::from(STEPS)) * scale.nines);
             if rest < finest {
                 break;
             }
             let time_ns = curve.latencies.quantile_ns(1.0 - rest).max(1) as f64;
-            write!(points, "{:.1},{:.1} ", x_of(1.0 - rest), scale.y_of(time_ns))
+            write!(points, "{:.1},{:.1} ", scale.x_of(1.0 - rest), scale.y_of(time_ns))
                 .expect("a string takes whatever is written to it");
         }
         let shown = |quantile| readable_ns(curve.latencies.quantile_ns(quantile) as f64);
@@ -240,16 +251,18 @@ impl Page {
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 340.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 935.0;
+const RIGHT: f64 = 925.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 310.0;
 
+/// Of the median rod, how many times as long a rod may be.
+const ROD_CUT: f64 = 5.0;
 const ROD_STEP: f64 = 22.0;
 const ROD_START: f64 = 150.0;
 const ROD_END: f64 = 880.0;
 
-/// Nines of the percentile axis.
-const NINES: f64 = 5.0;
+/// Nines of the percentile axis, at most.
+const NINES_MAX: f64 = 5.0;
 
 /// Points of a curve.
 const STEPS: u32 = 200;
@@ -276,7 +289,7 @@ fn color_of(place: usize) -> &'static str {
 }
 
 const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;\
 color:#222;background:#fff}\
 h1{font-size:1.7em;margin-bottom:.2em}h2{font-size:1.25em;margin:2.2em 0 .4em;\
 border-top:1px solid #ddd;padding-top:.8em}.note{color:#666}\
@@ -284,7 +297,7 @@ nav{font-size:14px;line-height:2}nav a{display:inline-block;padding:0 .7em;margi
 border-radius:1em;background:#eef1f5;color:inherit;text-decoration:none}\
 .wide{overflow-x:auto}table{border-collapse:collapse;margin:.8em 0;font-size:14px;\
 font-variant-numeric:tabular-nums}th,td{padding:.25em .7em;text-align:right;\
-border-bottom:1px solid #ddd}th{font-weight:600;vertical-align:bottom}\
+border-bottom:1px solid #ddd;white-space:nowrap}th{font-weight:600;vertical-align:bottom}\
 th:first-child,td:first-child{text-align:left}tr:hover td{background:#f4f6f9}\
 .met,.missed,.unknown{font-weight:600}.met{color:#1b7f3b}.missed{color:#c0293b}\
 .unknown{color:#8a8f98}\
@@ -299,25 +312,26 @@ pre{overflow:auto;font-size:13px;background:#f4f6f9;padding:.5em .8em;border-rad
 .grid{stroke:#3a3a3d}nav a,pre,tr:hover td{background:#2a2b2f}.note,figcaption{color:#aaa}\
 .met{color:#5fd38a}.missed{color:#ff7b8a}}";
 
-/// The place of a quantile: each further nine takes the same room.
-fn x_of(quantile: f64) -> f64 {
-    let nines = -(1.0 - quantile).max(1e-9).log10();
-    LEFT + (RIGHT - LEFT) * (nines / NINES).min(1.0)
-}
-
-/// The vertical axis, logarithmic, from and to one of 1, 2 and 5 of a decade.
+/// The axes: percentiles, of which each further nine takes the same room, and times, logarithmic,
+/// from and to one of 1, 2 and 5 of a decade.
 struct Scale {
+    nines: f64,
     low_ns: f64,
     high_ns: f64,
 }
 
 impl Scale {
-    fn of(low_ns: u64, high_ns: u64) -> Self {
+    fn of(low_ns: u64, high_ns: u64, nines: f64) -> Self {
         let (low, high) = (low_ns.max(1) as f64, high_ns.max(1) as f64);
         let low_ns = steps().take_while(|step| *step <= low).last().unwrap_or(1.0);
         // Room for a curve that is flat.
         let high_ns = steps().find(|step| *step >= high.max(low_ns * 2.0)).unwrap_or(high);
-        Self { low_ns, high_ns }
+        Self { nines, low_ns, high_ns }
+    }
+
+    fn x_of(&self, quantile: f64) -> f64 {
+        let nines = -(1.0 - quantile).max(1e-9).log10();
+        LEFT + (RIGHT - LEFT) * nines / self.nines
     }
 
     fn y_of(&self, time_ns: f64) -> f64 {
@@ -386,20 +400,21 @@ mod tests {
 
     #[test]
     fn nines_take_the_same_room() {
-        assert_eq!(x_of(0.0), LEFT);
-        let step = x_of(0.99) - x_of(0.9);
-        assert!((x_of(0.999) - x_of(0.99) - step).abs() < 1e-6);
-        assert!((x_of(0.99999) - RIGHT).abs() < 1e-6);
+        let scale = Scale::of(1, 2, 5.0);
+        assert_eq!(scale.x_of(0.0), LEFT);
+        let step = scale.x_of(0.99) - scale.x_of(0.9);
+        assert!((scale.x_of(0.999) - scale.x_of(0.99) - step).abs() < 1e-6);
+        assert!((scale.x_of(0.99999) - RIGHT).abs() < 1e-6);
     }
 
     #[test]
     fn the_axis_reaches_from_a_round_time_to_a_round_time() {
-        let scale = Scale::of(12_345, 78_000);
+        let scale = Scale::of(12_345, 78_000, 5.0);
         let ticks: Vec<_> = scale.ticks().map(round_time).collect();
         assert_eq!(ticks, ["10 µs", "20 µs", "50 µs", "100 µs"]);
         assert!((scale.y_of(10_000.0) - BOTTOM).abs() < 1e-6);
         assert!((scale.y_of(100_000.0) - TOP).abs() < 1e-6);
-        let wide: Vec<_> = Scale::of(900, 2_000_000_000).ticks().map(round_time).collect();
+        let wide: Vec<_> = Scale::of(900, 2_000_000_000, 5.0).ticks().map(round_time).collect();
         assert_eq!(wide.first().map(String::as_str), Some("1 µs"));
         assert_eq!(wide.last().map(String::as_str), Some("1 s"));
     }
