@@ -1,6 +1,6 @@
-//! What one SEND of the classic dialect costs, with a body of 64 octets and one receiver, in memory:
-//! parse, dispatch, encode and queue. `bench/instructions` runs it under callgrind, which counts
-//! only what [`measured`] does; run by hand it prints nanoseconds, emptying the queues included.
+//! What one SEND costs, with a body of 64 octets, in memory: parse, dispatch, encode and queue.
+//! `bench/instructions` runs it under callgrind, which counts only what the functions do whose names begin with `measured`; run by hand it prints nanoseconds, emptying the
+//! queues included.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,11 +11,12 @@ use com_broker::broker::{Broker, Keys, Moment, Options};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
 use com_broker::limits::Limits;
 use com_broker::outbound::Framing;
+use com_broker::stomp::{Frame, Scan, ScanBounds, Version};
 
 #[derive(Debug, Parser)]
-#[command(about = "What one classic SEND costs: 64 octets, one receiver, in memory")]
+#[command(about = "What one SEND with a body of 64 octets costs, in memory")]
 struct Arguments {
-    /// What the sender asks for
+    /// What is done
     #[arg(value_enum, default_value_t = Scenario::Sent)]
     scenario: Scenario,
     /// How many frames to send
@@ -28,46 +29,82 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Scenario {
-    /// A message, with all headers that clients in the field send but a transaction
+    /// A classic SEND to one receiver, with all headers that clients in the field send but a
+    /// transaction
     Sent,
     /// The same with a transaction, which is acknowledged
     Acknowledged,
     /// As `sent`, to another receiver each time, so that no lookup is remembered
     Scattered,
+    /// A SEND of the standard dialect to one receiver that speaks it, too
+    SentStandard,
+    /// A classic SEND to a topic with a hundred subscribers
+    FanOut,
+    /// The same in the standard dialect
+    FanOutStandard,
+}
+
+impl Scenario {
+    /// Deliveries of each frame.
+    fn deliveries(self) -> u64 {
+        match self {
+            Self::Sent | Self::Acknowledged | Self::Scattered | Self::SentStandard => 1,
+            Self::FanOut | Self::FanOutStandard => SUBSCRIBERS,
+        }
+    }
 }
 
 fn main() {
     let arguments = Arguments::parse();
+    let scenario = arguments.scenario;
     let mut world = World::new();
-    let frames = world.frames(arguments.scenario);
+    let frames = world.frames(scenario);
     #[expect(clippy::disallowed_methods, reason = "this is a clock's place")]
     let started = Instant::now();
     for index in 0..arguments.iterations {
-        let frame = &frames[index as usize % frames.len()];
-        measured(&mut world.broker, world.sender, frame, Moment { ns: index + 1, unix_ms: 1 });
+        let frame = frames[index as usize % frames.len()].as_slice();
+        let now = Moment { ns: index + 1, unix_ms: 1 };
+        match scenario {
+            Scenario::Sent | Scenario::Acknowledged | Scenario::Scattered | Scenario::FanOut => {
+                measured_classic(&mut world.broker, world.sender, frame, now);
+            }
+            Scenario::SentStandard | Scenario::FanOutStandard => {
+                measured_standard(&mut world, frame, now);
+            }
+        }
         world.empty_queues();
     }
     let ns = started.elapsed().as_nanos() as u64;
-    let broker = &world.broker;
-    assert_eq!(broker.counters.deliveries, arguments.iterations, "everything is delivered");
+    let deliveries = arguments.iterations * scenario.deliveries();
+    assert_eq!(world.broker.counters.deliveries, deliveries, "everything is delivered");
     println!(
-        "{:?}: {} SENDs, {} ns each, queues emptied",
-        arguments.scenario,
+        "{scenario:?}: {} SENDs, {} ns each, queues emptied",
         arguments.iterations,
         ns / arguments.iterations.max(1)
     );
 }
 
-/// What is counted.
+// What is counted.
+
 #[inline(never)]
-fn measured(broker: &mut Broker, sender: PeerId, frame: &[u8], now: Moment) {
+fn measured_classic(broker: &mut Broker, sender: PeerId, frame: &[u8], now: Moment) {
     broker.handle_classic(sender, black_box(frame), now);
+}
+
+#[inline(never)]
+fn measured_standard(world: &mut World, octets: &[u8], now: Moment) {
+    let Ok(Scan::Whole(frame, _)) = Frame::scan(black_box(octets), &world.bounds) else {
+        panic!("it is whole");
+    };
+    world.broker.handle_standard(world.standard_sender, &frame, now);
 }
 
 struct World {
     broker: Broker,
     sender: PeerId,
     session: String,
+    standard_sender: PeerId,
+    bounds: ScanBounds,
     dirty: Vec<PeerId>,
 }
 
@@ -83,32 +120,59 @@ impl World {
         let options = Options::new(Limits::default(), keys, entropy);
         let mut broker = Broker::new(options);
         for number in 0..RECEIVERS {
-            log_in(&mut broker, number, &format!("receiver-{number}"));
+            let peer = log_in(&mut broker, number, &format!("receiver-{number}"));
+            if number < SUBSCRIBERS {
+                let frame = b"SUBSCRIBE\ndestination:/topic/classic\ndestination-type:0\n\n\0";
+                broker.handle_classic(peer, frame, Moment::default());
+            }
         }
         let sender = log_in(&mut broker, RECEIVERS, "sender");
         let session = session_of(&mut broker, sender);
-        let mut world = Self { broker, sender, session, dirty: Vec::new() };
+        let standard_sender = log_in_standard(&mut broker, RECEIVERS + 1, "standard-sender");
+        for number in 0..SUBSCRIBERS {
+            let peer = log_in_standard(
+                &mut broker,
+                RECEIVERS + 2 + number,
+                &format!("standard-receiver-{number}"),
+            );
+            let frame = b"SUBSCRIBE\nid:1\ndestination:/topic/standard\n\n\0";
+            handle_standard(&mut broker, peer, frame);
+        }
+        let bounds = ScanBounds::new(&Limits::default(), true);
+        let dirty = Vec::new();
+        let mut world = Self { broker, sender, session, standard_sender, bounds, dirty };
         world.empty_queues();
         world
     }
 
     fn frames(&self, scenario: Scenario) -> Vec<Vec<u8>> {
-        let transaction = match scenario {
-            Scenario::Acknowledged => "transaction:1690000000123\n",
-            Scenario::Sent | Scenario::Scattered => "",
-        };
-        let receivers = match scenario {
-            Scenario::Scattered => RECEIVERS,
-            Scenario::Sent | Scenario::Acknowledged => 1,
-        };
-        let frame = |number| {
+        let body = format!("{:x<64}", "");
+        let classic = |destination: &str, transaction: &str| {
             format!(
-                "SEND\ndestination:/agent/receiver-{number}\n{transaction}session-id:{}\n\
-                 content-type:text/plain\ncontent-length:64\n\n{:x<64}\0",
-                self.session, ""
+                "SEND\ndestination:{destination}\n{transaction}session-id:{}\n\
+                 content-type:text/plain\ncontent-length:64\n\n{body}\0",
+                self.session
             )
         };
-        (0..receivers).map(|number| frame(number).into_bytes()).collect()
+        let standard = |destination: &str| {
+            format!(
+                "SEND\ndestination:{destination}\ncontent-type:text/plain\ncontent-length:64\n\n\
+                 {body}\0"
+            )
+        };
+        let frames = match scenario {
+            Scenario::Sent => vec![classic("/agent/receiver-0", "")],
+            Scenario::Acknowledged => {
+                vec![classic("/agent/receiver-0", "transaction:1690000000123\n")]
+            }
+            Scenario::Scattered => {
+                (0..RECEIVERS).map(|one| classic(&format!("/agent/receiver-{one}"), "")).collect()
+            }
+            Scenario::FanOut => vec![classic("/topic/classic", "")],
+            Scenario::SentStandard => vec![standard("/agent/standard-receiver-0")],
+            Scenario::FanOutStandard => vec![standard("/topic/standard")],
+        };
+        frames.into_iter().map(String::into_bytes).collect()
     }
 
     fn empty_queues(&mut self) {
@@ -124,6 +188,29 @@ impl World {
 }
 
 const RECEIVERS: u64 = 1000;
+
+/// Of a topic.
+const SUBSCRIBERS: u64 = 100;
+
+fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
+    let encoding = Encoding::Standard(Version::V1_0);
+    let framing = Framing::None;
+    let opening = Opening { slot: number as u32, number, framing, encoding };
+    let peer = broker.open_peer(opening);
+    let frame = format!(
+        "CONNECT\naccept-version:1.2\nhost:localhost\nlogin:{login}\npasscode:{}\n\
+         secret-key:{}\n\n\0",
+        DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
+    );
+    handle_standard(broker, peer, frame.as_bytes());
+    peer
+}
+
+fn handle_standard(broker: &mut Broker, peer: PeerId, octets: &[u8]) {
+    let bounds = ScanBounds::new(&Limits::default(), true);
+    let Ok(Scan::Whole(frame, _)) = Frame::scan(octets, &bounds) else { panic!("it is whole") };
+    broker.handle_standard(peer, &frame, Moment::default());
+}
 
 fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let opening = Opening {

@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::process::Server;
 use crate::protocol::{Credentials, protocol_of};
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::report::html::{Curve, Page};
 use crate::report::{hdr, json, table};
 use crate::scenario::{self, Bench, Load};
@@ -41,7 +41,7 @@ URLs:
   classic+tcp://HOST:PORT   classic+tls://  classic+ws://  classic+wss://   com-broker's own dialect
   stomp+tcp://HOST:PORT     stomp+tls://    stomp+ws://    stomp+wss://     STOMP 1.2, any broker
   nats://HOST:PORT   mqtt://HOST:PORT   redis://HOST:PORT                   for comparison
-  floor://HOST:PORT                                                        `com-broker-bench floor`
+  floor://HOST:PORT         floor+tls://                                   `com-broker-bench floor`
 
 Examples:
   com-broker-bench round-trip classic+tcp://127.0.0.1:6661
@@ -53,7 +53,7 @@ Exit codes:
   0  measured, nothing lost, every bound kept
   1  the run did not come to its end
   2  the command line asks for something that cannot be done
-  3  a bound of --fail-if is broken
+  3  a bound of --fail-if is broken, or a bar of a comparison is missed and was to be met
   4  messages were lost, duplicated, out of order or damaged";
 
 /// What to do.
@@ -191,6 +191,12 @@ pub struct Floor {
     /// Never sleep: poll without end
     #[arg(long)]
     spin: bool,
+    /// Take TLS connections only, with this certificate and those above it, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The core to run on [default: any]
     #[arg(long, value_name = "N")]
     core: Option<usize>,
@@ -205,9 +211,18 @@ pub struct Compare {
     /// How often each case is run against each target [default: what the file says, or 3]
     #[arg(long, value_name = "N")]
     repeat: Option<usize>,
-    /// Run only cases whose name holds this text; several are separated by |
-    #[arg(long, value_name = "TEXT")]
+    /// Begin no further repetition that would not end within this time
+    #[arg(long, value_parser = time_ns, value_name = "TIME")]
+    time_max: Option<u64>,
+    /// Run only these cases: names with commas between them, in which * stands for anything
+    #[arg(long, value_name = "NAMES")]
     only: Option<String>,
+    /// Run only against these targets: names as with --only
+    #[arg(long, value_name = "NAMES")]
+    targets: Option<String>,
+    /// End with exit code 3 if a bar is missed or could not be measured
+    #[arg(long)]
+    fail_if_missed: bool,
     /// Write the tables to a file, as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -267,6 +282,9 @@ pub struct Common {
     /// The authorities to trust, PEM [default: every certificate is accepted]
     #[arg(long, value_name = "FILE", help_heading = "Conventions of the server")]
     tls_ca: Option<PathBuf>,
+    /// Resume TLS sessions [default: a whole handshake for every connection]
+    #[arg(long, help_heading = "Conventions of the server")]
+    tls_resume: bool,
 
     /// Sleep when there is nothing to do, instead of polling without end
     #[arg(long, help_heading = "This program")]
@@ -354,7 +372,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Fault> {
     // More descriptors than connections; where the system refuses, connecting will tell.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match &arguments.command {
-        Command::Floor(floor) => relay(floor),
+        Command::Floor(floor) => run_relay(floor),
         Command::Compare(arguments) => {
             pin(arguments.core.as_deref())?;
             run_comparison(arguments)
@@ -411,7 +429,7 @@ impl Common {
     fn bench(&self) -> Result<Bench, Fault> {
         let target = Target::parse(&self.url)?;
         let tls = match target.carrier.is_tls() {
-            true => Some(tls::config(self.tls_ca.as_deref())?),
+            true => Some(tls::config(self.tls_ca.as_deref(), self.tls_resume)?),
             false => None,
         };
         let protocol = protocol_of(&target, self.credentials()?);
@@ -513,7 +531,11 @@ fn run_comparison(arguments: &Compare) -> Result<ExitCode, Fault> {
     if let Some(path) = &arguments.json {
         write(path, b"")?;
     }
-    let results = matrix.run(arguments.only.as_deref(), |line| match &arguments.json {
+    matrix.select(arguments.only.as_deref(), arguments.targets.as_deref()).map_err(Fault::Usage)?;
+    if let Some(time_ns) = arguments.time_max {
+        matrix.seconds_max = Some(time_ns as f64 / 1e9);
+    }
+    let results = matrix.run(|line| match &arguments.json {
         Some(path) => append(path, &format!("{line}\n")),
         None => Ok(()),
     })?;
@@ -525,26 +547,37 @@ fn run_comparison(arguments: &Compare) -> Result<ExitCode, Fault> {
     if let Some(path) = &arguments.html {
         write(path, results.html().as_bytes())?;
     }
-    Ok(if results.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(4) })
+    Ok(ExitCode::from(match (results.is_clean(), results.meets_bars()) {
+        (false, _) => 4,
+        (true, false) if arguments.fail_if_missed => 3,
+        (true, _) => 0,
+    }))
 }
 
-fn relay(floor: &Floor) -> Result<ExitCode, Fault> {
+fn run_relay(floor: &Floor) -> Result<ExitCode, Fault> {
     if let Some(core) = floor.core {
         pin(Some(&core.to_string()))?;
     }
-    let mut relay = Relay::bind(floor.listen, floor.spin)?;
+    let tls = match floor.tls_cert.as_ref().zip(floor.tls_key.as_ref()) {
+        Some((certificate, key)) => Some(relay::tls_config(certificate, key)?),
+        None => None,
+    };
+    let scheme = if tls.is_some() { "floor+tls" } else { "floor" };
+    let mut relay = Relay::bind(floor.listen, floor.spin, tls)?;
     let address = relay.address().map_err(|error| Fault::io("listening", error))?;
-    println!("floor://{address}");
+    println!("{scheme}://{address}");
     relay.run()?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn page(outcome: &Outcome) -> String {
     let mut page = Page::new(&outcome.scenario, &format!("{}, {}", outcome.target, now()));
-    let curves = outcome.latencies.iter();
-    let curves: Vec<_> =
-        curves.map(|series| Curve { name: series.name, latencies: &series.latencies }).collect();
-    page.plot(&curves);
+    let curves = outcome.latencies.iter().enumerate();
+    let curves: Vec<_> = curves
+        .map(|(color, series)| Curve { name: series.name, color, latencies: &series.latencies })
+        .collect();
+    page.legend(curves.iter().map(|curve| (curve.name, curve.color)));
+    page.plot("Latency by percentile", &curves);
     page.text(&table::table(outcome));
     page.finish()
 }

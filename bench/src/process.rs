@@ -35,7 +35,13 @@ impl Server {
         times.fold(None, |total, time| Some(total.unwrap_or(0) + time))
     }
 
-    /// Memory that is resident now, and the most that ever was.
+    /// Forgets the most memory that ever was, where the system lets us.
+    pub fn reset_peak(&self) {
+        // Linux, proc(5): 5 resets VmHWM. Who may not write there sees a peak that may be older.
+        let _ = fs::write(self.directory.join("clear_refs"), "5");
+    }
+
+    /// Memory that is resident now, and the most that was since the last reset.
     pub fn memory_bytes(&self) -> Option<Memory> {
         let status = fs::read_to_string(self.directory.join("status")).ok()?;
         Some(Memory {
@@ -83,5 +89,19 @@ mod tests {
         let server = Server::of(std::process::id()).unwrap();
         assert!(server.memory_bytes().unwrap().resident > 100_000);
         assert!(Server::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_peak_can_be_forgotten() {
+        let server = Server::of(std::process::id()).unwrap();
+        let before = server.memory_bytes().unwrap();
+        let mut block = vec![1_u8; 64 << 20];
+        std::hint::black_box(&mut block);
+        assert!(server.memory_bytes().unwrap().peak >= before.resident + (60 << 20));
+        drop(block);
+        server.reset_peak();
+        let memory = server.memory_bytes().unwrap();
+        assert!(memory.peak < before.resident + (40 << 20), "{before:?} {memory:?}");
     }
 }

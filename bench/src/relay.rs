@@ -2,15 +2,22 @@
 //!
 //! It reads length and channel of a frame and writes the frame, unparsed, to the channel's
 //! receivers. No session, no rights, no headers: what it costs is what this machine's kernel asks
-//! for the same sockets and the same octets, and no broker can be had for less.
+//! for the same sockets and the same octets, and no broker can be had for less. With a certificate
+//! it does so over TLS, for what handshakes and encryption cost by themselves.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::pem::PemObject;
 
 use crate::fault::Fault;
 use crate::protocol::{ECHO, HEADER_BYTES, SUBSCRIBE, split_header};
@@ -28,10 +35,12 @@ pub struct Relay {
     dirty: Vec<usize>,
     /// Whether it never sleeps.
     spins: bool,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 struct Connection {
     socket: TcpStream,
+    tls: Option<Box<ServerConnection>>,
     /// A frame of which the rest is to come.
     inbound: Vec<u8>,
     outbound: Vec<u8>,
@@ -46,7 +55,11 @@ impl Relay {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn bind(address: SocketAddr, spins: bool) -> Result<Self, Fault> {
+    pub fn bind(
+        address: SocketAddr,
+        spins: bool,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Self, Fault> {
         let what = |error| Fault::io(format!("listening on {address}"), error);
         let poll = Poll::new().map_err(what)?;
         let socket = socket2::Socket::new(
@@ -69,6 +82,7 @@ impl Relay {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             dirty: Vec::new(),
             spins,
+            tls,
         })
     }
 
@@ -117,8 +131,12 @@ impl Relay {
             if self.poll.registry().register(&mut socket, Token(index), interest).is_err() {
                 continue;
             }
+            let mut tls = self.tls.clone().and_then(|config| ServerConnection::new(config).ok());
+            // What waits is bounded by the load.
+            tls.iter_mut().for_each(|tls| tls.set_buffer_limit(None));
             let connection = Connection {
                 socket,
+                tls: tls.map(Box::new),
                 inbound: Vec::new(),
                 outbound: Vec::new(),
                 sent: 0,
@@ -141,7 +159,11 @@ impl Relay {
                     break;
                 }
                 Ok(count) => {
-                    if self.take(index, &scratch[..count]).is_err() {
+                    let result = match self.tls {
+                        None => self.take(index, &scratch[..count]),
+                        Some(_) => self.decrypt(index, &scratch[..count]),
+                    };
+                    if result.is_err() {
                         self.close(index);
                         break;
                     }
@@ -159,6 +181,28 @@ impl Relay {
             }
         }
         self.scratch = scratch;
+    }
+
+    fn decrypt(&mut self, index: usize, mut octets: &[u8]) -> Result<(), Fault> {
+        let mut plain = [0; 16 * 1024];
+        let Some(connection) = &mut self.connections[index] else { return Ok(()) };
+        let Some(mut tls) = connection.tls.take() else { return Ok(()) };
+        while !octets.is_empty() {
+            tls.read_tls(&mut octets).map_err(|error| Fault::io("TLS", error))?;
+            tls.process_new_packets().map_err(|error| Fault::Refused(error.to_string()))?;
+            while let Ok(count @ 1..) = tls.reader().read(&mut plain) {
+                self.take(index, &plain[..count])?;
+            }
+        }
+        let wants_write = tls.wants_write();
+        if let Some(connection) = &mut self.connections[index] {
+            connection.tls = Some(tls);
+            if wants_write && !connection.is_dirty {
+                connection.is_dirty = true;
+                self.dirty.push(index);
+            }
+        }
+        Ok(())
     }
 
     /// Relays the whole frames of what arrived, and keeps what is left.
@@ -252,13 +296,10 @@ impl Relay {
     fn flush(&mut self, index: usize) {
         let Some(connection) = &mut self.connections[index] else { return };
         connection.is_dirty = false;
-        while connection.sent < connection.outbound.len() {
-            match connection.socket.write(&connection.outbound[connection.sent..]) {
-                Ok(count) => connection.sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => return self.close(index),
-            }
+        match connection.write_out() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(_) => return self.close(index),
         }
         connection.outbound.clear();
         connection.sent = 0;
@@ -277,6 +318,48 @@ impl Relay {
         }
         self.free.push(index);
     }
+}
+
+impl Connection {
+    #[inline]
+    fn write_out(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            let plain = &self.outbound[self.sent..];
+            self.sent = self.outbound.len();
+            tls.writer().write_all(plain)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut self.socket)?;
+            }
+            return Ok(());
+        }
+        while self.sent < self.outbound.len() {
+            match self.socket.write(&self.outbound[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// TLS with the certificate and the key in these files.
+///
+/// # Errors
+/// Says which file cannot be used, and why.
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Fault> {
+    let wrong = |path: &Path, text: String| Fault::Usage(format!("{}: {text}", path.display()));
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| wrong(certificate, error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(chain, private))
+        .map(Arc::new)
+        .map_err(|error| wrong(certificate, error.to_string()))
 }
 
 const LISTENER: Token = Token(usize::MAX);

@@ -121,6 +121,7 @@ fn scheme_of(scheme: &str) -> Option<(Dialect, Carrier, u16)> {
         "mqtt" => (Dialect::Mqtt, Carrier::Tcp, 1883),
         "redis" => (Dialect::Redis, Carrier::Tcp, 6379),
         "floor" => (Dialect::Floor, Carrier::Tcp, 7000),
+        "floor+tls" => (Dialect::Floor, Carrier::Tls, 7000),
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ use mio::net::TcpStream;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use super::websocket;
+use super::{tls, websocket};
 use crate::fault::Fault;
 use crate::protocol::{Event, Protocol, Scan};
 use crate::target::{Dialect, Target};
@@ -45,6 +45,9 @@ pub(super) struct Connection {
     pub(super) is_unfinished: bool,
     /// Whether it is not read any more, on purpose.
     pub(super) is_stopped: bool,
+    /// Whether the server has said that it will send no more.
+    pub(super) is_cut_off: bool,
+    records: tls::Records,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,14 @@ impl Connection {
             has_answered: false,
             is_unfinished: false,
             is_stopped: false,
+            is_cut_off: false,
+            records: tls::Records::default(),
         })
+    }
+
+    /// How many TLS records have arrived since this was last asked.
+    pub(super) fn take_records(&mut self) -> u64 {
+        self.records.take()
     }
 
     /// Appends octets that need no frame, such as a body with its envelope.
@@ -196,6 +206,7 @@ impl Connection {
                     match self.tls.take() {
                         None => self.take(octets, protocol, on_event)?,
                         Some(mut tls) => {
+                            self.records.note(octets);
                             let result = self.decrypt(&mut tls, octets, protocol, on_event);
                             self.has_answered |= tls.wants_write();
                             self.tls = Some(tls);

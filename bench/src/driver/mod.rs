@@ -44,6 +44,8 @@ pub struct Driver {
     ended: Vec<ConnectionId>,
     /// Confirmations that are still to come, all connections together.
     awaited: u64,
+    /// TLS records that have arrived.
+    records: u64,
     /// What pads every body.
     padding: Box<[u8]>,
 }
@@ -98,6 +100,7 @@ impl Driver {
             opened: 0,
             ended: Vec::new(),
             awaited: 0,
+            records: 0,
             padding: vec![b'.'; options.body_bytes].into_boxed_slice(),
         })
     }
@@ -169,6 +172,17 @@ impl Driver {
             connection.is_stopped = true;
             let _ = SockRef::from(&connection.socket).set_recv_buffer_size(STOPPED_BUFFER_BYTES);
         }
+    }
+
+    /// Whether the server has ended a connection that is not read any more.
+    pub fn is_cut_off(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.index()).and_then(Option::as_ref);
+        connection.is_none_or(|connection| connection.is_cut_off)
+    }
+
+    /// TLS records that the server has sent, handshakes included; none without TLS.
+    pub fn records(&self) -> Option<u64> {
+        self.tls.as_ref().map(|_| self.records)
     }
 
     /// Ends a connection.
@@ -270,6 +284,11 @@ impl Driver {
             {
                 connection.handle_writable(&self.target)?;
             }
+            if event.is_read_closed()
+                && let Some(connection) = &mut self.connections[id.index()]
+            {
+                connection.is_cut_off = true;
+            }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 self.read(id, on_notice)?;
             }
@@ -312,6 +331,7 @@ impl Driver {
             Ok(())
         };
         let progress = connection.read(&mut self.scratch, &*self.protocol, &mut on_event);
+        self.records += connection.take_records();
         match progress {
             Ok(ReadProgress::Drained) => {}
             Ok(ReadProgress::Unfinished) => {

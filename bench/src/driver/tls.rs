@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -12,24 +13,68 @@ use rustls_pki_types::pem::PemObject;
 use crate::fault::Fault;
 
 /// A configuration that trusts the authorities in a file, or, without one, everybody: this is a
-/// load generator, and what it sends is no secret.
+/// load generator, and what it sends is no secret. Sessions are resumed only where that is wanted:
+/// otherwise every connection pays for a whole handshake.
 ///
 /// # Errors
 /// The file cannot be used.
-pub fn config(authority: Option<&Path>) -> Result<Arc<ClientConfig>, Fault> {
+pub fn config(authority: Option<&Path>, resumes: bool) -> Result<Arc<ClientConfig>, Fault> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Fault::Usage(error.to_string()))?;
-    let config = match authority {
+    let mut config = match authority {
         Some(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
         None => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
             .with_no_client_auth(),
     };
+    if !resumes {
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config))
 }
+
+/// Counts the records of a stream by their headers, which are never encrypted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Records {
+    /// Octets of a header that has begun, and how many.
+    header: [u8; HEADER_BYTES],
+    held: usize,
+    /// Octets of the current record that are to come.
+    left: usize,
+    count: u64,
+}
+
+impl Records {
+    pub(super) fn note(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            if self.left > 0 {
+                let skipped = self.left.min(octets.len());
+                self.left -= skipped;
+                octets = &octets[skipped..];
+                continue;
+            }
+            let taken = (HEADER_BYTES - self.held).min(octets.len());
+            self.header[self.held..self.held + taken].copy_from_slice(&octets[..taken]);
+            self.held += taken;
+            octets = &octets[taken..];
+            if self.held == HEADER_BYTES {
+                self.held = 0;
+                self.left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+                self.count += 1;
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self) -> u64 {
+        std::mem::take(&mut self.count)
+    }
+}
+
+/// Kind, version and length of a record.
+const HEADER_BYTES: usize = 5;
 
 fn roots(path: &Path) -> Result<RootCertStore, Fault> {
     let wrong = |text: String| Fault::Usage(format!("{}: {text}", path.display()));
@@ -81,5 +126,21 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_counted_however_they_are_split() {
+        let octets = b"\x17\x03\x03\x00\x03abc\x17\x03\x03\x00\x00\x17\x03\x03\x01\x00";
+        let octets = [&octets[..], &[7; 256]].concat();
+        for size in 1..octets.len() {
+            let mut records = Records::default();
+            octets.chunks(size).for_each(|chunk| records.note(chunk));
+            assert_eq!(records.take(), 3, "{size}");
+        }
     }
 }

@@ -56,6 +56,8 @@ pub fn stopped_reader(
     let mut flow =
         layout.flow(Pace::per_second(deliveries_per_second / receivers as f64), Choice::InTurn);
     let alone = bench.part(&mut flow, "all reading")?;
+    // Whatever it needed before is not to be charged to this reader.
+    bench.load.server.iter().for_each(Server::reset_peak);
     let before = memory(bench);
     let login = bench.login("stopped", Role::Service);
     let stopped = bench.connect(&login)?;
@@ -67,6 +69,11 @@ pub fn stopped_reader(
     let mut figures = vec![
         ratio_figure("p50 against none stopped", &burdened, &alone, 0.5),
         ratio_figure("p99 against none stopped", &burdened, &alone, 0.99),
+        Figure {
+            name: "stopped reader cut off",
+            value: f64::from(u8::from(bench.driver.is_cut_off(stopped))),
+            unit: "",
+        },
     ];
     if let Some((before, after)) = before.zip(memory(bench)) {
         let value = after.peak.saturating_sub(before.resident) as f64;
@@ -93,6 +100,6 @@ fn ratio_figure(name: &'static str, with: &Measured, without: &Measured, quantil
 
 fn with_figures(mut outcome: Outcome, before: Series, figures: Vec<Figure>) -> Outcome {
     outcome.latencies.push(before);
-    outcome.figures = figures;
+    outcome.figures.extend(figures);
     outcome
 }

@@ -16,6 +16,8 @@ pub(super) struct Measured {
     pub(super) sent: u64,
     pub(super) elapsed_ns: u64,
     pub(super) cpu_ns: Option<u64>,
+    /// TLS records that arrived.
+    pub(super) records: Option<u64>,
 }
 
 /// Lets messages flow for as long as the load says.
@@ -37,10 +39,10 @@ pub(super) fn measure(
     loop {
         let now_ns = clock.now_ns();
         if now_ns >= recorder.start_ns && at_start.is_none() {
-            at_start = Some(Mark::take(load, flow, now_ns));
+            at_start = Some(Mark::take(load, flow, driver, now_ns));
         }
         if now_ns >= recorder.end_ns && at_end.is_none() {
-            at_end = Some(Mark::take(load, flow, now_ns));
+            at_end = Some(Mark::take(load, flow, driver, now_ns));
         }
         let wake_ns = if at_end.is_none() {
             flow.send(driver, now_ns)?.min(recorder.end_ns)
@@ -72,6 +74,7 @@ pub(super) fn measure(
         last: recorder.last,
         sent: end.sent - start.sent,
         elapsed_ns: end.now_ns - start.now_ns,
+        records: end.records.zip(start.records).map(|(end, start)| end - start),
         cpu_ns: end.cpu_ns.zip(start.cpu_ns).map(|(end, start)| end.saturating_sub(start)),
     })
 }
@@ -81,12 +84,13 @@ struct Mark {
     now_ns: u64,
     sent: u64,
     cpu_ns: Option<u64>,
+    records: Option<u64>,
 }
 
 impl Mark {
-    fn take(load: &Load, flow: &Flow, now_ns: u64) -> Self {
+    fn take(load: &Load, flow: &Flow, driver: &Driver, now_ns: u64) -> Self {
         let cpu_ns = load.server.as_ref().and_then(Server::cpu_ns);
-        Self { now_ns, sent: flow.sent(), cpu_ns }
+        Self { now_ns, sent: flow.sent(), cpu_ns, records: driver.records() }
     }
 }
 

@@ -16,7 +16,7 @@ use self::layout::Wanted;
 use self::measure::{Measured, measure};
 use crate::driver::Driver;
 use crate::fault::Fault;
-use crate::outcome::{Outcome, Series};
+use crate::outcome::{Figure, Outcome, Series};
 use crate::process::Server;
 use crate::progress::Progress;
 use crate::statistics::Latencies;
@@ -151,7 +151,13 @@ impl Bench {
         if !measured.last.is_empty() {
             latencies.push(Series { name: "last delivery", latencies: measured.last });
         }
+        let mut figures = Vec::new();
+        if let Some(records) = measured.records {
+            let value = measured.delivered as f64 / records.max(1) as f64;
+            figures.push(Figure { name: "deliveries in a TLS record", value, unit: "" });
+        }
         Outcome {
+            figures,
             scenario,
             target: self.driver.target().url.clone(),
             body_bytes: self.driver.body_bytes(),
