@@ -75,8 +75,11 @@ impl<'a> UserLines<'a> {
 #[derive(Debug)]
 pub struct Encodings<'m> {
     message: &'m Message<'m>,
+    /// The first whole frame of each format.
     whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
     tails: SmallVec<[(Encoding, Encoded); 1]>,
+    /// Where the heads of tails are written.
+    head: Vec<u8>,
 }
 
 /// How one receiver reads frames.
@@ -112,7 +115,7 @@ impl<'m> Encodings<'m> {
     /// None yet.
     #[inline]
     pub fn new(message: &'m Message<'m>) -> Self {
-        Self { message, whole: SmallVec::new(), tails: SmallVec::new() }
+        Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
     }
 
     /// Queues the message to one receiver; says whether it was queued.
@@ -120,17 +123,15 @@ impl<'m> Encodings<'m> {
     pub fn push_to(&mut self, peers: &mut Peers, receiver: PeerId, head: Head<'m>) -> bool {
         let peer = peers.peer(receiver);
         let format = (peer.encoding, peer.framing);
-        if let Some((_, _, frame)) =
-            self.whole.iter().find(|made| made.0 == format && made.1 == head)
-        {
-            return peers.push(receiver, *frame);
+        match self.whole.iter().find(|made| made.0 == format) {
+            Some((_, made, frame)) if *made == head => peers.push(receiver, *frame),
+            Some(_) => self.push_parts(peers, receiver, head, format.0),
+            None => {
+                let frame = encode_whole(self.message, &mut peers.arena, format, head);
+                self.whole.push((format, head, frame));
+                peers.push(receiver, frame)
+            }
         }
-        if self.whole.iter().any(|made| made.0 == format) {
-            return self.push_parts(peers, receiver, head, format.0);
-        }
-        let frame = encode_whole(self.message, &mut peers.arena, format, head);
-        self.whole.push((format, head, frame));
-        peers.push(receiver, frame)
     }
 
     /// Another receiver has the same format and another head.
@@ -145,9 +146,9 @@ impl<'m> Encodings<'m> {
             Some((_, tail)) => *tail,
             None => self.encode_tail(&mut peers.arena, encoding),
         };
-        let mut octets = Vec::new();
-        write_head(self.message, head, &mut octets);
-        peers.push_parts(receiver, &octets, tail)
+        self.head.clear();
+        write_head(self.message, head, &mut self.head);
+        peers.push_parts(receiver, &self.head, tail)
     }
 
     fn encode_tail(&mut self, arena: &mut OutboundArena, encoding: Encoding) -> Encoded {

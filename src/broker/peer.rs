@@ -163,23 +163,28 @@ impl Peers {
     /// [`Self::take_overflowing`].
     #[inline]
     pub fn push(&mut self, id: PeerId, frame: Encoded) -> bool {
-        let peer = &mut self.table[id.0 as usize];
+        let Self { table, arena, dirty, pressure_grew, .. } = self;
+        let peer = &mut table[id.0 as usize];
         if peer.takes_nothing() {
             return self.note_refused(id);
         }
-        self.arena.push(&mut peer.queue, frame);
-        self.note_pushed(id);
+        arena.push(&mut peer.queue, frame);
+        *pressure_grew |= peer.is_over_soft();
+        peer.note_dirty(id, dirty);
         true
     }
 
     /// The same, of a frame whose head is this connection's own.
+    #[inline]
     pub fn push_parts(&mut self, id: PeerId, head: &[u8], tail: Encoded) -> bool {
-        let peer = &mut self.table[id.0 as usize];
+        let Self { table, arena, dirty, pressure_grew, .. } = self;
+        let peer = &mut table[id.0 as usize];
         if peer.takes_nothing() {
             return self.note_refused(id);
         }
-        self.arena.push_parts(&mut peer.queue, peer.framing, head, tail);
-        self.note_pushed(id);
+        arena.push_parts(&mut peer.queue, peer.framing, head, tail);
+        *pressure_grew |= peer.is_over_soft();
+        peer.note_dirty(id, dirty);
         true
     }
 
@@ -338,13 +343,6 @@ impl Peers {
         }
         false
     }
-
-    #[inline]
-    fn note_pushed(&mut self, id: PeerId) {
-        let peer = &mut self.table[id.0 as usize];
-        self.pressure_grew |= peer.queue.bytes() > peer.limits.soft_bytes_max;
-        peer.note_dirty(id, &mut self.dirty);
-    }
 }
 
 impl Default for Peers {
@@ -374,6 +372,12 @@ impl Peer {
         }
     }
 
+    #[inline]
+    fn is_over_soft(&self) -> bool {
+        self.queue.bytes() > self.limits.soft_bytes_max
+    }
+
+    #[inline]
     fn is_over_hard(&self) -> bool {
         self.queue.bytes() > self.limits.hard_bytes_max
     }

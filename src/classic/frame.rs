@@ -158,12 +158,22 @@ fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8]
     }
 }
 
+#[inline]
 fn parse_number(text: Option<&[u8]>) -> Option<usize> {
-    text?.iter().try_fold(0usize, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        number.checked_mul(10)?.checked_add(usize::from(digit)).filter(|_| digit < 10)
-    })
+    let text = text.filter(|text| text.len() <= DIGITS_MAX)?;
+    let mut number = 0;
+    for octet in text {
+        let digit = octet.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + usize::from(digit);
+    }
+    Some(number)
 }
+
+/// Of a length that any frame can have.
+const DIGITS_MAX: usize = 9;
 
 #[cfg(test)]
 mod tests {

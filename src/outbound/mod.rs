@@ -135,6 +135,7 @@ impl OutboundArena {
     }
 
     /// Appends a frame of a head that only this receiver gets and a tail that others get as well.
+    #[inline]
     pub fn push_parts(
         &mut self,
         queue: &mut OutboundQueue,
@@ -146,7 +147,7 @@ impl OutboundArena {
         queue.bytes += (framing.header_len(length) + length) as u32;
         queue.frames += 1;
         queue.deliveries += 1;
-        tail.text &= std::str::from_utf8(head).is_ok();
+        tail.text &= head.is_ascii() || std::str::from_utf8(head).is_ok();
         if let Some(last) = self.runs.get_mut(queue.last as usize)
             && last.to == tail.from
             && last.first.lane == tail.lane

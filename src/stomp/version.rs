@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
 /// A version of the standard dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -66,11 +68,16 @@ impl Version {
     /// What a version cannot escape, and what would end the line or the frame, becomes a blank.
     #[inline]
     pub fn escape(self, text: &[u8], out: &mut Vec<u8>) -> bool {
-        let special = |octet: &u8| matches!(octet, b'\n' | b'\r' | b':' | b'\\' | 0);
-        if !text.iter().any(special) {
+        if !has_special(text) {
             out.extend_from_slice(text);
             return false;
         }
+        self.escape_specials(text, out);
+        true
+    }
+
+    #[cold]
+    fn escape_specials(self, text: &[u8], out: &mut Vec<u8>) {
         for octet in text {
             match (octet, self) {
                 (b'\n', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\n"),
@@ -81,8 +88,20 @@ impl Version {
                 (other, _) => out.push(*other),
             }
         }
-        true
     }
+}
+
+/// Whether some version may not write an octet as it is.
+#[inline]
+fn has_special(text: &[u8]) -> bool {
+    let (lanes, rest) = text.as_chunks::<16>();
+    let mut last = [b' '; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    lanes.iter().chain([&last]).any(|lane| {
+        let lane = u8x16::new(*lane);
+        let is = |octet| lane.simd_eq(u8x16::splat(octet));
+        (is(b'\n') | is(b'\r') | is(b':') | is(b'\\') | is(0)).to_bitmask() != 0
+    })
 }
 
 /// A backslash that begins no escape sequence of the version.
