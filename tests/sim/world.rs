@@ -668,9 +668,9 @@ const LOGINS: [&str; 20] = [
 
 const BREACHES: [&str; 2] = ["UNKNOWN_COMMAND", "UNKNOWN_FORMAT_HEADER"];
 
-/// What may be queued beyond the bound: what one read asks for before it is looked at again, and
-/// the last words to each connection.
-const OVERSHOOT_BYTES: u64 = 48 * 1024;
+/// What may be queued beyond the bound: what one read of 64 KiB asks for before it is looked at again,
+/// with the frame of which the rest came before it, and the last words to each connection.
+const OVERSHOOT_BYTES: u64 = (64 + 24 + 16) * 1024;
 
 /// Small bounds, so that runs reach them.
 fn draw_limits(random: &mut Random) -> Limits {
