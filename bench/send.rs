@@ -11,7 +11,7 @@ use com_broker::broker::{Broker, Keys, Moment, Options};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
 use com_broker::limits::Limits;
 use com_broker::outbound::Framing;
-use com_broker::stomp::{Frame, Scan, ScanBounds, Version};
+use com_broker::stomp::{Frame, ScanBounds, Version};
 
 #[derive(Debug, Parser)]
 #[command(about = "What one SEND with a body of 64 octets costs, in memory")]
@@ -93,9 +93,8 @@ fn measured_classic(broker: &mut Broker, sender: PeerId, frame: &[u8], now: Mome
 
 #[inline(never)]
 fn measured_standard(world: &mut World, octets: &[u8], now: Moment) {
-    let Ok(Scan::Whole(frame, _)) = Frame::scan(black_box(octets), &world.bounds) else {
-        panic!("it is whole");
-    };
+    let mut frame = Frame::default();
+    frame.scan(black_box(octets), &world.bounds).expect("it is a frame");
     world.broker.handle_standard(world.standard_sender, &frame, now);
 }
 
@@ -208,7 +207,8 @@ fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
 
 fn handle_standard(broker: &mut Broker, peer: PeerId, octets: &[u8]) {
     let bounds = ScanBounds::new(&Limits::default(), true);
-    let Ok(Scan::Whole(frame, _)) = Frame::scan(octets, &bounds) else { panic!("it is whole") };
+    let mut frame = Frame::default();
+    frame.scan(octets, &bounds).expect("it is a frame");
     broker.handle_standard(peer, &frame, Moment::default());
 }
 

@@ -257,21 +257,62 @@ fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
 
 /// Says whether the versions of the protocol write it differently.
 fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -> bool {
-    use stomp::encode;
-    classic::encode::number_header(out, "message-id", message.number);
-    let destination = utf8(message.destination);
-    let mut differs = encode::header(out, version, b"destination", &destination);
-    differs |= encode::header(out, version, b"origin", message.origin);
-    differs |= encode::header(out, version, b"origin-destination", message.origin_destination);
+    let from = out.len();
+    let lines = write_unescaped(message, out);
+    let versions_differ = !stomp::encode::is_plain(&out[from..], lines);
+    if versions_differ {
+        out.truncate(from);
+        write_escaped(message, version, out);
+    }
+    stomp::encode::finish(out, message.body);
+    versions_differ
+}
+
+/// Writes the header as if nothing had to be escaped, which is so nearly always. Says how many lines.
+#[inline]
+fn write_unescaped(message: &Message<'_>, out: &mut Vec<u8>) -> u32 {
+    use classic::encode::number;
+    out.extend_from_slice(b"message-id:");
+    number(out, message.number);
+    out.extend_from_slice(b"\ndestination:");
+    out.extend_from_slice(message.destination);
+    out.extend_from_slice(b"\norigin:");
+    out.extend_from_slice(message.origin);
+    out.extend_from_slice(b"\norigin-destination:");
+    out.extend_from_slice(message.origin_destination);
+    let mut lines = 5;
     if let Some(content_type) = message.content_type {
-        differs |= encode::header(out, version, b"content-type", &utf8(content_type));
+        out.extend_from_slice(b"\ncontent-type:");
+        out.extend_from_slice(content_type);
+        lines += 1;
+    }
+    out.extend_from_slice(b"\ncontent-length:");
+    number(out, message.body.len() as u64);
+    out.push(b'\n');
+    message.user_lines.for_each(|name, value| {
+        out.extend_from_slice(name);
+        out.push(b':');
+        out.extend_from_slice(value);
+        out.push(b'\n');
+        lines += 1;
+    });
+    lines
+}
+
+#[cold]
+fn write_escaped(message: &Message<'_>, version: Version, out: &mut Vec<u8>) {
+    use stomp::encode::header;
+    classic::encode::number_header(out, "message-id", message.number);
+    header(out, version, b"destination", &utf8(message.destination));
+    header(out, version, b"origin", message.origin);
+    header(out, version, b"origin-destination", message.origin_destination);
+    if let Some(content_type) = message.content_type {
+        header(out, version, b"content-type", &utf8(content_type));
     }
     classic::encode::number_header(out, "content-length", message.body.len() as u64);
     message.user_lines.for_each(|name, value| {
-        differs |= encode::header(out, version, &utf8(name), &utf8(value));
+        header(out, version, &utf8(name), &utf8(value));
     });
-    encode::finish(out, message.body);
-    differs
 }
 
 /// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any octets.

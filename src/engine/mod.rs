@@ -35,7 +35,7 @@ use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options, Ret
 use crate::http;
 use crate::limits::{Exceeded, Limits};
 use crate::outbound::Framing;
-use crate::stomp::{Assembler, ScanBounds, Version};
+use crate::stomp::{Assembler, Frame, ScanBounds, Version};
 use crate::telemetry::{Latencies, Stage};
 use crate::transport::tls::TlsLayer;
 use crate::transport::websocket::CloseCode;
@@ -1132,9 +1132,10 @@ fn handle_standard(
             break;
         }
         let bounds = ScanBounds::new(source.limits, one.session().is_some());
-        match source.assembler.next_frame(&mut source.octets, &bounds) {
-            Ok(Some(frame)) => broker.handle_standard(peer, &frame, now),
-            Ok(None) => break,
+        let mut frame = Frame::default();
+        match source.assembler.next_frame(&mut source.octets, &bounds, &mut frame) {
+            Ok(true) => broker.handle_standard(peer, &frame, now),
+            Ok(false) => break,
             Err(fault) => {
                 broker.refuse_octets(peer, fault, now);
                 return count;

@@ -28,25 +28,39 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// The next whole frame, or `None` when `wire` is used up.
+    /// Scans the next whole frame into `frame`, a new one; says whether there is one. Otherwise `wire`
+    /// is used up.
     ///
     /// # Errors
     /// What [`Frame::scan`] finds wrong, whole or not.
+    #[inline]
     pub fn next_frame<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w [u8],
         bounds: &ScanBounds,
-    ) -> Result<Option<Frame<'a>>, ScanFault> {
+        frame: &mut Frame<'a>,
+    ) -> Result<bool, ScanFault> {
         if self.start == self.pending.len() {
             self.release();
             skip_line_ends(wire)?;
             if wire.len() > 1
-                && let Scan::Whole(frame, used) = Frame::scan(wire, bounds)?
+                && let Scan::Whole(used) = frame.scan(wire, bounds)?
             {
                 *wire = &wire[used..];
-                return Ok(Some(frame));
+                return Ok(true);
             }
         }
+        self.next_torn(wire, bounds, frame)
+    }
+
+    /// The same, where something is pending or the frame is torn.
+    #[cold]
+    fn next_torn<'a>(
+        &'a mut self,
+        wire: &mut &[u8],
+        bounds: &ScanBounds,
+        frame: &mut Frame<'a>,
+    ) -> Result<bool, ScanFault> {
         self.pending.extend_from_slice(std::mem::take(wire));
         if self.need.is_none() {
             let mut rest = &self.pending[self.start..];
@@ -55,19 +69,20 @@ impl Assembler {
             self.examined = self.start;
         }
         if self.start == self.pending.len() || !self.has_what_it_needs(bounds) {
-            return Ok(None);
+            return Ok(false);
         }
-        match Frame::scan(&self.pending[self.start..], bounds)? {
-            Scan::Whole(frame, used) => {
+        *frame = Frame::default();
+        match frame.scan(&self.pending[self.start..], bounds)? {
+            Scan::Whole(used) => {
                 self.start += used;
                 self.examined = self.start;
                 self.need = None;
-                Ok(Some(frame))
+                Ok(true)
             }
             Scan::Partial(need) => {
                 self.examined = self.pending.len();
                 self.need = Some(need);
-                Ok(None)
+                Ok(false)
             }
         }
     }
@@ -136,7 +151,11 @@ mod tests {
         let mut frames = Vec::new();
         for run in runs {
             let mut wire = *run;
-            while let Some(frame) = assembler.next_frame(&mut wire, &bounds)? {
+            loop {
+                let mut frame = Frame::default();
+                if !assembler.next_frame(&mut wire, &bounds, &mut frame)? {
+                    break;
+                }
                 let lines = frame.headers.lines();
                 let lines = lines.map(|line| (line.name.to_vec(), line.value.to_vec())).collect();
                 frames.push((frame.command, lines, frame.body.to_vec()));

@@ -1,5 +1,10 @@
 //! Writing the frames that clients of standard STOMP get.
 
+use std::str::from_utf8;
+
+use memchr::memchr3;
+use wide::u8x16;
+
 use super::Version;
 
 /// Begins a frame with its command.
@@ -8,14 +13,35 @@ pub fn begin(out: &mut Vec<u8>, command: &str) {
     out.push(b'\n');
 }
 
-/// Adds a header line, escaped as the version does. Says whether the versions write it differently.
+/// Adds a header line, escaped as the version does.
 #[inline]
-pub fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[u8]) -> bool {
-    let name_differs = version.escape(name, out);
+pub fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[u8]) {
+    version.escape(name, out);
     out.push(b':');
-    let value_differs = version.escape(value, out);
+    version.escape(value, out);
     out.push(b'\n');
-    name_differs | value_differs
+}
+
+/// Whether `head`, which was written as so many lines without escaping, has nothing in it that a version
+/// would escape: it is UTF-8, and its colons and line feeds are those of the lines.
+#[inline]
+pub fn is_plain(head: &[u8], lines: u32) -> bool {
+    let (mut colons, mut feeds, mut others) = (0, 0, u8x16::splat(0));
+    let (lanes, rest) = head.as_chunks::<16>();
+    let mut last = [b' '; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    for lane in lanes.iter().chain([&last]) {
+        let lane = u8x16::new(*lane);
+        let is = |octet| lane.simd_eq(u8x16::splat(octet));
+        colons += is(b':').to_bitmask().count_ones();
+        feeds += is(b'\n').to_bitmask().count_ones();
+        others |= is(b'\r') | is(b'\\') | is(0) | lane;
+    }
+    // Whether one of the others is there, or an octet that is not ASCII, tells the top bit.
+    let is_unusual = others.to_bitmask() != 0;
+    colons == lines
+        && feeds == lines
+        && !(is_unusual && (memchr3(b'\r', b'\\', 0, head).is_some() || from_utf8(head).is_err()))
 }
 
 /// Adds a header line as it is: STOMP 1.2, "Value Encoding", leaves CONNECTED unescaped.
@@ -45,12 +71,38 @@ mod tests {
         let write = |version| {
             let mut out = Vec::new();
             begin(&mut out, "MESSAGE");
-            let differs = header(&mut out, version, b"k:", b"a:b\\c");
+            header(&mut out, version, b"k:", b"a:b\\c");
             finish(&mut out, b"body");
-            (out, differs)
+            out
         };
-        assert_eq!(write(Version::V1_0).0, b"MESSAGE\nk::a:b\\c\n\nbody\0\n");
-        assert_eq!(write(Version::V1_2).0, b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0\n");
-        assert!(write(Version::V1_0).1);
+        assert_eq!(write(Version::V1_0), b"MESSAGE\nk::a:b\\c\n\nbody\0\n");
+        assert_eq!(write(Version::V1_2), b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0\n");
+    }
+
+    #[test]
+    fn a_head_is_plain_where_no_version_escapes_anything() {
+        for (value, expected) in [
+            (&b"a rather long and ordinary value"[..], true),
+            ("ñandú".as_bytes(), true),
+            (b"a:b", false),
+            (b"a\nb", false),
+            (b"a\rb", false),
+            (b"a\\b", false),
+            (b"a\0b", false),
+            (b"\xff", false),
+        ] {
+            for before in 0..20 {
+                let value = [&b"x".repeat(before)[..], value].concat();
+                let head = [b"first:1\nkey:", &value[..], b"\n"].concat();
+                assert_eq!(is_plain(&head, 2), expected, "{}", value.escape_ascii());
+                let head = Version::ALL.map(|version| {
+                    let mut out = Vec::new();
+                    header(&mut out, version, b"key", &value);
+                    out
+                });
+                let is_same = head.iter().all(|one| *one == [b"key:", &value[..], b"\n"].concat());
+                assert_eq!(is_same && from_utf8(&value).is_ok(), expected);
+            }
+        }
     }
 }

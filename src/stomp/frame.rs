@@ -75,11 +75,10 @@ impl OwnedLines {
 }
 
 /// What scanning found.
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack; a box would cost each frame")]
-#[derive(Debug)]
-pub enum Scan<'a> {
-    /// A whole frame, and how many octets it took.
-    Whole(Frame<'a>, usize),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// A whole frame, which took so many octets.
+    Whole(usize),
     /// The frame goes on beyond what has arrived.
     Partial(Need),
 }
@@ -96,15 +95,16 @@ pub enum Need {
 }
 
 impl<'a> Frame<'a> {
-    /// Scans a frame that begins with the first of `octets`.
+    /// Scans a frame that begins with the first of `octets` into this one, in place: a frame is large.
+    /// Unless it is whole, what is here then is not to be looked at, nor to be scanned into again.
     ///
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
-    pub fn scan(octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
-        let mut headers = Headers::new();
+    #[inline]
+    pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(octets);
         let Some(feed) = feeds.next() else { return partial(octets, 0, bounds) };
-        let command = Command::parse(without_return(&octets[..feed]))?;
+        self.command = Command::parse(without_return(&octets[..feed]))?;
         let mut at = feed + 1;
         loop {
             let Some(feed) = feeds.next() else { return partial(octets, at, bounds) };
@@ -115,16 +115,24 @@ impl<'a> Frame<'a> {
                 None => break,
                 // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
                 Some(b':') => return Err(ScanFault::NoName),
-                Some(_) => headers.push_line(line, false, bounds.header_count_max)?,
+                Some(_) => self.headers.push_line(line, false, bounds.header_count_max)?,
             };
         }
-        let has_backslash = feeds.is_marked_before(at) && has_backslash(&octets[..at])?;
-        let end = match body_end(octets, at, &headers, bounds)? {
+        self.has_backslash = feeds.is_marked_before(at) && has_backslash(&octets[..at])?;
+        let end = match body_end(octets, at, &self.headers, bounds)? {
             Ok(end) => end,
             Err(need) => return Ok(Scan::Partial(need)),
         };
-        let body = &octets[at..end];
-        Ok(Scan::Whole(Self { command, headers, has_backslash, body }, end + 1))
+        self.body = &octets[at..end];
+        Ok(Scan::Whole(end + 1))
+    }
+}
+
+impl Default for Frame<'_> {
+    /// A frame to be scanned into.
+    #[inline]
+    fn default() -> Self {
+        Self { command: Command::Send, headers: Headers::new(), has_backslash: false, body: &[] }
     }
 }
 
@@ -264,7 +272,8 @@ fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
 }
 
 /// A header that goes on: it may already be wrong.
-fn partial<'a>(octets: &'a [u8], at: usize, bounds: &ScanBounds) -> Result<Scan<'a>, ScanFault> {
+#[cold]
+fn partial(octets: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFault> {
     check_header_bytes(octets.len(), bounds)?;
     if memchr(0, octets).is_some() {
         return Err(ScanFault::NulInHeader);
@@ -316,13 +325,26 @@ fn body_end(
     }
 }
 
+/// STOMP 1.2, "Header content-length": an octet count.
+#[inline]
 fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
     let text = text.trim_ascii();
-    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() || text.len() > DIGITS_MAX {
         return Err(ScanFault::MalformedLength);
     }
-    Ok(text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+    let mut length = 0;
+    for octet in text {
+        let digit = octet.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(ScanFault::MalformedLength);
+        }
+        length = length * 10 + u64::from(digit);
+    }
+    Ok(length)
 }
+
+/// Of a number that fits into 64 bits whatever its digits.
+const DIGITS_MAX: usize = 19;
 
 #[cfg(test)]
 mod tests {
@@ -333,12 +355,13 @@ mod tests {
     }
 
     fn fault(octets: &[u8]) -> Option<ScanFault> {
-        Frame::scan(octets, &bounds()).err()
+        Frame::default().scan(octets, &bounds()).err()
     }
 
     fn whole(octets: &[u8]) -> (Frame<'_>, usize) {
-        match Frame::scan(octets, &bounds()) {
-            Ok(Scan::Whole(frame, used)) => (frame, used),
+        let mut frame = Frame::default();
+        match frame.scan(octets, &bounds()) {
+            Ok(Scan::Whole(used)) => (frame, used),
             other => panic!("{other:?}"),
         }
     }
@@ -392,10 +415,9 @@ mod tests {
             login_frame_bytes_max: 10,
             ..Limits::default()
         };
-        let limit = |octets: &[u8], logged_in| match Frame::scan(
-            octets,
-            &ScanBounds::new(&limits, logged_in),
-        ) {
+        let limit = |octets: &[u8], logged_in| match Frame::default()
+            .scan(octets, &ScanBounds::new(&limits, logged_in))
+        {
             Err(ScanFault::Exceeds(exceeded)) => exceeded.limit,
             other => panic!("{other:?}"),
         };
@@ -404,7 +426,8 @@ mod tests {
         assert_eq!(limit(b"SEND\n\nabcde", true), "body_bytes_max");
         assert_eq!(limit(b"SEND\ncontent-length:5\n\n", true), "header_bytes_max");
         let limits = Limits { body_bytes_max: 4, ..Limits::default() };
-        let result = Frame::scan(b"SEND\ncontent-length:5\n\n", &ScanBounds::new(&limits, true));
+        let bounds = ScanBounds::new(&limits, true);
+        let result = Frame::default().scan(b"SEND\ncontent-length:5\n\n", &bounds);
         assert!(matches!(result, Err(ScanFault::Exceeds(_))), "before the body arrives");
         assert_eq!(fault(b"this is no command at all"), Some(ScanFault::UnknownCommand));
     }

@@ -156,9 +156,10 @@ pub fn standard_stream(data: &[u8]) {
         for run in runs {
             let mut wire = *run;
             loop {
-                match assembler.next_frame(&mut wire, &bounds) {
-                    Ok(Some(frame)) => frames.push(format!("{frame:?}")),
-                    Ok(None) => break,
+                let mut frame = com_broker::stomp::Frame::default();
+                match assembler.next_frame(&mut wire, &bounds, &mut frame) {
+                    Ok(true) => frames.push(format!("{frame:?}")),
+                    Ok(false) => break,
                     Err(_) => return (frames, true),
                 }
             }
