@@ -45,7 +45,7 @@ URLs:
 
 Examples:
   com-broker-bench round-trip classic+tcp://127.0.0.1:6661
-  com-broker-bench fan-out --receivers 1000 stomp+tcp://127.0.0.1:6661 --server-pid $(pidof com-broker)
+  com-broker-bench fan-out --receivers 1000 stomp+tcp://127.0.0.1:6661 --server-pid auto
   com-broker-bench rate --rate 50000 nats://127.0.0.1:4222 --fail-if 'p99>500us' --html report.html
   RABBIT=guest com-broker-bench pairs stomp+tcp://127.0.0.1:61613 --login guest --passcode-env RABBIT --vhost /
 
@@ -255,8 +255,10 @@ pub struct Common {
     #[arg(long, default_value = "5s", value_parser = time_ns, value_name = "TIME")]
     drain: u64,
     /// The server's process: its CPU time per delivery and its memory are reported
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+    ///
+    /// "auto" is the one that listens, on this machine, on the port of the URL.
+    #[arg(long, value_name = "PID", value_parser = server_pid)]
+    server_pid: Option<ServerPid>,
     /// Run a floor relay, too, and give the results as a ratio to it; on this core, if one is given
     #[arg(long, value_name = "CORE", num_args = 0..=1, default_missing_value = "none")]
     with_floor: Option<String>,
@@ -313,6 +315,20 @@ pub struct Common {
     fail_if: Vec<Threshold>,
 }
 
+/// Whose CPU time is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerPid {
+    Listener,
+    Pid(u32),
+}
+
+fn server_pid(text: &str) -> Result<ServerPid, String> {
+    match text {
+        "auto" => Ok(ServerPid::Listener),
+        _ => text.parse().map(ServerPid::Pid).map_err(|_| "a number, or \"auto\"".into()),
+    }
+}
+
 impl Command {
     fn common_mut(&mut self) -> Option<&mut Common> {
         Some(match self {
@@ -350,7 +366,7 @@ impl Command {
         let mut command = self.clone();
         if let Some(common) = command.common_mut() {
             common.url = url.into();
-            common.server_pid = Some(pid);
+            common.server_pid = Some(ServerPid::Pid(pid));
             common.destination = None;
         }
         command
@@ -434,11 +450,16 @@ impl Common {
         };
         let protocol = protocol_of(&target, self.credentials()?);
         let options = DriverOptions { spins: !self.sleep, tls, body_bytes: self.body };
+        let server = match self.server_pid {
+            None => None,
+            Some(ServerPid::Pid(pid)) => Some(Server::of(pid)?),
+            Some(ServerPid::Listener) => Some(Server::listening_on(target.address.port())?),
+        };
         let load = Load {
             warmup_ns: self.warmup,
             duration_ns: self.duration,
             drain_ns: self.drain,
-            server: self.server_pid.map(Server::of).transpose()?,
+            server,
             destination: self.destination.clone(),
             is_quiet: self.quiet,
         };
@@ -650,7 +671,7 @@ mod tests {
             if words.starts_with('`') || !line.contains("://127") {
                 continue;
             }
-            let words = words.replace("$(pidof com-broker)", "1").replace('\'', "");
+            let words = words.replace('\'', "");
             let words = ["com-broker-bench"].into_iter().chain(words.split_whitespace());
             assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
         }
@@ -661,7 +682,8 @@ mod tests {
         for command in Arguments::command().get_subcommands() {
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
-                assert!(!id.contains("key") && id != "passcode", "{id}");
+                let is_file = argument.get_value_names().is_some_and(|names| names == ["FILE"]);
+                assert!(is_file || !id.contains("key") && id != "passcode", "{id}");
             }
         }
     }

@@ -24,6 +24,25 @@ impl Server {
         Ok(server)
     }
 
+    /// Looks up the process that listens on a port of this machine.
+    ///
+    /// # Errors
+    /// Nobody does, or it belongs to somebody whose processes we may not look into.
+    pub fn listening_on(port: u16) -> Result<Self, Fault> {
+        let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+        let tables: String =
+            tables.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+        let sockets: Vec<_> = tables.lines().filter_map(|line| listener(line, port)).collect();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let found = pids.into_iter().find(|pid: &u32| holds_one_of(*pid, &sockets));
+        let pid = found.ok_or_else(|| {
+            let text = "no process that we may look into listens there";
+            Fault::Usage(format!("--server-pid auto: {text}: port {port}"))
+        })?;
+        Self::of(pid)
+    }
+
     /// CPU time of all its threads, in user and kernel mode.
     ///
     /// The scheduler counts nanoseconds; clock ticks would be too coarse for short runs.
@@ -60,6 +79,22 @@ pub struct Memory {
     pub peak: u64,
 }
 
+/// The socket that a line of `/proc/net/tcp` is about, as `/proc/PID/fd` names it, if it listens on
+/// a port.
+fn listener(line: &str, port: u16) -> Option<String> {
+    const LISTENING: &str = "0A";
+    let words: Vec<_> = line.split_whitespace().collect();
+    let (_, local_port) = words.get(1)?.rsplit_once(':')?;
+    let is_it = words[3] == LISTENING && u16::from_str_radix(local_port, 16) == Ok(port);
+    is_it.then(|| words.get(9).map(|inode| format!("socket:[{inode}]")))?
+}
+
+fn holds_one_of(pid: u32, sockets: &[String]) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.into_iter().any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
+}
+
 /// The first number of a `schedstat` file.
 fn run_time_ns(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
@@ -89,6 +124,17 @@ mod tests {
         let server = Server::of(std::process::id()).unwrap();
         assert!(server.memory_bytes().unwrap().resident > 100_000);
         assert!(Server::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_listens_on_a_port_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Server::listening_on(port).unwrap();
+        assert!(server.directory.ends_with(std::process::id().to_string()), "{server:?}");
+        drop(listener);
+        assert!(Server::listening_on(port).is_err());
     }
 
     #[test]

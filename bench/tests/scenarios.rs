@@ -132,6 +132,67 @@ fn a_matrix_is_run_as_its_file_says() {
 }
 
 #[test]
+fn bars_are_held_against_what_a_matrix_found() {
+    let (broker, floor) = (Server::broker("bars"), Server::floor());
+    let config = broker.directory.join("matrix.toml");
+    let bar = |name: &str, bound: &str| {
+        format!(
+            "[[bar]]\nname = \"{name}\"\ncase = \"one\"\ntarget = \"ours\"\nmetric = \"p50\"\n\
+             against = [\"floor\"]\n{bound}\n"
+        )
+    };
+    let text = format!(
+        "repeat = 1\n[[target]]\nname = \"floor\"\nurl = \"{}\"\n[[target]]\nname = \"ours\"\n\
+         url = \"{}\"\n[[case]]\nname = \"one\"\nrun = \"round-trip --duration 100ms --warmup \
+         10ms\"\n[[case]]\nname = \"two\"\nrun = \"pairs --duration 100ms\"\n{}",
+        floor.url("floor"),
+        broker.url("classic+tcp"),
+        bar("easy", "at_most = 1e9"),
+    );
+    let compare = |text: &str, arguments: &[&str]| {
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new(BENCH);
+        command.args(["compare", "--core", "none", "--only", "o*", "--fail-if-missed"]);
+        command.args(arguments).arg("--config").arg(&config).output().unwrap()
+    };
+    let output = compare(&text, &[]);
+    assert_clean(&output, "easy");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("| easy | ") && told.contains("| met |"), "{told}");
+    assert!(told.contains("### one") && !told.contains("### two"), "{told}");
+
+    let output = compare(&format!("{text}{}", bar("hard", "at_most = 1e-9")), &[]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("| missed |"));
+    // Without the floor there is nothing to hold it against, and so no bar.
+    let output = compare(&text, &["--targets", "ours"]);
+    assert_clean(&output, "without the floor");
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("easy"));
+}
+
+#[test]
+fn the_floor_takes_tls_too() {
+    let broker = Server::broker("floor-tls");
+    let path = |name: &str| broker.directory.join("certs").join(name);
+    let mut command = Command::new(BENCH);
+    command.args(["floor", "--listen", "127.0.0.1:0", "--tls-cert"]).arg(path("server.pem"));
+    command.arg("--tls-key").arg(path("server.key"));
+    let floor = Server::start(command, env!("CARGO_TARGET_TMPDIR").into(), "floor+tls://");
+    for scenario in ["logins --concurrency 4", "pairs --pairs 2 --body 65536", "fan-out"] {
+        assert_clean(&bench(scenario, &floor.url("floor+tls"), &[]), scenario);
+    }
+}
+
+#[test]
+fn the_process_that_listens_is_found() {
+    let broker = Server::broker("auto");
+    let output = bench("round-trip", &broker.url("stomp+tcp"), &["--server-pid", "auto"]);
+    assert_clean(&output, "auto");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("server CPU per delivery"), "{text}");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_named() {
     let output = bench("round-trip", "stomp+tcp://127.0.0.1:9", &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -9,6 +9,7 @@ mod websocket;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -39,7 +40,6 @@ pub struct Driver {
     scratch: Box<[u8]>,
     /// Whether the loop never sleeps.
     spins: bool,
-    opened: u32,
     /// Connections that the server has ended without being asked to.
     ended: Vec<ConnectionId>,
     /// Confirmations that are still to come, all connections together.
@@ -97,7 +97,6 @@ impl Driver {
             unfinished: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             spins: options.spins,
-            opened: 0,
             ended: Vec::new(),
             awaited: 0,
             records: 0,
@@ -127,7 +126,6 @@ impl Driver {
         } else {
             self.connections[id.index()] = Some(connection);
         }
-        self.opened += 1;
         self.awaited += 1;
         Ok(id)
     }
@@ -368,6 +366,21 @@ impl Driver {
     }
 
     fn begin_connect(&self) -> io::Result<TcpStream> {
+        for _ in 0..SOURCES_TRIED {
+            let number = OPENED.fetch_add(1, Ordering::Relaxed);
+            match self.begin_connect_from(self.source_address(number)) {
+                // Its ports are used up, by connections that have ended a while ago, too.
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    let next = (number / SOURCE_PORTS + 1) * SOURCE_PORTS;
+                    OPENED.fetch_max(next, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        Err(io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    fn begin_connect_from(&self, source: Option<SocketAddr>) -> io::Result<TcpStream> {
         let address = self.target.address;
         let socket = Socket::new(
             Domain::for_address(address),
@@ -375,7 +388,7 @@ impl Driver {
             Some(SocketProtocol::TCP),
         )?;
         socket.set_tcp_nodelay(true)?;
-        if let Some(source) = self.source_address() {
+        if let Some(source) = source {
             socket.bind(&source.into())?;
         }
         match socket.connect(&address.into()) {
@@ -389,12 +402,11 @@ impl Driver {
 
     /// The loopback network has many addresses, each with ports of its own: enough for more
     /// connections than one address has ports.
-    fn source_address(&self) -> Option<SocketAddr> {
-        if self.opened < SOURCE_PORTS || self.target.address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST)
-        {
+    fn source_address(&self, number: u32) -> Option<SocketAddr> {
+        if number < SOURCE_PORTS || self.target.address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
             return None;
         }
-        let block = self.opened / SOURCE_PORTS % SOURCE_ADDRESSES;
+        let block = number / SOURCE_PORTS % SOURCE_ADDRESSES;
         let host = Ipv4Addr::new(127, 1, (block / 250) as u8, (block % 250 + 1) as u8);
         Some(SocketAddr::new(IpAddr::V4(host), 0))
     }
@@ -424,6 +436,12 @@ const SLEEP_MS_MAX: u64 = 100;
 const IN_PROGRESS: i32 = 115;
 #[cfg(not(target_os = "linux"))]
 const IN_PROGRESS: i32 = 36;
+
+/// Connections of this process, all runs together: a port stays in use for a while after its end.
+static OPENED: AtomicU32 = AtomicU32::new(0);
+
+/// Addresses that are tried for one connection.
+const SOURCES_TRIED: u32 = 100;
 
 /// Connections from one address before the next is used.
 const SOURCE_PORTS: u32 = 5_000;
