@@ -7,10 +7,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use com_broker::broker::message::{Head, Message, UserLines};
+use com_broker::broker::peer::Encoding;
+use com_broker::classic;
 use com_broker::limits::Limits;
-use com_broker::stomp::encode as standard;
 use com_broker::stomp::{Frame, ScanBounds, Version};
-use com_broker::{classic, classic::encode};
 
 #[derive(Debug, Parser)]
 #[command(about = "What reading and writing one frame costs, with a body of 64 octets")]
@@ -50,8 +51,8 @@ fn main() {
         match scenario {
             Scenario::ParseClassic => measured_classic_parse(CLASSIC, &limits),
             Scenario::ParseStandard => measured_standard_parse(STANDARD, &bounds),
-            Scenario::EncodeClassic => measured_classic_encode(&mut out, &BODY),
-            Scenario::EncodeStandard => measured_standard_encode(&mut out, &BODY),
+            Scenario::EncodeClassic => measured_classic_encode(&mut out, &MESSAGE),
+            Scenario::EncodeStandard => measured_standard_encode(&mut out, &MESSAGE),
         }
     }
     let ns = started.elapsed().as_nanos() as u64;
@@ -61,8 +62,6 @@ fn main() {
         ns / arguments.iterations.max(1)
     );
 }
-
-const BODY: [u8; 64] = [b'x'; 64];
 
 const CLASSIC: &[u8] = b"SEND\ndestination:/agent/receiver-0\n\
     session-id:0123456789abcdef0123456789abcdef\ncontent-type:text/plain\ncontent-length:64\n\n\
@@ -87,34 +86,27 @@ fn measured_standard_parse(octets: &[u8], bounds: &ScanBounds) {
 }
 
 #[inline(never)]
-fn measured_classic_encode(out: &mut Vec<u8>, body: &[u8]) {
+fn measured_classic_encode(out: &mut Vec<u8>, message: &Message<'_>) {
+    let head = Head::Session(black_box(b"0123456789abcdef0123456789abcdef"));
     out.clear();
-    encode::begin_message(out, black_box(b"0123456789abcdef0123456789abcdef"));
-    encode::plain_header(out, b"origin", black_box(b"sender"));
-    encode::plain_header(out, b"destination", black_box(b"/agent/sender"));
-    encode::plain_header(out, b"content-type", black_box(b"text/plain"));
-    encode::number_header(out, "content-length", body.len() as u64);
-    encode::plain_header(out, black_box(b"priority"), black_box(b"4"));
-    encode::finish(out, black_box(body));
+    black_box(message).write(Encoding::Classic, head, out);
 }
 
 #[inline(never)]
-fn measured_standard_encode(out: &mut Vec<u8>, body: &[u8]) {
-    let version = black_box(Version::V1_2);
+fn measured_standard_encode(out: &mut Vec<u8>, message: &Message<'_>) {
     out.clear();
-    standard::begin(out, "MESSAGE");
-    standard::plain_header(out, "subscription", black_box(b"inbox"));
-    standard::plain_header(out, "message-id", black_box(b"123456"));
-    for (name, value) in black_box(HEADERS) {
-        black_box(standard::header(out, version, name, value));
-    }
-    standard::plain_header(out, "content-length", black_box(b"64"));
-    standard::finish(out, black_box(body));
+    black_box(message).write(Encoding::Standard(Version::V1_2), Head::Inbox, out);
 }
 
-const HEADERS: [(&[u8], &[u8]); 4] = [
-    (b"destination", b"/topic/news"),
-    (b"origin", b"sender"),
-    (b"content-type", b"text/plain"),
-    (b"note", b"a colon: escaped"),
-];
+const MESSAGE: Message<'_> = Message {
+    number: 123_456,
+    is_redelivered: false,
+    transaction: None,
+    origin: b"sender",
+    origin_destination: b"/agent/sender",
+    destination: b"/topic/news",
+    content_type: Some(b"text/plain"),
+    has_escapes: false,
+    user_lines: UserLines::Own(&[(b"priority", b"4")]),
+    body: &[b'x'; 64],
+};

@@ -37,6 +37,20 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
+impl Message<'_> {
+    /// Writes the message as a receiver reads it, without its framing.
+    #[inline]
+    pub fn write(&self, encoding: Encoding, head: Head<'_>, out: &mut Vec<u8>) {
+        write_head(self, head, out);
+        match encoding {
+            Encoding::Classic => write_classic(self, out),
+            Encoding::Standard(version) => {
+                write_standard(self, version, out);
+            }
+        }
+    }
+}
+
 /// Header lines that pass through, wherever they are.
 #[derive(Clone, Copy, Debug)]
 pub enum UserLines<'a> {
@@ -186,15 +200,7 @@ pub(super) fn encode_whole(
     head: Head<'_>,
 ) -> Encoded {
     let lane = LaneId::messages(encoding.index(), framing);
-    arena.encode(lane, framing, |out| {
-        write_head(message, head, out);
-        match encoding {
-            Encoding::Classic => write_classic(message, out),
-            Encoding::Standard(version) => {
-                write_standard(message, version, out);
-            }
-        }
-    })
+    arena.encode(lane, framing, |out| message.write(encoding, head, out))
 }
 
 #[inline]
