@@ -16,6 +16,12 @@ pub trait Socket: Read + Write {
     /// # Errors
     /// Those of the system.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether a read that gave `count` of `wanted` octets may have left some, so that another is due
+    /// before the kernel announces more. Where it did not, that other read would be for nothing.
+    fn may_have_more(_count: usize, _wanted: usize) -> bool {
+        true
+    }
 }
 
 /// A connection's place in the table, valid until it is reaped.
@@ -105,6 +111,8 @@ pub(super) struct Flags {
     pub(super) listed_to_read: bool,
     /// The connection is on the list of those to be flushed.
     pub(super) listed_to_flush: bool,
+    /// The kernel said that the peer's stream has ended, behind what is still to be read.
+    pub(super) end_announced: bool,
     /// The peer sent its end of stream.
     pub(super) ended: bool,
     /// A ping was sent since the peer was heard last.

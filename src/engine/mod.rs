@@ -215,6 +215,14 @@ impl<S: Socket> Engine<S> {
         }
     }
 
+    /// Notes that the kernel said of a socket that the peer's stream has ended, or is broken: reads go on
+    /// until that is seen.
+    pub fn note_end_announced(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.flags.end_announced = true;
+        }
+    }
+
     /// Reads from every connection that has something, within its share, and handles what came.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
@@ -420,6 +428,9 @@ impl<S: Socket> Engine<S> {
                     connection.heard_ms = self.now.ms();
                     connection.flags.pinged = false;
                     self.broker.counters.bytes_in += count as u64;
+                    if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
+                        connection.flags.readable = false;
+                    }
                     self.handle_octets(slot, count);
                     self.relieve_pressure();
                 }

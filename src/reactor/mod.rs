@@ -183,9 +183,11 @@ impl Reactor {
                 // An event for a place that was used again since is a spurious one, which the
                 // engine does not mind.
                 Token(slot) => {
-                    let readable =
-                        event.is_readable() || event.is_read_closed() || event.is_error();
-                    engine.note_ready(slot as u32, readable, event.is_writable());
+                    let ends = event.is_read_closed() || event.is_error();
+                    if ends {
+                        engine.note_end_announced(slot as u32);
+                    }
+                    engine.note_ready(slot as u32, event.is_readable() || ends, event.is_writable());
                 }
             }
         }

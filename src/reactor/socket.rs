@@ -83,6 +83,12 @@ impl Socket for TcpSocket {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
     }
+
+    /// epoll(7): on a stream, a read that gives less than was asked for has taken all there was.
+    #[inline]
+    fn may_have_more(count: usize, wanted: usize) -> bool {
+        count == wanted || cfg!(not(any(target_os = "linux", target_os = "android")))
+    }
 }
 
 /// Probes without an answer after which the kernel gives a peer up.
