@@ -81,8 +81,12 @@ impl<'o> Request<'_, 'o> {
         self.frame.headers.value(name)
     }
 
+    #[inline(always)]
     fn required(&self, name: Name) -> Result<&'o [u8], Fault> {
-        self.header(name).filter(|value| !value.is_empty()).ok_or_else(|| Fault::missing(name))
+        match self.header(name) {
+            Some(value) if !value.is_empty() => Ok(value),
+            _ => Err(Fault::missing(name)),
+        }
     }
 
     /// Nobody speaks in another's name.
@@ -96,16 +100,17 @@ impl<'o> Request<'_, 'o> {
         }
     }
 
-    /// Answers with an ACK, if the client wants one.
-    fn acknowledge(&self, broker: &mut Broker) {
-        if let Some(transaction) = self.header(Name::Transaction) {
-            let token = broker.sessions[self.session].token();
-            broker.peers.reply(self.peer, |out| {
-                begin_ack(out, token, transaction);
-                encode::plain_header(out, b"error-desc", b"OK");
-                encode::finish(out, b"");
-            });
-        }
+    /// Answers with an ACK.
+    #[inline(never)]
+    fn acknowledge(&self, broker: &mut Broker, transaction: &[u8]) {
+        let token = broker.sessions[self.session].token();
+        broker.peers.reply(self.peer, |out| {
+            out.extend_from_slice(b"ACK\nsession-id:");
+            out.extend_from_slice(token);
+            out.extend_from_slice(b"\ntransaction:");
+            out.extend_from_slice(transaction);
+            out.extend_from_slice(b"\nerror-desc:OK\n\n\0");
+        });
     }
 
     /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists what it is about. Without a
@@ -192,6 +197,7 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     });
 }
 
+#[inline(always)]
 fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let sending = Sending {
         session: request.session,
@@ -203,12 +209,18 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         body: request.frame.body,
     };
     if broker.send(&sending, now)?.is_none() {
-        let description =
-            format!("nobody is at the destination {}", printable(sending.destination));
-        return Err(Fault::staying(Code::NoSuchDestination, description));
+        return Err(nobody_at(sending.destination));
     }
-    request.acknowledge(broker);
+    if let Some(transaction) = sending.transaction {
+        request.acknowledge(broker, transaction);
+    }
     Ok(())
+}
+
+#[cold]
+fn nobody_at(destination: &[u8]) -> Fault {
+    let description = format!("nobody is at the destination {}", printable(destination));
+    Fault::staying(Code::NoSuchDestination, description)
 }
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {

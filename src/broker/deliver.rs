@@ -37,6 +37,7 @@ struct Outlet<'b> {
 impl Broker {
     /// Sends a message. Says to how many sessions it was queued, or `None` where the destination is
     /// the address of a client that is not there.
+    #[inline(always)]
     pub(super) fn send(
         &mut self,
         sending: &Sending<'_, '_>,
@@ -44,15 +45,25 @@ impl Broker {
     ) -> Result<Option<u32>, Fault> {
         let session = &self.sessions[sending.session];
         self.peers.peer_mut(session.peer).publishes = true;
-        // Most go where the one before went, to a client that is still there.
+        // Most go where the one before went, to a client that is still there and that nobody watches.
         if let Some(id) = session.last_sent_to
             && let Some(destination) = self.destinations.get(id)
             && *destination.name == *sending.destination
-            && destination.owner.is_some()
+            && let Some(owner) = destination.owner
+            && destination.watch.is_none()
         {
-            return Ok(Some(self.deliver_at(sending, id, now)));
+            return Ok(Some(u32::from(self.deliver_only(sending, owner, now))));
         }
-        let guess = session.last_sent_to;
+        self.send_anywhere(sending, now)
+    }
+
+    #[inline(never)]
+    fn send_anywhere(
+        &mut self,
+        sending: &Sending<'_, '_>,
+        now: Moment,
+    ) -> Result<Option<u32>, Fault> {
+        let guess = self.sessions[sending.session].last_sent_to;
         let found = self.destinations.find(sending.destination, guess);
         if found.is_none() || found != guess {
             self.check_may_send(sending.session, sending.destination)?;
@@ -74,6 +85,29 @@ impl Broker {
             return Ok(None);
         }
         Ok(Some(self.deliver_at(sending, id, now)))
+    }
+
+    /// Delivers a message to the one client that gets it.
+    #[inline(always)]
+    fn deliver_only(&mut self, sending: &Sending<'_, '_>, owner: SessionId, now: Moment) -> bool {
+        let number = self.next_message();
+        let Self { peers, sessions, destinations, counters, .. } = self;
+        let sender = &sessions[sending.session];
+        let address = &destinations[sender.destination].name;
+        let message =
+            message_of(sending, number, address, sender.profile.destination_prefix().len());
+        let session = &sessions[owner];
+        let receiver = peers.peer(session.peer);
+        let format = (receiver.encoding, receiver.framing);
+        let head = match format.0 {
+            Encoding::Classic => Head::Session(session.token()),
+            Encoding::Standard(_) => Head::Inbox,
+        };
+        peers.arena.note_arrival(now.ns);
+        let frame = encode_whole(&message, &mut peers.arena, format, head);
+        let is_queued = peers.push(session.peer, frame);
+        counters.deliveries += u64::from(is_queued);
+        is_queued
     }
 
     /// Delivers a message to whoever gets what is sent to a destination that is no queue.
@@ -348,11 +382,6 @@ impl<'b> Outlet<'b> {
         let sessions = self.sessions;
         let watched = owner.map(|owner| sessions[owner].token());
         self.peers.arena.note_arrival(now.ns);
-        if routes.is_empty()
-            && let Some(owner) = owner
-        {
-            return u32::from(self.push_only(message, owner));
-        }
         let mut encodings = Encodings::new(message);
         let mut count = 0;
         if let Some(owner) = owner
@@ -366,22 +395,6 @@ impl<'b> Outlet<'b> {
             count += u32::from(is_queued && route.is_first);
         }
         count
-    }
-
-    /// Queues a message to the client at whose address it arrives, which nobody watches.
-    #[inline]
-    fn push_only(&mut self, message: &Message<'_>, owner: SessionId) -> bool {
-        let session = &self.sessions[owner];
-        let receiver = self.peers.peer(session.peer);
-        let format = (receiver.encoding, receiver.framing);
-        let head = match format.0 {
-            Encoding::Classic => Head::Session(session.token()),
-            Encoding::Standard(_) => Head::Inbox,
-        };
-        let frame = encode_whole(message, &mut self.peers.arena, format, head);
-        let is_queued = self.peers.push(session.peer, frame);
-        self.counters.deliveries += u64::from(is_queued);
-        is_queued
     }
 
     #[inline]
@@ -409,6 +422,7 @@ impl<'b> Outlet<'b> {
     }
 }
 
+#[inline(always)]
 fn message_of<'m>(
     sending: &'m Sending<'_, '_>,
     number: u64,

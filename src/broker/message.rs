@@ -39,7 +39,7 @@ pub struct Message<'a> {
 
 impl Message<'_> {
     /// Writes the message as a receiver reads it, without its framing.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, encoding: Encoding, head: Head<'_>, out: &mut Vec<u8>) {
         write_head(self, head, out);
         match encoding {
@@ -67,6 +67,16 @@ impl<'a> UserLines<'a> {
     #[inline]
     pub fn of(headers: &'a Headers<'_>) -> Self {
         Self::Frame(headers.user_lines())
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        match self {
+            Self::Frame(lines) => lines.is_empty(),
+            Self::Stored(lines) => lines.is_empty(),
+            Self::Own(lines) => lines.is_empty(),
+        }
     }
 
     /// Shows each line's name and value.
@@ -192,7 +202,7 @@ impl<'m> Encodings<'m> {
 }
 
 /// Encodes a message for one receiver, or for all who read the same octets.
-#[inline]
+#[inline(always)]
 pub(super) fn encode_whole(
     message: &Message<'_>,
     arena: &mut OutboundArena,
@@ -203,7 +213,7 @@ pub(super) fn encode_whole(
     arena.encode(lane, framing, |out| message.write(encoding, head, out))
 }
 
-#[inline]
+#[inline(always)]
 fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     if let (Head::Session(token), None) = (head, message.transaction) {
         return classic::encode::begin_message(out, token);
@@ -211,6 +221,7 @@ fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     write_longer_head(message, head, out);
 }
 
+#[inline(never)]
 fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"MESSAGE\n");
     let mut subscription = |id: Option<&[u8]>| {
@@ -238,7 +249,7 @@ fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     out.extend_from_slice(b"origin:");
@@ -252,16 +263,25 @@ fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\ncontent-length:");
     encode::number(out, message.body.len() as u64);
     out.push(b'\n');
+    if !message.user_lines.is_empty() {
+        write_user_lines(message, out);
+    }
+    encode::finish(out, message.body);
+}
+
+#[inline(never)]
+fn write_user_lines(message: &Message<'_>, out: &mut Vec<u8>) {
+    use classic::encode;
     message.user_lines.for_each(|name, value| {
         encode::value(out, name, message.has_escapes);
         out.push(b':');
         encode::value(out, value, message.has_escapes);
         out.push(b'\n');
     });
-    encode::finish(out, message.body);
 }
 
 /// Says whether the versions of the protocol write it differently.
+#[inline(never)]
 fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -> bool {
     let from = out.len();
     let lines = write_unescaped(message, out);

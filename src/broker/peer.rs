@@ -161,7 +161,7 @@ impl Peers {
     /// Appends a frame that was encoded for this connection or for others as well, unless the queue is
     /// full or the connection is closing. A queue above its bound is judged later, by
     /// [`Self::take_overflowing`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, id: PeerId, frame: Encoded) -> bool {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
         let peer = &mut table[id.0 as usize];

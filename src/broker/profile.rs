@@ -34,7 +34,8 @@ impl Profile {
 
     /// What stands before the login id in a client's destination.
     pub fn destination_prefix(self) -> &'static str {
-        ["/agent/", "/agent/", "/service/", "/admin/"][self as usize]
+        const PREFIXES: [&str; 4] = ["/agent/", "/agent/", "/service/", "/admin/"];
+        PREFIXES[self as usize]
     }
 
     /// Whether clients of this profile may watch anyone.

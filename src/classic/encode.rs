@@ -28,7 +28,7 @@ pub fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Begins a MESSAGE, up to the receiver's session id.
-#[inline]
+#[inline(always)]
 pub fn begin_message(out: &mut Vec<u8>, token: &[u8; 32]) {
     const BEFORE: &[u8; 19] = b"MESSAGE\nsession-id:";
     let mut head = [b'\n'; 19 + 32 + 1];
@@ -47,7 +47,7 @@ pub fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
 }
 
 /// Adds a number, in decimal.
-#[inline]
+#[inline(always)]
 pub fn number(out: &mut Vec<u8>, value: u64) {
     let digit = |divisor| b'0' + (value / divisor % 10) as u8;
     match value {
@@ -70,7 +70,7 @@ fn push_digits(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Adds a header's name or value; where it `may_end_line`, what would do so is replaced.
-#[inline]
+#[inline(always)]
 pub fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
     if may_end_line {
         return line_text(out, text);
@@ -79,7 +79,7 @@ pub fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
 }
 
 /// Ends the headers, adds the body and the final NUL.
-#[inline]
+#[inline(always)]
 pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     out.extend_from_slice(body);

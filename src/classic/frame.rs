@@ -52,15 +52,16 @@ impl<'a> Frame<'a> {
             if line.is_empty() {
                 break;
             }
-            if from > limits.header_bytes_max as usize {
-                let max = u64::from(limits.header_bytes_max);
-                return Err(Exceeded { limit: "header_bytes_max", max }.into());
-            }
             if self.headers.push_line(line, true, limits.header_count_max)?.is_empty() {
                 return Err(FrameFault::MalformedHeader);
             }
         }
         let body_from = from.min(octets.len());
+        // The lines that were held until here are bounded by their number.
+        if body_from > limits.header_bytes_max as usize {
+            let max = u64::from(limits.header_bytes_max);
+            return Err(Exceeded { limit: "header_bytes_max", max }.into());
+        }
         if feeds.is_marked_before(body_from) {
             // It is a NUL.
             return Err(FrameFault::MalformedHeader);
@@ -143,9 +144,12 @@ impl From<Exceeded> for FrameFault {
 }
 
 /// Lines may end in CRLF.
-#[inline]
+#[inline(always)]
 fn without_return(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
+    match line {
+        [rest @ .., b'\r'] => rest,
+        line => line,
+    }
 }
 
 /// Existing clients count characters, not octets, in `content-length`, so it cannot say where the

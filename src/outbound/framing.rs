@@ -19,30 +19,38 @@ impl Framing {
     pub const COUNT: usize = 4;
 
     /// Writes a frame with what goes before it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let from = out.len();
         match self {
-            Self::None => write(out),
+            Self::None => {}
+            Self::LengthPrefix => out.extend_from_slice(&[0; PREFIX_BYTES]),
+            // Room for the header that most frames have.
+            Self::WebSocket | Self::WebSocketBinary => {
+                out.extend_from_slice(&[0; USUAL_HEADER_BYTES]);
+            }
+        }
+        write(out);
+        match self {
+            Self::None => {}
             Self::LengthPrefix => {
-                out.extend_from_slice(&[0; PREFIX_BYTES]);
-                write(out);
                 let length = (out.len() - from - PREFIX_BYTES) as u32;
                 out[from + 1..from + PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
             }
-            Self::WebSocket | Self::WebSocketBinary => {
-                // Room for the header that most frames have.
-                out.extend_from_slice(&[0; USUAL_HEADER_BYTES]);
-                write(out);
-                let payload = &out[from + USUAL_HEADER_BYTES..];
-                let text = self == Self::WebSocket && std::str::from_utf8(payload).is_ok();
-                let (header, header_len) = websocket_header(payload.len(), text);
-                if header_len != USUAL_HEADER_BYTES {
-                    make_room(out, from, header_len);
-                }
-                out[from..from + header_len].copy_from_slice(&header[..header_len]);
-            }
+            Self::WebSocket | Self::WebSocketBinary => self.write_websocket_header(out, from),
         }
+    }
+
+    /// Writes the header of a payload that stands behind the room for the usual one.
+    #[inline(never)]
+    fn write_websocket_header(self, out: &mut Vec<u8>, from: usize) {
+        let payload = &out[from + USUAL_HEADER_BYTES..];
+        let text = self == Self::WebSocket && std::str::from_utf8(payload).is_ok();
+        let (header, header_len) = websocket_header(payload.len(), text);
+        if header_len != USUAL_HEADER_BYTES {
+            make_room(out, from, header_len);
+        }
+        out[from..from + header_len].copy_from_slice(&header[..header_len]);
     }
 
     /// Writes what goes before a frame of `length` octets that is text or is not.

@@ -89,7 +89,7 @@ impl OutboundArena {
     // -- encoding ---------------------------------------------------------------------------
 
     /// Encodes a frame. It has to be pushed in the same turn.
-    #[inline]
+    #[inline(always)]
     pub fn encode(
         &mut self,
         lane: LaneId,
@@ -117,7 +117,7 @@ impl OutboundArena {
     // -- queueing ---------------------------------------------------------------------------
 
     /// Appends a frame.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, queue: &mut OutboundQueue, frame: Encoded) {
         queue.bytes += frame.len();
         queue.frames += 1;
@@ -164,6 +164,7 @@ impl OutboundArena {
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
 
+    #[inline(always)]
     fn append(&mut self, queue: &mut OutboundQueue, run: Run) {
         let index = self.runs.len() as u32;
         match self.runs.get_mut(queue.last as usize) {

@@ -171,7 +171,7 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Encodes a frame, or a tail where `framing` is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn encode(
         &mut self,
         lane: LaneId,

@@ -187,7 +187,11 @@ impl Reactor {
                     if ends {
                         engine.note_end_announced(slot as u32);
                     }
-                    engine.note_ready(slot as u32, event.is_readable() || ends, event.is_writable());
+                    engine.note_ready(
+                        slot as u32,
+                        event.is_readable() || ends,
+                        event.is_writable(),
+                    );
                 }
             }
         }
