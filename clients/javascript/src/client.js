@@ -123,7 +123,7 @@ export class Client extends EventTarget {
   #closing
   /** Requests that a receipt answers. @type {Map<string, Pending>} */
   #pending = new Map()
-  /** Requests that a message answers. @type {Map<string, (reply: Message) => void>} */
+  /** Requests that a message answers. @type {Map<string, Deferred<Message>>} */
   #replies = new Map()
   /** @type {Map<string, Wish>} */
   #wishes = new Map()
@@ -244,16 +244,15 @@ export class Client extends EventTarget {
     if (signal?.aborted) giveUp()
     const replyTo = this.#session && { 'reply-to': this.#session.address }
     const headers = { ...rest.headers, ...replyTo, 'correlation-id': id }
-    /** @type {Promise<Message>} */
-    const reply = new Promise((resolve, reject) => {
-      this.#replies.set(id, resolve)
-      patience.signal.addEventListener('abort', () => reject(patience.signal.reason))
-    })
+    /** @type {Deferred<Message>} */
+    const reply = new Deferred()
+    this.#replies.set(id, reply)
+    patience.signal.addEventListener('abort', () => reply.reject(patience.signal.reason))
     try {
       const sending = this.send(destination, body, { ...rest, headers, signal: patience.signal })
       // A reply proves that the request arrived, whatever became of its receipt.
-      const isSent = sending.then(() => reply)
-      return await Promise.race([isSent, reply])
+      const isSent = sending.then(() => reply.promise)
+      return await Promise.race([isSent, reply.promise])
     } finally {
       this.#clock.clearTimeout(timer)
       signal?.removeEventListener('abort', giveUp)
@@ -474,6 +473,7 @@ export class Client extends EventTarget {
     this.#outgoing.takeAll()
     for (const pending of this.#pending.values()) pending.reject(closed)
     this.#pending.clear()
+    for (const reply of this.#replies.values()) reply.reject(closed)
     for (const wish of this.#wishes.values()) wish.reject(closed)
     this.#wishes.clear()
     for (const stream of this.#streams) stream.end(error)
@@ -567,12 +567,24 @@ export class Client extends EventTarget {
       send: (destination, body, options) => this.send(destination, body, options),
     })
     const { subscription = '', 'correlation-id': correlation = '' } = frame.headers
-    const takeReply = this.#replies.get(correlation)
-    if (takeReply) return takeReply(message)
+    const asked = this.#replies.get(correlation)
+    if (asked && this.#isReply(message)) return asked.resolve(message)
     // What comes for a subscription that has just ended is nobody's.
     if (subscription !== 'inbox') return this.#wishes.get(subscription)?.deliver(message)
     for (const inbox of this.#inboxes) inbox.push(message)
     this.#tell('message', message)
+  }
+
+  /**
+   * Whether a message with a request's id is the reply, and not the request itself, which one also
+   * gets who asks oneself or watches whom one asks.
+   *
+   * @param {Message} message
+   */
+  #isReply({ destination, originDestination, headers }) {
+    const address = this.#session?.address
+    const isOwnRequest = originDestination === address && 'reply-to' in headers
+    return destination === address && !isOwnRequest
   }
 
   /**

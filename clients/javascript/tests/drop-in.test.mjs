@@ -94,7 +94,10 @@ for (const transport of ['ws', 'wss']) {
       const text = '¿qué tal, señora? ☎ 🙂'
       const transaction = sender.client.send(`/agent/${ana}`, text, 'text/html')
       const [origin, destination, type, payload, headers] = await receiver.messages.take()
-      assert.deepEqual([origin, destination, type, payload], [bob, `/agent/${bob}`, 'text/html', text])
+      assert.deepEqual(
+        [origin, destination, type, payload],
+        [bob, `/agent/${bob}`, 'text/html', text],
+      )
       assert.equal(headers['content-length'], String(Buffer.byteLength(text)))
       assert.deepEqual(await sender.acks.take(), ['OK\n', { transaction }])
       receiver.client.send(destination, 'x')
@@ -236,7 +239,8 @@ for (const transport of ['ws', 'wss']) {
 }
 
 test('the application key comes from the client, or from a global of its page', async (t) => {
-  const keys = 'application = "other"\nagent = "a1"\nsuper_agent = "s1"\nservice = "v1"\nadmin = "d1"'
+  const keys =
+    'application = "other"\nagent = "a1"\nsuper_agent = "s1"\nservice = "v1"\nadmin = "d1"'
   const broker = await Broker.start(t, `[keys]\n${keys}`)
   const options = { profile: 'a1' }
   const refused = open(broker, 'ws', 'ana', options)
