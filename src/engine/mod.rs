@@ -818,11 +818,13 @@ impl<S: Socket> Engine<S> {
         } else {
             let before = (connection.totals.bytes_out, connection.totals.frames_out);
             let progress = flush(connection, outbox, &mut self.flush_context);
-            if connection.totals.bytes_out > before.0 {
+            let bytes = connection.totals.bytes_out - before.0;
+            self.broker.counters.bytes_out += bytes;
+            let frames = connection.totals.frames_out.wrapping_sub(before.1);
+            // Who is behind a WebSocket sees no pings and no pongs, and a message when it is whole.
+            if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
                 connection.said_ms = self.now.ms();
             }
-            self.broker.counters.bytes_out += connection.totals.bytes_out - before.0;
-            let frames = connection.totals.frames_out.wrapping_sub(before.1);
             self.broker.counters.frames_out += u64::from(frames);
             progress
         };
