@@ -20,6 +20,9 @@ const asked = new Map()
 
 let messageCount = 0
 
+/** Why the connection is about to end, if it is. */
+let ending = ''
+
 // -- logging in and out -----------------------------------------------------------------------
 
 function chosenProfile() {
@@ -67,13 +70,14 @@ function onOpen(_sessionId, address, profile, connectionId) {
   $('to').focus()
 }
 
-function onClosed(sessionId, code, reason) {
+function onClosed(_sessionId, code, reason) {
   write(`closed with ${code}: ${reason}`, code !== 1000)
-  showClosed(sessionId ? '' : $('login-error').textContent || reason)
+  showClosed(ending || (code === 1000 ? '' : reason))
 }
 
 function showClosed(why) {
   client = undefined
+  ending = ''
   asked.clear()
   $('subscriptions').replaceChildren()
   $('unsubscribe').hidden = true
@@ -124,17 +128,19 @@ function unsubscribe() {
 function onACK(data, { transaction }) {
   const { what = 'request', destination, ends } = asked.get(transaction) ?? {}
   asked.delete(transaction)
-  write(`${what}: ${data.trim()}`)
+  const selected = [...data.matchAll(/:\[([^\]]*)\]$/gm)].map(([, address]) => address)
+  write(`${what}: OK${selected.length > 0 ? ` (${selected.join(', ')})` : ''}`)
   if (destination) showSubscription(destination)
   if (ends) $('subscriptions').replaceChildren()
   $('unsubscribe').hidden = $('subscriptions').childElementCount === 0
 }
 
-function onError(error, { transaction, code }) {
+function onError(error, { transaction, code, retry }) {
   const { what } = asked.get(transaction) ?? {}
   asked.delete(transaction)
   write(`${what ? `${what}: ` : ''}${error} (${code})`, true)
-  if (!$('welcome').hidden || code === 'NEW_CONNECTION_LOGGED') $('login-error').textContent = error
+  // Only errors that end the connection say whether to come back.
+  if (retry || code === 'CONNECTION_FAILED') ending = error
 }
 
 function showSubscription(destination) {

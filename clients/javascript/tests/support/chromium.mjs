@@ -37,6 +37,7 @@ export async function startChromium(t, broker, options = {}) {
     await context.close()
     rmSync(directory, { recursive: true, force: true })
   })
+  context.setDefaultTimeout(15_000)
   return async (url) => {
     const tab = await context.newPage()
     tab.faults = []
@@ -57,5 +58,7 @@ export async function startChromium(t, broker, options = {}) {
 function keyHash(broker) {
   const certificate = readFileSync(join(broker.directory, 'certs/server.pem'))
   const key = new X509Certificate(certificate).publicKey
-  return createHash('sha256').update(key.export({ type: 'spki', format: 'der' })).digest('base64')
+  return createHash('sha256')
+    .update(key.export({ type: 'spki', format: 'der' }))
+    .digest('base64')
 }
