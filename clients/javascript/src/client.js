@@ -265,7 +265,7 @@ export class Client extends EventTarget {
    * client is closed, with an error if the broker closed it.
    *
    * @param {{ signal?: AbortSignal }} [options] The signal ends it, with its reason as the error.
-   * @returns {AsyncIterableIterator<Message, undefined, undefined>}
+   * @returns {AsyncIterableIterator<Message>}
    */
   messages({ signal } = {}) {
     /** @type {Stream<Message>} */

@@ -7,7 +7,7 @@ import { OverflowError } from './errors.js'
  * bound.
  *
  * @template T
- * @implements {AsyncIterableIterator<T, undefined, undefined>}
+ * @implements {AsyncIterableIterator<T>}
  */
 export class Stream {
   /** @type {T[]} */

@@ -27,7 +27,7 @@ export class Subscription {
     return this.#unsubscribe()
   }
 
-  /** @returns {AsyncIterableIterator<T, undefined, undefined>} */
+  /** @returns {AsyncIterableIterator<T>} */
   [Symbol.asyncIterator]() {
     if (!this.#stream)
       throw new TypeError('this subscription has a listener, which gets everything')

@@ -23,7 +23,10 @@ const FLAGS = [
   '--disable-sync',
 ]
 
-/** Starts Chromium for as long as the test `t`; gives a function that opens a tab. */
+/**
+ * Starts Chromium for as long as the test `t`; gives a function that opens a tab. What goes wrong
+ * there is in the tab's `faults`; `onLine` gets what it writes to its console.
+ */
 export async function startChromium(t, broker, options = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'com-broker-chromium-'))
   const context = await chromium.launchPersistentContext(directory, {
@@ -38,12 +41,13 @@ export async function startChromium(t, broker, options = {}) {
     rmSync(directory, { recursive: true, force: true })
   })
   context.setDefaultTimeout(15_000)
-  return async (url) => {
+  return async (url, onLine = () => {}) => {
     const tab = await context.newPage()
     tab.faults = []
     tab.on('pageerror', (error) => tab.faults.push(String(error)))
     tab.on('console', (message) => {
       if (message.type() === 'error') tab.faults.push(message.text())
+      onLine(message.text())
     })
     tab.on('request', (request) => {
       const { protocol, host } = new URL(request.url())
