@@ -474,10 +474,10 @@ export class Client extends EventTarget {
     for (const pending of this.#pending.values()) pending.reject(closed)
     this.#pending.clear()
     for (const reply of this.#replies.values()) reply.reject(closed)
-    for (const wish of this.#wishes.values()) wish.reject(closed)
-    this.#wishes.clear()
     for (const stream of this.#streams) stream.end(error)
     this.#streams.clear()
+    for (const wish of this.#wishes.values()) wish.reject(closed)
+    this.#wishes.clear()
     this.#inboxes.clear()
     this.#opening?.reject(error ?? closed)
     this.#opening = undefined

@@ -313,12 +313,15 @@ for (const transport of ['ws', 'wss']) {
       const older = await open(t, login, { reconnect: { minDelay: 1, maxDelay: 2 } })
       older.addEventListener('reconnecting', () => assert.fail('it fights back'))
       const inbox = older.messages()
+      const topic = (await older.subscribe('/topic/x'))[Symbol.asyncIterator]()
       const closed = nextEvent(older, 'close')
       const newer = await open(t, login)
       const { error, code } = (await closed).detail
       assert.equal(error.code, 'NEW_CONNECTION_LOGGED')
       assert.ok(code >= 4000 && code < 4100)
-      await assert.rejects(inbox.next(), hasCode('NEW_CONNECTION_LOGGED'))
+      for (const iterator of [inbox, topic]) {
+        await assert.rejects(iterator.next(), hasCode('NEW_CONNECTION_LOGGED'))
+      }
       await newer.send(`/agent/${login}`, 'mine')
       assert.equal(older.state, 'closed')
       assert.equal(newer.state, 'open')
