@@ -42,14 +42,10 @@ function logIn(event) {
   showStatus('wait', 'Connecting…')
   const url = $('url').value.trim()
   write(`connecting to ${url} as ${$('login').value}`)
-  try {
-    const applicationKey = $('application-key').value
-    client = new COM_BROKER_Client('sample', url, { applicationKey })
-    client.linkEvents(onOpen, onClosed, onError, onMessage, onACK)
-    client.connect($('login').value, $('profile-key').value)
-  } catch (error) {
-    showClosed(error.message)
-  }
+  const applicationKey = $('application-key').value
+  client = new COM_BROKER_Client('sample', url, { applicationKey })
+  client.linkEvents(onOpen, onClosed, onError, onMessage, onACK)
+  client.connect($('login').value, $('profile-key').value)
 }
 
 function onOpen(_sessionId, address, profile, connectionId) {
@@ -139,8 +135,8 @@ function onError(error, { transaction, code, retry }) {
   const { what } = asked.get(transaction) ?? {}
   asked.delete(transaction)
   write(`${what ? `${what}: ` : ''}${error} (${code})`, true)
-  // Only errors that end the connection say whether to come back.
-  if (retry || code === 'CONNECTION_FAILED') ending = error
+  // Once logged in, only errors that end the connection say whether to come back.
+  if (retry || $('me').hidden) ending = error
 }
 
 function showSubscription(destination) {

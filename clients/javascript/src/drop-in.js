@@ -119,15 +119,19 @@ export class COM_BROKER_Client {
       passcode: secret_key,
       'secret-key': this.applicationKey ?? globalApplicationKey(),
     }
-    const login = this.#encode('CONNECT', headers)
-    if (login === undefined) return
-    const Socket = webSocketClass(this.#options.WebSocket)
     this.#debug(`connecting to ${this.url} as ${login_id}`)
-    this.#link = new Link(new Socket(this.url, ['stomp']), login, {
-      onFrame: (link, frame) => this.#handleFrame(link, frame),
-      onFailure: () => this.#fail('CONNECTION_FAILED', `the connection to ${this.url} failed`),
-      onEnd: (link, code, reason) => this.#handleEnd(link, code, reason),
-    })
+    try {
+      const login = encodeClassic('CONNECT', headers)
+      const Socket = webSocketClass(this.#options.WebSocket)
+      this.#link = new Link(new Socket(this.url, ['stomp']), login, {
+        onFrame: (link, frame) => this.#handleFrame(link, frame),
+        onFailure: () => this.#fail('CONNECTION_FAILED', `the connection to ${this.url} failed`),
+        onEnd: (link, code, reason) => this.#handleEnd(link, code, reason),
+      })
+    } catch (error) {
+      this.#fail('INVALID_ARGUMENT', /** @type {Error} */ (error).message)
+      queueMicrotask(() => this.#callbacks.onClosed?.('', 1006, CLOSE_REASONS[1006] ?? ''))
+    }
   }
 
   /**
@@ -199,25 +203,14 @@ export class COM_BROKER_Client {
     }
     const transaction = this.#nextId()
     const all = { transaction, 'session-id': this.cur_session, ...headers }
-    const frame = this.#encode(command, all, body)
-    if (frame === undefined) return undefined
-    this.#debug(`sending ${command} ${JSON.stringify(all)}`)
-    this.#link.send(frame)
-    return transaction
-  }
-
-  /**
-   * @param {string} command
-   * @param {Record<string, string>} headers
-   * @param {string | Uint8Array} [body]
-   */
-  #encode(command, headers, body) {
     try {
-      return encodeClassic(command, headers, body)
+      this.#link.send(encodeClassic(command, all, body))
     } catch (error) {
       this.#fail('INVALID_ARGUMENT', /** @type {Error} */ (error).message)
       return undefined
     }
+    this.#debug(`sent ${command} ${JSON.stringify(all)}`)
+    return transaction
   }
 
   /**

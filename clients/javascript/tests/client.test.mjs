@@ -357,7 +357,7 @@ test('options that are missing are named', () => {
 
 test('an address that is none rejects, and so does a login that cannot be written', async () => {
   const options = { url: 'ftp:/', login: 'ana', profileKey: 'a', applicationKey: 'b' }
-  await assert.rejects(new Client(options).connect(), SyntaxError)
+  await assert.rejects(new Client(options).connect(), { name: 'SyntaxError' })
   const forged = { ...options, url: 'ws://127.0.0.1:1/', login: 'ana\nx:y' }
   await assert.rejects(new Client(forged).connect(), /line ends/)
 })

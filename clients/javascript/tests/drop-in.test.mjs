@@ -266,6 +266,24 @@ test('a broker that is not there is an error, and the end', async (t) => {
   assert.deepEqual((await ana.closed.take()).slice(0, 2), ['', 1006])
 })
 
+test('a connection that cannot even begin is an error, and the end', async () => {
+  for (const [url, login] of [
+    ['nonsense', 'ana'],
+    ['ws://127.0.0.1:1/', 'ana\nlogin:eve'],
+  ]) {
+    const client = new COM_BROKER_Client('x', url)
+    const [errors, ends] = [new Mailbox(), new Mailbox()]
+    const tell =
+      (box) =>
+      (...all) =>
+        box.put(all)
+    client.linkEvents(null, tell(ends), tell(errors))
+    client.connect(login, PROFILE_KEYS.agent)
+    assert.equal((await errors.take())[1].code, 'INVALID_ARGUMENT')
+    assert.deepEqual((await ends.take()).slice(0, 2), ['', 1006])
+  }
+})
+
 test('a broker that shuts down says so', async (t) => {
   const broker = await Broker.start(t)
   const ana = await logIn(broker, 'ws', 'ana')
@@ -292,6 +310,6 @@ test('what is written to the console holds no keys and no bodies', async (t) => 
   await ana.closed.take()
   assert.equal(lines.length, before)
   const all = lines.join('\n')
-  assert.match(all, /client ana.*sending SEND/)
+  assert.match(all, /client ana.*sent SEND/)
   for (const secret of ['secret_key', 'a secret body']) assert.ok(!all.includes(secret), all)
 })

@@ -96,6 +96,12 @@ for (const scheme of ['http', 'https']) {
     await other.getByLabel('Key of the profile').fill('wrong')
     await other.getByRole('button', { name: 'Log in' }).click()
     await other.getByRole('alert').getByText(/key/).waitFor()
+    await other.getByLabel('Address of the broker').fill('nonsense://x')
+    await other.getByRole('button', { name: 'Log in' }).click()
+    await other
+      .getByRole('alert')
+      .getByText(/nonsense/)
+      .waitFor()
     const stopped = broker.stop()
     await bob.getByRole('alert').getByText(/shut/).waitFor()
     await stopped
