@@ -152,7 +152,7 @@ export class Client extends EventTarget {
     return this.#state
   }
 
-  /** The session, from the first login on. */
+  /** The session, from the first login until the client is closed. */
   get session() {
     return this.#session
   }
@@ -174,7 +174,9 @@ export class Client extends EventTarget {
       this.#backoff.reset()
       this.#open()
     }
-    const giveUp = () => this.#giveUp(signal?.reason)
+    const giveUp = () => {
+      if (this.#opening?.promise === promise) this.#giveUp(signal?.reason)
+    }
     signal?.addEventListener('abort', giveUp, { once: true })
     try {
       return await promise

@@ -190,6 +190,16 @@ describe('coming back', () => {
     assert.deepEqual(clock.left, [])
   })
 
+  test('a signal that comes with the login is too late to end it', async () => {
+    const { client, socket } = make()
+    const patience = new AbortController()
+    client.addEventListener('open', () => patience.abort(new Error('too late')))
+    const connected = client.connect({ signal: patience.signal })
+    socket().logIn()
+    assert.equal((await connected).address, '/service/ana')
+    assert.equal(client.state, 'open')
+  })
+
   test('a login that is never answered is given up', async () => {
     const { client, clock, socket, told } = make({ connectTimeout: 1000 })
     client.connect().catch(() => {})
