@@ -10,6 +10,7 @@ use super::{CliFault, print};
 use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource};
 use crate::logger::{LogFormat, LogLevel, Logger};
 use crate::server::Prepared;
+use crate::transport::{Protocols, TlsMode};
 
 /// `com-broker serve` and `com-broker check`
 #[derive(Clone, Debug, Default, Args)]
@@ -106,8 +107,21 @@ pub fn banner(config: &Config, addresses: &[SocketAddr], program: &str) -> Strin
     for address in addresses {
         lines.push(format!("  listening on  {address}"));
     }
+    lines.extend(sample_page(config, addresses));
     lines.push(next_steps(config, addresses, program));
     lines.join("\n")
+}
+
+/// Where to point a browser, if there is a place. The keys that the page knows are the development
+/// keys.
+fn sample_page(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
+    let mut listeners = config.listeners.iter().zip(addresses);
+    let (listener, address) = listeners.find(|(listener, _)| {
+        let Protocols { http, ws, .. } = listener.policy.protocols;
+        config.keys_are_development && http && ws
+    })?;
+    let scheme = if listener.policy.tls == TlsMode::Required { "https" } else { "http" };
+    Some(format!("  sample page   {scheme}://{address}/"))
 }
 
 fn next_steps(config: &Config, addresses: &[SocketAddr], program: &str) -> String {
@@ -179,6 +193,7 @@ mod tests {
             "certs/ca.pem",
             "127.0.0.1:6661",
             "127.0.0.1:6662",
+            "  sample page   http://127.0.0.1:6661/\n",
             "  target/release/com-broker watch --login ana\n",
             "com-broker send --login bob --to /agent/ana \"hello\"\n",
         ] {
@@ -212,5 +227,22 @@ mod tests {
             assert_eq!(banner.contains(" watch "), expected.is_some(), "{banner}");
             assert!(expected.is_none_or(|line| banner.contains(line)), "{lines}\n{banner}");
         }
+    }
+
+    #[test]
+    fn the_banner_names_the_sample_page_where_one_is_served() {
+        let page = |lines: &str, keys: Option<&str>| {
+            let text = format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n");
+            let file = ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();
+            let file = Some((PathBuf::from("broker.toml"), file));
+            let environment = |name: &str| keys.map(|key| format!("{key}-{name}"));
+            let config = Config::resolve(file, &Overrides::default(), &environment).unwrap();
+            sample_page(&config, &["127.0.0.1:7000".parse().unwrap()])
+        };
+        let expected = |scheme| Some(format!("  sample page   {scheme}://127.0.0.1:7000/"));
+        assert_eq!(page("", None), expected("http"));
+        assert_eq!(page("tls = \"required\"", None), expected("https"));
+        assert_eq!(page("protocols = [\"classic\", \"http\"]", None), None);
+        assert_eq!(page("", Some("key")), None, "with keys of one's own");
     }
 }

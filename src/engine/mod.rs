@@ -40,8 +40,8 @@ use crate::telemetry::{Latencies, Stage};
 use crate::transport::tls::TlsLayer;
 use crate::transport::websocket::CloseCode;
 use crate::transport::{
-    Dialect, FrameBound, Inbound, ListenerPolicy, Protocols, TlsMode, Transport, TransportError,
-    detect,
+    Dialect, FrameBound, Inbound, ListenerPolicy, PlainRequest, Protocols, TlsMode, Transport,
+    TransportError, detect,
 };
 
 /// All connections, and the broker behind them.
@@ -76,6 +76,7 @@ pub struct Engine<S> {
     /// The time of the turn.
     now: Moment,
     is_draining: bool,
+    serves_sample: bool,
     /// Where latencies are recorded.
     pub latencies: Latencies,
 }
@@ -136,6 +137,7 @@ impl<S: Socket> Engine<S> {
             inbound_bytes: 0,
             now: Moment::default(),
             is_draining: false,
+            serves_sample: false,
             latencies,
         }
     }
@@ -316,6 +318,12 @@ impl<S: Socket> Engine<S> {
     pub fn reload(&mut self, keys: Keys, tls: Option<Arc<rustls::ServerConfig>>) {
         self.broker.set_keys(keys);
         self.tls = tls;
+    }
+
+    /// Says whether plain HTTP requests get the sample page, which is for brokers with keys that
+    /// everybody knows.
+    pub fn serve_sample(&mut self, serves: bool) {
+        self.serves_sample = serves;
     }
 
     /// Returns the memory of a past rush. To be called when there is nothing to do.
@@ -578,7 +586,7 @@ impl<S: Socket> Engine<S> {
                 Ok(Some(Inbound::Unserved(dialect, what))) => {
                     self.refuse_unserved(slot, dialect, what);
                 }
-                Ok(Some(Inbound::Request(path))) => self.answer_request(slot, &path),
+                Ok(Some(Inbound::Request(request))) => self.answer_request(slot, &request),
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
                 Err(error) => return self.handle_breach(slot, error),
             }
@@ -683,9 +691,11 @@ impl<S: Socket> Engine<S> {
         self.check_liveness(slot);
     }
 
-    fn answer_request(&mut self, slot: u32, path: &str) {
+    fn answer_request(&mut self, slot: u32, request: &PlainRequest) {
         let connection = &mut self.connections[slot as usize];
-        let response = http::answer(path, connection.policy.protocols.http);
+        let served =
+            http::Served { http: connection.policy.protocols.http, sample: self.serves_sample };
+        let response = http::answer(request, served);
         connection.transport.answer(&response);
         self.begin_close(slot, CloseReason::Answered);
     }
@@ -808,11 +818,13 @@ impl<S: Socket> Engine<S> {
         } else {
             let before = (connection.totals.bytes_out, connection.totals.frames_out);
             let progress = flush(connection, outbox, &mut self.flush_context);
-            if connection.totals.bytes_out > before.0 {
+            let bytes = connection.totals.bytes_out - before.0;
+            self.broker.counters.bytes_out += bytes;
+            let frames = connection.totals.frames_out.wrapping_sub(before.1);
+            // Who is behind a WebSocket sees no pings and no pongs, and a message when it is whole.
+            if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
                 connection.said_ms = self.now.ms();
             }
-            self.broker.counters.bytes_out += connection.totals.bytes_out - before.0;
-            let frames = connection.totals.frames_out.wrapping_sub(before.1);
             self.broker.counters.frames_out += u64::from(frames);
             progress
         };

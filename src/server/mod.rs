@@ -74,6 +74,7 @@ impl Prepared {
             ..Options::new(config.limits.clone(), config.keys.clone(), Box::new(unguessable))
         };
         let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
+        engine.serve_sample(config.keys_are_development);
         let exporter = Exporter::new(config.latency_directory.clone());
         let mut owner = Operator { config: &config, environment, exporter };
         for address in addresses {
@@ -148,6 +149,7 @@ impl Owner for Operator<'_> {
         match secrets.tls.as_ref().map(identity::load).transpose() {
             Ok(tls) => {
                 engine.reload(secrets.keys, tls);
+                engine.serve_sample(secrets.keys_are_development);
                 log::info!("reloaded keys and certificates");
             }
             Err(fault) => log::error!("not reloaded, nothing changed: {fault}"),

@@ -16,6 +16,7 @@ use std::fmt;
 use self::detect::{Detected, detect};
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
 use self::prefix::PrefixLayer;
+pub use self::upgrade::PlainRequest;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
 use crate::limits::Exceeded;
@@ -58,8 +59,8 @@ pub enum Inbound<'a> {
         /// Whether they came as a binary WebSocket message.
         is_binary: bool,
     },
-    /// A plain HTTP request for this path, with no upgrade; to be answered.
-    Request(String),
+    /// A plain HTTP request, with no upgrade; to be answered.
+    Request(PlainRequest),
     /// The peer said that it closes.
     Closed,
 }
@@ -234,8 +235,8 @@ impl Transport {
         let is_late = matches!(self.layer, Layer::Upgrading(_));
         if is_late {
             let why = format!("The request did not arrive in time ({limit})");
-            let kind = "text/plain; charset=utf-8";
-            self.answer(&upgrade::response("408 Request Timeout", kind, why.as_bytes()));
+            let response = upgrade::response("408 Request Timeout", upgrade::TEXT, why.as_bytes());
+            self.answer(&response);
         }
         is_late
     }
@@ -344,7 +345,7 @@ impl Transport {
                 self.layer = Layer::WebSocket(Box::new(WebSocketLayer::new(dialect)));
                 Ok(Some(Inbound::Opened(dialect)))
             }
-            Ok(Upgraded::Request(path)) => Ok(Some(Inbound::Request(path))),
+            Ok(Upgraded::Request(request)) => Ok(Some(Inbound::Request(request))),
             Err(error) => {
                 self.layer = Layer::Answered;
                 Err(error)

@@ -28,8 +28,17 @@ pub enum Upgraded {
     Partial,
     /// WebSocket; the answer is in the control octets.
     WebSocket(Dialect),
-    /// A plain GET of this path, to be answered.
-    Request(String),
+    /// A plain request, to be answered.
+    Request(PlainRequest),
+}
+
+/// A GET or a HEAD that asks for no WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainRequest {
+    /// What is asked for.
+    pub path: String,
+    /// Whether only the head of the answer is wanted.
+    pub is_head: bool,
 }
 
 impl UpgradeLayer {
@@ -73,12 +82,17 @@ impl UpgradeLayer {
         self.pending.capacity()
     }
 
-    fn read(&self, control: &mut Vec<u8>) -> Result<Upgraded, TransportError> {
+    fn read(&mut self, control: &mut Vec<u8>) -> Result<Upgraded, TransportError> {
+        let is_head = self.pending.starts_with(b"HEAD ");
+        if is_head {
+            // The parser takes nothing but GET, and the two differ in what is answered only.
+            self.pending.splice(..HEAD.len(), GET);
+        }
         let request = match Request::try_parse(&self.pending) {
             Ok(Some((_, request))) => request,
             Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => {
-                refuse(control, "405 Method Not Allowed", "Only GET is served here");
-                return Err(TransportError::BadRequest("an HTTP method other than GET"));
+                refuse_method(control);
+                return Err(TransportError::BadRequest("an HTTP method other than GET and HEAD"));
             }
             Ok(None) | Err(_) => {
                 refuse(control, "400 Bad Request", "This is no HTTP/1.1 request");
@@ -86,7 +100,12 @@ impl UpgradeLayer {
             }
         };
         if !request.headers().contains_key("upgrade") {
-            return Ok(Upgraded::Request(request.uri().path().to_owned()));
+            let path = request.uri().path().to_owned();
+            return Ok(Upgraded::Request(PlainRequest { path, is_head }));
+        }
+        if is_head {
+            refuse_method(control);
+            return Err(TransportError::BadRequest("a WebSocket upgrade by HEAD"));
         }
         if !self.protocols.ws {
             refuse(control, "403 Forbidden", "WebSocket is not served on this port");
@@ -121,6 +140,9 @@ impl UpgradeLayer {
     }
 }
 
+const HEAD: &[u8] = b"HEAD";
+const GET: [u8; 3] = *b"GET";
+
 /// The blank line after the last header.
 const END: &[u8] = b"\r\n\r\n";
 
@@ -147,19 +169,35 @@ fn choose(request: &Request) -> Result<(Dialect, Option<&'static str>), Transpor
 }
 
 fn refuse(control: &mut Vec<u8>, status: &str, why: &str) {
-    control.extend_from_slice(&response(status, "text/plain; charset=utf-8", why.as_bytes()));
+    control.extend_from_slice(&response(status, TEXT, why.as_bytes()));
+}
+
+/// RFC 9110, 15.5.6: a 405 says what is allowed.
+fn refuse_method(control: &mut Vec<u8>) {
+    let why = "Only GET and HEAD are served here";
+    let head = head("405 Method Not Allowed", TEXT, "Allow: GET, HEAD\r\n", why.len());
+    control.extend_from_slice(&head);
+    control.extend_from_slice(why.as_bytes());
 }
 
 /// A whole HTTP response after which the connection closes.
 pub fn response(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let mut out = head(status, content_type, "", body.len());
     out.extend_from_slice(body);
     out
+}
+
+/// The media type of plain text.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The head of an HTTP response after which the connection closes. `lines` are further header lines,
+/// each with its end.
+pub fn head(status: &str, content_type: &str, lines: &str, body_len: usize) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {body_len}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n{lines}\r\n"
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]
@@ -227,9 +265,14 @@ mod tests {
     #[test]
     fn what_is_no_upgrade_is_answered() {
         let (result, ..) = request("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_eq!(result, Ok(Upgraded::Request("/health".into())));
+        let plain = |path: &str, is_head| PlainRequest { path: path.into(), is_head };
+        assert_eq!(result, Ok(Upgraded::Request(plain("/health", false))));
+        let (result, ..) = request("HEAD /health?x HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(result, Ok(Upgraded::Request(plain("/health", true))));
+        let upgrade_by_head = UPGRADE.replace("GET", "HEAD") + "\r\n";
         let cases = [
             ("POST / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 405 "),
+            (&upgrade_by_head, "HTTP/1.1 405 "),
             ("GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 400 "),
             ("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 400 "),
             ("GET \u{1} HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "),

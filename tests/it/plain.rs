@@ -278,19 +278,6 @@ fn a_listener_takes_or_refuses_tls_as_configured() {
 }
 
 #[test]
-fn health_is_answered_and_unknown_paths_are_refused() {
-    let server = Server::start();
-    for (path, status, body) in [("/health", "200 OK", "ok\n"), ("/nothing", "400 Bad Request", "")]
-    {
-        let mut stream = Stream::connect(server.address());
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let answer = String::from_utf8(stream.read_to_end()).unwrap();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
-        assert!(answer.ends_with(body), "{answer}");
-    }
-}
-
-#[test]
 fn many_clients_are_served_at_once() {
     const COUNT: usize = 200;
     let server = Server::start();

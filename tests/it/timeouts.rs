@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::Message;
 
+use crate::support::PATIENCE;
 use crate::support::client::{
     Client, Profile, Stream, Transport, connect_frame, encode, envelope, tls_config, upgrade,
 };
@@ -72,7 +73,7 @@ fn an_upgrade_that_trickles_is_closed() {
     let mut stream = Stream::connect(server.address());
     let mut octets = b"GET /".iter().chain(std::iter::repeat(&b'x'));
     stream.socket().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let deadline = Instant::now() + crate::support::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !matches!(stream.read(&mut [0]), Ok(0)) {
         assert!(Instant::now() < deadline, "the connection stays open");
         // It may be closed between the two.
@@ -146,6 +147,34 @@ fn a_websocket_client_that_answers_pings_is_kept() {
         }
         assert!(pings >= 2 || transport == Transport::Wss, "{pings} pings");
         ana.expect_nothing();
+    }
+}
+
+/// A page sees no pings, so that to it a broker that only pings is silent.
+#[test]
+fn pings_do_not_stand_in_for_heart_beats() {
+    let server = Setup::new().limits("websocket_ping_ms = 100\nheart_beat_ms_min = 200").start();
+    for transport in [Transport::Ws, Transport::Wss] {
+        let stream = match transport {
+            Transport::Wss => Stream::connect_securely(server.address(), &server.authority()),
+            _ => Stream::connect(server.address()),
+        };
+        let (mut websocket, _) = upgrade(stream, Some("v12.stomp"));
+        let login = String::from_utf8(connect_frame(Profile::Agent, "ana")).unwrap();
+        let login = login.replace("CONNECT\n", "CONNECT\nheart-beat:0,400\n");
+        websocket.send(Message::text(login + "\0")).unwrap();
+        let (mut pings, mut beats) = (0, 0);
+        let started = Instant::now();
+        while beats < 3 {
+            match websocket.read().unwrap() {
+                Message::Text(text) if text.as_str() == "\n" => beats += 1,
+                Message::Text(text) => assert!(text.starts_with("CONNECTED\n"), "{text}"),
+                Message::Ping(_) => pings += 1,
+                other => panic!("{other:?}"),
+            }
+            assert!(started.elapsed() < PATIENCE, "{pings} pings, {beats} beats");
+        }
+        assert!(pings >= 3, "{pings} pings");
     }
 }
 

@@ -24,7 +24,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("client", &[]),
     ("config", &["broker", "limits", "logger", "transport"]),
     ("server", &["broker", "config", "engine", "limits", "reactor", "telemetry", "transport"]),
-    ("cli", &["broker", "client", "config", "limits", "logger", "server", "telemetry"]),
+    (
+        "cli",
+        &["broker", "client", "config", "limits", "logger", "server", "telemetry", "transport"],
+    ),
     ("main", &[]),
     ("lib", &[]),
 ];

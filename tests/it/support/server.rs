@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     limits: String,
     outbound: String,
     keys: [String; 5],
+    has_keys: bool,
     tls: &'static str,
     sections: String,
     arguments: Vec<String>,
@@ -52,6 +53,7 @@ impl Setup {
             limits: String::new(),
             outbound: String::new(),
             keys: keys.try_into().unwrap(),
+            has_keys: true,
             tls: "development_directory = \"certs\"",
             sections: String::new(),
             arguments: Vec::new(),
@@ -95,6 +97,12 @@ impl Setup {
     pub(crate) fn own_certificate(mut self) -> Self {
         make_certificates(&self.directory.path().join("certs"));
         self.tls = "certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"";
+        self
+    }
+
+    /// No keys, so that the broker uses those of development, until one is rewritten.
+    pub(crate) fn without_keys(mut self) -> Self {
+        self.has_keys = false;
         self
     }
 
@@ -161,9 +169,13 @@ impl Setup {
     fn document(&self) -> String {
         let Self { listeners, limits, outbound, tls, sections, keys, .. } = self;
         let [application, agent, super_agent, service, admin] = keys;
+        let keys = format!(
+            "[keys]\napplication = \"{application}\"\nagent = \"{agent}\"\n\
+             super_agent = \"{super_agent}\"\nservice = \"{service}\"\nadmin = \"{admin}\"\n"
+        );
+        let keys = if self.has_keys { &keys } else { "" };
         format!(
-            "{listeners}\n[keys]\napplication = \"{application}\"\nagent = \"{agent}\"\n\
-             super_agent = \"{super_agent}\"\nservice = \"{service}\"\nadmin = \"{admin}\"\n\
+            "{listeners}\n{keys}\
              [tls]\n{tls}\n{sections}\n[log]\nlevel = \"debug\"\n\
              [limits]\n{limits}\n{outbound}"
         )
@@ -225,6 +237,7 @@ impl Server {
     /// Replaces what the configuration says of a profile's key.
     pub(crate) fn rewrite_key(&mut self, index: usize, key: &str) {
         self.setup.keys[index] = key.into();
+        self.setup.has_keys = true;
         fs::write(self.setup.config_path(), self.setup.document()).unwrap();
     }
 

@@ -1,0 +1,67 @@
+/** Frames of the classic dialect. Each is one WebSocket message, and nothing is escaped. */
+
+import { decodeText, encodeText, frameOf, utf8Length } from './octets.js'
+
+/**
+ * @typedef {object} ClassicFrame
+ * @property {string} command
+ * @property {Record<string, string>} headers Of repeated ones the first.
+ * @property {string | Uint8Array} body Text where the broker sent text, octets otherwise.
+ */
+
+/**
+ * @param {string} command
+ * @param {Record<string, string | number>} headers
+ * @param {string | Uint8Array} [body]
+ * @returns {string | Uint8Array}
+ * @throws {TypeError} A header holds what would end its line.
+ */
+export function encodeClassic(command, headers, body) {
+  const all = body === undefined ? headers : { ...headers, 'content-length': lengthOf(body) }
+  const lines = Object.entries(all).map(([name, value]) => `${name}:${plain(name, value)}\n`)
+  return frameOf(`${command}\n${lines.join('')}\n`, body ?? '')
+}
+
+/**
+ * @param {string | ArrayBuffer} data
+ * @returns {ClassicFrame}
+ */
+export function decodeClassic(data) {
+  const octets = typeof data === 'string' ? encodeText(data) : new Uint8Array(data)
+  const end = findBlankLine(octets)
+  const [command = '', ...lines] = decodeText(octets.subarray(0, end)).trimEnd().split(/\r?\n/)
+  /** @type {Record<string, string>} */
+  const headers = Object.create(null)
+  for (const line of lines) {
+    const colon = line.indexOf(':')
+    const name = line.slice(0, Math.max(colon, 0)).trim()
+    if (name && !(name in headers)) headers[name] = line.slice(colon + 1).trim()
+  }
+  // The last octet is no part of the body, whatever it is.
+  const body = octets.slice(end, Math.max(end, octets.length - 1))
+  return { command, headers, body: typeof data === 'string' ? decodeText(body) : body }
+}
+
+/** @param {string | Uint8Array} body */
+function lengthOf(body) {
+  return typeof body === 'string' ? utf8Length(body) : body.length
+}
+
+/**
+ * @param {string} name
+ * @param {string | number} value
+ */
+function plain(name, value) {
+  const text = String(value)
+  if (/[\r\n\0]/.test(text)) throw new TypeError(`${name} must not contain line ends or NUL`)
+  return text
+}
+
+/** @param {Uint8Array} octets */
+function findBlankLine(octets) {
+  for (let at = octets.indexOf(10); at !== -1; at = octets.indexOf(10, at + 1)) {
+    if (octets[at + 1] === 10) return at + 2
+    if (octets[at + 1] === 13 && octets[at + 2] === 10) return at + 3
+  }
+  return octets.length
+}

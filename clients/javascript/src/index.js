@@ -1,0 +1,33 @@
+/** Clients of Communication Broker: `Client` for new programs, `COM_BROKER_Client` for old ones. */
+
+export { Client } from './client.js'
+export { COM_BROKER_Client } from './drop-in.js'
+export {
+  BrokerError,
+  ClientError,
+  ClosedError,
+  ConnectionError,
+  OverflowError,
+  TimeoutError,
+  UnconfirmedError,
+} from './errors.js'
+export { Message } from './message.js'
+export { Subscription } from './subscription.js'
+
+/** @typedef {import('./client.js').ClientEventMap} ClientEventMap */
+/** @typedef {import('./client.js').ClientOptions} ClientOptions */
+/** @typedef {import('./client.js').SendOptions} SendOptions */
+/** @typedef {import('./client.js').RequestOptions} RequestOptions */
+/** @typedef {import('./client.js').SubscribeOptions} SubscribeOptions */
+/** @typedef {import('./client.js').PresenceEvent} PresenceEvent */
+/** @typedef {import('./client.js').Session} Session */
+/** @typedef {import('./client.js').State} State */
+/** @typedef {import('./drop-in.js').DropInOptions} DropInOptions */
+/** @typedef {import('./drop-in.js').OnOpen} OnOpen */
+/** @typedef {import('./drop-in.js').OnClosed} OnClosed */
+/** @typedef {import('./drop-in.js').OnError} OnError */
+/** @typedef {import('./drop-in.js').OnMessage} OnMessage */
+/** @typedef {import('./drop-in.js').OnACK} OnACK */
+/** @typedef {import('./errors.js').Retry} Retry */
+/** @typedef {import('./octets.js').Body} Body */
+/** @typedef {import('./socket.js').WebSocketClass} WebSocketClass */

@@ -1,0 +1,92 @@
+/** A message as a client gets it. */
+
+import { decodeText } from './octets.js'
+
+/**
+ * What a message needs of its client.
+ *
+ * @typedef {object} Answering
+ * @property {(command: 'ACK' | 'NACK', id: string) => Promise<void>} settle
+ * @property {(destination: string, body: import('./octets.js').Body,
+ *   options: import('./client.js').SendOptions) => Promise<{ delivered: number }>} send
+ */
+
+/** A message. */
+export class Message {
+  /** @type {string | undefined} */
+  #text
+  #answering
+
+  /**
+   * @param {import('./standard.js').Frame} frame
+   * @param {Answering} answering
+   */
+  constructor({ headers, body }, answering) {
+    this.#answering = answering
+    /** Where it was sent to: this client's address, that of a client it watches, a topic, a queue. */
+    this.destination = headers.destination ?? ''
+    /** The login id of the sender. */
+    this.origin = headers.origin ?? ''
+    /** The address of the sender, which it cannot forge. */
+    this.originDestination = headers['origin-destination'] ?? ''
+    /** The media type, if the sender named one. */
+    this.contentType = headers['content-type']
+    /** Whether it was delivered before, and not acknowledged. */
+    this.redelivered = headers.redelivered === 'true'
+    /** All headers, those of the sender's own among them. */
+    this.headers = headers
+    /** The body. */
+    this.bytes = body
+  }
+
+  /** The body as text. */
+  get text() {
+    this.#text ??= decodeText(this.bytes)
+    return this.#text
+  }
+
+  /**
+   * The body, parsed.
+   *
+   * @returns {any}
+   * @throws {SyntaxError} It is not JSON.
+   */
+  json() {
+    return JSON.parse(this.text)
+  }
+
+  /**
+   * Answers the sender. If the message is a request, its `request()` resolves.
+   *
+   * @param {import('./octets.js').Body} body
+   * @param {import('./client.js').SendOptions} [options]
+   */
+  reply(body, options = {}) {
+    const correlation = this.headers['correlation-id']
+    const destination = this.headers['reply-to'] ?? this.originDestination
+    const headers = { ...options.headers }
+    if (correlation !== undefined) headers['correlation-id'] = correlation
+    return this.#answering.send(destination, body, { ...options, headers })
+  }
+
+  /** Acknowledges it; resolves when the broker knows. Needed where `ack` was asked for. */
+  async ack() {
+    await this.#settle('ACK')
+  }
+
+  /** Refuses it: it goes back to its queue, for another consumer or another time. */
+  async nack() {
+    await this.#settle('NACK')
+  }
+
+  /** @param {'ACK' | 'NACK'} command */
+  async #settle(command) {
+    const id = this.headers.ack
+    if (id === undefined) {
+      throw new TypeError(
+        "there is nothing to acknowledge: subscribe with ack: 'client-individual'",
+      )
+    }
+    await this.#answering.settle(command, id)
+  }
+}

@@ -1,0 +1,366 @@
+/** What the client does when connections end or fall silent, under a clock of the test's own. */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+
+import { Client } from 'com-broker'
+
+import { FakeClock } from './support/fake-clock.mjs'
+import { fakeSockets } from './support/fake-socket.mjs'
+import { Mailbox } from './support/waiting.mjs'
+
+const MINUTE = 60_000
+
+/** A client, with its sockets and its clock in the test's hands. */
+function make(options = {}) {
+  const clock = new FakeClock()
+  const { WebSocket, sockets } = fakeSockets()
+  const keys = { profileKey: 'p', applicationKey: 'a' }
+  const client = new Client({ url: 'ws://x/', login: 'ana', ...keys, WebSocket, clock, ...options })
+  const told = new Mailbox()
+  for (const type of ['open', 'reconnecting', 'close']) {
+    client.addEventListener(type, ({ detail }) => told.put([type, detail]))
+  }
+  return { client, clock, sockets, told, socket: () => sockets.at(-1) }
+}
+
+async function open(options) {
+  const made = make(options)
+  const connected = made.client.connect()
+  made.socket().logIn('heart-beat:1000,0\n')
+  await connected
+  await made.told.take()
+  return made
+}
+
+const ERROR = (retry) => `ERROR\nerror-code:X\nmessage:why\n${retry ? `retry:${retry}\n` : ''}\n\0`
+
+describe('coming back', () => {
+  test('delays double, each a random part of its bound', async () => {
+    const { client, clock, socket, told } = make({ reconnect: { minDelay: 100, maxDelay: 500 } })
+    const connected = client.connect()
+    for (const [attempt, bound] of [100, 200, 400, 500, 500].entries()) {
+      clock.chance = attempt / 5
+      socket().end()
+      const [, detail] = await told.take()
+      assert.equal(detail.delay, clock.chance * bound)
+      assert.equal(detail.attempt, attempt + 1)
+      assert.equal(detail.error.code, 'CONNECTION_FAILED')
+      assert.equal(client.state, 'waiting')
+      assert.deepEqual(clock.left, [detail.delay])
+      clock.advance(detail.delay)
+      assert.equal(client.state, 'connecting')
+    }
+    socket().logIn()
+    await connected
+  })
+
+  for (const [what, end] of [
+    [
+      'an ERROR with retry:never',
+      (socket) => {
+        socket.receive(ERROR('never'))
+        socket.end(1006)
+      },
+    ],
+    ['close code 4000', (socket) => socket.end(4000)],
+    ['close code 4099', (socket) => socket.end(4099)],
+    [
+      'an ERROR, whatever the code',
+      (socket) => {
+        socket.receive(ERROR('never'))
+        socket.end(4250)
+      },
+    ],
+  ]) {
+    test(`${what} ends the client`, async () => {
+      const { client, clock, socket, sockets, told } = await open()
+      end(socket())
+      const [type, { error }] = await told.take()
+      assert.equal(type, 'close')
+      assert.ok(error instanceof Error)
+      assert.equal(client.state, 'closed')
+      assert.deepEqual(clock.left, [])
+      clock.advance(60 * MINUTE)
+      assert.equal(sockets.length, 1)
+    })
+  }
+
+  for (const [what, end] of [
+    [
+      'an ERROR with retry:later',
+      (socket) => {
+        socket.receive(ERROR('later'))
+        socket.end(1006)
+      },
+    ],
+    ['close code 4100', (socket) => socket.end(4100)],
+    ['close code 4199', (socket) => socket.end(4199)],
+  ]) {
+    test(`${what} puts it off`, async () => {
+      const reconnect = { minDelay: 100, laterDelay: 7000 }
+      const { client, clock, socket, told } = await open({ reconnect })
+      end(socket())
+      const [, { delay, retry }] = await told.take()
+      assert.deepEqual([delay, retry], [7050, 'later'])
+      clock.advance(7049)
+      assert.equal(client.state, 'waiting')
+      clock.advance(1)
+      assert.equal(client.state, 'connecting')
+    })
+  }
+
+  for (const [what, end] of [
+    [
+      'an ERROR with retry:now',
+      (socket) => {
+        socket.receive(ERROR('now'))
+        socket.end(1006)
+      },
+    ],
+    ['close code 4200', (socket) => socket.end(4200)],
+    ['close code 4299', (socket) => socket.end(4299)],
+  ]) {
+    test(`${what} brings it back at once, but does not let it hammer`, async () => {
+      const { clock, socket, told } = await open({ reconnect: { minDelay: 100 } })
+      end(socket())
+      assert.equal((await told.take())[1].delay, 0)
+      clock.advance(0)
+      socket().logIn()
+      await told.take()
+      end(socket())
+      assert.equal((await told.take())[1].delay, 100)
+      clock.advance(100)
+      socket().logIn()
+      await told.take()
+      clock.advance(MINUTE)
+      end(socket())
+      assert.equal((await told.take())[1].delay, 0, 'after a connection that lasted')
+    })
+  }
+
+  test('other ends are failures of the network', async () => {
+    for (const code of [1000, 1001, 1006, 1011, 4300]) {
+      const { socket, told } = await open({ reconnect: { minDelay: 100 } })
+      socket().end(code)
+      const [type, { delay, error }] = await told.take()
+      assert.deepEqual([type, delay, error.code], ['reconnecting', 50, 'CONNECTION_LOST'])
+    }
+  })
+
+  test('a network that is back is used at once, unless the broker said later', async (t) => {
+    const network = new EventTarget()
+    for (const method of ['addEventListener', 'removeEventListener']) {
+      globalThis[method] = network[method].bind(network)
+      t.after(() => delete globalThis[method])
+    }
+    const { client, clock, socket, sockets } = await open()
+    socket().end()
+    network.dispatchEvent(new Event('online'))
+    assert.equal(client.state, 'connecting')
+    assert.equal(sockets.length, 2)
+    socket().logIn()
+    network.dispatchEvent(new Event('online'))
+    assert.equal(sockets.length, 2)
+    socket().end(4100)
+    network.dispatchEvent(new Event('online'))
+    assert.equal(client.state, 'waiting')
+    await client.close()
+    assert.deepEqual(clock.left, [])
+  })
+
+  test('without reconnection the first end is the last', async () => {
+    const { client, socket, told } = await open({ reconnect: false })
+    socket().end()
+    assert.equal((await told.take())[0], 'close')
+    const failed = client.connect()
+    socket().end()
+    await assert.rejects(failed, { code: 'CONNECTION_FAILED' })
+  })
+
+  test('connect() can be given up', async () => {
+    const { client, clock, socket } = make()
+    const patience = new AbortController()
+    const connected = client.connect({ signal: patience.signal })
+    const reason = new Error('enough')
+    patience.abort(reason)
+    await assert.rejects(connected, reason)
+    assert.ok(socket().isTerminated)
+    assert.equal(client.state, 'closed')
+    assert.deepEqual(clock.left, [])
+  })
+
+  test('a signal that comes with the login is too late to end it', async () => {
+    const { client, socket } = make()
+    const patience = new AbortController()
+    client.addEventListener('open', () => patience.abort(new Error('too late')))
+    const connected = client.connect({ signal: patience.signal })
+    socket().logIn()
+    assert.equal((await connected).address, '/service/ana')
+    assert.equal(client.state, 'open')
+  })
+
+  test('a login that is never answered is given up', async () => {
+    const { client, clock, socket, told } = make({ connectTimeout: 1000 })
+    client.connect().catch(() => {})
+    clock.advance(1000)
+    assert.match((await told.take())[1].error.message, /no login within 1000 ms/)
+    assert.ok(socket().isTerminated)
+    await client.close()
+    assert.deepEqual(clock.left, [])
+  })
+
+  test('a logout that is never answered is given up', async () => {
+    const { client, clock, socket } = await open({ closeTimeout: 1000 })
+    const closed = client.close()
+    assert.equal(socket().last.command, 'DISCONNECT')
+    clock.advance(1000)
+    await closed
+    assert.ok(socket().isTerminated)
+    assert.deepEqual(clock.left, [])
+  })
+
+  test('what is no STOMP is not tried again', async () => {
+    const { socket, told } = await open()
+    socket().receive('X\n:y\n\n\0')
+    const [type, { error }] = await told.take()
+    assert.deepEqual([type, error.code], ['close', 'PROTOCOL'])
+  })
+})
+
+describe('what is sent while away', () => {
+  test('it waits, and goes out in order, behind the subscriptions', async () => {
+    const { client, clock, socket } = await open()
+    const subscribed = client.subscribe('/topic/x')
+    socket().receive(`RECEIPT\nreceipt-id:${socket().last.headers.receipt}\n\n\0`)
+    await subscribed
+    socket().end()
+    const sent = ['1', '2'].map((text) => client.send('/topic/x', text))
+    const late = client.subscribe('/topic/late')
+    clock.advance(1000)
+    socket().logIn()
+    const frames = socket().frames
+    assert.deepEqual(
+      frames.map(({ command }) => command),
+      ['CONNECT', 'SUBSCRIBE', 'SUBSCRIBE', 'SEND', 'SEND'],
+    )
+    for (const { headers } of frames.slice(1)) {
+      socket().receive(`RECEIPT\nreceipt-id:${headers.receipt}\ndelivered:1\n\n\0`)
+    }
+    assert.deepEqual(await Promise.all(sent), [{ delivered: 1 }, { delivered: 1 }])
+    assert.equal((await late).destination, '/topic/late')
+  })
+
+  test('it is bounded', async () => {
+    const { client, socket } = await open({ outgoingBytesMax: 1000 })
+    socket().end()
+    const first = client.send('/topic/x', 'x'.repeat(500))
+    await assert.rejects(client.send('/topic/x', 'x'.repeat(500)), { code: 'OUTGOING_FULL' })
+    const closed = assert.rejects(first, { code: 'CLOSED' })
+    await client.close()
+    await closed
+  })
+
+  test('it can be taken back', async () => {
+    const { client, clock, socket } = await open({ outgoingBytesMax: 1000 })
+    socket().end()
+    for (let count = 0; count < 5; count++) {
+      const patience = new AbortController()
+      const sent = client.send('/topic/x', 'x'.repeat(800), { signal: patience.signal })
+      patience.abort(new Error('enough'))
+      await assert.rejects(sent, /enough/)
+    }
+    clock.advance(1000)
+    socket().logIn()
+    assert.deepEqual(
+      socket().frames.map(({ command }) => command),
+      ['CONNECT'],
+    )
+  })
+
+  test('what was sent and not confirmed is never sent again', async () => {
+    const { client, clock, socket } = await open()
+    const sent = client.send('/topic/x', 'once')
+    socket().end()
+    await assert.rejects(sent, { code: 'UNCONFIRMED' })
+    clock.advance(1000)
+    socket().logIn()
+    assert.equal(socket().last.command, 'CONNECT')
+  })
+
+  test('a subscription that is not confirmed is made again', async () => {
+    const { client, clock, socket } = await open()
+    const subscribed = client.subscribe('/topic/x')
+    socket().end()
+    clock.advance(1000)
+    socket().logIn()
+    const { command, headers } = socket().last
+    assert.equal(command, 'SUBSCRIBE')
+    socket().receive(`RECEIPT\nreceipt-id:${headers.receipt}\n\n\0`)
+    assert.equal((await subscribed).destination, '/topic/x')
+  })
+
+  test('a subscription that waits when the client closes is refused', async () => {
+    const { client, socket } = await open()
+    socket().end()
+    const subscribed = assert.rejects(client.subscribe('/topic/x'), { code: 'CLOSED' })
+    await client.close()
+    await subscribed
+  })
+})
+
+describe('silence', () => {
+  test('a broker that is not heard any more is left', async () => {
+    const { clock, socket, told } = await open({ heartBeat: { incoming: 2000 } })
+    for (let count = 0; count < 10; count++) {
+      clock.advance(4999)
+      socket().receive('\n')
+    }
+    assert.deepEqual(told.rest, [])
+    clock.advance(5000 + 2000 - 1)
+    assert.deepEqual(told.rest, [])
+    clock.advance(1)
+    const [type, { error }] = await told.take()
+    assert.deepEqual([type, error.code], ['reconnecting', 'CONNECTION_LOST'])
+    assert.ok(socket().isTerminated)
+  })
+
+  test('timers that stood still prove nothing', async () => {
+    const { client, clock, socket, told } = await open({ heartBeat: { incoming: 2000 } })
+    for (let count = 0; count < 10; count++) {
+      // The page is frozen; its timer fires late, before what had arrived meanwhile is handled.
+      clock.freeze(10 * MINUTE)
+      socket().receive('\n')
+    }
+    // Timers that fire once a minute, as those of pages in the background do.
+    for (let count = 0; count < 10; count++) {
+      for (let beat = 0; beat < 30; beat++) socket().receive('\n')
+      clock.freeze(MINUTE)
+      socket().receive('\n')
+    }
+    assert.deepEqual(told.rest, [])
+    assert.equal(client.state, 'open')
+  })
+
+  test('where no beats were agreed, silence is nothing', async () => {
+    const { client, clock, socket, told } = make({ heartBeat: { incoming: 0 } })
+    client.connect().catch(() => {})
+    assert.equal(socket().onopen && socket().frames.length, 0)
+    socket().logIn('heart-beat:1000,1000\n')
+    assert.equal(socket().frames[0].headers['heart-beat'], '0,0')
+    await told.take()
+    clock.advance(60 * MINUTE)
+    assert.equal(client.state, 'open')
+  })
+
+  test('a client that promised beats sends them', async () => {
+    const { client, clock, socket } = make({ heartBeat: { outgoing: 3000, incoming: 0 } })
+    client.connect().catch(() => {})
+    socket().logIn('heart-beat:0,1000\n')
+    clock.advance(9000)
+    assert.deepEqual(socket().sent.slice(1), ['\n', '\n', '\n'])
+    client.close()
+    socket().end(1000)
+    assert.deepEqual(clock.left, [])
+  })
+})

@@ -1,0 +1,233 @@
+/** The client for new programs when brokers restart, shut down, and networks break. */
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { describe, test } from 'node:test'
+import { promisify } from 'node:util'
+
+import { Client } from 'com-broker'
+
+import { APPLICATION_KEY, Broker, PROFILE_KEYS } from './support/broker.mjs'
+import { Network } from './support/network.mjs'
+import { Mailbox, nextEvent, until } from './support/waiting.mjs'
+
+const QUICKLY = { minDelay: 10, maxDelay: 50, laterDelay: 20 }
+
+async function open(t, transport, login, { profile = 'agent', ...options } = {}) {
+  const client = new Client({
+    ...transport,
+    login,
+    profileKey: PROFILE_KEYS[profile],
+    applicationKey: APPLICATION_KEY,
+    reconnect: QUICKLY,
+    ...options,
+  })
+  t.after(() => client.close())
+  await client.connect()
+  return client
+}
+
+for (const kind of ['ws', 'wss']) {
+  describe(`over ${kind}`, () => {
+    test('a broker that dies and comes back finds everybody again', async (t) => {
+      const broker = await Broker.start(t)
+      const transport = broker.transports[kind]
+      const ana = await open(t, transport, 'ana', { profile: 'service' })
+      const eve = await open(t, transport, 'eve', { profile: 'service' })
+      const boxes = { topic: new Mailbox(), queue: new Mailbox(), inbox: new Mailbox() }
+      const copies = new Mailbox()
+      const events = new Mailbox()
+      await ana.subscribe('/topic/news/>', {}, boxes.topic.put)
+      await ana.subscribe('/queue/jobs', { ack: 'client-individual' }, boxes.queue.put)
+      await eve.watch('/agent/bob', copies.put)
+      await eve.presence({ pattern: '/agent/.*' }, events.put)
+      ana.addEventListener('message', ({ detail }) => boxes.inbox.put(detail))
+
+      const lost = [ana, eve].map((client) => nextEvent(client, 'reconnecting'))
+      await broker.kill()
+      for (const event of await Promise.all(lost)) {
+        assert.equal(event.detail.error.code, 'CONNECTION_LOST')
+        assert.equal(event.detail.retry, undefined)
+      }
+      // What is sent while nobody is there waits.
+      const waiting = ['1', '2'].map((text) => ana.send('/topic/news/today', text))
+      await until('a few attempts', () => ana.state === 'connecting')
+      const back = [ana, eve].map((client) => nextEvent(client, 'open'))
+      await broker.start()
+      for (const event of await Promise.all(back)) assert.equal(event.detail.reconnected, true)
+      for (const sent of waiting) assert.deepEqual(await sent, { delivered: 1 })
+      for (const text of ['1', '2']) assert.equal((await boxes.topic.take()).text, text)
+
+      const bob = await open(t, transport, 'bob')
+      assert.equal((await events.take()).login, 'bob')
+      await bob.send('/agent/bob', 'to myself')
+      assert.equal((await copies.take()).text, 'to myself')
+      await bob.send('/queue/jobs', 'work')
+      await (await boxes.queue.take()).ack()
+      await bob.send('/service/ana', 'hola')
+      assert.equal((await boxes.inbox.take()).text, 'hola')
+      for (const box of [...Object.values(boxes), copies, events]) assert.deepEqual(box.rest, [])
+    })
+
+    test('a broker that drains sends everybody to the next one', async (t) => {
+      const broker = await Broker.start(t)
+      const ana = await open(t, broker.transports[kind], 'ana')
+      const inbox = ana.messages()
+      const lost = nextEvent(ana, 'reconnecting')
+      const stopped = broker.stop()
+      const { error, retry, delay, attempt } = (await lost).detail
+      assert.deepEqual([error.code, retry, delay, attempt], ['DRAINING', 'now', 0, 1])
+      await stopped
+      const back = nextEvent(ana, 'open')
+      await broker.start()
+      await back
+      await ana.send('/agent/ana', 'still here')
+      assert.equal((await inbox.next()).value.text, 'still here')
+    })
+
+    test('a network that loses everything is noticed, and left', async (t) => {
+      const broker = await Broker.start(t)
+      const network = await Network.start(t, broker.port)
+      const { url, ...transport } = broker.transports[kind]
+      const detour = { ...transport, url: url.replace(`:${broker.port}`, `:${network.port}`) }
+      const heartBeat = { incoming: 1000 }
+      const ana = await open(t, detour, 'ana', { heartBeat, connectTimeout: 1000 })
+      const bob = await open(t, broker.transports[kind], 'bob')
+      const heard = new Mailbox()
+      ana.addEventListener('message', ({ detail }) => heard.put(detail.text))
+      const session = ana.session.id
+      network.blackhole()
+      const lost = nextEvent(ana, 'reconnecting')
+      const unconfirmed = assert.rejects(ana.send('/agent/bob', 'into the void'), {
+        code: 'UNCONFIRMED',
+      })
+      assert.match((await lost).detail.error.message, /nothing is heard/)
+      await unconfirmed
+      const back = nextEvent(ana, 'open')
+      network.heal()
+      await back
+      // To the broker it is the same client, which takes its own session over.
+      assert.equal(ana.session.id, session)
+      await bob.send('/agent/ana', 'hola')
+      assert.equal(await heard.take(), 'hola')
+    })
+
+    test('nothing is sent twice, whatever breaks', async (t) => {
+      const broker = await Broker.start(t)
+      const network = await Network.start(t, broker.port)
+      const { url, ...transport } = broker.transports[kind]
+      const detour = { ...transport, url: url.replace(`:${broker.port}`, `:${network.port}`) }
+      const receiver = await open(t, broker.transports[kind], 'receiver')
+      const arrived = []
+      receiver.addEventListener('message', ({ detail }) => arrived.push(detail.text))
+      const sender = await open(t, detour, 'sender')
+      const outcomes = { confirmed: [], unconfirmed: [] }
+      const sendMany = (round) =>
+        Array.from({ length: 50 }, async (_, index) => {
+          const text = `${round}-${index}`
+          try {
+            await sender.send('/agent/receiver', text)
+            outcomes.confirmed.push(text)
+          } catch (error) {
+            assert.equal(error.code, 'UNCONFIRMED')
+            outcomes.unconfirmed.push(text)
+          }
+        })
+      for (let round = 0; round < 10; round++) {
+        const before = arrived.length
+        // Receipts get lost, so that the client cannot know what became of what it sent.
+        network.losesAnswers = round % 2 === 0
+        const sent = sendMany(round)
+        await until('some messages', () => arrived.length > before)
+        const lost = nextEvent(sender, 'reconnecting')
+        network.heal()
+        network.cut()
+        await lost
+        sent.push(...sendMany(`${round}-away`))
+        await Promise.all(sent)
+      }
+      // Behind everything that may still be on its way.
+      await sender.send('/agent/receiver', 'last')
+      await until('the last message', () => arrived.includes('last'))
+      assert.equal(new Set(arrived).size, arrived.length, 'something came twice')
+      const missing = outcomes.confirmed.filter((text) => !arrived.includes(text))
+      assert.deepEqual(missing, [])
+      assert.ok(outcomes.unconfirmed.length > 0 && outcomes.confirmed.length > 500)
+    })
+
+    test('a slow consumer is cut off, told so, and comes back', async (t) => {
+      const bounds = 'hard_bytes_max = "256 KiB"\nsoft_bytes_max = "128 KiB"'
+      const limits = `[limits]\nbody_bytes_max = "64 KiB"\n[limits.outbound.agent]\n${bounds}`
+      const broker = await Broker.start(t, limits)
+      const { url, WebSocket } = broker.transports[kind]
+      const sockets = []
+      class Pausable extends WebSocket {
+        constructor(...all) {
+          super(...all)
+          sockets.push(this)
+        }
+      }
+      const slow = await open(t, { url, WebSocket: Pausable }, 'slow')
+      const fast = await open(t, broker.transports[kind], 'fast')
+      const lost = nextEvent(slow, 'reconnecting')
+      sockets[0].pause()
+      const body = 'x'.repeat(60_000)
+      // As much as the kernel takes, and then more than the broker does.
+      await until('the end of patience', async () => {
+        const options = { undeliverable: 'ignore' }
+        return (await fast.send('/agent/slow', body, options)).delivered === 0
+      })
+      const back = nextEvent(slow, 'open')
+      sockets[0].resume()
+      const { error, retry } = (await lost).detail
+      assert.deepEqual([error.code, retry], ['SLOW_CONSUMER', 'now'])
+      await back
+      await fast.send('/agent/slow', 'hola')
+    })
+  })
+}
+
+test('a service whose login is still held comes back later', async (t) => {
+  const broker = await Broker.start(t)
+  const holder = await open(t, broker.transports.ws, 'eve', { profile: 'service' })
+  const options = { profile: 'service', reconnect: QUICKLY }
+  const later = new Client({
+    ...broker.transports.ws,
+    login: 'eve',
+    profileKey: PROFILE_KEYS.service,
+    applicationKey: APPLICATION_KEY,
+    ...options,
+  })
+  t.after(() => later.close())
+  const put = nextEvent(later, 'reconnecting')
+  const connected = later.connect()
+  const { error, retry, delay } = (await put).detail
+  assert.deepEqual([error.code, retry], ['LOGIN_ID_ALREADY_LOGGED', 'later'])
+  assert.ok(delay >= QUICKLY.laterDelay)
+  await holder.close()
+  assert.equal((await connected).address, '/service/eve')
+})
+
+test('a program ends by itself when its clients are closed', async (t) => {
+  const broker = await Broker.start(t)
+  const program = `
+    import { Client, COM_BROKER_Client } from 'com-broker'
+    const options = { url: '${broker.transports.ws.url}', applicationKey: '${APPLICATION_KEY}' }
+    const client = new Client({ ...options, login: 'ana', profileKey: '${PROFILE_KEYS.agent}' })
+    await client.connect()
+    const pending = client.request('/agent/ana', 'x', { timeout: 60000 }).catch(({ code }) => code)
+    await client.send('/agent/ana', 'x')
+    await client.close()
+    console.log(await pending)
+    const away = new Client({ ...options, url: 'ws://127.0.0.1:1/', login: 'x', profileKey: 'x' })
+    away.addEventListener('reconnecting', () => away.close())
+    await away.connect().catch(({ code }) => console.log(code))
+    const old = new COM_BROKER_Client('old', options.url)
+    old.linkEvents(() => old.diconnectToServer(), (session, code) => console.log(code))
+    old.connect('bob', '${PROFILE_KEYS.agent}')`
+  const run = promisify(execFile)
+  const arguments_ = ['--input-type=module', '--eval', program]
+  const directory = import.meta.dirname
+  const { stdout } = await run(process.execPath, arguments_, { cwd: directory, timeout: 20_000 })
+  assert.equal(stdout, 'CLOSED\nCLOSED\n1000\n')
+})
