@@ -1,0 +1,885 @@
+"""`AsyncClient`: the client for asyncio programs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging
+import math
+import re
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Optional, Union
+
+from ._conversation import Conversation
+from ._dialect import (
+    ClassicDialect,
+    Connected,
+    Denied,
+    Dialect,
+    Keys,
+    StandardDialect,
+    is_address,
+)
+from ._inbox import Arrivals
+from ._link import Encode, Ending, Link, Request
+from ._model import PRESENCE_ID_PREFIX, Body, Message, PresenceEvent, Receipt, Session, Subscription
+from ._reconnect import Reconnect, Schedule
+from ._transport import Trust, open_transport
+from ._url import BrokerUrl
+from .errors import (
+    AnswerTimeout,
+    BrokerError,
+    BufferFull,
+    Closed,
+    ConnectFailed,
+    ConnectionLost,
+    LoginRefused,
+    NotConnected,
+    ProtocolFault,
+    Refused,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    import os
+
+logger = logging.getLogger("com_broker")
+
+MIB = 1024 * 1024
+GOODBYE_SECONDS_MAX = 5.0
+"""How long the broker may take to confirm that we leave."""
+
+
+class AsyncClient:
+    """A client of the broker, for asyncio.
+
+    ```
+    async with AsyncClient(
+        "tcp://127.0.0.1:6662",
+        login="ana",
+        application_key="my_app_secret_key",
+        profile_key="my_agent_secret_key",
+    ) as client:
+        await client.send("/agent/bob", "hello")
+        async for message in client.messages():
+            print(message.origin, message.text)
+    ```
+
+    When the connection ends, the client comes back by itself, as `reconnect` says, and restores its
+    subscriptions. Meanwhile what is sent waits, at most `outgoing_bytes_max` of it. Nothing is ever
+    sent twice: what was on its way when the connection ended raises `ConnectionLost`, since nobody
+    knows whether it arrived.
+
+    Use it in one event loop, from as many tasks as you like; `Client` is for threads.
+
+    Args:
+        url: `tcp://`, `tls://`, `ws://` or `wss://`, a host, and a port (6662 unless given; 80 for
+            ws, 443 for wss). WebSocket needs `pip install "com-broker[websocket]"`.
+        login: the login id. With the profile it makes the address: `ana` becomes `/agent/ana`.
+        application_key: the key of the application.
+        profile_key: the key of the profile to log in with.
+        dialect: `"classic"`: a refused request raises, and the connection stays; `"standard"`
+            (STOMP 1.2): queues, acknowledgements, how many got a message; every refusal ends the
+            connection, as STOMP demands, and with `retry:never` the client.
+        ca: a PEM file with the authorities, or the very certificate, to trust, and no others;
+            without one, the system's are trusted. Certificate and host name are verified.
+        server_hostname: the name that the certificate must be made for; the host in the URL unless
+            given.
+        ssl_context: used in place of `ca`, for whatever else TLS needs.
+        heart_beat: seconds of silence after which each side says that it is there, and after twice
+            as many of which the connection counts as lost; 0 turns this off. The broker agrees to
+            no less than its `heart_beat_ms_min`, 1 s unless configured, in the standard dialect.
+        connect_timeout: seconds that connecting and logging in may take.
+        answer_timeout: seconds that the broker may take for an answer; each call can say otherwise.
+        reconnect: when to come back; None: never.
+        outgoing_bytes_max: what may wait while the connection is away, before `send` raises
+            `BufferFull`.
+        incoming_bytes_max: what may wait to be taken, before no more is read: answers, too, wait
+            then, and the broker cuts off a client that does not read for long (`SLOW_CONSUMER`).
+        frame_bytes_max: the largest frame that is taken from the broker.
+
+    Raises:
+        ValueError: an argument makes no sense; keys are not repeated.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        login: str,
+        application_key: str,
+        profile_key: str,
+        dialect: str = "classic",
+        ca: Optional[Union[str, os.PathLike[str]]] = None,
+        server_hostname: Optional[str] = None,
+        ssl_context: Optional[ssl.SSLContext] = None,
+        heart_beat: float = 10.0,
+        connect_timeout: float = 10.0,
+        answer_timeout: float = 10.0,
+        reconnect: Optional[Reconnect] = Reconnect(),  # noqa: B008  It cannot be changed.
+        outgoing_bytes_max: int = MIB,
+        incoming_bytes_max: int = 8 * MIB,
+        frame_bytes_max: int = 16 * MIB,
+    ) -> None:
+        self._url = BrokerUrl.parse(url)
+        if dialect not in ("classic", "standard"):
+            raise ValueError('dialect must be "classic" or "standard"')
+        if heart_beat < 0:
+            raise ValueError("heart_beat must not be negative; 0 turns it off")
+        self._dialect: Dialect = (
+            StandardDialect()
+            if dialect == "standard"
+            else ClassicDialect(enveloped=not self._url.is_websocket)
+        )
+        self._login = login
+        self._keys = Keys(application_key, profile_key)
+        self._trust = Trust(ca, server_hostname, ssl_context)
+        self._heart_beat = heart_beat
+        self._connect_timeout = connect_timeout
+        self._answer_timeout = answer_timeout
+        self._rules = reconnect
+        self._schedule = Schedule(reconnect) if reconnect else None
+        self._outgoing_bytes_max = outgoing_bytes_max
+        self._frame_bytes_max = frame_bytes_max
+        # Faults in login and keys are known before anything is opened.
+        self._greeting = self._dialect.connect(
+            login, self._keys, self._url.host, round(heart_beat * 1000)
+        )
+
+        self._state = "new"
+        self._session: Optional[Session] = None
+        self._final_error: Optional[BrokerError] = None
+        self._link: Optional[Link] = None
+        self._supervisor: Optional[asyncio.Task[None]] = None
+        self._changed: list[asyncio.Future[None]] = []
+        self._connections = 0
+        self._numbers = itertools.count(1)
+        self._held: dict[str, _Held] = {}
+        self._waiting: dict[str, Request] = {}
+        self._waiting_bytes = 0
+        # What was unsubscribed while away; the broker may have kept it.
+        self._orphans: list[Subscription] = []
+        self._arrivals = Arrivals(incoming_bytes_max)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._login!r} at {self._url}: {self._state}>"
+
+    async def __aenter__(self) -> AsyncClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    # -- the connection ------------------------------------------------------------------------
+
+    async def connect(self) -> Session:
+        """Connects and logs in, once: only later ends of the connection are survived.
+
+        Raises:
+            ConnectFailed: there is no connection to be had.
+            LoginRefused: the broker does not let us in; `retry` tells whether trying again helps.
+            Closed: the client was closed before; make a new one.
+        """
+        if self._state == "closed":
+            raise self._closed()
+        if self._state != "new":
+            raise RuntimeError("connect is called once; the client comes back by itself")
+        self._state = "connecting"
+        try:
+            link = await self._open()
+        except BaseException:
+            if self._state == "connecting":
+                self._state = "new"
+            raise
+        if self._state == "closed":  # By another task, meanwhile.
+            await link.close()
+            raise self._closed()
+        self._link = link
+        self._set_state("connected")
+        self._supervisor = asyncio.ensure_future(self._supervise(link))
+        return link.session
+
+    async def close(self) -> None:
+        """Logs out and closes the connection. Calling it again does no harm.
+
+        What still waits to be sent is dropped, and its `send` raises `Closed`. Messages that
+        arrived can still be taken.
+        """
+        supervisor, self._supervisor = self._supervisor, None
+        if self._state != "closed":
+            self._set_state("closed")
+            link = self._link
+            if link is not None:
+                request = self._new_request(self._dialect.disconnect)
+                link.issue(request)
+                # The end of the connection ends the request as well.
+                seconds = min(self._answer_timeout, GOODBYE_SECONDS_MAX)
+                await asyncio.wait({request.future}, timeout=seconds)
+                request.future.cancel()
+            self._finish(None)
+        if supervisor is not None:
+            supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await supervisor
+
+    async def wait_connected(self, timeout: Optional[float] = None) -> Session:
+        """Waits until the connection is there, subscriptions restored.
+
+        Raises:
+            AnswerTimeout: it is not, after `timeout` seconds.
+            Closed: it will not be any more.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (math.inf if timeout is None else timeout)
+        while self._link is None:
+            self._check_usable()
+            if loop.time() >= deadline:
+                raise AnswerTimeout(f"the connection is not back within {timeout} s")
+            waiter = loop.create_future()
+            self._changed.append(waiter)
+            try:
+                await asyncio.wait({waiter}, timeout=_finite(deadline - loop.time()))
+            finally:
+                if waiter in self._changed:
+                    self._changed.remove(waiter)
+        return self._link.session
+
+    @property
+    def session(self) -> Session:
+        """Who we are, as the broker last said.
+
+        Raises:
+            NotConnected: we never were logged in.
+        """
+        if self._session is None:
+            raise NotConnected("the client is not connected: call connect")
+        return self._session
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is there now."""
+        return self._link is not None and self._state == "connected"
+
+    @property
+    def state(self) -> str:
+        """`new`, `connecting`, `connected`, `away` (it comes back by itself) or `closed`."""
+        return self._state
+
+    @property
+    def connections(self) -> int:
+        """How many connections were logged in so far: 1 after `connect`, one more each return."""
+        return self._connections
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What is subscribed, and restored when the client comes back."""
+        return tuple(held.subscription for held in self._held.values())
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        destination: str,
+        body: Body,
+        *,
+        content_type: Optional[str] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+    ) -> Receipt:
+        """Sends a message, and waits until the broker has passed it on.
+
+        Args:
+            destination: an address, a topic (`/topic/…`) or a queue (`/queue/…`).
+            body: text goes as UTF-8.
+            content_type: `text/plain` for text and `application/octet-stream` for anything else,
+                unless given.
+            headers: further headers, which the receiver gets as they are.
+            timeout: seconds, `answer_timeout` unless given. Waiting for the connection counts.
+
+        Raises:
+            Refused: the broker did not; `code` is `NO_SUCH_DESTINATION` where nobody is at the
+                address.
+            ConnectionLost: the connection ended before the answer. The message may have arrived.
+            AnswerTimeout: so did the time. What waited for the connection is not sent any more.
+            BufferFull: the connection is away, and too much waits for it already.
+            Closed: the client is closed.
+            ValueError: the dialect cannot carry a header.
+        """
+        receipt = await self._send(destination, body, content_type, headers, timeout)
+        if receipt.delivered == 0 and is_address(destination):
+            raise _nobody_at(destination)
+        return receipt
+
+    async def request(
+        self,
+        destination: str,
+        body: Body,
+        *,
+        content_type: Optional[str] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        timeout: float = 10.0,
+    ) -> Message:
+        """Sends a request, and waits for the reply to it.
+
+        The request carries the headers `correlation-id` and `reply-to`, our address. What comes
+        back to us with the same `correlation-id` is the reply; `messages` does not show it.
+
+        Args:
+            destination: as of `send`.
+            body: as of `send`.
+            content_type: as of `send`.
+            headers: as of `send`.
+            timeout: seconds until the reply must be here. The connection may end and come back in
+                the meantime.
+
+        Raises:
+            AnswerTimeout: no reply came in time.
+            BrokerError: as `send` does.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        correlation_id = secrets.token_hex(16)
+        self._check_usable()
+        tied = {
+            **(headers or {}),
+            "correlation-id": correlation_id,
+            "reply-to": self.session.destination,
+        }
+        reply = self._arrivals.expect_reply(correlation_id)
+        try:
+            receipt = await self._send(destination, body, content_type, tied, timeout)
+            if receipt.delivered == 0 and not destination.startswith("/queue/"):
+                raise _nobody_at(destination)
+            await asyncio.wait({reply}, timeout=_finite(max(deadline - loop.time(), 0)))
+            if not reply.done():
+                raise AnswerTimeout(f"no reply from {destination} within {timeout} s")
+            return reply.result()
+        finally:
+            self._arrivals.forget_reply(correlation_id)
+
+    async def reply(
+        self,
+        message: Message,
+        body: Body,
+        *,
+        content_type: Optional[str] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+    ) -> Receipt:
+        """Answers a message: to its `reply-to`, or to its sender, with its `correlation-id`.
+
+        Raises:
+            BrokerError: as `send` does.
+        """
+        tied = dict(headers or {})
+        if message.correlation_id is not None:
+            tied["correlation-id"] = message.correlation_id
+        destination = message.headers.get("reply-to", message.origin_destination)
+        return await self.send(
+            destination, body, content_type=content_type, headers=tied, timeout=timeout
+        )
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    async def receive(self, timeout: Optional[float] = None) -> Message:
+        """The next message.
+
+        Raises:
+            AnswerTimeout: none came within `timeout` seconds.
+            Closed: the client is closed, and all that had arrived is taken.
+        """
+        self._check_started()
+        return await self._arrivals.messages.take(timeout)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Messages in the order of their arrival: direct ones, copies, from topics and queues.
+
+        It ends when the client is closed. Several iterators share: each message goes to one.
+
+        Raises:
+            BrokerError: the broker closed the client for good; for example `TakenOver`.
+        """
+        self._check_started()
+        while True:
+            try:
+                message = await self._arrivals.messages.take()
+            except Closed as closed:
+                if closed.__cause__ is not None:
+                    raise closed.__cause__ from None
+                return
+            yield message
+
+    async def presence_events(self) -> AsyncIterator[PresenceEvent]:
+        """Who comes and goes, after `subscribe_presence`; ends as `messages` does."""
+        self._check_started()
+        while True:
+            try:
+                event = await self._arrivals.presence.take()
+            except Closed as closed:
+                if closed.__cause__ is not None:
+                    raise closed.__cause__ from None
+                return
+            yield event
+
+    async def receive_presence(self, timeout: Optional[float] = None) -> PresenceEvent:
+        """The next presence event; raises as `receive` does."""
+        self._check_started()
+        return await self._arrivals.presence.take(timeout)
+
+    # -- subscribing ---------------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        destination: str,
+        *,
+        regex: bool = False,
+        ack: str = "auto",
+        prefetch: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Subscription:
+        """Subscribes to a topic or a queue, or watches a client: gets a copy of what it gets.
+
+        Args:
+            destination: `/topic/a/b` (`*` stands for one level, `>` at the end for all that
+                follow), `/queue/a`, or an address such as `/agent/ana`, whose client must be logged
+                in now.
+            regex: takes the destination for a regular expression, in the syntax of Rust's crate
+                `regex`, which must match addresses as a whole. Clients that log in later are
+                watched, too.
+            ack: `auto`, `client` or `client-individual`; of a queue, in the standard dialect.
+            prefetch: how many messages of the queue may be unacknowledged; the broker's
+                `prefetch_max` unless given.
+            timeout: seconds, `answer_timeout` unless given.
+
+        When the client comes back, a client that was watched by address is watched by a regular
+        expression for just that address, for it may not be back itself.
+
+        Raises:
+            Refused: the broker does not allow it.
+            Unsupported: the classic dialect has no queues.
+            BrokerError: as `send` does.
+        """
+        if ack not in ("auto", "client", "client-individual"):
+            raise ValueError('ack must be "auto", "client" or "client-individual"')
+        if prefetch is not None and prefetch < 1:
+            raise ValueError("prefetch must be at least 1")
+        if self._dialect.name == "classic" and (
+            ack != "auto" or prefetch is not None or destination.startswith("/queue/")
+        ):
+            raise Unsupported('queues are for dialect="standard", which can acknowledge')
+        subscription = Subscription(
+            id=str(next(self._numbers)),
+            destination=destination,
+            regex=regex,
+            ack=ack,
+            prefetch=prefetch,
+        )
+        return await self._subscribe(subscription, timeout)
+
+    async def subscribe_presence(
+        self, pattern: str = ".*", *, snapshot: bool = False, timeout: Optional[float] = None
+    ) -> Subscription:
+        """Subscribes to who comes and goes; `presence_events` has it. For services only.
+
+        Args:
+            pattern: a regular expression that must match addresses as a whole.
+            snapshot: whether to begin with a `logged` event for each client that is there, and
+                again when the client comes back.
+            timeout: seconds, `answer_timeout` unless given.
+
+        Raises:
+            Refused: we are no service (`PROF_NO_RIGHTS`), or the pattern is none (`INVALID_REGEX`).
+            BrokerError: as `send` does.
+        """
+        subscription = Subscription(
+            id=f"{PRESENCE_ID_PREFIX}{next(self._numbers)}",
+            destination=pattern,
+            snapshot=snapshot,
+        )
+        return await self._subscribe(subscription, timeout)
+
+    async def unsubscribe(
+        self, subscription: Optional[Subscription] = None, *, timeout: Optional[float] = None
+    ) -> None:
+        """Ends a subscription, or all of them.
+
+        Raises:
+            ValueError: there is no such subscription.
+            BrokerError: as `send` does.
+        """
+        self._check_usable()
+        if subscription is None:
+            for one in self.subscriptions:
+                await self.unsubscribe(one, timeout=timeout)
+            return
+        held = self._held.pop(subscription.id, None)
+        if held is None:
+            raise ValueError(f"there is no subscription {subscription.id} to end")
+        if self._link is None:
+            self._orphans.append(held.wire)
+            return
+        with contextlib.suppress(ConnectionLost):
+            encode = functools.partial(_encode_unsubscribe, self._dialect, held.wire)
+            await self._ask(encode, timeout)
+
+    async def ack(self, message: Message, *, timeout: Optional[float] = None) -> None:
+        """Acknowledges a message of a queue; with `ack="client"`, all before it, too.
+
+        Raises:
+            ConnectionLost: the connection that brought it has ended: the queue delivers it again.
+            ValueError: it needs no acknowledgement.
+            BrokerError: as `send` does.
+        """
+        await self._settle(message, True, timeout)
+
+    async def nack(self, message: Message, *, timeout: Optional[float] = None) -> None:
+        """Gives a message back to its queue, for another delivery; raises as `ack` does."""
+        await self._settle(message, False, timeout)
+
+    # -- requests ------------------------------------------------------------------------------
+
+    async def _send(
+        self,
+        destination: str,
+        body: Body,
+        content_type: Optional[str],
+        headers: Optional[Mapping[str, str]],
+        timeout: Optional[float],
+    ) -> Receipt:
+        if content_type is None:
+            is_text = isinstance(body, str)
+            content_type = "text/plain" if is_text else "application/octet-stream"
+        octets = body.encode() if isinstance(body, str) else bytes(body)
+        return await self._ask(
+            lambda request: self._dialect.send(
+                request, destination, octets, content_type, headers or {}
+            ),
+            timeout,
+        )
+
+    async def _subscribe(
+        self, subscription: Subscription, timeout: Optional[float]
+    ) -> Subscription:
+        encode = functools.partial(_encode_subscribe, self._dialect, subscription)
+        receipt = await self._ask(encode, timeout)
+        made = dataclasses.replace(subscription, clients=receipt.clients)
+        self._held[made.id] = _Held(made, made)
+        return made
+
+    async def _settle(self, message: Message, consumed: bool, timeout: Optional[float]) -> None:
+        ack_id = message.ack_id
+        if ack_id is None:
+            raise ValueError(
+                "the message needs no acknowledgement: only those of queues do, subscribed with "
+                'ack="client" or ack="client-individual"'
+            )
+        self._check_usable()
+        link = self._link
+        if link is None or link.number != message.connection:
+            raise ConnectionLost(
+                "the connection that brought the message has ended: the queue delivers it again"
+            )
+        await self._ask(lambda request: self._dialect.settle(request, ack_id, consumed), timeout)
+
+    async def _ask(self, encode: Encode, timeout: Optional[float]) -> Receipt:
+        """Sends a request now, or when the connection is back, and waits for the answer."""
+        self._check_usable()
+        seconds = self._answer_timeout if timeout is None else timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        request = self._new_request(encode)
+        try:
+            if self._link is not None and self._link.transport.is_congested:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    room = self._link.transport.room()
+                    await asyncio.wait_for(room, _finite(deadline - loop.time()))
+                self._check_usable()
+            if self._link is not None:
+                self._link.issue(request)
+            else:
+                self._hold_back(request)
+            await asyncio.wait({request.future}, timeout=_finite(max(deadline - loop.time(), 0)))
+            if request.future.done():
+                return request.future.result()
+            if request.id in self._waiting:
+                raise AnswerTimeout(
+                    f"the connection did not come back within {seconds} s: nothing was sent"
+                )
+            raise AnswerTimeout(f"the broker did not answer within {seconds} s")
+        finally:
+            self._withdraw(request)
+
+    def _new_request(self, encode: Encode) -> Request:
+        number = str(next(self._numbers))
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        return Request(number, encode(number), future)
+
+    def _hold_back(self, request: Request) -> None:
+        if self._waiting_bytes + len(request.octets) > self._outgoing_bytes_max:
+            raise BufferFull(
+                f"the connection is away, and more than {self._outgoing_bytes_max} bytes "
+                "(outgoing_bytes_max) would wait for it: try again when it is back"
+            )
+        self._waiting[request.id] = request
+        self._waiting_bytes += len(request.octets)
+
+    def _withdraw(self, request: Request) -> None:
+        """Nobody waits for it any more: unless it is on its way already, it is not sent."""
+        if self._waiting.pop(request.id, None) is not None:
+            self._waiting_bytes -= len(request.octets)
+        request.future.cancel()
+
+    def _release_held_back(self, link: Link) -> None:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
+        for request in waiting.values():
+            link.issue(request)
+
+    # -- coming and going ----------------------------------------------------------------------
+
+    async def _supervise(self, link: Link) -> None:
+        """Serves one connection after the other, until the client is closed."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                began = loop.time()
+                ending = await self._serve(link)
+                if self._state == "closed":
+                    return
+                self._set_state("away")
+                following = await self._come_back(ending, loop.time() - began)
+                if following is None:
+                    return
+                link = following
+        except Exception as error:
+            # A fault of ours must not leave everybody waiting.
+            logger.exception("%r: closed by a fault of the client", self)
+            self._set_state("closed")
+            fault = BrokerError("the client has a fault; the log says more")
+            fault.__cause__ = error
+            self._finish(fault)
+
+    def _note_end(self, link: Link) -> None:
+        """From here on what is sent waits for the next connection."""
+        if self._link is link:
+            self._link = None
+
+    async def _serve(self, link: Link) -> Ending:
+        running = asyncio.ensure_future(link.run())
+        try:
+            if self._link is None:
+                await self._restore(link)
+            if self._state == "away" and not link.ended.done():
+                self._release_held_back(link)
+                self._link = link
+                self._set_state("connected")
+            await asyncio.wait({running})
+            return running.result()
+        finally:
+            self._link = None
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            await link.close()
+
+    async def _restore(self, link: Link) -> None:
+        """Subscribes again to everything, before anything else is sent.
+
+        The broker may have kept our session, and in it subscriptions under other names.
+        """
+        if isinstance(self._dialect, ClassicDialect):
+            link.issue(self._new_request(self._dialect.unsubscribe_all))
+        asked = []
+        for held in list(self._held.values()):
+            held.wire = _standing(held.subscription, link.session)
+            wire = held.wire
+            request = self._new_request(functools.partial(_encode_subscribe, self._dialect, wire))
+            link.issue(request)
+            asked.append((held, request))
+        self._end_orphans(link)
+        if asked:
+            await asyncio.wait(
+                {request.future for _, request in asked}, timeout=self._answer_timeout
+            )
+        for held, request in asked:
+            if not request.future.done():
+                link.fail(ConnectionLost("the broker did not restore a subscription in time"))
+                request.future.cancel()
+            elif isinstance(request.future.exception(), Refused):
+                logger.warning(
+                    "%r: the subscription to %s was not restored: %s",
+                    self,
+                    held.subscription.destination,
+                    request.future.exception(),
+                )
+
+    def _end_orphans(self, link: Link) -> None:
+        orphans, self._orphans = self._orphans, []
+        if isinstance(self._dialect, ClassicDialect):
+            return
+        for wire in orphans:
+            # Only what is there can be ended, so that it is made anew, whether it was or not.
+            wire = _standing(wire, link.session)
+            link.issue(self._new_request(functools.partial(_encode_subscribe, self._dialect, wire)))
+            link.issue(
+                self._new_request(functools.partial(_encode_unsubscribe, self._dialect, wire))
+            )
+
+    async def _come_back(self, ending: Ending, lasted: float) -> Optional[Link]:
+        error, retry = ending.error, ending.retry
+        if self._schedule is not None:
+            self._schedule.note_session(lasted)
+        while True:
+            wait = self._schedule.next_wait(retry) if self._schedule else None
+            if wait is None:
+                logger.warning("%r: closed for good: %s", self, error)
+                self._set_state("closed")
+                self._finish(error)
+                return None
+            logger.info("%r: %s; trying again in %.1f s", self, error, wait)
+            await asyncio.sleep(wait)
+            try:
+                return await self._open()
+            except LoginRefused as refused:
+                error, retry = refused, refused.retry
+            except BrokerError as failed:
+                error, retry = failed, None
+
+    async def _open(self) -> Link:
+        """Connects and logs in."""
+        number = self._connections + 1
+        opening = self._open_and_log_in(number)
+        try:
+            link = await asyncio.wait_for(opening, _finite(self._connect_timeout))
+        except asyncio.TimeoutError:
+            raise ConnectFailed(
+                f"no connection to {self._url.address} within {self._connect_timeout} s: is the "
+                "address right?"
+            ) from None
+        self._connections = number
+        self._session = link.session
+        return link
+
+    async def _open_and_log_in(self, number: int) -> Link:
+        transport = await open_transport(
+            self._url, self._dialect.name, self._trust, self._frame_bytes_max
+        )
+        try:
+            conversation = Conversation(self._dialect, self._frame_bytes_max, number)
+            transport.write(self._greeting)
+            while True:
+                octets = await transport.read()
+                if not octets:
+                    raise ConnectFailed(
+                        f"{self._url.address} closed the connection before the login was answered: "
+                        "does this port want TLS, or not speak this dialect?"
+                    )
+                events = conversation.feed(octets)
+                if events:
+                    break
+            first, *others = events
+            if isinstance(first, Denied):
+                error = first.error
+                raise LoginRefused(error.description, error.code, error.retry or "later")
+            if not isinstance(first, Connected):
+                raise ProtocolFault("the broker did not answer the login")
+            return Link(
+                transport,
+                conversation,
+                self._dialect,
+                self._arrivals,
+                first,
+                others,
+                beat=self._heart_beat,
+                numbers=self._numbers,
+                on_end=self._note_end,
+            )
+        except BaseException:
+            transport.abort()
+            await transport.close()
+            raise
+
+    def _finish(self, error: Optional[BrokerError]) -> None:
+        """Nothing more comes, for the program or for good."""
+        self._final_error = error
+        for request in self._waiting.values():
+            if not request.future.done():
+                request.future.set_exception(self._closed())
+        self._waiting, self._waiting_bytes = {}, 0
+        self._arrivals.close(error)
+
+    def _set_state(self, state: str) -> None:
+        self._state = state
+        for waiter in self._changed:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._changed.clear()
+
+    def _closed(self) -> Closed:
+        error = self._final_error
+        closed = Closed(f"the client is closed: {error}" if error else "the client is closed")
+        closed.__cause__ = error
+        return closed
+
+    def _check_usable(self) -> None:
+        if self._state == "closed":
+            raise self._closed()
+        self._check_started()
+
+    def _check_started(self) -> None:
+        if self._state in ("new", "connecting"):
+            raise NotConnected("the client is not connected: call connect")
+
+
+@dataclass
+class _Held:
+    """A subscription, and how it was asked for on the connection that there is."""
+
+    subscription: Subscription
+    wire: Subscription
+
+
+def _standing(subscription: Subscription, session: Session) -> Subscription:
+    """How a subscription is restored.
+
+    A client that was watched by address may come back after us; a regular expression waits for it.
+    """
+    destination = subscription.destination
+    if (
+        subscription.regex
+        or subscription.is_presence
+        or not is_address(destination)
+        or destination == session.destination
+    ):
+        return subscription
+    # The syntax is Rust's, which has no escapes for letters, blanks and "<" ">" "/".
+    pattern = re.sub(r"[\\.+*?()|\[\]{}^$#&~-]", lambda found: "\\" + found[0], destination)
+    return dataclasses.replace(subscription, destination=pattern, regex=True)
+
+
+def _encode_subscribe(dialect: Dialect, subscription: Subscription, request: str) -> bytes:
+    return dialect.subscribe(request, subscription)
+
+
+def _encode_unsubscribe(dialect: Dialect, subscription: Subscription, request: str) -> bytes:
+    return dialect.unsubscribe(request, subscription)
+
+
+def _nobody_at(destination: str) -> Refused:
+    return Refused(f"nobody is at the destination {destination}", "NO_SUCH_DESTINATION")
+
+
+def _finite(seconds: float) -> Optional[float]:
+    return None if math.isinf(seconds) else seconds

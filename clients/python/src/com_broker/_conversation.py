@@ -1,0 +1,62 @@
+"""One connection's conversation with the broker, from login to the last frame. No sockets, no time.
+
+What arrives goes in, in any pieces; events come out. It remembers who we are and which requests
+have no answer yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+from ._dialect import Answered, Connected, Delivered, Dialect, Event
+from ._frames import Frame
+from ._model import Session
+
+UNASKED_CODES = frozenset(
+    ("DRAINING", "NEW_CONNECTION_LOGGED", "NOT_LOGGED_IN", "SLOW_CONSUMER", "TIMED_OUT")
+)
+"""Codes of errors that are about the connection, and not about a request."""
+
+
+class Conversation:
+    """What was said on one connection."""
+
+    def __init__(self, dialect: Dialect, frame_bytes_max: int, number: int) -> None:
+        self._dialect = dialect
+        self._reader = dialect.reader(frame_bytes_max)
+        self.number = number
+        # Requests without an answer, in the order of sending, which is the order of answers.
+        self._unanswered: dict[str, None] = {}
+        self.session: Optional[Session] = None
+
+    def note_request(self, request: str) -> None:
+        """A request is on its way."""
+        self._unanswered[request] = None
+
+    def feed(self, octets: bytes) -> list[Event]:
+        """What the octets that arrived amount to.
+
+        Raises:
+            ProtocolFault: they make no sense; the connection is of no more use.
+        """
+        return [self._handle(frame) for frame in self._reader.feed(octets)]
+
+    def _handle(self, frame: Frame) -> Event:
+        event = self._dialect.interpret(frame, self.session)
+        if isinstance(event, Connected):
+            self.session = event.session
+            return event
+        if isinstance(event, Delivered):
+            message = dataclasses.replace(event.message, connection=self.number)
+            return Delivered(message)
+        if isinstance(event, Answered):
+            self._unanswered.pop(event.request, None)
+            return event
+        request = event.request
+        if request is None and event.error.code not in UNASKED_CODES:
+            # A classic ERROR names no request, but the broker answers in order.
+            request = next(iter(self._unanswered), None)
+        if request is not None:
+            self._unanswered.pop(request, None)
+        return dataclasses.replace(event, request=request)

@@ -1,0 +1,155 @@
+"""What arrived and waits for the program: messages, presence events, replies; for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, Optional, TypeVar
+
+from ._dialect import BROKER
+from ._model import Message, PresenceEvent
+from .errors import AnswerTimeout, BrokerError, Closed, ProtocolFault
+
+T = TypeVar("T")
+
+ITEM_BYTES = 512
+"""What an item is reckoned to take besides the body."""
+
+
+class Arrivals:
+    """Everything that arrives, sorted."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.messages: Inbox[Message] = Inbox(bytes_max)
+        self.presence: Inbox[PresenceEvent] = Inbox(bytes_max)
+        self._replies: dict[str, asyncio.Future[Message]] = {}
+
+    def expect_reply(self, correlation_id: str) -> asyncio.Future[Message]:
+        """A future that gets what comes back with `correlation_id`."""
+        reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._replies[correlation_id] = reply
+        return reply
+
+    def forget_reply(self, correlation_id: str) -> None:
+        """Nobody waits for it any more."""
+        self._replies.pop(correlation_id).cancel()
+
+    def deliver(self, message: Message) -> None:
+        """Puts a message where it belongs.
+
+        Raises:
+            ProtocolFault: it comes from the broker, and makes no sense.
+        """
+        size = len(message.body) + ITEM_BYTES
+        # The origin alone proves nothing: a login id can be anything, an address cannot.
+        if message.origin_destination == BROKER and "event" in message.headers:
+            try:
+                self.presence.put(PresenceEvent.of(message), size)
+            except (ValueError, AttributeError):
+                raise ProtocolFault("a presence event arrived that makes no sense") from None
+            return
+        reply = self._replies.get(message.correlation_id or "")
+        # A copy of our own request is not the reply to it.
+        is_reply = "reply-to" not in message.headers and not message.is_copy
+        if reply is not None and is_reply and not reply.done():
+            reply.set_result(message)
+            return
+        self.messages.put(message, size)
+
+    async def room(self) -> None:
+        """Waits until there is room for more."""
+        await self.messages.room()
+        await self.presence.room()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` would wait."""
+        return self.messages.is_full or self.presence.is_full
+
+    def close(self, reason: Optional[BrokerError]) -> None:
+        """Nothing more will arrive."""
+        for reply in self._replies.values():
+            if not reply.done():
+                closed = Closed("the client was closed before the reply came")
+                closed.__cause__ = reason
+                reply.set_exception(closed)
+                # Whoever waits may have gone; that is no reason for a complaint in the log.
+                reply.exception()
+        self.messages.close(reason)
+        self.presence.close(reason)
+
+
+class Inbox(Generic[T]):
+    """What arrived and was not taken yet. Any number of tasks may take; each item goes to one."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._items: deque[tuple[T, int]] = deque()
+        self._bytes = 0
+        self._takers: deque[asyncio.Future[None]] = deque()
+        self._filler: Optional[asyncio.Future[None]] = None
+        self._is_closed = False
+        self._reason: Optional[BrokerError] = None
+
+    def put(self, item: T, size: int) -> None:
+        """Adds an item, even beyond the bound: wait for `room` before the next ones are read."""
+        self._items.append((item, size))
+        self._bytes += size
+        _wake_one(self._takers)
+
+    async def room(self) -> None:
+        """Waits until less is held than the bound."""
+        while self.is_full and not self._is_closed:
+            self._filler = asyncio.get_running_loop().create_future()
+            await self._filler
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` would wait."""
+        return self._bytes > self._bytes_max
+
+    async def take(self, timeout: Optional[float] = None) -> T:
+        """The next item.
+
+        Raises:
+            AnswerTimeout: none came within `timeout` seconds.
+            Closed: none will come any more.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while not self._items:
+            if self._is_closed:
+                raise Closed("the client is closed") from self._reason
+            remaining = None if deadline is None else deadline - loop.time()
+            if remaining is not None and remaining <= 0:
+                raise AnswerTimeout(f"nothing came within {timeout} s")
+            waiter = loop.create_future()
+            self._takers.append(waiter)
+            try:
+                await asyncio.wait({waiter}, timeout=remaining)
+            finally:
+                if waiter in self._takers:
+                    self._takers.remove(waiter)
+                elif self._items:
+                    # We were woken; should we be cancelled as well, the item is another's.
+                    _wake_one(self._takers)
+        item, size = self._items.popleft()
+        self._bytes -= size
+        if self._filler is not None and not self._filler.done() and not self.is_full:
+            self._filler.set_result(None)
+        return item
+
+    def close(self, reason: Optional[BrokerError]) -> None:
+        """Nothing more will come. What is there can still be taken."""
+        self._is_closed, self._reason = True, reason
+        while self._takers:
+            _wake_one(self._takers)
+        if self._filler is not None and not self._filler.done():
+            self._filler.set_result(None)
+
+
+def _wake_one(waiters: deque[asyncio.Future[None]]) -> None:
+    if waiters:
+        waiter = waiters.popleft()
+        if not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,192 @@
+"""One connection that is logged in, until it ends: requests, answers, heart-beats; by asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ._conversation import Conversation
+from ._dialect import Answered, Connected, Delivered, Denied, Dialect, Event
+from ._inbox import Arrivals
+from ._model import Receipt
+from ._reconnect import retry_of_close_code
+from ._transport import Transport
+from .errors import BrokerError, ConnectionLost, ProtocolFault
+
+Encode = Callable[[str], bytes]
+"""Writes a request under the id that it is given."""
+
+
+@dataclass
+class Request:
+    """Something that the broker will answer."""
+
+    id: str
+    octets: bytes = field(repr=False)
+    future: asyncio.Future[Receipt]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a connection ended."""
+
+    error: BrokerError
+    retry: Optional[str]
+    """What the broker said of coming back, if anything."""
+
+
+class Link:
+    """A connection that is logged in."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        conversation: Conversation,
+        dialect: Dialect,
+        arrivals: Arrivals,
+        connected: Connected,
+        backlog: list[Event],
+        *,
+        beat: float,
+        numbers: Iterator[int],
+        on_end: Callable[[Link], None],
+    ) -> None:
+        self.transport = transport
+        self.session = connected.session
+        self.number = conversation.number
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the connection has ended, and every request has its answer or an exception."""
+        self._conversation = conversation
+        self._dialect = dialect
+        self._arrivals = arrivals
+        self._backlog = backlog
+        self._numbers = numbers
+        self._on_end = on_end
+        self._futures: dict[str, asyncio.Future[Receipt]] = {}
+        self._fault: Optional[BrokerError] = None
+        self._now = loop.time
+        self._heard_at = self._said_at = loop.time()
+        if dialect.beat_is_answered:
+            self._say_every = self._hear_every = beat
+        else:
+            self._say_every = connected.beat_ms / 1000
+            self._hear_every = connected.beat_expected_ms / 1000
+
+    def issue(self, request: Request) -> None:
+        """Sends a request; its future gets the answer, or the end of the connection."""
+        if request.future.done():
+            return
+        self._futures[request.id] = request.future
+        self._conversation.note_request(request.id)
+        self._write(request.octets)
+
+    def fail(self, fault: BrokerError) -> None:
+        """Gives the connection up."""
+        self._fault = self._fault or fault
+        self.transport.abort()
+
+    async def run(self) -> Ending:
+        """Takes what arrives until the connection ends; says why it did."""
+        beating = asyncio.ensure_future(self._beat())
+        ending: Optional[Ending] = None
+        try:
+            ending = await self._take_all()
+        except ProtocolFault as fault:
+            ending = Ending(fault, "later")
+        finally:
+            self._on_end(self)
+            beating.cancel()
+            self._fail_all(ending.error if ending else None)
+            self.ended.set_result(None)
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+        return ending
+
+    async def close(self) -> None:
+        """Ends the connection, if the other side has not."""
+        await self.transport.close()
+
+    async def _take_all(self) -> Ending:
+        events, self._backlog = self._backlog, []
+        while True:
+            for event in events:
+                ending = self._handle(event)
+                if ending is not None:
+                    return ending
+            await self._arrivals.room()
+            octets = await self.transport.read()
+            self._heard_at = self._now()
+            if not octets:
+                fault = self._fault or ConnectionLost("the connection to the broker was lost")
+                return Ending(fault, retry_of_close_code(self.transport.close_code))
+            events = self._conversation.feed(octets)
+
+    def _handle(self, event: Event) -> Optional[Ending]:
+        if isinstance(event, Delivered):
+            self._arrivals.deliver(event.message)
+        elif isinstance(event, Answered):
+            future = self._futures.pop(event.request, None)
+            if future is not None and not future.done():
+                future.set_result(event.receipt)
+        elif isinstance(event, Denied):
+            future = self._futures.pop(event.request, None) if event.request else None
+            _fail(future, event.error)
+            if event.error.closes:
+                return Ending(event.error, event.error.retry)
+        else:
+            raise ProtocolFault("the broker answered a login that was not asked for")
+        return None
+
+    def _fail_all(self, error: Optional[BrokerError]) -> None:
+        futures, self._futures = self._futures, {}
+        for future in futures.values():
+            lost = ConnectionLost(
+                "the connection ended before the broker answered; whether it did what was asked is "
+                "not known"
+            )
+            lost.__cause__ = error
+            _fail(future, lost)
+
+    async def _beat(self) -> None:
+        """Says that we are here, and notices when the other side is not."""
+        intervals = [one for one in (self._say_every, self._hear_every) if one > 0]
+        if not intervals:
+            return
+        while True:
+            await asyncio.sleep(min(intervals) / 4)
+            now = self._now()
+            if self._arrivals.is_full:
+                # We do not listen, so that silence means nothing.
+                self._heard_at = now
+            patience = 2 * self._hear_every
+            if patience and now - self._heard_at > patience:
+                self.fail(ConnectionLost(f"nothing was heard of the broker for {patience:g} s"))
+                return
+            last = self._said_at
+            if self._dialect.beat_is_answered:
+                # All that we say is answered, so that hearing something is as good.
+                last = max(last, self._heard_at)
+            # Early enough for the timer's grain and the way.
+            if self._say_every and now - last >= 0.7 * self._say_every:
+                self._send_beat()
+
+    def _send_beat(self) -> None:
+        number = str(next(self._numbers))
+        if self._dialect.beat_is_answered:
+            self._conversation.note_request(number)
+        self._write(self._dialect.beat(number))
+
+    def _write(self, octets: bytes) -> None:
+        self._said_at = self._now()
+        self.transport.write(octets)
+
+
+def _fail(future: Optional[asyncio.Future[Receipt]], error: BrokerError) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)
+        # Whoever asked may have gone; that is no reason for a complaint in the log.
+        future.exception()
