@@ -1,4 +1,4 @@
-"""What the tests talk to: the real broker, which can be restarted, and a proxy that can fall silent."""
+"""What tests talk to: the real broker, which can be restarted, and a proxy that falls silent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import broker as scripts_broker  # noqa: E402
+import broker as scripts_broker  # type: ignore[import-not-found]  # noqa: E402
 
 APPLICATION_KEY: str = scripts_broker.APPLICATION_KEY
 PROFILE_KEYS: dict[str, str] = scripts_broker.PROFILE_KEYS
@@ -27,10 +27,17 @@ PATIENCE = 20.0
 class Broker(scripts_broker.Broker):  # type: ignore[misc]
     """The broker, on a port that it keeps when it is started again."""
 
+    config: str
+    ports: list[int]
+
     def __enter__(self) -> Broker:
         super().__enter__()
         self.config = self.config.replace("127.0.0.1:0", f"127.0.0.1:{self.port}")
         return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._close_log()
 
     def kill(self) -> None:
         """Ends it as a power cut would."""
@@ -39,7 +46,7 @@ class Broker(scripts_broker.Broker):  # type: ignore[misc]
 
     def start_again(self) -> None:
         """Starts it anew, after `kill` or `stop`."""
-        self.reader.join(PATIENCE)
+        self._close_log()
         shutil.rmtree(self.directory / "latency")
         self.ports = []
         self._start()
@@ -48,6 +55,10 @@ class Broker(scripts_broker.Broker):  # type: ignore[misc]
         """Kills it and starts it anew."""
         self.kill()
         self.start_again()
+
+    def _close_log(self) -> None:
+        self.reader.join(PATIENCE)
+        self.process.stderr.close()
 
     def url(self, scheme: str = "tcp", port: Optional[int] = None) -> str:
         """Where it is; its certificate is made for `localhost`, among others."""
@@ -65,6 +76,11 @@ class Broker(scripts_broker.Broker):  # type: ignore[misc]
             **({"ca": self.authority} if scheme in ("tls", "wss") else {}),
             **others,
         }
+
+
+def build() -> pathlib.Path:
+    """Builds the broker, and says where it is."""
+    return pathlib.Path(scripts_broker.build())
 
 
 class Proxy:

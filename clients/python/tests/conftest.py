@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from broker_for_tests import PATIENCE, Broker, scripts_broker, wait_until
+from broker_for_tests import PATIENCE, Broker, build, wait_until
 
 LIMITS = """
 [limits]
@@ -24,7 +24,7 @@ heart_beat_ms_min = 200
 def program() -> pathlib.Path:
     """The broker under test: what COM_BROKER_PROGRAM says, or what is built here."""
     given = os.environ.get("COM_BROKER_PROGRAM")
-    return pathlib.Path(given).resolve() if given else scripts_broker.build()
+    return pathlib.Path(given).resolve() if given else build()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -156,6 +156,8 @@ class AsyncClient:
         self._state = "new"
         self._session: Optional[Session] = None
         self._final_error: Optional[BrokerError] = None
+        # The connection that there is, and the same once subscriptions are restored on it.
+        self._live: Optional[Link] = None
         self._link: Optional[Link] = None
         self._supervisor: Optional[asyncio.Task[None]] = None
         self._changed: list[asyncio.Future[None]] = []
@@ -207,7 +209,7 @@ class AsyncClient:
         if self._state == "closed":  # By another task, meanwhile.
             await link.close()
             raise self._closed()
-        self._link = link
+        self._live = self._link = link
         self._set_state("connected")
         self._supervisor = asyncio.ensure_future(self._supervise(link))
         return link.session
@@ -587,15 +589,23 @@ class AsyncClient:
                 'ack="client" or ack="client-individual"'
             )
         self._check_usable()
-        link = self._link
+        # A message can be here before the other subscriptions are restored.
+        link = self._live
         if link is None or link.number != message.connection:
             raise ConnectionLost(
                 "the connection that brought the message has ended: the queue delivers it again"
             )
-        await self._ask(lambda request: self._dialect.settle(request, ack_id, consumed), timeout)
+        await self._ask(
+            lambda request: self._dialect.settle(request, ack_id, consumed), timeout, link
+        )
 
-    async def _ask(self, encode: Encode, timeout: Optional[float]) -> Receipt:
-        """Sends a request now, or when the connection is back, and waits for the answer."""
+    async def _ask(
+        self, encode: Encode, timeout: Optional[float], link: Optional[Link] = None
+    ) -> Receipt:
+        """Sends a request now, or when the connection is back, and waits for the answer.
+
+        With `link` it goes on that connection, or not at all.
+        """
         self._check_usable()
         seconds = self._answer_timeout if timeout is None else timeout
         loop = asyncio.get_running_loop()
@@ -607,8 +617,9 @@ class AsyncClient:
                     room = self._link.transport.room()
                     await asyncio.wait_for(room, _finite(deadline - loop.time()))
                 self._check_usable()
-            if self._link is not None:
-                self._link.issue(request)
+            link = link or self._link
+            if link is not None:
+                link.issue(request)
             else:
                 self._hold_back(request)
             await asyncio.wait({request.future}, timeout=_finite(max(deadline - loop.time(), 0)))
@@ -673,10 +684,11 @@ class AsyncClient:
 
     def _note_end(self, link: Link) -> None:
         """From here on what is sent waits for the next connection."""
-        if self._link is link:
-            self._link = None
+        if self._live is link:
+            self._live = self._link = None
 
     async def _serve(self, link: Link) -> Ending:
+        self._live = link
         running = asyncio.ensure_future(link.run())
         try:
             if self._link is None:
@@ -688,7 +700,7 @@ class AsyncClient:
             await asyncio.wait({running})
             return running.result()
         finally:
-            self._link = None
+            self._live = self._link = None
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running

@@ -119,7 +119,8 @@ class Inbox(Generic[T]):
         deadline = None if timeout is None else loop.time() + timeout
         while not self._items:
             if self._is_closed:
-                raise Closed("the client is closed") from self._reason
+                why = f": {self._reason}" if self._reason else ""
+                raise Closed(f"the client is closed{why}") from self._reason
             remaining = None if deadline is None else deadline - loop.time()
             if remaining is not None and remaining <= 0:
                 raise AnswerTimeout(f"nothing came within {timeout} s")

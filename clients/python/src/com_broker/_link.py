@@ -80,6 +80,9 @@ class Link:
         """Sends a request; its future gets the answer, or the end of the connection."""
         if request.future.done():
             return
+        if self.ended.done():
+            _fail(request.future, _lost(None))
+            return
         self._futures[request.id] = request.future
         self._conversation.note_request(request.id)
         self._write(request.octets)
@@ -144,12 +147,7 @@ class Link:
     def _fail_all(self, error: Optional[BrokerError]) -> None:
         futures, self._futures = self._futures, {}
         for future in futures.values():
-            lost = ConnectionLost(
-                "the connection ended before the broker answered; whether it did what was asked is "
-                "not known"
-            )
-            lost.__cause__ = error
-            _fail(future, lost)
+            _fail(future, _lost(error))
 
     async def _beat(self) -> None:
         """Says that we are here, and notices when the other side is not."""
@@ -183,6 +181,14 @@ class Link:
     def _write(self, octets: bytes) -> None:
         self._said_at = self._now()
         self.transport.write(octets)
+
+
+def _lost(cause: Optional[BrokerError]) -> ConnectionLost:
+    lost = ConnectionLost(
+        "the connection ended before the broker answered; whether it did what was asked is not known"
+    )
+    lost.__cause__ = cause
+    return lost
 
 
 def _fail(future: Optional[asyncio.Future[Receipt]], error: BrokerError) -> None:

@@ -1,0 +1,179 @@
+"""What frames mean to a client: answers, copies, refusals, heart-beats."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from com_broker import Refused, TakenOver
+from com_broker._conversation import Conversation
+from com_broker._dialect import (
+    Answered,
+    ClassicDialect,
+    Connected,
+    Delivered,
+    Denied,
+    Dialect,
+    Keys,
+    StandardDialect,
+)
+from com_broker._frames import encode_classic, encode_standard
+from com_broker._model import ListedClient, Receipt
+from com_broker.errors import ProtocolFault
+
+
+def classic(command: str, body: bytes = b"", /, **headers: str) -> bytes:
+    named = [(key.replace("_", "-"), value) for key, value in headers.items()]
+    return encode_classic(command, named, body) + b"\0"
+
+
+def standard(command: str, body: bytes = b"", /, **headers: str) -> bytes:
+    return encode_standard(
+        command, [(key.replace("_", "-"), value) for key, value in headers.items()], body
+    )
+
+
+def logged_in(dialect: Dialect) -> Conversation:
+    conversation = Conversation(dialect, 10_000, 1)
+    greeting = {
+        "login": "ana",
+        "profile_code": "1",
+        "profile_desc": "agent",
+        "destination": "/agent/ana",
+    }
+    if isinstance(dialect, ClassicDialect):
+        octets = classic("CONNECTED", b"", session_id="s1", connection_id="9", **greeting)
+    else:
+        octets = standard("CONNECTED", b"", session="s1", version="1.2", **greeting)
+    (event,) = conversation.feed(octets)
+    assert isinstance(event, Connected)
+    assert conversation.session == event.session
+    assert (event.session.session_id, event.session.destination) == ("s1", "/agent/ana")
+    return conversation
+
+
+def in_classic() -> Conversation:
+    return logged_in(ClassicDialect(enveloped=False))
+
+
+def test_a_classic_error_is_about_the_oldest_request() -> None:
+    conversation = in_classic()
+    conversation.note_request("1")
+    conversation.note_request("2")
+    conversation.note_request("3")
+    assert conversation.feed(classic("ACK", transaction="1", error_desc="OK")) == [
+        Answered("1", Receipt())
+    ]
+    (event,) = conversation.feed(
+        classic("ERROR", error_desc="nobody", error_code="NO_SUCH_DESTINATION")
+    )
+    assert isinstance(event, Denied)
+    assert (event.request, event.error.code, event.error.closes) == (
+        "2",
+        "NO_SUCH_DESTINATION",
+        False,
+    )
+    assert not event.is_answer
+    (event,) = conversation.feed(classic("ACK", transaction="3", error_desc="no", error_code="X"))
+    assert isinstance(event, Denied)
+    assert (event.request, event.is_answer) == ("3", True)
+
+
+def test_an_error_about_the_connection_is_about_no_request() -> None:
+    conversation = in_classic()
+    conversation.note_request("1")
+    (event,) = conversation.feed(
+        classic("ERROR", error_desc="x", error_code="NEW_CONNECTION_LOGGED", retry="never")
+    )
+    assert isinstance(event, Denied)
+    assert event.request is None
+    assert isinstance(event.error, TakenOver)
+
+
+def test_a_standard_error_names_its_request_and_closes() -> None:
+    conversation = logged_in(StandardDialect())
+    conversation.note_request("1")
+    conversation.note_request("2")
+    (event,) = conversation.feed(standard("ERROR", message="no", error_code="X", receipt_id="2"))
+    assert isinstance(event, Denied)
+    assert (event.request, event.error.description, event.error.closes) == ("2", "no", True)
+
+
+def test_the_list_in_an_ack_is_read() -> None:
+    conversation = in_classic()
+    body = (
+        "Destinations subscribed:\n--------------------\n"
+        "[a]:[b]:[5f]:[/agent/a]:[b]\n[ñ]:[6a]:[/agent/ñ]\n--------------------"
+    ).encode()
+    (event,) = conversation.feed(classic("ACK", body, transaction="1", error_desc="OK"))
+    assert isinstance(event, Answered)
+    assert event.receipt.clients[1] == ListedClient("ñ", "/agent/ñ")
+
+
+def test_a_copy_is_told_from_a_message_to_us() -> None:
+    for conversation, ours, theirs in (
+        (
+            in_classic(),
+            classic("MESSAGE", session_id="s1", origin="b", destination="/agent/b"),
+            classic("MESSAGE", session_id="s2", origin="b", destination="/agent/b"),
+        ),
+        (
+            logged_in(StandardDialect()),
+            standard("MESSAGE", destination="/agent/ana", origin="b", subscription="inbox"),
+            standard("MESSAGE", destination="/agent/eve", origin="b", subscription="1"),
+        ),
+    ):
+        for octets, is_copy in ((ours, False), (theirs, True)):
+            (event,) = conversation.feed(octets)
+            assert isinstance(event, Delivered)
+            assert event.message.is_copy is is_copy
+
+
+def test_a_topic_brings_no_copies() -> None:
+    (event,) = logged_in(StandardDialect()).feed(
+        standard("MESSAGE", destination="/topic/a", origin="b", subscription="1", ack="1-2")
+    )
+    assert isinstance(event, Delivered)
+    assert (event.message.is_copy, event.message.subscription) == (False, "1")
+    assert (event.message.ack_id, event.message.connection) == ("1-2", 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "say", "hear"),
+    [
+        (10_000, "1000,1000", 10_000, 10_000),
+        (500, "1000,2000", 2000, 1000),
+        (0, "1000,1000", 0, 0),
+        (500, "0,2000", 2000, 0),
+        (500, None, 0, 0),
+    ],
+)
+def test_each_direction_beats_at_the_longer_of_both(
+    ours: int, theirs: Optional[str], say: int, hear: int
+) -> None:
+    # STOMP 1.2, "Heart-beating".
+    dialect = StandardDialect()
+    dialect.connect("ana", Keys("a", "b"), "localhost", ours)
+    headers = {} if theirs is None else {"heart_beat": theirs}
+    (event,) = Conversation(dialect, 1000, 1).feed(
+        standard("CONNECTED", b"", session="s", **headers)
+    )
+    assert isinstance(event, Connected)
+    assert (event.beat_ms, event.beat_expected_ms) == (say, hear)
+
+
+def test_a_frame_that_makes_no_sense_is_a_fault() -> None:
+    for conversation, octets in (
+        (in_classic(), classic("SEND", destination="/a")),
+        (logged_in(StandardDialect()), standard("SEND", destination="/a")),
+    ):
+        with pytest.raises(ProtocolFault, match="SEND"):
+            conversation.feed(octets)
+
+
+def test_a_refusal_reads_well() -> None:
+    assert str(Refused("nobody is there", "NO_SUCH_DESTINATION")) == (
+        "nobody is there (NO_SUCH_DESTINATION)"
+    )
+    assert not Refused("x").closes
