@@ -247,7 +247,9 @@ def presence_line(event: PresenceEvent) -> str:
 def show(text: str) -> None:
     """Prints a line; what others wrote must not steer the terminal."""
     line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-    print(line, flush=True)
+    # In one piece, for others print as well.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -259,8 +261,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--url",
-        default="tcp://127.0.0.1:6662",
-        help="tcp://, tls://, ws:// or wss://, host and port (default: %(default)s)",
+        default=os.environ.get("COM_BROKER_URL", "tcp://127.0.0.1:6662"),
+        help="tcp://, tls://, ws:// or wss://, host and port; without it COM_BROKER_URL counts "
+        "(default: %(default)s)",
     )
     parser.add_argument("--ca", help="a PEM file with the authority to trust, for tls and wss")
     parser.add_argument(

@@ -223,7 +223,7 @@ class AsyncClient:
         supervisor, self._supervisor = self._supervisor, None
         if self._state != "closed":
             self._set_state("closed")
-            link = self._link
+            link = self._live
             if link is not None:
                 request = self._new_request(self._dialect.disconnect)
                 link.issue(request)

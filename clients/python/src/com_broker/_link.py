@@ -185,7 +185,7 @@ class Link:
 
 def _lost(cause: Optional[BrokerError]) -> ConnectionLost:
     lost = ConnectionLost(
-        "the connection ended before the broker answered; whether it did what was asked is not known"
+        "the connection ended before the broker answered; what was asked may be done"
     )
     lost.__cause__ = cause
     return lost
