@@ -176,6 +176,12 @@ def test_nothing_works_before_connect() -> None:
     asyncio.run(without_connecting())
 
 
+def test_a_host_that_is_none_is_told() -> None:
+    for scheme in ("tcp", "ws"):
+        with pytest.raises(ConnectFailed, match="no name that a host can have"):
+            Client(f"{scheme}://{'x' * 70}.example", **GOOD).connect()
+
+
 def test_a_ca_file_that_is_none_is_named(tmp_path: pathlib.Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")

@@ -517,6 +517,39 @@ def test_closing_while_away_is_quick(start_broker: StartBroker, run: Run, dialec
     run(scenario())
 
 
+def test_closing_does_not_wait_for_messages_to_be_taken(
+    broker: Broker, run: Run, dialect: str
+) -> None:
+    async def scenario() -> None:
+        options = broker.options(login=f"full-{dialect}", dialect=dialect, incoming_bytes_max=1)
+        client = AsyncClient(**options)
+        await client.connect()
+        for number in range(3):
+            with contextlib.suppress(AnswerTimeout):
+                await client.send(client.session.destination, str(number), timeout=0.1)
+        began = asyncio.get_running_loop().time()
+        await client.close()
+        assert asyncio.get_running_loop().time() - began < 4
+        assert [message.text async for message in client.messages()] == ["0", "1", "2"]
+
+    run(scenario())
+
+
+def test_a_close_that_is_cancelled_leaves_nothing(broker: Broker, run: Run, dialect: str) -> None:
+    async def scenario(proxy: Proxy) -> None:
+        options = broker.options(login=f"cut-{dialect}", dialect=dialect)
+        options["url"] = f"tcp://127.0.0.1:{proxy.port}"
+        client = AsyncClient(**options)
+        await client.connect()
+        proxy.drop_packets()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.close(), 0.1)
+        assert client.state == "closed"
+
+    with Proxy(broker.port) as proxy:
+        run(scenario(proxy))
+
+
 def test_closing_a_half_open_connection_ends(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario(proxy: Proxy) -> None:
         options = broker.options(login=f"half-{dialect}", dialect=dialect, answer_timeout=0.2)

@@ -221,21 +221,19 @@ class AsyncClient:
         arrived can still be taken.
         """
         supervisor, self._supervisor = self._supervisor, None
-        if self._state != "closed":
-            self._set_state("closed")
-            link = self._live
-            if link is not None:
-                request = self._new_request(self._dialect.disconnect)
-                link.issue(request)
-                # The end of the connection ends the request as well.
-                seconds = min(self._answer_timeout, GOODBYE_SECONDS_MAX)
-                await asyncio.wait({request.future}, timeout=seconds)
-                request.future.cancel()
-            self._finish(None)
-        if supervisor is not None:
-            supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await supervisor
+        try:
+            if self._state != "closed":
+                self._set_state("closed")
+                try:
+                    if self._live is not None:
+                        await self._say_goodbye(self._live)
+                finally:
+                    self._finish(None)
+        finally:
+            if supervisor is not None:
+                supervisor.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await supervisor
 
     async def wait_connected(self, timeout: Optional[float] = None) -> Session:
         """Waits until the connection is there, subscriptions restored.
@@ -288,7 +286,8 @@ class AsyncClient:
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What is subscribed, and restored when the client comes back."""
-        return tuple(held.subscription for held in self._held.values())
+        # Through a list, for `Client` asks from another thread.
+        return tuple(held.subscription for held in list(self._held.values()))
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -831,6 +830,16 @@ class AsyncClient:
                 request.future.set_exception(self._closed())
         self._waiting, self._waiting_bytes = {}, 0
         self._arrivals.close(error)
+
+    async def _say_goodbye(self, link: Link) -> None:
+        # Nobody may take messages any more, and the answer is behind them.
+        self._arrivals.close(None)
+        request = self._new_request(self._dialect.disconnect)
+        link.issue(request)
+        # The end of the connection ends the request as well.
+        seconds = min(self._answer_timeout, GOODBYE_SECONDS_MAX)
+        await asyncio.wait({request.future}, timeout=seconds)
+        request.future.cancel()
 
     def _set_state(self, state: str) -> None:
         self._state = state

@@ -141,8 +141,9 @@ class broker_client:
         login_id: str,
         secret_key: str,
     ) -> bool:
-        """Connects, and logs in with the key of a profile; takes at most 10 seconds.
+        """Connects, and logs in with the key of a profile.
 
+        An address that does not answer is given up after 10 seconds, and so is TLS.
         The answer to the login comes to `on_connected`, or to `on_error` and `on_disconnected`.
 
         Args:

@@ -98,6 +98,9 @@ class Transport(ABC):
             await asyncio.wait_for(self._finish(), CLOSE_SECONDS_MAX)
         except (asyncio.TimeoutError, OSError):
             self.abort()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
 
     async def _write_all(self) -> None:
         try:
@@ -251,6 +254,8 @@ async def open_transport(url: BrokerUrl, dialect: str, trust: Trust, bytes_max: 
         )
     except OSError as error:
         raise explain(error, url.address) from error
+    except UnicodeError:
+        raise ConnectFailed(f"{url.host!r} is no name that a host can have") from None
     return StreamTransport(reader, writer)
 
 
@@ -263,11 +268,11 @@ async def _open_websocket(
 ) -> Transport:
     try:
         from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidHandshake
+        from websockets.exceptions import WebSocketException
         from websockets.typing import Subprotocol
     except ImportError:
         raise Unsupported(
-            f'{url.scheme}:// needs the package websockets, 13 or later: pip install "com-broker'
+            f'{url.scheme}:// needs the package websockets, 14.2 or later: pip install "com-broker'
             '[websocket]"'
         ) from None
     tls: dict[str, Any] = {"ssl": context, "server_hostname": server_hostname} if context else {}
@@ -283,7 +288,7 @@ async def _open_websocket(
             close_timeout=CLOSE_SECONDS_MAX,
             **tls,
         )
-    except (InvalidHandshake, EOFError) as error:
+    except (WebSocketException, EOFError) as error:
         raise ConnectFailed(
             f"{url.address} does not accept the WebSocket ({error or type(error).__name__}): are "
             "the port and the path right?"
