@@ -277,6 +277,28 @@ def test_what_was_unsubscribed_meanwhile_does_not_come_back(
         run(scenario(proxy))
 
 
+def test_what_is_unsubscribed_while_it_is_restored_does_not_come_back(
+    start_broker: StartBroker, run: Run, dialect: str
+) -> None:
+    broker = start_broker()
+
+    async def scenario() -> None:
+        async with AsyncClient(**broker.options(dialect=dialect, reconnect=SOON)) as client:
+            await client.subscribe("/topic/kept")
+            ended = await client.subscribe("/topic/ended")
+            await in_a_thread(broker.restart)
+            while client.connections == 1:  # noqa: ASYNC110  Not one turn of the loop too late.
+                await asyncio.sleep(0)
+            assert client.state == "away"
+            await client.unsubscribe(ended)
+            await client.wait_connected(PATIENCE)
+            await client.send("/topic/ended", "unseen")
+            await client.send("/topic/kept", "last")
+            assert await take_texts(client, "last") == []
+
+    run(scenario())
+
+
 def test_heart_beats_keep_a_silent_connection(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import itertools
 import logging
 import math
@@ -533,7 +532,7 @@ class AsyncClient:
             self._orphans.append(held.wire)
             return
         with contextlib.suppress(ConnectionLost):
-            encode = functools.partial(_encode_unsubscribe, self._dialect, held.wire)
+            encode = self._unsubscribing(held.wire)
             await self._ask(encode, timeout)
 
     async def ack(self, message: Message, *, timeout: Optional[float] = None) -> None:
@@ -574,7 +573,7 @@ class AsyncClient:
     async def _subscribe(
         self, subscription: Subscription, timeout: Optional[float]
     ) -> Subscription:
-        encode = functools.partial(_encode_subscribe, self._dialect, subscription)
+        encode = self._subscribing(subscription)
         receipt = await self._ask(encode, timeout)
         made = dataclasses.replace(subscription, clients=receipt.clients)
         self._held[made.id] = _Held(made, made)
@@ -708,45 +707,58 @@ class AsyncClient:
     async def _restore(self, link: Link) -> None:
         """Subscribes again to everything, before anything else is sent.
 
-        The broker may have kept our session, and in it subscriptions under other names.
+        The broker may have kept our session, and in it what was unsubscribed meanwhile.
         """
-        if isinstance(self._dialect, ClassicDialect):
-            link.issue(self._new_request(self._dialect.unsubscribe_all))
-        asked = []
+        dialect = self._dialect
+        requests = []
+        if isinstance(dialect, ClassicDialect):
+            requests.append(self._issue(link, dialect.unsubscribe_all))
+        restored = {}
         for held in list(self._held.values()):
             held.wire = _standing(held.subscription, link.session)
-            wire = held.wire
-            request = self._new_request(functools.partial(_encode_subscribe, self._dialect, wire))
-            link.issue(request)
-            asked.append((held, request))
-        self._end_orphans(link)
-        if asked:
-            await asyncio.wait(
-                {request.future for _, request in asked}, timeout=self._answer_timeout
-            )
-        for held, request in asked:
-            if not request.future.done():
-                link.fail(ConnectionLost("the broker did not restore a subscription in time"))
-                request.future.cancel()
-            elif isinstance(request.future.exception(), Refused):
+            request = self._issue(link, self._subscribing(held.wire))
+            restored[held.wire.id] = request
+            requests.append(request)
+        await self._wait_for_all(link, requests)
+        for name, request in restored.items():
+            if not request.future.cancelled() and isinstance(request.future.exception(), Refused):
                 logger.warning(
-                    "%r: the subscription to %s was not restored: %s",
+                    "%r: subscription %s was not restored: %s",
                     self,
-                    held.subscription.destination,
+                    name,
                     request.future.exception(),
                 )
+        # More of them can come while we wait.
+        while self._orphans and not link.ended.done():
+            orphans, self._orphans = self._orphans, []
+            requests = []
+            for wire in orphans:
+                if wire.id not in restored and not isinstance(dialect, ClassicDialect):
+                    # Only what is there can be ended, so that it is made anew, was it or not.
+                    wire = _standing(wire, link.session)
+                    requests.append(self._issue(link, self._subscribing(wire)))
+                requests.append(self._issue(link, self._unsubscribing(wire)))
+            await self._wait_for_all(link, requests)
 
-    def _end_orphans(self, link: Link) -> None:
-        orphans, self._orphans = self._orphans, []
-        if isinstance(self._dialect, ClassicDialect):
-            return
-        for wire in orphans:
-            # Only what is there can be ended, so that it is made anew, whether it was or not.
-            wire = _standing(wire, link.session)
-            link.issue(self._new_request(functools.partial(_encode_subscribe, self._dialect, wire)))
-            link.issue(
-                self._new_request(functools.partial(_encode_unsubscribe, self._dialect, wire))
-            )
+    def _subscribing(self, wire: Subscription) -> Encode:
+        return lambda request: self._dialect.subscribe(request, wire)
+
+    def _unsubscribing(self, wire: Subscription) -> Encode:
+        return lambda request: self._dialect.unsubscribe(request, wire)
+
+    def _issue(self, link: Link, encode: Encode) -> Request:
+        request = self._new_request(encode)
+        link.issue(request)
+        return request
+
+    async def _wait_for_all(self, link: Link, requests: list[Request]) -> None:
+        if requests:
+            futures = {request.future for request in requests}
+            _, late = await asyncio.wait(futures, timeout=_finite(self._answer_timeout))
+            if late:
+                link.fail(ConnectionLost("the broker did not restore the subscriptions in time"))
+            for future in late:
+                future.cancel()
 
     async def _come_back(self, ending: Ending, lasted: float) -> Optional[Link]:
         error, retry = ending.error, ending.retry
@@ -888,14 +900,6 @@ def _standing(subscription: Subscription, session: Session) -> Subscription:
     # The syntax is Rust's, which has no escapes for letters, blanks and "<" ">" "/".
     pattern = re.sub(r"[\\.+*?()|\[\]{}^$#&~-]", lambda found: "\\" + found[0], destination)
     return dataclasses.replace(subscription, destination=pattern, regex=True)
-
-
-def _encode_subscribe(dialect: Dialect, subscription: Subscription, request: str) -> bytes:
-    return dialect.subscribe(request, subscription)
-
-
-def _encode_unsubscribe(dialect: Dialect, subscription: Subscription, request: str) -> bytes:
-    return dialect.unsubscribe(request, subscription)
 
 
 def _nobody_at(destination: str) -> Refused:
