@@ -286,11 +286,14 @@ def test_what_is_unsubscribed_while_it_is_restored_does_not_come_back(
         async with AsyncClient(**broker.options(dialect=dialect, reconnect=SOON)) as client:
             await client.subscribe("/topic/kept")
             ended = await client.subscribe("/topic/ended")
-            await in_a_thread(broker.restart)
+            await in_a_thread(broker.kill)
+            await until(lambda: client.state == "away", "the end is noticed")
+            starting = asyncio.ensure_future(in_a_thread(broker.start_again))
             while client.connections == 1:  # noqa: ASYNC110  Not one turn of the loop too late.
                 await asyncio.sleep(0)
             assert client.state == "away"
             await client.unsubscribe(ended)
+            await starting
             await client.wait_connected(PATIENCE)
             await client.send("/topic/ended", "unseen")
             await client.send("/topic/kept", "last")
