@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import signal
@@ -155,6 +156,8 @@ def terminal(broker: Broker) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as running:
         os.close(theirs)
         yield ours, running
