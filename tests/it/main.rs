@@ -13,6 +13,7 @@ mod latency;
 mod limits;
 mod plain;
 mod presence;
+mod readme;
 mod shutdown;
 mod slow_consumer;
 mod support;
