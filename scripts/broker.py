@@ -34,10 +34,10 @@ class Fault(Exception):
 
 
 def build(profile="debug"):
-    """Builds the broker and says where it is."""
+    """Builds the broker with a profile of Cargo.toml and says where it is."""
     command = ["cargo", "build", "--quiet", "--bin", "com-broker"]
-    if profile == "release":
-        command.append("--release")
+    if profile != "debug":
+        command += ["--profile", profile]
     if not shutil.which("cargo"):
         raise Fault("cargo is missing: install Rust (https://rustup.rs), or give --broker PROGRAM")
     if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode != 0:

@@ -133,9 +133,9 @@ impl CliFault {
             Self::Login(fault) => fault.exit_code(),
             Self::Config(_)
             | Self::Identity(_)
-            | Self::Serve(ServeFault::Identity(_) | ServeFault::LatencyDirectory(..)) => {
-                ExitCode::from(2)
-            }
+            | Self::Serve(
+                ServeFault::Identity(_) | ServeFault::LatencyDirectory(..) | ServeFault::Core(_),
+            ) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::limits::{limit_rows, outbound_name};
-use super::{Config, Listener, TlsSource};
+use super::{Config, Listener, Performance, TlsSource};
 use crate::broker::Profile;
 use crate::transport::{Protocols, TlsMode};
 
@@ -18,6 +18,7 @@ pub(super) fn describe(config: &Config) -> String {
     describe_keys(&mut out, config.keys_are_development);
     describe_tls(&mut out, config.tls.as_ref());
     describe_limits(&mut out, config);
+    describe_performance(&mut out, config.performance);
     describe_dialect(&mut out, config);
     line(&mut out, "\n[latency]");
     if let Some(directory) = &config.latency_directory {
@@ -109,6 +110,21 @@ fn describe_limits(out: &mut String, config: &Config) {
     }
 }
 
+fn describe_performance(out: &mut String, performance: Performance) {
+    line(out, "\n[performance]");
+    line(out, &format!("busy_poll = {}", performance.busy_poll));
+    if let Some(core) = performance.core {
+        line(out, &format!("core = {core}"));
+    }
+    for (name, value) in [
+        ("socket_busy_poll_us", performance.socket_busy_poll_us),
+        ("socket_send_buffer_bytes", performance.socket_send_buffer_bytes),
+        ("socket_receive_buffer_bytes", performance.socket_receive_buffer_bytes),
+    ] {
+        line(out, &format!("{name} = {value}"));
+    }
+}
+
 fn line(out: &mut String, text: &str) {
     writeln!(out, "{text}").expect("a string takes everything");
 }
@@ -148,13 +164,18 @@ format = \"json\"
 patterns_max = 7
 [limits.outbound.admin]
 soft_ms_max = 8
+[performance]
+busy_poll = true
+socket_send_buffer_bytes = \"64 KiB\"
+socket_receive_buffer_bytes = 5000
 ";
         let path = PathBuf::from("broker.toml");
         let read = |text: &str| {
             let file = ConfigFile::parse(&path, text).unwrap();
             Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap()
         };
-        let config = read(text);
+        let core = core_affinity::get_core_ids().unwrap()[0].id;
+        let config = read(&format!("{text}core = {core}\n"));
         let description = describe(&config);
         let without_keys: String = description
             .lines()

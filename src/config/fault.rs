@@ -107,6 +107,10 @@ pub enum Offence {
     DevelopmentExposed(SocketAddr),
     /// `--dev` together with keys or certificates of one's own.
     DevelopmentOverruled,
+    /// A core that the process may not run on, and those that it may.
+    NoCore(u64, Vec<usize>),
+    /// A setting that another system has, and not this one.
+    OnlyOn(&'static str),
     /// A bound of zero would stop everything.
     Zero,
     /// A bound is too large: its value, the largest allowed, and why.
@@ -173,6 +177,18 @@ impl fmt::Display for Offence {
                 "development mode was asked for, but keys or a certificate of your own are set; \
                  drop one of the two",
             ),
+            Self::NoCore(core, cores) if cores.is_empty() => {
+                write!(
+                    out,
+                    "core {core} cannot be chosen: the system does not say what cores it has"
+                )
+            }
+            Self::NoCore(core, cores) => {
+                let cores: Vec<_> = cores.iter().map(usize::to_string).collect();
+                let cores = cores.join(", ");
+                write!(out, "there is no core {core} that the broker may run on; there are {cores}")
+            }
+            Self::OnlyOn(system) => write!(out, "only {system} has this; leave it out here"),
             Self::Zero => out.write_str("must not be zero"),
             Self::AtMost(value, max, why) => write!(out, "{value} is more than {max}, {why}"),
             Self::AtLeast(value, min, why) => write!(out, "{value} is less than {min}, {why}"),

@@ -14,6 +14,7 @@ use super::dialect::{QueuesSection, RightsSection, StompSection};
 use super::fault::{ConfigFault, Offence, Place};
 use super::limits::LimitsSection;
 use super::lines::{Entry, KeyLines, line_at};
+use super::performance::PerformanceSection;
 use crate::logger::{LogFormat, LogLevel};
 
 /// A configuration file.
@@ -29,6 +30,8 @@ pub struct ConfigFile {
     pub tls: TlsSection,
     /// `[limits]`
     pub limits: LimitsSection,
+    /// `[performance]`
+    pub performance: PerformanceSection,
     /// `[rights]`
     pub rights: RightsSection,
     /// `[stomp]`

@@ -146,7 +146,7 @@ impl OutboundProfileSection {
 
 /// A size: a number of bytes, or text such as `"64 KiB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bytes(u64);
+pub(super) struct Bytes(u64);
 
 impl Bytes {
     fn parse(text: &str) -> Option<Self> {

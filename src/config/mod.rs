@@ -13,6 +13,7 @@ mod limits;
 mod lines;
 mod listener;
 mod origin;
+mod performance;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub use file::{
 pub use keys::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
 pub use limits::LimitsSection;
 pub use listener::Listener;
+pub use performance::{Performance, PerformanceSection};
 pub use tls::TlsSource;
 
 use origin::Origin;
@@ -48,6 +50,8 @@ pub struct Config {
     pub tls: Option<TlsSource>,
     /// Every bound.
     pub limits: Limits,
+    /// What is done for latency at the cost of something else.
+    pub performance: Performance,
     /// What each profile may send and subscribe to, in the order of the profiles.
     pub rights: [Rights; 4],
     /// The hosts that a standard CONNECT may name; any, if there are none.
@@ -87,6 +91,7 @@ impl Config {
             keys_are_development: secrets.keys_are_development,
             tls: secrets.tls,
             limits,
+            performance: file.performance.resolve(&origin)?,
             rights: file.rights.resolve(&origin)?,
             virtual_hosts: file.stomp.virtual_hosts.clone().unwrap_or_default(),
             dead_letter_queue: file.queues.resolve(&origin)?,

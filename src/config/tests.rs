@@ -266,6 +266,69 @@ fn limits_are_refused_on_their_line() {
 }
 
 #[test]
+fn what_is_done_for_latency_is_off_unless_it_is_asked_for() {
+    let config = resolve("").unwrap();
+    assert_eq!(config.performance, Performance::default());
+    let core = core_affinity::get_core_ids().unwrap().last().unwrap().id;
+    let text = format!(
+        "[performance]\nbusy_poll = true\ncore = {core}\nsocket_send_buffer_bytes = \"1 MiB\"\n\
+         socket_receive_buffer_bytes = 8192\n"
+    );
+    let expected = Performance {
+        busy_poll: true,
+        core: Some(core),
+        socket_busy_poll_us: 0,
+        socket_send_buffer_bytes: 1 << 20,
+        socket_receive_buffer_bytes: 8192,
+    };
+    assert_eq!(resolve(&text).unwrap().performance, expected);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_kernel_polls_devices_for_a_second_at_most() {
+    let config = resolve("[performance]\nsocket_busy_poll_us = 1_000_000\n").unwrap();
+    assert_eq!(config.performance.socket_busy_poll_us, 1_000_000);
+    for (us, shown) in [("1_000_001", "1000001"), ("5_000_000_000", "5000000000")] {
+        let fault = fault(&format!("[performance]\nsocket_busy_poll_us = {us}\n"));
+        let expected =
+            format!("etc/broker.toml:2: performance.socket_busy_poll_us: {shown} is more");
+        assert!(fault.starts_with(&expected), "{fault}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[test]
+fn the_kernel_polls_devices_only_where_it_can() {
+    resolve("[performance]\nsocket_busy_poll_us = 0\n").unwrap();
+    let fault = fault("[performance]\nsocket_busy_poll_us = 50\n");
+    assert!(fault.starts_with("etc/broker.toml:2: performance.socket_busy_poll_us: only Linux"));
+}
+
+#[test]
+fn what_cannot_be_done_for_latency_is_refused_on_its_line() {
+    for (line, expected) in [
+        ("busy_poll = 1", "busy_poll: invalid type: integer"),
+        ("core = 99_999", "core: there is no core 99999 that the broker may run on; there are "),
+        ("core = -1", "core: "),
+        ("socket_busy_poll_us = \"fast\"", "socket_busy_poll_us: "),
+        (
+            "socket_send_buffer_bytes = 4095",
+            "socket_send_buffer_bytes: 4095 is less than 4096, 4 KiB",
+        ),
+        (
+            "socket_receive_buffer_bytes = \"2 GiB\"",
+            "socket_receive_buffer_bytes: 2147483648 is more than 1073741824, 1 GiB",
+        ),
+        ("spin = true", "spin: unknown field"),
+    ] {
+        let fault = fault(&format!("\n[performance]\n{line}\n"));
+        let expected = format!("etc/broker.toml:3: performance.{expected}");
+        assert!(fault.starts_with(&expected), "{fault}");
+    }
+}
+
+#[test]
 fn arguments_overrule_the_file() {
     let text = "[latency]\ndirectory = \"l\"\n[log]\nformat = \"json\"\nlevel = \"error\"\n";
     let config = resolve(text).unwrap();

@@ -17,7 +17,8 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::clock::Clock;
 pub use self::listener::Listening;
-pub use self::socket::{TcpSocket, TcpTimes};
+pub use self::socket::{SocketOptions, TcpSocket};
+use crate::broker::Moment;
 use crate::engine::{Accepted, Engine};
 use crate::telemetry::{Latencies, Stage};
 
@@ -41,6 +42,19 @@ pub enum Outcome {
     Abandoned,
 }
 
+/// How the loop goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReactorOptions {
+    /// What is asked of the kernel for each connection.
+    pub sockets: SocketOptions,
+    /// Whether to ask for events again and again instead of sleeping until there are some.
+    pub busy_poll: bool,
+    /// Connections accepted before the established ones get their turn.
+    pub accepts_per_turn_max: u32,
+    /// Time that all connections together have when the broker drains.
+    pub drain_ms_max: u32,
+}
+
 /// The loop.
 pub struct Reactor {
     poll: Poll,
@@ -52,9 +66,7 @@ pub struct Reactor {
     /// Whether accepting failed for want of descriptors; it is tried again after a while.
     is_starved: bool,
     clock: Clock,
-    times: TcpTimes,
-    accepts_per_turn_max: u32,
-    drain_ms_max: u32,
+    options: ReactorOptions,
     /// When the connections that are left are closed, while the broker drains.
     drain_until_ms: Option<u64>,
 }
@@ -64,12 +76,7 @@ impl Reactor {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn new(
-        mut listeners: Vec<Listening>,
-        times: TcpTimes,
-        accepts_per_turn_max: u32,
-        drain_ms_max: u32,
-    ) -> io::Result<Self> {
+    pub fn new(mut listeners: Vec<Listening>, options: ReactorOptions) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -85,9 +92,7 @@ impl Reactor {
             listeners,
             is_starved: false,
             clock: Clock::start(),
-            times,
-            accepts_per_turn_max,
-            drain_ms_max,
+            options,
             drain_until_ms: None,
         })
     }
@@ -108,8 +113,7 @@ impl Reactor {
     ) -> io::Result<Outcome> {
         let mut flushed = self.clock.now();
         loop {
-            self.wait(engine, flushed.ms())?;
-            let polled = self.clock.now();
+            let polled = self.wait(engine, flushed)?;
             engine.latencies.record(Stage::Poll, polled.ns - flushed.ns);
             let signalled = self.note_events(engine);
             engine.receive(polled);
@@ -138,19 +142,32 @@ impl Reactor {
         Duration::from_nanos(self.clock.now().ns)
     }
 
-    fn wait(&mut self, engine: &mut Engine<TcpSocket>, now_ms: u64) -> io::Result<()> {
+    /// Waits for an event, for work that is left over or for a deadline, and says when it came.
+    fn wait(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) -> io::Result<Moment> {
         let ready = engine.has_work() || (!self.to_accept.is_empty() && !self.is_starved);
-        let timeout = if ready {
-            Some(Duration::ZERO)
-        } else {
-            let starved_ms = self.is_starved.then_some(now_ms + STARVED_RETRY_MS);
-            let deadlines = [engine.next_deadline_ms(), self.drain_until_ms, starved_ms];
-            let at_ms = deadlines.into_iter().flatten().min();
-            at_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms)))
-        };
+        if ready {
+            self.poll_once(Some(Duration::ZERO))?;
+            return Ok(self.clock.now());
+        }
+        let starved_ms = self.is_starved.then_some(now.ms() + STARVED_RETRY_MS);
+        let deadlines = [engine.next_deadline_ms(), self.drain_until_ms, starved_ms];
+        let at_ms = deadlines.into_iter().flatten().min();
+        if self.options.busy_poll {
+            return self.spin(engine, now, at_ms);
+        }
+        let timeout = at_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now.ms())));
+        self.sleep(engine, timeout)?;
+        Ok(self.clock.now())
+    }
+
+    fn sleep(
+        &mut self,
+        engine: &mut Engine<TcpSocket>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         if timeout.is_none_or(|timeout| timeout > IDLE) {
             // Nothing to do for a while: a rush that is over gives its memory back.
-            self.poll_once(Some(IDLE.min(timeout.unwrap_or(IDLE))))?;
+            self.poll_once(Some(IDLE))?;
             if !self.events.is_empty() {
                 return Ok(());
             }
@@ -159,6 +176,28 @@ impl Reactor {
             return self.poll_once(timeout);
         }
         self.poll_once(timeout)
+    }
+
+    /// The same without sleeping. A poll that brings nothing is no turn: it is not recorded, and
+    /// nobody is told.
+    fn spin(
+        &mut self,
+        engine: &mut Engine<TcpSocket>,
+        since: Moment,
+        at_ms: Option<u64>,
+    ) -> io::Result<Moment> {
+        let mut trim_at_ms = since.ms() + IDLE.as_millis() as u64;
+        loop {
+            self.poll_once(Some(Duration::ZERO))?;
+            let now = self.clock.now();
+            if !self.events.is_empty() || at_ms.is_some_and(|at_ms| now.ms() >= at_ms) {
+                return Ok(now);
+            }
+            if now.ms() >= trim_at_ms {
+                engine.trim();
+                trim_at_ms = u64::MAX;
+            }
+        }
     }
 
     fn poll_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -203,7 +242,7 @@ impl Reactor {
         &mut self,
         engine: &mut Engine<TcpSocket>,
         owner: &mut impl Owner,
-        now: crate::broker::Moment,
+        now: Moment,
     ) -> bool {
         let pending: Vec<_> = self.signals.pending().collect();
         for signal in pending {
@@ -215,9 +254,9 @@ impl Reactor {
                     log::info!(
                         "draining: signal={signal} connections={} drain_ms_max={}",
                         engine.len(),
-                        self.drain_ms_max
+                        self.options.drain_ms_max
                     );
-                    self.drain_until_ms = Some(now.ms() + u64::from(self.drain_ms_max));
+                    self.drain_until_ms = Some(now.ms() + u64::from(self.options.drain_ms_max));
                     self.close_listeners();
                     engine.begin_drain(now);
                     self.let_go(engine);
@@ -252,7 +291,7 @@ impl Reactor {
     }
 
     fn accept(&mut self, engine: &mut Engine<TcpSocket>) {
-        let mut left = self.accepts_per_turn_max;
+        let mut left = self.options.accepts_per_turn_max;
         while let Some(index) = self.to_accept.last().copied() {
             if left == 0 {
                 return;
@@ -288,7 +327,7 @@ impl Reactor {
         address: SocketAddr,
     ) {
         let socket = TcpSocket::new(stream);
-        socket.set_options(self.times);
+        socket.set_options(&self.options.sockets);
         let accepted = Accepted { address, policy: self.listeners[index].policy };
         let Ok(id) = engine.accept(socket, accepted) else { return };
         let Some(socket) = engine.socket_mut(id) else { return };

@@ -8,26 +8,77 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::engine::Socket;
-use crate::limits::Limits;
 
 /// A connected TCP socket that does not block.
 #[derive(Debug)]
 pub struct TcpSocket(TcpStream);
 
-/// How the kernel finds out that a peer is gone.
+/// What is asked of the kernel for each connection.
 #[derive(Clone, Copy, Debug)]
-pub struct TcpTimes {
-    keepalive: Duration,
-    user_timeout: Duration,
+pub struct SocketOptions {
+    /// Silence after which a peer is probed.
+    pub keepalive: Duration,
+    /// How long sent octets may stay unacknowledged.
+    pub user_timeout: Duration,
+    /// For how many microseconds a read that finds nothing asks the device.
+    pub busy_poll_us: u32,
+    /// Size of the buffer for what is sent; zero leaves it to the kernel.
+    pub send_buffer_bytes: u32,
+    /// Size of the buffer for what is received; zero leaves it to the kernel.
+    pub receive_buffer_bytes: u32,
 }
 
-impl TcpTimes {
-    /// Those that the limits say.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            keepalive: Duration::from_millis(u64::from(limits.tcp_keepalive_ms)),
-            user_timeout: Duration::from_millis(u64::from(limits.tcp_user_timeout_ms)),
+impl SocketOptions {
+    /// Asks for them on a listener, whose connections inherit them: for sizes that is the only way
+    /// in time, because they are part of the handshake. What the system refuses is no reason to
+    /// serve nobody, but to say so.
+    pub(super) fn apply_to_listener(&self, listener: &socket2::Socket) {
+        self.apply_to_all(&SockRef::from(listener));
+        if self.send_buffer_bytes > 0 {
+            let set = listener.set_send_buffer_size(self.send_buffer_bytes as usize);
+            let given = set.and_then(|()| listener.send_buffer_size());
+            warn_if_less("socket_send_buffer_bytes", self.send_buffer_bytes, given, "wmem_max");
         }
+        if self.receive_buffer_bytes > 0 {
+            let set = listener.set_recv_buffer_size(self.receive_buffer_bytes as usize);
+            let given = set.and_then(|()| listener.recv_buffer_size());
+            let name = "socket_receive_buffer_bytes";
+            warn_if_less(name, self.receive_buffer_bytes, given, "rmem_max");
+        }
+        #[cfg(target_os = "linux")]
+        if self.busy_poll_us > 0
+            && let Err(error) = listener.set_busy_poll(self.busy_poll_us)
+        {
+            log::warn!(
+                "socket_busy_poll_us={} has no effect: {error}; it needs the capability \
+                 CAP_NET_ADMIN",
+                self.busy_poll_us
+            );
+        }
+    }
+
+    /// Sends at once, and lets the kernel probe silent peers.
+    fn apply_to_all(&self, socket: &SockRef<'_>) {
+        let _ = socket.set_tcp_nodelay(true);
+        let keepalive = TcpKeepalive::new()
+            .with_time(self.keepalive)
+            .with_interval(self.keepalive / KEEPALIVE_PROBES)
+            .with_retries(KEEPALIVE_PROBES);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
+    }
+}
+
+/// Linux gives twice what was asked for, of which it uses the half itself, and no more than its bound.
+fn warn_if_less(name: &str, wanted: u32, given: io::Result<usize>, bound: &str) {
+    match given {
+        Ok(given) if given >= wanted as usize => {}
+        Ok(given) => log::warn!(
+            "{name}={wanted} has no effect beyond {given}: the kernel allows no more; on Linux \
+             raise net.core.{bound}"
+        ),
+        Err(error) => log::warn!("{name}={wanted} has no effect: {error}"),
     }
 }
 
@@ -42,20 +93,12 @@ impl TcpSocket {
         &mut self.0
     }
 
-    /// Sends at once, and lets the kernel probe silent peers. An option that the system refuses is
-    /// no reason to refuse the connection.
-    pub(super) fn set_options(&self, times: TcpTimes) {
-        let socket = SockRef::from(&self.0);
-        let _ = socket.set_tcp_nodelay(true);
-        let keepalive = TcpKeepalive::new()
-            .with_time(times.keepalive)
-            .with_interval(times.keepalive / KEEPALIVE_PROBES)
-            .with_retries(KEEPALIVE_PROBES);
-        let _ = socket.set_tcp_keepalive(&keepalive);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = socket.set_tcp_user_timeout(Some(times.user_timeout));
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = times.user_timeout;
+    /// Asks for what connections do not inherit from their listener, which on Linux is nothing: it
+    /// saves six system calls for each.
+    pub(super) fn set_options(&self, options: &SocketOptions) {
+        if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+            options.apply_to_all(&SockRef::from(&self.0));
+        }
     }
 }
 

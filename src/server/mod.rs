@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_affinity::CoreId;
 use rustls::ServerConfig;
 
 use self::identity::IdentityFault;
@@ -17,7 +18,9 @@ use crate::broker::Options;
 use crate::config::{Config, Environment};
 use crate::engine::Engine;
 use crate::limits::Limits;
-use crate::reactor::{Listening, Outcome, Owner, Reactor, TcpSocket, TcpTimes};
+use crate::reactor::{
+    Listening, Outcome, Owner, Reactor, ReactorOptions, SocketOptions, TcpSocket,
+};
 use crate::telemetry::{Exporter, Latencies, try_directory};
 
 /// A broker that is bound and has read all that it needs, and does not run yet.
@@ -35,7 +38,8 @@ impl Prepared {
     /// Names what stands in the way; nothing is left of the attempt.
     pub fn new(config: Config) -> Result<Self, ServeFault> {
         config.tls.as_ref().map(identity::check).transpose().map_err(ServeFault::Identity)?;
-        let listeners = bind(&config)?;
+        let sockets = socket_options(&config);
+        let listeners = bind(&config, &sockets)?;
         let addresses = listeners.iter().map(|one| one.address).collect();
         if let Some(directory) = &config.latency_directory {
             try_directory(directory)
@@ -45,9 +49,13 @@ impl Prepared {
         let tls = tls.map_err(ServeFault::Identity)?;
         raise_descriptor_limit(&config);
         let Limits { accepts_per_turn_max, drain_ms_max, .. } = config.limits;
-        let times = TcpTimes::new(&config.limits);
-        let reactor = Reactor::new(listeners, times, accepts_per_turn_max, drain_ms_max)
-            .map_err(ServeFault::Loop)?;
+        let options = ReactorOptions {
+            sockets,
+            busy_poll: config.performance.busy_poll,
+            accepts_per_turn_max,
+            drain_ms_max,
+        };
+        let reactor = Reactor::new(listeners, options).map_err(ServeFault::Loop)?;
         Ok(Self { config, tls, reactor, addresses })
     }
 
@@ -77,6 +85,9 @@ impl Prepared {
         engine.serve_sample(config.keys_are_development);
         let exporter = Exporter::new(config.latency_directory.clone());
         let mut owner = Operator { config: &config, environment, exporter };
+        if let Some(core) = config.performance.core {
+            pin(core)?;
+        }
         for address in addresses {
             log::info!("listening address={address}");
         }
@@ -99,6 +110,8 @@ pub enum ServeFault {
     Bind(SocketAddr, io::Error),
     /// Latency files cannot be written into the directory.
     LatencyDirectory(PathBuf, io::Error),
+    /// The thread of the loop cannot stay on the core that was chosen.
+    Core(usize),
     /// The loop cannot be made, or cannot go on.
     Loop(io::Error),
     /// A second signal said to leave before all clients were told.
@@ -124,6 +137,12 @@ impl fmt::Display for ServeFault {
             }
             Self::LatencyDirectory(directory, error) => {
                 write!(out, "latency directory {}: {error}", directory.display())
+            }
+            Self::Core(core) => {
+                write!(
+                    out,
+                    "performance.core: the system does not let the loop stay on core {core}"
+                )
             }
             Self::Loop(error) => write!(out, "the event loop cannot go on: {error}"),
             Self::Abandoned => out.write_str("left at once, at a second signal"),
@@ -161,12 +180,30 @@ impl Owner for Operator<'_> {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<Listening>, ServeFault> {
+fn socket_options(config: &Config) -> SocketOptions {
+    let Config { limits, performance, .. } = config;
+    SocketOptions {
+        keepalive: Duration::from_millis(u64::from(limits.tcp_keepalive_ms)),
+        user_timeout: Duration::from_millis(u64::from(limits.tcp_user_timeout_ms)),
+        busy_poll_us: performance.socket_busy_poll_us,
+        send_buffer_bytes: performance.socket_send_buffer_bytes,
+        receive_buffer_bytes: performance.socket_receive_buffer_bytes,
+    }
+}
+
+fn bind(config: &Config, options: &SocketOptions) -> Result<Vec<Listening>, ServeFault> {
     let bind_one = |listener: &crate::config::Listener| {
-        Listening::bind(listener.address, listener.policy)
+        Listening::bind(listener.address, listener.policy, options)
             .map_err(|error| ServeFault::Bind(listener.address, error))
     };
     config.listeners.iter().map(bind_one).collect()
+}
+
+/// Keeps this thread, which is the loop's, on a core. The thread of the log exists already and goes
+/// where it likes.
+fn pin(core: usize) -> Result<(), ServeFault> {
+    let is_pinned = core_affinity::set_for_current(CoreId { id: core });
+    is_pinned.then_some(()).ok_or(ServeFault::Core(core))
 }
 
 /// Each connection needs a descriptor; many systems start programs with a thousand.

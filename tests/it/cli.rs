@@ -99,6 +99,14 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
         ("[tls]\ncertificate = \"a.pem\"\n", "the certificate and its key belong together"),
         ("[tls]\ncertificate = \"a.pem\"\nkey = \"b.key\"\n", "a.pem: No such file"),
         ("[tls]\ncertificate = \"empty.pem\"\nkey = \"empty.pem\"\n", "empty.pem: not a PEM file"),
+        (
+            "[performance]\ncore = 99_999\n",
+            "broker.toml:2: performance.core: there is no core 99999",
+        ),
+        (
+            "[performance]\nsocket_send_buffer_bytes = 1\n",
+            "broker.toml:2: performance.socket_send_buffer_bytes: 1 is less than 4096",
+        ),
         ("[", "broker.toml:1: "),
     ] {
         fs::write(directory.path().join("broker.toml"), text).unwrap();

@@ -11,6 +11,7 @@ mod cli;
 mod http;
 mod latency;
 mod limits;
+mod performance;
 mod plain;
 mod presence;
 mod readme;

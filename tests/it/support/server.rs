@@ -87,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// Lines for `[performance]`.
+    pub(crate) fn performance(mut self, lines: &str) -> Self {
+        write!(self.sections, "[performance]\n{lines}\n").unwrap();
+        self
+    }
+
     /// A directory for latency files below the configuration's.
     pub(crate) fn latency_files(mut self) -> Self {
         self.sections.push_str("[latency]\ndirectory = \"latency\"\n");
@@ -276,11 +282,30 @@ impl Server {
         Totals(line.to_owned())
     }
 
+    /// The cores that the thread of the loop may run on, as the kernel lists them.
+    pub(crate) fn cores(&self) -> String {
+        self.status("Cpus_allowed_list:")
+    }
+
     /// Memory that the process has in use, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status("VmRSS:").trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// CPU time that the process has used, in ticks of the kernel.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // proc(5): utime and stime are the fourteenth and the fifteenth field, counted from before
+        // the name, which may hold anything.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let times = fields.split_whitespace().skip(11).take(2);
+        times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    fn status(&self, name: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().to_owned()
     }
 }
 

@@ -1,0 +1,88 @@
+//! `[performance]`: what those may set who live on latency, all of it off by default.
+
+use serde::Deserialize;
+
+use super::fault::{ConfigFault, Offence};
+use super::limits::Bytes;
+use super::origin::Origin;
+
+/// `[performance]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerformanceSection {
+    busy_poll: Option<bool>,
+    core: Option<u64>,
+    socket_busy_poll_us: Option<u64>,
+    socket_send_buffer_bytes: Option<Bytes>,
+    socket_receive_buffer_bytes: Option<Bytes>,
+}
+
+/// What the loop and its sockets do for latency, at the cost of something else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Performance {
+    /// Whether the loop asks for events without ever sleeping.
+    pub busy_poll: bool,
+    /// The core that the loop's thread stays on; any, if there is none.
+    pub core: Option<usize>,
+    /// For how long the kernel asks the network's device for each read, in microseconds.
+    pub socket_busy_poll_us: u32,
+    /// Size of the kernel's buffer for what we send; zero leaves it to the kernel.
+    pub socket_send_buffer_bytes: u32,
+    /// Size of the kernel's buffer for what we receive; zero leaves it to the kernel.
+    pub socket_receive_buffer_bytes: u32,
+}
+
+impl PerformanceSection {
+    /// The defaults, with what is set laid over them, as far as this machine has it.
+    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Performance, ConfigFault> {
+        let fault = |name, offence| origin.fault(&format!("performance.{name}"), offence);
+        let size = |name, bytes: Option<Bytes>| {
+            buffer_size(bytes.map_or(0, u64::from)).map_err(|offence| fault(name, offence))
+        };
+        let Self { socket_send_buffer_bytes, socket_receive_buffer_bytes, .. } = *self;
+        Ok(Performance {
+            busy_poll: self.busy_poll.unwrap_or_default(),
+            core: self.core.map(core).transpose().map_err(|offence| fault("core", offence))?,
+            socket_busy_poll_us: busy_poll_time(self.socket_busy_poll_us.unwrap_or_default())
+                .map_err(|offence| fault("socket_busy_poll_us", offence))?,
+            socket_send_buffer_bytes: size("socket_send_buffer_bytes", socket_send_buffer_bytes)?,
+            socket_receive_buffer_bytes: size(
+                "socket_receive_buffer_bytes",
+                socket_receive_buffer_bytes,
+            )?,
+        })
+    }
+}
+
+/// A core that this process may run on.
+fn core(wanted: u64) -> Result<usize, Offence> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let found = cores.iter().map(|core| core.id).find(|id| *id as u64 == wanted);
+    found.ok_or_else(|| Offence::NoCore(wanted, cores.iter().map(|core| core.id).collect()))
+}
+
+fn busy_poll_time(us: u64) -> Result<u32, Offence> {
+    match u32::try_from(us) {
+        Ok(0) => Ok(0),
+        Ok(_) if !cfg!(target_os = "linux") => Err(Offence::OnlyOn("Linux")),
+        Ok(us) if us <= BUSY_POLL_US_LARGEST => Ok(us),
+        _ => Err(Offence::AtMost(us, BUSY_POLL_US_LARGEST.into(), "a second")),
+    }
+}
+
+fn buffer_size(bytes: u64) -> Result<u32, Offence> {
+    match u32::try_from(bytes) {
+        Ok(0) => Ok(0),
+        Ok(size) if size < BUFFER_BYTES_SMALLEST => {
+            Err(Offence::AtLeast(bytes, BUFFER_BYTES_SMALLEST.into(), "4 KiB"))
+        }
+        Ok(size) if size <= BUFFER_BYTES_LARGEST => Ok(size),
+        _ => Err(Offence::AtMost(bytes, BUFFER_BYTES_LARGEST.into(), "1 GiB")),
+    }
+}
+
+const BUSY_POLL_US_LARGEST: u32 = 1_000_000;
+/// Less than this no kernel grants; it would only make every write a partial one.
+const BUFFER_BYTES_SMALLEST: u32 = 4 << 10;
+/// The kernel counts twice the size in a signed number.
+const BUFFER_BYTES_LARGEST: u32 = 1 << 30;

@@ -1,0 +1,87 @@
+//! What those may set who live on latency: the loop that never sleeps, the core that it stays on,
+//! the kernel's buffers.
+
+use crate::support::PATIENCE;
+use crate::support::client::{Client, Profile, Transport};
+use crate::support::server::{Setup, wait_for};
+
+fn exchange(client: &mut Client, count: usize) {
+    for _ in 0..count {
+        client.send("/agent/ana", b"x");
+        client.receive_message();
+    }
+}
+
+/// The count of a stage in the last table of the log.
+fn count_in_table(log: &str, stage: &str) -> u64 {
+    let row = log.lines().rev().find(|line| line.contains(&format!(" latency {stage} "))).unwrap();
+    let mut words = row.split_whitespace().skip_while(|word| *word != stage);
+    words.nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_loop_that_never_sleeps_serves_and_drains() {
+    const COUNT: usize = 20;
+    let mut server = Setup::new().performance("busy_poll = true").start();
+    let mut clients = Vec::new();
+    for (transport, login) in Transport::ALL.into_iter().zip(["a", "b", "c", "d"]) {
+        clients.push(Client::log_in(&server, transport, Profile::Agent, login));
+    }
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    exchange(&mut ana, COUNT);
+    // It does not sleep when nobody wants anything either.
+    let ticks = server.cpu_ticks();
+    wait_for("CPU time to pass", PATIENCE, || (server.cpu_ticks() > ticks + 2).then_some(()));
+    exchange(&mut ana, 1);
+    server.signal("TERM");
+    for client in clients.iter_mut().chain([&mut ana]) {
+        client.receive_error("DRAINING");
+        client.receive_end();
+    }
+    drop((clients, ana));
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let log = server.log.text();
+    assert!(log.contains(" drained\n"), "{log}");
+    assert_eq!(count_in_table(&log, "delivery"), COUNT as u64 + 1);
+    // Polls that brought nothing are no turns, and are not counted as any.
+    let (turns, polls) = (server.totals().count("turns"), count_in_table(&log, "poll"));
+    assert_eq!(count_in_table(&log, "turn"), polls);
+    assert!(turns >= COUNT as u64 && turns < 10_000, "{turns}");
+}
+
+#[test]
+fn a_loop_that_never_sleeps_keeps_its_deadlines() {
+    let server =
+        Setup::new().performance("busy_poll = true").limits("connect_ms_max = 300").start();
+    let mut silent = Client::open(&server, Transport::Ws);
+    let error = silent.receive();
+    assert_eq!(error.command, "ERROR");
+    silent.receive_end();
+    drop(silent);
+    server.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_loop_stays_on_its_core() {
+    for core in core_affinity::get_core_ids().unwrap() {
+        let server = Setup::new().performance(&format!("core = {}", core.id)).start();
+        assert_eq!(server.cores(), core.id.to_string());
+        let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+        exchange(&mut ana, 1);
+        drop(ana);
+        server.stop();
+    }
+}
+
+#[test]
+fn buffers_that_the_kernel_does_not_grant_are_told() {
+    let lines = "socket_send_buffer_bytes = \"1 GiB\"\nsocket_receive_buffer_bytes = \"64 KiB\"";
+    let server = Setup::new().performance(lines).start();
+    server.log.wait_for_line(&["WARN", "socket_send_buffer_bytes=1073741824 has no effect beyond"]);
+    let mut ana = Client::log_in(&server, Transport::Tls, Profile::Agent, "ana");
+    exchange(&mut ana, 3);
+    drop(ana);
+    assert!(!server.log.text().contains("socket_receive_buffer_bytes="));
+    server.stop();
+}
