@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
 use crate::engine::Socket;
 
@@ -29,31 +29,51 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// Asks for them on a listener, whose connections inherit them: for sizes that is the only way
-    /// in time, because they are part of the handshake. What the system refuses is no reason to
-    /// serve nobody, but to say so.
-    pub(super) fn apply_to_listener(&self, listener: &socket2::Socket) {
-        self.apply_to_all(&SockRef::from(listener));
-        if self.send_buffer_bytes > 0 {
-            let set = listener.set_send_buffer_size(self.send_buffer_bytes as usize);
-            let given = set.and_then(|()| listener.send_buffer_size());
-            warn_if_less("socket_send_buffer_bytes", self.send_buffer_bytes, given, "wmem_max");
+    /// Tries on a socket that is thrown away what the kernel grants, and logs what it does not: once,
+    /// however many listeners there are.
+    ///
+    /// # Errors
+    /// There is no socket to be had.
+    pub fn report_refusals(&self) -> io::Result<()> {
+        let socket = RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        let Self { send_buffer_bytes, receive_buffer_bytes, .. } = *self;
+        if send_buffer_bytes > 0 {
+            let set = socket.set_send_buffer_size(send_buffer_bytes as usize);
+            let given = set.and_then(|()| socket.send_buffer_size());
+            warn_if_less("socket_send_buffer_bytes", send_buffer_bytes, given, "wmem_max");
         }
-        if self.receive_buffer_bytes > 0 {
-            let set = listener.set_recv_buffer_size(self.receive_buffer_bytes as usize);
-            let given = set.and_then(|()| listener.recv_buffer_size());
-            let name = "socket_receive_buffer_bytes";
-            warn_if_less(name, self.receive_buffer_bytes, given, "rmem_max");
+        if receive_buffer_bytes > 0 {
+            let set = socket.set_recv_buffer_size(receive_buffer_bytes as usize);
+            let given = set.and_then(|()| socket.recv_buffer_size());
+            warn_if_less("socket_receive_buffer_bytes", receive_buffer_bytes, given, "rmem_max");
         }
         #[cfg(target_os = "linux")]
         if self.busy_poll_us > 0
-            && let Err(error) = listener.set_busy_poll(self.busy_poll_us)
+            && let Err(error) = socket.set_busy_poll(self.busy_poll_us)
         {
             log::warn!(
-                "socket_busy_poll_us={} has no effect: {error}; it needs the capability \
-                 CAP_NET_ADMIN",
+                "socket_busy_poll_us={} has no effect: {error}; this kernel may want the \
+                 capability CAP_NET_ADMIN for it",
                 self.busy_poll_us
             );
+        }
+        Ok(())
+    }
+
+    /// Asks for them on a listener, whose connections inherit them: for sizes that is the only way
+    /// in time, because they are part of the handshake. What the system refuses is no reason to
+    /// serve nobody.
+    pub(super) fn apply_to_listener(&self, listener: &RawSocket) {
+        self.apply_to_all(&SockRef::from(listener));
+        if self.send_buffer_bytes > 0 {
+            let _ = listener.set_send_buffer_size(self.send_buffer_bytes as usize);
+        }
+        if self.receive_buffer_bytes > 0 {
+            let _ = listener.set_recv_buffer_size(self.receive_buffer_bytes as usize);
+        }
+        #[cfg(target_os = "linux")]
+        if self.busy_poll_us > 0 {
+            let _ = listener.set_busy_poll(self.busy_poll_us);
         }
     }
 

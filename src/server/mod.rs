@@ -39,6 +39,7 @@ impl Prepared {
     pub fn new(config: Config) -> Result<Self, ServeFault> {
         config.tls.as_ref().map(identity::check).transpose().map_err(ServeFault::Identity)?;
         let sockets = socket_options(&config);
+        sockets.report_refusals().map_err(ServeFault::Loop)?;
         let listeners = bind(&config, &sockets)?;
         let addresses = listeners.iter().map(|one| one.address).collect();
         if let Some(directory) = &config.latency_directory {

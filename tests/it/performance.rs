@@ -77,11 +77,13 @@ fn the_loop_stays_on_its_core() {
 #[test]
 fn buffers_that_the_kernel_does_not_grant_are_told() {
     let lines = "socket_send_buffer_bytes = \"1 GiB\"\nsocket_receive_buffer_bytes = \"64 KiB\"";
-    let server = Setup::new().performance(lines).start();
+    let server = Setup::new().performance(lines).listener("").listener("").start();
     server.log.wait_for_line(&["WARN", "socket_send_buffer_bytes=1073741824 has no effect beyond"]);
     let mut ana = Client::log_in(&server, Transport::Tls, Profile::Agent, "ana");
     exchange(&mut ana, 3);
     drop(ana);
-    assert!(!server.log.text().contains("socket_receive_buffer_bytes="));
+    let log = server.log.text();
+    assert_eq!(log.matches("socket_send_buffer_bytes=").count(), 1, "once, not for each listener");
+    assert!(!log.contains("socket_receive_buffer_bytes="), "{log}");
     server.stop();
 }
