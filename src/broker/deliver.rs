@@ -318,7 +318,8 @@ impl Broker {
                 let one = &subscriptions[index];
                 let Some(standard) = &one.standard else { return false };
                 let room = peers.peer(sessions[one.session].peer).has_room();
-                room && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
+                room && !peers.arena.is_full()
+                    && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
             };
             let Some(consumer) = queue.next_consumer(has_credit) else {
                 if !queue.consumers().is_empty() {

@@ -82,7 +82,11 @@ pub struct Out {
 
 const NONE: u32 = u32::MAX;
 
-/// Tails from this size on, on average, are kept apart from their heads, so that slow receivers share them.
+/// What a turn encodes of messages that can wait.
+const ENCODED_BYTES_MAX: usize = 1 << 30;
+
+/// Tails from this size on, on average, are kept apart from their heads, so that slow receivers share
+/// them.
 const SHARED_TAIL_BYTES_MIN: u32 = 2048;
 
 impl OutboundArena {
@@ -371,6 +375,12 @@ impl OutboundArena {
     #[inline]
     pub fn turn_bytes(&self) -> usize {
         self.turn.bytes()
+    }
+
+    /// Whether so much was encoded that what can wait for the next turn should: places in lanes have 31
+    /// bits.
+    pub fn is_full(&self) -> bool {
+        self.turn.bytes() >= ENCODED_BYTES_MAX
     }
 
     /// Memory that queued frames hold.
