@@ -34,7 +34,7 @@ pub struct OutboundArena {
     /// Heads of runs that have one.
     heads: Vec<u8>,
     runs: Vec<Run>,
-    /// When the first frame of this turn that was encoded for delivery arrived.
+    /// When what made the first delivery of this turn arrived; zero, before there is one.
     arrived_ns: u64,
     /// The chunk that was made last, in case that the next receiver has to keep the same.
     last_kept: Option<((Encoded, u32), Rc<Chunk>)>,
@@ -113,7 +113,7 @@ impl OutboundArena {
     /// Notes when what is encoded from now on arrived; the first time of a turn counts.
     #[inline]
     pub fn note_arrival(&mut self, arrived_ns: u64) {
-        if self.runs.is_empty() {
+        if self.arrived_ns == 0 {
             self.arrived_ns = arrived_ns;
         }
     }
@@ -366,6 +366,7 @@ impl OutboundArena {
         self.turn.clear();
         self.heads.clear();
         self.runs.clear();
+        self.arrived_ns = 0;
         if let Some((_, chunk)) = self.last_kept.take() {
             self.release(chunk);
         }
@@ -635,6 +636,24 @@ mod tests {
         }
         arena.end_turn();
         assert_eq!(arena.resident_bytes(), 0);
+    }
+
+    #[test]
+    fn a_delivery_behind_an_answer_has_the_arrival_of_its_own_turn() {
+        let mut arena = OutboundArena::default();
+        let mut queue = OutboundQueue::default();
+        for arrived_ns in [10, 70] {
+            let answer = arena.encode(LaneId::private(Framing::None), Framing::None, |out| {
+                out.extend_from_slice(b"answer");
+            });
+            arena.push(&mut queue, answer);
+            arena.note_arrival(arrived_ns);
+            let frame = encode(&mut arena, Framing::None, b"delivery");
+            arena.push(&mut queue, frame);
+            let out = arena.note_all_out(&mut queue);
+            assert_eq!(out, Out { arrived_ns, frames: 2, deliveries: 1 });
+            arena.end_turn();
+        }
     }
 
     #[test]
