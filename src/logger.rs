@@ -2,13 +2,16 @@
 //!
 //! Whoever logs never waits: the channel to the thread is bounded, and what does not fit is counted
 //! and reported later.
+//!
+//! The thread ends when there was nothing to write for a while, and another begins with the next line:
+//! in a process of one thread system calls are cheaper.
 
 mod line;
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -94,37 +97,49 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// standard error.
 const FLUSH_MS_MAX: u64 = 1_000;
 
+/// How long the thread waits for a line before it ends.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The sending end, installed as the logger of the process.
 pub struct Logger {
     level: LevelFilter,
     dropped: Arc<AtomicU64>,
-    events: SyncSender<Event>,
+    sender: Sender,
 }
 
 impl Logger {
     /// Makes this the logger of the process, writing to standard error until the guard is dropped.
     ///
     /// # Errors
-    /// When the thread cannot be started, or when there is a logger already.
+    /// When there is a logger already.
     pub fn install(options: LogOptions) -> io::Result<LoggerGuard> {
-        let (logger, guard) = Self::start(options, io::stderr())?;
+        let (logger, guard) = Self::new(options, LINGER, io::stderr());
         // A logger lives as long as the process.
         log::set_logger(Box::leak(Box::new(logger))).map_err(|_| io::ErrorKind::AlreadyExists)?;
         log::set_max_level(options.level);
         Ok(guard)
     }
 
-    fn start(
+    fn new(
         options: LogOptions,
+        linger: Duration,
         out: impl Write + Send + 'static,
-    ) -> io::Result<(Self, LoggerGuard)> {
+    ) -> (Self, LoggerGuard) {
         let (events, arriving) = sync_channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        let writer =
-            Writer { format: options.format, dropped: dropped.clone(), batch: String::new(), out };
-        thread::Builder::new().name("log".into()).spawn(move || writer.run(&arriving))?;
-        let guard = LoggerGuard { events: events.clone() };
-        Ok((Self { level: options.level, dropped, events }, guard))
+        let writer = Writer {
+            format: options.format,
+            dropped: dropped.clone(),
+            arriving,
+            linger,
+            cores: Cores::of_this_thread(),
+            batch: String::new(),
+            out: Box::new(out),
+        };
+        let rest = Rest { writer: Some(writer), is_running: false };
+        let sender = Sender { events, rest: Arc::new(Mutex::new(rest)) };
+        let guard = LoggerGuard { sender: sender.clone() };
+        (Self { level: options.level, dropped, sender }, guard)
     }
 }
 
@@ -142,13 +157,13 @@ impl Log for Logger {
         let mut message = record.args().to_string();
         cut(&mut message);
         let event = Event::Message(record.level(), message);
-        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(event) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn flush(&self) {
-        flush(&self.events, Event::Flush);
+        self.sender.flush(Event::Flush);
     }
 }
 
@@ -161,12 +176,12 @@ fn cut(message: &mut String) {
 
 /// Writes what is still waiting when it is dropped. What is logged afterwards is lost.
 pub struct LoggerGuard {
-    events: SyncSender<Event>,
+    sender: Sender,
 }
 
 impl Drop for LoggerGuard {
     fn drop(&mut self) {
-        flush(&self.events, Event::Finish);
+        self.sender.flush(Event::Finish);
     }
 }
 
@@ -178,34 +193,91 @@ enum Event {
     Finish(SyncSender<()>),
 }
 
-/// Waits until everything sent so far is written, but not for ever.
-fn flush(events: &SyncSender<Event>, event: impl Fn(SyncSender<()>) -> Event) {
-    const PAUSE_MS: u64 = 10;
-    let (answer, answered) = sync_channel(1);
-    for _ in 0..FLUSH_MS_MAX / PAUSE_MS {
-        match events.try_send(event(answer.clone())) {
-            // The channel is full; nobody can answer yet, so this only waits.
-            Err(TrySendError::Full(_)) => {
-                let _ = answered.recv_timeout(Duration::from_millis(PAUSE_MS));
-            }
-            Err(TrySendError::Disconnected(_)) => return,
-            Ok(()) => break,
-        }
+/// The way to the writer, which it wakes.
+#[derive(Clone)]
+struct Sender {
+    events: SyncSender<Event>,
+    rest: Arc<Mutex<Rest>>,
+}
+
+impl Sender {
+    fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
+        let sent = self.events.try_send(event);
+        self.wake();
+        sent
     }
-    let _ = answered.recv_timeout(Duration::from_millis(FLUSH_MS_MAX));
+
+    /// Begins a thread, if there is none. If none is to be had, what was sent waits for the next try.
+    fn wake(&self) {
+        let mut rest = lock(&self.rest);
+        if rest.is_running {
+            return;
+        }
+        let shared = Arc::clone(&self.rest);
+        let spawned = thread::Builder::new().name("log".into()).spawn(move || {
+            let writer = lock(&shared).writer.take();
+            writer.into_iter().for_each(|writer| writer.run(&shared));
+        });
+        rest.is_running = spawned.is_ok();
+    }
+
+    /// Waits until everything sent so far is written, but not for ever.
+    fn flush(&self, event: impl Fn(SyncSender<()>) -> Event) {
+        const PAUSE_MS: u64 = 10;
+        let (answer, answered) = sync_channel(1);
+        for _ in 0..FLUSH_MS_MAX / PAUSE_MS {
+            match self.try_send(event(answer.clone())) {
+                // The channel is full; nobody can answer yet, so this only waits.
+                Err(TrySendError::Full(_)) => {
+                    let _ = answered.recv_timeout(Duration::from_millis(PAUSE_MS));
+                }
+                Err(TrySendError::Disconnected(_)) => return,
+                Ok(()) => break,
+            }
+        }
+        let _ = answered.recv_timeout(Duration::from_millis(FLUSH_MS_MAX));
+    }
+}
+
+/// The writer, while no thread has it.
+struct Rest {
+    writer: Option<Writer>,
+    is_running: bool,
+}
+
+/// Nothing that holds it can panic half way.
+fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
+    rest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The thread's end.
-struct Writer<W> {
+struct Writer {
     format: LogFormat,
     dropped: Arc<AtomicU64>,
+    arriving: Receiver<Event>,
+    linger: Duration,
+    cores: Cores,
     batch: String,
-    out: W,
+    out: Box<dyn Write + Send>,
 }
 
-impl<W: Write> Writer<W> {
-    fn run(mut self, arriving: &Receiver<Event>) {
-        while let Ok(first) = arriving.recv() {
+impl Writer {
+    /// Writes until there was nothing for a while, then lies down to rest.
+    fn run(mut self, rest: &Mutex<Rest>) {
+        self.cores.apply_to_this_thread();
+        loop {
+            let first = match self.arriving.recv_timeout(self.linger) {
+                Ok(first) => first,
+                Err(_) => {
+                    // Who sends looks for a thread afterwards: what is not here by now will.
+                    let mut rest = lock(rest);
+                    let Ok(first) = self.arriving.try_recv() else {
+                        *rest = Rest { writer: Some(self), is_running: false };
+                        return;
+                    };
+                    first
+                }
+            };
             let mut next = Some(first);
             while let Some(event) = next {
                 match event {
@@ -221,7 +293,7 @@ impl<W: Write> Writer<W> {
                     }
                 }
                 let has_room = self.batch.len() < BATCH_BYTES_MAX;
-                next = if has_room { arriving.try_recv().ok() } else { None };
+                next = if has_room { self.arriving.try_recv().ok() } else { None };
             }
             self.write();
         }
@@ -244,6 +316,35 @@ impl<W: Write> Writer<W> {
         let _ = self.out.write_all(self.batch.as_bytes()).and_then(|()| self.out.flush());
         self.batch.clear();
     }
+}
+
+/// The cores that a thread may run on. The loop, which begins the writer's thread, may keep to one of
+/// its own.
+struct Cores(
+    #[cfg(any(target_os = "linux", target_os = "android"))] Option<rustix::thread::CpuSet>,
+);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Cores {
+    fn of_this_thread() -> Self {
+        Self(rustix::thread::sched_getaffinity(None).ok())
+    }
+
+    fn apply_to_this_thread(&self) {
+        if let Some(cores) = &self.0 {
+            let _ = rustix::thread::sched_setaffinity(None, cores);
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Cores {
+    fn of_this_thread() -> Self {
+        Self()
+    }
+
+    #[expect(clippy::unused_self, reason = "it does what the other one does")]
+    fn apply_to_this_thread(&self) {}
 }
 
 #[expect(clippy::disallowed_methods, reason = "a log line tells the time of day, off the loop")]
@@ -285,7 +386,7 @@ mod tests {
         let text = Arc::new(Mutex::new(String::new()));
         let sink = Sink { text: text.clone(), gate };
         let options = LogOptions { format: LogFormat::Plain, level };
-        let (logger, guard) = Logger::start(options, sink).unwrap();
+        let (logger, guard) = Logger::new(options, Duration::from_millis(1), sink);
         (logger, guard, text)
     }
 
@@ -344,6 +445,60 @@ mod tests {
             .sum();
         assert_eq!(written + reported, 5 * LINES_MAX);
         assert!(reported > 0);
+    }
+
+    #[test]
+    fn the_thread_ends_and_begins_again_without_losing_a_line() {
+        let (logger, guard, text) = start(LevelFilter::Info, None);
+        assert!(!lock(&logger.sender.rest).is_running, "it ran before there was a line");
+        for number in 0..20 {
+            log(&logger, Level::Info, &format!("line {number}"));
+            // Every second line finds it as it may be.
+            while number % 2 == 0 && lock(&logger.sender.rest).is_running {
+                thread::yield_now();
+            }
+        }
+        drop(guard);
+        let text = text.lock().unwrap();
+        let numbers: Vec<_> = text.lines().filter_map(|line| line.split("line ").nth(1)).collect();
+        let expected: Vec<_> = (0..20).map(|number: u32| number.to_string()).collect();
+        assert_eq!(numbers, expected);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_thread_may_run_where_the_process_may_even_if_the_loop_keeps_to_a_core() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+        /// Collects where it is written.
+        struct Place(Arc<Mutex<Option<CpuSet>>>);
+
+        impl Write for Place {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                *self.0.lock().unwrap() = sched_getaffinity(None).ok();
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let place = Arc::new(Mutex::new(None));
+        let options = LogOptions { format: LogFormat::Plain, level: LevelFilter::Info };
+        let (logger, guard) = Logger::new(options, LINGER, Place(place.clone()));
+        let all = sched_getaffinity(None).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut one = CpuSet::new();
+                one.set((0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap());
+                sched_setaffinity(None, &one).unwrap();
+                log(&logger, Level::Info, "line");
+                logger.flush();
+            });
+        });
+        drop(guard);
+        assert_eq!(place.lock().unwrap().unwrap(), all);
     }
 
     #[test]

@@ -44,9 +44,14 @@ impl Deadlines {
         self.heap.is_empty()
     }
 
+    /// Whether a rush has left memory that is worth returning.
+    pub fn has_slack(&self) -> bool {
+        self.heap.capacity() > 4 * self.heap.len().max(64)
+    }
+
     /// Returns the memory of a past rush.
     pub fn trim(&mut self) {
-        if self.heap.capacity() > 4 * self.heap.len().max(64) {
+        if self.has_slack() {
             self.heap.shrink_to(2 * self.heap.len());
         }
     }

@@ -257,7 +257,7 @@ impl<S: Socket> Engine<S> {
         self.now = now;
         for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
             let elapsed_ns = now.ns.saturating_sub(arrived_ns);
-            self.latencies.record_many(Stage::Delivery, elapsed_ns, u64::from(count));
+            self.latencies.record_many(Stage::Delivery, elapsed_ns, count);
         }
         self.broker.cut_slow_consumers(now);
         while let Some((armed_ms, id)) = self.deadlines.next_due(now.ms()) {
@@ -324,6 +324,15 @@ impl<S: Socket> Engine<S> {
     /// everybody knows.
     pub fn serve_sample(&mut self, serves: bool) {
         self.serves_sample = serves;
+    }
+
+    /// Whether a rush has left memory that is worth returning.
+    pub fn has_slack(&self) -> bool {
+        let lists = [&self.to_read, &self.to_flush, &self.to_reap, &self.paused];
+        self.broker.peers.arena.has_slack()
+            || lists.iter().any(|list| list.capacity() > LIST_KEPT)
+            || self.dirty.capacity() > LIST_KEPT
+            || self.deadlines.has_slack()
     }
 
     /// Returns the memory of a past rush. To be called when there is nothing to do.

@@ -82,6 +82,9 @@ pub struct Out {
 
 const NONE: u32 = u32::MAX;
 
+/// Runs that have room without leaving anything to give back.
+const RUNS_KEPT: usize = 512;
+
 /// What a turn encodes of messages that can wait.
 const ENCODED_BYTES_MAX: usize = 1 << 30;
 
@@ -388,6 +391,11 @@ impl OutboundArena {
     #[inline]
     pub fn resident_bytes(&self) -> u64 {
         self.kept_bytes + self.turn.bytes() as u64
+    }
+
+    /// Whether a past burst has left memory that is worth returning.
+    pub fn has_slack(&self) -> bool {
+        self.turn.has_slack() || self.runs.capacity() > RUNS_KEPT
     }
 
     /// Returns the memory of a past burst when nothing is queued.

@@ -167,6 +167,8 @@ pub(super) struct Turn {
     used: u32,
     /// Octets in all lanes.
     bytes: usize,
+    /// Whether a turn has left lanes that are worth returning.
+    has_slack: bool,
 }
 
 impl Turn {
@@ -230,7 +232,13 @@ impl Turn {
             }
             self.used &= self.used - 1;
         }
+        self.has_slack |= self.bytes > SLACK_BYTES_MAX;
         self.bytes = 0;
+    }
+
+    /// Whether the lanes hold so much memory that it is worth returning.
+    pub(super) fn has_slack(&self) -> bool {
+        self.has_slack
     }
 
     /// Gives all memory back.
@@ -243,9 +251,17 @@ impl Turn {
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { lanes: std::array::from_fn(|_| FrameRun::default()), used: 0, bytes: 0 }
+        Self {
+            lanes: std::array::from_fn(|_| FrameRun::default()),
+            used: 0,
+            bytes: 0,
+            has_slack: false,
+        }
     }
 }
+
+/// What a turn may encode without leaving anything to give back.
+const SLACK_BYTES_MAX: usize = 16 * 1024;
 
 /// What a lane keeps from turn to turn.
 const LANE_KEPT_BYTES: usize = 1024 * 1024;

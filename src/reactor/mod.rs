@@ -3,6 +3,7 @@
 //!
 //! It does not know STOMP, destinations or what TLS is made of.
 
+mod alarm;
 mod clock;
 mod listener;
 mod socket;
@@ -15,6 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use self::alarm::Alarm;
 use self::clock::Clock;
 pub use self::listener::Listening;
 pub use self::socket::{SocketOptions, TcpSocket};
@@ -66,6 +68,9 @@ pub struct Reactor {
     /// Whether accepting failed for want of descriptors; it is tried again after a while.
     is_starved: bool,
     clock: Clock,
+    alarm: Alarm,
+    /// When the last turn was that had something to do, in milliseconds.
+    busy_ms: u64,
     options: ReactorOptions,
     /// When the connections that are left are closed, while the broker drains.
     drain_until_ms: Option<u64>,
@@ -84,6 +89,7 @@ impl Reactor {
             let token = Token(FIRST_LISTENER.0 - index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
+        let alarm = Alarm::new(poll.registry())?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -92,6 +98,8 @@ impl Reactor {
             listeners,
             is_starved: false,
             clock: Clock::start(),
+            alarm,
+            busy_ms: 0,
             options,
             drain_until_ms: None,
         })
@@ -115,15 +123,18 @@ impl Reactor {
         loop {
             let polled = self.wait(engine, flushed)?;
             engine.latencies.record(Stage::Poll, polled.ns - flushed.ns);
-            let signalled = self.note_events(engine);
+            let signalled = self.note_events(engine, polled);
             engine.receive(polled);
-            let received = self.clock.now();
-            engine.flush(received);
+            let turns = &mut engine.broker_mut().counters.turns;
+            *turns += 1;
+            if turns.is_multiple_of(Stage::DISPATCH_EVERY) {
+                let received = self.clock.now();
+                engine.latencies.record(Stage::Dispatch, received.ns - polled.ns);
+            }
+            engine.flush(polled);
             flushed = self.clock.now();
-            engine.latencies.record(Stage::Dispatch, received.ns - polled.ns);
             engine.latencies.record(Stage::Turn, flushed.ns - polled.ns);
             engine.settle(flushed);
-            engine.broker_mut().counters.turns += 1;
             self.let_go(engine);
             if signalled && self.handle_signals(engine, owner, flushed) {
                 return Ok(Outcome::Abandoned);
@@ -150,52 +161,39 @@ impl Reactor {
             return Ok(self.clock.now());
         }
         let starved_ms = self.is_starved.then_some(now.ms() + STARVED_RETRY_MS);
-        let deadlines = [engine.next_deadline_ms(), self.drain_until_ms, starved_ms];
+        let trim_ms = self.trim_if_idle(engine, now.ms());
+        let deadlines = [engine.next_deadline_ms(), self.drain_until_ms, starved_ms, trim_ms];
         let at_ms = deadlines.into_iter().flatten().min();
         if self.options.busy_poll {
-            return self.spin(engine, now, at_ms);
+            return self.spin(at_ms);
         }
-        let timeout = at_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now.ms())));
-        self.sleep(engine, timeout)?;
+        let timeout = self.alarm.set(at_ms, now.ns)?;
+        self.poll_once(timeout)?;
         Ok(self.clock.now())
     }
 
-    fn sleep(
-        &mut self,
-        engine: &mut Engine<TcpSocket>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
-        if timeout.is_none_or(|timeout| timeout > IDLE) {
-            // Nothing to do for a while: a rush that is over gives its memory back.
-            self.poll_once(Some(IDLE))?;
-            if !self.events.is_empty() {
-                return Ok(());
-            }
-            engine.trim();
-            let timeout = timeout.map(|timeout| timeout.saturating_sub(IDLE));
-            return self.poll_once(timeout);
+    /// Where a rush has left memory that is worth something, gives it back once there was nothing to
+    /// do for a while. Until then says when to look again.
+    fn trim_if_idle(&self, engine: &mut Engine<TcpSocket>, now_ms: u64) -> Option<u64> {
+        if !engine.has_slack() {
+            return None;
         }
-        self.poll_once(timeout)
+        let trim_ms = self.busy_ms + IDLE_MS;
+        if now_ms < trim_ms {
+            return Some(trim_ms);
+        }
+        engine.trim();
+        None
     }
 
-    /// The same without sleeping. A poll that brings nothing is no turn: it is not recorded, and
-    /// nobody is told.
-    fn spin(
-        &mut self,
-        engine: &mut Engine<TcpSocket>,
-        since: Moment,
-        at_ms: Option<u64>,
-    ) -> io::Result<Moment> {
-        let mut trim_at_ms = since.ms() + IDLE.as_millis() as u64;
+    /// Waits for the same without sleeping. A poll that brings nothing is no turn: it is not recorded,
+    /// and nobody is told.
+    fn spin(&mut self, at_ms: Option<u64>) -> io::Result<Moment> {
         loop {
             self.poll_once(Some(Duration::ZERO))?;
             let now = self.clock.now();
             if !self.events.is_empty() || at_ms.is_some_and(|at_ms| now.ms() >= at_ms) {
                 return Ok(now);
-            }
-            if now.ms() >= trim_at_ms {
-                engine.trim();
-                trim_at_ms = u64::MAX;
             }
         }
     }
@@ -208,11 +206,12 @@ impl Reactor {
     }
 
     /// Passes on what the kernel said. Says whether there are signals.
-    fn note_events(&mut self, engine: &mut Engine<TcpSocket>) -> bool {
+    fn note_events(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) -> bool {
         let mut signalled = false;
         for event in &self.events {
             match event.token() {
                 SIGNALS => signalled = true,
+                ALARM => self.alarm.note_rung(),
                 Token(token) if FIRST_LISTENER.0 - token < self.listeners.len() => {
                     let index = FIRST_LISTENER.0 - token;
                     if !self.to_accept.contains(&index) {
@@ -222,6 +221,7 @@ impl Reactor {
                 // An event for a place that was used again since is a spurious one, which the
                 // engine does not mind.
                 Token(slot) => {
+                    self.busy_ms = now.ms();
                     let ends = event.is_read_closed() || event.is_error();
                     if ends {
                         engine.note_end_announced(slot as u32);
@@ -341,13 +341,14 @@ impl Reactor {
 }
 
 const SIGNALS: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
 /// Listeners count down from here, connections up from zero.
-const FIRST_LISTENER: Token = Token(usize::MAX - 1);
+const FIRST_LISTENER: Token = Token(usize::MAX - 2);
 
 const EVENTS_PER_TURN: usize = 1024;
 
 /// After how long without an event the loop tidies up.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_MS: u64 = 1_000;
 
 /// How long to wait before accepting is tried again.
 const STARVED_RETRY_MS: u64 = 100;

@@ -5,11 +5,14 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
 use crate::engine::Socket;
 
-/// A connected TCP socket that does not block.
+/// A connected TCP socket that does not block. It asks the kernel itself: the C library's calls are
+/// points at which a thread may be cancelled, which costs two atomic exchanges a call once there was a
+/// second thread.
 #[derive(Debug)]
 pub struct TcpSocket(TcpStream);
 
@@ -123,14 +126,17 @@ impl TcpSocket {
 }
 
 impl Read for TcpSocket {
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        let (count, _) = recv(&self.0, buffer, RecvFlags::empty())?;
+        Ok(count)
     }
 }
 
 impl Write for TcpSocket {
+    #[inline]
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.write(octets)
+        Ok(send(&self.0, octets, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

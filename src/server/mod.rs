@@ -200,8 +200,7 @@ fn bind(config: &Config, options: &SocketOptions) -> Result<Vec<Listening>, Serv
     config.listeners.iter().map(bind_one).collect()
 }
 
-/// Keeps this thread, which is the loop's, on a core. The thread of the log exists already and goes
-/// where it likes.
+/// Keeps this thread, which is the loop's, on a core. The log's threads go where this one could before.
 fn pin(core: usize) -> Result<(), ServeFault> {
     let is_pinned = core_affinity::set_for_current(CoreId { id: core });
     is_pinned.then_some(()).ok_or(ServeFault::Core(core))

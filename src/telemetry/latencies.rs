@@ -12,7 +12,8 @@ use hdrhistogram::Histogram;
 pub enum Stage {
     /// From a frame's arrival in user space to the kernel taking the last byte of a delivery.
     Delivery,
-    /// The part of a turn that receives and dispatches frames.
+    /// The part of a turn that receives and dispatches frames: of one turn in
+    /// [`DISPATCH_EVERY`](Self::DISPATCH_EVERY), for it takes another look at the clock.
     Dispatch,
     /// A turn, the poll excluded.
     Turn,
@@ -23,6 +24,9 @@ pub enum Stage {
 impl Stage {
     /// Every stage, in the order of the tables and files.
     pub const ALL: [Self; 4] = [Self::Delivery, Self::Dispatch, Self::Turn, Self::Poll];
+
+    /// Of how many turns one has its dispatch timed.
+    pub const DISPATCH_EVERY: u64 = 8;
 
     /// The name in tables, file names and log tags.
     pub fn name(self) -> &'static str {
@@ -40,7 +44,10 @@ impl Stage {
 pub struct Latencies {
     /// When recording began, by the calendar.
     started_at: SystemTime,
-    /// What was recorded since the last snapshot.
+    /// What is still to be entered in the histograms: a row is one line of the processor's cache, a
+    /// histogram is three, and the kernel has had them all out since the turn before.
+    noted: Vec<Noted>,
+    /// What was recorded since the last snapshot, but for what is noted.
     interval: Histograms,
     /// When the interval began, counted from `started_at` by a clock that does not jump.
     interval_start: Duration,
@@ -48,11 +55,23 @@ pub struct Latencies {
     total: Option<Histograms>,
 }
 
+/// So many times a stage took so long.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    elapsed_ns: u64,
+    count: u32,
+    stage: Stage,
+}
+
+/// What is noted before it is entered.
+const NOTED_MAX: usize = 128;
+
 impl Latencies {
     /// Histograms without a value.
     pub fn new(started_at: SystemTime) -> Self {
         Self {
             started_at,
+            noted: Vec::with_capacity(NOTED_MAX),
             interval: Histograms::new(),
             interval_start: Duration::ZERO,
             total: None,
@@ -62,21 +81,31 @@ impl Latencies {
     /// Records that `stage` took `elapsed_ns` once.
     #[inline]
     pub fn record(&mut self, stage: Stage, elapsed_ns: u64) {
-        self.interval.of_mut(stage).saturating_record(elapsed_ns);
+        self.record_many(stage, elapsed_ns, 1);
     }
 
     /// Records that `stage` took `elapsed_ns` `count` times over.
     #[inline]
-    pub fn record_many(&mut self, stage: Stage, elapsed_ns: u64, count: u64) {
-        // The histogram would take the value for its maximum, though it was never seen.
-        if count > 0 {
-            self.interval.of_mut(stage).saturating_record_n(elapsed_ns, count);
+    pub fn record_many(&mut self, stage: Stage, elapsed_ns: u64, count: u32) {
+        if self.noted.len() == NOTED_MAX {
+            self.enter();
+        }
+        self.noted.push(Noted { elapsed_ns, count, stage });
+    }
+
+    #[cold]
+    fn enter(&mut self) {
+        // A histogram would take the value for its maximum, though it was never seen.
+        for noted in self.noted.drain(..).filter(|noted| noted.count > 0) {
+            let histogram = self.interval.of_mut(noted.stage);
+            histogram.saturating_record_n(noted.elapsed_ns, noted.count.into());
         }
     }
 
     /// Ends the interval `elapsed` after the start, adds it to the total, begins the next one, and
     /// gives a copy of both.
     pub fn take_snapshot(&mut self, elapsed: Duration) -> Snapshot {
+        self.enter();
         let interval = self.interval.clone();
         let total = self.total.get_or_insert_with(Histograms::new);
         total.add(&interval);
