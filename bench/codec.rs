@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use com_broker::broker::message::{Head, Message, UserLines};
+use com_broker::broker::message::{Content, Head, Message, Origin, UserLines};
 use com_broker::broker::peer::Encoding;
 use com_broker::classic;
 use com_broker::limits::Limits;
@@ -44,6 +44,9 @@ fn main() {
     let scenario = arguments.scenario;
     let limits = Limits::default();
     let bounds = ScanBounds::new(&limits, true);
+    let origin = Origin::new(b"sender", b"/agent/sender");
+    let message =
+        Message { number: 123_456, is_redelivered: false, origin: &origin, content: &CONTENT };
     let mut out = Vec::with_capacity(1024);
     #[expect(clippy::disallowed_methods, reason = "this is a clock's place")]
     let started = Instant::now();
@@ -51,8 +54,8 @@ fn main() {
         match scenario {
             Scenario::ParseClassic => measured_classic_parse(CLASSIC, &limits),
             Scenario::ParseStandard => measured_standard_parse(STANDARD, &bounds),
-            Scenario::EncodeClassic => measured_classic_encode(&mut out, &MESSAGE),
-            Scenario::EncodeStandard => measured_standard_encode(&mut out, &MESSAGE),
+            Scenario::EncodeClassic => measured_classic_encode(&mut out, &message),
+            Scenario::EncodeStandard => measured_standard_encode(&mut out, &message),
         }
     }
     let ns = started.elapsed().as_nanos() as u64;
@@ -98,12 +101,8 @@ fn measured_standard_encode(out: &mut Vec<u8>, message: &Message<'_>) {
     black_box(message).write(Encoding::Standard(Version::V1_2), Head::Inbox, out);
 }
 
-const MESSAGE: Message<'_> = Message {
-    number: 123_456,
-    is_redelivered: false,
+const CONTENT: Content<'_> = Content {
     transaction: None,
-    origin: b"sender",
-    origin_destination: b"/agent/sender",
     destination: b"/topic/news",
     content_type: Some(b"text/plain"),
     has_escapes: false,

@@ -3,6 +3,7 @@
 use super::deliver::Sending;
 use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
+use super::message::{Content, UserLines};
 use super::peer::{Closure, PeerId, PeerState};
 use super::session::SessionId;
 use super::subscription::{SubscriptionIndex, Target};
@@ -199,19 +200,19 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
 
 #[inline(always)]
 fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
-    let sending = Sending {
-        session: request.session,
-        destination: request.required(Name::Destination)?,
+    let content = Content {
         transaction: request.header(Name::Transaction),
+        destination: request.required(Name::Destination)?,
         content_type: request.header(Name::ContentType),
         has_escapes: false,
-        headers: &request.frame.headers,
+        user_lines: UserLines::of(&request.frame.headers),
         body: request.frame.body,
     };
-    if broker.send(&sending, now)?.is_none() {
-        return Err(nobody_at(sending.destination));
+    let sending = Sending { session: request.session, content: &content };
+    if broker.send(sending, now)?.is_none() {
+        return Err(nobody_at(content.destination));
     }
-    if let Some(transaction) = sending.transaction {
+    if let Some(transaction) = content.transaction {
         request.acknowledge(broker, transaction);
     }
     Ok(())

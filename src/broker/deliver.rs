@@ -5,25 +5,20 @@ use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
-use super::message::{Encodings, Head, Message, UserLines, encode_whole};
+use super::message::{Content, Encodings, Head, Message, Origin, encode_whole};
 use super::peer::{Encoding, Peers};
 use super::queue::Stored;
-use super::session::{SessionId, SessionTable};
+use super::session::{Session, SessionId, SessionTable};
 use super::subscription::{AckMode, Standard, SubscriptionIndex, SubscriptionTable, Target};
 use super::{Broker, Moment};
 use crate::limits::Exceeded;
-use crate::stomp::Headers;
 use crate::telemetry::Counters;
 
 /// A SEND, in neither dialect.
-pub(super) struct Sending<'h, 'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'a> {
     pub(super) session: SessionId,
-    pub(super) destination: &'a [u8],
-    pub(super) transaction: Option<&'a [u8]>,
-    pub(super) content_type: Option<&'a [u8]>,
-    pub(super) has_escapes: bool,
-    pub(super) headers: &'h Headers<'a>,
-    pub(super) body: &'a [u8],
+    pub(super) content: &'a Content<'a>,
 }
 
 /// The parts of the broker that a delivery changes, apart from those that it reads.
@@ -38,87 +33,74 @@ impl Broker {
     /// Sends a message. Says to how many sessions it was queued, or `None` where the destination is
     /// the address of a client that is not there.
     #[inline(always)]
-    pub(super) fn send(
-        &mut self,
-        sending: &Sending<'_, '_>,
-        now: Moment,
-    ) -> Result<Option<u32>, Fault> {
-        let session = &self.sessions[sending.session];
-        self.peers.peer_mut(session.peer).publishes = true;
+    pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
+        let Self { peers, sessions, destinations, counters, .. } = self;
+        let session = &sessions[sending.session];
         // Most go where the one before went, to a client that is still there and that nobody watches.
         if let Some(id) = session.last_sent_to
-            && let Some(destination) = self.destinations.get(id)
-            && *destination.name == *sending.destination
+            && let Some(destination) = destinations.get(id)
+            && *destination.name == *sending.content.destination
             && let Some(owner) = destination.owner
             && destination.watch.is_none()
         {
-            return Ok(Some(u32::from(self.deliver_only(sending, owner, now))));
+            self.last_message += 1;
+            let number = self.last_message;
+            let (origin, content) = (&session.origin, sending.content);
+            let message = Message { number, is_redelivered: false, origin, content };
+            let is_queued = deliver_only(peers, &message, &sessions[owner], now);
+            counters.deliveries += u64::from(is_queued);
+            return Ok(Some(u32::from(is_queued)));
         }
         self.send_anywhere(sending, now)
     }
 
     #[inline(never)]
-    fn send_anywhere(
-        &mut self,
-        sending: &Sending<'_, '_>,
-        now: Moment,
-    ) -> Result<Option<u32>, Fault> {
+    fn send_anywhere(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
+        let name = sending.content.destination;
         let guess = self.sessions[sending.session].last_sent_to;
-        let found = self.destinations.find(sending.destination, guess);
+        let found = self.destinations.find(name, guess);
         if found.is_none() || found != guess {
-            self.check_may_send(sending.session, sending.destination)?;
+            self.check_may_send(sending.session, name)?;
         }
-        let id = match (found, Space::of(sending.destination)) {
+        let id = match (found, Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Client) => return Ok(None),
             (None, Space::Topic | Space::Queue) => {
-                self.check_destination(sending.destination)?;
-                self.find_or_make_destination(sending.destination)?
+                self.check_destination(name)?;
+                self.find_or_make_destination(name)?
             }
         };
-        self.sessions[sending.session].last_sent_to = Some(id);
+        self.note_sender(sending.session, id);
         if self.destinations[id].queue.is_some() {
             return self.send_to_queue(sending, id, now).map(Some);
         }
         let owner = self.destinations[id].owner;
-        if owner.is_none() && Space::of(sending.destination) == Space::Client {
+        if owner.is_none() && Space::of(name) == Space::Client {
             return Ok(None);
         }
         Ok(Some(self.deliver_at(sending, id, now)))
     }
 
-    /// Delivers a message to the one client that gets it.
-    #[inline(always)]
-    fn deliver_only(&mut self, sending: &Sending<'_, '_>, owner: SessionId, now: Moment) -> bool {
-        let number = self.next_message();
-        let Self { peers, sessions, destinations, counters, .. } = self;
-        let sender = &sessions[sending.session];
-        let address = &destinations[sender.destination].name;
-        let message =
-            message_of(sending, number, address, sender.profile.destination_prefix().len());
-        let session = &sessions[owner];
-        let receiver = peers.peer(session.peer);
-        let format = (receiver.encoding, receiver.framing);
-        let head = match format.0 {
-            Encoding::Classic => Head::Session(session.token()),
-            Encoding::Standard(_) => Head::Inbox,
-        };
-        peers.arena.note_arrival(now.ns);
-        let frame = encode_whole(&message, &mut peers.arena, format, head);
-        let is_queued = peers.push(session.peer, frame);
-        counters.deliveries += u64::from(is_queued);
-        is_queued
+    /// Notes that a session sends, and where to.
+    fn note_sender(&mut self, session: SessionId, to: DestinationId) {
+        let session = &mut self.sessions[session];
+        if session.last_sent_to.is_none() {
+            self.peers.peer_mut(session.peer).publishes = true;
+        }
+        session.last_sent_to = Some(to);
+        if !session.origin.is_known() {
+            let address = &self.destinations[session.destination].name;
+            session.origin = Origin::new(super::login_of(&self.destinations, session), address);
+        }
     }
 
     /// Delivers a message to whoever gets what is sent to a destination that is no queue.
     #[inline]
-    fn deliver_at(&mut self, sending: &Sending<'_, '_>, id: DestinationId, now: Moment) -> u32 {
+    fn deliver_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> u32 {
         let number = self.next_message();
         let Self { peers, sessions, subscriptions, destinations, counters, .. } = self;
-        let sender = &sessions[sending.session];
-        let address = &destinations[sender.destination].name;
-        let message =
-            message_of(sending, number, address, sender.profile.destination_prefix().len());
+        let (origin, content) = (&sessions[sending.session].origin, sending.content);
+        let message = Message { number, is_redelivered: false, origin, content };
         let destination = &destinations[id];
         let mut outlet = Outlet { peers, sessions, subscriptions, counters };
         outlet.deliver(&message, destination.owner, destination.routes(), now)
@@ -274,15 +256,14 @@ impl Broker {
 
     fn send_to_queue(
         &mut self,
-        sending: &Sending<'_, '_>,
+        sending: Sending<'_>,
         id: DestinationId,
         now: Moment,
     ) -> Result<u32, Fault> {
         let number = self.next_message();
-        let sender = &self.sessions[sending.session];
-        let address = &self.destinations[sender.destination].name;
-        let prefix = sender.profile.destination_prefix().len();
-        let stored = Rc::new(Stored::new(&message_of(sending, number, address, prefix)));
+        let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
+        let message = Message { number, is_redelivered: false, origin, content };
+        let stored = Rc::new(Stored::new(&message));
         self.check_room(&stored)?;
         let Some(queue) = &mut self.destinations[id].queue else { return Ok(0) };
         let max = u64::from(self.limits.queue_messages_max);
@@ -331,7 +312,13 @@ impl Broker {
             self.queued_bytes -= stored.cost_bytes();
             let session = self.subscriptions[consumer].session;
             let route = Route { session, subscription: consumer, is_first: true };
-            self.deliver_to(&stored.message(), &[route], now);
+            let message = Message {
+                number: stored.number,
+                is_redelivered: stored.returns > 0,
+                origin: &stored.origin,
+                content: &stored.content(),
+            };
+            self.deliver_to(&message, &[route], now);
             let standard = &mut self.subscriptions[consumer].standard;
             if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
                 standard.unacknowledged.push_back(stored);
@@ -423,23 +410,16 @@ impl<'b> Outlet<'b> {
     }
 }
 
+/// Delivers a message to the one client that gets it. Says whether it was queued.
 #[inline(always)]
-fn message_of<'m>(
-    sending: &'m Sending<'_, '_>,
-    number: u64,
-    address: &'m [u8],
-    prefix_len: usize,
-) -> Message<'m> {
-    Message {
-        number,
-        is_redelivered: false,
-        transaction: sending.transaction,
-        origin: &address[prefix_len..],
-        origin_destination: address,
-        destination: sending.destination,
-        content_type: sending.content_type,
-        has_escapes: sending.has_escapes,
-        user_lines: UserLines::of(sending.headers),
-        body: sending.body,
-    }
+fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Moment) -> bool {
+    let receiver = peers.peer(to.peer);
+    let format = (receiver.encoding, receiver.framing);
+    let head = match format.0 {
+        Encoding::Classic => Head::Session(to.token()),
+        Encoding::Standard(_) => Head::Inbox,
+    };
+    peers.arena.note_arrival(now.ns);
+    let frame = encode_whole(message, &mut peers.arena, format, head);
+    peers.push(to.peer, frame)
 }

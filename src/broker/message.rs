@@ -19,12 +19,17 @@ pub struct Message<'a> {
     pub number: u64,
     /// Whether it was delivered before.
     pub is_redelivered: bool,
+    /// Who sent it.
+    pub origin: &'a Origin,
+    /// What was sent.
+    pub content: &'a Content<'a>,
+}
+
+/// What a sender says of a message, and the message itself.
+#[derive(Debug)]
+pub struct Content<'a> {
     /// The classic sender's transaction, which classic receivers see.
     pub transaction: Option<&'a [u8]>,
-    /// The login id of the sender.
-    pub origin: &'a [u8],
-    /// The address of the sender.
-    pub origin_destination: &'a [u8],
     /// Where it was sent to.
     pub destination: &'a [u8],
     /// The media type of the body, if the sender named one.
@@ -35,6 +40,64 @@ pub struct Message<'a> {
     pub user_lines: UserLines<'a>,
     /// The body.
     pub body: &'a [u8],
+}
+
+/// A sender, as its messages tell it: written down once, for all of them have the same to say.
+///
+/// ```text
+/// origin:ana⏎destination:/agent/ana⏎content-type:
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// As a classic MESSAGE has it; empty, where nobody has sent anything yet.
+    lines: Box<[u8]>,
+    login_len: u32,
+}
+
+impl Origin {
+    /// Of a client with that login id and address. Neither may hold what ends a line.
+    pub fn new(login: &[u8], address: &[u8]) -> Self {
+        let lines = [Self::BEFORE_LOGIN, login, b"\n", Self::BEFORE_ADDRESS, address, b"\n"];
+        let lines = [&lines.concat()[..], Self::BEFORE_TYPE].concat();
+        Self { lines: lines.into(), login_len: login.len() as u32 }
+    }
+
+    const BEFORE_LOGIN: &[u8] = b"origin:";
+    const BEFORE_ADDRESS: &[u8] = b"destination:";
+    const BEFORE_TYPE: &[u8] = b"content-type:";
+
+    /// Whether it is written down.
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    /// The login id.
+    pub fn login(&self) -> &[u8] {
+        &self.lines[Self::BEFORE_LOGIN.len()..self.login_end()]
+    }
+
+    /// The address.
+    pub fn address(&self) -> &[u8] {
+        let from = self.login_end() + 1 + Self::BEFORE_ADDRESS.len();
+        &self.lines[from..self.lines.len() - Self::BEFORE_TYPE.len() - 1]
+    }
+
+    /// Octets that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Where the login id ends in the lines.
+    fn login_end(&self) -> usize {
+        Self::BEFORE_LOGIN.len() + self.login_len as usize
+    }
+
+    /// The line of the login id, and what is behind it.
+    #[inline]
+    fn split_lines(&self) -> (&[u8], &[u8]) {
+        self.lines.split_at(self.login_end() + 1)
+    }
 }
 
 impl Message<'_> {
@@ -151,11 +214,17 @@ impl<'m> Encodings<'m> {
             Some((_, made, frame)) if *made == head => peers.push(receiver, *frame),
             Some(_) => self.push_parts(peers, receiver, head, format.0),
             None => {
-                let frame = encode_whole(self.message, &mut peers.arena, format, head);
-                self.whole.push((format, head, frame));
+                let frame = self.encode(&mut peers.arena, format, head);
                 peers.push(receiver, frame)
             }
         }
+    }
+
+    #[inline(never)]
+    fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
+        let frame = encode_whole(self.message, arena, format, head);
+        self.whole.push((format, head, frame));
+        frame
     }
 
     /// Another receiver has the same format and another head.
@@ -202,7 +271,7 @@ impl<'m> Encodings<'m> {
 }
 
 /// Encodes a message for one receiver, or for all who read the same octets.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn encode_whole(
     message: &Message<'_>,
     arena: &mut OutboundArena,
@@ -215,7 +284,7 @@ pub(super) fn encode_whole(
 
 #[inline(always)]
 fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
-    if let (Head::Session(token), None) = (head, message.transaction) {
+    if let (Head::Session(token), None) = (head, message.content.transaction) {
         return classic::encode::begin_message(out, token);
     }
     write_longer_head(message, head, out);
@@ -231,7 +300,7 @@ fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     };
     match head {
         Head::Session(token) => {
-            if let Some(transaction) = message.transaction {
+            if let Some(transaction) = message.content.transaction {
                 classic::encode::plain_header(out, b"transaction", transaction);
             }
             return classic::encode::plain_header(out, b"session-id", token);
@@ -252,32 +321,31 @@ fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
 #[inline(always)]
 fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
-    out.extend_from_slice(b"origin:");
-    out.extend_from_slice(message.origin);
-    out.extend_from_slice(b"\ndestination:");
-    out.extend_from_slice(message.origin_destination);
-    out.extend_from_slice(b"\ncontent-type:");
-    // Clients in the field cannot do without this line.
-    let content_type = message.content_type.unwrap_or(b"text/plain");
-    encode::value(out, content_type, message.has_escapes);
+    let content = message.content;
+    out.extend_from_slice(&message.origin.lines);
+    let content_type = content.content_type.unwrap_or(b"text/plain");
+    encode::value(out, content_type, content.has_escapes);
     out.extend_from_slice(b"\ncontent-length:");
-    encode::number(out, message.body.len() as u64);
-    out.push(b'\n');
-    if !message.user_lines.is_empty() {
-        write_user_lines(message, out);
+    encode::number(out, content.body.len() as u64);
+    if content.user_lines.is_empty() {
+        out.extend_from_slice(b"\n\n");
+    } else {
+        write_user_lines(content, out);
     }
-    encode::finish(out, message.body);
+    encode::body(out, content.body);
 }
 
 #[inline(never)]
-fn write_user_lines(message: &Message<'_>, out: &mut Vec<u8>) {
+fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     use classic::encode;
-    message.user_lines.for_each(|name, value| {
-        encode::value(out, name, message.has_escapes);
+    out.push(b'\n');
+    content.user_lines.for_each(|name, value| {
+        encode::value(out, name, content.has_escapes);
         out.push(b':');
-        encode::value(out, value, message.has_escapes);
+        encode::value(out, value, content.has_escapes);
         out.push(b'\n');
     });
+    out.push(b'\n');
 }
 
 /// Says whether the versions of the protocol write it differently.
@@ -290,7 +358,7 @@ fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) ->
         out.truncate(from);
         write_escaped(message, version, out);
     }
-    stomp::encode::finish(out, message.body);
+    stomp::encode::finish(out, message.content.body);
     versions_differ
 }
 
@@ -298,24 +366,29 @@ fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) ->
 #[inline]
 fn write_unescaped(message: &Message<'_>, out: &mut Vec<u8>) -> u32 {
     use classic::encode::number;
+    let content = message.content;
     out.extend_from_slice(b"message-id:");
     number(out, message.number);
     out.extend_from_slice(b"\ndestination:");
-    out.extend_from_slice(message.destination);
-    out.extend_from_slice(b"\norigin:");
-    out.extend_from_slice(message.origin);
-    out.extend_from_slice(b"\norigin-destination:");
-    out.extend_from_slice(message.origin_destination);
-    let mut lines = 5;
-    if let Some(content_type) = message.content_type {
-        out.extend_from_slice(b"\ncontent-type:");
-        out.extend_from_slice(content_type);
-        lines += 1;
-    }
-    out.extend_from_slice(b"\ncontent-length:");
-    number(out, message.body.len() as u64);
+    out.extend_from_slice(content.destination);
     out.push(b'\n');
-    message.user_lines.for_each(|name, value| {
+    let (origin, rest) = message.origin.split_lines();
+    out.extend_from_slice(origin);
+    // Its `destination` is not the sender's here.
+    out.extend_from_slice(b"origin-");
+    out.extend_from_slice(rest);
+    let mut lines = 5;
+    if let Some(content_type) = content.content_type {
+        out.extend_from_slice(content_type);
+        out.extend_from_slice(b"\ncontent-length:");
+        lines += 1;
+    } else {
+        out.truncate(out.len() - Origin::BEFORE_TYPE.len());
+        out.extend_from_slice(b"content-length:");
+    }
+    number(out, content.body.len() as u64);
+    out.push(b'\n');
+    content.user_lines.for_each(|name, value| {
         out.extend_from_slice(name);
         out.push(b':');
         out.extend_from_slice(value);
@@ -328,15 +401,16 @@ fn write_unescaped(message: &Message<'_>, out: &mut Vec<u8>) -> u32 {
 #[cold]
 fn write_escaped(message: &Message<'_>, version: Version, out: &mut Vec<u8>) {
     use stomp::encode::header;
+    let content = message.content;
     classic::encode::number_header(out, "message-id", message.number);
-    header(out, version, b"destination", &utf8(message.destination));
-    header(out, version, b"origin", message.origin);
-    header(out, version, b"origin-destination", message.origin_destination);
-    if let Some(content_type) = message.content_type {
+    header(out, version, b"destination", &utf8(content.destination));
+    header(out, version, b"origin", message.origin.login());
+    header(out, version, b"origin-destination", message.origin.address());
+    if let Some(content_type) = content.content_type {
         header(out, version, b"content-type", &utf8(content_type));
     }
-    classic::encode::number_header(out, "content-length", message.body.len() as u64);
-    message.user_lines.for_each(|name, value| {
+    classic::encode::number_header(out, "content-length", content.body.len() as u64);
+    content.user_lines.for_each(|name, value| {
         header(out, version, &utf8(name), &utf8(value));
     });
 }

@@ -375,8 +375,11 @@ impl Broker {
     }
 
     fn attach(&mut self, session: SessionId, peer: PeerId) {
-        self.sessions[session].peer = peer;
-        let profile = self.sessions[session].profile;
+        let one = &mut self.sessions[session];
+        one.peer = peer;
+        // The connection has not published anything yet.
+        one.last_sent_to = None;
+        let profile = one.profile;
         self.peers.set_limits(peer, self.limits.outbound[profile as usize]);
         self.peers.peer_mut(peer).state = PeerState::Connected(session);
     }

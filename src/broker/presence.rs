@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::destination::Route;
 use super::fault::{Code, Fault};
-use super::message::{Message, UserLines};
+use super::message::{Content, Message, Origin, UserLines};
 use super::profile::Profile;
 use super::session::SessionId;
 use super::subscription::{Standard, SubscriptionIndex, Target};
@@ -121,18 +121,16 @@ fn send_event(
     let number = broker.next_message();
     let lines: [(&[u8], &[u8]); 2] = [(b"event", event.word().as_bytes()), (b"snapshot", b"true")];
     let user_lines = UserLines::Own(if reason == SNAPSHOT { &lines } else { &lines[..1] });
-    let message = Message {
-        number,
-        is_redelivered: false,
+    let content = Content {
         transaction: None,
-        origin: BROKER,
-        origin_destination: BROKER,
         destination: b"/broker/presence",
         content_type: Some(b"application/json"),
         has_escapes: false,
         user_lines,
         body: body.as_bytes(),
     };
+    let origin = Origin::new(BROKER, BROKER);
+    let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
     broker.deliver_to(&message, routes, now);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::message::{Message, UserLines};
+use super::message::{Content, Message, Origin, UserLines};
 use super::subscription::SubscriptionIndex;
 use crate::stomp::frame::OwnedLine;
 
@@ -26,8 +26,8 @@ pub struct Stored {
     /// How often it was delivered and came back.
     pub returns: u32,
     transaction: Option<Box<[u8]>>,
-    origin: Box<[u8]>,
-    origin_destination: Box<[u8]>,
+    /// Who sent it.
+    pub origin: Origin,
     destination: Box<[u8]>,
     content_type: Option<Box<[u8]>>,
     has_escapes: bool,
@@ -117,19 +117,19 @@ impl Queue {
 impl Stored {
     /// Keeps a message.
     pub fn new(message: &Message<'_>) -> Self {
+        let content = message.content;
         let mut user_lines = Vec::new();
-        message.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
+        content.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
         Self {
             number: message.number,
             returns: 0,
-            transaction: message.transaction.map(Into::into),
-            origin: message.origin.into(),
-            origin_destination: message.origin_destination.into(),
-            destination: message.destination.into(),
-            content_type: message.content_type.map(Into::into),
-            has_escapes: message.has_escapes,
+            origin: message.origin.clone(),
+            transaction: content.transaction.map(Into::into),
+            destination: content.destination.into(),
+            content_type: content.content_type.map(Into::into),
+            has_escapes: content.has_escapes,
             user_lines,
-            body: message.body.into(),
+            body: content.body.into(),
         }
     }
 
@@ -140,14 +140,10 @@ impl Stored {
         Rc::new(message)
     }
 
-    /// The message, to be delivered.
-    pub fn message(&self) -> Message<'_> {
-        Message {
-            number: self.number,
-            is_redelivered: self.returns > 0,
+    /// What was sent, to be delivered.
+    pub fn content(&self) -> Content<'_> {
+        Content {
             transaction: self.transaction.as_deref(),
-            origin: &self.origin,
-            origin_destination: &self.origin_destination,
             destination: &self.destination,
             content_type: self.content_type.as_deref(),
             has_escapes: self.has_escapes,
@@ -162,8 +158,7 @@ impl Stored {
             self.user_lines.iter().map(|line| line.name.len() + line.value.len()).sum();
         (size_of::<Self>()
             + lines
-            + self.origin.len()
-            + self.origin_destination.len()
+            + self.origin.held_bytes()
             + self.destination.len()
             + self.body.len()) as u64
     }

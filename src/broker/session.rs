@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::destination::DestinationId;
+use super::message::Origin;
 use super::peer::PeerId;
 use super::profile::Profile;
 use super::subscription::SubscriptionIndex;
@@ -24,6 +25,8 @@ pub struct Session {
     pub profile: Profile,
     /// Where it sent to last, so that the next lookup is a comparison.
     pub last_sent_to: Option<DestinationId>,
+    /// What its messages say of it; known where `last_sent_to` is.
+    pub origin: Origin,
     /// What it subscribed to.
     pub subscriptions: Vec<SubscriptionIndex>,
     /// Takeovers since `takeover_window_ms`.
@@ -47,6 +50,7 @@ impl Session {
             peer,
             profile,
             last_sent_to: None,
+            origin: Origin::default(),
             subscriptions: Vec::new(),
             takeovers: 0,
             takeover_window_ms: 0,

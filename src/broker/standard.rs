@@ -5,6 +5,7 @@ use super::classic::BROKER_DESTINATION;
 use super::deliver::Sending;
 use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
+use super::message::{Content, UserLines};
 use super::peer::{Beats, Closure, Encoding, PeerId, PeerState};
 use super::session::SessionId;
 use super::subscription::{AckMode, Standard, SubscriptionIndex, Target};
@@ -256,17 +257,16 @@ fn perform(
     }
     let headers = &frame.headers;
     let destination = headers.value(Name::Destination).filter(|value| !value.is_empty());
-    let sending = Sending {
-        session: request.session,
-        destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
+    let content = Content {
         transaction: None,
+        destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
         content_type: headers.value(Name::ContentType),
         has_escapes: frame.has_backslash,
-        headers,
+        user_lines: UserLines::of(headers),
         body: frame.body,
     };
     check_deliverable(broker, request.session, headers)?;
-    let delivered = broker.send(&sending, now)?;
+    let delivered = broker.send(Sending { session: request.session, content: &content }, now)?;
     Ok(Done::Sent(delivered.unwrap_or(0)))
 }
 

@@ -82,6 +82,12 @@ pub fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
 #[inline(always)]
 pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
+    self::body(out, body);
+}
+
+/// Adds the body and the final NUL.
+#[inline(always)]
+pub fn body(out: &mut Vec<u8>, body: &[u8]) {
     out.extend_from_slice(body);
     out.push(0);
 }

@@ -41,21 +41,26 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn read(&mut self, octets: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
         let mut feeds = LineFeeds::<false>::new(octets);
-        // A frame may end after any line: then its body is empty.
-        let mut end = feeds.next().unwrap_or(octets.len());
-        self.command = Command::parse(without_return(&octets[..end]))?;
+        let end = feeds.next().unwrap_or(octets.len());
+        if !octets.starts_with(b"SEND\n") {
+            self.command = Command::parse(without_return(&octets[..end]))?;
+        }
+        self.headers.allow(limits.header_count_max);
         let mut from = end + 1;
-        while from < octets.len() {
-            end = feeds.next().unwrap_or(octets.len());
+        loop {
+            let Some(end) = feeds.next() else {
+                self.read_last_line(octets.get(from..).unwrap_or_default())?;
+                from = octets.len();
+                break;
+            };
             let line = without_return(&octets[from..end]);
             from = end + 1;
             if line.is_empty() {
                 break;
             }
-            if self.headers.push_line(line, true, limits.header_count_max)?.is_empty() {
-                return Err(FrameFault::MalformedHeader);
-            }
+            self.headers.push_line(line, true)?;
         }
+        self.headers.check_count()?;
         let body_from = from.min(octets.len());
         // The lines that were held until here are bounded by their number.
         if body_from > limits.header_bytes_max as usize {
@@ -74,13 +79,22 @@ impl<'a> Frame<'a> {
         }
         Ok(())
     }
+
+    /// A frame may end after any line, or within one: then its body is empty.
+    #[cold]
+    fn read_last_line(&mut self, rest: &'a [u8]) -> Result<(), FrameFault> {
+        match without_return(rest) {
+            [] => Ok(()),
+            line => Ok(self.headers.push_line(line, true)?),
+        }
+    }
 }
 
 impl Default for Frame<'_> {
-    /// A frame to be read into.
+    /// A frame to be read into: a SEND, as most are.
     #[inline]
     fn default() -> Self {
-        Self { command: Command::Send, headers: Headers::new(), body: &[] }
+        Self { command: Command::Send, headers: Headers::default(), body: &[] }
     }
 }
 
@@ -100,6 +114,7 @@ pub enum Command {
 }
 
 impl Command {
+    #[cold]
     fn parse(word: &[u8]) -> Result<Self, FrameFault> {
         match word {
             b"SEND" => Ok(Self::Send),
@@ -131,7 +146,7 @@ pub enum FrameFault {
 impl From<LineFault> for FrameFault {
     fn from(fault: LineFault) -> Self {
         match fault {
-            LineFault::NoColon => Self::MalformedHeader,
+            LineFault::NoColon | LineFault::NoValue => Self::MalformedHeader,
             LineFault::Exceeds(exceeded) => Self::Exceeds(exceeded),
         }
     }
@@ -157,27 +172,23 @@ fn without_return(line: &[u8]) -> &[u8] {
 /// the body.
 fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8] {
     match rest {
-        [body @ .., 0] if parse_number(content_length) != Some(rest.len()) => body,
+        [body @ .., 0] if !content_length.is_some_and(|text| is_number(text, rest.len())) => body,
         _ => rest,
     }
 }
 
+/// Whether `text` is `number` in decimal, zeros before it or not. Nearly always the last digit says no.
 #[inline]
-fn parse_number(text: Option<&[u8]>) -> Option<usize> {
-    let text = text.filter(|text| text.len() <= DIGITS_MAX)?;
-    let mut number = 0;
-    for octet in text {
-        let digit = octet.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
+fn is_number(text: &[u8], number: usize) -> bool {
+    let mut left = number;
+    for octet in text.iter().rev() {
+        if usize::from(*octet) != usize::from(b'0') + left % 10 {
+            return false;
         }
-        number = number * 10 + usize::from(digit);
+        left /= 10;
     }
-    Some(number)
+    left == 0 && !text.is_empty()
 }
-
-/// Of a length that any frame can have.
-const DIGITS_MAX: usize = 9;
 
 #[cfg(test)]
 mod tests {

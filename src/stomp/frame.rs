@@ -60,10 +60,10 @@ impl OwnedLines {
 
     /// The lines, to be looked at.
     pub fn headers(&self) -> Headers<'_> {
-        let mut headers = Headers::new();
+        let mut headers = Headers::new(u32::MAX);
         for OwnedLine { name, value } in &self.0 {
             // There were no more lines than are allowed when they were copied.
-            let _ = headers.push(name, value, u32::MAX);
+            let _ = headers.push(name, value);
         }
         headers
     }
@@ -105,6 +105,7 @@ impl<'a> Frame<'a> {
         let mut feeds = LineFeeds::<true>::new(octets);
         let Some(feed) = feeds.next() else { return partial(octets, 0, bounds) };
         self.command = Command::parse(without_return(&octets[..feed]))?;
+        self.headers.allow(bounds.header_count_max);
         let mut at = feed + 1;
         loop {
             let Some(feed) = feeds.next() else { return partial(octets, at, bounds) };
@@ -115,9 +116,10 @@ impl<'a> Frame<'a> {
                 None => break,
                 // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
                 Some(b':') => return Err(ScanFault::NoName),
-                Some(_) => self.headers.push_line(line, false, bounds.header_count_max)?,
+                Some(_) => self.headers.push_line(line, false)?,
             };
         }
+        self.headers.check_count()?;
         self.has_backslash = feeds.is_marked_before(at) && has_backslash(&octets[..at])?;
         let end = match body_end(octets, at, &self.headers, bounds)? {
             Ok(end) => end,
@@ -132,7 +134,12 @@ impl Default for Frame<'_> {
     /// A frame to be scanned into.
     #[inline]
     fn default() -> Self {
-        Self { command: Command::Send, headers: Headers::new(), has_backslash: false, body: &[] }
+        Self {
+            command: Command::Send,
+            headers: Headers::default(),
+            has_backslash: false,
+            body: &[],
+        }
     }
 }
 
@@ -241,7 +248,7 @@ pub enum ScanFault {
 impl From<LineFault> for ScanFault {
     fn from(fault: LineFault) -> Self {
         match fault {
-            LineFault::NoColon => Self::NoName,
+            LineFault::NoColon | LineFault::NoValue => Self::NoName,
             LineFault::Exceeds(exceeded) => Self::Exceeds(exceeded),
         }
     }

@@ -15,33 +15,38 @@ pub struct Headers<'a> {
     others: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
     /// Lines, repeated ones counted as well; `others.len() ≤ count`.
     count: u32,
+    /// How many there may be.
+    count_max: u32,
     /// Whether any of `others` passes through.
     has_user_lines: bool,
 }
 
 impl<'a> Headers<'a> {
-    /// No lines.
+    /// No lines, of which there may be `count_max`.
     #[inline]
-    pub fn new() -> Self {
+    pub fn new(count_max: u32) -> Self {
         Self {
             frequent: [None; Name::FREQUENT],
             others: SmallVec::new(),
             count: 0,
+            count_max,
             has_user_lines: false,
         }
+    }
+
+    /// Sees to it that there may be `count_max` lines. There must be none yet.
+    #[inline]
+    pub fn allow(&mut self, count_max: u32) {
+        self.count_max = count_max;
     }
 
     /// Adds a line.
     ///
     /// # Errors
-    /// When there are already `count_max` lines.
-    pub fn push(
-        &mut self,
-        name: &'a [u8],
-        value: &'a [u8],
-        count_max: u32,
-    ) -> Result<(), Exceeded> {
-        self.count_line(count_max)?;
+    /// When there are more than there may be.
+    pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Exceeded> {
+        self.count += 1;
+        self.check_count()?;
         let known = Name::parse(name);
         match known.filter(|known| known.is_frequent()) {
             Some(frequent) => self.note_frequent(frequent, value),
@@ -50,35 +55,44 @@ impl<'a> Headers<'a> {
         Ok(())
     }
 
-    /// Adds a line that is still whole, its first colon where it may be. Blanks around name and value
-    /// are trimmed if `trims`. Gives back what stands behind the colon, untrimmed.
+    /// Adds a line that is still whole, its first colon where it may be. Where it `is_classic`, blanks
+    /// around name and value are trimmed, and something has to stand behind the colon, if only blanks.
+    ///
+    /// Frequent lines take no memory and are not counted one by one: whether there are too many in all
+    /// is for [`Self::check_count`].
     ///
     /// # Errors
-    /// The line has no colon, or there are already `count_max` lines.
-    #[inline]
-    pub fn push_line(
-        &mut self,
-        line: &'a [u8],
-        trims: bool,
-        count_max: u32,
-    ) -> Result<&'a [u8], LineFault> {
-        self.count_line(count_max)?;
-        match Name::leading(line) {
-            Some((name, value)) => {
-                self.note_frequent(name, if trims { trim_blanks(value) } else { value });
-                Ok(value)
-            }
-            None => self.split_line(line, trims),
+    /// The line has no colon or no value that it needs, or there are more than there may be.
+    #[inline(always)]
+    pub fn push_line(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
+        self.count += 1;
+        let Some((name, value)) = Name::leading(line) else {
+            return self.split_line(line, is_classic);
+        };
+        if !is_classic {
+            self.note_frequent(name, value);
+            return Ok(());
         }
+        let (Some(first), Some(last)) = (value.first(), value.last()) else {
+            return Err(LineFault::NoValue);
+        };
+        let has_blanks = *first == b' ' || *last == b' ';
+        self.note_frequent(name, if has_blanks { trim_blanks(value) } else { value });
+        Ok(())
     }
 
+    /// Checks that there are not more lines than there may be.
+    ///
+    /// # Errors
+    /// There are.
     #[inline]
-    fn count_line(&mut self, count_max: u32) -> Result<(), Exceeded> {
-        if self.count >= count_max {
-            return Err(Exceeded { limit: "header_count_max", max: u64::from(count_max) });
-        }
-        self.count += 1;
-        Ok(())
+    pub fn check_count(&self) -> Result<(), Exceeded> {
+        if self.count > self.count_max { Err(self.exceeded()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn exceeded(&self) -> Exceeded {
+        Exceeded { limit: "header_count_max", max: u64::from(self.count_max) }
     }
 
     /// STOMP 1.2, "Repeated Header Entries": the first wins.
@@ -89,17 +103,22 @@ impl<'a> Headers<'a> {
 
     /// Adds a line that begins with no frequent name, as it stands.
     #[inline(never)]
-    fn split_line(&mut self, line: &'a [u8], trims: bool) -> Result<&'a [u8], LineFault> {
+    fn split_line(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
+        self.check_count()?;
         let colon = memchr(b':', line).ok_or(LineFault::NoColon)?;
-        let (name, whole) = (&line[..colon], &line[colon + 1..]);
-        let (name, value) =
-            if trims { (trim_blanks(name), trim_blanks(whole)) } else { (name, whole) };
+        let (mut name, mut value) = (&line[..colon], &line[colon + 1..]);
+        if is_classic {
+            if value.is_empty() {
+                return Err(LineFault::NoValue);
+            }
+            (name, value) = (trim_blanks(name), trim_blanks(value));
+        }
         let known = Name::parse(name);
         match known.filter(|known| known.is_frequent()) {
             Some(frequent) => self.note_frequent(frequent, value),
             None => self.push_other(HeaderLine { name, value, known }),
         }
-        Ok(whole)
+        Ok(())
     }
 
     fn push_other(&mut self, line: HeaderLine<'a>) {
@@ -134,8 +153,9 @@ impl<'a> Headers<'a> {
 }
 
 impl Default for Headers<'_> {
+    /// No lines, and no room for any.
     fn default() -> Self {
-        Self::new()
+        Self::new(0)
     }
 }
 
@@ -163,6 +183,8 @@ impl HeaderLine<'_> {
 pub enum LineFault {
     /// It has no colon.
     NoColon,
+    /// Nothing stands behind its colon.
+    NoValue,
     /// It is one too many.
     Exceeds(Exceeded),
 }
@@ -173,16 +195,8 @@ impl From<Exceeded> for LineFault {
     }
 }
 
-#[inline]
-fn trim_blanks(octets: &[u8]) -> &[u8] {
-    if octets.first() == Some(&b' ') || octets.last() == Some(&b' ') {
-        return trim_some_blanks(octets);
-    }
-    octets
-}
-
-#[cold]
-fn trim_some_blanks(mut octets: &[u8]) -> &[u8] {
+#[inline(never)]
+fn trim_blanks(mut octets: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = octets {
         octets = rest;
     }
@@ -235,20 +249,28 @@ impl Name {
         (self as usize) < Self::FREQUENT
     }
 
-    /// The frequent name that a line begins with, and what stands behind its colon: they are told
-    /// without looking for the colon first.
-    #[inline]
+    /// The frequent name that a line begins with, and what stands behind its colon: they are told by
+    /// their first eight octets, without looking for the colon first.
+    #[inline(always)]
     fn leading(line: &[u8]) -> Option<(Self, &[u8])> {
-        let is = |text: &[u8], name| Some((name, line.strip_prefix(text)?));
-        match line.first()? {
-            b'd' => is(b"destination:", Self::Destination),
-            b'c' if line.get(8) == Some(&b't') => is(b"content-type:", Self::ContentType),
-            b'c' => is(b"content-length:", Self::ContentLength),
-            b's' => is(b"session-id:", Self::SessionId),
-            b't' => is(b"transaction:", Self::Transaction),
-            b'r' => is(b"receipt:", Self::Receipt),
-            _ => None,
-        }
+        const DESTINATION: u64 = u64::from_ne_bytes(*b"destinat");
+        const CONTENT: u64 = u64::from_ne_bytes(*b"content-");
+        const SESSION: u64 = u64::from_ne_bytes(*b"session-");
+        const TRANSACTION: u64 = u64::from_ne_bytes(*b"transact");
+        const RECEIPT: u64 = u64::from_ne_bytes(*b"receipt:");
+        let (first, rest) = line.split_first_chunk()?;
+        let (name, value) = match u64::from_ne_bytes(*first) {
+            DESTINATION => (Self::Destination, rest.strip_prefix(b"ion:")),
+            SESSION => (Self::SessionId, rest.strip_prefix(b"id:")),
+            CONTENT => match rest.strip_prefix(b"type:") {
+                Some(value) => (Self::ContentType, Some(value)),
+                None => (Self::ContentLength, rest.strip_prefix(b"length:")),
+            },
+            TRANSACTION => (Self::Transaction, rest.strip_prefix(b"ion:")),
+            RECEIPT => (Self::Receipt, Some(rest)),
+            _ => return None,
+        };
+        Some((name, value?))
     }
 
     /// Whether a line of that name passes from a SEND to its MESSAGE: STOMP 1.2, "SEND", says so of
@@ -314,10 +336,10 @@ mod tests {
 
     #[test]
     fn stomp_1_2_repeated_header_entries_the_first_wins() {
-        let mut headers = Headers::new();
+        let mut headers = Headers::new(9);
         for (name, value) in [("x", "0"), ("destination", "/a"), ("x", "1"), ("destination", "/b")]
         {
-            headers.push(name.as_bytes(), value.as_bytes(), 9).unwrap();
+            headers.push(name.as_bytes(), value.as_bytes()).unwrap();
         }
         assert_eq!(headers.value(Name::Destination), Some(&b"/a"[..]));
         assert_eq!(headers.value(Name::Login), None);
@@ -327,9 +349,9 @@ mod tests {
 
     #[test]
     fn stomp_1_2_send_what_only_other_frames_give_a_meaning_is_the_users() {
-        let mut headers = Headers::new();
+        let mut headers = Headers::new(9);
         for name in ["id", "passcode", "login", "message-id", "host", "session-id", "x"] {
-            headers.push(name.as_bytes(), b"", 9).unwrap();
+            headers.push(name.as_bytes(), b"").unwrap();
         }
         let users = headers.user_lines().iter().filter(|line| line.passes_through());
         let users: Vec<_> = users.map(|line| line.name).collect();
@@ -338,9 +360,9 @@ mod tests {
 
     #[test]
     fn more_lines_than_allowed_name_the_limit() {
-        let mut headers = Headers::new();
-        headers.push(b"a", b"", 1).unwrap();
-        let exceeded = headers.push(b"b", b"", 1).unwrap_err();
+        let mut headers = Headers::new(1);
+        headers.push(b"a", b"").unwrap();
+        let exceeded = headers.push(b"b", b"").unwrap_err();
         assert_eq!((exceeded.limit, exceeded.max), ("header_count_max", 1));
     }
 
@@ -348,8 +370,8 @@ mod tests {
     fn frequent_names_are_told_however_they_stand_in_a_line() {
         for (index, name) in Name::ALL.into_iter().enumerate() {
             for line in [format!("{}:1", name.text()), format!(" {} : 1 ", name.text())] {
-                let mut headers = Headers::new();
-                headers.push_line(line.as_bytes(), true, 9).unwrap();
+                let mut headers = Headers::new(9);
+                headers.push_line(line.as_bytes(), true).unwrap();
                 assert_eq!(headers.value(name), Some(&b"1"[..]), "{line}");
                 assert_eq!(headers.others.is_empty(), index < Name::FREQUENT, "{line}");
                 assert_eq!(headers.lines().count(), 1, "{line}");

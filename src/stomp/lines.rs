@@ -39,6 +39,9 @@ impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
     pub fn is_marked_before(&self, end: usize) -> bool {
         let inside = end - self.block;
         debug_assert!(inside <= BLOCK, "the end is in the block");
+        if self.marks == 0 {
+            return self.is_marked;
+        }
         let before = u64::MAX.checked_shr((BLOCK - inside) as u32).unwrap_or(0);
         self.is_marked || self.marks & before != 0
     }
@@ -80,19 +83,40 @@ fn classify<const STANDARD: bool>(octets: &[u8]) -> (u64, u64) {
 
 #[inline]
 fn classify_block<const STANDARD: bool>(block: &[u8; BLOCK]) -> (u64, u64) {
-    let (mut feeds, mut marks) = (0, 0);
+    let (mut feeds, mut least, mut others) = (0, u8x16::splat(u8::MAX), u8x16::splat(0));
     let (lanes, _) = block.as_chunks::<16>();
     for (index, lane) in lanes.iter().enumerate() {
         let lane = u8x16::new(*lane);
-        let mut marked = lane.simd_eq(u8x16::splat(0));
-        if STANDARD {
-            // The top bit of an octet that is not ASCII is its bit in the mask.
-            marked = marked | lane.simd_eq(u8x16::splat(b'\\')) | lane;
-        }
         feeds |= u64::from(lane.simd_eq(u8x16::splat(b'\n')).to_bitmask()) << (16 * index);
+        least = least.min(lane);
+        if STANDARD {
+            others |= others_of(lane);
+        }
+    }
+    // Few blocks have marked octets: which these are is asked apart.
+    let marked = least.simd_eq(u8x16::splat(0)) | others;
+    let marks = if marked.to_bitmask() == 0 { 0 } else { marks_in::<STANDARD>(block) };
+    (feeds, marks)
+}
+
+#[cold]
+fn marks_in<const STANDARD: bool>(block: &[u8; BLOCK]) -> u64 {
+    let mut marks = 0;
+    let (lanes, _) = block.as_chunks::<16>();
+    for (index, lane) in lanes.iter().enumerate() {
+        let lane = u8x16::new(*lane);
+        let nul = lane.simd_eq(u8x16::splat(0));
+        let marked = if STANDARD { nul | others_of(lane) } else { nul };
         marks |= u64::from(marked.to_bitmask()) << (16 * index);
     }
-    (feeds, marks)
+    marks
+}
+
+/// What standard STOMP has to look at twice besides NUL. The top bit of an octet that is not ASCII is
+/// its bit in the mask.
+#[inline]
+fn others_of(lane: u8x16) -> u8x16 {
+    lane.simd_eq(u8x16::splat(b'\\')) | lane
 }
 
 #[cfg(test)]

@@ -42,9 +42,9 @@ pub fn headers(data: &[u8]) {
         .map(|line| line.split_at(line.iter().position(|octet| *octet == b':').unwrap_or(0)))
         .take(64)
         .collect();
-    let mut headers = Headers::new();
+    let mut headers = Headers::new(64);
     for (name, value) in &pairs {
-        headers.push(name, value, 64).expect("there are no more lines than allowed");
+        headers.push(name, value).expect("there are no more lines than allowed");
     }
     for (name, _) in &pairs {
         let first = pairs.iter().find(|(other, _)| other == name).map(|(_, value)| *value);
