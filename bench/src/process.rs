@@ -8,6 +8,7 @@ use crate::fault::Fault;
 /// A process under observation.
 #[derive(Clone, Debug)]
 pub struct Server {
+    pid: u32,
     directory: PathBuf,
 }
 
@@ -17,7 +18,7 @@ impl Server {
     /// # Errors
     /// There is none of that number, or the kernel does not say what it costs.
     pub fn of(pid: u32) -> Result<Self, Fault> {
-        let server = Self { directory: PathBuf::from(format!("/proc/{pid}")) };
+        let server = Self { pid, directory: PathBuf::from(format!("/proc/{pid}")) };
         if server.cpu_ns().is_none() {
             return Err(Fault::Usage(format!("--server-pid {pid}: no such process in /proc")));
         }
@@ -43,15 +44,25 @@ impl Server {
         Self::of(pid)
     }
 
-    /// CPU time of all its threads, in user and kernel mode.
+    /// CPU time of all threads that it has and had, in user and kernel mode.
     ///
-    /// The scheduler counts nanoseconds; clock ticks would be too coarse for short runs.
+    /// The kernel has a clock for every process that counts nanoseconds; the ticks of
+    /// `/proc/PID/stat` would be too coarse for short runs.
+    #[cfg(target_os = "linux")]
     pub fn cpu_ns(&self) -> Option<u64> {
-        let tasks = fs::read_dir(self.directory.join("task")).ok()?;
-        let paths = tasks.filter_map(|task| Some(task.ok()?.path().join("schedstat")));
-        // A thread may end while its siblings are read.
-        let times = paths.filter_map(|path| run_time_ns(&fs::read_to_string(path).ok()?));
-        times.fold(None, |total, time| Some(total.unwrap_or(0) + time))
+        use std::time::Duration;
+
+        use nix::time::{clock_getcpuclockid, clock_gettime};
+        use nix::unistd::Pid;
+
+        let clock = clock_getcpuclockid(Pid::from_raw(self.pid.try_into().ok()?)).ok()?;
+        u64::try_from(Duration::from(clock_gettime(clock).ok()?).as_nanos()).ok()
+    }
+
+    /// CPU time of all threads that it has and had; nothing tells it here.
+    #[cfg(not(target_os = "linux"))]
+    pub fn cpu_ns(&self) -> Option<u64> {
+        None
     }
 
     /// Forgets the most memory that ever was, where the system lets us.
@@ -95,11 +106,6 @@ fn holds_one_of(pid: u32, sockets: &[String]) -> bool {
     links.into_iter().any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
 }
 
-/// The first number of a `schedstat` file.
-fn run_time_ns(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
-}
-
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -111,8 +117,6 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_read() {
-        assert_eq!(run_time_ns("186361204 13345157 451\n"), Some(186_361_204));
-        assert_eq!(run_time_ns(""), None);
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         assert_eq!(kibibytes(status, "VmRSS:"), Some(1_024));
         assert_eq!(kibibytes(status, "VmSwap:"), None);
@@ -124,6 +128,19 @@ mod tests {
         let server = Server::of(std::process::id()).unwrap();
         assert!(server.memory_bytes().unwrap().resident > 100_000);
         assert!(Server::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_an_ended_thread_cost_is_not_forgotten() {
+        let server = Server::of(std::process::id()).unwrap();
+        let before_ns = server.cpu_ns().unwrap();
+        let thread = std::thread::spawn(move || {
+            while server.cpu_ns().unwrap() < before_ns + 20_000_000 {}
+            server
+        });
+        let server = thread.join().unwrap();
+        assert!(server.cpu_ns().unwrap() >= before_ns + 20_000_000);
     }
 
     #[test]

@@ -191,17 +191,19 @@ impl Connection {
         }
     }
 
-    /// Reads what the kernel has, and passes on every event.
+    /// Reads what the kernel has, says so, and passes on every event.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
         protocol: &dyn Protocol,
+        on_arrival: &impl Fn(),
         on_event: &mut impl FnMut(&mut Self, Event<'_>) -> Result<(), Fault>,
     ) -> Result<ReadProgress, Fault> {
         for _ in 0..READS_PER_TURN {
             match self.socket.read(scratch) {
                 Ok(0) => return Ok(ReadProgress::Ended),
                 Ok(count) => {
+                    on_arrival();
                     let octets = &scratch[..count];
                     match self.tls.take() {
                         None => self.take(octets, protocol, on_event)?,

@@ -6,6 +6,7 @@ mod connection;
 pub mod tls;
 mod websocket;
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -306,12 +307,16 @@ impl Driver {
         }
         let clock = self.clock;
         let awaited = &mut self.awaited;
-        // One look at the clock a read: what a read brings has arrived by then.
-        let mut now_ns = 0;
-        let mut on_event = |connection: &mut Connection, event: Event<'_>| {
-            if now_ns == 0 {
-                now_ns = clock.now_ns();
+        // One look at the clock a read, before anything is made of the octets: what a read brings has
+        // arrived by then, however long it takes us to find out what it is.
+        let arrived_ns = Cell::new(0);
+        let note_arrival = || {
+            if arrived_ns.get() == 0 {
+                arrived_ns.set(clock.now_ns());
             }
+        };
+        let mut on_event = |connection: &mut Connection, event: Event<'_>| {
+            let now_ns = arrived_ns.get();
             match event {
                 Event::Message(body) => on_notice(id, Notice::Message(body), now_ns),
                 Event::Confirmed => {
@@ -328,7 +333,8 @@ impl Driver {
             }
             Ok(())
         };
-        let progress = connection.read(&mut self.scratch, &*self.protocol, &mut on_event);
+        let progress =
+            connection.read(&mut self.scratch, &*self.protocol, &note_arrival, &mut on_event);
         self.records += connection.take_records();
         match progress {
             Ok(ReadProgress::Drained) => {}

@@ -11,12 +11,13 @@ pub struct Classic {
     credentials: Credentials,
     /// Whether the transport keeps frames apart, so that they need no prefix.
     is_framed: bool,
+    blank_line: memmem::Finder<'static>,
 }
 
 impl Classic {
     /// The dialect with these credentials; over a WebSocket every message is a frame.
     pub fn new(credentials: Credentials, is_framed: bool) -> Self {
-        Self { credentials, is_framed }
+        Self { credentials, is_framed, blank_line: memmem::Finder::new(b"\n\n") }
     }
 
     fn push(&self, out: &mut Vec<u8>, frame: &str) {
@@ -24,6 +25,26 @@ impl Classic {
             out.extend_from_slice(&prefix(frame.len()));
         }
         out.extend_from_slice(frame.as_bytes());
+    }
+
+    #[inline]
+    fn event_of<'a>(&self, frame: &'a [u8]) -> Result<Event<'a>, Fault> {
+        if frame.starts_with(b"MESSAGE\n") {
+            let headers = self
+                .blank_line
+                .find(frame)
+                .ok_or(Fault::Malformed("a MESSAGE without an end of its headers"))?;
+            // The broker ends every frame in one NUL.
+            let body = &frame[headers + 2..];
+            return Ok(Event::Message(body.strip_suffix(b"\0").unwrap_or(body)));
+        }
+        if frame.starts_with(b"CONNECTED\n") || is_good_ack(frame) {
+            return Ok(Event::Confirmed);
+        }
+        if frame.starts_with(b"RECEIPT\n") {
+            return Ok(Event::Nothing);
+        }
+        Ok(Event::Refused(readable(frame)))
     }
 }
 
@@ -59,7 +80,7 @@ impl Protocol for Classic {
     #[inline]
     fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
         if self.is_framed {
-            return Ok(Scan::Whole(octets.len(), event_of(octets)?));
+            return Ok(Scan::Whole(octets.len(), self.event_of(octets)?));
         }
         let Some((prefix, rest)) = octets.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(Scan::Partial);
@@ -69,7 +90,7 @@ impl Protocol for Classic {
         }
         let length = u32::from_le_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         let Some(frame) = rest.get(..length) else { return Ok(Scan::Partial) };
-        Ok(Scan::Whole(PREFIX_BYTES + length, event_of(frame)?))
+        Ok(Scan::Whole(PREFIX_BYTES + length, self.event_of(frame)?))
     }
 
     fn destination_pattern(&self) -> &'static str {
@@ -94,24 +115,6 @@ const PREFIX_BYTES: usize = 5;
 fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
     let [a, b, c, d] = (length as u32).to_le_bytes();
     [0, a, b, c, d]
-}
-
-#[inline]
-fn event_of(frame: &[u8]) -> Result<Event<'_>, Fault> {
-    if frame.starts_with(b"MESSAGE\n") {
-        let headers = memmem::find(frame, b"\n\n")
-            .ok_or(Fault::Malformed("a MESSAGE without an end of its headers"))?;
-        // The broker ends every frame in one NUL.
-        let body = &frame[headers + 2..];
-        return Ok(Event::Message(body.strip_suffix(b"\0").unwrap_or(body)));
-    }
-    if frame.starts_with(b"CONNECTED\n") || is_good_ack(frame) {
-        return Ok(Event::Confirmed);
-    }
-    if frame.starts_with(b"RECEIPT\n") {
-        return Ok(Event::Nothing);
-    }
-    Ok(Event::Refused(readable(frame)))
 }
 
 fn is_good_ack(frame: &[u8]) -> bool {
