@@ -113,6 +113,8 @@ pub struct Peers {
     /// The frames of all queues.
     pub arena: OutboundArena,
     dirty: Vec<PeerId>,
+    /// How many are closing.
+    closing_len: usize,
     /// Those whose queue is above its soft bound.
     pressed: Vec<PeerId>,
     /// Whether a queue grew past a bound since this was last asked.
@@ -126,6 +128,7 @@ impl Peers {
             table: Slab::new(),
             arena: OutboundArena::default(),
             dirty: Vec::new(),
+            closing_len: 0,
             pressed: Vec::new(),
             pressure_grew: false,
         }
@@ -155,6 +158,7 @@ impl Peers {
     pub fn close(&mut self, id: PeerId) {
         if let Some(mut peer) = self.table.try_remove(id.0 as usize) {
             self.arena.discard(&mut peer.queue);
+            self.closing_len -= usize::from(peer.closure().is_some());
         }
     }
 
@@ -212,8 +216,15 @@ impl Peers {
         let peer = &mut self.table[id.0 as usize];
         if peer.closure().is_none() {
             peer.state = PeerState::Closing(closure);
+            self.closing_len += 1;
             peer.note_dirty(id, &mut self.dirty);
         }
+    }
+
+    /// Whether any connection is closing.
+    #[inline]
+    pub fn has_closing(&self) -> bool {
+        self.closing_len > 0
     }
 
     /// Drops what was not sent yet, so that a last frame has room.
@@ -228,6 +239,7 @@ impl Peers {
     }
 
     /// Whether somebody has something to send that nobody has tried to write.
+    #[inline]
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
@@ -239,18 +251,25 @@ impl Peers {
 
     /// Notes that a connection was flushed as far as its socket took it, and keeps account of how
     /// long its queue has been above its soft bound.
+    #[inline]
     pub fn note_flushed(&mut self, id: PeerId, now_ms: u64) {
         let Some(peer) = self.table.get_mut(id.0 as usize) else { return };
         peer.dirty = false;
-        let above = peer.queue.bytes() > peer.limits.soft_bytes_max || peer.lost_a_frame;
-        if above && !peer.pressed {
-            peer.pressed_since_ms = now_ms;
-            // It may still be listed from before it fell below, and twice it would be cut twice.
-            if !self.pressed.contains(&id) {
-                self.pressed.push(id);
-            }
-        }
+        let above = peer.is_over_soft() || peer.lost_a_frame;
+        let is_news = above && !peer.pressed;
         peer.pressed = above;
+        if is_news {
+            peer.pressed_since_ms = now_ms;
+            self.note_pressed(id);
+        }
+    }
+
+    #[cold]
+    fn note_pressed(&mut self, id: PeerId) {
+        // It may still be listed from before it fell below, and twice it would be cut twice.
+        if !self.pressed.contains(&id) {
+            self.pressed.push(id);
+        }
     }
 
     /// The connections whose queues are above their hard bound, or were when there was something for
@@ -323,6 +342,8 @@ impl Peers {
     /// Panics where queues and states contradict each other.
     pub fn check_invariants(&self) {
         self.arena.check_invariants(self.table.iter().map(|(_, peer)| &peer.queue));
+        let closing = self.table.iter().filter(|(_, peer)| peer.closure().is_some());
+        assert_eq!(closing.count(), self.closing_len, "connections that are closing");
         for (index, peer) in &self.table {
             let listed = self.dirty.contains(&PeerId(index as u32));
             assert!(!listed || peer.dirty, "peer {index} is listed as dirty and does not know");

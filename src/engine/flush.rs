@@ -77,10 +77,12 @@ impl<S: Socket> Flush<'_, S> {
     fn run(&mut self) -> io::Result<FlushProgress> {
         let mut left = self.context.bytes_max;
         loop {
-            if flush_tls(self.connection)? == FlushProgress::Blocked {
-                return Ok(FlushProgress::Blocked);
+            if self.connection.tls.is_some() {
+                if flush_tls(self.connection)? == FlushProgress::Blocked {
+                    return Ok(FlushProgress::Blocked);
+                }
+                self.note_tls_drained();
             }
-            self.note_tls_drained();
             let has_control = !self.connection.transport.control().is_empty();
             if !has_control && self.queue.is_empty() {
                 return Ok(FlushProgress::Drained);

@@ -263,7 +263,9 @@ impl<S: Socket> Engine<S> {
         while let Some((armed_ms, id)) = self.deadlines.next_due(now.ms()) {
             self.check_deadline(armed_ms, id);
         }
-        self.flush_dirty();
+        if self.broker.peers.has_dirty() {
+            self.flush_dirty();
+        }
         self.watch_memory();
         self.reap();
     }
@@ -496,6 +498,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Begins TLS, or not, by a connection's first octet and the listener's policy.
+    #[inline(never)]
     fn settle_security(&mut self, slot: u32, first: u8) {
         let connection = &mut self.connections[slot as usize];
         let refused = match (first == detect::TLS_HANDSHAKE, connection.policy.tls, &self.tls) {
@@ -521,6 +524,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
+    #[inline(never)]
     fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) {
         let mut wire = wire;
         let mut plain = std::mem::take(&mut self.scratch.plain);
@@ -612,6 +616,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Looks for the peer's close in what it still sends; its frames are not looked at.
+    #[inline(never)]
     fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
         let connection = &mut self.connections[slot as usize];
         if !connection.reads_transport() {
@@ -633,6 +638,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Opens the broker's side of a connection, once it is settled what it speaks.
+    #[inline(never)]
     fn open(&mut self, slot: u32, dialect: Dialect) {
         let connection = &mut self.connections[slot as usize];
         let encoding = match dialect {
@@ -657,6 +663,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Tells a connection that its listener does not serve what it speaks.
+    #[inline(never)]
     fn refuse_unserved(&mut self, slot: u32, dialect: Option<Dialect>, what: &'static str) {
         let connection = &mut self.connections[slot as usize];
         let needs_tls = connection.tls.is_none() && connection.policy.tls == TlsMode::Required;
@@ -689,6 +696,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// After a login there is no deadline but those of pings and heart-beats.
+    #[inline(never)]
     fn note_login(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let Some(peer) = connection.peer else { return };
@@ -700,6 +708,7 @@ impl<S: Socket> Engine<S> {
         self.check_liveness(slot);
     }
 
+    #[inline(never)]
     fn answer_request(&mut self, slot: u32, request: &PlainRequest) {
         let connection = &mut self.connections[slot as usize];
         let served =
@@ -710,6 +719,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Tells a peer what it did wrong, in its own dialect where one is settled, and closes.
+    #[inline(never)]
     fn handle_breach(&mut self, slot: u32, error: TransportError) {
         let fault = match error {
             TransportError::TooLarge(exceeded) => Fault::exceeded(exceeded),
@@ -732,6 +742,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// The peer's stream ended.
+    #[inline(never)]
     fn handle_end(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         match connection.phase {
@@ -750,10 +761,13 @@ impl<S: Socket> Engine<S> {
     // -- memory -----------------------------------------------------------------------------
 
     /// A publisher is not read while memory is short.
+    #[inline]
     fn hold_back_if_short(&mut self, slot: u32) -> bool {
-        if !self.is_short_of_memory {
-            return false;
-        }
+        self.is_short_of_memory && self.hold_back(slot)
+    }
+
+    #[cold]
+    fn hold_back(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot as usize];
         let publishes = connection.peer.is_some_and(|peer| self.broker.peers.peer(peer).publishes);
         if !publishes || connection.phase != Phase::Open {
@@ -777,8 +791,17 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Begins and ends holding publishers back.
+    #[inline]
     fn watch_memory(&mut self) {
         let used = self.broker.peers.arena.resident_bytes();
+        // Half is far from where anything is done.
+        if self.is_short_of_memory || used > self.limits.outbound_total_bytes_max / 2 {
+            self.judge_memory(used);
+        }
+    }
+
+    #[cold]
+    fn judge_memory(&mut self, used: u64) {
         let max = self.limits.outbound_total_bytes_max;
         if !self.is_short_of_memory && used > max / 10 * 9 {
             self.is_short_of_memory = true;
@@ -841,7 +864,11 @@ impl<S: Socket> Engine<S> {
             self.broker.peers.note_flushed(peer, self.now.ms());
         }
         match progress {
-            Ok(FlushProgress::Drained) => self.handle_drained(slot),
+            Ok(FlushProgress::Drained) => {
+                if let Phase::Flushing(reason) = connection.phase {
+                    self.handle_drained(slot, reason);
+                }
+            }
             Ok(FlushProgress::Blocked) => connection.flags.blocked = true,
             Ok(FlushProgress::Spent) => list_to_flush(connection, slot, &mut self.to_flush),
             Err(_) => self.close_now(slot, CloseReason::Lost),
@@ -850,9 +877,9 @@ impl<S: Socket> Engine<S> {
 
     /// What comes after the last octet of a connection that closes: a WebSocket close, a
     /// close_notify, the end of our stream; then the peer's.
-    fn handle_drained(&mut self, slot: u32) {
+    #[cold]
+    fn handle_drained(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot as usize];
-        let Phase::Flushing(reason) = connection.phase else { return };
         let peer = connection.peer.map(|peer| self.broker.peers.peer(peer));
         let code = close_code(reason, peer);
         if connection.transport.begin_close(code) && !connection.flags.ended {
@@ -893,6 +920,7 @@ impl<S: Socket> Engine<S> {
     // -- closing ----------------------------------------------------------------------------
 
     /// Tells a peer of a fault and closes its connection, in whatever phase it is.
+    #[inline(never)]
     fn refuse(&mut self, slot: u32, fault: &Fault) {
         match self.connections[slot as usize].peer {
             Some(peer) => {
@@ -904,7 +932,15 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Follows the broker, where it has settled that a connection closes.
+    #[inline]
     fn note_closure(&mut self, slot: u32) {
+        if self.broker.peers.has_closing() {
+            self.follow_closure(slot);
+        }
+    }
+
+    #[inline(never)]
+    fn follow_closure(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let Some(peer) = connection.peer else { return };
         let Some(closure) = self.broker.peers.peer(peer).closure() else { return };
@@ -915,6 +951,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Closes a connection once what is queued is out.
+    #[inline(never)]
     fn begin_close(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot as usize];
         if !connection.phase.reads_frames() {
@@ -930,6 +967,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Closes a connection without looking at what is queued. It is reaped at the end of the turn.
+    #[inline(never)]
     fn close_now(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot as usize];
         if matches!(connection.phase, Phase::Closed(_)) {
@@ -943,6 +981,7 @@ impl<S: Socket> Engine<S> {
         self.to_reap.push(slot);
     }
 
+    #[inline(never)]
     fn check_deadline(&mut self, armed_ms: u64, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id.slot as usize) else { return };
         if connection.generation != id.generation || connection.armed_ms != armed_ms {
@@ -1054,7 +1093,15 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Lets go of the connections that are closed.
+    #[inline]
     fn reap(&mut self) {
+        if !self.to_reap.is_empty() {
+            self.reap_all();
+        }
+    }
+
+    #[cold]
+    fn reap_all(&mut self) {
         let mut list = std::mem::take(&mut self.to_reap);
         for slot in list.drain(..) {
             let connection = self.connections.remove(slot as usize);

@@ -144,7 +144,9 @@ impl Reactor {
                 self.let_go(engine);
                 return Ok(outcome);
             }
-            self.accept(engine);
+            if !self.to_accept.is_empty() {
+                self.accept(engine);
+            }
         }
     }
 
@@ -238,6 +240,7 @@ impl Reactor {
     }
 
     /// Handles signals; says whether to leave at once.
+    #[cold]
     fn handle_signals(
         &mut self,
         engine: &mut Engine<TcpSocket>,
@@ -266,6 +269,7 @@ impl Reactor {
         false
     }
 
+    #[inline]
     fn drained(&self, engine: &Engine<TcpSocket>, now_ms: u64) -> Option<Outcome> {
         let until_ms = self.drain_until_ms?;
         if engine.is_empty() {
@@ -282,6 +286,7 @@ impl Reactor {
         }
     }
 
+    #[inline]
     fn let_go(&mut self, engine: &mut Engine<TcpSocket>) {
         while let Some((_, mut socket)) = engine.take_closed() {
             let _ = self.poll.registry().deregister(socket.source());
@@ -290,6 +295,7 @@ impl Reactor {
         }
     }
 
+    #[inline(never)]
     fn accept(&mut self, engine: &mut Engine<TcpSocket>) {
         let mut left = self.options.accepts_per_turn_max;
         while let Some(index) = self.to_accept.last().copied() {

@@ -141,6 +141,26 @@ impl Transport {
         bound: FrameBound,
         upgrade_bytes_max: u32,
     ) -> Result<Option<Inbound<'a>>, TransportError> {
+        if !matches!(self.layer, Layer::Prefix(_)) {
+            return self.next_of_others(wire, policy, bound, upgrade_bytes_max);
+        }
+        match &mut self.layer {
+            Layer::Prefix(prefix) if !wire.is_empty() => {
+                Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The next thing, where it is no envelope.
+    #[inline(never)]
+    fn next_of_others<'a, 'w: 'a>(
+        &'a mut self,
+        wire: &mut &'w mut [u8],
+        policy: &ListenerPolicy,
+        bound: FrameBound,
+        upgrade_bytes_max: u32,
+    ) -> Result<Option<Inbound<'a>>, TransportError> {
         if matches!(self.layer, Layer::Detecting(_)) {
             return self.next_detected(wire, policy, upgrade_bytes_max);
         }
@@ -148,7 +168,6 @@ impl Transport {
             return self.next_upgraded(wire, upgrade_bytes_max);
         }
         match &mut self.layer {
-            Layer::Prefix(prefix) => Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame)),
             Layer::WebSocket(websocket) => {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
                 Ok(message.map(|message| match message {
@@ -165,7 +184,7 @@ impl Transport {
                 let octets = std::mem::take(wire);
                 Ok((!octets.is_empty()).then_some(Inbound::Octets { octets, is_binary: false }))
             }
-            Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Answered => {
+            Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Prefix(_) | Layer::Answered => {
                 *wire = &mut [];
                 Ok(None)
             }
@@ -173,16 +192,21 @@ impl Transport {
     }
 
     /// Frees what a finished frame took. To be called when a run of octets is used up.
+    #[inline]
     pub fn release(&mut self) {
-        match &mut self.layer {
-            Layer::Prefix(prefix) => prefix.release(),
-            Layer::WebSocket(websocket) => websocket.release(),
-            Layer::Detecting(_) | Layer::Stream | Layer::Upgrading(_) | Layer::Answered => {}
+        if let Layer::Prefix(prefix) = &mut self.layer {
+            prefix.release();
+        } else if let Layer::WebSocket(websocket) = &mut self.layer {
+            websocket.release();
         }
     }
 
     /// Memory that is held for frames that have arrived only in part.
+    #[inline]
     pub fn held_bytes(&self) -> usize {
+        if let Layer::Prefix(prefix) = &self.layer {
+            return prefix.held_bytes();
+        }
         match &self.layer {
             Layer::Prefix(prefix) => prefix.held_bytes(),
             Layer::WebSocket(websocket) => websocket.held_bytes(),

@@ -25,6 +25,7 @@ impl PrefixLayer {
     ///
     /// # Errors
     /// The length that an envelope announces is zero or above the bound.
+    #[inline]
     pub fn next_frame<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
@@ -34,6 +35,16 @@ impl PrefixLayer {
         if self.pending.is_empty() {
             return self.next_whole(wire, bound);
         }
+        self.next_torn(wire, bound)
+    }
+
+    /// The rare case: the beginning of a frame is pending.
+    #[cold]
+    fn next_torn(
+        &mut self,
+        wire: &mut &mut [u8],
+        bound: FrameBound,
+    ) -> Result<Option<&[u8]>, TransportError> {
         if !self.fill(ENVELOPE_BYTES, wire) {
             return Ok(None);
         }
@@ -58,6 +69,7 @@ impl PrefixLayer {
     }
 
     /// Frees what the frame that was lent out last took.
+    #[inline]
     pub fn release(&mut self) {
         if self.lent {
             self.pending = Vec::new();
@@ -66,6 +78,7 @@ impl PrefixLayer {
     }
 
     /// Memory that is held for a torn frame.
+    #[inline]
     pub fn held_bytes(&self) -> usize {
         self.pending.capacity()
     }
