@@ -98,7 +98,7 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 const FLUSH_MS_MAX: u64 = 1_000;
 
 /// How long the thread waits for a line before it ends.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_millis(50);
 
 /// The sending end, installed as the logger of the process.
 pub struct Logger {

@@ -268,6 +268,11 @@ impl<S: Socket> Engine<S> {
         }
         self.watch_memory();
         self.reap();
+        // What was encoded for nobody who takes it would lend its arrival to the next turn.
+        let peers = &mut self.broker.peers;
+        if !peers.has_dirty() && !peers.arena.is_fresh() {
+            peers.arena.end_turn();
+        }
     }
 
     /// A socket that is not ours any more.

@@ -375,6 +375,12 @@ impl OutboundArena {
         }
     }
 
+    /// Whether nothing was encoded yet in this turn.
+    #[inline]
+    pub fn is_fresh(&self) -> bool {
+        self.turn.bytes() == 0 && self.arrived_ns == 0
+    }
+
     /// Octets that were encoded in this turn.
     #[inline]
     pub fn turn_bytes(&self) -> usize {
