@@ -393,9 +393,11 @@ impl<S: Socket> Engine<S> {
         self.connections.is_empty()
     }
 
-    /// Panics where connections and broker contradict each other.
+    /// Panics where connections and broker contradict each other. To be asked between turns.
     pub fn check_invariants(&self) {
         self.broker.check_invariants();
+        let peers = &self.broker.peers;
+        assert!(peers.has_dirty() || peers.arena.is_fresh(), "a turn has left something behind");
         let held: u64 = self.connections.iter().map(|(_, one)| held_bytes(one)).sum();
         assert_eq!(held, self.inbound_bytes, "memory of frames that have arrived in part");
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
