@@ -204,15 +204,15 @@ impl Transport {
     /// Memory that is held for frames that have arrived only in part.
     #[inline]
     pub fn held_bytes(&self) -> usize {
+        // Asked twice for each read; a comparison is guessed right where a table of jumps is not.
         if let Layer::Prefix(prefix) = &self.layer {
             return prefix.held_bytes();
         }
         match &self.layer {
-            Layer::Prefix(prefix) => prefix.held_bytes(),
             Layer::WebSocket(websocket) => websocket.held_bytes(),
             Layer::Detecting(pending) => pending.capacity(),
             Layer::Upgrading(upgrade) => upgrade.held_bytes(),
-            Layer::Stream | Layer::Answered => 0,
+            Layer::Prefix(_) | Layer::Stream | Layer::Answered => 0,
         }
     }
 
