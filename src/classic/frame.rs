@@ -60,7 +60,6 @@ impl<'a> Frame<'a> {
             }
             self.headers.push_line(line, true)?;
         }
-        self.headers.check_count()?;
         let body_from = from.min(octets.len());
         // The lines that were held until here are bounded by their number.
         if body_from > limits.header_bytes_max as usize {

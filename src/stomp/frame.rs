@@ -119,7 +119,6 @@ impl<'a> Frame<'a> {
                 Some(_) => self.headers.push_line(line, false)?,
             };
         }
-        self.headers.check_count()?;
         self.has_backslash = feeds.is_marked_before(at) && has_backslash(&octets[..at])?;
         let end = match body_end(octets, at, &self.headers, bounds)? {
             Ok(end) => end,

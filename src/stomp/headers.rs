@@ -45,8 +45,7 @@ impl<'a> Headers<'a> {
     /// # Errors
     /// When there are more than there may be.
     pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Exceeded> {
-        self.count += 1;
-        self.check_count()?;
+        self.count_line()?;
         let known = Name::parse(name);
         match known.filter(|known| known.is_frequent()) {
             Some(frequent) => self.note_frequent(frequent, value),
@@ -58,14 +57,11 @@ impl<'a> Headers<'a> {
     /// Adds a line that is still whole, its first colon where it may be. Where it `is_classic`, blanks
     /// around name and value are trimmed, and something has to stand behind the colon, if only blanks.
     ///
-    /// Frequent lines take no memory and are not counted one by one: whether there are too many in all
-    /// is for [`Self::check_count`].
-    ///
     /// # Errors
     /// The line has no colon or no value that it needs, or there are more than there may be.
     #[inline(always)]
     pub fn push_line(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
-        self.count += 1;
+        self.count_line()?;
         let Some((name, value)) = Name::leading(line) else {
             return self.split_line(line, is_classic);
         };
@@ -81,12 +77,9 @@ impl<'a> Headers<'a> {
         Ok(())
     }
 
-    /// Checks that there are not more lines than there may be.
-    ///
-    /// # Errors
-    /// There are.
-    #[inline]
-    pub fn check_count(&self) -> Result<(), Exceeded> {
+    #[inline(always)]
+    fn count_line(&mut self) -> Result<(), Exceeded> {
+        self.count += 1;
         if self.count > self.count_max { Err(self.exceeded()) } else { Ok(()) }
     }
 
@@ -104,7 +97,6 @@ impl<'a> Headers<'a> {
     /// Adds a line that begins with no frequent name, as it stands.
     #[inline(never)]
     fn split_line(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
-        self.check_count()?;
         let colon = memchr(b':', line).ok_or(LineFault::NoColon)?;
         let (mut name, mut value) = (&line[..colon], &line[colon + 1..]);
         if is_classic {
