@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
 import logging
@@ -16,6 +15,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Optional, Union
 
+from ._arguments import (
+    body_bytes,
+    check_content_type,
+    check_count,
+    check_destination,
+    check_flag,
+    check_headers,
+    check_seconds,
+    check_text,
+    wrong_type,
+)
 from ._conversation import Conversation
 from ._dialect import (
     ClassicDialect,
@@ -31,7 +41,8 @@ from ._link import Encode, Ending, Link, Request
 from ._model import PRESENCE_ID_PREFIX, Body, Message, PresenceEvent, Receipt, Session, Subscription
 from ._reconnect import Reconnect, Schedule
 from ._transport import Trust, open_transport
-from ._url import BrokerUrl
+from ._url import BrokerUrl, Proxy
+from ._waiting import end, finite, in_words
 from .errors import (
     AnswerTimeout,
     BrokerError,
@@ -98,14 +109,19 @@ class AsyncClient:
         connect_timeout: seconds that connecting and logging in may take.
         answer_timeout: seconds that the broker may take for an answer; each call can say otherwise.
         reconnect: when to come back; None: never.
-        outgoing_bytes_max: what may wait while the connection is away, before `send` raises
-            `BufferFull`.
+        outgoing_bytes_max: what may wait to be sent: while the connection is away, `send` raises
+            `BufferFull` above it; while the broker does not take what we write, `send` waits its
+            turn.
         incoming_bytes_max: what may wait to be taken, before no more is read: answers, too, wait
             then, and the broker cuts off a client that does not read for long (`SLOW_CONSUMER`).
         frame_bytes_max: the largest frame that is taken from the broker.
+        proxy: the URL of a proxy for ws:// and wss://, such as `http://proxy.example:3128`; none is
+            used unless given here, whatever the environment says. `socks5://` wants the package
+            `python-socks`.
 
     Raises:
         ValueError: an argument makes no sense; keys are not repeated.
+        TypeError: it is of another type.
     """
 
     def __init__(
@@ -126,12 +142,26 @@ class AsyncClient:
         outgoing_bytes_max: int = MIB,
         incoming_bytes_max: int = 8 * MIB,
         frame_bytes_max: int = 16 * MIB,
+        proxy: Optional[str] = None,
     ) -> None:
+        check_text("url", url)
         self._url = BrokerUrl.parse(url)
         if dialect not in ("classic", "standard"):
             raise ValueError('dialect must be "classic" or "standard"')
-        if heart_beat < 0:
-            raise ValueError("heart_beat must not be negative; 0 turns it off")
+        check_seconds("heart_beat", heart_beat, endless=False)
+        check_seconds("connect_timeout", connect_timeout)
+        check_seconds("answer_timeout", answer_timeout)
+        check_count("outgoing_bytes_max", outgoing_bytes_max, 0)
+        check_count("incoming_bytes_max", incoming_bytes_max, 0)
+        check_count("frame_bytes_max", frame_bytes_max, 1)
+        if reconnect is not None and not isinstance(reconnect, Reconnect):
+            raise wrong_type("reconnect", "Reconnect or None", reconnect)
+        self._proxy: Optional[Proxy] = None
+        if proxy is not None:
+            check_text("proxy", proxy)
+            if not self._url.is_websocket:
+                raise ValueError("only ws:// and wss:// can go by way of a proxy")
+            self._proxy = Proxy.parse(proxy)
         self._dialect: Dialect = (
             StandardDialect()
             if dialect == "standard"
@@ -147,10 +177,9 @@ class AsyncClient:
         self._schedule = Schedule(reconnect) if reconnect else None
         self._outgoing_bytes_max = outgoing_bytes_max
         self._frame_bytes_max = frame_bytes_max
+        self._connections = 0
         # Faults in login and keys are known before anything is opened.
-        self._greeting = self._dialect.connect(
-            login, self._keys, self._url.host, round(heart_beat * 1000)
-        )
+        self._greeting()
 
         self._state = "new"
         self._session: Optional[Session] = None
@@ -158,16 +187,20 @@ class AsyncClient:
         # The connection that there is, and the same once subscriptions are restored on it.
         self._live: Optional[Link] = None
         self._link: Optional[Link] = None
+        self._opening: Optional[asyncio.Task[Link]] = None
         self._supervisor: Optional[asyncio.Task[None]] = None
+        self._closing: Optional[asyncio.Future[None]] = None
         self._changed: list[asyncio.Future[None]] = []
-        self._connections = 0
         self._numbers = itertools.count(1)
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, Request] = {}
         self._waiting_bytes = 0
-        # What was unsubscribed while away; the broker may have kept it.
-        self._orphans: list[Subscription] = []
+        # What the broker may have, and nobody wants any more: unsubscribed while away, as the
+        # connection ended, or without an answer.
+        self._orphans: dict[str, Subscription] = {}
         self._arrivals = Arrivals(incoming_bytes_max)
+        # How far `connect` came.
+        self._progress = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._login!r} at {self._url}: {self._state}>"
@@ -205,9 +238,7 @@ class AsyncClient:
             if self._state == "connecting":
                 self._state = "new"
             raise
-        if self._state == "closed":  # By another task, meanwhile.
-            await link.close()
-            raise self._closed()
+        # In one turn of the loop, so that nobody finds a connection that nobody serves.
         self._live = self._link = link
         self._set_state("connected")
         self._supervisor = asyncio.ensure_future(self._supervise(link))
@@ -219,20 +250,35 @@ class AsyncClient:
         What still waits to be sent is dropped, and its `send` raises `Closed`. Messages that
         arrived can still be taken.
         """
-        supervisor, self._supervisor = self._supervisor, None
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            try:
+                await self._end_all()
+            finally:
+                self._closing.set_result(None)
+        elif not self._closing.done():
+            # Another task is at it.
+            await asyncio.wait({self._closing})
+
+    async def _end_all(self) -> None:
         try:
             if self._state != "closed":
                 self._set_state("closed")
+                if self._opening is not None:
+                    self._opening.cancel()
                 try:
                     if self._live is not None:
                         await self._say_goodbye(self._live)
                 finally:
                     self._finish(None)
         finally:
-            if supervisor is not None:
-                supervisor.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await supervisor
+            try:
+                if self._supervisor is not None:
+                    await end(self._supervisor)
+            finally:
+                if self._live is not None:
+                    # Its supervisor ended before it had begun.
+                    await self._live.close()
 
     async def wait_connected(self, timeout: Optional[float] = None) -> Session:
         """Waits until the connection is there, subscriptions restored.
@@ -241,16 +287,17 @@ class AsyncClient:
             AnswerTimeout: it is not, after `timeout` seconds.
             Closed: it will not be any more.
         """
+        check_seconds("timeout", timeout)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (math.inf if timeout is None else timeout)
         while self._link is None:
             self._check_usable()
             if loop.time() >= deadline:
-                raise AnswerTimeout(f"the connection is not back within {timeout} s")
+                raise AnswerTimeout(f"the connection is not back within {in_words(timeout or 0)}")
             waiter = loop.create_future()
             self._changed.append(waiter)
             try:
-                await asyncio.wait({waiter}, timeout=_finite(deadline - loop.time()))
+                await asyncio.wait({waiter}, timeout=finite(deadline - loop.time()))
             finally:
                 if waiter in self._changed:
                     self._changed.remove(waiter)
@@ -316,7 +363,8 @@ class AsyncClient:
             AnswerTimeout: so did the time. What waited for the connection is not sent any more.
             BufferFull: the connection is away, and too much waits for it already.
             Closed: the client is closed.
-            ValueError: the dialect cannot carry a header.
+            ValueError: a header is the broker's, or the dialect cannot carry it.
+            TypeError: the body is neither text nor bytes, or a header no `str`.
         """
         receipt = await self._send(destination, body, content_type, headers, timeout)
         if receipt.delivered == 0 and is_address(destination):
@@ -335,7 +383,8 @@ class AsyncClient:
         """Sends a request, and waits for the reply to it.
 
         The request carries the headers `correlation-id` and `reply-to`, our address. What comes
-        back to us with the same `correlation-id` is the reply; `messages` does not show it.
+        back to us with the same `correlation-id` is the reply, and `messages` does not show it; if
+        the destination is an address, only what comes from there is.
 
         Args:
             destination: as of `send`.
@@ -347,25 +396,29 @@ class AsyncClient:
 
         Raises:
             AnswerTimeout: no reply came in time.
-            BrokerError: as `send` does.
+            BrokerError, ValueError, TypeError: as `send` does.
         """
+        check_destination(destination)
+        check_seconds("timeout", timeout)
+        given = _without(headers, "correlation-id", "reply-to")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         correlation_id = secrets.token_hex(16)
         self._check_usable()
         tied = {
-            **(headers or {}),
+            **given,
             "correlation-id": correlation_id,
             "reply-to": self.session.destination,
         }
-        reply = self._arrivals.expect_reply(correlation_id)
+        replier = destination if is_address(destination) else None
+        reply = self._arrivals.expect_reply(correlation_id, replier)
         try:
             receipt = await self._send(destination, body, content_type, tied, timeout)
             if receipt.delivered == 0 and not destination.startswith("/queue/"):
                 raise _nobody_at(destination)
-            await asyncio.wait({reply}, timeout=_finite(max(deadline - loop.time(), 0)))
+            await asyncio.wait({reply}, timeout=finite(deadline - loop.time()))
             if not reply.done():
-                raise AnswerTimeout(f"no reply from {destination} within {timeout} s")
+                raise AnswerTimeout(f"no reply from {destination} within {in_words(timeout)}")
             return reply.result()
         finally:
             self._arrivals.forget_reply(correlation_id)
@@ -384,8 +437,10 @@ class AsyncClient:
         Raises:
             BrokerError: as `send` does.
         """
-        tied = dict(headers or {})
+        check_message(message)
+        tied = dict(check_headers(headers))
         if message.correlation_id is not None:
+            tied = _without(headers, "correlation-id", "reply-to")
             tied["correlation-id"] = message.correlation_id
         destination = message.headers.get("reply-to", message.origin_destination)
         return await self.send(
@@ -401,6 +456,7 @@ class AsyncClient:
             AnswerTimeout: none came within `timeout` seconds.
             Closed: the client is closed, and all that had arrived is taken.
         """
+        check_seconds("timeout", timeout)
         self._check_started()
         return await self._arrivals.messages.take(timeout)
 
@@ -436,6 +492,7 @@ class AsyncClient:
 
     async def receive_presence(self, timeout: Optional[float] = None) -> PresenceEvent:
         """The next presence event; raises as `receive` does."""
+        check_seconds("timeout", timeout)
         self._check_started()
         return await self._arrivals.presence.take(timeout)
 
@@ -472,10 +529,12 @@ class AsyncClient:
             Unsupported: the classic dialect has no queues.
             BrokerError: as `send` does.
         """
+        check_destination(destination)
+        check_flag("regex", regex)
         if ack not in ("auto", "client", "client-individual"):
             raise ValueError('ack must be "auto", "client" or "client-individual"')
-        if prefetch is not None and prefetch < 1:
-            raise ValueError("prefetch must be at least 1")
+        if prefetch is not None:
+            check_count("prefetch", prefetch, 1)
         if self._dialect.name == "classic" and (
             ack != "auto" or prefetch is not None or destination.startswith("/queue/")
         ):
@@ -504,6 +563,8 @@ class AsyncClient:
             Refused: we are no service (`PROF_NO_RIGHTS`), or the pattern is none (`INVALID_REGEX`).
             BrokerError: as `send` does.
         """
+        check_text("the pattern", pattern)
+        check_flag("snapshot", snapshot)
         subscription = Subscription(
             id=f"{PRESENCE_ID_PREFIX}{next(self._numbers)}",
             destination=pattern,
@@ -525,15 +586,31 @@ class AsyncClient:
             for one in self.subscriptions:
                 await self.unsubscribe(one, timeout=timeout)
             return
+        if not isinstance(subscription, Subscription):
+            raise wrong_type("what to unsubscribe", "a Subscription", subscription)
+        check_seconds("timeout", timeout)
         held = self._held.pop(subscription.id, None)
         if held is None:
             raise ValueError(f"there is no subscription {subscription.id} to end")
-        if self._link is None:
-            self._orphans.append(held.wire)
+        if self._is_shared(held.wire):
             return
-        with contextlib.suppress(ConnectionLost):
-            encode = self._unsubscribing(held.wire)
-            await self._ask(encode, timeout)
+        # Until the broker has said that it is gone.
+        self._orphans[held.wire.id] = held.wire
+        link = self._link
+        if link is None:
+            return
+        request = self._new_request(self._unsubscribing(held.wire))
+        try:
+            await self._ask(request, timeout, link)
+        except ConnectionLost:
+            return
+        except BaseException:
+            if not request.is_issued and not link.ended.done():
+                # Nobody heard of it, so that it still stands.
+                self._orphans.pop(held.wire.id, None)
+                self._held[subscription.id] = held
+            raise
+        self._orphans.pop(held.wire.id, None)
 
     async def ack(self, message: Message, *, timeout: Optional[float] = None) -> None:
         """Acknowledges a message of a queue; with `ack="client"`, all before it, too.
@@ -559,27 +636,62 @@ class AsyncClient:
         headers: Optional[Mapping[str, str]],
         timeout: Optional[float],
     ) -> Receipt:
+        check_destination(destination)
+        octets = body_bytes(body)
+        check_content_type(content_type)
+        checked = check_headers(headers)
+        check_seconds("timeout", timeout)
+        self._check_usable()
         if content_type is None:
             is_text = isinstance(body, str)
             content_type = "text/plain" if is_text else "application/octet-stream"
-        octets = body.encode() if isinstance(body, str) else bytes(body)
-        return await self._ask(
-            lambda request: self._dialect.send(
-                request, destination, octets, content_type, headers or {}
-            ),
-            timeout,
+        given = content_type
+        request = self._new_request(
+            lambda number: self._dialect.send(number, destination, octets, given, checked)
         )
+        return await self._ask(request, timeout)
 
     async def _subscribe(
         self, subscription: Subscription, timeout: Optional[float]
     ) -> Subscription:
-        encode = self._subscribing(subscription)
-        receipt = await self._ask(encode, timeout)
+        check_seconds("timeout", timeout)
+        self._check_usable()
+        request = self._new_request(self._subscribing(subscription))
+        try:
+            receipt = await self._ask(request, timeout)
+        except Refused:
+            raise
+        except BaseException:
+            if request.is_issued:
+                # Nobody holds it, and yet the broker may.
+                self._disown(subscription)
+            raise
         made = dataclasses.replace(subscription, clients=receipt.clients)
         self._held[made.id] = _Held(made, made)
         return made
 
+    def _disown(self, wire: Subscription) -> None:
+        """Ends a subscription of which it is not known whether it was made."""
+        link = self._link
+        if self._is_shared(wire):
+            return
+        if link is not None and not link.ended.done():
+            # Behind the SUBSCRIBE, so that there is something to end.
+            self._issue(link, self._unsubscribing(wire))
+        else:
+            self._orphans[wire.id] = wire
+
+    def _is_shared(self, wire: Subscription) -> bool:
+        """Whether a subscription is the same to the broker as one that stays."""
+        # Only in the standard dialect they have ids.
+        return self._dialect.name == "classic" and any(
+            (one.wire.destination, one.wire.is_presence) == (wire.destination, wire.is_presence)
+            for one in self._held.values()
+        )
+
     async def _settle(self, message: Message, consumed: bool, timeout: Optional[float]) -> None:
+        check_message(message)
+        check_seconds("timeout", timeout)
         ack_id = message.ack_id
         if ack_id is None:
             raise ValueError(
@@ -593,48 +705,59 @@ class AsyncClient:
             raise ConnectionLost(
                 "the connection that brought the message has ended: the queue delivers it again"
             )
-        await self._ask(
-            lambda request: self._dialect.settle(request, ack_id, consumed), timeout, link
-        )
+        request = self._new_request(lambda number: self._dialect.settle(number, ack_id, consumed))
+        await self._ask(request, timeout, link)
 
     async def _ask(
-        self, encode: Encode, timeout: Optional[float], link: Optional[Link] = None
+        self, request: Request, timeout: Optional[float], only: Optional[Link] = None
     ) -> Receipt:
         """Sends a request now, or when the connection is back, and waits for the answer.
 
-        With `link` it goes on that connection, or not at all.
+        With `only` it goes on that connection, or not at all.
         """
-        self._check_usable()
         seconds = self._answer_timeout if timeout is None else timeout
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        request = self._new_request(encode)
         try:
-            if self._link is not None and self._link.transport.is_congested:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    room = self._link.transport.room()
-                    await asyncio.wait_for(room, _finite(deadline - loop.time()))
-                self._check_usable()
-            link = link or self._link
+            link = only or self._link
+            if link is not None and not await self._wait_for_room(link, request, deadline):
+                raise AnswerTimeout(
+                    f"the broker did not take what was sent before within {in_words(seconds)}: "
+                    "nothing was sent"
+                )
+            self._check_usable()
+            link = only or self._link
             if link is not None:
                 link.issue(request)
             else:
                 self._hold_back(request)
-            await asyncio.wait({request.future}, timeout=_finite(max(deadline - loop.time(), 0)))
+            await asyncio.wait({request.future}, timeout=finite(deadline - loop.time()))
             if request.future.done():
                 return request.future.result()
             if request.id in self._waiting:
                 raise AnswerTimeout(
-                    f"the connection did not come back within {seconds} s: nothing was sent"
+                    f"the connection did not come back within {in_words(seconds)}: nothing was sent"
                 )
-            raise AnswerTimeout(f"the broker did not answer within {seconds} s")
+            raise AnswerTimeout(f"the broker did not answer within {in_words(seconds)}")
         finally:
             self._withdraw(request)
+
+    @staticmethod
+    async def _wait_for_room(link: Link, request: Request, deadline: float) -> bool:
+        size = len(request.octets)
+        if link.transport.has_room(size):
+            return True
+        # Any number may wait in line; none of them holds its frame meanwhile.
+        request.octets = b""
+        now = asyncio.get_running_loop().time()
+        has_room = await link.transport.room(size, finite(deadline - now))
+        request.octets = request.encode(request.id)
+        return has_room
 
     def _new_request(self, encode: Encode) -> Request:
         number = str(next(self._numbers))
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        return Request(number, encode(number), future)
+        return Request(number, encode, encode(number), future)
 
     def _hold_back(self, request: Request) -> None:
         if self._waiting_bytes + len(request.octets) > self._outgoing_bytes_max:
@@ -679,6 +802,11 @@ class AsyncClient:
             fault = BrokerError("the client has a fault; the log says more")
             fault.__cause__ = error
             self._finish(fault)
+        finally:
+            if self._state != "closed":
+                # Whoever cancels all tasks cancels this one, too.
+                self._set_state("closed")
+                self._finish(BrokerError("the client's task was cancelled"))
 
     def _note_end(self, link: Link) -> None:
         """From here on what is sent waits for the next connection."""
@@ -698,11 +826,11 @@ class AsyncClient:
             await asyncio.wait({running})
             return running.result()
         finally:
-            self._live = self._link = None
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
-            await link.close()
+            try:
+                await end(running)
+            finally:
+                await link.close()
+                self._live = self._link = None
 
     async def _restore(self, link: Link) -> None:
         """Subscribes again to everything, before anything else is sent.
@@ -710,9 +838,13 @@ class AsyncClient:
         The broker may have kept our session, and in it what was unsubscribed meanwhile.
         """
         dialect = self._dialect
+        ended = set(self._orphans)
         requests = []
         if isinstance(dialect, ClassicDialect):
             requests.append(self._issue(link, dialect.unsubscribe_all))
+        else:
+            for wire in list(self._orphans.values()):
+                requests += self._end_orphan(link, wire)
         restored = {}
         for held in list(self._held.values()):
             held.wire = _standing(held.subscription, link.session)
@@ -729,16 +861,30 @@ class AsyncClient:
                     request.future.exception(),
                 )
         # More of them can come while we wait.
-        while self._orphans and not link.ended.done():
-            orphans, self._orphans = self._orphans, []
+        while not link.ended.done():
+            late = [wire for wire in self._orphans.values() if wire.id not in ended]
+            if not late:
+                break
             requests = []
-            for wire in orphans:
-                if wire.id not in restored and not isinstance(dialect, ClassicDialect):
-                    # Only what is there can be ended, so that it is made anew, was it or not.
-                    wire = _standing(wire, link.session)
-                    requests.append(self._issue(link, self._subscribing(wire)))
-                requests.append(self._issue(link, self._unsubscribing(wire)))
+            for wire in late:
+                ended.add(wire.id)
+                if wire.id in restored:
+                    requests.append(self._issue(link, self._unsubscribing(wire)))
+                elif not isinstance(dialect, ClassicDialect):
+                    requests += self._end_orphan(link, wire)
             await self._wait_for_all(link, requests)
+        if not link.ended.done():
+            for name in ended:
+                self._orphans.pop(name, None)
+
+    def _end_orphan(self, link: Link, wire: Subscription) -> list[Request]:
+        """Ends what the broker may have kept."""
+        # Only what is there can be ended, so that it is made anew, was it or not.
+        standing = _standing(wire, link.session)
+        return [
+            self._issue(link, self._subscribing(standing)),
+            self._issue(link, self._unsubscribing(standing)),
+        ]
 
     def _subscribing(self, wire: Subscription) -> Encode:
         return lambda request: self._dialect.subscribe(request, wire)
@@ -754,7 +900,7 @@ class AsyncClient:
     async def _wait_for_all(self, link: Link, requests: list[Request]) -> None:
         if requests:
             futures = {request.future for request in requests}
-            _, late = await asyncio.wait(futures, timeout=_finite(self._answer_timeout))
+            _, late = await asyncio.wait(futures, timeout=finite(self._answer_timeout))
             if late:
                 link.fail(ConnectionLost("the broker did not restore the subscriptions in time"))
             for future in late:
@@ -764,7 +910,7 @@ class AsyncClient:
         error, retry = ending.error, ending.retry
         if self._schedule is not None:
             self._schedule.note_session(lasted)
-        while True:
+        while self._state != "closed":
             wait = self._schedule.next_wait(retry) if self._schedule else None
             if wait is None:
                 logger.warning("%r: closed for good: %s", self, error)
@@ -779,35 +925,75 @@ class AsyncClient:
                 error, retry = refused, refused.retry
             except BrokerError as failed:
                 error, retry = failed, None
+        return None
 
     async def _open(self) -> Link:
-        """Connects and logs in."""
+        """Connects and logs in.
+
+        Between the login and whoever gets the link the loop has no turn, so that nobody can close
+        the client without finding it.
+        """
         number = self._connections + 1
-        opening = self._open_and_log_in(number)
+        opening = self._opening = asyncio.ensure_future(self._open_and_log_in(number))
         try:
-            link = await asyncio.wait_for(opening, _finite(self._connect_timeout))
-        except asyncio.TimeoutError:
-            raise ConnectFailed(
-                f"no connection to {self._url.address} within {self._connect_timeout} s: is the "
-                "address right?"
-            ) from None
+            await asyncio.wait({opening}, timeout=finite(self._connect_timeout))
+            if self._state == "closed":
+                raise self._closed()
+            if not opening.done():
+                raise ConnectFailed(
+                    f"no login at {self._url.address} within {in_words(self._connect_timeout)}: "
+                    f"{self._progress}"
+                )
+            link = opening.result()
+        except BaseException:
+            # It may have come just now.
+            await end(opening)
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+            raise
+        finally:
+            self._opening = None
         self._connections = number
         self._session = link.session
         return link
 
+    def _greeting(self) -> bytes:
+        return self._dialect.connect(
+            self._login,
+            self._keys,
+            self._url.host,
+            round(self._heart_beat * 1000),
+            # What another program subscribed under our login id is not ours.
+            resume=self._connections > 0,
+        )
+
     async def _open_and_log_in(self, number: int) -> Link:
+        kind = "TLS" if self._url.is_tls else "WebSocket" if self._url.is_websocket else ""
+        self._progress = "is the address right" + (
+            f", and does the port speak {kind}?" if kind else "?"
+        )
         transport = await open_transport(
-            self._url, self._dialect.name, self._trust, self._frame_bytes_max
+            self._url,
+            self._dialect.name,
+            self._trust,
+            proxy=self._proxy,
+            frame_bytes_max=self._frame_bytes_max,
+            queued_bytes_max=self._outgoing_bytes_max,
+        )
+        self._progress = (
+            "the connection is there, but nobody answers: is it the broker, and does the port want "
+            "TLS?"
         )
         try:
             conversation = Conversation(self._dialect, self._frame_bytes_max, number)
-            transport.write(self._greeting)
+            transport.write(self._greeting())
             while True:
                 octets = await transport.read()
                 if not octets:
+                    why = f" ({transport.end_reason})" if transport.end_reason else ""
                     raise ConnectFailed(
-                        f"{self._url.address} closed the connection before the login was answered: "
-                        "does this port want TLS, or not speak this dialect?"
+                        f"{self._url.address} closed the connection before the login was answered"
+                        f"{why}: does this port want TLS, or not speak this dialect?"
                     )
                 events = conversation.feed(octets)
                 if events:
@@ -903,8 +1089,18 @@ def _standing(subscription: Subscription, session: Session) -> Subscription:
 
 
 def _nobody_at(destination: str) -> Refused:
-    return Refused(f"nobody is at the destination {destination}", "NO_SUCH_DESTINATION")
+    return Refused(f"nobody takes messages at the destination {destination}", "NO_SUCH_DESTINATION")
 
 
-def _finite(seconds: float) -> Optional[float]:
-    return None if math.isinf(seconds) else seconds
+def check_message(message: Message) -> None:
+    """Raises a TypeError unless it is a message."""
+    if not isinstance(message, Message):
+        raise wrong_type("the message", "a Message", message)
+
+
+def _without(headers: Optional[Mapping[str, str]], *owned: str) -> dict[str, str]:
+    """Headers that may be given along with those that we set."""
+    for name in check_headers(headers):
+        if name.strip() in owned:
+            raise ValueError(f"the header {name!r} is set by the client")
+    return dict(headers or {})

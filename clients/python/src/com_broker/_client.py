@@ -59,6 +59,7 @@ class Client:
         outgoing_bytes_max: int = MIB,
         incoming_bytes_max: int = 8 * MIB,
         frame_bytes_max: int = 16 * MIB,
+        proxy: Optional[str] = None,
     ) -> None:
         self._client = AsyncClient(
             url,
@@ -76,11 +77,14 @@ class Client:
             outgoing_bytes_max=outgoing_bytes_max,
             incoming_bytes_max=incoming_bytes_max,
             frame_bytes_max=frame_bytes_max,
+            proxy=proxy,
         )
-        # Held while something is given to the loop, so that nothing is once it stops.
-        self._lock = threading.Lock()
+        # Held while something is given to the loop, so that nothing is once it stops. A signal's
+        # handler may close the client in the middle of a call.
+        self._lock = threading.RLock()
         self._loop: Optional[_LoopThread] = None
-        self._is_closed = False
+        self._closer: Optional[threading.Thread] = None
+        self._closed = threading.Event()
 
     def __repr__(self) -> str:
         return repr(self._client).replace("AsyncClient", type(self).__name__, 1)
@@ -108,7 +112,7 @@ class Client:
             Closed: the client was closed before; make a new one.
         """
         with self._lock:
-            if self._is_closed:
+            if self._closer is not None:
                 raise Closed("the client is closed")
             if self._loop is not None:
                 raise RuntimeError("connect is called once; the client comes back by itself")
@@ -129,14 +133,23 @@ class Client:
         call that still waits. Messages that were not taken are gone.
         """
         with self._lock:
-            self._is_closed = True
+            is_first, closer = self._closer is None, self._closer
+            if is_first:
+                self._closer = threading.current_thread()
             loop, self._loop = self._loop, None
-        if loop is None:
+        if not is_first:
+            # Another thread is at it; or this one, and a signal came.
+            if closer is not threading.current_thread():
+                self._closed.wait()
             return
         try:
-            loop.submit(self._client.close()).result()
+            if loop is not None:
+                try:
+                    loop.submit(self._client.close()).result()
+                finally:
+                    loop.stop()
         finally:
-            loop.stop()
+            self._closed.set()
 
     def wait_connected(self, timeout: Optional[float] = None) -> Session:
         """Waits until the connection is there, subscriptions restored.
@@ -204,7 +217,8 @@ class Client:
             AnswerTimeout: so did the time. What waited for the connection is not sent any more.
             BufferFull: the connection is away, and too much waits for it already.
             Closed: the client is closed.
-            ValueError: the dialect cannot carry a header.
+            ValueError: a header is the broker's, or the dialect cannot carry it.
+            TypeError: the body is neither text nor bytes, or a header no `str`.
         """
         return self._call(
             self._client.send(
@@ -362,12 +376,13 @@ class Client:
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         with self._lock:
-            if self._loop is None:
+            loop = self._loop
+            if loop is None:
                 coroutine.close()
-                if self._is_closed:
+                if self._closer is not None:
                     raise Closed("the client is closed")
                 raise NotConnected("the client is not connected: call connect")
-            future = self._loop.submit(coroutine)
+            future = loop.submit(coroutine)
         try:
             return future.result()
         except concurrent.futures.CancelledError:

@@ -7,16 +7,20 @@ have no answer yet.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Optional
 
 from ._dialect import Answered, Connected, Delivered, Dialect, Event
 from ._frames import Frame
-from ._model import Session
+from ._model import ListedClient, Session
 
 UNASKED_CODES = frozenset(
     ("DRAINING", "NEW_CONNECTION_LOGGED", "NOT_LOGGED_IN", "SLOW_CONSUMER", "TIMED_OUT")
 )
 """Codes of errors that are about the connection, and not about a request."""
+
+WATCHED_MAX = 100_000
+"""Of how many sessions it is remembered whose they are."""
 
 
 class Conversation:
@@ -29,6 +33,8 @@ class Conversation:
         # Requests without an answer, in the order of sending, which is the order of answers.
         self._unanswered: dict[str, None] = {}
         self.session: Optional[Session] = None
+        # Addresses of clients that subscriptions listed, by session: who a copy was for.
+        self._watched: dict[str, str] = {}
 
     def note_request(self, request: str) -> None:
         """A request is on its way."""
@@ -49,9 +55,13 @@ class Conversation:
             return event
         if isinstance(event, Delivered):
             message = dataclasses.replace(event.message, connection=self.number)
+            if message.is_copy and message.destination is None:
+                receiver = self._watched.get(message.receiver_session or "")
+                message = dataclasses.replace(message, destination=receiver)
             return Delivered(message)
         if isinstance(event, Answered):
             self._unanswered.pop(event.request, None)
+            self._note_listed(event.receipt.clients)
             return event
         request = event.request
         if request is None and event.error.code not in UNASKED_CODES:
@@ -60,3 +70,10 @@ class Conversation:
         if request is not None:
             self._unanswered.pop(request, None)
         return dataclasses.replace(event, request=request)
+
+    def _note_listed(self, clients: Iterable[ListedClient]) -> None:
+        for client in clients:
+            if client.session_id:
+                self._watched[client.session_id] = client.destination
+        while len(self._watched) > WATCHED_MAX:
+            del self._watched[next(iter(self._watched))]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Optional, Union
 
+from ._arguments import check_text
 from ._frames import (
     EnvelopeReader,
     Frame,
@@ -50,6 +51,9 @@ RESERVED_HEADERS = frozenset(
     )
 )
 """Headers of SEND and MESSAGE that a sender cannot choose, or chooses by other arguments."""
+
+LISTED_CHARS_MAX = 4096
+"""The longest line that is taken for a listed client; longer ones would take long to understand."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,13 @@ class Dialect(ABC):
         """What cuts the frames of one connection."""
 
     @abstractmethod
-    def connect(self, login: str, keys: Keys, host: str, beat_ms: int) -> bytes:
-        """Logs in. Keys show in no error."""
+    def connect(
+        self, login: str, keys: Keys, host: str, beat_ms: int, resume: bool = False
+    ) -> bytes:
+        """Logs in; with `resume` to the subscriptions of a session that the broker may have kept.
+
+        Keys show in no error.
+        """
 
     @abstractmethod
     def send(
@@ -171,7 +180,10 @@ class ClassicDialect(Dialect):
     def reader(self, frame_bytes_max: int) -> FrameReader:
         return EnvelopeReader(frame_bytes_max) if self._enveloped else MessageReader()
 
-    def connect(self, login: str, keys: Keys, host: str, beat_ms: int) -> bytes:
+    def connect(
+        self, login: str, keys: Keys, host: str, beat_ms: int, resume: bool = False
+    ) -> bytes:
+        # Here the broker always resumes.
         _check_login(login, keys)
         return self._encode(
             "CONNECT",
@@ -284,16 +296,19 @@ def _classic_message(frame: Frame, session: Optional[Session]) -> Message:
         headers=_further_headers(frame, owned),
         transaction=frame.get("transaction"),
         is_copy=others and address != BROKER,
+        receiver_session=frame.get("session-id"),
     )
 
 
 def _listed_clients(body: bytes) -> tuple[ListedClient, ...]:
     listed = []
     for line in body.decode("utf-8", "replace").split("\n"):
+        if len(line) > LISTED_CHARS_MAX:
+            continue
         # From the right, since a login id may hold anything; a topic has no login id.
-        found = re.fullmatch(r"[^\[]*\[(.+)\]:\[[^\[\]]*\]:\[(.+)\]", line)
+        found = re.fullmatch(r"[^\[]*\[(.+)\]:\[([^\[\]]*)\]:\[(.+)\]", line)
         if found:
-            listed.append(ListedClient(found[1], found[2]))
+            listed.append(ListedClient(found[1], found[3], found[2]))
     return tuple(listed)
 
 
@@ -312,7 +327,9 @@ class StandardDialect(Dialect):
     def reader(self, frame_bytes_max: int) -> FrameReader:
         return StandardReader(frame_bytes_max)
 
-    def connect(self, login: str, keys: Keys, host: str, beat_ms: int) -> bytes:
+    def connect(
+        self, login: str, keys: Keys, host: str, beat_ms: int, resume: bool = False
+    ) -> bytes:
         _check_login(login, keys)
         self._wanted_ms = beat_ms
         headers = [
@@ -322,6 +339,9 @@ class StandardDialect(Dialect):
             ("passcode", keys.profile),
             ("secret-key", keys.application),
             ("heart-beat", f"{beat_ms},{beat_ms}"),
+            # Direct messages come without being subscribed.
+            ("inbox", "true"),
+            *([("resume", "true")] if resume else []),
         ]
         return encode_standard("CONNECT", headers, escaping=False)
 
@@ -374,7 +394,7 @@ class StandardDialect(Dialect):
             return Delivered(_standard_message(frame, session))
         if frame.command == "RECEIPT":
             delivered = frame.text("delivered")
-            receipt = Receipt(delivered=int(delivered) if delivered.isdecimal() else None)
+            receipt = Receipt(delivered=int(delivered) if _is_number(delivered) else None)
             return Answered(frame.text("receipt-id"), receipt)
         if frame.command == "CONNECTED":
             can, wants = self._read_beats(frame)
@@ -437,9 +457,11 @@ def is_address(destination: str) -> bool:
 
 
 def _check_login(login: str, keys: Keys) -> None:
+    check_text("the login id", login)
     if not login:
         raise ValueError("the login id is empty")
     for name, key in (("application key", keys.application), ("profile key", keys.profile)):
+        check_text(f"the {name}", key)
         if not key or re.search(r"[\x00-\x20:\\\x7f]", key):
             raise ValueError(
                 f"the {name} is empty, or holds a blank, a colon, a backslash or a control "
@@ -449,9 +471,17 @@ def _check_login(login: str, keys: Keys) -> None:
 
 def _user_headers(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     for key, value in headers.items():
-        if key in RESERVED_HEADERS:
+        # Receivers may trim a name, and then take it for what the broker says.
+        if key.strip() in RESERVED_HEADERS:
             raise ValueError(f"the header {key!r} is the broker's, or has an argument of its own")
+        if key != key.strip():
+            raise ValueError(f"the name of the header {key!r} begins or ends with a blank")
         yield key, value
+
+
+def _is_number(text: str) -> bool:
+    # Python refuses to read a number of thousands of digits.
+    return re.fullmatch(r"[0-9]{1,19}", text) is not None
 
 
 def _further_headers(frame: Frame, owned: tuple[str, ...]) -> Mapping[str, str]:
@@ -468,7 +498,7 @@ def _session(frame: Frame, session_id: str) -> Session:
         session_id=session_id,
         login=frame.text("login"),
         profile=frame.text("profile-desc"),
-        profile_code=int(code) if code.isdecimal() else 0,
+        profile_code=int(code) if _is_number(code) else 0,
         destination=frame.text("destination"),
         connection_id=frame.get("connection-id"),
     )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Optional, Union
 
+from ._arguments import body_bytes, check_destination, check_text
 from ._conversation import Conversation
 from ._dialect import (
     Answered,
@@ -28,9 +29,10 @@ from ._dialect import (
     Keys,
 )
 from ._model import Message, Session, Subscription
-from ._transport import Transport, Trust, adopt_socket, explain
+from ._transport import Transport, Trust, adopt_socket, explain, no_host
 from ._url import BrokerUrl
 from ._version import __version__
+from ._waiting import in_words
 from .errors import AnswerTimeout, NotConnected, ProtocolFault, Refused
 
 logger = logging.getLogger("com_broker")
@@ -45,6 +47,8 @@ GOODBYE_SECONDS_MAX = 5.0
 """How long the broker may take to confirm a `disconnect` before the connection is cut."""
 GOODBYE = "DISCONNECTED"
 """The id of the receipt for DISCONNECT; no transaction is called so."""
+OUTGOING_BYTES_MAX = 1024 * 1024
+"""What may wait to be written before whoever sends waits as well."""
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """The largest frame that is taken from the broker."""
 
@@ -164,7 +168,10 @@ class broker_client:
         with self._lock:
             if self._line is not None and self._line.is_open:
                 return False
+            check_text("host", host)
             self.host, self.port = host, int(port)
+            if not 0 < self.port < 65536:
+                raise ValueError("the port must be a number from 1 to 65535")
             dialect = ClassicDialect(enveloped=True)
             greeting = dialect.connect(login_id, Keys(self.app_key, secret_key), host, 0)
             context = None
@@ -175,12 +182,16 @@ class broker_client:
             try:
                 connected = socket.create_connection((self.host, self.port), CONNECT_SECONDS_MAX)
             except OSError as error:
-                raise explain(error, address) from error
+                raise explain(error, address, is_tls=context is not None) from error
+            except UnicodeError:
+                raise no_host(host) from None
             self._line = _Line(self, dialect, connected)
             try:
                 self._line.open(context, server_hostname or host, greeting)
             except OSError as error:
-                raise explain(error, address) from error
+                raise explain(error, address, is_tls=context is not None) from error
+            except UnicodeError:
+                raise no_host(server_hostname or host) from None
         return True
 
     def is_connected(self) -> bool:
@@ -203,10 +214,13 @@ class broker_client:
         Raises:
             NotConnected: there is no connection; it is an `OSError`.
             AnswerTimeout: the broker does not read what we send; it is a `TimeoutError`.
+            TypeError: the message is neither text nor bytes.
         """
+        check_destination(destination)
+        octets = body_bytes(message)
+        check_text("content_type", content_type)
         line = self._open_line()
         transaction = self._next_transaction()
-        octets = message.encode() if isinstance(message, str) else bytes(message)
         line.write(
             line.dialect.send(transaction, destination, octets, content_type, {}, line.session)
         )
@@ -217,6 +231,7 @@ class broker_client:
 
         The answer comes to `on_ack`. Returns and raises as `send` does.
         """
+        check_destination(destination)
         line = self._open_line()
         transaction = self._next_transaction()
         subscription = Subscription(transaction, destination, regex=bool(use_regex))
@@ -366,7 +381,7 @@ class _Line:
             self._threads.append(thread)
         try:
             self._opening.result()
-        except OSError:
+        except (OSError, ValueError):
             self.join(None)
             raise
 
@@ -381,7 +396,7 @@ class _Line:
         except concurrent.futures.TimeoutError:
             writing.cancel()
             raise AnswerTimeout(
-                f"the broker did not read what was sent within {SEND_SECONDS_MAX:g} s"
+                f"the broker did not read what was sent within {in_words(SEND_SECONDS_MAX)}"
             ) from None
         except concurrent.futures.CancelledError:
             raise NotConnected("the connection has ended: call connect") from None
@@ -403,13 +418,13 @@ class _Line:
 
     async def _serve(self, context: Optional[ssl.SSLContext], name: str, greeting: bytes) -> None:
         try:
-            adopting = adopt_socket(self._socket, context, name)
+            adopting = adopt_socket(self._socket, context, name, OUTGOING_BYTES_MAX)
             self._transport = await asyncio.wait_for(adopting, CONNECT_SECONDS_MAX)
         except BaseException as error:
             self._socket.close()
             self._calls.put(None)
             if isinstance(error, asyncio.TimeoutError):
-                error = socket.timeout("the TLS handshake took too long")
+                error = socket.timeout("the TLS handshake is not answered")
             self._opening.set_exception(error)
             return
         self._loop = asyncio.get_running_loop()
@@ -439,10 +454,16 @@ class _Line:
                     events = self._conversation.feed(octets)
                 except ProtocolFault as fault:
                     events, error = [], Refused(str(fault), "", "never")
+                except Exception:
+                    logger.exception("%s: closed by a fault of the client", self._client.id)
+                    events = []
+                    error = Refused("the client has a fault; the log says more", "", "never")
             else:
                 events = []
                 if self._goodbye is None:
-                    error = Refused("the connection to the broker was lost", "", "now")
+                    reason = self._transport.end_reason
+                    lost = "the connection to the broker was lost"
+                    error = Refused(f"{lost}: {reason}" if reason else lost, "", "now")
             if error is not None:
                 events = [Denied(error, None)]
             await self._call([self._told(event) for event in events])
@@ -479,15 +500,19 @@ class _Line:
         made = asyncio.get_running_loop().create_future()
 
         def make() -> None:
-            for call in calls:
-                self._make_call(call)
-            self._loop.call_soon_threadsafe(made.set_result, None)
+            try:
+                for call in calls:
+                    self._make_call(call)
+            finally:
+                self._loop.call_soon_threadsafe(made.set_result, None)
 
         self._calls.put(make)
         await made
 
     async def _write(self, octets: bytes) -> None:
-        await self._transport.room()
+        await self._transport.room(len(octets))
+        if not self._transport.is_writable:
+            raise NotConnected("the connection has ended: call connect")
         self._transport.write(octets)
 
     def _log_out(self) -> None:
@@ -509,5 +534,6 @@ class _Line:
             call()
         except SystemExit:
             self._quits = True
-        except Exception:
+        except BaseException:
+            # Whatever it is: a thread that ended here would leave the program deaf.
             logger.exception("%s: a callback failed", self._client.id)

@@ -83,9 +83,10 @@ def envelope(frame: bytes) -> bytes:
 
 def decode_classic(octets: bytes) -> Frame:
     """Reads a classic frame from the broker; its last octet, a NUL, belongs to no body."""
-    head, blank, body = octets[:-1].partition(b"\n\n")
-    if not blank:
+    blank = octets.find(b"\n\n", 0, min(HEAD_BYTES_MAX, len(octets) - 1))
+    if blank < 0:
         raise ProtocolFault("a frame without an empty line arrived: is this the broker?")
+    head, body = octets[:blank], octets[blank + 2 : -1]
     command, *lines = head.decode("utf-8", "replace").split("\n")
     headers = []
     for line in lines:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
+from dataclasses import dataclass
 from typing import Generic, Optional, TypeVar
 
 from ._dialect import BROKER
 from ._model import Message, PresenceEvent
+from ._waiting import finite, in_words
 from .errors import AnswerTimeout, BrokerError, Closed, ProtocolFault
 
 T = TypeVar("T")
@@ -22,17 +25,20 @@ class Arrivals:
     def __init__(self, bytes_max: int) -> None:
         self.messages: Inbox[Message] = Inbox(bytes_max)
         self.presence: Inbox[PresenceEvent] = Inbox(bytes_max)
-        self._replies: dict[str, asyncio.Future[Message]] = {}
+        self._replies: dict[str, _Awaited] = {}
 
-    def expect_reply(self, correlation_id: str) -> asyncio.Future[Message]:
-        """A future that gets what comes back with `correlation_id`."""
+    def expect_reply(self, correlation_id: str, replier: Optional[str]) -> asyncio.Future[Message]:
+        """A future that gets what comes back with `correlation_id` from the address `replier`.
+
+        Without one, anybody may reply.
+        """
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._replies[correlation_id] = reply
+        self._replies[correlation_id] = _Awaited(reply, replier)
         return reply
 
     def forget_reply(self, correlation_id: str) -> None:
         """Nobody waits for it any more."""
-        self._replies.pop(correlation_id).cancel()
+        self._replies.pop(correlation_id).reply.cancel()
 
     def deliver(self, message: Message) -> None:
         """Puts a message where it belongs.
@@ -45,14 +51,14 @@ class Arrivals:
         if message.origin_destination == BROKER and "event" in message.headers:
             try:
                 self.presence.put(PresenceEvent.of(message), size)
-            except (ValueError, AttributeError):
+            except ValueError:
                 raise ProtocolFault("a presence event arrived that makes no sense") from None
             return
-        reply = self._replies.get(message.correlation_id or "")
+        awaited = self._replies.get(message.correlation_id or "")
         # A copy of our own request is not the reply to it.
         is_reply = "reply-to" not in message.headers and not message.is_copy
-        if reply is not None and is_reply and not reply.done():
-            reply.set_result(message)
+        if awaited is not None and is_reply and awaited.takes(message):
+            awaited.reply.set_result(message)
             return
         self.messages.put(message, size)
 
@@ -68,7 +74,8 @@ class Arrivals:
 
     def close(self, reason: Optional[BrokerError]) -> None:
         """Nothing more will arrive."""
-        for reply in self._replies.values():
+        for awaited in self._replies.values():
+            reply = awaited.reply
             if not reply.done():
                 closed = Closed("the client was closed before the reply came")
                 closed.__cause__ = reason
@@ -77,6 +84,18 @@ class Arrivals:
                 reply.exception()
         self.messages.close(reason)
         self.presence.close(reason)
+
+
+@dataclass(frozen=True)
+class _Awaited:
+    """A reply that somebody waits for."""
+
+    reply: asyncio.Future[Message]
+    replier: Optional[str]
+
+    def takes(self, message: Message) -> bool:
+        """Whether a message is this reply, and not only called so by somebody else."""
+        return not self.reply.done() and self.replier in (None, message.origin_destination)
 
 
 class Inbox(Generic[T]):
@@ -116,18 +135,18 @@ class Inbox(Generic[T]):
             Closed: none will come any more.
         """
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        deadline = loop.time() + (math.inf if timeout is None else timeout)
         while not self._items:
             if self._is_closed:
                 why = f": {self._reason}" if self._reason else ""
                 raise Closed(f"the client is closed{why}") from self._reason
-            remaining = None if deadline is None else deadline - loop.time()
-            if remaining is not None and remaining <= 0:
-                raise AnswerTimeout(f"nothing came within {timeout} s")
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                raise AnswerTimeout(f"nothing came within {in_words(timeout or 0)}")
             waiter = loop.create_future()
             self._takers.append(waiter)
             try:
-                await asyncio.wait({waiter}, timeout=remaining)
+                await asyncio.wait({waiter}, timeout=finite(remaining))
             finally:
                 if waiter in self._takers:
                     self._takers.remove(waiter)

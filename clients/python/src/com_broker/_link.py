@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Optional
@@ -14,6 +13,7 @@ from ._inbox import Arrivals
 from ._model import Receipt
 from ._reconnect import retry_of_close_code
 from ._transport import Transport
+from ._waiting import end, in_words
 from .errors import BrokerError, ConnectionLost, ProtocolFault
 
 Encode = Callable[[str], bytes]
@@ -25,8 +25,11 @@ class Request:
     """Something that the broker will answer."""
 
     id: str
+    encode: Encode
     octets: bytes = field(repr=False)
     future: asyncio.Future[Receipt]
+    is_issued: bool = False
+    """Whether it went to a connection, so that it may be done."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Link:
         if self.ended.done():
             _fail(request.future, _lost(None))
             return
+        request.is_issued = True
         self._futures[request.id] = request.future
         self._conversation.note_request(request.id)
         self._write(request.octets)
@@ -101,17 +105,23 @@ class Link:
         except ProtocolFault as fault:
             ending = Ending(fault, "later")
         finally:
-            self._on_end(self)
-            beating.cancel()
-            self._fail_all(ending.error if ending else None)
-            self.ended.set_result(None)
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating
+            self._note_end(ending.error if ending else None)
+            await end(beating)
         return ending
 
     async def close(self) -> None:
-        """Ends the connection, if the other side has not."""
+        """Ends the connection, if the other side has not; also where `run` never began."""
+        self._note_end(None)
         await self.transport.close()
+
+    def _note_end(self, error: Optional[BrokerError]) -> None:
+        if self.ended.done():
+            return
+        self._on_end(self)
+        futures, self._futures = self._futures, {}
+        for future in futures.values():
+            _fail(future, _lost(error))
+        self.ended.set_result(None)
 
     async def _take_all(self) -> Ending:
         events, self._backlog = self._backlog, []
@@ -124,7 +134,10 @@ class Link:
             octets = await self.transport.read()
             self._heard_at = self._now()
             if not octets:
-                fault = self._fault or ConnectionLost("the connection to the broker was lost")
+                fault = self._fault or ConnectionLost(
+                    "the connection to the broker was lost"
+                    + (f": {self.transport.end_reason}" if self.transport.end_reason else "")
+                )
                 return Ending(fault, retry_of_close_code(self.transport.close_code))
             events = self._conversation.feed(octets)
 
@@ -144,11 +157,6 @@ class Link:
             raise ProtocolFault("the broker answered a login that was not asked for")
         return None
 
-    def _fail_all(self, error: Optional[BrokerError]) -> None:
-        futures, self._futures = self._futures, {}
-        for future in futures.values():
-            _fail(future, _lost(error))
-
     async def _beat(self) -> None:
         """Says that we are here, and notices when the other side is not."""
         intervals = [one for one in (self._say_every, self._hear_every) if one > 0]
@@ -162,7 +170,8 @@ class Link:
                 self._heard_at = now
             patience = 2 * self._hear_every
             if patience and now - self._heard_at > patience:
-                self.fail(ConnectionLost(f"nothing was heard of the broker for {patience:g} s"))
+                silence = in_words(patience)
+                self.fail(ConnectionLost(f"nothing was heard of the broker for {silence}"))
                 return
             last = self._said_at
             if self._dialect.beat_is_answered:

@@ -46,23 +46,26 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The sender's further headers, which the broker passes through."""
     destination: Optional[str] = None
-    """Where it was sent to. None in the classic dialect, which does not say."""
+    """Where it was sent to. The classic dialect does not say: there it is None, but for a copy of
+    which it is known whose session it is to."""
     subscription: Optional[str] = None
     """The `id` of the `Subscription` that brought it. None for a direct message, and always in the
     classic dialect."""
     message_id: Optional[str] = None
-    """The broker's number for it. Standard dialect only."""
+    """What the broker names it by. Standard dialect only."""
     transaction: Optional[str] = None
     """The sender's number for it. Classic dialect only."""
     redelivered: bool = False
     """Whether it was delivered before, to somebody who did not acknowledge it. Queues only."""
     is_copy: bool = False
-    """Whether it is to another client, whom we watch."""
+    """Whether it is to another client, whom we watch; `destination` says to whom, where known."""
     ack_id: Optional[str] = field(default=None, repr=False)
     """What `ack` and `nack` name it by. None where nothing is to be acknowledged."""
     connection: int = field(default=0, repr=False, compare=False)
     """Which of the client's connections brought it, counted from 1: an acknowledgement is good on
     that one only."""
+    receiver_session: Optional[str] = field(default=None, repr=False, compare=False)
+    """The session that it was delivered to: ours, or one that we watch. Classic dialect only."""
 
     @property
     def text(self) -> str:
@@ -95,6 +98,8 @@ class ListedClient:
     """Its login id."""
     destination: str
     """Its address."""
+    session_id: Optional[str] = field(default=None, repr=False, compare=False)
+    """Names its session, in the copies that we get of its messages."""
 
 
 @dataclass(frozen=True)
@@ -161,17 +166,26 @@ class PresenceEvent:
 
     @classmethod
     def of(cls, message: Message) -> PresenceEvent:
-        """Reads the broker's own message."""
-        told = message.json()
-        at = told.get("at")
+        """Reads the broker's own message.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        try:
+            told = message.json()
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(told, dict):
+            raise ValueError("it is no object")
+        at, connection_id = told.get("at"), told.get("connection-id")
         return cls(
             event=str(told.get("event", "")),
             login=str(told.get("login", "")),
             profile=str(told.get("profile", "")),
             destination=str(told.get("destination", "")),
-            connection_id=told.get("connection-id"),
+            connection_id=connection_id if isinstance(connection_id, int) else None,
             reason=str(told.get("reason", "")),
             # Python 3.9 does not know what a Z at the end means.
-            at=datetime.fromisoformat(at.replace("Z", "+00:00")) if at else None,
+            at=datetime.fromisoformat(str(at).replace("Z", "+00:00")) if at else None,
             snapshot=message.headers.get("snapshot") == "true",
         )

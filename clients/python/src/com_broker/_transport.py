@@ -7,40 +7,51 @@ holds what it could not write yet.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
+import os
 import re
 import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
-from ._url import BrokerUrl
+from ._url import BrokerUrl, Proxy
+from ._waiting import end
 from .errors import ConnectFailed, Unsupported
-
-if TYPE_CHECKING:
-    import os
 
 READ_BYTES = 64 * 1024
 CLOSE_SECONDS_MAX = 2.0
 """How long the end of a connection may take before it is cut."""
-QUEUED_BYTES_HIGH = 1024 * 1024
-"""What may wait to be written before senders wait as well."""
+REASON_CHARS_MAX = 200
+"""How much of what the other side gives as a reason is repeated."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """One who waits in line to write."""
+
+    size: int
+    turn: asyncio.Future[None]
 
 
 class Transport(ABC):
-    """A connection that is open."""
+    """A connection that is open. At most `queued_bytes_max` wait in it to be written."""
 
     close_code: Optional[int] = None
     """The WebSocket close code, once the other side gave one."""
+    end_reason: Optional[str] = None
+    """Why `read` found the end, where there is more to say than that it came."""
 
-    def __init__(self) -> None:
+    def __init__(self, queued_bytes_max: int) -> None:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
+        self._queued_bytes_max = queued_bytes_max
         self._wake: Optional[asyncio.Future[None]] = None
-        self._waiting_for_room: list[asyncio.Future[None]] = []
+        self._line: deque[_Place] = deque()
+        # Whose turn it is, until it has gone on.
+        self._admitted: Optional[_Place] = None
         self._ended = False
         self._writing = asyncio.ensure_future(self._write_all())
 
@@ -73,31 +84,47 @@ class Transport(ABC):
             self._wake.set_result(None)
 
     @property
-    def is_congested(self) -> bool:
-        """Whether `room` would wait."""
-        return self._queued_bytes > QUEUED_BYTES_HIGH and not self._ended
+    def is_writable(self) -> bool:
+        """Whether what is given to `write` is written, and not dropped behind the end."""
+        return not self._ended
 
-    async def room(self) -> None:
-        """Waits until little enough is queued, or the connection has ended."""
-        while self.is_congested:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting_for_room.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._waiting_for_room:
-                    self._waiting_for_room.remove(waiter)
+    def has_room(self, size: int) -> bool:
+        """Whether `room` would not wait."""
+        return self._fits(size) and not self._line and self._admitted is None
+
+    async def room(self, size: int, timeout: Optional[float] = None) -> bool:
+        """Waits in line until `size` more bytes may be queued, or the connection has ended.
+
+        Whoever is let through writes before it awaits anything, so that the next in line counts it.
+        Says whether it was let through within `timeout` seconds.
+        """
+        if self.has_room(size):
+            return True
+        loop = asyncio.get_running_loop()
+        place = _Place(size, loop.create_future())
+        self._line.append(place)
+        try:
+            await asyncio.wait({place.turn}, timeout=timeout)
+            return place.turn.done()
+        finally:
+            if self._admitted is place:
+                self._admitted = None
+            else:
+                self._line.remove(place)
+            loop.call_soon(self._admit_next)
 
     async def close(self) -> None:
         """Ends the connection: in order if the other side plays along, and soon in any case."""
         self._end_writing()
-        self._writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._writing
         try:
-            await asyncio.wait_for(self._finish(), CLOSE_SECONDS_MAX)
-        except (asyncio.TimeoutError, OSError):
-            self.abort()
+            await end(self._writing)
+            finishing = asyncio.ensure_future(self._finish())
+            try:
+                await asyncio.wait({finishing}, timeout=CLOSE_SECONDS_MAX)
+            finally:
+                if not finishing.done() or finishing.cancelled() or finishing.exception():
+                    self.abort()
+                await end(finishing)
         except asyncio.CancelledError:
             self.abort()
             raise
@@ -114,22 +141,29 @@ class Transport(ABC):
                     self._queue.clear()
                 await self._write_out(octets)
                 self._queued_bytes -= len(octets)
-                self._release_waiters()
-        except OSError:
+                self._admit_next()
+        except Exception:
             # Whoever reads notices the end, and says what it was.
             self._end_writing()
+            self.abort()
+
+    def _fits(self, size: int) -> bool:
+        # A frame that is larger than all that may wait goes alone.
+        return (
+            self._ended
+            or self._queued_bytes == 0
+            or self._queued_bytes + size <= self._queued_bytes_max
+        )
 
     def _end_writing(self) -> None:
         self._ended = True
         self._queue.clear()
-        self._release_waiters()
+        self._admit_next()
 
-    def _release_waiters(self) -> None:
-        if not self.is_congested:
-            for waiter in self._waiting_for_room:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiting_for_room.clear()
+    def _admit_next(self) -> None:
+        if self._admitted is None and self._line and self._fits(self._line[0].size):
+            self._admitted = self._line.popleft()
+            self._admitted.turn.set_result(None)
 
 
 class StreamTransport(Transport):
@@ -137,15 +171,21 @@ class StreamTransport(Transport):
 
     _coalesces = True
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        queued_bytes_max: int,
+    ) -> None:
+        super().__init__(queued_bytes_max)
         self._reader = reader
         self._writer = writer
 
     async def read(self) -> bytes:
         try:
             return await self._reader.read(READ_BYTES)
-        except OSError:
+        except OSError as error:
+            self.end_reason = reason_of(error)
             return b""
 
     def abort(self) -> None:
@@ -166,17 +206,25 @@ class WebSocketTransport(Transport):
     # A message is a frame in the classic dialect.
     _coalesces = False
 
-    def __init__(self, connection: Any) -> None:
-        super().__init__()
+    def __init__(self, connection: Any, queued_bytes_max: int) -> None:
+        super().__init__(queued_bytes_max)
         self._connection = connection
 
     async def read(self) -> bytes:
         from websockets.exceptions import ConnectionClosed
 
+        message: Union[str, bytes] = b""
         try:
-            message: Union[str, bytes] = await self._connection.recv()
+            while not message:
+                # An empty message carries nothing, and is not the end either.
+                message = await self._connection.recv()
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd else None
+            ours, theirs = closed.sent, closed.rcvd
+            if theirs is not None and theirs.reason:
+                self.end_reason = printable(theirs.reason)
+            elif ours is not None and not closed.rcvd_then_sent and ours.reason:
+                self.end_reason = f"what arrived was refused: {printable(ours.reason)}"
             return b""
         return message.encode() if isinstance(message, str) else message
 
@@ -237,7 +285,15 @@ class Trust:
         return context
 
 
-async def open_transport(url: BrokerUrl, dialect: str, trust: Trust, bytes_max: int) -> Transport:
+async def open_transport(
+    url: BrokerUrl,
+    dialect: str,
+    trust: Trust,
+    *,
+    proxy: Optional[Proxy],
+    frame_bytes_max: int,
+    queued_bytes_max: int,
+) -> Transport:
     """Connects, without logging in.
 
     Raises:
@@ -248,15 +304,21 @@ async def open_transport(url: BrokerUrl, dialect: str, trust: Trust, bytes_max: 
     server_hostname = (trust.server_hostname or url.host) if url.is_tls else None
     try:
         if url.is_websocket:
-            return await _open_websocket(url, dialect, context, server_hostname, bytes_max)
+            connection = await _open_websocket(
+                url, dialect, context, server_hostname, proxy, frame_bytes_max
+            )
+            return WebSocketTransport(connection, queued_bytes_max)
         reader, writer = await asyncio.open_connection(
             url.host, url.port, ssl=context, server_hostname=server_hostname
         )
     except OSError as error:
-        raise explain(error, url.address) from error
+        if proxy is not None and not isinstance(error, ssl.SSLError):
+            # All but TLS is with the proxy.
+            raise explain(error, proxy.address, is_tls=url.is_tls, what="proxy") from error
+        raise explain(error, url.address, is_tls=url.is_tls) from error
     except UnicodeError:
-        raise ConnectFailed(f"{url.host!r} is no name that a host can have") from None
-    return StreamTransport(reader, writer)
+        raise no_host(url.host) from None
+    return StreamTransport(reader, writer, queued_bytes_max)
 
 
 async def _open_websocket(
@@ -264,40 +326,57 @@ async def _open_websocket(
     dialect: str,
     context: Optional[ssl.SSLContext],
     server_hostname: Optional[str],
-    bytes_max: int,
-) -> Transport:
+    proxy: Optional[Proxy],
+    frame_bytes_max: int,
+) -> Any:
     try:
         from websockets.asyncio.client import connect
-        from websockets.exceptions import WebSocketException
+        from websockets.exceptions import InvalidStatus, ProxyError, WebSocketException
         from websockets.typing import Subprotocol
     except ImportError:
         raise Unsupported(
-            f'{url.scheme}:// needs the package websockets, 14.2 or later: pip install "com-broker'
-            '[websocket]"'
+            f'{url.scheme}:// needs the package websockets: pip install "websockets>=15"'
         ) from None
     tls: dict[str, Any] = {"ssl": context, "server_hostname": server_hostname} if context else {}
     try:
-        connection = await connect(
+        return await connect(
             f"{url.scheme}://{url.address}{url.path}",
             subprotocols=[Subprotocol("stomp" if dialect == "classic" else "v12.stomp")],
             compression=None,
-            max_size=bytes_max,
+            max_size=frame_bytes_max,
+            # Otherwise it would look for one in the environment.
+            proxy=proxy.url if proxy else None,
             # Whoever uses the transport listens for beats, and limits the time.
             ping_interval=None,
             open_timeout=None,
             close_timeout=CLOSE_SECONDS_MAX,
             **tls,
         )
-    except (WebSocketException, EOFError) as error:
+    except ImportError as error:
+        raise Unsupported(f"the proxy needs a package that is not installed: {error}") from None
+    except ProxyError as error:
+        where = proxy.address if proxy else "?"
         raise ConnectFailed(
-            f"{url.address} does not accept the WebSocket ({error or type(error).__name__}): are "
-            "the port and the path right?"
+            f"the proxy {where} does not open the way to {url.address}: {chain_of(error)}"
         ) from error
-    return WebSocketTransport(connection)
+    except InvalidStatus as error:
+        raise ConnectFailed(
+            f"{url.address} refuses the WebSocket with HTTP {error.response.status_code}: "
+            + (first_line(error.response.body) or "are the port and the path right?")
+        ) from error
+    except (WebSocketException, EOFError) as error:
+        hint = "" if url.is_tls else ", and does the port want TLS (wss://)"
+        raise ConnectFailed(
+            f"{url.address} does not answer as a WebSocket server ({chain_of(error)}): are the "
+            f"port and the path right{hint}?"
+        ) from error
 
 
 async def adopt_socket(
-    connected: socket.socket, context: Optional[ssl.SSLContext], server_hostname: str
+    connected: socket.socket,
+    context: Optional[ssl.SSLContext],
+    server_hostname: str,
+    queued_bytes_max: int,
 ) -> Transport:
     """A transport on a TCP connection that is there already.
 
@@ -307,10 +386,13 @@ async def adopt_socket(
     reader, writer = await asyncio.open_connection(
         sock=connected, ssl=context, server_hostname=server_hostname if context else None
     )
-    return StreamTransport(reader, writer)
+    return StreamTransport(reader, writer, queued_bytes_max)
 
 
-def explain(error: OSError, address: str) -> ConnectFailed:
+# -- reasons ---------------------------------------------------------------------------------------
+
+
+def explain(error: OSError, address: str, *, is_tls: bool, what: str = "broker") -> ConnectFailed:
     """What kept us from connecting, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -325,12 +407,62 @@ def explain(error: OSError, address: str) -> ConnectFailed:
             )
         return ConnectFailed(f"the certificate of {address} {why}")
     if isinstance(error, ssl.SSLError):
-        return ConnectFailed(f"no TLS with {address} ({error.reason}): does this port speak it?")
+        return ConnectFailed(
+            f"no TLS with {address} ({reason_of(error)}): does this port speak it?"
+        )
     if isinstance(error, socket.gaierror):
-        return ConnectFailed(f"no address for the host of {address}: {error.strerror}")
+        return ConnectFailed(
+            f"no address for the host of {address} ({error.strerror}): is the name right?"
+        )
+    if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        hint = "does this port speak TLS?" if is_tls else "is this the broker's port?"
+        return ConnectFailed(f"{address} closed the connection at once: {hint}")
     if _numbers(error) == {errno.ECONNREFUSED}:
-        return ConnectFailed(f"connection refused at {address}: is the broker running?")
-    return ConnectFailed(f"no connection to {address}: {error}")
+        return ConnectFailed(f"connection refused at {address}: is the {what} running?")
+    return ConnectFailed(f"no connection to {address}: {reason_of(error)}")
+
+
+def no_host(host: str) -> ConnectFailed:
+    """A name that cannot even be looked up."""
+    return ConnectFailed(f"{host!r} is no name that a host can have")
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in words; never nothing."""
+    if isinstance(error, ssl.SSLEOFError):
+        return "the other side ended it without a word"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    numbers = _numbers(error) if isinstance(error, OSError) else set()
+    if numbers and not isinstance(error, ssl.SSLError):
+        return ", ".join(os.strerror(number) for number in sorted(numbers))
+    words = " ".join(str(error).split())
+    if words:
+        return printable(words)
+    # TimeoutError becomes "timeout error".
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+
+
+def chain_of(error: BaseException) -> str:
+    """The same, with what caused it."""
+    reasons = [reason_of(error)]
+    while error.__cause__ is not None and len(reasons) < 4:
+        error = error.__cause__
+        if reason_of(error) not in reasons:
+            reasons.append(reason_of(error))
+    return ": ".join(reasons)
+
+
+def first_line(body: Optional[bytes]) -> str:
+    """What an HTTP answer says, as far as it is a sentence and no page."""
+    words = (body or b"").decode("utf-8", "replace").strip()
+    return "" if words.startswith("<") else printable(words.split("\n", 1)[0].strip())
+
+
+def printable(text: str) -> str:
+    """What the other side wrote, shortened, and without what would steer a terminal."""
+    shown = "".join(char if char.isprintable() else "?" for char in text[: REASON_CHARS_MAX + 1])
+    return shown if len(text) <= REASON_CHARS_MAX else shown[:REASON_CHARS_MAX] + "…"
 
 
 def _numbers(error: OSError) -> set[int]:

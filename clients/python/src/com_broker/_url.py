@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DEFAULT_PORTS = {"tcp": 6662, "tls": 6662, "ws": 80, "wss": 443}
 
@@ -69,3 +69,31 @@ class BrokerUrl:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.address}{'' if self.path == '/' else self.path}"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy, by way of which a WebSocket is opened; its URL may hold a password."""
+
+    url: str = field(repr=False)
+    address: str
+    """Host and port, for messages."""
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """Reads `scheme://[user:password@]host:port`.
+
+        Raises:
+            ValueError: it is no such URL. It is not repeated.
+        """
+        found = re.fullmatch(
+            r"(?:https?|socks4a?|socks5h?)://(?:[^/@\x00-\x20\x7f]*@)?"
+            r"((?:\[[0-9A-Fa-f:.]+\]|[^/@:\[\]?#\x00-\x20\x7f]+):[0-9]{1,5})/?",
+            url,
+        )
+        if not found:
+            raise ValueError(
+                "the proxy must be a URL with a port, such as http://proxy.example:3128 or "
+                "socks5://127.0.0.1:1080"
+            )
+        return cls(url, found[1])
