@@ -242,6 +242,7 @@ class AsyncClient:
         self._live = self._link = link
         self._set_state("connected")
         self._supervisor = asyncio.ensure_future(self._supervise(link))
+        self._supervisor.add_done_callback(self._note_unsupervised)
         return link.session
 
     async def close(self) -> None:
@@ -802,11 +803,14 @@ class AsyncClient:
             fault = BrokerError("the client has a fault; the log says more")
             fault.__cause__ = error
             self._finish(fault)
-        finally:
-            if self._state != "closed":
-                # Whoever cancels all tasks cancels this one, too.
-                self._set_state("closed")
-                self._finish(BrokerError("the client's task was cancelled"))
+
+    def _note_unsupervised(self, _: asyncio.Task[None]) -> None:
+        if self._state != "closed":
+            # Whoever cancels all tasks cancels ours, too; maybe before it began.
+            self._set_state("closed")
+            self._finish(BrokerError("the client's task was cancelled"))
+            if self._live is not None:
+                self._live.transport.abort()
 
     def _note_end(self, link: Link) -> None:
         """From here on what is sent waits for the next connection."""

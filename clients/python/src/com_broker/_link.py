@@ -194,7 +194,8 @@ class Link:
 
 def _lost(cause: Optional[BrokerError]) -> ConnectionLost:
     lost = ConnectionLost(
-        "the connection ended before the broker answered; what was asked may be done"
+        "the connection ended before the broker answered, and what was asked may be done"
+        + (f": {cause}" if cause else "")
     )
     lost.__cause__ = cause
     return lost

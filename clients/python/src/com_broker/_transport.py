@@ -311,6 +311,9 @@ async def open_transport(
         reader, writer = await asyncio.open_connection(
             url.host, url.port, ssl=context, server_hostname=server_hostname
         )
+    except ConnectFailed:
+        # It is an OSError as well.
+        raise
     except OSError as error:
         if proxy is not None and not isinstance(error, ssl.SSLError):
             # All but TLS is with the proxy.
@@ -431,25 +434,31 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, in words; never nothing."""
     if isinstance(error, ssl.SSLEOFError):
         return "the other side ended it without a word"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
+    # Python's own TLS errors have none.
+    reason = getattr(error, "reason", None)
+    if isinstance(error, ssl.SSLError) and reason:
+        return str(reason).lower().replace("_", " ")
     numbers = _numbers(error) if isinstance(error, OSError) else set()
     if numbers and not isinstance(error, ssl.SSLError):
         return ", ".join(os.strerror(number) for number in sorted(numbers))
     words = " ".join(str(error).split())
-    if words:
+    if error.args and words:
         return printable(words)
-    # TimeoutError becomes "timeout error".
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    # ConnectionResetError becomes "connection reset".
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    return name[: -len(" error")] if name.endswith(" error") else name
 
 
 def chain_of(error: BaseException) -> str:
     """The same, with what caused it."""
-    reasons = [reason_of(error)]
-    while error.__cause__ is not None and len(reasons) < 4:
-        error = error.__cause__
-        if reason_of(error) not in reasons:
-            reasons.append(reason_of(error))
+    reasons: list[str] = []
+    cause: Optional[BaseException] = error
+    while cause is not None and len(reasons) < 4:
+        if isinstance(cause, EOFError):
+            return "it closed the connection"
+        if reason_of(cause) not in reasons:
+            reasons.append(reason_of(cause))
+        cause = cause.__cause__
     return ": ".join(reasons)
 
 
