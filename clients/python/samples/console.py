@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -204,10 +205,7 @@ class Console:
             for message in client.messages():
                 if "reply-to" in message.headers and not message.is_copy:
                     self._last_request = message
-                what = "copy of" if message.is_copy else "from"
-                where = f" at {message.destination}" if message.destination else ""
-                show(f"{what} {message.origin} ({message.origin_destination}){where}: "
-                     f"{body_of(message)}")  # fmt: skip
+                show(f"{head_of(message)}: {body_of(message)}")
                 self._unawaited.release()
         except BrokerError as error:
             show(f"the connection has ended for good: {error}; dis, then cnx")
@@ -229,6 +227,14 @@ class Console:
         if len(words) < 2:
             raise Wrong(f"usage: {command.__doc__}")
         return words[0], " ".join(words[1:])
+
+
+def head_of(message: Message) -> str:
+    """Who sent a message, and to whom, as far as the broker tells."""
+    sender = f"{message.origin} ({message.origin_destination})"
+    if message.is_copy:
+        return f"copy of what {sender} sent to {message.destination or 'one of those watched'}"
+    return f"from {sender}" + (f" at {message.destination}" if message.destination else "")
 
 
 def body_of(message: Message) -> str:
@@ -280,6 +286,10 @@ def main() -> int:
     """Carries out what is typed, or comes from a pipe; there, a command that fails ends it."""
     arguments = parse_arguments()
     interactive = sys.stdin.isatty()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What others write need not be in this terminal's character set.
+            stream.reconfigure(errors="backslashreplace")
     if interactive:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  It gives input() a history.

@@ -161,6 +161,160 @@ def test_headers_and_content_type_pass(broker: Broker, run: Run, scheme: str, di
     run(scenario())
 
 
+NO_BODIES: list[Any] = [5, 0, True, None, 1.5, [1, 2], (1,), {"a": 1}, object(), range(3)]
+NO_TEXTS: list[Any] = [5, None, b"/agent/ana", True, ["/agent/ana"], object()]
+
+
+def test_what_is_no_body_is_refused_before_anything_is_sent(
+    broker: Broker, run: Run, dialect: str
+) -> None:
+    """Five is not five NULs."""
+
+    async def scenario() -> None:
+        async with open_client(broker, "tcp", dialect=dialect) as ana:
+            ours = ana.session.destination
+            message = Message(b"", named("ana"), ours, headers={"correlation-id": "1"})
+            for body in NO_BODIES:
+                for call in (
+                    ana.send(ours, body),
+                    ana.request(ours, body),
+                    ana.reply(message, body),
+                ):
+                    with pytest.raises(TypeError, match=f"the body must be .* not {kind(body)}"):
+                        await call
+            for good in ("x", b"x", bytearray(b"x"), memoryview(b"xyx")[::2][:1]):
+                await ana.send(ours, good)
+                assert (await ana.receive(PATIENCE)).body == b"x"
+            await quiet(ana)
+
+    run(scenario())
+
+
+def kind(value: object) -> str:
+    return type(value).__name__
+
+
+def test_what_is_no_text_is_refused_before_anything_is_sent(
+    broker: Broker, run: Run, dialect: str
+) -> None:
+    async def scenario() -> None:
+        async with open_client(broker, "tcp", profile="service", dialect=dialect) as ana:
+            ours = ana.session.destination
+            message = Message(b"", named("ana"), ours)
+            wrong: Any
+            for wrong in NO_TEXTS:
+                named_by: Any = {wrong if wrong.__hash__ else 5: "x"}
+                calls = [
+                    ana.send(wrong, "x"),
+                    ana.request(wrong, "x"),
+                    ana.subscribe(wrong),
+                    ana.subscribe_presence(wrong),
+                    ana.send(ours, "x", headers=named_by),
+                    ana.send(ours, "x", headers={"x-note": wrong}),
+                    ana.reply(message, "x", headers={"x-note": wrong}),
+                    ana.request(ours, "x", headers={"x-note": wrong}),
+                    ana.reply(wrong, "x"),
+                    ana.ack(wrong),
+                    ana.nack(wrong),
+                ]
+                if wrong is not None:
+                    calls += [
+                        ana.send(ours, "x", content_type=wrong),
+                        ana.unsubscribe(wrong),
+                        ana.send(ours, "x", headers=wrong),
+                        ana.request(ours, "x", headers=wrong),
+                        ana.reply(message, "x", headers=wrong),
+                    ]
+                for call in calls:
+                    with pytest.raises(
+                        TypeError, match=f"must be .*, and not {kind(wrong)}|and not int"
+                    ):
+                        await call
+            for number in ("5", True, object()):
+                wrong = number
+                for call in (
+                    ana.send(ours, "x", timeout=wrong),
+                    ana.request(ours, "x", timeout=wrong),
+                    ana.receive(wrong),
+                    ana.receive_presence(wrong),
+                    ana.wait_connected(wrong),
+                    ana.subscribe("/topic/a", prefetch=wrong),
+                    ana.subscribe("/topic/a", timeout=wrong),
+                ):
+                    with pytest.raises(TypeError, match="must be "):
+                        await call
+            wrong = 1
+            for call in (
+                ana.subscribe("/topic/a", regex=wrong),
+                ana.subscribe_presence(snapshot=wrong),
+            ):
+                with pytest.raises(TypeError, match="must be bool"):
+                    await call
+            for call in (ana.send("", "x"), ana.subscribe(""), ana.request("", "x")):
+                with pytest.raises(ValueError, match="the destination is empty"):
+                    await call
+            assert ana.subscriptions == ()
+            await quiet(ana)
+
+    run(scenario())
+
+
+def test_headers_that_the_client_or_the_broker_owns_are_refused(
+    broker: Broker, run: Run, dialect: str
+) -> None:
+    async def scenario() -> None:
+        async with open_client(broker, "tcp", dialect=dialect) as ana:
+            ours = ana.session.destination
+            for name in ("content-length", "destination", "origin", "origin-destination", " origin",
+                         "origin ", "\u00a0destination", "\u3000ack", " x-note", "x-note\u2003",
+                         "subscription", "message-id", "receipt", "transaction"):  # fmt: skip
+                with pytest.raises(ValueError, match="header"):
+                    await ana.send(ours, "x", headers={name: "boss"})
+            asked = Message(b"", named("ana"), ours, headers={"correlation-id": "1"})
+            for name in ("correlation-id", "reply-to", " reply-to"):
+                for call in (
+                    ana.request(ours, "x", headers={name: "boss"}),
+                    ana.reply(asked, "x", headers={name: "boss"}),
+                ):
+                    with pytest.raises(ValueError, match=r"the header .* is set by the client"):
+                        await call
+            # What came can go on as it came.
+            await ana.send(ours, "longer", headers={"x-note": "kept"})
+            message = await ana.receive(PATIENCE)
+            await ana.send(ours, "x", headers=message.headers)
+            assert (await ana.receive(PATIENCE)).headers == {"x-note": "kept"}
+            await quiet(ana)
+
+    run(scenario())
+
+
+def test_only_who_was_asked_can_reply(broker: Broker, run: Run, dialect: str) -> None:
+    async def scenario() -> None:
+        async with (
+            open_client(broker, "tcp", dialect=dialect) as ana,
+            open_client(broker, "tcp", "bob", dialect=dialect) as bob,
+            open_client(broker, "tcp", "eve", profile="service", dialect=dialect) as eve,
+        ):
+            await eve.subscribe(bob.session.destination)
+            asking = asyncio.ensure_future(
+                ana.request(bob.session.destination, "who are you?", timeout=PATIENCE)
+            )
+            seen = await eve.receive(PATIENCE)
+            await eve.reply(seen, "I am bob")
+            await bob.reply(await bob.receive(PATIENCE), "bob")
+            assert (await asking).text == "bob"
+            # What another says is a message like any other.
+            assert (await ana.receive(PATIENCE)).text == "I am bob"
+            # At a topic nobody in particular is asked.
+            topic = f"/topic/{stem}/ask"
+            await bob.subscribe(topic)
+            asking = asyncio.ensure_future(ana.request(topic, "anybody?", timeout=PATIENCE))
+            await bob.reply(await bob.receive(PATIENCE), "here")
+            assert (await asking).text == "here"
+
+    run(scenario())
+
+
 def test_an_unknown_destination_raises_and_the_connection_stays(
     broker: Broker, run: Run, scheme: str, dialect: str
 ) -> None:

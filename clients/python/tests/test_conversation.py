@@ -6,7 +6,7 @@ from typing import Optional
 
 import pytest
 
-from com_broker import Refused, TakenOver
+from com_broker import Message, Refused, TakenOver
 from com_broker._conversation import Conversation
 from com_broker._dialect import (
     Answered,
@@ -19,6 +19,7 @@ from com_broker._dialect import (
     StandardDialect,
 )
 from com_broker._frames import encode_classic, encode_standard
+from com_broker._inbox import Arrivals
 from com_broker._model import ListedClient, Receipt
 from com_broker.errors import ProtocolFault
 
@@ -161,6 +162,93 @@ def test_each_direction_beats_at_the_longer_of_both(
     )
     assert isinstance(event, Connected)
     assert (event.beat_ms, event.beat_expected_ms) == (say, hear)
+
+
+def test_ids_of_messages_are_opaque() -> None:
+    (event,) = logged_in(StandardDialect()).feed(
+        standard("MESSAGE", destination="/queue/a", message_id="a:b\\/ c", ack="a:b\\/ c")
+    )
+    assert isinstance(event, Delivered)
+    assert event.message.message_id == event.message.ack_id == "a:b\\/ c"
+    assert b"\nid:a\\cb\\\\/ c\n" in StandardDialect().settle("1", "a:b\\/ c", True)
+
+
+def test_frames_follow_each_other_without_a_line_end() -> None:
+    conversation = logged_in(StandardDialect())
+    message = standard("MESSAGE", b"x", destination="/agent/ana", content_length="1")
+    for between in (b"", b"\n", b"\r\n\n"):
+        assert len(conversation.feed(message + between + message)) == 2
+
+
+def test_a_copy_names_its_receiver_where_its_session_was_listed() -> None:
+    conversation = in_classic()
+    body = b"Destinations subscribed:\n---\n[bob]:[s2]:[/agent/bob]\n---"
+    conversation.feed(classic("ACK", body, transaction="1", error_desc="OK"))
+    for session, receiver in (("s2", "/agent/bob"), ("s3", None), ("s1", None)):
+        (event,) = conversation.feed(
+            classic("MESSAGE", session_id=session, origin="eve", destination="/agent/eve")
+        )
+        assert isinstance(event, Delivered)
+        assert (event.message.destination, event.message.is_copy) == (receiver, session != "s1")
+    # However many come and go.
+    for number in range(3):
+        lines = "".join(f"[x]:[{number}-{one}]:[/agent/x]\n" for one in range(50_000))
+        conversation.feed(classic("ACK", lines.encode(), transaction="1", error_desc="OK"))
+    assert len(conversation._watched) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("delivered", "9" * 5000), ("delivered", "²"), ("profile_code", "9" * 5000)]
+)
+def test_numbers_that_are_none_are_ignored(name: str, value: str) -> None:
+    conversation = logged_in(StandardDialect())
+    command = "RECEIPT" if name == "delivered" else "CONNECTED"
+    (event,) = conversation.feed(standard(command, b"", **{name: value}))
+    if isinstance(event, Answered):
+        assert event.receipt.delivered is None
+    else:
+        assert isinstance(event, Connected)
+        assert event.session.profile_code == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"5", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"at": 5}', b'{"at": {"a": 1}}',
+     b'{"at": "9999999-01-01"}'],
+)  # fmt: skip
+def test_presence_that_makes_no_sense_is_a_fault(body: bytes) -> None:
+    message = Message(body, "", "STOMP-SERVER", headers={"event": "logged"})
+    arrivals = Arrivals(10_000_000)
+    with pytest.raises(ProtocolFault, match="makes no sense"):
+        arrivals.deliver(message)
+
+
+def test_a_head_without_an_end_is_a_fault() -> None:
+    """So that a frame of nothing but short headers cannot fill the memory."""
+    for dialect in (ClassicDialect(enveloped=False), StandardDialect()):
+        conversation = Conversation(dialect, 16_000_000, 1)
+        with pytest.raises(ProtocolFault):
+            conversation.feed(b"MESSAGE\n" + b"a:b\n" * 100_000 + b"\n\0")
+
+
+def test_a_list_without_an_end_takes_no_time() -> None:
+    conversation = in_classic()
+    body = b"[a]:[b]:[c" * 200_000
+    (event,) = conversation.feed(classic("ACK", body, transaction="1", error_desc="OK"))
+    assert event == Answered("1", Receipt())
+
+
+def test_who_comes_back_asks_for_its_subscriptions() -> None:
+    keys = Keys("a", "b")
+    first = StandardDialect().connect("ana", keys, "h", 0)
+    again = StandardDialect().connect("ana", keys, "h", 0, resume=True)
+    assert b"\ninbox:true\n" in first
+    assert b"resume" not in first
+    assert b"\ninbox:true\nresume:true\n" in again
+    classic_dialect = ClassicDialect(enveloped=False)
+    assert classic_dialect.connect("ana", keys, "h", 0) == classic_dialect.connect(
+        "ana", keys, "h", 0, resume=True
+    )
 
 
 def test_a_frame_that_makes_no_sense_is_a_fault() -> None:

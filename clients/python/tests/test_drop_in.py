@@ -95,6 +95,35 @@ def start(broker: Broker, scheme: str) -> Iterator[Callable[[str], Program]]:
         assert program.client.join(20)
 
 
+@pytest.mark.parametrize("wrong", [5, 0, None, True, 1.5, ["x"], object()])
+def test_what_cannot_be_sent_is_refused_at_once(
+    start: Callable[[str], Program], wrong: Any
+) -> None:
+    program = start("types")
+    program.log_in("drop-types")
+    client = program.client
+    with pytest.raises(TypeError, match="the body must be"):
+        client.send("/agent/drop-types", wrong)
+    for call in (
+        lambda: client.send(wrong, "x"),
+        lambda: client.send("/agent/drop-types", "x", wrong),
+        lambda: client.subscribe(wrong),
+        lambda: broker_client("x", wrong).connect("", "127.0.0.1", 1, "ana", "key"),
+        lambda: broker_client("x", "key").connect("", "127.0.0.1", 1, wrong, "key"),
+        lambda: broker_client("x", "key").connect("", "127.0.0.1", 1, "ana", wrong),
+        lambda: broker_client("x", "key").connect("", wrong, 1, "ana", "key"),
+    ):
+        with pytest.raises(TypeError, match="must be str"):
+            call()
+    for body in (b"x", bytearray(b"x"), memoryview(b"x"), "x"):
+        client.send("/agent/drop-types", body)  # type: ignore[arg-type]
+    program.wait("message", 4)
+    assert {event[4] for event in program.events if event[0] == "message"} == {"x"}
+    for port in (0, 65536, -1):
+        with pytest.raises(ValueError, match="port"):
+            broker_client("x", "key").connect("", "127.0.0.1", port, "ana", "key")
+
+
 def test_names_and_order_are_the_originals() -> None:
     def arguments(call: Callable[..., object]) -> list[str]:
         return [name for name in inspect.signature(call).parameters if name != "self"]

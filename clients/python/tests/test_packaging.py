@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -106,26 +107,47 @@ except Unsupported as unsupported:
 """
 
 
-@pytest.mark.parametrize("archive", ["wheel", "source"])
+@pytest.mark.parametrize("origin", ["clone", "wheel", "source"])
 def test_it_installs_and_works_in_an_empty_environment(
-    archive: str, shelf: pathlib.Path, broker: Broker, tmp_path: pathlib.Path
+    origin: str, shelf: pathlib.Path, broker: Broker, tmp_path: pathlib.Path
 ) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / "bin"
-    path = f"{programs}:{os.environ['PATH']}"
-    # As README.md has it; the package is taken from here, and from nowhere else.
-    offline = {"PATH": path, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(shelf)}
-    if archive == "source":
-        offline["PIP_NO_BINARY"] = "com-broker"
-    plain, with_websocket = IN_PACKAGING
+    # What else is needed is taken from here, and from nowhere else.
+    offline = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(shelf),
+    }
+    # As README.md has it, in a clone; or from an archive.
+    commands: tuple[str, ...] = IN_PACKAGING
+    if origin != "clone":
+        archive = only(shelf, f"com_broker-*.{'whl' if origin == 'wheel' else 'tar.gz'}")
+        commands = tuple(one.replace("./clients/python", str(archive)) for one in commands)
+    plain, with_websocket = commands
+
+    def install(command: str) -> None:
+        run("sh", "-ec", f"cd '{clone(tmp_path)}'\n{command}", **offline)
 
     def say(scheme: str) -> str:
         return run(
             programs / "python", "-W", "error", "-c", PROGRAM, broker.url(scheme), broker.authority
         )
 
-    run("sh", "-ec", plain, **offline)
+    install(plain)
     assert say("tcp") == say("tls") == "it works\n"
-    assert 'pip install "com-broker[websocket]"' in say("wss")
-    run("sh", "-ec", with_websocket, **offline)
+    assert 'pip install "websockets>=15"' in say("wss")
+    install(with_websocket)
     assert say("ws") == say("wss") == "it works\n"
+
+
+def clone(directory: pathlib.Path) -> pathlib.Path:
+    """A clone of the repository, as far as this package goes."""
+    made = directory / "clone"
+    if not made.exists():
+        names = run("git", "-C", PACKAGE, "ls-files", "-co", "--exclude-standard").splitlines()
+        for name in names:
+            target = made / "clients" / "python" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PACKAGE / name, target)
+    return made

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Optional
 
 import pytest
@@ -42,9 +42,9 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def soon(coroutine: Coroutine[Any, Any, Any]) -> None:
+async def soon(work: Awaitable[Any]) -> None:
     """Sees that something comes to its end."""
-    task = asyncio.ensure_future(coroutine)
+    task = asyncio.ensure_future(work)
     await asyncio.wait({task}, timeout=PATIENCE)
     assert task.done(), "it never comes back"
     task.result()
@@ -193,11 +193,12 @@ def test_closing_twice_at_once_waits_for_the_one_end(broker: Broker, run: Run) -
         # So that it takes a while.
         proxy.drop_packets()
         ended: list[int] = []
+        supervisor = client._supervisor
+        assert supervisor is not None
 
         async def close(number: int) -> None:
             await client.close()
-            tasks = asyncio.all_tasks()
-            assert client._supervisor not in tasks, "it came back before the end"
+            assert supervisor.done(), "it came back before the end"
             ended.append(number)
 
         await soon(asyncio.wait_for(asyncio.gather(*(close(number) for number in range(3))), 10))

@@ -39,7 +39,7 @@ def read_snippets() -> list[Snippet]:
 
 
 SNIPPETS = read_snippets()
-IN_PACKAGING = ("pip install com-broker\n", 'pip install "com-broker[websocket]"\n')
+IN_PACKAGING = ("pip install ./clients/python\n", 'pip install "./clients/python[websocket]"\n')
 """What tests/test_packaging.py runs, in an empty environment."""
 OURSELVES = "clients/python/test\n"
 PROGRAMS = [one for one in SNIPPETS if one.text not in (*IN_PACKAGING, OURSELVES)]

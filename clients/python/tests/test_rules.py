@@ -12,6 +12,7 @@ import pytest
 from com_broker import AsyncClient, Client, ConnectFailed, NotConnected, Reconnect
 from com_broker._reconnect import Schedule, retry_of_close_code
 from com_broker._url import BrokerUrl
+from com_broker._waiting import in_words
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,45 @@ def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None
             kind(**{"url": "tcp://127.0.0.1", **GOOD, **wrong})
         assert str(caught.value)
         assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": 5}, {"login": 5}, {"login": None}, {"profile_key": b"hush"},
+        {"application_key": None}, {"heart_beat": "1"}, {"heart_beat": True},
+        {"connect_timeout": "1"}, {"answer_timeout": b"1"}, {"outgoing_bytes_max": 1.5},
+        {"incoming_bytes_max": True}, {"frame_bytes_max": "1"}, {"reconnect": 5}, {"proxy": 5},
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    for kind in (Client, AsyncClient):
+        with pytest.raises(TypeError, match=f"{name.replace('_', '.')}.* must be ") as caught:
+            kind(**{"url": "ws://127.0.0.1", **GOOD, **wrong})
+        assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"heart_beat": float("nan")}, {"heart_beat": float("inf")}, {"connect_timeout": -1},
+        {"answer_timeout": float("nan")}, {"outgoing_bytes_max": -1}, {"frame_bytes_max": 0},
+    ],
+)  # fmt: skip
+def test_arguments_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match=name):
+            kind(**{"url": "ws://127.0.0.1", **GOOD, **wrong})
+
+
+def test_durations_are_words() -> None:
+    for seconds, words in (
+        (0.1 + 0.2, "0.3 s"), (431.2751098610252, "431.275 s"), (0, "0 s"), (10, "10 s"),
+        (10.0, "10 s"), (1e7, "10000000 s"), (float("inf"), "inf s"), (0.0001, "0 s"),
+    ):  # fmt: skip
+        assert in_words(seconds) == words
 
 
 def test_a_client_shows_no_keys() -> None:

@@ -127,6 +127,64 @@ def test_the_console_answers_requests(broker: Broker) -> None:
         ]
 
 
+@pytest.mark.parametrize("dialect", ["classic", "standard"])
+def test_the_console_says_for_whom_a_copy_was(broker: Broker, dialect: str) -> None:
+    login = f"con-{dialect}"
+    with (
+        Client(**broker.options(login=f"{login}-early")),
+        subprocess.Popen(
+            [sys.executable, SAMPLES / "console.py", "--url", broker.url(), "--dialect", dialect],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as running,
+    ):
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write(f"cnx {login}-w srv\nsub /agent/{login}-.* 1\nwait 2\n")
+        running.stdin.flush()
+        assert "connected" in running.stdout.readline()
+        assert "subscribed" in running.stdout.readline()
+        with Client(**broker.options(login=f"{login}-late")) as late:
+            for receiver in ("early", "late"):
+                late.send(f"/agent/{login}-{receiver}", "hello")
+            running.stdin.close()
+            assert running.wait(PATIENCE) == 0
+        sender = f"{login}-late (/agent/{login}-late)"
+        # The classic dialect names sessions, which are known where the subscription listed them.
+        whom = f"/agent/{login}-late" if dialect == "standard" else "one of those watched"
+        assert running.stdout.read().splitlines() == [
+            f"copy of what {sender} sent to /agent/{login}-early: hello",
+            f"copy of what {sender} sent to {whom}: hello",
+        ]
+
+
+def test_the_console_prints_what_its_terminal_cannot_show(broker: Broker) -> None:
+    with (
+        Client(**broker.options(login="con-far")) as far,
+        subprocess.Popen(
+            [sys.executable, SAMPLES / "console.py", "--url", broker.url()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        ) as running,
+    ):
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write("cnx con-ascii\nwait 2\n")
+        running.stdin.flush()
+        assert "connected" in running.stdout.readline()
+        far.send("/agent/con-ascii", "\N{LATIN SMALL LETTER N WITH TILDE}")
+        far.send("/agent/con-ascii", "and on")
+        running.stdin.close()
+        assert running.wait(PATIENCE) == 0
+        assert running.stdout.read().splitlines() == [
+            "from con-far (/agent/con-far): \\xf1",
+            "from con-far (/agent/con-far): and on",
+        ]
+
+
 def test_a_console_that_loses_its_session_says_so(broker: Broker) -> None:
     with subprocess.Popen(
         [sys.executable, SAMPLES / "console.py", "--url", broker.url("tls"), "--ca",

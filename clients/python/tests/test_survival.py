@@ -691,6 +691,94 @@ def test_close_codes_and_retry_are_obeyed(
     run(scenario())
 
 
+class Resuming:
+    """A standard broker that keeps what was subscribed only for who asks for it."""
+
+    def __init__(self) -> None:
+        self.logins: list[list[str]] = []
+        self.subscribed: dict[str, str] = {}
+        self.writer: Optional[asyncio.StreamWriter] = None
+        self.serving: list[asyncio.Future[None]] = []
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.append(asyncio.ensure_future(self.serve(reader, writer)))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                frame = (await reader.readuntil(b"\0")).strip(b"\n\0").decode()
+                self.answer(frame.split("\n"), writer)
+        writer.close()
+
+    def answer(self, lines: list[str], writer: asyncio.StreamWriter) -> None:
+        headers = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
+        if lines[0] == "CONNECT":
+            self.logins.append(lines)
+            if headers.get("resume") != "true":
+                self.subscribed.clear()
+            writer.write(
+                b"CONNECTED\nversion:1.2\nheart-beat:0,0\nsession:s\nlogin:ana\n"
+                b"destination:/agent/ana\n\n\0"
+            )
+            if "resume" in headers:
+                # Between the login and the first SUBSCRIBE.
+                self.send("/topic/kept", "in the gap")
+        elif lines[0] == "SUBSCRIBE":
+            self.subscribed[headers["id"]] = headers["destination"]
+        elif lines[0] == "UNSUBSCRIBE":
+            del self.subscribed[headers["id"]]
+        if "receipt" in headers:
+            writer.write(f"RECEIPT\nreceipt-id:{headers['receipt']}\n\n\0".encode())
+
+    def send(self, topic: str, text: str) -> None:
+        assert self.writer is not None
+        for name, destination in self.subscribed.items():
+            if destination == topic:
+                self.writer.write(
+                    f"MESSAGE\nsubscription:{name}\nmessage-id:{text}\ndestination:{topic}\n"
+                    f"\n{text}\0".encode()
+                )
+
+
+def test_who_comes_back_has_no_gap_and_nothing_that_it_ended(run: Run) -> None:
+    async def scenario() -> None:
+        broker = Resuming()
+        # Of another program, before.
+        broker.subscribed["7"] = "/topic/strange"
+        server = await asyncio.start_server(broker.accept, "127.0.0.1", 0)
+        client = AsyncClient(
+            f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            login="ana",
+            application_key="a",
+            profile_key="b",
+            dialect="standard",
+            heart_beat=0,
+            reconnect=SOON,
+            answer_timeout=PATIENCE,
+        )
+        async with client:
+            assert broker.subscribed == {}
+            kept = await client.subscribe("/topic/kept")
+            ended = await client.subscribe("/topic/ended")
+            assert broker.writer is not None
+            broker.writer.transport.abort()
+            await until(lambda: client.state == "away", "the end is noticed")
+            await client.unsubscribe(ended)
+            assert (await client.receive(PATIENCE)).text == "in the gap"
+            await client.wait_connected(PATIENCE)
+            assert broker.subscribed == {kept.id: "/topic/kept"}
+            first, again = broker.logins
+            assert {"inbox:true"} <= set(first)
+            assert "resume:true" not in first
+            assert {"inbox:true", "resume:true"} <= set(again)
+        server.close()
+        await server.wait_closed()
+        await asyncio.gather(*broker.serving)
+
+    run(scenario())
+
+
 def test_programs_can_make_messages() -> None:
     """For tests of their own."""
     message = Message(b"[1]", "ana", "/agent/ana")

@@ -7,7 +7,7 @@ Three clients, for three kinds of programs:
 - `broker_client`: the original's own interface, for programs that were written for it.
 
 All of them speak over TCP, TLS, WebSocket and secure WebSocket but `broker_client`, which knows TCP
-and TLS. WebSocket needs the package `websockets`: `pip install "com-broker[websocket]"`.
+and TLS. WebSocket needs the package `websockets`, 15.0 or later.
 
 The package logs under the name `com_broker`: what it survives at level INFO, what it gives up at
 WARNING. Keys and bodies are never logged.

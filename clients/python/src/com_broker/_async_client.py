@@ -91,7 +91,7 @@ class AsyncClient:
 
     Args:
         url: `tcp://`, `tls://`, `ws://` or `wss://`, a host, and a port (6662 unless given; 80 for
-            ws, 443 for wss). WebSocket needs `pip install "com-broker[websocket]"`.
+            ws, 443 for wss). WebSocket needs the package `websockets`.
         login: the login id. With the profile it makes the address: `ana` becomes `/agent/ana`.
         application_key: the key of the application.
         profile_key: the key of the profile to log in with.

@@ -222,7 +222,7 @@ class StandardReader:
         if blank and blank.end():
             del self._buffer[: blank.end()]
             self._examined = 0
-        end = self._buffer.find(b"\n\n", max(self._examined - 1, 0))
+        end = self._buffer.find(b"\n\n", max(self._examined - 1, 0), HEAD_BYTES_MAX)
         if end < 0:
             self._examined = len(self._buffer)
             if self._examined > HEAD_BYTES_MAX or b"\0" in self._buffer:
