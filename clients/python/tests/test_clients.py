@@ -288,6 +288,35 @@ def test_headers_that_the_client_or_the_broker_owns_are_refused(
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        "/nowhere/x",
+        "x",
+        "/topic/>",
+        "/topic/a.*",
+        "/agent/",
+        "STOMP-SERVER",
+        "/agent/\n",
+        "/queue/" + "x" * 1001,
+    ],
+)
+def test_where_nobody_can_send_to_nobody_is_answered(
+    broker: Broker, run: Run, dialect: str, reply_to: str
+) -> None:
+    """Who asks must not be able to end who answers: such a SEND would end its connection."""
+
+    async def scenario() -> None:
+        async with open_client(broker, "tcp", dialect=dialect) as ana:
+            asked = Message(b"", "eve", "/agent/eve", headers={"reply-to": reply_to})
+            with pytest.raises(ValueError, match="wants its reply at"):
+                await ana.reply(asked, "x")
+            await quiet(ana)
+            assert ana.connections == 1
+
+    run(scenario())
+
+
 def test_only_who_was_asked_can_reply(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
         async with (

@@ -223,6 +223,16 @@ def test_presence_that_makes_no_sense_is_a_fault(body: bytes) -> None:
         arrivals.deliver(message)
 
 
+def test_headers_count_for_what_may_wait() -> None:
+    arrivals = Arrivals(1_000_000)
+    headers = {f"x-{number}": "y" * 60 for number in range(200)}
+    count = 0
+    while not arrivals.is_full:
+        arrivals.deliver(Message(b"", "eve", "/agent/eve", headers=headers))
+        count += 1
+    assert count < 30
+
+
 def test_a_head_without_an_end_is_a_fault() -> None:
     """So that a frame of nothing but short headers cannot fill the memory."""
     for dialect in (ClassicDialect(enveloped=False), StandardDialect()):

@@ -208,6 +208,26 @@ def test_closing_twice_at_once_waits_for_the_one_end(broker: Broker, run: Run) -
         run(scenario(proxy))
 
 
+def test_a_fault_in_writing_ends_the_connection(
+    broker: Broker, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it is: otherwise everybody would wait for what is never written."""
+
+    async def scenario() -> None:
+        async with AsyncClient(**broker.options(login="wfault", reconnect=None)) as client:
+
+            async def fail(*_: object) -> None:
+                raise RuntimeError("on purpose")
+
+            assert client._link is not None
+            monkeypatch.setattr(client._link.transport, "_write_out", fail)
+            with pytest.raises(ConnectionLost):
+                await client.send("/agent/wfault", "x", timeout=PATIENCE)
+
+    run(scenario())
+    assert "on purpose" in caplog.text
+
+
 def test_a_program_that_cancels_all_tasks_leaves_no_deaf_client(broker: Broker, run: Run) -> None:
     async def scenario() -> None:
         client = AsyncClient(**broker.options(login="deaf"))

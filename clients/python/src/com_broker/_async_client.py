@@ -35,6 +35,8 @@ from ._dialect import (
     Keys,
     StandardDialect,
     is_address,
+    is_for_replies,
+    trim,
 )
 from ._inbox import Arrivals
 from ._link import Encode, Ending, Link, Request
@@ -437,13 +439,19 @@ class AsyncClient:
 
         Raises:
             BrokerError: as `send` does.
+            ValueError: what the message says of its reply makes no sense; or as `send` does.
+                Whoever answers everybody goes on after it.
         """
         check_message(message)
         tied = dict(check_headers(headers))
         if message.correlation_id is not None:
             tied = _without(headers, "correlation-id", "reply-to")
             tied["correlation-id"] = message.correlation_id
-        destination = message.headers.get("reply-to", message.origin_destination)
+        destination = message.headers.get("reply-to") or message.origin_destination
+        if not is_for_replies(destination):
+            raise ValueError(
+                f"the message wants its reply at {destination[:200]!r}, which cannot be sent to"
+            )
         return await self.send(
             destination, body, content_type=content_type, headers=tied, timeout=timeout
         )
@@ -1105,6 +1113,6 @@ def check_message(message: Message) -> None:
 def _without(headers: Optional[Mapping[str, str]], *owned: str) -> dict[str, str]:
     """Headers that may be given along with those that we set."""
     for name in check_headers(headers):
-        if name.strip() in owned:
+        if trim(name) in owned:
             raise ValueError(f"the header {name!r} is set by the client")
     return dict(headers or {})

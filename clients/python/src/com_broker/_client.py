@@ -260,6 +260,8 @@ class Client:
 
         Raises:
             BrokerError: as `send` does.
+            ValueError: what the message says of its reply makes no sense; or as `send` does.
+                Whoever answers everybody goes on after it.
         """
         return self._call(
             self._client.reply(

@@ -472,11 +472,32 @@ def _check_login(login: str, keys: Keys) -> None:
 def _user_headers(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     for key, value in headers.items():
         # Receivers may trim a name, and then take it for what the broker says.
-        if key.strip() in RESERVED_HEADERS:
+        trimmed = trim(key)
+        if trimmed in RESERVED_HEADERS:
             raise ValueError(f"the header {key!r} is the broker's, or has an argument of its own")
-        if key != key.strip():
+        if key != trimmed:
             raise ValueError(f"the name of the header {key!r} begins or ends with a blank")
         yield key, value
+
+
+def trim(name: str) -> str:
+    """A name as a receiver in any language may trim it; U+FEFF is a blank in JavaScript."""
+    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+$", "", name)
+
+
+def is_for_replies(destination: str) -> bool:
+    """Whether a destination that somebody else named can be sent to at all.
+
+    In the standard dialect a SEND that makes no sense ends the connection.
+    """
+    return (
+        re.fullmatch(
+            r"/(?:agent|service|admin|queue)/[^\x00-\x1f\x7f]{1,1000}"
+            r"|/topic/[^\x00-\x1f\x7f*>#]{1,1000}",
+            destination,
+        )
+        is not None
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -16,7 +16,9 @@ from .errors import AnswerTimeout, BrokerError, Closed, ProtocolFault
 T = TypeVar("T")
 
 ITEM_BYTES = 512
-"""What an item is reckoned to take besides the body."""
+"""What an item is reckoned to take besides the body and the sender's headers."""
+HEADER_BYTES = 160
+"""What a header is reckoned to take besides its characters."""
 
 
 class Arrivals:
@@ -47,6 +49,8 @@ class Arrivals:
             ProtocolFault: it comes from the broker, and makes no sense.
         """
         size = len(message.body) + ITEM_BYTES
+        for key, value in message.headers.items():
+            size += len(key) + len(value) + HEADER_BYTES
         # The origin alone proves nothing: a login id can be anything, an address cannot.
         if message.origin_destination == BROKER and "event" in message.headers:
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import socket
@@ -20,6 +21,8 @@ from typing import Any, Optional, Union
 from ._url import BrokerUrl, Proxy
 from ._waiting import end
 from .errors import ConnectFailed, Unsupported
+
+logger = logging.getLogger("com_broker")
 
 READ_BYTES = 64 * 1024
 CLOSE_SECONDS_MAX = 2.0
@@ -142,8 +145,12 @@ class Transport(ABC):
                 await self._write_out(octets)
                 self._queued_bytes -= len(octets)
                 self._admit_next()
-        except Exception:
+        except OSError:
             # Whoever reads notices the end, and says what it was.
+            self._end_writing()
+        except Exception:
+            # Nobody writes any more, which whoever reads would not notice.
+            logger.exception("writing to the broker failed")
             self._end_writing()
             self.abort()
 
