@@ -137,7 +137,8 @@ def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None
     [
         {"url": 5}, {"login": 5}, {"login": None}, {"profile_key": b"hush"},
         {"application_key": None}, {"heart_beat": "1"}, {"heart_beat": True},
-        {"connect_timeout": "1"}, {"answer_timeout": b"1"}, {"outgoing_bytes_max": 1.5},
+        {"connect_timeout": "1"}, {"answer_timeout": b"1"}, {"connect_timeout": None},
+        {"answer_timeout": None}, {"heart_beat": None}, {"outgoing_bytes_max": 1.5},
         {"incoming_bytes_max": True}, {"frame_bytes_max": "1"}, {"reconnect": 5}, {"proxy": 5},
     ],
 )  # fmt: skip

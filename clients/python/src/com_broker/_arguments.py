@@ -70,10 +70,14 @@ def check_count(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}")
 
 
-def check_seconds(name: str, value: Optional[float], endless: bool = True) -> None:
+def check_timeout(value: Optional[float]) -> None:
+    """Raises as `check_seconds` does, unless there is no timeout."""
+    if value is not None:
+        check_seconds("timeout", value)
+
+
+def check_seconds(name: str, value: float, endless: bool = True) -> None:
     """Raises a TypeError unless a duration is a number, and a ValueError if it is none of time."""
-    if value is None:
-        return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type(name, "a number of seconds", value)
     # NaN is not at least zero either.

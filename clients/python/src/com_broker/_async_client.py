@@ -24,6 +24,7 @@ from ._arguments import (
     check_headers,
     check_seconds,
     check_text,
+    check_timeout,
     wrong_type,
 )
 from ._conversation import Conversation
@@ -290,7 +291,7 @@ class AsyncClient:
             AnswerTimeout: it is not, after `timeout` seconds.
             Closed: it will not be any more.
         """
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (math.inf if timeout is None else timeout)
         while self._link is None:
@@ -465,7 +466,7 @@ class AsyncClient:
             AnswerTimeout: none came within `timeout` seconds.
             Closed: the client is closed, and all that had arrived is taken.
         """
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         self._check_started()
         return await self._arrivals.messages.take(timeout)
 
@@ -501,7 +502,7 @@ class AsyncClient:
 
     async def receive_presence(self, timeout: Optional[float] = None) -> PresenceEvent:
         """The next presence event; raises as `receive` does."""
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         self._check_started()
         return await self._arrivals.presence.take(timeout)
 
@@ -597,7 +598,7 @@ class AsyncClient:
             return
         if not isinstance(subscription, Subscription):
             raise wrong_type("what to unsubscribe", "a Subscription", subscription)
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         held = self._held.pop(subscription.id, None)
         if held is None:
             raise ValueError(f"there is no subscription {subscription.id} to end")
@@ -649,7 +650,7 @@ class AsyncClient:
         octets = body_bytes(body)
         check_content_type(content_type)
         checked = check_headers(headers)
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         self._check_usable()
         if content_type is None:
             is_text = isinstance(body, str)
@@ -663,7 +664,7 @@ class AsyncClient:
     async def _subscribe(
         self, subscription: Subscription, timeout: Optional[float]
     ) -> Subscription:
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         self._check_usable()
         request = self._new_request(self._subscribing(subscription))
         try:
@@ -700,7 +701,7 @@ class AsyncClient:
 
     async def _settle(self, message: Message, consumed: bool, timeout: Optional[float]) -> None:
         check_message(message)
-        check_seconds("timeout", timeout)
+        check_timeout(timeout)
         ack_id = message.ack_id
         if ack_id is None:
             raise ValueError(
@@ -781,7 +782,9 @@ class AsyncClient:
         """Nobody waits for it any more: unless it is on its way already, it is not sent."""
         if self._waiting.pop(request.id, None) is not None:
             self._waiting_bytes -= len(request.octets)
-        request.future.cancel()
+        if not request.future.cancel() and not request.future.cancelled():
+            # Otherwise asyncio complains that nobody looked, where whoever asked is cancelled.
+            request.future.exception()
 
     def _release_held_back(self, link: Link) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
