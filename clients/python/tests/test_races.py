@@ -18,6 +18,7 @@ from com_broker import (
     AsyncClient,
     Client,
     Closed,
+    ConnectFailed,
     ConnectionLost,
     NotConnected,
     Reconnect,
@@ -524,6 +525,46 @@ def test_a_blocking_client_is_closed_while_it_connects() -> None:
         connecting.join(PATIENCE)
         assert not connecting.is_alive()
         assert len(outcomes) == 1
+
+
+def test_closing_does_not_wait_for_a_name_that_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import socket
+
+    answered = threading.Event()
+
+    def look_up(*_: object, **__: object) -> object:
+        answered.wait(PATIENCE)
+        raise socket.gaierror(socket.EAI_AGAIN, "later")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for timeout in (0.1, 3600):
+        client = Client(
+            "tcp://slow.example",
+            login="ana",
+            application_key="a",
+            profile_key="b",
+            connect_timeout=timeout,
+        )
+        outcomes: list[str] = []
+
+        def connect(client: Client = client, outcomes: list[str] = outcomes) -> None:
+            try:
+                client.connect()
+            except (Closed, ConnectFailed) as error:
+                outcomes.append(type(error).__name__)
+
+        connecting = threading.Thread(target=connect)
+        connecting.start()
+        if timeout > 1:
+            wait_until(lambda client=client: client.state == "connecting", "it connects")  # type: ignore[misc]
+            client.close()
+        connecting.join(PATIENCE / 2)
+        assert not connecting.is_alive()
+        assert outcomes == ["Closed" if timeout > 1 else "ConnectFailed"]
+        assert not answered.is_set()
+    answered.set()
 
 
 def test_threads_close_a_blocking_client_at_once(broker: Broker) -> None:

@@ -699,6 +699,8 @@ class Resuming:
         self.subscribed: dict[str, str] = {}
         self.writer: Optional[asyncio.StreamWriter] = None
         self.serving: list[asyncio.Future[None]] = []
+        self.lets_in = asyncio.Event()
+        """Whether it lets those in who come back."""
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.serving.append(asyncio.ensure_future(self.serve(reader, writer)))
@@ -708,6 +710,8 @@ class Resuming:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 frame = (await reader.readuntil(b"\0")).strip(b"\n\0").decode()
+                if "resume:true" in frame:
+                    await self.lets_in.wait()
                 self.answer(frame.split("\n"), writer)
         writer.close()
 
@@ -765,6 +769,7 @@ def test_who_comes_back_has_no_gap_and_nothing_that_it_ended(run: Run) -> None:
             broker.writer.transport.abort()
             await until(lambda: client.state == "away", "the end is noticed")
             await client.unsubscribe(ended)
+            broker.lets_in.set()
             assert (await client.receive(PATIENCE)).text == "in the gap"
             await client.wait_connected(PATIENCE)
             assert broker.subscribed == {kept.id: "/topic/kept"}

@@ -415,7 +415,20 @@ class _LoopThread:
         self._thread.join()
 
     def _run(self) -> None:
-        asyncio.run(self._wait())
+        # As `asyncio.run`, which would wait for a name that is looked up, however long that takes.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._wait())
+        finally:
+            try:
+                left = asyncio.all_tasks(loop)
+                for task in left:
+                    task.cancel()
+                if left:
+                    loop.run_until_complete(asyncio.wait(left))
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            finally:
+                loop.close()
 
     async def _wait(self) -> None:
         self._loop = asyncio.get_running_loop()
