@@ -40,7 +40,7 @@ export class Backoff {
   }
 
   /**
-   * The delay after a connection failed or ended.
+   * The delay after a connection failed or ended, in whole milliseconds.
    *
    * @param {number} openFor How long it was open, in milliseconds.
    * @param {'later' | 'now' | undefined} retry What the broker said.
@@ -51,7 +51,7 @@ export class Backoff {
     this.#failures += 1
     // At once only the first time: a broker that keeps on saying so is not to be hammered.
     if (retry === 'now' && this.#failures === 1) return 0
-    const delay = this.#clock.random() * bound
+    const delay = Math.round(this.#clock.random() * bound)
     return retry === 'later' ? this.#later + delay : delay
   }
 }

@@ -5,9 +5,16 @@ import { systemClock } from './clock.js'
 import { Connection } from './connection.js'
 import { Deferred } from './deferred.js'
 import { BrokerError, ClosedError, TimeoutError, UnconfirmedError } from './errors.js'
+import {
+  CORRELATION,
+  checkDestination,
+  checkSubscribeHeaders,
+  checkUserHeaders,
+} from './headers.js'
 import { Message } from './message.js'
 import { binaryOf } from './octets.js'
 import { Outgoing } from './outgoing.js'
+import { callSafely, reporter } from './report.js'
 import { webSocketClass } from './socket.js'
 import { encodeFrame } from './standard.js'
 import { Stream } from './stream.js'
@@ -27,9 +34,13 @@ import { Subscription } from './subscription.js'
  * @property {number} [connectTimeout] How long connecting and logging in may take, in milliseconds;
  *   default 10 000.
  * @property {number} [closeTimeout] How long logging out may take, in milliseconds; default 5 000.
- * @property {number} [outgoingBytesMax] How many octets may wait to be sent while there is no
- *   connection; default 1 MiB.
+ * @property {number} [outgoingBytesMax] How many bytes may wait to be sent, while there is no
+ *   connection or while the network takes nothing; default 1 MiB. A message that nothing waits
+ *   before is given to a connection whatever its size.
  * @property {number} [incomingMax] How many messages may wait in an iterator; default 10 000.
+ * @property {(error: unknown) => void} [onListenerError] Gets what listeners of this client throw,
+ *   and what the promises that they return reject with; by default the global `reportError` does in
+ *   browsers, and elsewhere it is written to the console. The client goes on either way.
  * @property {import('./socket.js').WebSocketClass} [WebSocket] Instead of the global one.
  * @property {import('./clock.js').Clock} [clock] For tests.
  */
@@ -46,7 +57,8 @@ import { Subscription } from './subscription.js'
 /**
  * @typedef {object} SendOptions
  * @property {string} [contentType] Default `text/plain;charset=utf-8` for text.
- * @property {Record<string, string>} [headers] Headers of one's own; they arrive as they are.
+ * @property {Record<string, string>} [headers] Headers of one's own; they arrive as they are. Those
+ *   of the protocol, such as `content-length`, are a TypeError; `message.userHeaders` has none.
  * @property {'error' | 'ignore'} [undeliverable] Whether it is an error if nobody is at an address;
  *   it is, unless this is `ignore`.
  * @property {AbortSignal} [signal] Gives up waiting; takes back what was not sent yet.
@@ -109,6 +121,9 @@ export class Client extends EventTarget {
   #clock
   #backoff
   #outgoing
+  #report
+  /** What listeners are wrapped in, so that they can be removed. @type {WeakMap<object, Function>} */
+  #guards = new WeakMap()
   /** @type {State} */
   #state = 'idle'
   /** @type {Session | undefined} */
@@ -123,17 +138,17 @@ export class Client extends EventTarget {
   #closing
   /** Requests that a receipt answers. @type {Map<string, Pending>} */
   #pending = new Map()
-  /** Requests that a message answers. @type {Map<string, Deferred<Message>>} */
+  /** Requests that a message answers. @type {Map<string, Asked>} */
   #replies = new Map()
   /** @type {Map<string, Wish>} */
   #wishes = new Map()
+  /** Those that ended, as far as the broker has not confirmed it. @type {Map<string, Wish>} */
+  #orphans = new Map()
   /** @type {Set<Stream<any>>} */
   #streams = new Set()
   /** @type {Set<Stream<Message>>} */
   #inboxes = new Set()
   #lastId = 0
-  /** Makes this client's correlation ids unlike those of all others. */
-  #tag = randomWord()
 
   /** @param {ClientOptions} options */
   constructor(options) {
@@ -145,6 +160,7 @@ export class Client extends EventTarget {
     this.#clock = options.clock ?? systemClock
     this.#backoff = new Backoff(this.#clock, options.reconnect || {})
     this.#outgoing = new Outgoing(options.outgoingBytesMax ?? 1024 * 1024)
+    this.#report = reporter(options.onListenerError)
   }
 
   /** What it is doing. */
@@ -211,8 +227,11 @@ export class Client extends EventTarget {
    * @throws {BrokerError} `NO_SUCH_DESTINATION`, or what else the broker says.
    * @throws {UnconfirmedError} The connection broke before the broker answered.
    * @throws {import('./errors.js').OverflowError} Too much waits already.
+   * @throws {TypeError} A header is not the sender's to give; nothing was sent.
    */
   async send(destination, body, options = {}) {
+    checkDestination(destination)
+    checkUserHeaders(options.headers)
     const octets = binaryOf(body)
     const text = octets ? undefined : String(body)
     const contentType = options.contentType ?? (octets ? undefined : 'text/plain;charset=utf-8')
@@ -220,14 +239,16 @@ export class Client extends EventTarget {
     const receipt = await this.#ask('SEND', headers, octets ?? text, options.signal)
     const delivered = Number(receipt.delivered ?? 0)
     if (delivered === 0 && options.undeliverable !== 'ignore' && isAddress(destination)) {
-      throw new BrokerError('NO_SUCH_DESTINATION', `nobody is at the destination ${destination}`)
+      const message = `nobody is at the destination ${destination}, or whoever is takes no messages`
+      throw new BrokerError('NO_SUCH_DESTINATION', message)
     }
     return { delivered }
   }
 
   /**
    * Sends a message and resolves with the answer, which the other side gives with
-   * `message.reply()`.
+   * `message.reply()`. What was asked of an address only that address can answer; what was asked
+   * of a topic or queue, whoever got it there.
    *
    * @param {string} destination
    * @param {import('./octets.js').Body} body
@@ -237,8 +258,9 @@ export class Client extends EventTarget {
    */
   async request(destination, body, options = {}) {
     const { timeout = 30_000, signal, ...rest } = options
-    this.#lastId += 1
-    const id = `${this.#tag}:${this.#lastId}`
+    checkDestination(destination)
+    checkUserHeaders(rest.headers, CORRELATION)
+    const id = randomWord()
     const patience = new AbortController()
     const giveUp = () => patience.abort(signal?.reason)
     const timer = this.#clock.setTimeout(() => patience.abort(new TimeoutError(timeout)), timeout)
@@ -248,7 +270,7 @@ export class Client extends EventTarget {
     const headers = { ...rest.headers, ...replyTo, 'correlation-id': id }
     /** @type {Deferred<Message>} */
     const reply = new Deferred()
-    this.#replies.set(id, reply)
+    this.#replies.set(id, { destination, reply })
     patience.signal.addEventListener('abort', () => reply.reject(patience.signal.reason))
     try {
       const sending = this.send(destination, body, { ...rest, headers, signal: patience.signal })
@@ -292,10 +314,12 @@ export class Client extends EventTarget {
    *
    * @param {string} destination
    * @param {SubscribeOptions} [options]
-   * @param {(message: Message) => void} [listener] Gets the messages; without one, iterate.
+   * @param {(message: Message) => unknown} [listener] Gets the messages; without one, iterate.
    * @returns {Promise<Subscription>}
    */
-  subscribe(destination, options = {}, listener) {
+  async subscribe(destination, options = {}, listener) {
+    checkDestination(destination)
+    checkSubscribeHeaders(options.headers)
     const headers = {
       ...options.headers,
       destination,
@@ -310,11 +334,12 @@ export class Client extends EventTarget {
    * regular expression matches as a whole, whether anybody is there yet or not.
    *
    * @param {string | RegExp} destination A name, or an expression in the syntax of Rust's `regex`.
-   * @param {(message: Message) => void} [listener] Gets the messages; without one, iterate.
+   * @param {(message: Message) => unknown} [listener] Gets the messages; without one, iterate.
    * @returns {Promise<Subscription>}
    */
   async watch(destination, listener) {
     const isPattern = destination instanceof RegExp
+    if (!isPattern) checkDestination(destination)
     const profile = this.#session?.profile
     if (profile === 'agent' || profile === 'admin') {
       throw new BrokerError('PROF_NO_RIGHTS', `the profile ${profile} may not watch clients`)
@@ -335,7 +360,7 @@ export class Client extends EventTarget {
    *
    * @param {{ pattern?: string | RegExp, snapshot?: boolean }} [options] Which addresses, all by
    *   default; whether to hear first, after each reconnection too, who is there already.
-   * @param {(event: PresenceEvent) => void} [listener] Gets the events; without one, iterate.
+   * @param {(event: PresenceEvent) => unknown} [listener] Gets the events; without one, iterate.
    * @returns {Promise<Subscription<PresenceEvent>>}
    */
   async presence({ pattern = '.*', snapshot = false } = {}, listener) {
@@ -350,6 +375,9 @@ export class Client extends EventTarget {
   }
 
   /**
+   * What the listener throws, or what the promise that it returns rejects with, goes to the option
+   * `onListenerError`.
+   *
    * @template {keyof ClientEventMap} K
    * @param {K} type
    * @param {Listener<ClientEventMap[K]> | null} listener
@@ -357,7 +385,7 @@ export class Client extends EventTarget {
    * @override
    */
   addEventListener(type, listener, options) {
-    super.addEventListener(type, /** @type {any} */ (listener), options)
+    super.addEventListener(type, this.#guardOf(listener), options)
   }
 
   /**
@@ -368,7 +396,24 @@ export class Client extends EventTarget {
    * @override
    */
   removeEventListener(type, listener, options) {
-    super.removeEventListener(type, /** @type {any} */ (listener), options)
+    super.removeEventListener(type, this.#guardOf(listener), options)
+  }
+
+  /**
+   * Node ends the program when a listener of an EventTarget throws.
+   *
+   * @param {any} listener
+   * @returns {any}
+   */
+  #guardOf(listener) {
+    if (!listener) return listener
+    const known = this.#guards.get(listener)
+    if (known) return known
+    const call = (/** @type {any} */ event) =>
+      typeof listener === 'function' ? listener.call(this, event) : listener.handleEvent(event)
+    const guard = (/** @type {any} */ event) => callSafely(() => call(event), this.#report)
+    this.#guards.set(listener, guard)
+    return guard
   }
 
   // -- connecting ---------------------------------------------------------------------------
@@ -382,7 +427,7 @@ export class Client extends EventTarget {
         {
           url,
           WebSocket: webSocketClass(this.#options.WebSocket),
-          login: { login, passcode: profileKey, 'secret-key': applicationKey },
+          login: { login, passcode: profileKey, 'secret-key': applicationKey, ...this.#wants },
           heartBeat: { outgoing, incoming },
           connectTimeout: this.#options.connectTimeout ?? 10_000,
           clock: this.#clock,
@@ -404,10 +449,21 @@ export class Client extends EventTarget {
     }
   }
 
+  /**
+   * What CONNECT asks for: direct messages without a subscription to them, and the subscriptions of
+   * the connection before, so that nothing is missed until they are made again. Those of another
+   * program under the same login are nothing to a client that logs in for the first time.
+   *
+   * @returns {Record<string, string>}
+   */
+  get #wants() {
+    return this.#session ? { inbox: 'true', resume: 'true' } : { inbox: 'true' }
+  }
+
   /** @param {Record<string, string>} headers */
   #handleConnected(headers) {
     if (this.#state === 'closing') return
-    const reconnected = this.#session !== undefined
+    const before = this.#session
     const session = /** @type {Session} */ ({
       login: headers.login ?? this.#options.login,
       address: headers.destination ?? '',
@@ -417,11 +473,17 @@ export class Client extends EventTarget {
     })
     this.#session = session
     this.#state = 'open'
-    for (const wish of this.#wishes.values()) this.#declare(wish)
+    // A session that began just now has no subscriptions.
+    if (session.id !== before?.id) this.#orphans.clear()
+    for (const [id, orphan] of this.#orphans) this.#endResumed(id, orphan)
+    for (const [id, wish] of this.#wishes) {
+      this.#outgoing.remove(id)
+      this.#declare(wish)
+    }
     for (const [id, frame] of this.#outgoing.takeAll()) this.#write(id, frame)
     this.#opening?.resolve(session)
     this.#opening = undefined
-    this.#tell('open', { session, reconnected })
+    this.#tell('open', { session, reconnected: before !== undefined })
   }
 
   /** @param {import('./connection.js').End} end */
@@ -475,11 +537,12 @@ export class Client extends EventTarget {
     this.#outgoing.takeAll()
     for (const pending of this.#pending.values()) pending.reject(closed)
     this.#pending.clear()
-    for (const reply of this.#replies.values()) reply.reject(closed)
+    for (const { reply } of this.#replies.values()) reply.reject(closed)
     for (const stream of this.#streams) stream.end(error)
     this.#streams.clear()
     for (const wish of this.#wishes.values()) wish.reject(closed)
     this.#wishes.clear()
+    this.#orphans.clear()
     this.#inboxes.clear()
     this.#opening?.reject(error ?? closed)
     this.#opening = undefined
@@ -521,7 +584,7 @@ export class Client extends EventTarget {
     /** @type {Deferred<Record<string, string>>} */
     const answer = new Deferred()
     const lose = (/** @type {Error} */ cause) => answer.reject(new UnconfirmedError({ cause }))
-    if (this.#state !== 'open') this.#outgoing.add(id, frame)
+    this.#makeRoom(id, frame)
     this.#pending.set(id, { ...answer, lose, isWritten: false })
     if (this.#state === 'open') this.#write(id, frame)
     const takeBack = () => {
@@ -535,6 +598,18 @@ export class Client extends EventTarget {
     } finally {
       signal?.removeEventListener('abort', takeBack)
     }
+  }
+
+  /**
+   * Has a frame wait for a connection, where there is none.
+   *
+   * @param {string} id
+   * @param {string | Uint8Array} frame
+   * @throws {import('./errors.js').OverflowError} Too much waits already.
+   */
+  #makeRoom(id, frame) {
+    if (this.#state !== 'open') this.#outgoing.add(id, frame)
+    else this.#outgoing.checkRoom(this.#connection?.bufferedBytes ?? 0, frame)
   }
 
   /**
@@ -570,7 +645,7 @@ export class Client extends EventTarget {
     })
     const { subscription = '', 'correlation-id': correlation = '' } = frame.headers
     const asked = this.#replies.get(correlation)
-    if (asked && this.#isReply(message)) return asked.resolve(message)
+    if (asked && this.#isReply(message, asked.destination)) return asked.reply.resolve(message)
     // What comes for a subscription that has just ended is nobody's.
     if (subscription !== 'inbox') return this.#wishes.get(subscription)?.deliver(message)
     for (const inbox of this.#inboxes) inbox.push(message)
@@ -579,14 +654,17 @@ export class Client extends EventTarget {
 
   /**
    * Whether a message with a request's id is the reply, and not the request itself, which one also
-   * gets who asks oneself or watches whom one asks.
+   * gets who asks oneself or watches whom one asks; and whether it comes from whom was asked.
    *
    * @param {Message} message
+   * @param {string} asked
    */
-  #isReply({ destination, originDestination, headers }) {
+  #isReply({ destination, originDestination, headers }, asked) {
     const address = this.#session?.address
     const isOwnRequest = originDestination === address && 'reply-to' in headers
-    return destination === address && !isOwnRequest
+    // Whoever reads a topic or queue may answer: there the id alone tells, which nobody else knows.
+    const isFromAsked = !isAddress(asked) || originDestination === asked
+    return destination === address && isFromAsked && !isOwnRequest
   }
 
   /**
@@ -605,7 +683,7 @@ export class Client extends EventTarget {
    * @param {string} name
    * @param {Record<string, string | number | undefined>} headers
    * @param {(message: Message) => T} read
-   * @param {((thing: T) => void) | undefined} listener
+   * @param {((thing: T) => unknown) | undefined} listener
    * @returns {Promise<Subscription<T>>}
    */
   async #subscribe(name, headers, read, listener) {
@@ -619,8 +697,9 @@ export class Client extends EventTarget {
     const answer = new Deferred()
     /** @type {Wish} */
     const wish = {
-      frame: (receipt) => encodeFrame('SUBSCRIBE', { ...headers, id, receipt }),
-      deliver: (message) => give(read(message)),
+      isDeclared: false,
+      frame: (changes) => encodeFrame('SUBSCRIBE', { ...headers, id, ...changes }),
+      deliver: (message) => callSafely(() => give(read(message)), this.#report),
       end: () => stream && this.#endStream(stream),
       resolve: answer.resolve,
       reject: (error) => {
@@ -630,7 +709,7 @@ export class Client extends EventTarget {
       },
     }
     // Throws here, and not in the middle of a later login, if a header cannot be written.
-    wish.frame('')
+    this.#makeRoom(id, wish.frame({}))
     this.#wishes.set(id, wish)
     if (this.#state === 'open') this.#declare(wish)
     await answer.promise
@@ -642,26 +721,62 @@ export class Client extends EventTarget {
    *
    * @param {Wish} wish
    */
-  #declare({ frame, resolve, reject }) {
+  #declare(wish) {
     const receipt = this.#nextId()
+    const { resolve, reject } = wish
+    wish.isDeclared = true
     // If the connection breaks, the next one is told: nothing is lost.
     this.#pending.set(receipt, { resolve, reject, lose: () => {}, isWritten: true })
-    this.#connection?.send(frame(receipt))
+    this.#connection?.send(wish.frame({ receipt }))
   }
 
   /** @param {string} id */
   async #unsubscribe(id) {
     const wish = this.#wishes.get(id)
-    this.#wishes.delete(id)
     if (!wish) return
+    this.#wishes.delete(id)
+    this.#outgoing.remove(id)
     wish.end()
-    if (this.#state !== 'open') return
-    try {
-      await this.#ask('UNSUBSCRIBE', { id })
-    } catch (error) {
-      // With the connection the subscription ended too.
-      if (!(error instanceof UnconfirmedError || error instanceof ClosedError)) throw error
+    if (!wish.isDeclared || !this.#takesRequests) return
+    // Until the broker confirms it, a session that is resumed may still have it.
+    this.#orphans.set(id, wish)
+    if (this.#state === 'open') await this.#sendUnsubscribe(id)
+  }
+
+  /**
+   * Ends a subscription that a resumed session may have kept or not. The broker refuses to end one
+   * that is not there: so it is made anew, as one that takes nothing for good, and ended.
+   *
+   * @param {string} id
+   * @param {Wish} orphan
+   */
+  #endResumed(id, orphan) {
+    const idle = { ack: 'client-individual', 'prefetch-count': 1, snapshot: undefined }
+    this.#connection?.send(orphan.frame(idle))
+    this.#sendUnsubscribe(id).catch(() => {})
+  }
+
+  /**
+   * Resolves when the broker knows, or when the connection ends; then the next one is told. It is
+   * never refused for want of room: there are no more of these than subscriptions.
+   *
+   * @param {string} id
+   */
+  #sendUnsubscribe(id) {
+    const receipt = this.#nextId()
+    /** @type {Deferred<void>} */
+    const answer = new Deferred()
+    const resolve = () => {
+      this.#orphans.delete(id)
+      answer.resolve()
     }
+    const reject = (/** @type {Error} */ error) => {
+      if (error instanceof ClosedError) answer.resolve()
+      else answer.reject(error)
+    }
+    this.#pending.set(receipt, { resolve, reject, lose: () => answer.resolve(), isWritten: true })
+    this.#connection?.send(encodeFrame('UNSUBSCRIBE', { id, receipt }))
+    return answer.promise
   }
 
   /**
@@ -696,8 +811,16 @@ export class Client extends EventTarget {
  */
 
 /**
+ * @typedef {object} Asked A request that waits for its reply.
+ * @property {string} destination
+ * @property {Deferred<Message>} reply
+ */
+
+/**
  * @typedef {object} Wish A subscription, as each connection is told of it.
- * @property {(receipt: string) => string | Uint8Array} frame
+ * @property {boolean} isDeclared Whether a connection was told of it.
+ * @property {(changes: Record<string, string | number | undefined>) => string | Uint8Array} frame
+ *   Its SUBSCRIBE, with headers in the place of its own.
  * @property {(message: Message) => void} deliver
  * @property {() => void} end
  * @property {(headers: Record<string, string>) => void} resolve
@@ -743,6 +866,7 @@ function presenceEvent(message) {
   })
 }
 
+/** 128 random bits: what nobody can guess. */
 function randomWord() {
   const octets = crypto.getRandomValues(new Uint8Array(16))
   return Array.from(octets, (octet) => octet.toString(16).padStart(2, '0')).join('')

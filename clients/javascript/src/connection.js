@@ -3,7 +3,7 @@
 import { BrokerError, ConnectionError } from './errors.js'
 import { Liveness } from './liveness.js'
 import { encodeText } from './octets.js'
-import { abandon } from './socket.js'
+import { Socket } from './socket.js'
 import { encodeFrame, FrameReader } from './standard.js'
 
 /**
@@ -59,17 +59,21 @@ export class Connection {
     const { outgoing, incoming } = options.heartBeat
     const headers = { 'accept-version': '1.2', 'heart-beat': `${outgoing},${incoming}` }
     const login = encodeFrame('CONNECT', { ...headers, ...options.login })
-    this.#socket = new options.WebSocket(options.url, ['v12.stomp'])
-    this.#socket.binaryType = 'arraybuffer'
-    this.#socket.onopen = () => this.#socket.send(login)
-    this.#socket.onmessage = (/** @type {any} */ event) => this.#handleData(event.data)
-    this.#socket.onerror = () => {}
-    this.#socket.onclose = (/** @type {any} */ event) => this.#handleClose(event.code, event.reason)
+    this.#socket = new Socket(options.WebSocket, options.url, 'v12.stomp', {
+      onOpen: () => this.#socket.send(login),
+      onData: (data) => this.#handleData(data),
+      onEnd: (end) => this.#handleClose(end),
+    })
     this.#endIn(options.connectTimeout, () => `no login within ${options.connectTimeout} ms`)
   }
 
   get isConnected() {
     return this.#connectedAt !== undefined && !this.#isEnded
+  }
+
+  /** How many bytes were sent that the network has not taken yet. */
+  get bufferedBytes() {
+    return this.#socket.bufferedBytes
   }
 
   /** @param {string | Uint8Array} frame */
@@ -85,7 +89,7 @@ export class Connection {
    */
   leave(receipt, timeout) {
     if (this.isConnected) this.send(encodeFrame('DISCONNECT', { receipt }))
-    else this.#socket.close(1000)
+    else this.#socket.close()
     this.#endIn(timeout, () => 'the broker did not close the connection')
   }
 
@@ -96,7 +100,7 @@ export class Connection {
    */
   cut(error) {
     if (this.#isEnded) return
-    abandon(this.#socket)
+    this.#socket.abandon()
     this.#error ??= error
     this.#end(1006)
   }
@@ -159,18 +163,15 @@ export class Connection {
   /** @param {number} interval */
   #beat(interval) {
     this.#timer = this.#options.clock.setTimeout(() => {
-      this.send('\n')
+      // What waits already says the same, once the network takes it.
+      if (this.bufferedBytes === 0) this.send('\n')
       this.#beat(interval)
     }, interval)
   }
 
-  /**
-   * @param {number} code
-   * @param {string} reason
-   */
-  #handleClose(code, reason) {
-    const what = reason ? `${code}, ${reason}` : String(code)
-    this.#error ??= this.#failure(`the connection was closed (${what})`)
+  /** @param {import('./socket.js').SocketEnd} end */
+  #handleClose({ code, why, cause }) {
+    this.#error ??= this.#failure(why, cause)
     this.#end(code)
   }
 
@@ -185,10 +186,14 @@ export class Connection {
     this.#handlers.onEnd({ error, retry: retryAfter(error, code), code, openFor })
   }
 
-  /** @param {string} why */
-  #failure(why) {
+  /**
+   * @param {string} why
+   * @param {unknown} [cause]
+   */
+  #failure(why, cause) {
     const code = this.#connectedAt === undefined ? 'CONNECTION_FAILED' : 'CONNECTION_LOST'
-    return new ConnectionError(code, `${this.#options.url}: ${why}`)
+    const options = cause === undefined ? undefined : { cause }
+    return new ConnectionError(code, `${this.#options.url}: ${why}`, options)
   }
 }
 

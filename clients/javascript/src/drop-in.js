@@ -2,7 +2,8 @@
 
 import { decodeClassic, encodeClassic } from './classic.js'
 import { binaryOf } from './octets.js'
-import { abandon, webSocketClass } from './socket.js'
+import { callSafely, reporter } from './report.js'
+import { Socket, webSocketClass } from './socket.js'
 
 /**
  * @callback OnOpen The client is logged in.
@@ -56,6 +57,9 @@ import { abandon, webSocketClass } from './socket.js'
 /**
  * @typedef {object} DropInOptions
  * @property {string} [applicationKey] For this client, instead of `CFG_STOMP_SECRET_KEY`.
+ * @property {(error: unknown) => void} [onListenerError] Gets what callbacks throw, and what the
+ *   promises that they return reject with; by default the global `reportError` does in browsers, and
+ *   elsewhere it is written to the console. The client goes on either way.
  * @property {import('./socket.js').WebSocketClass} [WebSocket] Instead of the global one.
  */
 
@@ -73,6 +77,7 @@ export class COM_BROKER_Client {
   /** @type {Partial<Callbacks>} */
   #callbacks = {}
   #options
+  #report
 
   /**
    * @param {string | number} idClient What this client is called in the console.
@@ -85,6 +90,7 @@ export class COM_BROKER_Client {
     /** The application key of this client; undefined for that of all, `CFG_STOMP_SECRET_KEY`. */
     this.applicationKey = options.applicationKey
     this.#options = options
+    this.#report = reporter(options.onListenerError)
   }
 
   /**
@@ -122,15 +128,16 @@ export class COM_BROKER_Client {
     this.#debug(`connecting to ${this.url} as ${login_id}`)
     try {
       const login = encodeClassic('CONNECT', headers)
-      const Socket = webSocketClass(this.#options.WebSocket)
-      this.#link = new Link(new Socket(this.url, ['stomp']), login, {
+      this.#link = new Link(webSocketClass(this.#options.WebSocket), this.url, login, {
         onFrame: (link, frame) => this.#handleFrame(link, frame),
-        onFailure: () => this.#fail('CONNECTION_FAILED', `the connection to ${this.url} failed`),
+        onFailure: (why) => {
+          this.#call('onError', `${this.url}: ${why}`, { code: 'CONNECTION_FAILED' })
+        },
         onEnd: (link, code, reason) => this.#handleEnd(link, code, reason),
       })
     } catch (error) {
       this.#fail('INVALID_ARGUMENT', /** @type {Error} */ (error).message)
-      queueMicrotask(() => this.#callbacks.onClosed?.('', 1006, CLOSE_REASONS[1006] ?? ''))
+      queueMicrotask(() => this.#call('onClosed', '', 1006, CLOSE_REASONS[1006] ?? ''))
     }
   }
 
@@ -220,7 +227,19 @@ export class COM_BROKER_Client {
    * @param {string} error
    */
   #fail(code, error) {
-    queueMicrotask(() => this.#callbacks.onError?.(error, { code }))
+    queueMicrotask(() => this.#call('onError', error, { code }))
+  }
+
+  /**
+   * @template {keyof Callbacks} K
+   * @param {K} name
+   * @param {Parameters<NonNullable<Callbacks[K]>>} given
+   */
+  #call(name, ...given) {
+    const callback = /** @type {((...given: any[]) => unknown) | null | undefined} */ (
+      this.#callbacks[name]
+    )
+    callSafely(() => callback?.(...given), this.#report)
   }
 
   /**
@@ -230,23 +249,24 @@ export class COM_BROKER_Client {
   #handleFrame(link, { command, headers, body }) {
     this.#debug(`received ${command} ${JSON.stringify(headers)}`)
     const header = (/** @type {string} */ name) => headers[name] ?? ''
-    const { onOpen, onError, onMessage, onACK } = this.#callbacks
     const transaction = header('transaction')
     if (command === 'CONNECTED') {
       link.session = header('session-id')
       this.cur_session = link.session
       this.cur_destination = header('destination')
-      onOpen?.(link.session, this.cur_destination, header('profile-desc'), header('connection-id'))
+      const [profile, connection] = [header('profile-desc'), header('connection-id')]
+      this.#call('onOpen', link.session, this.cur_destination, profile, connection)
     } else if (command === 'MESSAGE') {
-      onMessage?.(header('origin'), header('destination'), header('content-type'), body, headers)
+      const [origin, address, type] = ['origin', 'destination', 'content-type'].map(header)
+      this.#call('onMessage', origin ?? '', address ?? '', type ?? '', body, headers)
     } else if (command === 'ACK' && headers['error-desc'] === 'OK') {
-      onACK?.(`OK\n${body}`, { transaction })
+      this.#call('onACK', `OK\n${body}`, { transaction })
     } else if (command === 'ACK' || command === 'ERROR') {
       /** @type {ErrorDetails} */
       const details = { code: header('error-code') }
       if (headers.retry) details.retry = headers.retry
       if (transaction) details.transaction = transaction
-      onError?.(header('error-desc'), details)
+      this.#call('onError', header('error-desc'), details)
     }
   }
 
@@ -259,7 +279,7 @@ export class COM_BROKER_Client {
     this.#debug(`closed with ${code}`)
     if (this.#link === link) this.#link = undefined
     const sentence = reason || CLOSE_REASONS[code] || 'The connection was closed.'
-    this.#callbacks.onClosed?.(link.session, code, sentence)
+    this.#call('onClosed', link.session, code, sentence)
   }
 
   #nextId() {
@@ -315,27 +335,26 @@ class Link {
   #timer
 
   /**
-   * @param {any} socket
+   * @param {import('./socket.js').WebSocketClass} Class
+   * @param {string} url
    * @param {string | Uint8Array} login
    * @param {object} handlers
    * @param {(link: Link, frame: import('./classic.js').ClassicFrame) => void} handlers.onFrame
-   * @param {() => void} handlers.onFailure
+   * @param {(why: string) => void} handlers.onFailure
    * @param {(link: Link, code: number, reason: string) => void} handlers.onEnd
    */
-  constructor(socket, login, handlers) {
-    this.#socket = socket
+  constructor(Class, url, login, handlers) {
     this.#handlers = handlers
-    socket.binaryType = 'arraybuffer'
-    socket.onopen = () => socket.send(login)
-    socket.onmessage = (/** @type {any} */ event) => {
-      handlers.onFrame(this, decodeClassic(event.data))
-    }
-    socket.onerror = () => handlers.onFailure()
-    socket.onclose = (/** @type {any} */ event) => this.#end(event.code, event.reason)
+    this.#socket = new Socket(Class, url, 'stomp', {
+      onOpen: () => this.#socket.send(login),
+      onData: (data) => handlers.onFrame(this, decodeClassic(data)),
+      onFailure: handlers.onFailure,
+      onEnd: ({ code, reason }) => this.#end(code, reason),
+    })
   }
 
   get isLoggedIn() {
-    return this.session !== '' && this.#socket.readyState === OPEN
+    return this.session !== '' && this.#socket.isOpen
   }
 
   /** @param {string | Uint8Array} frame */
@@ -350,9 +369,9 @@ class Link {
    */
   leave(goodbye) {
     if (this.isLoggedIn) this.send(goodbye)
-    else this.#socket.close(1000)
+    else this.#socket.close()
     this.#timer = setTimeout(() => {
-      abandon(this.#socket)
+      this.#socket.abandon()
       this.#end(1006, '')
     }, LEAVE_MS)
   }
@@ -366,6 +385,3 @@ class Link {
     this.#handlers.onEnd(this, code, reason)
   }
 }
-
-/** The `readyState` of a WebSocket that can send. */
-const OPEN = 1

@@ -1,5 +1,6 @@
 /** A message as a client gets it. */
 
+import { checkUserHeaders, userHeadersOf } from './headers.js'
 import { decodeText } from './octets.js'
 
 /**
@@ -39,6 +40,16 @@ export class Message {
     this.bytes = body
   }
 
+  /**
+   * The headers that the sender added, without those of the protocol and without `correlation-id`
+   * and `reply-to`, which belong to one request: what `send` takes to pass a message on.
+   *
+   * @returns {Record<string, string>}
+   */
+  get userHeaders() {
+    return userHeadersOf(this.headers)
+  }
+
   /** The body as text. */
   get text() {
     this.#text ??= decodeText(this.bytes)
@@ -61,10 +72,11 @@ export class Message {
    * @param {import('./octets.js').Body} body
    * @param {import('./client.js').SendOptions} [options]
    */
-  reply(body, options = {}) {
+  async reply(body, options = {}) {
     const correlation = this.headers['correlation-id']
     const destination = this.headers['reply-to'] ?? this.originDestination
     const headers = { ...options.headers }
+    checkUserHeaders(headers, ['correlation-id'])
     if (correlation !== undefined) headers['correlation-id'] = correlation
     return this.#answering.send(destination, body, { ...options, headers })
   }

@@ -1,18 +1,35 @@
 /** This package in Node, where WebSocket may have to come from the package `ws`. */
 
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
 
-import { provideWebSocket } from './socket.js'
+import { explainCause, inquireCause } from './causes.js'
+import { provideReport, writeError } from './report.js'
+import { provideExplanation, provideInquiry, provideWebSocket } from './socket.js'
 
 export * from './index.js'
 
 provideWebSocket(() => /** @type {any} */ (globalThis).WebSocket ?? findPackage())
+provideExplanation(explainCause)
+provideInquiry(inquireCause)
+// Node has no `reportError`, and where others have one it ends the program.
+provideReport(writeError)
 
-/** @returns {import('./socket.js').WebSocketClass | undefined} */
+/**
+ * The package is looked for beside this one, and then where the program is: npm installs folders as
+ * symbolic links, and Node looks from where they lead to.
+ *
+ * @returns {import('./socket.js').WebSocketClass | undefined}
+ */
 function findPackage() {
-  try {
-    return createRequire(import.meta.url)('ws')
-  } catch {
-    return undefined
+  const program = process.argv[1]
+  const places = [import.meta.url, ...(program ? [program] : []), join(process.cwd(), 'program.js')]
+  for (const place of places) {
+    try {
+      return createRequire(place)('ws')
+    } catch {
+      // The next place may have it.
+    }
   }
+  return undefined
 }

@@ -1,4 +1,4 @@
-/** Frames that wait for a connection, within a bound. */
+/** Frames that wait to be sent, within a bound: for a connection, or for the network to take them. */
 
 import { OverflowError } from './errors.js'
 import { utf8Length } from './octets.js'
@@ -10,12 +10,12 @@ export class Outgoing {
   #bytes = 0
   #max
 
-  /** @param {number} max How many octets may wait. */
+  /** @param {number} max How many bytes may wait. */
   constructor(max) {
     this.#max = max
   }
 
-  /** How many octets wait. */
+  /** How many bytes wait for a connection. */
   get bytes() {
     return this.#bytes
   }
@@ -27,12 +27,23 @@ export class Outgoing {
    */
   add(id, frame) {
     const size = sizeOf(frame)
-    if (this.#bytes + size > this.#max) {
-      const message = `more than ${this.#max} octets wait to be sent while there is no connection`
-      throw new OverflowError('OUTGOING_FULL', message)
-    }
+    if (this.#bytes + size > this.#max) throw this.#overflow('there is no connection')
     this.#frames.set(id, frame)
     this.#bytes += size
+  }
+
+  /**
+   * Whether a connection may be given a frame. One that nothing is before does not wait, however
+   * large it is.
+   *
+   * @param {number} buffered How many bytes it was given that the network has not taken yet.
+   * @param {string | Uint8Array} frame
+   * @throws {OverflowError} There is no room.
+   */
+  checkRoom(buffered, frame) {
+    if (buffered > 0 && buffered + sizeOf(frame) > this.#max) {
+      throw this.#overflow('the network does not take them')
+    }
   }
 
   /**
@@ -53,6 +64,13 @@ export class Outgoing {
     this.#frames.clear()
     this.#bytes = 0
     return all
+  }
+
+  /** @param {string} why */
+  #overflow(why) {
+    const bound = `${this.#max} bytes (outgoingBytesMax)`
+    const message = `more than ${bound} would wait to be sent, for ${why}: try again later`
+    return new OverflowError('OUTGOING_FULL', message)
   }
 }
 

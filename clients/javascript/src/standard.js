@@ -85,7 +85,9 @@ function readFrame(buffer, start) {
   const read = command === 'CONNECTED' ? (/** @type {string} */ text) => text : unescapeText
   for (const line of lines) {
     const colon = line.indexOf(':')
-    if (colon < 1) throw new SyntaxError(`a header line without a name: ${line}`)
+    if (colon === -1) throw new SyntaxError(`a header line without a colon: ${line}`)
+    // Nobody can ask for a header without a name: it is no reason to stop reading.
+    if (colon === 0) continue
     const name = read(line.slice(0, colon))
     // STOMP 1.2, "Repeated Header Entries": the first wins.
     if (!(name in headers)) headers[name] = read(line.slice(colon + 1))

@@ -22,7 +22,10 @@ export class Subscription {
     this.#unsubscribe = unsubscribe
   }
 
-  /** Ends it; resolves when the broker knows. Messages that wait can still be iterated over. */
+  /**
+   * Ends it; resolves when the broker knows, or at once while there is no connection: then the
+   * broker is told as soon as there is one again. Messages that wait can still be iterated over.
+   */
   unsubscribe() {
     return this.#unsubscribe()
   }

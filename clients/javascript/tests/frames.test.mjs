@@ -82,9 +82,14 @@ test('frames are cut out of any split of what arrives', () => {
   }
 })
 
+test('a header without a name is passed over', () => {
+  const [frame] = new FrameReader().push(octetsOf('MESSAGE\n:x\na:1\n:\n\nbody\0'))
+  assert.deepEqual({ ...frame.headers }, { a: '1' })
+})
+
 test('what is no frame is refused', () => {
   for (const wrong of [
-    'X\n:a\n\n\0',
+    'X\na\n\n\0',
     'X\na:1\ncontent-length:x\n\n\0',
     'X\ncontent-length:1\n\nabc\0',
   ]) {

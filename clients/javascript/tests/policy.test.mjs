@@ -55,6 +55,13 @@ describe('coming back', () => {
     await connected
   })
 
+  test('delays are whole milliseconds', async () => {
+    const { clock, socket, told } = await open({ reconnect: { minDelay: 500, laterDelay: 10.5 } })
+    clock.chance = 0.8625502197220507
+    socket().end()
+    assert.equal((await told.take())[1].delay, 431)
+  })
+
   for (const [what, end] of [
     [
       'an ERROR with retry:never',
@@ -222,7 +229,7 @@ describe('coming back', () => {
 
   test('what is no STOMP is not tried again', async () => {
     const { socket, told } = await open()
-    socket().receive('X\n:y\n\n\0')
+    socket().receive('X\ny\n\n\0')
     const [type, { error }] = await told.take()
     assert.deepEqual([type, error.code], ['close', 'PROTOCOL'])
   })
@@ -306,6 +313,245 @@ describe('what is sent while away', () => {
     const subscribed = assert.rejects(client.subscribe('/topic/x'), { code: 'CLOSED' })
     await client.close()
     await subscribed
+  })
+})
+
+describe('subscriptions that end', () => {
+  const confirm = (socket, frame) => {
+    socket.receive(`RECEIPT\nreceipt-id:${frame.headers.receipt}\n\n\0`)
+  }
+  const subscribe = async ({ client, socket }, destination, options) => {
+    const subscribed = client.subscribe(destination, options)
+    confirm(socket(), socket().last)
+    return subscribed
+  }
+  const afterLogin = (socket) =>
+    socket.frames
+      .slice(1)
+      .map(({ command, headers }) => `${command} ${headers.destination ?? headers.id}`)
+
+  test('CONNECT asks for direct messages, and when coming back for what was subscribed', async () => {
+    const { client, clock, socket } = await open()
+    const wants = () => {
+      const { inbox, resume } = socket().frames[0].headers
+      return [inbox, resume]
+    }
+    assert.deepEqual(wants(), ['true', undefined])
+    socket().end()
+    clock.advance(1000)
+    socket().logIn()
+    assert.deepEqual(wants(), ['true', 'true'])
+    const closed = client.close()
+    socket().end(1000)
+    await closed
+    client.connect()
+    assert.equal(socket().frames.length, 0)
+    socket().logIn()
+    assert.deepEqual(wants(), ['true', undefined], 'what was closed is not resumed')
+  })
+
+  for (const [what, end] of [
+    [
+      'while away',
+      async ({ socket }, subscription) => {
+        socket().end()
+        await subscription.unsubscribe()
+      },
+    ],
+    [
+      'as the connection breaks',
+      async ({ socket }, subscription) => {
+        const ended = subscription.unsubscribe()
+        assert.equal(socket().last.command, 'UNSUBSCRIBE')
+        socket().end()
+        await ended
+      },
+    ],
+  ]) {
+    test(`${what}: the session that is resumed loses them`, async () => {
+      const made = await open()
+      const { client, clock, socket } = made
+      const kept = await subscribe(made, '/topic/kept')
+      await end(made, await subscribe(made, '/queue/ended', { ack: 'auto' }))
+      clock.advance(1000)
+      socket().logIn()
+      const [, again, unsubscribe] = socket().frames
+      assert.deepEqual(afterLogin(socket()), [
+        'SUBSCRIBE /queue/ended',
+        `UNSUBSCRIBE ${again.headers.id}`,
+        `SUBSCRIBE ${kept.destination}`,
+      ])
+      // What the queue gives meanwhile is not lost: it goes back.
+      assert.equal(again.headers.ack, 'client-individual')
+      // As long as that is not confirmed, the next connection is told as well.
+      socket().end()
+      clock.advance(1000)
+      socket().logIn()
+      assert.equal(afterLogin(socket()).length, 3)
+      assert.notEqual(unsubscribe.headers.receipt, socket().frames[2].headers.receipt)
+      confirm(socket(), socket().frames[2])
+      socket().end()
+      clock.advance(1000)
+      socket().logIn()
+      assert.deepEqual(afterLogin(socket()), ['SUBSCRIBE /topic/kept'])
+      client.close()
+    })
+  }
+
+  test('a session that began anew has none to end', async () => {
+    const made = await open()
+    const subscription = await subscribe(made, '/topic/x')
+    made.socket().end()
+    await subscription.unsubscribe()
+    made.clock.advance(1000)
+    made.socket().onopen()
+    made.socket().receive('CONNECTED\nversion:1.2\nsession:other\ndestination:/service/ana\n\n\0')
+    assert.deepEqual(afterLogin(made.socket()), [])
+  })
+})
+
+describe('a socket that takes nothing', () => {
+  test('what waits in it is bounded, and so is what is subscribed', async () => {
+    const { client, clock, socket } = await open({ outgoingBytesMax: 1000 })
+    const fake = socket()
+    const subscription = client.subscribe('/topic/first')
+    fake.receive(`RECEIPT\nreceipt-id:${fake.last.headers.receipt}\n\n\0`)
+    const first = await subscription
+    fake.bufferedAmount = 0
+    client.send('/topic/x', 'x'.repeat(5000)).catch(() => {})
+    assert.equal(
+      fake.last.body.length,
+      5000,
+      'one that nothing is before is sent, whatever its size',
+    )
+    fake.bufferedAmount = 900
+    const before = fake.sent.length
+    const overflow = { name: 'OverflowError', code: 'OUTGOING_FULL' }
+    await assert.rejects(client.send('/topic/x', 'x'.repeat(100)), overflow)
+    await assert.rejects(client.subscribe(`/topic/${'x'.repeat(100)}`), overflow)
+    assert.equal(fake.sent.length, before)
+    client.send('/topic/x', 'x').catch(() => {})
+    assert.equal(fake.sent.length, before + 1)
+    fake.bufferedAmount = 2000
+    first.unsubscribe()
+    assert.equal(fake.last.command, 'UNSUBSCRIBE', 'to end something is never refused')
+    fake.bufferedAmount = 0
+    client.send('/topic/x', 'x'.repeat(2000)).catch(() => {})
+    assert.equal(fake.last.body.length, 2000)
+    fake.end()
+    await assert.rejects(client.subscribe(`/topic/${'x'.repeat(1000)}`), overflow)
+    await client.close()
+    assert.deepEqual(clock.left, [])
+  })
+
+  test('no heart-beats pile up in it', async () => {
+    const { client, clock, socket } = make({ heartBeat: { outgoing: 1000, incoming: 0 } })
+    client.connect().catch(() => {})
+    socket().logIn('heart-beat:0,1000\n')
+    socket().bufferedAmount = 500
+    clock.advance(60_000)
+    assert.equal(socket().sent.length, 1)
+    socket().bufferedAmount = 0
+    clock.advance(1000)
+    assert.equal(socket().sent.length, 2)
+  })
+})
+
+describe('headers that are not the sender’s to give', () => {
+  const TAKEN = ['content-length', 'content-type', 'destination', 'receipt', 'transaction']
+  TAKEN.push('session-id', 'message-id', 'subscription', 'origin', 'origin-destination', 'ack')
+  TAKEN.push('redelivered', 'undeliverable', ' content-length ', '')
+
+  for (const name of TAKEN) {
+    test(`${JSON.stringify(name)} is a TypeError before anything is sent`, async () => {
+      const { client, socket } = await open()
+      const headers = { [name]: 'x' }
+      for (const refused of [
+        client.send('/topic/x', 'x', { headers }),
+        client.request('/agent/x', 'x', { headers }),
+        client.subscribe('/topic/x', { headers }),
+      ]) {
+        await assert.rejects(refused, TypeError)
+      }
+      assert.equal(socket().frames.length, 1)
+      assert.equal(client.state, 'open')
+    })
+  }
+
+  test('a request sets its own, a subscription too', async () => {
+    const { client, socket } = await open()
+    for (const name of ['correlation-id', 'reply-to']) {
+      const refused = client.request('/agent/x', 'x', { headers: { [name]: 'x' } })
+      await assert.rejects(refused, { name: 'TypeError', message: new RegExp(name) })
+    }
+    for (const name of ['id', 'destination-type', 'prefetch-count']) {
+      await assert.rejects(client.subscribe('/topic/x', { headers: { [name]: 'x' } }), TypeError)
+    }
+    for (const destination of ['', undefined, 7]) {
+      await assert.rejects(client.send(destination, 'x'), TypeError)
+      await assert.rejects(client.request(destination, 'x'), TypeError)
+      await assert.rejects(client.subscribe(destination), TypeError)
+      await assert.rejects(client.watch(destination), TypeError)
+    }
+    assert.equal(socket().frames.length, 1)
+  })
+
+  test('what is passed on are the headers that the sender added', async () => {
+    const { client, socket } = await open()
+    const messages = client.messages()
+    const lines = ['message-id:1-2', 'origin:bob', 'origin-destination:/agent/bob']
+    lines.push('content-type:a/b', 'content-length:5', 'color:red', 'id:7')
+    lines.push('correlation-id:c', 'reply-to:/agent/bob')
+    const head = `subscription:inbox\ndestination:/service/ana\n${lines.join('\n')}`
+    socket().receive(`MESSAGE\n${head}\n\nhello\0`)
+    const { value: message } = await messages.next()
+    assert.deepEqual(message.userHeaders, { color: 'red', id: '7' })
+    client.send('/topic/x', 'other body', { headers: message.userHeaders }).catch(() => {})
+    const { color, id } = socket().last.headers
+    assert.deepEqual([color, id], ['red', '7'])
+    assert.equal(new TextDecoder().decode(socket().last.body), 'other body')
+    await assert.rejects(
+      client.send('/topic/x', 'other', { headers: message.headers }),
+      /userHeaders/,
+    )
+    const taken = { headers: { 'correlation-id': 'x' } }
+    await assert.rejects(message.reply('x', taken), TypeError)
+  })
+})
+
+describe('requests', () => {
+  const answer = (id, from, more = '') =>
+    `MESSAGE\nsubscription:inbox\nmessage-id:1\ndestination:/service/ana\norigin:x\n` +
+    `origin-destination:${from}\ncorrelation-id:${id}\n${more}\nfrom ${from}\0`
+
+  test('ids are 128 random bits each: to know one is to know none', async () => {
+    const { client, socket } = await open()
+    for (let count = 0; count < 20; count++) client.request('/agent/x', 'x').catch(() => {})
+    const ids = socket()
+      .frames.slice(1)
+      .map(({ headers }) => headers['correlation-id'])
+    assert.equal(new Set(ids.map((id) => id.slice(0, 8))).size, 20)
+    for (const id of ids) assert.match(id, /^[0-9a-f]{32}$/)
+  })
+
+  test('only who was asked at an address can answer; the rest are messages', async () => {
+    const { client, socket } = await open()
+    const messages = client.messages()
+    const asked = client.request('/service/billing', 'x')
+    const id = socket().last.headers['correlation-id']
+    socket().receive(answer(id, '/agent/eve'))
+    socket().receive(answer(id, '/service/billing'))
+    assert.equal((await asked).text, 'from /service/billing')
+    assert.equal((await messages.next()).value.text, 'from /agent/eve')
+  })
+
+  test('of those who read a topic or a queue any may answer', async () => {
+    const { client, socket } = await open()
+    for (const destination of ['/topic/x', '/queue/x']) {
+      const asked = client.request(destination, 'x')
+      socket().receive(answer(socket().last.headers['correlation-id'], '/agent/bob'))
+      assert.equal((await asked).originDestination, '/agent/bob')
+    }
   })
 })
 

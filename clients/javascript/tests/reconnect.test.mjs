@@ -9,7 +9,7 @@ import { Client } from 'com-broker'
 
 import { APPLICATION_KEY, Broker, PROFILE_KEYS } from './support/broker.mjs'
 import { Network } from './support/network.mjs'
-import { Mailbox, nextEvent, until } from './support/waiting.mjs'
+import { Mailbox, nextEvent, until, within } from './support/waiting.mjs'
 
 const QUICKLY = { minDelay: 10, maxDelay: 50, laterDelay: 20 }
 
@@ -184,6 +184,181 @@ for (const kind of ['ws', 'wss']) {
       await back
       await fast.send('/agent/slow', 'hola')
     })
+  })
+}
+
+/**
+ * A client behind a network that keeps the end of connections from the broker. It is a super agent:
+ * the logins of services are not taken over.
+ */
+async function openBehind(t, broker, login) {
+  const network = await Network.start(t, broker.port)
+  const { url, WebSocket } = broker.transports.ws
+  const sockets = []
+  class Remembered extends WebSocket {
+    constructor(...all) {
+      super(...all)
+      sockets.push(this)
+    }
+  }
+  const transport = {
+    url: url.replace(`:${broker.port}`, `:${network.port}`),
+    WebSocket: Remembered,
+  }
+  const client = await open(t, transport, login, { profile: 'super agent' })
+  return { client, network, sockets }
+}
+
+for (const [what, end] of [
+  [
+    'while away',
+    async (subscription, breaks) => {
+      await breaks()
+      await subscription.unsubscribe()
+    },
+  ],
+  [
+    'as the connection breaks',
+    async (subscription, breaks) => {
+      const ended = subscription.unsubscribe()
+      await breaks()
+      await ended
+    },
+  ],
+]) {
+  for (const [kind, subscribe, hear] of [
+    ['a topic', (client) => client.subscribe('/topic/x'), (bob) => bob.send('/topic/x', 'x')],
+    [
+      'a pattern of topics',
+      (client) => client.subscribe('/topic/x.>'),
+      (bob) => bob.send('/topic/x/y', 'x'),
+    ],
+    ['a queue', (client) => client.subscribe('/queue/x'), (bob) => bob.send('/queue/x', 'x')],
+    ['a client that is watched', (client) => client.watch('/agent/bob'), undefined],
+  ]) {
+    test(`unsubscribe() from ${kind} ${what} leaves nothing at the broker`, async (t) => {
+      const broker = await Broker.start(t)
+      const arrived = []
+      const { client, network, sockets } = await openBehind(t, broker, 'ana')
+      const bob = await open(t, broker.transports.ws, 'bob')
+      const kept = new Mailbox()
+      await client.subscribe('/topic/kept', {}, ({ text }) => kept.put(text))
+      const subscription = await subscribe(client)
+      const { session } = client
+      const back = nextEvent(client, 'open')
+      // The broker does not hear of the end, so that the session is there when the client returns.
+      network.blackhole()
+      await end(subscription, async () => {
+        const lost = nextEvent(client, 'reconnecting')
+        sockets.at(-1).terminate()
+        await lost
+        network.heal()
+      })
+      await back
+      assert.equal(client.session.id, session.id, 'it is the same session')
+      await until('the new socket', () => sockets.at(-1).readyState === 1)
+      sockets.at(-1).on('message', (data) => arrived.push(String(data)))
+      // What the client says is handled in order: behind this everything is ended.
+      await client.send('/topic/nobody', 'x')
+      if (hear) assert.deepEqual(await hear(bob), { delivered: 0 })
+      await bob.send('/agent/bob', 'to myself')
+      await bob.send('/topic/kept', 'still here')
+      assert.equal(await kept.take(), 'still here')
+      const messages = arrived.filter((text) => text.startsWith('MESSAGE'))
+      assert.equal(messages.length, 1, messages.join('\n'))
+      if (kind !== 'a queue') return
+      const worker = await open(t, broker.transports.ws, 'worker', { profile: 'service' })
+      const jobs = (await worker.subscribe('/queue/x'))[Symbol.asyncIterator]()
+      assert.equal((await within('the job', jobs.next())).value.text, 'x')
+    })
+  }
+}
+
+test('a queue loses nothing to a subscription that ended while away', async (t) => {
+  const broker = await Broker.start(t)
+  const { client, network, sockets } = await openBehind(t, broker, 'ana')
+  const bob = await open(t, broker.transports.ws, 'bob')
+  const jobs = await client.subscribe('/queue/x', { ack: 'client-individual', prefetch: 1 })
+  const lost = nextEvent(client, 'reconnecting')
+  const back = nextEvent(client, 'open')
+  network.blackhole()
+  sockets.at(-1).terminate()
+  await lost
+  await jobs.unsubscribe()
+  for (const text of ['1', '2', '3']) await bob.send('/queue/x', text)
+  network.heal()
+  await back
+  const worker = await open(t, broker.transports.ws, 'worker', { profile: 'service' })
+  const rest = (await worker.subscribe('/queue/x'))[Symbol.asyncIterator]()
+  const texts = []
+  for (let count = 0; count < 3; count++) {
+    texts.push((await within('a job', rest.next())).value.text)
+  }
+  assert.deepEqual(texts, ['1', '2', '3'])
+})
+
+test('nothing is missed by who takes its own session over', async (t) => {
+  const broker = await Broker.start(t)
+  const { client, network, sockets } = await openBehind(t, broker, 'ana')
+  const bob = await open(t, broker.transports.ws, 'bob')
+  const heard = new Mailbox()
+  await client.subscribe('/topic/x', {}, ({ text }) => heard.put(text))
+  for (let round = 0; round < 5; round++) {
+    const back = nextEvent(client, 'open')
+    network.blackhole()
+    sockets.at(-1).terminate()
+    network.heal()
+    await back
+    // Sent before the broker can have seen the SUBSCRIBE of this connection, or just behind it.
+    assert.deepEqual(await bob.send('/topic/x', `${round}`), { delivered: 1 })
+    assert.equal(await heard.take(), `${round}`)
+  }
+  assert.deepEqual(heard.rest, [])
+})
+
+for (const kind of ['ws', 'wss']) {
+  test(`outgoingBytesMax is kept while the network takes nothing, over ${kind}`, async (t) => {
+    const broker = await Broker.start(t)
+    const network = await Network.start(t, broker.port)
+    const { url, WebSocket } = broker.transports[kind]
+    const sockets = []
+    class Remembered extends WebSocket {
+      constructor(...all) {
+        super(...all)
+        sockets.push(this)
+      }
+    }
+    const detour = {
+      url: url.replace(`:${broker.port}`, `:${network.port}`),
+      WebSocket: Remembered,
+    }
+    const outgoingBytesMax = 256 * 1024
+    const ana = await open(t, detour, 'ana', { outgoingBytesMax })
+    network.stall()
+    const body = 'x'.repeat(64 * 1024)
+    const outcomes = []
+    let refused
+    let most = 0
+    await until('a refusal', () => {
+      for (let count = 0; count < 10; count++) {
+        const sent = ana.send('/topic/x', body)
+        outcomes.push(sent.then(() => 'sent').catch(({ code }) => code))
+        sent.catch((error) => {
+          refused ??= error
+        })
+        most = Math.max(most, sockets[0].bufferedAmount)
+      }
+      return refused && outcomes.length > 500
+    })
+    assert.equal(refused.code, 'OUTGOING_FULL')
+    assert.match(refused.message, /outgoingBytesMax/)
+    assert.ok(most <= outgoingBytesMax + 1024, `${most} bytes wait`)
+    network.flow()
+    const counts = { sent: 0, OUTGOING_FULL: 0 }
+    for (const outcome of await within('the outcomes', Promise.all(outcomes))) counts[outcome]++
+    assert.equal(counts.sent + counts.OUTGOING_FULL, outcomes.length)
+    assert.ok(counts.sent > 0 && counts.OUTGOING_FULL > 0)
+    await ana.send('/topic/x', body)
   })
 }
 

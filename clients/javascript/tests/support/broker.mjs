@@ -26,19 +26,24 @@ const program = resolve(root, process.env.BROKER ?? 'target/debug/com-broker')
 /** A broker that can be stopped, killed and started again on the same port. */
 export class Broker {
   #config
+  #host
   #process
   #log = []
   port = 0
 
-  /** @param {string} config TOML without listeners. */
-  constructor(config) {
+  /**
+   * @param {string} config TOML without listeners.
+   * @param {string} host Where it listens.
+   */
+  constructor(config, host = '127.0.0.1') {
     this.#config = config
+    this.#host = host
     this.directory = mkdtempSync(join(tmpdir(), 'com-broker-'))
   }
 
   /** Starts one that lives as long as the test `t`. */
-  static async start(t, config = '') {
-    const broker = new Broker(config)
+  static async start(t, config = '', host = '127.0.0.1') {
+    const broker = new Broker(config, host)
     t.after(() => broker.remove())
     await broker.start()
     return broker
@@ -46,7 +51,7 @@ export class Broker {
 
   async start() {
     const path = join(this.directory, 'broker.toml')
-    writeFileSync(path, `[[listener]]\naddress = "127.0.0.1:${this.port}"\n${this.#config}`)
+    writeFileSync(path, `[[listener]]\naddress = "${this.#host}:${this.port}"\n${this.#config}`)
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([name]) => !name.startsWith('COM_BROKER_KEY_')),
     )

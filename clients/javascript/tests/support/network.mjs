@@ -64,6 +64,15 @@ export class Network {
     this.losesAnswers = false
   }
 
+  /** Takes nothing from clients until `flow`: what they send stays with them. */
+  stall() {
+    for (const { sockets } of this.#pairs) sockets[0].pause()
+  }
+
+  flow() {
+    for (const { sockets } of this.#pairs) sockets[0].resume()
+  }
+
   close() {
     this.cut()
     this.server.close()

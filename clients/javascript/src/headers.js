@@ -1,0 +1,79 @@
+/** Which headers of a message are the sender's own, and which the protocol keeps to itself. */
+
+/** What a SEND says to the broker, and what a MESSAGE says of itself: neither passes through. */
+const PROTOCOL = new Set([
+  'ack',
+  'content-length',
+  'content-type',
+  'destination',
+  'message-id',
+  'origin',
+  'origin-destination',
+  'passcode',
+  'receipt',
+  'receipt-id',
+  'redelivered',
+  'secret-key',
+  'session-id',
+  'subscription',
+  'transaction',
+  'undeliverable',
+])
+
+/** What ties a reply to its request. */
+export const CORRELATION = ['correlation-id', 'reply-to']
+
+/** What says what is subscribed to, and how. */
+const SUBSCRIPTION = ['destination-id', 'destination-type', 'id', 'prefetch-count', 'snapshot']
+
+/** What to use instead. */
+/** @type {Record<string, string>} */
+const INSTEAD = {
+  ack: 'the option ack of subscribe()',
+  'content-type': 'the option contentType',
+  'correlation-id': 'request() and message.reply(), which set it',
+  'prefetch-count': 'the option prefetch of subscribe()',
+  'reply-to': 'request(), which sets it',
+  undeliverable: 'the option undeliverable',
+}
+
+/**
+ * The headers of a message that its sender added: what a message that is passed on may carry.
+ *
+ * @param {Record<string, string>} headers
+ */
+export function userHeadersOf(headers) {
+  const isKept = (/** @type {string} */ name) => PROTOCOL.has(name) || CORRELATION.includes(name)
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !isKept(name)))
+}
+
+/**
+ * @param {Record<string, unknown> | undefined} headers Of a message.
+ * @param {string[]} [kept] Names that are taken besides those of the protocol.
+ * @throws {TypeError} One has a name that is taken.
+ */
+export function checkUserHeaders(headers, kept = []) {
+  for (const given of Object.keys(headers ?? {})) {
+    // Some receivers drop blanks around names.
+    const name = given.trim()
+    if (name === '') throw new TypeError('a header needs a name')
+    if (!PROTOCOL.has(name) && !kept.includes(name)) continue
+    const instead = INSTEAD[name] ? `use ${INSTEAD[name]}` : 'the client sets it'
+    const hint = "; to pass a message's headers on, use message.userHeaders"
+    throw new TypeError(`the header ${name} must not be given: ${instead}${hint}`)
+  }
+}
+
+/** @param {Record<string, unknown> | undefined} headers Of a subscription. */
+export function checkSubscribeHeaders(headers) {
+  checkUserHeaders(headers, SUBSCRIPTION)
+}
+
+/**
+ * @param {unknown} destination
+ * @throws {TypeError} It is no name. The broker would end the connection over it.
+ */
+export function checkDestination(destination) {
+  if (typeof destination === 'string' && destination !== '') return
+  throw new TypeError('the destination must be a name, such as /agent/ana or /topic/news')
+}
