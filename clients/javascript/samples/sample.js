@@ -7,21 +7,29 @@ const PROFILES = {
   admin: { key: 'my_admin_secret_key', hint: 'Is there for the broker itself.' },
 }
 
+/** What a profile may subscribe to, unless the broker is configured otherwise. */
+const MAY_SUBSCRIBE = {
+  agent: 'To a topic. /topic/> takes all of them.',
+  'super agent': 'To a topic or queue, or to an agent, to get a copy of what that agent gets.',
+  service: 'To a topic or queue, or to an agent or super agent, to get a copy of what it gets.',
+  admin: 'To a topic or queue. /topic/> takes all topics.',
+}
+
 /** How many lines the lists keep. */
 const LINES_MAX = 500
 
 const $ = (id) => document.getElementById(id)
 
-/** @type {COM_BROKER_Client | undefined} */
+/** @type {ComBroker.Client | undefined} */
 let client
 
-/** What was asked for, by the transaction that the broker names in its answer. */
-const asked = new Map()
+/** The subscriptions that there are, by what they were asked for with. */
+const subscriptions = new Map()
+
+/** What the broker refused so that it ends the connection, though the client may come back. */
+let refusal
 
 let messageCount = 0
-
-/** Why the connection is about to end, if it is. */
-let ending = ''
 
 // -- logging in and out -----------------------------------------------------------------------
 
@@ -40,43 +48,76 @@ function logIn(event) {
   $('login-error').hidden = true
   $('log-in').disabled = true
   showStatus('wait', 'Connecting…')
-  const url = $('url').value.trim()
-  write(`connecting to ${url} as ${$('login').value}`)
-  const applicationKey = $('application-key').value
-  client = new COM_BROKER_Client('sample', url, { applicationKey })
-  client.linkEvents(onOpen, onClosed, onError, onMessage, onACK)
-  client.connect($('login').value, $('profile-key').value)
+  const [url, login] = [$('url').value.trim(), $('login').value]
+  const [applicationKey, profileKey] = [$('application-key').value, $('profile-key').value]
+  write(`connecting to ${url} as ${login}`)
+  const reconnect = { maxDelay: 5000 }
+  const made = new ComBroker.Client({ url, login, applicationKey, profileKey, reconnect })
+  client = made
+  made.addEventListener('open', () => showOpen(made.session))
+  made.addEventListener('reconnecting', ({ detail }) => handleLoss(made, detail))
+  made.addEventListener('close', ({ detail }) => handleClose(made, detail.error))
+  made.addEventListener('message', ({ detail }) => showMessage(detail))
+  // What goes wrong is told by the events as well.
+  made.connect().catch(() => {})
 }
 
-function onOpen(_sessionId, address, profile, connectionId) {
+function showOpen({ address, profile }) {
   write(`logged in: ${address}, ${profile}`)
   showStatus('on', 'Connected')
+  $('notice').hidden = true
+  if (!$('me').hidden) return
   $('log-in').disabled = false
   $('address').textContent = address
   $('profile-name').textContent = profile[0].toUpperCase() + profile.slice(1)
-  $('connection').textContent = connectionId
-  $('watch-hint').textContent = {
-    agent: 'Agents may subscribe to topics.',
-    'super agent': 'To a topic, or to an agent, to see what that agent gets.',
-    service: 'To a topic, or to an agent or super agent, to see what they get.',
-    admin: 'Admins may subscribe to topics.',
-  }[profile]
+  $('watch-hint').textContent = MAY_SUBSCRIBE[profile]
+  $('regex-label').hidden = profile === 'agent' || profile === 'admin'
   document.title = `${address} · Communication Broker`
   showLoggedIn(true)
   $('to').focus()
 }
 
-function onClosed(_sessionId, code, reason) {
-  write(`closed with ${code}: ${reason}`, code !== 1000)
-  showClosed(ending || (code === 1000 ? '' : reason))
+/** The client comes back by itself; who has not been in yet is told why, and may change something. */
+function handleLoss(lost, { error, delay }) {
+  if (!lost.session) {
+    write(error.message, 'bad')
+    showClosed(sentence(error))
+    lost.close()
+    return
+  }
+  write(`${error.message}; again in ${delay} ms`, 'bad')
+  showStatus('wait', 'Reconnecting…')
+  // What comes after the first reason is only that it lasts.
+  if (!$('notice').hidden) return
+  $('notice').textContent = `${sentence(error)} The page connects again by itself.`
+  $('notice').hidden = false
+}
+
+function handleClose(closed, error) {
+  if (closed !== client) return
+  if (error && error === refusal) return comeBack(closed)
+  write(error ? `closed: ${error.message}` : 'closed', error ? 'bad' : '')
+  showClosed(error ? sentence(error) : '')
+}
+
+/** STOMP ends the connection over every refused request; a slip should not end the visit. */
+async function comeBack(closed) {
+  const wanted = [...subscriptions.keys()]
+  subscriptions.clear()
+  try {
+    await closed.connect()
+    for (const name of wanted) await makeSubscription(name)
+  } catch {
+    // The next event tells.
+  }
 }
 
 function showClosed(why) {
   client = undefined
-  ending = ''
-  asked.clear()
-  $('subscriptions').replaceChildren()
-  $('unsubscribe').hidden = true
+  refusal = undefined
+  subscriptions.clear()
+  showSubscriptions()
+  for (const id of ['notice', 'send-outcome', 'watch-outcome']) $(id).hidden = true
   $('log-in').disabled = false
   document.title = 'Communication Broker'
   showStatus('off', 'Not connected')
@@ -97,63 +138,127 @@ function showStatus(state, text) {
   $('status').textContent = text
 }
 
-// -- sending and subscribing ------------------------------------------------------------------
+// -- sending ----------------------------------------------------------------------------------
 
-function send(event) {
+async function send(event) {
   event.preventDefault()
-  const to = $('to').value.trim()
-  const transaction = client?.send(to, $('body').value, $('content-type').value)
-  if (transaction) asked.set(transaction, { what: `send to ${to}` })
-  $('body').value = ''
-  $('body').focus()
+  const sender = client
+  const [to, text] = [$('to').value.trim(), $('body').value]
+  const isAway = sender.state !== 'open'
+  showOutcome('send', 'wait', isAway ? 'This waits for the connection.' : 'Sending…')
+  try {
+    const { delivered } = await sender.send(to, text, { contentType: $('content-type').value })
+    showDelivered(to, delivered)
+    // Unless somebody has gone on writing.
+    const isTaken = delivered > 0 || to.startsWith('/queue/')
+    if (isTaken && $('body').value === text) $('body').value = ''
+    $('body').focus()
+  } catch (error) {
+    noteRefusal(sender, error)
+    showOutcome('send', 'bad', `Not delivered: ${said(error)}`)
+    write(`send to ${to}: ${said(error)}`, 'bad')
+  }
 }
 
-function subscribe(event) {
+function showDelivered(to, delivered) {
+  if (delivered > 0) {
+    const who = delivered === 1 ? 'one client' : `${delivered} clients`
+    const isShared = /^\/(topic|queue)\//.test(to)
+    const text = `Delivered to ${who}${delivered > 1 && !isShared ? ', copies included' : ''}.`
+    showOutcome('send', 'good', text)
+    write(`send to ${to}: ${text}`)
+  } else if (to.startsWith('/queue/')) {
+    showOutcome('send', 'good', `Kept in the queue: nobody takes from ${to} at the moment.`)
+    write(`send to ${to}: kept in the queue`)
+  } else {
+    showOutcome('send', 'wait', `Nobody got it: nobody listens to ${to} at the moment.`)
+    write(`send to ${to}: nobody got it`, 'wait')
+  }
+}
+
+// -- subscribing ------------------------------------------------------------------------------
+
+async function subscribe(event) {
   event.preventDefault()
-  const destination = $('watched').value.trim()
-  const isPattern = $('regex').checked
-  const transaction = client?.subscribe(destination, isPattern)
-  if (transaction) asked.set(transaction, { what: `subscribe to ${destination}`, destination })
+  const name = ($('regex').checked ? 'regex ' : '') + $('watched').value.trim()
+  if (subscriptions.has(name)) {
+    return showOutcome('watch', 'wait', 'This page is subscribed to that already.')
+  }
+  const asker = client
+  try {
+    await makeSubscription(name)
+    showOutcome('watch', 'good', `Subscribed to ${name}.`)
+    $('watched').value = ''
+    write(`subscribe to ${name}: OK`)
+  } catch (error) {
+    noteRefusal(asker, error)
+    showOutcome('watch', 'bad', `Not subscribed: ${said(error)}`)
+    write(`subscribe to ${name}: ${said(error)}`, 'bad')
+  }
 }
 
-function unsubscribe() {
-  const transaction = client?.unsubscribe()
-  if (transaction) asked.set(transaction, { what: 'unsubscribe', ends: true })
+async function makeSubscription(name) {
+  const asker = client
+  const isPattern = name.startsWith('regex ')
+  const isShared = /^\/(topic|queue)\//.test(name)
+  const made = isPattern
+    ? await asker.watch(new RegExp(name.slice('regex '.length)), showMessage)
+    : isShared
+      ? await asker.subscribe(name, {}, showMessage)
+      : await asker.watch(name, showMessage)
+  if (asker !== client) return
+  subscriptions.set(name, made)
+  showSubscriptions()
 }
 
-function onACK(data, { transaction }) {
-  const { what = 'request', destination, ends } = asked.get(transaction) ?? {}
-  asked.delete(transaction)
-  const selected = [...data.matchAll(/:\[([^\]]*)\]$/gm)].map(([, address]) => address)
-  write(`${what}: OK${selected.length > 0 ? ` (${selected.join(', ')})` : ''}`)
-  if (destination) showSubscription(destination)
-  if (ends) $('subscriptions').replaceChildren()
-  $('unsubscribe').hidden = $('subscriptions').childElementCount === 0
+/** Whether the broker ends the connection over a request, so that the page has to come back. */
+function noteRefusal(asker, error) {
+  const isRefusal = error instanceof ComBroker.BrokerError && error.retry === 'never'
+  if (isRefusal && asker === client) refusal = error
 }
 
-function onError(error, { transaction, code, retry }) {
-  const { what } = asked.get(transaction) ?? {}
-  asked.delete(transaction)
-  write(`${what ? `${what}: ` : ''}${error} (${code})`, true)
-  // Once logged in, only errors that end the connection say whether to come back.
-  if (retry || $('me').hidden) ending = error
+async function unsubscribe(names) {
+  const ended = names.map((name) => [name, subscriptions.get(name)])
+  for (const [name] of ended) subscriptions.delete(name)
+  showSubscriptions()
+  $('watch-outcome').hidden = true
+  for (const [name, subscription] of ended) {
+    try {
+      await subscription.unsubscribe()
+      write(`unsubscribe from ${name}: OK`)
+    } catch (error) {
+      write(`unsubscribe from ${name}: ${said(error)}`, 'bad')
+    }
+  }
 }
 
-function showSubscription(destination) {
-  const known = [...$('subscriptions').children].some((item) => item.textContent === destination)
-  if (!known) $('subscriptions').append(element('li', '', destination))
+function showSubscriptions() {
+  const items = [...subscriptions.keys()].map((name) => {
+    const item = element('li', '', name)
+    const end = element('button', '', '×')
+    end.type = 'button'
+    end.title = `Unsubscribe from ${name}`
+    end.setAttribute('aria-label', end.title)
+    end.addEventListener('click', () => unsubscribe([name]))
+    item.append(end)
+    return item
+  })
+  $('subscriptions').replaceChildren(...items)
+  $('unsubscribe').hidden = items.length < 2
 }
 
 // -- messages and log -------------------------------------------------------------------------
 
-function onMessage(origin, address, contentType, payload) {
+function showMessage(message) {
   messageCount += 1
   $('count').textContent = messageCount
   $('no-messages').hidden = true
+  const { origin, originDestination: address, contentType } = message
   const from = element('div', 'from')
-  const what = [element('code', '', address), element('span', '', contentType)]
-  from.append(element('strong', '', origin), ...what, now())
-  const text = typeof payload === 'string' ? payload : `${payload.length} octets, not text`
+  from.append(element('strong', '', origin), element('code', '', address))
+  const via = showVia(message)
+  if (via) from.append(via)
+  from.append(element('span', '', contentType ?? ''), now())
   const answer = element('button', 'quiet', 'Answer')
   answer.type = 'button'
   answer.addEventListener('click', () => {
@@ -161,11 +266,28 @@ function onMessage(origin, address, contentType, payload) {
     $('body').focus()
   })
   const item = element('li', '')
-  item.append(from, element('div', 'body', text), answer)
+  item.append(from, element('div', 'body', textOf(message)), answer)
   $('messages').prepend(item)
   trim($('messages'), 'lastElementChild')
   suggest(address)
-  write(`message from ${origin}`)
+  write(`message from ${origin}${via ? `, ${via.textContent}` : ''}`)
+}
+
+/** For whom a message was, unless it was sent to this client. */
+function showVia({ destination }) {
+  if (destination === client?.session?.address) return undefined
+  const isShared = /^\/(topic|queue)\//.test(destination)
+  const text = isShared ? `on ${destination}` : `copy, was for ${destination}`
+  return element('span', isShared ? 'via' : 'via copy', text)
+}
+
+function textOf({ bytes }) {
+  if (bytes.length === 0) return '(empty)'
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    return `(${bytes.length} bytes that are not text)`
+  }
 }
 
 function suggest(address) {
@@ -183,8 +305,26 @@ function clearMessages() {
   $('no-messages').hidden = false
 }
 
-function write(text, isBad = false) {
-  const item = element('li', isBad ? 'bad' : '')
+function showOutcome(form, kind, text) {
+  const outcome = $(`${form}-outcome`)
+  outcome.dataset.kind = kind
+  outcome.textContent = text
+  outcome.hidden = false
+}
+
+/** An error as people read it: a sentence, and the word that documents explain. */
+function sentence(error) {
+  const text = said(error)
+  const isAddress = /^\w+:\/\//.test(text)
+  return `${isAddress ? text[0] : text[0].toUpperCase()}${text.slice(1)}.`
+}
+
+function said({ message, code }) {
+  return typeof code === 'string' ? `${message} (${code})` : message
+}
+
+function write(text, className = '') {
+  const item = element('li', className)
   item.append(now(), element('span', '', text))
   const log = $('log')
   const isAtEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8
@@ -224,8 +364,8 @@ for (const radio of document.querySelectorAll('input[name=profile]')) {
 $('login-form').addEventListener('submit', logIn)
 $('send-form').addEventListener('submit', send)
 $('watch-form').addEventListener('submit', subscribe)
-$('log-out').addEventListener('click', () => client?.diconnectToServer())
-$('unsubscribe').addEventListener('click', unsubscribe)
+$('log-out').addEventListener('click', () => client?.close())
+$('unsubscribe').addEventListener('click', () => unsubscribe([...subscriptions.keys()]))
 $('clear-messages').addEventListener('click', clearMessages)
 $('clear-log').addEventListener('click', () => $('log').replaceChildren())
 $('body').addEventListener('keydown', (event) => {

@@ -239,7 +239,7 @@ export class Client extends EventTarget {
     const receipt = await this.#ask('SEND', headers, octets ?? text, options.signal)
     const delivered = Number(receipt.delivered ?? 0)
     if (delivered === 0 && options.undeliverable !== 'ignore' && isAddress(destination)) {
-      const message = `nobody is at the destination ${destination}, or whoever is takes no messages`
+      const message = `nobody is at the destination ${destination}, or it takes no direct messages`
       throw new BrokerError('NO_SUCH_DESTINATION', message)
     }
     return { delivered }

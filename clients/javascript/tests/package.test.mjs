@@ -1,11 +1,19 @@
-/** The package as others get it: packed, installed in an empty project, and used as README.md says. */
+/** The package as others get it: from a clone or packed, in an empty project, used as README.md says. */
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import vm from 'node:vm'
@@ -32,31 +40,55 @@ const promised = (example) =>
     .flatMap(([, text]) => text.split(', then '))
     .sort()
 
+let directory
+/** A project that installed the folder of a clone, as README.md says. */
 let project
+/** A project that installed the tarball. */
+let unpacked
 let packed
 let broker
 
 before(async () => {
   broker = new Broker('')
   await broker.start()
-  project = mkdtempSync(join(tmpdir(), 'com-broker-package-'))
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', project], {
-    cwd: root,
-  })
-  packed = readPacked(stdout)
-  writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }')
+  directory = mkdtempSync(join(tmpdir(), 'com-broker-package-'))
+  project = makeProject('project')
+  unpacked = makeProject('unpacked')
+
+  // What a clone has: neither installed packages nor types.
+  const clone = join(directory, 'com-broker/clients/javascript')
+  const isCloned = (path) => !/^(node_modules|types)($|\/)/.test(relative(root, path))
+  cpSync(root, clone, { recursive: true, filter: isCloned })
   const [install] = examples('sh')
-  assert.equal(install, 'npm install com-broker ws\n')
-  const tarball = join(project, packed.filename)
-  const quiet = ['--no-audit', '--no-fund', '--prefer-offline']
-  const ws = `ws@${about.devDependencies.ws}`
-  await run('npm', ['install', ...quiet, tarball, ws], { cwd: project })
+  assert.equal(install, 'npm install ../com-broker/clients/javascript ws\n')
+  const env = { ...process.env, ...QUIET }
+  await run('sh', ['-ec', install], { cwd: project, env })
+  assert.ok(lstatSync(join(project, 'node_modules', about.name)).isSymbolicLink())
   cpSync(join(broker.directory, 'certs'), join(project, 'certs'), { recursive: true })
+
+  const packing = ['pack', '--json', '--pack-destination', directory]
+  packed = readPacked((await run('npm', packing, { cwd: root })).stdout)
+  const tarball = join(directory, packed.filename)
+  const ws = `ws@${about.devDependencies.ws}`
+  await run('npm', ['install', tarball, ws], { cwd: unpacked, env })
 })
 after(async () => {
   await broker?.remove()
-  if (project) rmSync(project, { recursive: true, force: true })
+  if (directory) rmSync(directory, { recursive: true, force: true })
 })
+
+const QUIET = {
+  npm_config_audit: 'false',
+  npm_config_fund: 'false',
+  npm_config_prefer_offline: 'true',
+}
+
+function makeProject(name) {
+  const made = join(directory, name)
+  mkdirSync(made)
+  writeFileSync(join(made, 'package.json'), '{ "private": true, "type": "module" }')
+  return made
+}
 
 /** What `npm pack --json` says, behind what the build may say; its form depends on npm's version. */
 function readPacked(output) {
@@ -90,11 +122,11 @@ test('the tarball holds what is needed, and nothing else', () => {
   }
   const strays = names.filter((name) => !/^(src|types|dist|samples)\/|^[A-Zgp][^/]*$/.test(name))
   assert.deepEqual(strays, [])
-  assert.ok(packed.unpackedSize < 200_000, `${packed.unpackedSize} octets`)
+  assert.ok(packed.unpackedSize < 250_000, `${packed.unpackedSize} bytes`)
 })
 
 test('what the metadata refers to is there', () => {
-  const installed = join(project, 'node_modules', about.name)
+  const installed = join(unpacked, 'node_modules', about.name)
   const paths = JSON.stringify([about.exports, about.types, about.browser, about.unpkg])
   for (const [, path] of paths.matchAll(/"(\.\/[^"]+\.[jt]s)"/g)) {
     if (!path.endsWith('/com-broker.js') || path.includes('dist')) {
@@ -105,7 +137,7 @@ test('what the metadata refers to is there', () => {
 
 test('the classic script is what the sources make', async () => {
   await run(process.execPath, ['build.mjs', '--check'], { cwd: root })
-  const installed = join(project, 'node_modules', about.name, 'dist/com-broker.js')
+  const installed = join(unpacked, 'node_modules', about.name, 'dist/com-broker.js')
   assert.ok(readFileSync(installed, 'utf8').startsWith(`/*! com-broker ${about.version}, `))
 })
 
@@ -118,11 +150,30 @@ for (const example of examples('js')) {
   })
 }
 
+test('in a linked folder ws is found from where the program is', async () => {
+  const text = `
+    import { Client } from '${about.name}'
+    delete globalThis.WebSocket
+    const keys = { applicationKey: 'my_app_secret_key', profileKey: '${PROFILE_KEYS.agent}' }
+    const client = new Client({ url: 'ws://127.0.0.1:${broker.port}/', login: 'far', ...keys })
+    console.log((await client.connect()).address)
+    await client.close()`
+  writeFileSync(join(project, 'far.mjs'), text)
+  for (const [words, cwd] of [
+    [['far.mjs'], project],
+    [[join(project, 'far.mjs')], directory],
+    [['--input-type=module', '--eval', text], project],
+  ]) {
+    const { stdout } = await run(process.execPath, words, { cwd, timeout: 20_000 })
+    assert.equal(stdout, '/agent/far\n')
+  }
+})
+
 test('the load generator runs as README.md says', async () => {
   const [, example] = examples('sh')
   const [program, ...words] = here(example).trim().split(' ')
   assert.equal(program, 'node')
-  const installed = join(project, 'node_modules', about.name)
+  const installed = join(unpacked, 'node_modules', about.name)
   const { stdout } = await run(process.execPath, words, { cwd: installed, timeout: 30_000 })
   assert.match(stdout, /^[1-9]\d* messages in 2 s: [1-9]\d* a second\n$/)
 })
@@ -150,7 +201,7 @@ test('the page of README.md runs', { skip: isMissing }, async (t) => {
 
 test('the classic script leaves what a page set before it, and takes what is set after it', async () => {
   const source = readFileSync(
-    join(project, 'node_modules', about.name, 'dist/com-broker.js'),
+    join(unpacked, 'node_modules', about.name, 'dist/com-broker.js'),
     'utf8',
   )
   const { WebSocket } = await import('ws')
@@ -197,7 +248,7 @@ test('without a WebSocket the error says what to do', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'com-broker-bare-'))
   try {
     writeFileSync(join(directory, 'bare.mjs'), text)
-    const installed = join(project, 'node_modules', about.name)
+    const installed = join(unpacked, 'node_modules', about.name)
     cpSync(installed, join(directory, 'node_modules', about.name), { recursive: true })
     const { stdout } = await run(process.execPath, ['bare.mjs'], { cwd: directory })
     assert.match(stdout, /install the package ws/)
@@ -208,10 +259,10 @@ test('without a WebSocket the error says what to do', async () => {
 
 for (const resolution of ['nodenext', 'bundler']) {
   test(`the types hold what they promise, with module resolution ${resolution}`, async () => {
-    cpSync(join(root, 'tests/types.ts'), join(project, 'types.ts'))
+    cpSync(join(root, 'tests/types.ts'), join(unpacked, 'types.ts'))
     for (const name of ['@types', 'undici-types']) {
       const from = join(root, 'node_modules', name)
-      cpSync(from, join(project, 'node_modules', name), { recursive: true })
+      cpSync(from, join(unpacked, 'node_modules', name), { recursive: true })
     }
     const module = resolution === 'nodenext' ? 'nodenext' : 'esnext'
     const compilerOptions = {
@@ -224,9 +275,9 @@ for (const resolution of ['nodenext', 'bundler']) {
       types: ['node'],
     }
     const config = { compilerOptions, include: ['types.ts'] }
-    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify(config))
+    writeFileSync(join(unpacked, 'tsconfig.json'), JSON.stringify(config))
     try {
-      await run(process.execPath, [tsc, '--project', project], { cwd: project })
+      await run(process.execPath, [tsc, '--project', unpacked], { cwd: unpacked })
     } catch (error) {
       assert.fail(error.stdout)
     }

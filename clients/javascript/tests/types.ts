@@ -25,6 +25,7 @@ const client = new Client({
   profileKey: 'p',
   reconnect: { minDelay: 1, maxDelay: 2, laterDelay: 3 },
   heartBeat: { incoming: 1000 },
+  onListenerError: (error) => same<typeof error, unknown>(true),
   WebSocket: WebSocketOfNode,
 })
 
@@ -33,6 +34,9 @@ export async function modern(): Promise<void> {
   same<typeof session, Session>(true)
   same<typeof session.profile, 'agent' | 'super agent' | 'service' | 'admin'>(true)
   client.addEventListener('message', ({ detail }) => same<typeof detail, Message>(true))
+  client.addEventListener('message', async ({ detail }) => {
+    await client.send('/agent/x', detail.text, { headers: detail.userHeaders })
+  })
   client.addEventListener('close', ({ detail }) =>
     same<typeof detail.error, Error | undefined>(true),
   )
@@ -52,6 +56,7 @@ export async function modern(): Promise<void> {
   const presence = await client.presence({ snapshot: true })
   for await (const event of presence) same<typeof event, PresenceEvent>(true)
   await client.watch(/x/, (message) => same<typeof message, Message>(true))
+  await client.watch(/x/, async (message) => message.text)
 }
 
 export function code(error: ClientError): string {
@@ -59,7 +64,10 @@ export function code(error: ClientError): string {
 }
 
 export function dropIn(): void {
-  const old = new COM_BROKER_Client('x', 'ws://x/', { applicationKey: 'a' })
+  const old = new COM_BROKER_Client('x', 'ws://x/', {
+    applicationKey: 'a',
+    onListenerError: console.error,
+  })
   old.linkEvents(
     (session, destination, profile, connection) => [session, destination, profile, connection],
     (_session, closeCode) => same<typeof closeCode, number>(true),
