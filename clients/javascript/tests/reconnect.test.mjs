@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import { Client } from 'com-broker'
 
 import { APPLICATION_KEY, Broker, PROFILE_KEYS } from './support/broker.mjs'
+import { isMissing, startChromium } from './support/chromium.mjs'
 import { Network } from './support/network.mjs'
 import { Mailbox, nextEvent, until, within } from './support/waiting.mjs'
 
@@ -361,6 +362,54 @@ for (const kind of ['ws', 'wss']) {
     await ana.send('/topic/x', body)
   })
 }
+
+test('outgoingBytesMax is kept in a browser, too', { skip: isMissing }, async (t) => {
+  const broker = await Broker.start(t)
+  const network = await Network.start(t, broker.port)
+  const openTab = await startChromium(t, broker)
+  const tab = await openTab(`http://localhost:${broker.port}/`)
+  const outgoingBytesMax = 256 * 1024
+  const url = `ws://127.0.0.1:${network.port}/`
+  const keys = { applicationKey: APPLICATION_KEY, profileKey: PROFILE_KEYS.agent }
+  await tab.evaluate(
+    async (options) => {
+      class Remembered extends WebSocket {
+        constructor(...all) {
+          super(...all)
+          globalThis.socket = this
+        }
+      }
+      globalThis.client = new ComBroker.Client({ ...options, WebSocket: Remembered })
+      await globalThis.client.connect()
+    },
+    { url, login: 'ana', ...keys, outgoingBytesMax },
+  )
+  network.stall()
+  const { code, most } = await tab.evaluate(async () => {
+    const body = 'x'.repeat(64 * 1024)
+    let refused
+    let most = 0
+    while (!refused) {
+      globalThis.client.send('/topic/x', body).catch((error) => {
+        refused ??= error
+      })
+      most = Math.max(most, globalThis.socket.bufferedAmount)
+      await new Promise((resolve) => setTimeout(resolve))
+    }
+    return { code: refused.code, most }
+  })
+  assert.equal(code, 'OUTGOING_FULL')
+  assert.ok(most <= outgoingBytesMax + 1024, `${most} bytes wait`)
+  network.flow()
+  await until('room', () =>
+    tab.evaluate(() =>
+      globalThis.client.send('/topic/x', 'x').then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
+})
 
 test('a service whose login is still held comes back later', async (t) => {
   const broker = await Broker.start(t)

@@ -69,7 +69,7 @@ export class Broker {
     const listening = new Promise((found) => {
       createInterface(child.stderr).on('line', (line) => {
         this.#log.push(line)
-        const match = line.match(/listening address=\S+:(\d+)$/)
+        const match = line.match(/\blistening\b.* address=\S+:(\d+)( |$)/)
         if (match) found(Number(match[1]))
       })
     })
