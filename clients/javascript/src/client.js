@@ -4,13 +4,9 @@ import { Backoff } from './backoff.js'
 import { systemClock } from './clock.js'
 import { Connection } from './connection.js'
 import { Deferred } from './deferred.js'
+import { checkDestination, checkSubscribed, isAddress } from './destinations.js'
 import { BrokerError, ClosedError, TimeoutError, UnconfirmedError } from './errors.js'
-import {
-  CORRELATION,
-  checkDestination,
-  checkSubscribeHeaders,
-  checkUserHeaders,
-} from './headers.js'
+import { CORRELATION, checkSubscribeHeaders, checkUserHeaders } from './headers.js'
 import { Message } from './message.js'
 import { binaryOf } from './octets.js'
 import { Outgoing } from './outgoing.js'
@@ -142,7 +138,7 @@ export class Client extends EventTarget {
   #replies = new Map()
   /** @type {Map<string, Wish>} */
   #wishes = new Map()
-  /** Those that ended, as far as the broker has not confirmed it. @type {Map<string, Wish>} */
+  /** Those that ended, until the broker confirms it. @type {Map<string, Pick<Wish, 'frame'>>} */
   #orphans = new Map()
   /** @type {Set<Stream<any>>} */
   #streams = new Set()
@@ -318,7 +314,7 @@ export class Client extends EventTarget {
    * @returns {Promise<Subscription>}
    */
   async subscribe(destination, options = {}, listener) {
-    checkDestination(destination)
+    checkSubscribed(destination)
     checkSubscribeHeaders(options.headers)
     const headers = {
       ...options.headers,
@@ -339,7 +335,7 @@ export class Client extends EventTarget {
    */
   async watch(destination, listener) {
     const isPattern = destination instanceof RegExp
-    if (!isPattern) checkDestination(destination)
+    if (!isPattern) checkSubscribed(destination)
     const profile = this.#session?.profile
     if (profile === 'agent' || profile === 'admin') {
       throw new BrokerError('PROF_NO_RIGHTS', `the profile ${profile} may not watch clients`)
@@ -646,8 +642,9 @@ export class Client extends EventTarget {
     const { subscription = '', 'correlation-id': correlation = '' } = frame.headers
     const asked = this.#replies.get(correlation)
     if (asked && this.#isReply(message, asked.destination)) return asked.reply.resolve(message)
-    // What comes for a subscription that has just ended is nobody's.
-    if (subscription !== 'inbox') return this.#wishes.get(subscription)?.deliver(message)
+    const wish = this.#wishes.get(subscription)
+    if (wish) return wish.deliver(message)
+    if (subscription !== 'inbox') return this.#endStray(subscription, message)
     for (const inbox of this.#inboxes) inbox.push(message)
     this.#tell('message', message)
   }
@@ -748,11 +745,26 @@ export class Client extends EventTarget {
    * that is not there: so it is made anew, as one that takes nothing for good, and ended.
    *
    * @param {string} id
-   * @param {Wish} orphan
+   * @param {Pick<Wish, 'frame'>} orphan
    */
   #endResumed(id, orphan) {
     const idle = { ack: 'client-individual', 'prefetch-count': 1, snapshot: undefined }
     this.#connection?.send(orphan.frame(idle))
+    this.#sendUnsubscribe(id).catch(() => {})
+  }
+
+  /**
+   * Ends what this client did not subscribe to: another program may have had the session between two
+   * of its connections. What comes for a subscription that is about to end is nobody's.
+   *
+   * @param {string} id
+   * @param {Message} message
+   */
+  #endStray(id, { destination }) {
+    if (id === '' || this.#orphans.has(id) || this.#state !== 'open') return
+    this.#orphans.set(id, {
+      frame: (changes) => encodeFrame('SUBSCRIBE', { destination, id, ...changes }),
+    })
     this.#sendUnsubscribe(id).catch(() => {})
   }
 
@@ -826,11 +838,6 @@ export class Client extends EventTarget {
  * @property {(headers: Record<string, string>) => void} resolve
  * @property {(error: Error) => void} reject
  */
-
-/** @param {string} destination */
-function isAddress(destination) {
-  return /^\/(agent|service|admin)\//.test(destination)
-}
 
 /**
  * A regular expression that matches just this name.

@@ -6,6 +6,9 @@ const PROTOCOL = new Set([
   'content-length',
   'content-type',
   'destination',
+  'error-code',
+  'error-desc',
+  'event',
   'message-id',
   'origin',
   'origin-destination',
@@ -15,6 +18,7 @@ const PROTOCOL = new Set([
   'redelivered',
   'secret-key',
   'session-id',
+  'snapshot',
   'subscription',
   'transaction',
   'undeliverable',
@@ -24,7 +28,7 @@ const PROTOCOL = new Set([
 export const CORRELATION = ['correlation-id', 'reply-to']
 
 /** What says what is subscribed to, and how. */
-const SUBSCRIPTION = ['destination-id', 'destination-type', 'id', 'prefetch-count', 'snapshot']
+const SUBSCRIPTION = ['destination-id', 'destination-type', 'id', 'prefetch-count']
 
 /** What to use instead. */
 /** @type {Record<string, string>} */
@@ -54,8 +58,7 @@ export function userHeadersOf(headers) {
  */
 export function checkUserHeaders(headers, kept = []) {
   for (const given of Object.keys(headers ?? {})) {
-    // Some receivers drop blanks around names.
-    const name = given.trim()
+    const name = nameAsRead(given)
     if (name === '') throw new TypeError('a header needs a name')
     if (!PROTOCOL.has(name) && !kept.includes(name)) continue
     const instead = INSTEAD[name] ? `use ${INSTEAD[name]}` : 'the client sets it'
@@ -70,10 +73,11 @@ export function checkSubscribeHeaders(headers) {
 }
 
 /**
- * @param {unknown} destination
- * @throws {TypeError} It is no name. The broker would end the connection over it.
+ * What a receiver may take a name for: many drop blanks and what is not seen around it, and those who
+ * do not unescape end it at a colon.
+ *
+ * @param {string} name
  */
-export function checkDestination(destination) {
-  if (typeof destination === 'string' && destination !== '') return
-  throw new TypeError('the destination must be a name, such as /agent/ana or /topic/news')
+function nameAsRead(name) {
+  return name.replace(/:.*/s, '').replace(/^[\s\p{C}\p{Z}\p{DI}]+|[\s\p{C}\p{Z}\p{DI}]+$/gu, '')
 }

@@ -398,6 +398,27 @@ describe('subscriptions that end', () => {
     })
   }
 
+  test('what another program subscribed to in between is ended, once', async () => {
+    const made = await open()
+    const { socket } = made
+    const mine = await subscribe(made, '/topic/mine')
+    const id = socket().last.headers.id
+    const message = (subscription) => {
+      const head = `subscription:${subscription}\nmessage-id:1\ndestination:/topic/x`
+      socket().receive(`MESSAGE\n${head}\n\nx\0`)
+    }
+    for (const subscription of [id, 'other', 'inbox', 'other']) message(subscription)
+    const ended = socket().frames.filter(({ command }) => command === 'UNSUBSCRIBE')
+    assert.deepEqual(
+      ended.map(({ headers }) => headers.id),
+      ['other'],
+    )
+    confirm(socket(), ended[0])
+    mine.unsubscribe()
+    message(id)
+    assert.equal(socket().frames.length, 4, 'what is about to end is not ended twice')
+  })
+
   test('a session that began anew has none to end', async () => {
     const made = await open()
     const subscription = await subscribe(made, '/topic/x')
@@ -460,7 +481,9 @@ describe('a socket that takes nothing', () => {
 describe('headers that are not the sender’s to give', () => {
   const TAKEN = ['content-length', 'content-type', 'destination', 'receipt', 'transaction']
   TAKEN.push('session-id', 'message-id', 'subscription', 'origin', 'origin-destination', 'ack')
-  TAKEN.push('redelivered', 'undeliverable', ' content-length ', '')
+  TAKEN.push('redelivered', 'undeliverable', 'event', 'snapshot', 'error-code', '', ' ', ':')
+  // Receivers that trim names, or do not unescape them, would take these for the broker's.
+  TAKEN.push(' content-length ', '\u00a0origin', 'origin\u200b', '\torigin\r', 'origin:x')
 
   for (const name of TAKEN) {
     test(`${JSON.stringify(name)} is a TypeError before anything is sent`, async () => {
@@ -493,7 +516,14 @@ describe('headers that are not the sender’s to give', () => {
       await assert.rejects(client.subscribe(destination), TypeError)
       await assert.rejects(client.watch(destination), TypeError)
     }
+    for (const destination of ['/topics/news', 'ana', '/topic/', '/agent', '/queue']) {
+      const code = 'NO_SUCH_DESTINATION'
+      await assert.rejects(client.send(destination, 'x'), { name: 'BrokerError', code })
+      await assert.rejects(client.request(destination, 'x'), { code, message: /\/queue\// })
+      await assert.rejects(client.subscribe(destination), { code: 'NO_DESTINATION_SUB' })
+    }
     assert.equal(socket().frames.length, 1)
+    assert.equal(client.state, 'open')
   })
 
   test('what is passed on are the headers that the sender added', async () => {
