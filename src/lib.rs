@@ -11,6 +11,7 @@ pub mod client;
 pub mod config;
 pub mod engine;
 pub mod http;
+pub mod input;
 pub mod limits;
 pub mod logger;
 pub mod outbound;

@@ -20,18 +20,19 @@ impl Keys {
     ///
     /// # Errors
     /// Names the first key that is empty, holds a character that a client could not send, or equals
-    /// another profile's key.
+    /// another.
     pub fn new(application: &str, profiles: [&str; 4]) -> Result<Self, KeyFault> {
         check("application", application)?;
         for profile in Profile::ALL {
             check(profile.key_name(), profiles[profile as usize])?;
         }
-        for (index, profile) in Profile::ALL.iter().enumerate() {
-            for other in &Profile::ALL[..index] {
-                if profiles[*profile as usize] == profiles[*other as usize] {
-                    return Err(KeyFault::Equal(other.key_name(), profile.key_name()));
-                }
+        let mut seen = vec![("application", application)];
+        for profile in Profile::ALL {
+            let (name, key) = (profile.key_name(), profiles[profile as usize]);
+            if let Some((other, _)) = seen.iter().find(|(_, other)| *other == key) {
+                return Err(KeyFault::Equal(other, name));
             }
+            seen.push((name, key));
         }
         Ok(Self {
             application: application.as_bytes().into(),
@@ -42,6 +43,12 @@ impl Keys {
     /// Whether `candidate` is the application key.
     pub fn opens_application(&self, candidate: &[u8]) -> bool {
         equal_in_constant_time(&self.application, candidate)
+    }
+
+    /// Whether one of the keys stands in a text, which then is not to be shown.
+    pub fn appear_in(&self, text: &[u8]) -> bool {
+        let all = std::iter::once(&self.application).chain(&self.profiles);
+        all.into_iter().any(|key| memchr::memmem::find(text, key).is_some())
     }
 
     /// The profile whose key `candidate` is. All four are compared, whichever matches.
@@ -69,7 +76,7 @@ pub enum KeyFault {
     Empty(&'static str),
     /// The named key holds `:`, `\`, `.`, a blank, or a control character.
     ForbiddenCharacter(&'static str),
-    /// Two profiles would open with the same key.
+    /// Two keys are the same: a profile's with another's, or with the application's.
     Equal(&'static str, &'static str),
 }
 
@@ -139,6 +146,8 @@ mod tests {
         assert_eq!(fault, KeyFault::ForbiddenCharacter("super_agent"));
         let fault = Keys::new("x", ["a", "b", "a", "d"]).unwrap_err();
         assert_eq!(fault, KeyFault::Equal("agent", "service"));
+        let fault = Keys::new("d", ["a", "b", "c", "d"]).unwrap_err();
+        assert_eq!(fault, KeyFault::Equal("application", "admin"));
         assert_eq!(format!("{:?}", keys()), "Keys(..)");
     }
 }

@@ -5,8 +5,10 @@ use crate::server::identity;
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     let config = arguments.resolve().map_err(CliFault::Config)?;
-    if let Some(source) = &config.tls {
-        identity::check(source).map_err(CliFault::Identity)?;
+    let checked = config.tls.as_ref().map(|source| identity::check(source, &config.tls_places));
+    let exposure = checked.transpose().map_err(CliFault::Identity)?.flatten();
+    for exposure in config.exposures.iter().chain(&exposure) {
+        eprintln!("warning: {exposure}");
     }
     print(&config.describe())
 }

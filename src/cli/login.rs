@@ -14,7 +14,11 @@ use clap::{Args, ValueEnum};
 
 use crate::broker::Profile;
 use crate::client::{BrokerUrl, Client, ClientError, Options, Printable, Retry, ServerError};
-use crate::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
+use crate::config::{
+    ConfigFault, DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS, KEY_FILE_BYTES_MAX,
+    check_key_variables,
+};
+use crate::input;
 
 /// Where to log in, and as whom.
 #[derive(Args, Clone, Debug)]
@@ -60,6 +64,7 @@ impl LoginArguments {
     /// # Errors
     /// A key is missing or cannot be read, there is no connection, or the broker says no.
     pub fn connect(&self) -> Result<Client, LoginFault> {
+        check_key_variables(super::variable_names()).map_err(LoginFault::Variable)?;
         Ok(Client::connect(&self.options(|name| std::env::var(name))?)?)
     }
 
@@ -151,6 +156,8 @@ pub enum LoginFault {
         /// The profile, if its key is missing.
         profile: Option<Profile>,
     },
+    /// A variable that is meant for a key names none.
+    Variable(ConfigFault),
     /// The named key is not text.
     KeyNotText(String),
     /// A file cannot be read.
@@ -172,7 +179,9 @@ impl LoginFault {
     /// 2 if the user has to change what was asked for, 1 if it was the broker or the network.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoKeys { .. } | Self::KeyNotText(_) | Self::Input { .. } => ExitCode::from(2),
+            Self::NoKeys { .. } | Self::Variable(_) | Self::KeyNotText(_) | Self::Input { .. } => {
+                ExitCode::from(2)
+            }
             Self::Client(
                 ClientError::Url(_)
                 | ClientError::Missing(_)
@@ -188,6 +197,7 @@ impl fmt::Display for LoginFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoKeys { application, profile } => fmt_missing_keys(out, *application, *profile),
+            Self::Variable(fault) => fault.fmt(out),
             Self::KeyNotText(variable) => write!(out, "{variable} is not UTF-8 text"),
             Self::Input { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Output(source) => write!(out, "standard output: {source}"),
@@ -224,7 +234,7 @@ fn find_key(
     variable: impl Fn(&str) -> Result<String, VarError>,
 ) -> Result<Option<String>, LoginFault> {
     if let Some(path) = file {
-        let key = std::fs::read_to_string(path)
+        let key = input::read_text_waiting(path, KEY_FILE_BYTES_MAX)
             .map_err(|source| LoginFault::Input { path: path.to_owned(), source })?;
         // Editors end a file with a line break, which no key can hold.
         return Ok(Some(key.trim_end_matches(['\r', '\n']).to_owned()));

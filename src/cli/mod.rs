@@ -172,6 +172,11 @@ fn print(text: &str) -> Result<(), CliFault> {
     }
 }
 
+/// The names of the environment's variables.
+fn variable_names() -> impl Iterator<Item = String> {
+    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{CliFault, print};
-use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource};
+use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource, check_key_variables};
 use crate::logger::{LogFormat, LogLevel, Logger};
 use crate::server::Prepared;
 use crate::transport::{Protocols, TlsMode};
@@ -59,6 +59,7 @@ impl ServeArguments {
     /// # Errors
     /// Names the first offence.
     pub fn resolve(&self) -> Result<Config, ConfigFault> {
+        check_key_variables(super::variable_names())?;
         let load = |path: &PathBuf| ConfigFile::load(path).map(|file| (path.clone(), file));
         let file = self.config.as_ref().map(load).transpose()?;
         Config::resolve(file, &self.overrides(), &environment)

@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::error::{ClientError, TrustFault};
 use super::url::BrokerUrl;
 use super::wire::Wire;
+use crate::input::{FILE_BYTES_MAX, Input};
 
 /// Whose certificates are accepted.
 #[derive(Clone, Debug)]
@@ -82,13 +83,9 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, TrustFault> {
 
 fn file_roots(path: &Path) -> Result<RootCertStore, TrustFault> {
     let unreadable = |source| TrustFault::Unreadable { path: path.to_owned(), source };
-    let certificates = match CertificateDer::pem_file_iter(path) {
-        Ok(certificates) => certificates,
-        Err(pem::Error::Io(source)) => return Err(unreadable(source)),
-        Err(_) => return Err(TrustFault::NoCertificate),
-    };
+    let text = Input::read(path, FILE_BYTES_MAX).map_err(unreadable)?.bytes;
     let mut roots = RootCertStore::empty();
-    add(&mut roots, certificates)?;
+    add(&mut roots, CertificateDer::pem_slice_iter(&text))?;
     Ok(roots)
 }
 

@@ -181,6 +181,9 @@ socket_receive_buffer_bytes = 5000
             .lines()
             .filter(|line| !line.contains("****"))
             .fold(String::new(), |text, line| text + line + "\n");
-        assert_eq!(read(&without_keys), config, "{description}");
+        let described = read(&without_keys);
+        // All but on which lines it stands.
+        let described = Config { tls_places: config.tls_places.clone(), ..described };
+        assert_eq!(described, config, "{description}");
     }
 }

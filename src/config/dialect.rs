@@ -60,6 +60,21 @@ impl RightsSection {
     }
 }
 
+impl StompSection {
+    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Vec<String>, ConfigFault> {
+        let hosts = self.virtual_hosts.clone().unwrap_or_default();
+        let is_none = |host: &String| {
+            host.is_empty() || host.chars().any(|c| c.is_whitespace() || c.is_control())
+        };
+        match hosts.iter().position(is_none) {
+            Some(index) => {
+                Err(origin.fault(&format!("stomp.virtual_hosts[{index}]"), Offence::NotAHost))
+            }
+            None => Ok(hosts),
+        }
+    }
+}
+
 impl QueuesSection {
     pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Option<String>, ConfigFault> {
         match &self.dead_letter_queue {

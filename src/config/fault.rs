@@ -40,7 +40,7 @@ pub enum Place {
     /// A command line argument.
     Flag(&'static str),
     /// An environment variable.
-    Environment(&'static str),
+    Environment(String),
     /// A key that nobody set.
     Unset(String),
 }
@@ -58,8 +58,8 @@ impl fmt::Display for Place {
                 }
                 Ok(())
             }
-            Self::Flag(name) | Self::Environment(name) => out.write_str(name),
-            Self::Unset(key) => out.write_str(key),
+            Self::Flag(name) => out.write_str(name),
+            Self::Environment(name) | Self::Unset(name) => out.write_str(name),
         }
     }
 }
@@ -71,8 +71,17 @@ pub enum Offence {
     Unreadable(String),
     /// The configuration file is not TOML, or not ours; the parser's reason.
     NotUnderstood(String),
-    /// `[keys]` holds something else than text, or a key that does not exist.
-    NotAKey,
+    /// There is no such setting; the one that was probably meant.
+    UnknownKey(Option<String>),
+    /// No key is set by that variable; the one that was probably meant.
+    UnknownVariable(Option<String>),
+    /// `[keys]` holds something else than text, or a key that does not exist; the one that was
+    /// probably meant.
+    NotAKey(Option<String>),
+    /// A host in `virtual_hosts` that nobody could name.
+    NotAHost,
+    /// A listener's name that says nothing.
+    NoName,
     /// A listener has no address.
     NoAddress,
     /// A listener's address is not of the form `IP:port`.
@@ -97,6 +106,10 @@ pub enum Offence {
     Key(KeyFault),
     /// The well-known keys, where others could reach them.
     WellKnownKey(SocketAddr),
+    /// Keys of one's own would be replaced by those that everybody knows while the broker runs.
+    KeysHeld,
+    /// A certificate of one's own would be replaced by a development one while the broker runs.
+    CertificateHeld,
     /// No keys at all, where others could reach the broker.
     NoKeys(SocketAddr),
     /// A certificate without its key, or the reverse; the one that is missing.
@@ -123,10 +136,25 @@ impl fmt::Display for Offence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(reason) | Self::NotUnderstood(reason) => out.write_str(reason),
-            Self::NotAKey => out.write_str(
-                "not a key that exists, or not text in quotes; known are application, agent, \
-                 super_agent, service, admin, and each of them with _file",
+            Self::UnknownKey(meant) => {
+                out.write_str("there is no such setting")?;
+                fmt_meant(out, meant.as_deref())
+            }
+            Self::UnknownVariable(meant) => {
+                out.write_str("no key is set by this variable")?;
+                fmt_meant(out, meant.as_deref())
+            }
+            Self::NotAKey(meant) => {
+                out.write_str(
+                    "not a key that exists, or not text in quotes; known are application, agent, \
+                     super_agent, service, admin, and each of them with _file",
+                )?;
+                fmt_meant(out, meant.as_deref())
+            }
+            Self::NotAHost => out.write_str(
+                "not a host that the header host of CONNECT could name, such as \"broker.example\"",
             ),
+            Self::NoName => out.write_str("a name needs letters that can be seen"),
             Self::NotAPattern(text, why) => write!(out, "{text:?} is no pattern: {why}"),
             Self::NotAQueue => out.write_str("a queue is written like \"/queue/name\""),
             Self::NoAddress => out.write_str(
@@ -151,6 +179,14 @@ impl fmt::Display for Offence {
                 out,
                 "this is a well-known development key, refused because {address} is not a \
                  loopback address; choose a key of your own, or listen on 127.0.0.1"
+            ),
+            Self::KeysHeld => out.write_str(
+                "these would be the development keys, which everybody knows, and the broker runs \
+                 with keys of its own: to go back to them, start it again",
+            ),
+            Self::CertificateHeld => out.write_str(
+                "no certificate is set, and the broker runs with one of its own: to go back to a \
+                 development certificate, start it again",
             ),
             Self::NoKeys(address) => write!(
                 out,
@@ -193,5 +229,12 @@ impl fmt::Display for Offence {
             Self::AtMost(value, max, why) => write!(out, "{value} is more than {max}, {why}"),
             Self::AtLeast(value, min, why) => write!(out, "{value} is less than {min}, {why}"),
         }
+    }
+}
+
+fn fmt_meant(out: &mut fmt::Formatter<'_>, meant: Option<&str>) -> fmt::Result {
+    match meant {
+        Some(meant) => write!(out, "; did you mean {meant}?"),
+        None => Ok(()),
     }
 }

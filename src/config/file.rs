@@ -3,7 +3,6 @@
 //! It knows no defaults, and nothing about what fits together.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,6 +14,8 @@ use super::fault::{ConfigFault, Offence, Place};
 use super::limits::LimitsSection;
 use super::lines::{Entry, KeyLines, line_at};
 use super::performance::PerformanceSection;
+use super::suggest::suggestion;
+use crate::input::{Exposure, Input};
 use crate::logger::{LogFormat, LogLevel};
 
 /// A configuration file.
@@ -44,6 +45,9 @@ pub struct ConfigFile {
     pub log: LogSection,
     #[serde(skip)]
     pub(super) lines: KeyLines,
+    /// Who else can read the file.
+    #[serde(skip)]
+    pub(super) exposure: Option<Exposure>,
 }
 
 impl ConfigFile {
@@ -52,11 +56,12 @@ impl ConfigFile {
     /// # Errors
     /// Names the file and, if it could be read, the line and the key of what is not understood.
     pub fn load(path: &Path) -> Result<Self, ConfigFault> {
-        let text = fs::read_to_string(path).map_err(|fault| ConfigFault {
+        let read = Input::read_text(path, CONFIG_BYTES_MAX);
+        let (text, exposure) = read.map_err(|fault| ConfigFault {
             place: Place::File { path: path.into(), line: None, key: None },
             offence: Offence::Unreadable(fault.to_string()),
         })?;
-        Self::parse(path, &text)
+        Ok(Self { exposure, ..Self::parse(path, &text)? })
     }
 
     /// Parses a document; `path` is for messages.
@@ -68,7 +73,10 @@ impl ConfigFile {
         let lines = KeyLines::of(text, document.get_ref());
         // serde would take an array for a table and fill in the keys in their order.
         if let Some(entry) = lines.entries().iter().find(|entry| is_misplaced(entry)) {
-            let offence = Offence::NotUnderstood("an array where none belongs".into());
+            let offence = match exists(&entry.key) || is_within_keys(&entry.key) {
+                true => Offence::NotUnderstood("an array where none belongs".into()),
+                false => Offence::UnknownKey(meant_by(&entry.key)),
+            };
             return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
         }
         if let Some(entry) =
@@ -84,6 +92,9 @@ impl ConfigFile {
         }
     }
 }
+
+/// Larger files are no configuration.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// `[[listener]]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -142,6 +153,11 @@ pub struct KeysSection {
 }
 
 impl KeysSection {
+    /// Whether a key stands here itself, and not only the name of its file.
+    pub(super) fn has_values(&self) -> bool {
+        self.in_order().iter().any(|(value, _)| value.is_some())
+    }
+
     /// Value and file of each key: application, then the profiles in their order.
     pub(super) fn in_order(&self) -> [(Option<&Secret>, Option<&Path>); 5] {
         [
@@ -219,8 +235,12 @@ fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) 
     let offset = fault.span().map(|span| span.start);
     let key = offset.and_then(|offset| lines.key_at(offset));
     let offence = match key {
-        Some(key) if !is_within_keys(key) => Offence::NotUnderstood(one_line(fault.message())),
-        _ => Offence::NotAKey,
+        Some(key) if is_within_keys(key) => Offence::NotAKey(meant_by(key)),
+        Some(key) if fault.message().starts_with("unknown field") => {
+            Offence::UnknownKey(meant_by(key))
+        }
+        Some(_) => Offence::NotUnderstood(one_line(fault.message())),
+        None => Offence::NotAKey(None),
     };
     fault_at(path, offset.map(|offset| line_at(text, offset)), key, offence)
 }
@@ -228,6 +248,42 @@ fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) 
 fn fault_at(path: &Path, line: Option<usize>, key: Option<&str>, offence: Offence) -> ConfigFault {
     let key = key.map(|key| shown(key).into());
     ConfigFault { place: Place::File { path: path.into(), line, key }, offence }
+}
+
+/// The known key that somebody meant who wrote this one: beside it in the same table, or by the same
+/// name in another.
+fn meant_by(key: &str) -> Option<String> {
+    if exists(key) {
+        return None;
+    }
+    let (known, key) = (default::known_keys(), without_places(key));
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let table = &key[..key.len() - name.len()];
+    let beside = known.iter().filter_map(|one| one.strip_prefix(table)?.split('.').next());
+    if let Some(meant) = suggestion(name, beside) {
+        return Some(meant.to_owned());
+    }
+    // Under `[keys]` the name itself may be a secret, and this would tell what it is like.
+    if is_within_keys(&key) {
+        return None;
+    }
+    known.iter().find(|one| one.rsplit('.').next() == Some(name)).cloned()
+}
+
+/// Whether there is such a setting, or such a table.
+fn exists(key: &str) -> bool {
+    let key = without_places(key);
+    let is_below = |one: &String| one.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
+    default::known_keys().iter().any(|one| *one == key || is_below(one))
+}
+
+/// `listener[1].address` as the documentation has it: `listener.address`.
+fn without_places(key: &str) -> String {
+    let mut name = String::new();
+    for part in key.split('[') {
+        name.push_str(part.split_once(']').map_or(part, |(_, rest)| rest));
+    }
+    name
 }
 
 /// Under `[keys]`, what is not the name of a key may be a key.
@@ -275,7 +331,10 @@ mod tests {
     fn a_fault_names_file_line_and_key() {
         for (text, start) in [
             ("\n[limits]\nbody_bytes_max = true\n", "broker.toml:3: limits.body_bytes_max: "),
-            ("[limits]\n\nbody_byte_max = 5\n", "broker.toml:3: limits.body_byte_max: unknown"),
+            (
+                "[limits]\n\nbody_byte_max = 5\n",
+                "broker.toml:3: limits.body_byte_max: there is no such setting; did you mean body_bytes_max?",
+            ),
             ("[log]\nformat = \"xml\"\n", "broker.toml:2: log.format: unknown variant `xml`"),
             ("[limits]\npatterns_max = -1\n", "broker.toml:2: limits.patterns_max: "),
             (
@@ -285,7 +344,7 @@ mod tests {
             ("[limits]\nbody_bytes_max = 4 MiB\n", "broker.toml:2: limits.body_bytes_max: "),
             ("[limits]\noutbound = [[1]]\n", "broker.toml:2: limits.outbound: an array where none"),
             ("listener = [[\"name\"]]\n", "broker.toml:1: listener[0]: an array where none"),
-            ("top = 4\n", "broker.toml:1: top: unknown field `top`"),
+            ("top = 4\n", "broker.toml:1: top: there is no such setting"),
             ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
             ("listener = \"x\"\n", "broker.toml:1: listener: "),
             ("[log]\nlevel = \"info\"\nlevel = \"warn\"\n", "broker.toml:3: log.level: "),

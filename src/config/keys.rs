@@ -1,15 +1,15 @@
 //! Where each key comes from, and the rule that well-known keys never leave the machine.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Environment;
 use super::fault::{ConfigFault, Offence, Place};
 use super::file::{KeysSection, Secret};
 use super::origin::Origin;
+use super::suggest::suggestion;
 use crate::broker::{KeyFault, Keys};
+use crate::input::{Exposure, Input};
 
 /// The application key of development mode. Everybody knows it.
 pub const DEVELOPMENT_APPLICATION_KEY: &str = "my_app_secret_key";
@@ -32,22 +32,55 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 
 /// Larger files are certainly not a key.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
+pub const KEY_FILE_BYTES_MAX: u64 = 4096;
+
+/// How the names of their variables begin.
+const VARIABLE_PREFIX: &str = "COM_BROKER_KEY_";
+
+/// Looks for variables that are meant for a key and name none: ignored, they would leave another key
+/// in force than the one that somebody believes to have set.
+///
+/// # Errors
+/// Names the first.
+pub fn check_key_variables(names: impl Iterator<Item = String>) -> Result<(), ConfigFault> {
+    let known = SOURCES.map(|(_, variable)| variable);
+    for name in names.filter(|name| name.starts_with(VARIABLE_PREFIX)) {
+        if !known.contains(&name.as_str()) {
+            let meant = suggestion(&name, known.iter().copied()).map(str::to_owned);
+            let offence = Offence::UnknownVariable(meant);
+            return Err(ConfigFault { place: Place::Environment(name), offence });
+        }
+    }
+    Ok(())
+}
 
 /// The keys in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyChoice {
     pub(super) keys: Keys,
+    /// None were set.
     pub(super) are_development: bool,
+    /// None of them is a well-known one.
+    pub(super) are_own: bool,
+    /// Files of theirs that others can read.
+    pub(super) exposures: Vec<Exposure>,
 }
 
-/// Takes each key from the environment, then from the file. `exposed` is an address at which
-/// others can reach the broker, if there is one.
+/// Where keys that everybody knows are refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    /// An address at which others can reach the broker, if there is one.
+    pub(super) exposed: Option<SocketAddr>,
+    /// Whether they would replace keys of one's own while the broker runs.
+    pub(super) held_are_own: bool,
+}
+
+/// Takes each key from the environment, then from the file.
 pub(super) fn resolve(
     origin: &Origin<'_>,
     section: &KeysSection,
     environment: Environment<'_>,
-    exposed: Option<SocketAddr>,
+    rule: Rule,
 ) -> Result<KeyChoice, ConfigFault> {
     let mut given = Vec::new();
     let mut missing = Vec::new();
@@ -58,8 +91,8 @@ pub(super) fn resolve(
         }
     }
     match <[Given; 5]>::try_from(given) {
-        Ok(given) => accept(&given, exposed),
-        Err(given) if given.is_empty() => development(origin, exposed),
+        Ok(given) => accept(&given, rule),
+        Err(given) if given.is_empty() => development(origin, rule),
         Err(_) => Err(origin.fault("keys", Offence::KeysMissing(missing))),
     }
 }
@@ -69,6 +102,7 @@ struct Given {
     name: &'static str,
     value: Secret,
     place: Place,
+    exposure: Option<Exposure>,
 }
 
 fn find(
@@ -83,42 +117,48 @@ fn find(
     }
     if let Some(value) = environment(variable) {
         let value = Secret::new(value);
-        return Ok(Some(Given { name, value, place: Place::Environment(variable) }));
+        let place = Place::Environment(variable.into());
+        return Ok(Some(Given { name, value, place, exposure: None }));
     }
     if let Some(value) = value {
-        return Ok(Some(Given { name, value: value.clone(), place: place("") }));
+        let value = value.clone();
+        return Ok(Some(Given { name, value, place: place(""), exposure: None }));
     }
     let Some(path) = path else { return Ok(None) };
     let place = place("_file");
     match read(&origin.beside(path)) {
-        Ok(value) => Ok(Some(Given { name, value, place })),
+        Ok((value, exposure)) => Ok(Some(Given { name, value, place, exposure })),
         Err(offence) => Err(ConfigFault { place, offence }),
     }
 }
 
 /// Reads a file that holds a key, and perhaps the line end that editors add.
-fn read(path: &PathBuf) -> Result<Secret, Offence> {
-    let fault = |reason: &str| Offence::KeyFile(path.clone(), reason.into());
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_FILE_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|reason| fault(&reason.to_string()))?;
-    if text.len() as u64 > KEY_FILE_BYTES_MAX {
-        return Err(fault("too large to be a key"));
-    }
+fn read(path: &Path) -> Result<(Secret, Option<Exposure>), Offence> {
+    let (mut text, exposure) = Input::read_text(path, KEY_FILE_BYTES_MAX)
+        .map_err(|reason| Offence::KeyFile(path.into(), reason.to_string()))?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
-    Ok(Secret::new(text))
+    Ok((Secret::new(text), exposure))
 }
 
-fn accept(given: &[Given; 5], exposed: Option<SocketAddr>) -> Result<KeyChoice, ConfigFault> {
+fn accept(given: &[Given; 5], rule: Rule) -> Result<KeyChoice, ConfigFault> {
     let well_known = given.iter().find(|key| is_well_known(key.value.reveal()));
-    if let (Some(key), Some(address)) = (well_known, exposed) {
-        let offence = Offence::WellKnownKey(address);
-        return Err(ConfigFault { place: key.place.clone(), offence });
+    if let Some(key) = well_known {
+        let offence = match rule.exposed {
+            Some(address) => Some(Offence::WellKnownKey(address)),
+            None => rule.held_are_own.then_some(Offence::KeysHeld),
+        };
+        if let Some(offence) = offence {
+            return Err(ConfigFault { place: key.place.clone(), offence });
+        }
     }
     let [application, profiles @ ..] = given.each_ref().map(|key| key.value.reveal());
     match Keys::new(application, profiles) {
-        Ok(keys) => Ok(KeyChoice { keys, are_development: false }),
+        Ok(keys) => Ok(KeyChoice {
+            keys,
+            are_development: false,
+            are_own: well_known.is_none(),
+            exposures: given.iter().filter_map(|key| key.exposure.clone()).collect(),
+        }),
         Err(fault) => {
             Err(ConfigFault { place: place_of(fault, given), offence: Offence::Key(fault) })
         }
@@ -132,13 +172,16 @@ fn place_of(fault: KeyFault, given: &[Given; 5]) -> Place {
     key.map_or_else(|| Place::Unset(format!("keys.{name}")), |key| key.place.clone())
 }
 
-fn development(origin: &Origin<'_>, exposed: Option<SocketAddr>) -> Result<KeyChoice, ConfigFault> {
-    if let Some(address) = exposed {
+fn development(origin: &Origin<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault> {
+    if let Some(address) = rule.exposed {
         return Err(origin.fault("keys", Offence::NoKeys(address)));
+    }
+    if rule.held_are_own {
+        return Err(origin.fault("keys", Offence::KeysHeld));
     }
     let keys = Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS)
         .expect("the development keys obey the rules");
-    Ok(KeyChoice { keys, are_development: true })
+    Ok(KeyChoice { keys, are_development: true, are_own: false, exposures: Vec::new() })
 }
 
 fn is_well_known(key: &str) -> bool {

@@ -72,6 +72,9 @@ fn from_sections(
         if section.protocols.as_deref() == Some(&[]) {
             return Err(ConfigFault { place: place("protocols"), offence: Offence::NoProtocol });
         }
+        if section.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(ConfigFault { place: place("name"), offence: Offence::NoName });
+        }
         admit(&mut listeners, from_section(section), || place("address"))?;
     }
     Ok(listeners)

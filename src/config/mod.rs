@@ -14,11 +14,13 @@ mod lines;
 mod listener;
 mod origin;
 mod performance;
+mod suggest;
 mod tls;
 
 use std::path::{Path, PathBuf};
 
 use crate::broker::{Keys, Rights};
+use crate::input::Exposure;
 use crate::limits::Limits;
 use crate::logger::{LogFormat, LogLevel, LogOptions};
 
@@ -29,11 +31,13 @@ pub use file::{
     ConfigFile, KeysSection, LatencySection, ListenerSection, LogSection, ProtocolName, Secret,
     TlsModeName, TlsSection,
 };
-pub use keys::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
+pub use keys::{
+    DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS, KEY_FILE_BYTES_MAX, check_key_variables,
+};
 pub use limits::LimitsSection;
 pub use listener::Listener;
 pub use performance::{Performance, PerformanceSection};
-pub use tls::TlsSource;
+pub use tls::{TlsPlaces, TlsSource};
 
 use origin::Origin;
 
@@ -48,6 +52,12 @@ pub struct Config {
     pub keys_are_development: bool,
     /// Absent when no listener takes TLS and no certificate is set.
     pub tls: Option<TlsSource>,
+    /// Where the certificate's files are named.
+    pub tls_places: TlsPlaces,
+    /// Files with keys that others can read.
+    pub exposures: Vec<Exposure>,
+    /// What a reload does not give up.
+    pub held: Held,
     /// Every bound.
     pub limits: Limits,
     /// What is done for latency at the cost of something else.
@@ -79,7 +89,8 @@ impl Config {
         let (path, file) = file.map_or_else(Default::default, |(path, file)| (Some(path), file));
         let origin = Origin { path: path.as_deref(), lines: &file.lines };
         let listeners = listener::resolve(&origin, file.listeners.as_deref(), &overrides.listen)?;
-        let secrets = resolve_secrets(&origin, &file, overrides, environment, &listeners)?;
+        let nothing = Held::default();
+        let secrets = resolve_secrets(&origin, &file, overrides, environment, &listeners, nothing)?;
         let limits = file
             .limits
             .resolve()
@@ -90,10 +101,13 @@ impl Config {
             keys: secrets.keys,
             keys_are_development: secrets.keys_are_development,
             tls: secrets.tls,
+            tls_places: secrets.tls_places,
+            exposures: secrets.exposures,
+            held: secrets.held,
             limits,
             performance: file.performance.resolve(&origin)?,
             rights: file.rights.resolve(&origin)?,
-            virtual_hosts: file.stomp.virtual_hosts.clone().unwrap_or_default(),
+            virtual_hosts: file.stomp.resolve(&origin)?,
             dead_letter_queue: file.queues.resolve(&origin)?,
             latency_directory: overrides.latency_directory.clone().or(in_file),
             log: LogOptions {
@@ -109,12 +123,17 @@ impl Config {
     /// are those of this configuration.
     ///
     /// # Errors
-    /// As [`Config::resolve`]; this configuration stays as it is.
-    pub fn reload_secrets(&self, environment: Environment<'_>) -> Result<Secrets, ConfigFault> {
+    /// As [`Config::resolve`]; and where what is `held` now would give way to what everybody knows.
+    /// This configuration stays as it is.
+    pub fn reload_secrets(
+        &self,
+        environment: Environment<'_>,
+        held: Held,
+    ) -> Result<Secrets, ConfigFault> {
         let path = self.inputs.path.as_deref();
         let file = path.map(ConfigFile::load).transpose()?.unwrap_or_default();
         let origin = Origin { path, lines: &file.lines };
-        resolve_secrets(&origin, &file, &self.inputs.overrides, environment, &self.listeners)
+        resolve_secrets(&origin, &file, &self.inputs.overrides, environment, &self.listeners, held)
     }
 
     /// Whether anything is in use that is only fit for development.
@@ -142,6 +161,22 @@ pub struct Secrets {
     pub keys_are_development: bool,
     /// Where the certificate is.
     pub tls: Option<TlsSource>,
+    /// Where its files are named.
+    pub tls_places: TlsPlaces,
+    /// Files with keys that others can read.
+    pub exposures: Vec<Exposure>,
+    /// What the next reload does not give up.
+    pub held: Held,
+}
+
+/// Secrets of one's own, which no reload replaces by those that everybody knows: a file that was
+/// emptied by mistake would open the broker to everybody on the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// None of the keys is a well-known one.
+    pub own_keys: bool,
+    /// The certificate is not a development one.
+    pub own_certificate: bool,
 }
 
 /// What the command line overrules.
@@ -178,19 +213,34 @@ fn resolve_secrets(
     overrides: &Overrides,
     environment: Environment<'_>,
     listeners: &[Listener],
+    held: Held,
 ) -> Result<Secrets, ConfigFault> {
     let exposed = listeners.iter().find(|listener| !listener.is_loopback());
     let exposed = exposed.map(|listener| listener.address);
     if let (true, Some(address)) = (overrides.development, exposed) {
         return Err(development_fault(Offence::DevelopmentExposed(address)));
     }
-    let choice = keys::resolve(origin, &file.keys, environment, exposed)?;
-    let tls = tls::resolve(origin, &file.tls, overrides, listeners)?;
+    let rule = keys::Rule { exposed, held_are_own: held.own_keys };
+    let mut choice = keys::resolve(origin, &file.keys, environment, rule)?;
+    if file.keys.has_values() {
+        choice.exposures.extend(file.exposure.clone());
+    }
+    let (tls, tls_places) = tls::resolve(origin, &file.tls, overrides, listeners)?;
     let own_certificate = matches!(tls, Some(TlsSource::Files { .. }));
+    if held.own_certificate && matches!(tls, Some(TlsSource::Development { .. })) {
+        return Err(origin.fault("tls", Offence::CertificateHeld));
+    }
     if overrides.development && (own_certificate || !choice.are_development) {
         return Err(development_fault(Offence::DevelopmentOverruled));
     }
-    Ok(Secrets { keys: choice.keys, keys_are_development: choice.are_development, tls })
+    Ok(Secrets {
+        keys: choice.keys,
+        keys_are_development: choice.are_development,
+        tls,
+        tls_places,
+        exposures: choice.exposures,
+        held: Held { own_keys: choice.are_own, own_certificate },
+    })
 }
 
 fn development_fault(offence: Offence) -> ConfigFault {

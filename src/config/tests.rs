@@ -158,8 +158,8 @@ fn keys_may_stand_in_files_beside_the_configuration() {
 fn files_that_hold_no_key_are_refused() {
     let scratch = Scratch::new("bad", &[("large", &[b'x'; 5000]), ("binary", b"file-\xff")]);
     for (name, expected) in [
-        ("large", "too large to be a key"),
-        ("binary", "stream did not contain valid UTF-8"),
+        ("large", "too large: more than 4096 bytes"),
+        ("binary", "not UTF-8 text"),
         ("absent", "No such file"),
     ] {
         let path = scratch.0.join(name);
@@ -181,6 +181,8 @@ fn keys_that_do_not_fit_are_refused_where_they_stand() {
         ("own-agent", "own.agent", "etc/broker.toml:3: keys.agent: the agent key holds a colon"),
         ("own-agent", "", "etc/broker.toml:3: keys.agent: the agent key is empty"),
         ("own-service", "own-agent", "etc/broker.toml:5: keys.service: the agent key and the"),
+        ("own-app", "own-agent", "etc/broker.toml:3: keys.agent: the application key and the"),
+        ("own-app", "own-admin", "etc/broker.toml:6: keys.admin: the application key and the"),
         (
             "admin = ",
             "admin_file = \"x\"\nadmin = ",
@@ -320,7 +322,7 @@ fn what_cannot_be_done_for_latency_is_refused_on_its_line() {
             "socket_receive_buffer_bytes = \"2 GiB\"",
             "socket_receive_buffer_bytes: 2147483648 is more than 1073741824, 1 GiB",
         ),
-        ("spin = true", "spin: unknown field"),
+        ("spin = true", "spin: there is no such setting"),
     ] {
         let fault = fault(&format!("\n[performance]\n{line}\n"));
         let expected = format!("etc/broker.toml:3: performance.{expected}");
@@ -357,17 +359,142 @@ fn secrets_are_read_again_under_the_same_rules() {
         Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap();
 
     fs::write(&path, text.replace("own-agent", "own-new")).unwrap();
-    let secrets = config.reload_secrets(&|_| None).unwrap();
+    let secrets = config.reload_secrets(&|_| None, config.held).unwrap();
     assert_eq!(secrets.keys.profile_of(b"own-new"), Some(Profile::Agent));
 
     // The listeners are those that are open, whatever the file says now.
     fs::write(&path, "").unwrap();
-    let fault = config.reload_secrets(&|_| None).unwrap_err().to_string();
+    let fault = config.reload_secrets(&|_| None, config.held).unwrap_err().to_string();
     assert!(fault.contains("0.0.0.0:6661 is not a loopback address"), "{fault}");
     fs::write(&path, text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[0])).unwrap();
-    let fault = config.reload_secrets(&|_| None).unwrap_err().to_string();
+    let fault = config.reload_secrets(&|_| None, config.held).unwrap_err().to_string();
     assert!(fault.contains("broker.toml:3: keys.agent: this is a well-known"), "{fault}");
     assert!(!fault.contains(DEVELOPMENT_PROFILE_KEYS[0]), "{fault}");
     fs::remove_file(&path).unwrap();
-    config.reload_secrets(&|_| None).unwrap_err();
+    config.reload_secrets(&|_| None, config.held).unwrap_err();
+}
+
+#[test]
+fn keys_of_ones_own_do_not_give_way_to_known_ones_while_the_broker_runs() {
+    let certificate = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+    let text = format!("{OWN_KEYS}{certificate}");
+    let scratch = Scratch::new("held", &[("broker.toml", text.as_bytes())]);
+    let path = scratch.0.join("broker.toml");
+    let load = || {
+        let file = ConfigFile::load(&path).unwrap();
+        Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap()
+    };
+    let config = load();
+    assert_eq!(config.held, Held { own_keys: true, own_certificate: true });
+    let known = text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[0]);
+    for (now, expected) in [
+        ("", "broker.toml: keys: these would be the development keys"),
+        (&known, "broker.toml:3: keys.agent: these would be the development keys"),
+        (OWN_KEYS, "broker.toml: tls: no certificate is set, and the broker runs with one"),
+    ] {
+        fs::write(&path, now).unwrap();
+        let fault = config.reload_secrets(&|_| None, config.held).unwrap_err().to_string();
+        assert!(fault.contains(expected), "{fault}");
+        assert!(fault.ends_with("start it again"), "{fault}");
+    }
+    // A restart takes them, and from there a reload leads to keys of one's own and not back.
+    fs::write(&path, "").unwrap();
+    let config = load();
+    assert_eq!(config.held, Held::default());
+    fs::write(&path, OWN_KEYS).unwrap();
+    let secrets = config.reload_secrets(&|_| None, config.held).unwrap();
+    fs::write(&path, "").unwrap();
+    config.reload_secrets(&|_| None, secrets.held).unwrap_err();
+}
+
+#[test]
+fn a_file_with_keys_that_others_can_read_is_noticed() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let scratch = Scratch::new("exposed", &[("agent", b"file-agent"), ("broker.toml", b"")]);
+    let path = scratch.0.join("broker.toml");
+    let exposed = |text: &str, modes: [u32; 2]| {
+        fs::write(&path, text).unwrap();
+        for (name, mode) in ["broker.toml", "agent"].into_iter().zip(modes) {
+            fs::set_permissions(scratch.0.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let file = ConfigFile::load(&path).unwrap();
+        let config =
+            Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap();
+        let names = config.exposures.iter().map(|one| one.path.file_name().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let text = OWN_KEYS.replace("agent = \"own-agent\"", "agent_file = \"agent\"");
+    assert!(exposed(&text, [0o600, 0o600]).is_empty());
+    assert_eq!(exposed(&text, [0o600, 0o640]), ["agent"]);
+    assert_eq!(exposed(&text, [0o644, 0o604]), ["agent", "broker.toml"]);
+    // A configuration without a key in it is nobody's secret.
+    assert!(exposed("[log]\nlevel = \"info\"\n", [0o644, 0o644]).is_empty());
+}
+
+#[test]
+fn a_name_that_does_not_exist_comes_with_the_one_that_was_meant() {
+    for (text, expected) in [
+        (
+            "[limits]\nbody_byte_max = 5\n",
+            "limits.body_byte_max: there is no such setting; did you mean body_bytes_max?",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:0\"\nprotocol = []\n",
+            "listener[0].protocol: there is no such setting; did you mean protocols?",
+        ),
+        (
+            "body_bytes_max = 5\n",
+            "body_bytes_max: there is no such setting; did you mean limits.body_bytes_max?",
+        ),
+        ("[limit]\nbody_bytes_max = 5\n", "limit: there is no such setting; did you mean limits?"),
+        (
+            "[limits.outbound.agnt]\nsoft_ms_max = 5\n",
+            "limits.outbound.agnt: there is no such setting; did you mean agent?",
+        ),
+        ("[log]\nxyz = 5\n", "log.xyz: there is no such setting"),
+        (
+            "[keys]\nagnet = \"own-x\"\n",
+            "keys: not a key that exists, or not text in quotes; known are application, agent, super_agent, service, admin, and each of them with _file; did you mean agent?",
+        ),
+    ] {
+        let fault = fault(text);
+        assert!(fault.ends_with(expected), "{fault}");
+        assert_eq!(fault.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_variable_that_names_no_key_is_refused() {
+    let check = |name: &str| {
+        let names = ["PATH", "COM_BROKER_PORT", "COM_BROKER_KEY_ADMIN", name];
+        check_key_variables(names.into_iter().map(String::from))
+    };
+    check("COM_BROKER_KEY_SUPER_AGENT").unwrap();
+    let fault = check("COM_BROKER_KEY_AGNET").unwrap_err().to_string();
+    assert_eq!(
+        fault,
+        "COM_BROKER_KEY_AGNET: no key is set by this variable; did you mean COM_BROKER_KEY_AGENT?"
+    );
+}
+
+#[test]
+fn hosts_and_names_say_something() {
+    for (text, expected) in [
+        (
+            "[stomp]\nvirtual_hosts = [\"a\", \"\"]\n",
+            "etc/broker.toml:2: stomp.virtual_hosts[1]: not a host",
+        ),
+        (
+            "[stomp]\nvirtual_hosts = [\"a b\"]\n",
+            "etc/broker.toml:2: stomp.virtual_hosts[0]: not a host",
+        ),
+        (
+            "[[listener]]\nname = \" \"\naddress = \"127.0.0.1:0\"\n",
+            "etc/broker.toml:2: listener[0].name: a name needs",
+        ),
+    ] {
+        let fault = fault(text);
+        assert!(fault.starts_with(expected), "{fault}");
+    }
 }

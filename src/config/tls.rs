@@ -29,6 +29,15 @@ pub enum TlsSource {
     },
 }
 
+/// Where the two files of a certificate are named, for messages about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsPlaces {
+    /// What names the certificate; absent where it is a development one.
+    pub certificate: Option<Place>,
+    /// What names its key.
+    pub key: Option<Place>,
+}
+
 /// Takes each path from the command line, then from the file. Without any there is a development
 /// certificate, unless others could be shown it.
 pub(super) fn resolve(
@@ -36,7 +45,7 @@ pub(super) fn resolve(
     section: &TlsSection,
     overrides: &Overrides,
     listeners: &[Listener],
-) -> Result<Option<TlsSource>, ConfigFault> {
+) -> Result<(Option<TlsSource>, TlsPlaces), ConfigFault> {
     let choose = |argument: &Option<PathBuf>, in_file: &Option<PathBuf>| {
         let in_file = || in_file.as_deref().map(|path| origin.beside(path));
         argument.clone().or_else(in_file)
@@ -44,10 +53,26 @@ pub(super) fn resolve(
     let certificate = choose(&overrides.tls_certificate, &section.certificate);
     let key = choose(&overrides.tls_key, &section.key);
     match (certificate, key) {
-        (Some(certificate), Some(key)) => Ok(Some(TlsSource::Files { certificate, key })),
+        (Some(certificate), Some(key)) => {
+            let place = |argument: &Option<PathBuf>, flag, key| match argument {
+                Some(_) => Some(Place::Flag(flag)),
+                None => Some(origin.place(key)),
+            };
+            let places = TlsPlaces {
+                certificate: place(
+                    &overrides.tls_certificate,
+                    "--tls-certificate",
+                    "tls.certificate",
+                ),
+                key: place(&overrides.tls_key, "--tls-key", "tls.key"),
+            };
+            Ok((Some(TlsSource::Files { certificate, key }), places))
+        }
         (Some(_), None) => Err(incomplete(origin, overrides, "key")),
         (None, Some(_)) => Err(incomplete(origin, overrides, "certificate")),
-        (None, None) => development(origin, section, listeners),
+        (None, None) => {
+            development(origin, section, listeners).map(|source| (source, TlsPlaces::default()))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use rcgen::{
 use rustls_pki_types::UnixTime;
 
 use super::identity;
+use crate::input::{FILE_BYTES_MAX, Input};
 
 /// The first name in every development certificate.
 pub const DEVELOPMENT_NAME: &str = "localhost";
@@ -62,7 +63,7 @@ impl Paths {
         }
     }
 
-    fn any_exists(&self) -> bool {
+    pub(super) fn any_exists(&self) -> bool {
         let Self { authority_certificate, authority_key, server_certificate, server_key } = self;
         [authority_certificate, authority_key, server_certificate, server_key]
             .iter()
@@ -244,7 +245,10 @@ const KEY_MODE: u32 = 0o600;
 const CERTIFICATE_MODE: u32 = 0o644;
 
 fn read(path: &Path) -> Result<String, CertificateFault> {
-    fs::read_to_string(path).map_err(|reason| CertificateFault::File(path.into(), reason))
+    match Input::read_text(path, FILE_BYTES_MAX) {
+        Ok((text, _)) => Ok(text),
+        Err(reason) => Err(CertificateFault::File(path.into(), reason)),
+    }
 }
 
 /// Replaces a file as a whole. A private key is never readable by others, not for a moment.

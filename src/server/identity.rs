@@ -1,7 +1,6 @@
 //! The TLS identity: certificate chain and private key from PEM files, as rustls wants them.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,34 +12,51 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::certificates::{self, CertificateFault};
-use crate::config::TlsSource;
+use crate::config::{Place, TlsPlaces, TlsSource};
+use crate::input::{Exposure, FILE_BYTES_MAX, Input};
 
 /// Reads the identity. Where it is a development one that is not there, has expired or does not
 /// fit together, it is made first.
 ///
 /// # Errors
-/// Names the file and what is wrong with it.
-pub fn load(source: &TlsSource) -> Result<Arc<ServerConfig>, IdentityFault> {
-    match source {
+/// Names the file, the setting that names it, and what is wrong with it.
+pub fn load(source: &TlsSource, places: &TlsPlaces) -> Result<Arc<ServerConfig>, IdentityFault> {
+    let identity = match source {
         TlsSource::Files { certificate, key } => {
-            let identity = Identity::read(certificate, key)?;
+            let identity = Identity::read(certificate, key).map_err(|fault| fault.at(places))?;
             if let Some(reason) = identity.validity_fault(UnixTime::now()) {
+                let reason = reason.to_string();
                 log::warn!("certificate out of date file={certificate:?} reason={reason:?}");
             }
-            Ok(identity.config)
+            identity
         }
-        TlsSource::Development { directory } => load_development(directory, UnixTime::now()),
+        TlsSource::Development { directory } => load_development(directory, UnixTime::now())?,
+    };
+    if let Some(exposure) = &identity.exposure {
+        warn_of(exposure);
     }
+    Ok(identity.config)
 }
 
-/// Reads the identity without making one.
+/// Tells that a file with a secret is one that others can read.
+pub fn warn_of(exposure: &Exposure) {
+    let Exposure { path, mode } = exposure;
+    log::warn!(
+        "a secret that others than its owner can read or change, chmod 600 ends that: file={path:?} \
+         mode={mode:04o}"
+    );
+}
+
+/// Reads the identity without making one. Says whether others can read its private key.
 ///
 /// # Errors
 /// As [`load`]. A development identity that is still to be made is none.
-pub fn check(source: &TlsSource) -> Result<(), IdentityFault> {
+pub fn check(source: &TlsSource, places: &TlsPlaces) -> Result<Option<Exposure>, IdentityFault> {
     match source {
-        TlsSource::Files { certificate, key } => Identity::read(certificate, key).map(drop),
-        TlsSource::Development { .. } => Ok(()),
+        TlsSource::Files { certificate, key } => Identity::read(certificate, key)
+            .map(|identity| identity.exposure)
+            .map_err(|fault| fault.at(places)),
+        TlsSource::Development { .. } => Ok(None),
     }
 }
 
@@ -61,8 +77,31 @@ pub enum IdentityFault {
     Mismatch(PathBuf, PathBuf),
     /// rustls does not take them; its reason.
     Unusable(PathBuf, Error),
+    /// The file with the private key cannot be read, or is no PEM file.
+    InKey(Box<Self>),
     /// The development identity cannot be made.
     Development(CertificateFault),
+    /// One of these, and the setting that names the file.
+    At(Place, Box<Self>),
+}
+
+impl IdentityFault {
+    fn at(self, places: &TlsPlaces) -> Self {
+        let place = match &self {
+            Self::NoCertificate(_) => &places.certificate,
+            Self::NoKey(_) | Self::KeyEncrypted(_) | Self::Mismatch(..) | Self::InKey(_) => {
+                &places.key
+            }
+            Self::Unusable(_, Error::InvalidCertificate(_)) => &places.certificate,
+            Self::Unusable(..) => &places.key,
+            Self::Unreadable(..) | Self::NotPem(_) => &places.certificate,
+            Self::Development(_) | Self::At(..) => &None,
+        };
+        match place {
+            Some(place) => Self::At(place.clone(), Box::new(self)),
+            None => self,
+        }
+    }
 }
 
 impl fmt::Display for IdentityFault {
@@ -85,6 +124,8 @@ impl fmt::Display for IdentityFault {
             ),
             Self::Unusable(path, reason) => write!(out, "{}: {reason}", path.display()),
             Self::Development(fault) => fault.fmt(out),
+            Self::InKey(fault) => fault.fmt(out),
+            Self::At(place, fault) => write!(out, "{place}: {fault}"),
         }
     }
 }
@@ -97,42 +138,51 @@ impl From<CertificateFault> for IdentityFault {
     }
 }
 
-fn load_development(directory: &Path, now: UnixTime) -> Result<Arc<ServerConfig>, IdentityFault> {
+fn load_development(directory: &Path, now: UnixTime) -> Result<Identity, IdentityFault> {
     let paths = certificates::Paths::within(directory);
+    let is_first = !paths.any_exists();
     let defect = match read_development(&paths, now) {
         Ok(identity) => return Ok(identity),
         Err(defect) => defect,
     };
     certificates::renew(&paths, now)?;
-    log::info!(
-        "development certificate made file={:?} reason={defect:?}",
-        paths.server_certificate
-    );
-    Ok(Identity::read(&paths.server_certificate, &paths.server_key)?.config)
+    let certificates::Paths { server_certificate, authority_certificate, .. } = &paths;
+    if is_first {
+        log::info!(
+            "made a certificate for development, which clients trust by its authority: \
+             certificate={server_certificate:?} authority={authority_certificate:?}"
+        );
+    } else {
+        log::info!(
+            "made the certificate for development anew: certificate={server_certificate:?} \
+             authority={authority_certificate:?} reason={defect:?}"
+        );
+    }
+    Identity::read(&paths.server_certificate, &paths.server_key)
 }
 
 /// The development identity of an earlier start, or why it cannot be used again.
-fn read_development(
-    paths: &certificates::Paths,
-    now: UnixTime,
-) -> Result<Arc<ServerConfig>, String> {
+fn read_development(paths: &certificates::Paths, now: UnixTime) -> Result<Identity, String> {
     let identity = Identity::read(&paths.server_certificate, &paths.server_key)
         .map_err(|fault| fault.to_string())?;
     let authority =
         read_certificates(&paths.authority_certificate).map_err(|fault| fault.to_string())?;
     let verified = verify(&identity.chain, &authority[0], certificates::DEVELOPMENT_NAME, now);
-    verified.map(|()| identity.config).map_err(|fault| fault.to_string())
+    verified.map(|()| identity).map_err(|fault| fault.to_string())
 }
 
+#[derive(Debug)]
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     config: Arc<ServerConfig>,
+    /// Who else can read the private key.
+    exposure: Option<Exposure>,
 }
 
 impl Identity {
     fn read(certificate: &Path, key: &Path) -> Result<Self, IdentityFault> {
         let chain = read_certificates(certificate)?;
-        let secret = read_key(key)?;
+        let (secret, exposure) = read_key(key)?;
         // Everyone is shown the one certificate, also those who do not say whom they look for.
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -144,7 +194,7 @@ impl Identity {
                 config.ignore_client_order = true;
                 // One is enough to resume with, and each costs a key derivation.
                 config.send_tls13_tickets = 1;
-                Ok(Self { chain, config: Arc::new(config) })
+                Ok(Self { chain, config: Arc::new(config), exposure })
             }
             Err(Error::InconsistentKeys(_)) => {
                 Err(IdentityFault::Mismatch(certificate.into(), key.into()))
@@ -191,7 +241,7 @@ pub(super) fn verify(
 pub(super) fn read_certificates(
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, IdentityFault> {
-    let text = read(path)?;
+    let text = read(path)?.bytes;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
@@ -202,21 +252,24 @@ pub(super) fn read_certificates(
     }
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityFault> {
-    let text = read(path)?;
-    let is_encrypted = memchr::memmem::find(&text, b"ENCRYPTED").is_some();
-    PrivateKeyDer::from_pem_slice(&text).map_err(|fault| match fault {
+fn read_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Option<Exposure>), IdentityFault> {
+    let in_key = |fault| IdentityFault::InKey(Box::new(fault));
+    let Input { bytes, exposure } = read(path).map_err(in_key)?;
+    let is_encrypted = memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|fault| match fault {
         _ if is_encrypted => IdentityFault::KeyEncrypted(path.into()),
         pem::Error::NoItemsFound => IdentityFault::NoKey(path.into()),
-        _ => IdentityFault::NotPem(path.into()),
-    })
+        _ => in_key(IdentityFault::NotPem(path.into())),
+    })?;
+    Ok((key, exposure))
 }
 
 /// The contents of a file that has a PEM section.
-fn read(path: &Path) -> Result<Vec<u8>, IdentityFault> {
-    let text = fs::read(path).map_err(|reason| IdentityFault::Unreadable(path.into(), reason))?;
-    match memchr::memmem::find(&text, b"-----BEGIN ") {
-        Some(_) => Ok(text),
+fn read(path: &Path) -> Result<Input, IdentityFault> {
+    let input = Input::read(path, FILE_BYTES_MAX)
+        .map_err(|reason| IdentityFault::Unreadable(path.into(), reason))?;
+    match memchr::memmem::find(&input.bytes, b"-----BEGIN ") {
+        Some(_) => Ok(input),
         None => Err(IdentityFault::NotPem(path.into())),
     }
 }
@@ -233,6 +286,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -269,8 +323,12 @@ pub(super) mod tests {
 
     fn fault(certificate: &Path, key: &Path) -> String {
         let source = TlsSource::Files { certificate: certificate.into(), key: key.into() };
-        check(&source).unwrap_err();
-        load(&source).unwrap_err().to_string()
+        let places = TlsPlaces {
+            certificate: Some(Place::Flag("--tls-certificate")),
+            key: Some(Place::Flag("--tls-key")),
+        };
+        check(&source, &places).unwrap_err();
+        load(&source, &places).unwrap_err().to_string()
     }
 
     #[test]
@@ -278,11 +336,12 @@ pub(super) mod tests {
         let scratch = Scratch::new("development");
         let directory = scratch.0.join("certs");
         let source = TlsSource::Development { directory: directory.clone() };
-        check(&source).unwrap();
+        let places = TlsPlaces::default();
+        check(&source, &places).unwrap();
         assert!(!directory.exists());
-        load(&source).unwrap();
+        load(&source, &places).unwrap();
         let first = fs::read(directory.join("server.pem")).unwrap();
-        load(&source).unwrap();
+        load(&source, &places).unwrap();
         assert_eq!(fs::read(directory.join("server.pem")).unwrap(), first);
     }
 
@@ -325,18 +384,26 @@ pub(super) mod tests {
         )
         .unwrap();
         let absent = scratch.0.join("absent");
+        let directory = &scratch.0;
         for (certificate, key, expected) in [
-            (&absent, key, "absent: No such file"),
-            (&text, key, "text: not a PEM file"),
-            (&broken, key, "broken: not a PEM file"),
-            (key, key, "server.key: holds no certificate"),
-            (certificate, certificate, "server.pem: holds no private key"),
-            (certificate, &absent, "absent: No such file"),
-            (certificate, &secret, "secret: the private key has a pass phrase"),
-            (certificate, &paths.authority_key, "ca.key: not the private key of the certificate"),
+            (&absent, key, ["--tls-certificate: ", "absent: No such file"]),
+            (directory, key, ["--tls-certificate: ", "a directory, and not a regular file"]),
+            (&text, key, ["--tls-certificate: ", "text: not a PEM file"]),
+            (&broken, key, ["--tls-certificate: ", "broken: not a PEM file"]),
+            (key, key, ["--tls-certificate: ", "server.key: holds no certificate"]),
+            (certificate, certificate, ["--tls-key: ", "server.pem: holds no private key"]),
+            (certificate, &absent, ["--tls-key: ", "absent: No such file"]),
+            (certificate, &text, ["--tls-key: ", "text: not a PEM file"]),
+            (certificate, &secret, ["--tls-key: ", "secret: the private key has a pass phrase"]),
+            (
+                certificate,
+                &paths.authority_key,
+                ["--tls-key: ", "ca.key: not the private key of the certificate"],
+            ),
         ] {
             let fault = fault(certificate, key);
-            assert!(fault.contains(expected), "{fault}");
+            let [place, defect] = expected;
+            assert!(fault.starts_with(place) && fault.contains(defect), "{fault}");
         }
     }
 

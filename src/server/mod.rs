@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 
 use self::identity::IdentityFault;
 use crate::broker::Options;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Held};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::reactor::{
@@ -37,7 +37,9 @@ impl Prepared {
     /// # Errors
     /// Names what stands in the way; nothing is left of the attempt.
     pub fn new(config: Config) -> Result<Self, ServeFault> {
-        config.tls.as_ref().map(identity::check).transpose().map_err(ServeFault::Identity)?;
+        let places = &config.tls_places;
+        let checked = config.tls.as_ref().map(|source| identity::check(source, places));
+        checked.transpose().map_err(ServeFault::Identity)?;
         let sockets = socket_options(&config);
         sockets.report_refusals().map_err(ServeFault::Loop)?;
         let listeners = bind(&config, &sockets)?;
@@ -46,8 +48,9 @@ impl Prepared {
             try_directory(directory)
                 .map_err(|error| ServeFault::LatencyDirectory(directory.clone(), error))?;
         }
-        let tls = config.tls.as_ref().map(identity::load).transpose();
+        let tls = config.tls.as_ref().map(|source| identity::load(source, places)).transpose();
         let tls = tls.map_err(ServeFault::Identity)?;
+        config.exposures.iter().for_each(identity::warn_of);
         raise_descriptor_limit(&config);
         let Limits { accepts_per_turn_max, drain_ms_max, .. } = config.limits;
         let options = ReactorOptions {
@@ -85,7 +88,8 @@ impl Prepared {
         let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
         engine.serve_sample(config.keys_are_development);
         let exporter = Exporter::new(config.latency_directory.clone());
-        let mut owner = Operator { config: &config, environment, exporter };
+        let held = config.held;
+        let mut owner = Operator { config: &config, environment, exporter, held };
         if let Some(core) = config.performance.core {
             pin(core)?;
         }
@@ -158,21 +162,29 @@ struct Operator<'a> {
     config: &'a Config,
     environment: Environment<'a>,
     exporter: Exporter,
+    /// What the next reload does not give up.
+    held: Held,
+}
+
+impl Operator<'_> {
+    fn try_reload(&mut self, engine: &mut Engine<TcpSocket>) -> Result<(), String> {
+        let secrets = self.config.reload_secrets(self.environment, self.held);
+        let secrets = secrets.map_err(|fault| fault.to_string())?;
+        let tls = secrets.tls.as_ref().map(|source| identity::load(source, &secrets.tls_places));
+        let tls = tls.transpose().map_err(|fault| fault.to_string())?;
+        engine.reload(secrets.keys, tls);
+        engine.serve_sample(secrets.keys_are_development);
+        secrets.exposures.iter().for_each(identity::warn_of);
+        self.held = secrets.held;
+        Ok(())
+    }
 }
 
 impl Owner for Operator<'_> {
     fn reload(&mut self, engine: &mut Engine<TcpSocket>) {
-        let secrets = match self.config.reload_secrets(self.environment) {
-            Ok(secrets) => secrets,
-            Err(fault) => return log::error!("not reloaded, nothing changed: {fault}"),
-        };
-        match secrets.tls.as_ref().map(identity::load).transpose() {
-            Ok(tls) => {
-                engine.reload(secrets.keys, tls);
-                engine.serve_sample(secrets.keys_are_development);
-                log::info!("reloaded keys and certificates");
-            }
-            Err(fault) => log::error!("not reloaded, nothing changed: {fault}"),
+        match self.try_reload(engine) {
+            Ok(()) => log::info!("reloaded keys and certificates"),
+            Err(fault) => log::error!("not reloaded, nothing changed: fault={fault:?}"),
         }
     }
 

@@ -49,7 +49,9 @@ fn check_prints_the_effective_configuration_with_the_keys_masked() {
     let directory = Directory::new();
     let listeners = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:7001\"\ntls = \"off\"\n\
         protocols = [\"ws\"]\n[limits]\nbody_bytes_max = \"1 MiB\"\n";
-    fs::write(directory.path().join("broker.toml"), format!("{listeners}{KEYS}")).unwrap();
+    let path = directory.path().join("broker.toml");
+    fs::write(&path, format!("{listeners}{KEYS}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let outcome = run(&directory, &["check", "--config", "broker.toml"]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
     for part in [
@@ -78,6 +80,8 @@ fn check_prints_the_effective_configuration_with_the_keys_masked() {
 fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
     let directory = Directory::new();
     fs::write(directory.path().join("empty.pem"), "").unwrap();
+    let mkfifo = Command::new("mkfifo").arg(directory.path().join("pipe")).status();
+    assert!(mkfifo.unwrap().success());
     for (text, told) in [
         ("[limits]\nnothing = 1\n", "broker.toml:2: limits.nothing: "),
         ("[limits]\nbody_bytes_max = 0\n", "broker.toml:2: limits.body_bytes_max: "),
@@ -108,6 +112,18 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
             "broker.toml:2: performance.socket_send_buffer_bytes: 1 is less than 4096",
         ),
         ("[", "broker.toml:1: "),
+        (
+            &KEYS.replace("s3cret-0", "s3cret-3"),
+            "broker.toml:5: keys.service: the application key and the service key are equal",
+        ),
+        (
+            "[keys]\nagent_file = \"pipe\"\n",
+            "broker.toml:2: keys.agent_file: pipe: a pipe (FIFO), and not a regular file",
+        ),
+        (
+            "[tls]\ncertificate = \"pipe\"\nkey = \"pipe\"\n",
+            "broker.toml:2: tls.certificate: pipe: a pipe (FIFO), and not a regular file",
+        ),
     ] {
         fs::write(directory.path().join("broker.toml"), text).unwrap();
         for command in ["check", "serve"] {
@@ -120,6 +136,31 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
     let outcome = run(&directory, &["check", "--config", "nowhere.toml"]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("nowhere.toml: No such file"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_told_and_a_variable_that_names_no_key_is_refused() {
+    let directory = Directory::new();
+    let path = directory.path().join("broker.toml");
+    fs::write(&path, KEYS).unwrap();
+    let check = || run(&directory, &["check", "--config", "broker.toml"]);
+    for (mode, is_told) in [(0o644, true), (0o600, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let outcome = check();
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.starts_with("warning: broker.toml: holds a secret"), is_told);
+    }
+    for arguments in [&["check"][..], &["send", "--login", "a", "--to", "/agent/b", "x"]] {
+        let mut command = Command::new(BINARY);
+        forget_environment(&mut command);
+        command.env("COM_BROKER_KEY_AGNET", "s3cret").args(arguments);
+        let output = command.current_dir(directory.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("COM_BROKER_KEY_AGNET: no key is set by this variable"), "{told}");
+        assert!(told.contains("did you mean COM_BROKER_KEY_AGENT?"), "{told}");
+        assert_shows_no_key(&told, &["s3cret"]);
+    }
 }
 
 #[test]

@@ -174,6 +174,32 @@ fn a_reload_changes_the_certificate_all_or_nothing() {
     ana.expect_nothing();
 }
 
+#[test]
+fn a_file_that_was_emptied_or_is_gone_does_not_open_the_broker_to_known_keys() {
+    let server = Server::start();
+    let own_key = Profile::Agent.key();
+    let path = server.path("broker.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let refuse = |count: usize, parts: &[&str]| {
+        server.signal("HUP");
+        server.log.wait_for("a refusal", |log| log.matches("not reloaded").count() == count);
+        server.log.wait_for_line(&[&["ERROR", "not reloaded, nothing changed"], parts].concat());
+        assert_eq!(answer_to(&server, own_key), "CONNECTED");
+        assert_eq!(answer_to(&server, "my_agent_secret_key"), "ERRORINVALID_PROFILE_KEY");
+    };
+    fs::write(&path, "").unwrap();
+    refuse(1, &["broker.toml: keys: these would be the development keys", "start it again"]);
+    fs::remove_file(&path).unwrap();
+    refuse(2, &["broker.toml: No such file"]);
+    // Nor does it wait for who might write into a pipe.
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    refuse(3, &["broker.toml: a pipe (FIFO), and not a regular file"]);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, text.replace(crate::support::server::APPLICATION_KEY, own_key)).unwrap();
+    refuse(4, &["keys.agent: the application key and the agent key are equal"]);
+    crate::support::server::assert_shows_no_key(&server.log.text(), &[own_key]);
+}
+
 fn is_trusted(server: &Server, authority: &std::path::Path) -> bool {
     let config = tls_config(authority, &[&rustls::version::TLS13]);
     match Stream::secure(connect(server.address(), None), config) {

@@ -11,6 +11,7 @@ use regex::bytes::Regex;
 /// What each module may use of ours. A floor uses only floors below it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("input", &[]),
     ("telemetry", &[]),
     ("logger", &[]),
     ("stomp", &["limits"]),
@@ -21,13 +22,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("http", &["transport::upgrade"]),
     ("engine", &["broker", "http", "limits", "outbound", "stomp", "telemetry", "transport"]),
     ("reactor", &["engine", "limits", "telemetry"]),
-    ("client", &[]),
-    ("config", &["broker", "limits", "logger", "transport"]),
-    ("server", &["broker", "config", "engine", "limits", "reactor", "telemetry", "transport"]),
+    ("client", &["input"]),
+    ("config", &["broker", "input", "limits", "logger", "transport"]),
     (
-        "cli",
-        &["broker", "client", "config", "limits", "logger", "server", "telemetry", "transport"],
+        "server",
+        &["broker", "config", "engine", "input", "limits", "reactor", "telemetry", "transport"],
     ),
+    ("cli", &["broker", "client", "config", "input", "limits", "logger", "server", "transport"]),
     ("main", &[]),
     ("lib", &[]),
 ];
@@ -45,7 +46,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
     // Floors that know no sockets.
     (
         r"\bstd::(io|net|fs)\b",
-        &["cli", "client", "config", "engine", "logger", "main.rs", "reactor", "server"],
+        &[
+            "cli", "client", "config", "engine", "input.rs", "logger", "main.rs", "reactor",
+            "server",
+        ],
     ),
 ];
 
