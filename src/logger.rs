@@ -307,15 +307,52 @@ impl Writer {
         }
     }
 
-    /// Writes the batch. A standard error that is gone is no reason to stop serving.
+    /// Writes the batch. A standard error that is gone is no reason to stop serving: what it did not
+    /// take is dropped, and counted.
     fn write(&mut self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        let events_end = self.batch.len();
         if dropped > 0 {
             self.format(Level::Warn, &format!("log lines dropped count={dropped}"));
         }
-        let _ = self.out.write_all(self.batch.as_bytes()).and_then(|()| self.out.flush());
+        let batch = self.batch.as_bytes();
+        let taken = write_patiently(&mut self.out, batch);
+        let mut is_torn = false;
+        if taken < batch.len() {
+            // A line end in the beginning is that of a line which was torn before.
+            let lost_from = taken.max(usize::from(batch.starts_with(b"\n"))).min(events_end);
+            let lost = memchr::memchr_iter(b'\n', &batch[lost_from..events_end]).count() as u64;
+            // That so many were dropped before was not told either.
+            self.dropped.fetch_add(lost + dropped, Ordering::Relaxed);
+            is_torn = match taken {
+                0 => batch.starts_with(b"\n"),
+                _ => batch[taken - 1] != b'\n',
+            };
+        }
         self.batch.clear();
+        if is_torn {
+            self.batch.push('\n');
+        }
     }
+}
+
+/// Writes all of it, or as much as is taken before there is an error. Standard error may be one that
+/// does not block, as it is shared with whoever started us: then this waits.
+fn write_patiently(out: &mut impl Write, bytes: &[u8]) -> usize {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match out.write(&bytes[taken..]) {
+            Ok(0) => break,
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(_) => break,
+        }
+    }
+    // Standard error has no buffer of its own.
+    let _ = out.flush();
+    taken
 }
 
 /// The cores that a thread may run on. The loop, which begins the writer's thread, may keep to one of
@@ -445,6 +482,60 @@ mod tests {
             .sum();
         assert_eq!(written + reported, 5 * LINES_MAX);
         assert!(reported > 0);
+    }
+
+    /// Takes what it is told to take, then fails as it is told to.
+    struct Faulty {
+        text: Arc<Mutex<String>>,
+        faults: Vec<(usize, io::ErrorKind)>,
+    }
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = match self.faults.last_mut() {
+                None => bytes.len(),
+                Some((0, _)) => return Err(self.faults.pop().unwrap().1.into()),
+                Some((left, _)) => {
+                    let count = bytes.len().min(*left);
+                    *left -= count;
+                    count
+                }
+            };
+            self.text.lock().unwrap().push_str(str::from_utf8(&bytes[..count]).unwrap());
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_standard_error_does_not_take_are_counted() {
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::WouldBlock] {
+            let text = Arc::new(Mutex::new(String::new()));
+            let faults = vec![(100, kind), (30, kind)];
+            let out = Faulty { text: Arc::clone(&text), faults };
+            let options = LogOptions { format: LogFormat::Plain, level: LevelFilter::Info };
+            let (logger, guard) = Logger::new(options, Duration::from_millis(1), out);
+            for number in 0..20 {
+                log(&logger, Level::Info, &format!("line {number}"));
+                logger.flush();
+            }
+            drop(guard);
+            let text = text.lock().unwrap();
+            let is_whole = |number: &i32| {
+                let wanted = format!(" INFO  line {number}");
+                let begin = "2026-11-28T22:00:00.000Z".len();
+                text.lines().any(|line| line.get(begin..) == Some(wanted.as_str()))
+            };
+            let whole = (0..20).filter(is_whole).count();
+            let told = text.split("log lines dropped count=").skip(1);
+            let told: usize =
+                told.map(|rest| rest.split('\n').next().unwrap().parse::<usize>().unwrap()).sum();
+            assert_eq!(whole + told, 20, "{kind:?}: {text}");
+            assert_eq!(told > 0, kind == io::ErrorKind::BrokenPipe, "{text}");
+        }
     }
 
     #[test]

@@ -47,7 +47,10 @@ fn handle_frame(
             return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
         }
         (PeerState::Connected(session), _) => session,
-        (_, Command::Connect) => return connect(broker, peer, &frame.headers, now),
+        (_, Command::Connect) => {
+            return connect(broker, peer, &frame.headers, now)
+                .inspect_err(|_| broker.note_refused_login(peer, &frame.headers));
+        }
         (_, _) => {
             let description = "nothing but CONNECT is accepted before login";
             return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));

@@ -41,7 +41,7 @@ use self::subscription::{
     Pattern, Standard, Subscription, SubscriptionIndex, SubscriptionTable, Target,
 };
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Frame, Name, ScanFault};
+use crate::stomp::{Frame, Headers, Name, ScanFault};
 use crate::telemetry::Counters;
 
 /// When something happens.
@@ -205,7 +205,8 @@ impl Broker {
         self.keys = keys;
     }
 
-    /// The login id of the client that was logged in on a connection, once it no longer is.
+    /// The login id of the client that was logged in on a connection, once it no longer is, or that
+    /// somebody tried to log in with.
     pub fn past_login_of(&self, peer: PeerId) -> Option<&str> {
         self.peers.peer(peer).past_login.as_deref()
     }
@@ -267,6 +268,23 @@ impl Broker {
             let description = "the profile key (passcode) is wrong";
             Fault::closing(Code::InvalidProfileKey, Retry::Never, description)
         })
+    }
+
+    /// Notes the login id of a login that was refused, for the log: as much of it as helps, and nothing
+    /// that is a key, which somebody may have put in its place.
+    #[cold]
+    fn note_refused_login(&mut self, peer: PeerId, headers: &Headers<'_>) {
+        let Some(login) = headers.value(Name::Login) else { return };
+        let is_given_as_key = [Name::Passcode, Name::SecretKey]
+            .iter()
+            .any(|name| headers.value(*name) == Some(login));
+        if is_given_as_key || self.keys.appear_in(login) {
+            return;
+        }
+        let end = login.len().min(SHOWN_LOGIN_BYTES);
+        let ellipsis = if end < login.len() { "…" } else { "" };
+        let shown = format!("{}{ellipsis}", String::from_utf8_lossy(&login[..end]));
+        self.peers.peer_mut(peer).past_login = Some(shown.into());
     }
 
     /// Opens a session on a connection, or moves one there, or says why not.
@@ -768,6 +786,9 @@ impl Broker {
         Ok(())
     }
 }
+
+/// So much of a login id that was refused is shown in the log.
+const SHOWN_LOGIN_BYTES: usize = 256;
 
 /// Writes an ERROR as its receiver reads it. In the standard dialect it always closes.
 fn write_error(

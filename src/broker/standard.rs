@@ -103,7 +103,8 @@ fn handle_frame(
         }
         (PeerState::Connected(session), _) => session,
         (_, Command::Connect) => {
-            connect(broker, peer, &frame.headers, now)?;
+            connect(broker, peer, &frame.headers, now)
+                .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
             return Ok(Done::Nothing);
         }
         (_, _) => {

@@ -38,7 +38,9 @@ fn describe_listener(out: &mut String, listener: &Listener) {
         TlsMode::Off => "off",
     };
     line(out, "[[listener]]");
-    line(out, &format!("name = {}", quoted(&listener.name)));
+    if let Some(name) = &listener.name {
+        line(out, &format!("name = {}", quoted(name)));
+    }
     line(out, &format!("address = {}", quoted(&listener.address.to_string())));
     line(out, &format!("protocols = [{}]", protocol_names(listener.policy.protocols)));
     line(out, &format!("tls = {}\n", quoted(tls)));

@@ -13,8 +13,8 @@ const DEFAULT_PORTS: [u16; 2] = [6661, 6662];
 /// An address to listen on, and what may be spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// What the logs call it: its configured name, otherwise its address.
-    pub name: String,
+    /// What the logs call it, if it has a name: otherwise they call it by its address.
+    pub name: Option<String>,
     /// Port zero lets the system choose.
     pub address: SocketAddr,
     /// What may be spoken there.
@@ -106,15 +106,13 @@ fn parse(address: &str) -> Result<SocketAddr, Offence> {
 }
 
 fn plain(address: SocketAddr) -> Listener {
-    Listener { name: address.to_string(), address, policy: ListenerPolicy::default() }
+    Listener { name: None, address, policy: ListenerPolicy::default() }
 }
 
 fn from_section(section: &ListenerSection) -> Result<Listener, Offence> {
     let address = section.address.as_deref().ok_or(Offence::NoAddress)?;
     let mut listener = plain(parse(address)?);
-    if let Some(name) = &section.name {
-        listener.name.clone_from(name);
-    }
+    listener.name.clone_from(&section.name);
     if let Some(names) = &section.protocols {
         listener.policy.protocols = protocols(names);
     }

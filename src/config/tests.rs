@@ -91,13 +91,13 @@ fn listeners_are_those_of_the_first_source_that_names_any() {
         tls = \"required\"\n";
     let config = resolve(text).unwrap();
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].name, "web");
+    assert_eq!(config.listeners[0].name.as_deref(), Some("web"));
     assert_eq!(config.listeners[0].policy.tls, TlsMode::Required);
     let protocols = config.listeners[0].policy.protocols;
     assert!(protocols.ws && !protocols.classic && !protocols.stomp && !protocols.http);
     let config = resolve_with(text, &listen("[::1]:2"), &[]).unwrap();
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].name, "[::1]:2");
+    assert_eq!(config.listeners[0].name, None);
     assert_eq!(config.listeners[0].policy, Default::default());
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Connection<S> {
     /// Where torn frames of the standard dialect wait; none in the classic one.
     pub(super) assembler: Option<Box<Assembler>>,
     pub(super) policy: ListenerPolicy,
+    /// The place of its listener.
+    pub(super) listener: u16,
     pub(super) phase: Phase,
     pub(super) flags: Flags,
     pub(super) peer: Option<PeerId>,

@@ -16,6 +16,7 @@
 //! Closing only marks: a connection leaves the table in `settle`, never while a frame of its own
 //! is being handled.
 
+mod closings;
 mod connection;
 pub mod deadlines;
 mod flush;
@@ -26,6 +27,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+pub use self::closings::Sum;
+use self::closings::{Closings, Ending};
 use self::connection::{Connection, Flags, NEVER, Phase, Totals};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
@@ -77,6 +80,9 @@ pub struct Engine<S> {
     now: Moment,
     is_draining: bool,
     serves_sample: bool,
+    /// What the listeners are called, in the order of the configuration.
+    listeners: Vec<String>,
+    closings: Closings,
     /// Where latencies are recorded.
     pub latencies: Latencies,
 }
@@ -94,6 +100,8 @@ pub struct Accepted {
     pub address: SocketAddr,
     /// What the listener lets it be.
     pub policy: ListenerPolicy,
+    /// The listener's place in the configuration.
+    pub listener: u16,
 }
 
 const WIRE_BYTES: usize = 64 * 1024;
@@ -138,6 +146,8 @@ impl<S: Socket> Engine<S> {
             now: Moment::default(),
             is_draining: false,
             serves_sample: false,
+            listeners: Vec::new(),
+            closings: Closings::default(),
             latencies,
         }
     }
@@ -151,7 +161,11 @@ impl<S: Socket> Engine<S> {
         let places_max = self.limits.connections_max as usize;
         let surplus = self.connections.len() - self.surplus_len >= places_max;
         if surplus && !self.is_full {
-            log::warn!("connections refused: all of connections_max={places_max} are in use");
+            log::warn!(
+                "connections are refused, all places are in use connections_max={places_max} \
+                 listener={:?}",
+                self.listener_name(accepted.listener)
+            );
         }
         self.is_full = surplus;
         let counters = &mut self.broker.counters;
@@ -179,6 +193,7 @@ impl<S: Socket> Engine<S> {
             transport: Transport::new(),
             assembler: None,
             policy: accepted.policy,
+            listener: accepted.listener,
             phase: Phase::AwaitingProtocol,
             flags: Flags { surplus, ..Flags::default() },
             peer: None,
@@ -194,7 +209,12 @@ impl<S: Socket> Engine<S> {
             staged: Vec::new(),
         });
         self.deadlines.arm(deadline_ms, id);
-        log::debug!("accepted connection={} peer={}", self.last_number, accepted.address);
+        log::debug!(
+            "accepted connection={} listener={:?} peer={}",
+            self.last_number,
+            self.listener_name(accepted.listener),
+            accepted.address
+        );
         Ok(id)
     }
 
@@ -268,6 +288,7 @@ impl<S: Socket> Engine<S> {
         }
         self.watch_memory();
         self.reap();
+        self.closings.tell_due(now.ms());
         // What was encoded for nobody who takes it would lend its arrival to the next turn.
         let peers = &mut self.broker.peers;
         if !peers.has_dirty() && !peers.arena.is_fresh() {
@@ -290,13 +311,15 @@ impl<S: Socket> Engine<S> {
     /// When to end the turn even if nothing happens, in milliseconds of [`Moment::ms`].
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let overflow_ms = self.broker.peers.next_overflow_ms();
-        self.deadlines.next_ms().into_iter().chain(overflow_ms).min()
+        let due = [self.deadlines.next_ms(), overflow_ms, self.closings.due_ms()];
+        due.into_iter().flatten().min()
     }
 
     /// Tells every client that the broker shuts down; no connection is accepted any more.
     pub fn begin_drain(&mut self, now: Moment) {
         self.now = now;
         self.is_draining = true;
+        self.closings.begin_drain();
         self.broker.drain(now);
         self.flush_dirty();
         let silent: Vec<_> = self
@@ -325,6 +348,16 @@ impl<S: Socket> Engine<S> {
     pub fn reload(&mut self, keys: Keys, tls: Option<Arc<rustls::ServerConfig>>) {
         self.broker.set_keys(keys);
         self.tls = tls;
+    }
+
+    /// What the listeners are called, by their place in the configuration: for the log.
+    pub fn name_listeners(&mut self, names: Vec<String>) {
+        self.listeners = names;
+    }
+
+    /// The connections that ended since the drain began, by reason.
+    pub fn drain_sums(&self) -> &[Sum] {
+        self.closings.drain_sums()
     }
 
     /// Says whether plain HTTP requests get the sample page, which is for brokers with keys that
@@ -417,6 +450,10 @@ impl<S: Socket> Engine<S> {
                 || matches!(connection.phase, Phase::Closed(_));
             assert!(waits, "connection {slot} is readable and nobody will read it");
         }
+    }
+
+    fn listener_name(&self, listener: u16) -> &str {
+        self.listeners.get(usize::from(listener)).map_or("", String::as_str)
     }
 
     fn connection(&self, id: ConnectionId) -> Option<&Connection<S>> {
@@ -813,10 +850,10 @@ impl<S: Socket> Engine<S> {
         if !self.is_short_of_memory && used > max / 10 * 9 {
             self.is_short_of_memory = true;
             self.broker.counters.publishers_paused += 1;
-            log::warn!("publishers paused: queued_bytes={used} outbound_total_bytes_max={max}");
+            log::warn!("publishers paused queued_bytes={used} outbound_total_bytes_max={max}");
         } else if self.is_short_of_memory && used < max / 10 * 7 {
             self.is_short_of_memory = false;
-            log::info!("publishers resumed: queued_bytes={used}");
+            log::info!("publishers resumed queued_bytes={used}");
             for slot in std::mem::take(&mut self.paused) {
                 let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
                 if std::mem::take(&mut connection.flags.paused) {
@@ -1120,8 +1157,9 @@ impl<S: Socket> Engine<S> {
             } else {
                 self.broker.counters.connections_closed += 1;
             }
-            let login = connection.peer.and_then(|peer| self.broker.past_login_of(peer));
-            log_end(&connection, login, self.now.ms());
+            let mut closings = std::mem::take(&mut self.closings);
+            closings.note(&self.ending_of(&connection), self.now.ms());
+            self.closings = closings;
             if let Some(peer) = connection.peer {
                 let reason = connection.phase.reason().unwrap_or(CloseReason::Lost);
                 self.broker.close_peer(peer, reason, self.now);
@@ -1129,6 +1167,25 @@ impl<S: Socket> Engine<S> {
             self.closed.push((ConnectionId { slot, generation }, connection.socket));
         }
         self.to_reap = list;
+    }
+
+    fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
+        let login = connection.peer.and_then(|peer| self.broker.past_login_of(peer));
+        let queued = connection.peer.map(|peer| self.broker.peers.peer(peer).queue.bytes());
+        // Without a session there are answers to plain requests.
+        let queued = queued.map_or_else(|| connection.transport.control().len() as u64, u64::from);
+        let encrypted = connection.tls.as_ref().map_or(0, |tls| tls.unsent_bytes());
+        Ending {
+            number: connection.number,
+            listener: self.listener_name(connection.listener),
+            address: connection.address,
+            transport: connection.transport_name(),
+            login: login.unwrap_or_default(),
+            reason: connection.phase.reason().unwrap_or(CloseReason::Lost),
+            duration_ms: self.now.ms().saturating_sub(connection.accepted_ms),
+            totals: connection.totals,
+            unsent_bytes: queued + encrypted,
+        }
     }
 }
 
@@ -1231,22 +1288,4 @@ fn handle_standard(
     }
     source.assembler.release();
     count
-}
-
-fn log_end<S>(connection: &Connection<S>, login: Option<&str>, now_ms: u64) {
-    let totals = &connection.totals;
-    log::info!(
-        "closed connection={} peer={} transport={} login={:?} reason={} duration_ms={} \
-         frames_in={} frames_out={} bytes_in={} bytes_out={}",
-        connection.number,
-        connection.address,
-        connection.transport_name(),
-        login.unwrap_or_default(),
-        connection.phase.reason().unwrap_or(CloseReason::Lost),
-        now_ms.saturating_sub(connection.accepted_ms),
-        totals.frames_in,
-        totals.frames_out,
-        totals.bytes_in,
-        totals.bytes_out,
-    );
 }

@@ -16,15 +16,29 @@ pub struct Listening {
     pub(super) policy: ListenerPolicy,
     /// The address that was bound: with its port, where any was asked for.
     pub address: SocketAddr,
+    /// What the log calls it.
+    pub name: String,
+}
+
+/// Which families of addresses the address `[::]` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv6 and IPv4, where the system can do both with one socket.
+    Both,
+    /// IPv6 alone, because another listener has the port for IPv4.
+    Ipv6,
 }
 
 impl Listening {
-    /// Binds an address. Connections to it get these options.
+    /// Binds an address. Connections to it get these options. Without a name it is called by its
+    /// address.
     ///
     /// # Errors
     /// Those of the system: the address is in use, is not this machine's, or needs rights.
     pub fn bind(
         address: SocketAddr,
+        families: Families,
+        name: Option<&str>,
         policy: ListenerPolicy,
         options: &SocketOptions,
     ) -> io::Result<Self> {
@@ -32,15 +46,20 @@ impl Listening {
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            // Who wants both families says so with two listeners.
-            socket.set_only_v6(true)?;
+            let wants_both = families == Families::Both && address.ip().is_unspecified();
+            // OpenBSD has no sockets of both families.
+            if let Err(error) = socket.set_only_v6(!wants_both) {
+                let error = error.to_string();
+                log::warn!("listening for IPv6 only address={address} error={error:?}");
+            }
         }
         socket.bind(&address.into())?;
         options.apply_to_listener(&socket);
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into());
         let address = socket.local_addr()?;
-        Ok(Self { socket, policy, address })
+        let name = name.map_or_else(|| address.to_string(), str::to_owned);
+        Ok(Self { socket, policy, address, name })
     }
 }
 
@@ -66,7 +85,9 @@ mod tests {
             receive_buffer_bytes: 50_000,
         };
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listening = Listening::bind(any_port, ListenerPolicy::default(), &options).unwrap();
+        let listening =
+            Listening::bind(any_port, Families::Both, None, ListenerPolicy::default(), &options)
+                .unwrap();
         let _client = TcpStream::connect(listening.address).unwrap();
         // The handshake is over when the client is connected, so there is no need to wait.
         let (accepted, _) = listening.socket.accept().unwrap();
@@ -80,5 +101,37 @@ mod tests {
         // The kernel doubles them for what it keeps beside the octets.
         assert_eq!(socket.send_buffer_size().unwrap(), 200_000);
         assert_eq!(socket.recv_buffer_size().unwrap(), 100_000);
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_both_families() {
+        use std::net::{Ipv6Addr, SocketAddr};
+
+        let options = SocketOptions {
+            keepalive: Duration::from_secs(90),
+            user_timeout: Duration::from_millis(61_000),
+            busy_poll_us: 0,
+            send_buffer_bytes: 0,
+            receive_buffer_bytes: 0,
+        };
+        let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let bind = |families| {
+            Listening::bind(all, families, Some("all"), ListenerPolicy::default(), &options)
+        };
+        let both = match bind(Families::Both) {
+            Ok(both) => both,
+            // A machine without IPv6 has none to offer.
+            Err(error) => return assert_eq!(error.raw_os_error(), Some(97), "{error}"),
+        };
+        assert_eq!(both.name, "all");
+        let port = both.address.port();
+        for loopback in
+            [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()]
+        {
+            TcpStream::connect(loopback).unwrap();
+        }
+        let alone = bind(Families::Ipv6).unwrap();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, alone.address.port())).unwrap_err();
+        TcpStream::connect((Ipv6Addr::LOCALHOST, alone.address.port())).unwrap();
     }
 }

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::low_level::signal_name;
 use signal_hook_mio::v1_0::Signals;
 
 use self::alarm::Alarm;
 use self::clock::Clock;
-pub use self::listener::Listening;
+pub use self::listener::{Families, Listening};
 pub use self::socket::{SocketOptions, TcpSocket};
 use crate::broker::Moment;
 use crate::engine::{Accepted, Engine};
@@ -36,10 +37,8 @@ pub trait Owner {
 /// How the loop came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every connection was told and took its last octets.
+    /// Every connection has ended. Some may have been cut before they took their last octets.
     Drained,
-    /// This many connections did not take theirs in time.
-    Expired(usize),
     /// A second signal said to leave at once.
     Abandoned,
 }
@@ -136,10 +135,12 @@ impl Reactor {
             engine.latencies.record(Stage::Turn, flushed.ns - polled.ns);
             engine.settle(flushed);
             self.let_go(engine);
-            if signalled && self.handle_signals(engine, owner, flushed) {
-                return Ok(Outcome::Abandoned);
-            }
-            if let Some(outcome) = self.drained(engine, flushed.ms()) {
+            let outcome = if signalled && self.handle_signals(engine, owner, flushed) {
+                Some(Outcome::Abandoned)
+            } else {
+                self.has_drained(engine, flushed.ms()).then_some(Outcome::Drained)
+            };
+            if let Some(outcome) = outcome {
                 engine.abandon(flushed);
                 self.let_go(engine);
                 return Ok(outcome);
@@ -255,7 +256,8 @@ impl Reactor {
                 _ if self.drain_until_ms.is_some() => return true,
                 _ => {
                     log::info!(
-                        "draining: signal={signal} connections={} drain_ms_max={}",
+                        "draining signal={} connections={} drain_ms_max={}",
+                        signal_name(signal).unwrap_or_default(),
                         engine.len(),
                         self.options.drain_ms_max
                     );
@@ -270,12 +272,8 @@ impl Reactor {
     }
 
     #[inline]
-    fn drained(&self, engine: &Engine<TcpSocket>, now_ms: u64) -> Option<Outcome> {
-        let until_ms = self.drain_until_ms?;
-        if engine.is_empty() {
-            return Some(Outcome::Drained);
-        }
-        (now_ms >= until_ms).then_some(Outcome::Expired(engine.len()))
+    fn has_drained(&self, engine: &Engine<TcpSocket>, now_ms: u64) -> bool {
+        self.drain_until_ms.is_some_and(|until_ms| engine.is_empty() || now_ms >= until_ms)
     }
 
     fn close_listeners(&mut self) {
@@ -312,9 +310,10 @@ impl Reactor {
                 Err(error) => {
                     // The backlog stays and no new edge comes: keep the listener on the list.
                     if !self.is_starved {
+                        let Listening { name, address, .. } = &self.listeners[index];
+                        let error = error.to_string();
                         log::error!(
-                            "accepting failed on {}: {error}",
-                            self.listeners[index].address
+                            "accepting failed listener={name:?} address={address} error={error:?}"
                         );
                     }
                     self.is_starved = true;
@@ -334,13 +333,17 @@ impl Reactor {
     ) {
         let socket = TcpSocket::new(stream);
         socket.set_options(&self.options.sockets);
-        let accepted = Accepted { address, policy: self.listeners[index].policy };
+        // Who comes over IPv4 to a socket of both families has an address of IPv4 all the same.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let policy = self.listeners[index].policy;
+        let accepted = Accepted { address, policy, listener: index as u16 };
         let Ok(id) = engine.accept(socket, accepted) else { return };
         let Some(socket) = engine.socket_mut(id) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(id.slot as usize);
         if let Err(error) = self.poll.registry().register(socket.source(), token, interest) {
-            log::error!("registering a connection failed: {error}");
+            let (name, error) = (&self.listeners[index].name, error.to_string());
+            log::error!("registering a connection failed listener={name:?} error={error:?}");
             engine.forget(id);
         }
     }

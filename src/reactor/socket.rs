@@ -54,10 +54,10 @@ impl SocketOptions {
         if self.busy_poll_us > 0
             && let Err(error) = socket.set_busy_poll(self.busy_poll_us)
         {
+            let (wanted, error) = (self.busy_poll_us, error.to_string());
             log::warn!(
-                "socket_busy_poll_us={} has no effect: {error}; this kernel may want the \
-                 capability CAP_NET_ADMIN for it",
-                self.busy_poll_us
+                "a setting has no effect, this kernel may want the capability CAP_NET_ADMIN for it \
+                 socket_busy_poll_us={wanted} error={error:?}"
             );
         }
         Ok(())
@@ -98,10 +98,13 @@ fn warn_if_less(name: &str, wanted: u32, given: io::Result<usize>, bound: &str) 
     match given {
         Ok(given) if given >= wanted as usize => {}
         Ok(given) => log::warn!(
-            "{name}={wanted} has no effect beyond {given}: the kernel allows no more; on Linux \
-             raise net.core.{bound}"
+            "the kernel allows less than a setting asks for setting={name} wanted={wanted} \
+             allowed={given} bound=net.core.{bound}"
         ),
-        Err(error) => log::warn!("{name}={wanted} has no effect: {error}"),
+        Err(error) => {
+            let error = error.to_string();
+            log::warn!("a setting has no effect setting={name} wanted={wanted} error={error:?}");
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub fn load(source: &TlsSource, places: &TlsPlaces) -> Result<Arc<ServerConfig>,
 pub fn warn_of(exposure: &Exposure) {
     let Exposure { path, mode } = exposure;
     log::warn!(
-        "a secret that others than its owner can read or change, chmod 600 ends that: file={path:?} \
+        "a secret that others than its owner can read or change, chmod 600 ends that file={path:?} \
          mode={mode:04o}"
     );
 }
@@ -149,12 +149,12 @@ fn load_development(directory: &Path, now: UnixTime) -> Result<Identity, Identit
     let certificates::Paths { server_certificate, authority_certificate, .. } = &paths;
     if is_first {
         log::info!(
-            "made a certificate for development, which clients trust by its authority: \
+            "made a certificate for development, which clients trust by its authority \
              certificate={server_certificate:?} authority={authority_certificate:?}"
         );
     } else {
         log::info!(
-            "made the certificate for development anew: certificate={server_certificate:?} \
+            "made the certificate for development anew certificate={server_certificate:?} \
              authority={authority_certificate:?} reason={defect:?}"
         );
     }

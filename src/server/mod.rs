@@ -18,8 +18,9 @@ use crate::broker::Options;
 use crate::config::{Config, Environment, Held};
 use crate::engine::Engine;
 use crate::limits::Limits;
+use crate::logger::LogFormat;
 use crate::reactor::{
-    Listening, Outcome, Owner, Reactor, ReactorOptions, SocketOptions, TcpSocket,
+    Families, Listening, Outcome, Owner, Reactor, ReactorOptions, SocketOptions, TcpSocket,
 };
 use crate::telemetry::{Exporter, Latencies, try_directory};
 
@@ -29,6 +30,7 @@ pub struct Prepared {
     tls: Option<Arc<ServerConfig>>,
     reactor: Reactor,
     addresses: Vec<SocketAddr>,
+    names: Vec<String>,
 }
 
 impl Prepared {
@@ -44,6 +46,7 @@ impl Prepared {
         sockets.report_refusals().map_err(ServeFault::Loop)?;
         let listeners = bind(&config, &sockets)?;
         let addresses = listeners.iter().map(|one| one.address).collect();
+        let names = listeners.iter().map(|one| one.name.clone()).collect();
         if let Some(directory) = &config.latency_directory {
             try_directory(directory)
                 .map_err(|error| ServeFault::LatencyDirectory(directory.clone(), error))?;
@@ -60,7 +63,7 @@ impl Prepared {
             drain_ms_max,
         };
         let reactor = Reactor::new(listeners, options).map_err(ServeFault::Loop)?;
-        Ok(Self { config, tls, reactor, addresses })
+        Ok(Self { config, tls, reactor, addresses, names })
     }
 
     /// What it runs with.
@@ -78,7 +81,7 @@ impl Prepared {
     /// # Errors
     /// Names what the loop cannot go on without.
     pub fn run(self, environment: Environment<'_>) -> Result<(), ServeFault> {
-        let Self { config, tls, mut reactor, addresses } = self;
+        let Self { config, tls, mut reactor, addresses, names } = self;
         let options = Options {
             rights: config.rights.clone(),
             virtual_hosts: config.virtual_hosts.clone(),
@@ -87,14 +90,19 @@ impl Prepared {
         };
         let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
         engine.serve_sample(config.keys_are_development);
-        let exporter = Exporter::new(config.latency_directory.clone());
+        engine.name_listeners(names);
+        let is_for_programs = config.log.format == LogFormat::Json;
+        let exporter = Exporter::new(config.latency_directory.clone(), is_for_programs);
         let held = config.held;
         let mut owner = Operator { config: &config, environment, exporter, held };
         if let Some(core) = config.performance.core {
             pin(core)?;
         }
-        for address in addresses {
-            log::info!("listening address={address}");
+        for (listener, address) in config.listeners.iter().zip(addresses) {
+            match &listener.name {
+                Some(name) => log::info!("listening address={address} listener={name:?}"),
+                None => log::info!("listening address={address}"),
+            }
         }
         let outcome = reactor.run(&mut engine, &mut owner).map_err(ServeFault::Loop)?;
         report(outcome, &engine);
@@ -111,8 +119,8 @@ impl Prepared {
 pub enum ServeFault {
     /// The certificate or its key cannot be used.
     Identity(IdentityFault),
-    /// A listener cannot be bound.
-    Bind(SocketAddr, io::Error),
+    /// A listener, here with its name if it has one, cannot be bound.
+    Bind(SocketAddr, Option<String>, io::Error),
     /// Latency files cannot be written into the directory.
     LatencyDirectory(PathBuf, io::Error),
     /// The thread of the loop cannot stay on the core that was chosen.
@@ -127,8 +135,12 @@ impl fmt::Display for ServeFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Identity(fault) => fault.fmt(out),
-            Self::Bind(address, error) => {
-                write!(out, "cannot listen on {address}: {error}")?;
+            Self::Bind(address, name, error) => {
+                write!(out, "cannot listen on {address}")?;
+                if let Some(name) = name {
+                    write!(out, " (listener {name:?})")?;
+                }
+                write!(out, ": {error}")?;
                 match error.kind() {
                     io::ErrorKind::AddrInUse => out.write_str("; is another broker running?"),
                     io::ErrorKind::PermissionDenied => {
@@ -184,7 +196,7 @@ impl Owner for Operator<'_> {
     fn reload(&mut self, engine: &mut Engine<TcpSocket>) {
         match self.try_reload(engine) {
             Ok(()) => log::info!("reloaded keys and certificates"),
-            Err(fault) => log::error!("not reloaded, nothing changed: fault={fault:?}"),
+            Err(fault) => log::error!("not reloaded, nothing changed fault={fault:?}"),
         }
     }
 
@@ -206,10 +218,20 @@ fn socket_options(config: &Config) -> SocketOptions {
 
 fn bind(config: &Config, options: &SocketOptions) -> Result<Vec<Listening>, ServeFault> {
     let bind_one = |listener: &crate::config::Listener| {
-        Listening::bind(listener.address, listener.policy, options)
-            .map_err(|error| ServeFault::Bind(listener.address, error))
+        let crate::config::Listener { name, address, policy } = listener;
+        let families = families(*address, &config.listeners);
+        Listening::bind(*address, families, name.as_deref(), *policy, options)
+            .map_err(|error| ServeFault::Bind(*address, name.clone(), error))
     };
     config.listeners.iter().map(bind_one).collect()
+}
+
+/// `[::]` is all addresses of both families, unless another listener has its port for IPv4.
+fn families(address: SocketAddr, listeners: &[crate::config::Listener]) -> Families {
+    let others = listeners.iter().map(|one| one.address);
+    let has_port_for_ipv4 =
+        |one: SocketAddr| one.is_ipv4() && one.port() == address.port() && one.port() != 0;
+    if others.into_iter().any(has_port_for_ipv4) { Families::Ipv6 } else { Families::Both }
 }
 
 /// Keeps this thread, which is the loop's, on a core. The log's threads go where this one could before.
@@ -225,27 +247,45 @@ fn raise_descriptor_limit(config: &Config) {
     let wanted = connections + DESCRIPTORS_OF_OUR_OWN;
     match rlimit::increase_nofile_limit(wanted) {
         Ok(allowed) if allowed < wanted => log::warn!(
-            "the system allows {allowed} descriptors, fewer than connections_max={} needs: \
-             raise it with ulimit -n or LimitNOFILE=",
+            "the system allows fewer descriptors than connections_max needs, ulimit -n or \
+             LimitNOFILE raises that allowed={allowed} needed={wanted} connections_max={}",
             limits.connections_max
         ),
         Ok(_) => {}
-        Err(error) => log::warn!("the number of descriptors cannot be raised: {error}"),
+        Err(error) => {
+            let error = error.to_string();
+            log::warn!("the number of descriptors cannot be raised error={error:?}");
+        }
     }
 }
 
 /// Listeners, the poll, signals, logs, files that are exported.
 const DESCRIPTORS_OF_OUR_OWN: u64 = 64;
 
+/// Tells how the connections ended, and what was counted.
 fn report(outcome: Outcome, engine: &Engine<TcpSocket>) {
-    match outcome {
-        Outcome::Drained => log::info!("drained"),
-        Outcome::Expired(left) => {
-            log::warn!("drained: connections_cut={left} did not take their last bytes in time");
-        }
-        Outcome::Abandoned => log::warn!("left at once, at a second signal"),
+    // Lines about single connections may fill the way to the log: these shall not be dropped.
+    log::logger().flush();
+    if outcome == Outcome::Abandoned {
+        log::warn!("left at once, at a second signal");
     }
-    log::info!("totals {}", engine.broker().counters);
+    let (mut connections, mut connections_cut) = (0, 0);
+    for sum in engine.drain_sums() {
+        connections += sum.connections;
+        if sum.is_cut {
+            connections_cut += sum.connections;
+            log::warn!("cut before all was sent to them {pairs}", pairs = sum);
+        } else {
+            log::info!("closed in the drain {pairs}", pairs = sum);
+        }
+    }
+    if connections_cut == 0 {
+        log::info!("drained connections={connections}");
+    } else {
+        let connections = connections - connections_cut;
+        log::warn!("drained in part connections={connections} connections_cut={connections_cut}");
+    }
+    log::info!("totals {pairs}", pairs = engine.broker().counters);
 }
 
 /// Bits from the system. Without them no session could be told from a forged one.

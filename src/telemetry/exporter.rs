@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::files::{FileStamp, write_files};
 use super::latencies::{Latencies, Snapshot};
-use super::table::percentile_table;
+use super::table::{percentile_pairs, percentile_table};
 
 /// Exports latencies: the percentile table to the log and, when there is a directory, the files.
 /// What goes wrong is told on the log; there is nobody else who could act on it.
@@ -15,6 +15,8 @@ use super::table::percentile_table;
 pub struct Exporter {
     /// Where the files go, if anywhere.
     directory: Option<PathBuf>,
+    /// Whether programs read the log: they get pairs in place of a table.
+    is_for_programs: bool,
     /// Exports begun so far.
     sequence: u32,
     /// The export that was begun last. At most one runs at a time.
@@ -22,9 +24,9 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter to the log and to `directory`.
-    pub fn new(directory: Option<PathBuf>) -> Self {
-        Self { directory, sequence: 0, running: None }
+    /// An exporter to the log, which is read by people or by programs, and to `directory`.
+    pub fn new(directory: Option<PathBuf>, is_for_programs: bool) -> Self {
+        Self { directory, is_for_programs, sequence: 0, running: None }
     }
 
     /// Begins an export of what was recorded until `elapsed` after the start, without waiting for
@@ -32,20 +34,23 @@ impl Exporter {
     /// goes on and will be part of the next export.
     pub fn begin_export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
         if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            log::warn!("latency export ignored: the one before is still running");
+            log::warn!("latency export ignored, the one before is still running");
             return;
         }
         self.join();
         let snapshot = latencies.take_snapshot(elapsed);
         self.sequence += 1;
         let stamp = FileStamp::new(snapshot.taken_at(), process::id(), self.sequence);
-        let directory = self.directory.clone();
+        let (directory, is_for_programs) = (self.directory.clone(), self.is_for_programs);
         let spawned = thread::Builder::new()
             .name("latency-export".to_owned())
-            .spawn(move || export(&snapshot, directory.as_deref(), stamp));
+            .spawn(move || export(&snapshot, is_for_programs, directory.as_deref(), stamp));
         match spawned {
             Ok(thread) => self.running = Some(thread),
-            Err(error) => log::error!("latency export lost: no thread: {error}"),
+            Err(error) => {
+                let error = error.to_string();
+                log::error!("latency export lost, there is no thread for it error={error:?}");
+            }
         }
     }
 
@@ -61,22 +66,30 @@ impl Exporter {
         if let Some(thread) = self.running.take()
             && thread.join().is_err()
         {
-            log::error!("latency export lost: its thread panicked");
+            log::error!("latency export lost, its thread panicked");
         }
     }
 }
 
-fn export(snapshot: &Snapshot, directory: Option<&Path>, stamp: FileStamp) {
-    // A record per line: a logger may put its own prefix before each, or make each a JSON object.
-    for line in percentile_table(snapshot).lines() {
-        log::info!("latency {line}");
+fn export(snapshot: &Snapshot, is_for_programs: bool, directory: Option<&Path>, stamp: FileStamp) {
+    if is_for_programs {
+        for row in percentile_pairs(snapshot) {
+            log::info!("latency {pairs}", pairs = row);
+        }
+    } else {
+        for row in percentile_table(snapshot).lines() {
+            log::info!("latency {row}");
+        }
     }
     let Some(directory) = directory else { return };
     match write_files(snapshot, directory, stamp) {
         Ok(paths) => {
-            log::info!("latency files={} stamp={stamp} in={}", paths.len(), directory.display());
+            log::info!("latency files={} stamp={stamp} directory={directory:?}", paths.len());
         }
-        Err(error) => log::error!("latency files not written: {error}"),
+        Err(error) => {
+            let error = error.to_string();
+            log::error!("latency files not written directory={directory:?} error={error:?}");
+        }
     }
 }
 
@@ -92,7 +105,7 @@ mod tests {
     fn every_export_leaves_files_of_its_own() {
         let directory = env::temp_dir().join(format!("com-broker-exporter-{}", process::id()));
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
-        let mut exporter = Exporter::new(Some(directory.clone()));
+        let mut exporter = Exporter::new(Some(directory.clone()), false);
         latencies.record(Stage::Turn, 1_000);
         exporter.begin_export(&mut latencies, Duration::from_secs(1));
         exporter.join();
@@ -106,7 +119,7 @@ mod tests {
     #[test]
     fn an_export_on_top_of_another_leaves_the_interval_alone() {
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
-        let mut exporter = Exporter::new(None);
+        let mut exporter = Exporter::new(None, true);
         let (release, held) = std::sync::mpsc::channel::<()>();
         exporter.running = Some(thread::spawn(move || {
             let _ = held.recv();
@@ -123,7 +136,7 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_written_does_no_harm() {
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
-        let exporter = Exporter::new(Some(PathBuf::from("/dev/null/latencies")));
+        let exporter = Exporter::new(Some(PathBuf::from("/dev/null/latencies")), false);
         exporter.finish(&mut latencies, Duration::from_secs(1));
     }
 }

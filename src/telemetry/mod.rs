@@ -24,4 +24,4 @@ pub use counters::Counters;
 pub use exporter::Exporter;
 pub use files::{FileStamp, try_directory, write_files};
 pub use latencies::{Latencies, Snapshot, Stage};
-pub use table::percentile_table;
+pub use table::{percentile_pairs, percentile_table};

@@ -20,17 +20,36 @@ pub fn percentile_table(snapshot: &Snapshot) -> String {
     table
 }
 
+/// The same as pairs, a line per stage; times in nanoseconds, and none where nothing was recorded.
+pub fn percentile_pairs(snapshot: &Snapshot) -> Vec<String> {
+    let row = |stage: Stage| {
+        let histogram = snapshot.total(stage);
+        let mut pairs = format!("stage={} count={}", stage.name(), histogram.len());
+        let names = ["min_ns", "mean_ns", "p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "p99_99_ns"];
+        let names = names.into_iter().chain(["max_ns"]);
+        for (name, elapsed_ns) in names.zip(times(histogram)).filter(|_| !histogram.is_empty()) {
+            write!(pairs, " {name}={elapsed_ns}").expect(STRING_GROWS);
+        }
+        pairs
+    };
+    Stage::ALL.into_iter().map(row).collect()
+}
+
+/// Smallest, mean, quantiles, largest.
+fn times(histogram: &Histogram<u64>) -> impl Iterator<Item = u64> {
+    [histogram.min(), histogram.mean().round() as u64]
+        .into_iter()
+        // A quantile is the upper end of its bin, which may lie above all that was recorded.
+        .chain(QUANTILES.map(|(_, q)| histogram.value_at_quantile(q).min(histogram.max())))
+        .chain([histogram.max()])
+}
+
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 fn push_row(table: &mut String, stage: Stage, histogram: &Histogram<u64>) {
-    let times = [histogram.min(), histogram.mean().round() as u64]
-        .into_iter()
-        // A quantile is the upper end of its bin, which may lie above all that was recorded.
-        .chain(QUANTILES.map(|(_, q)| histogram.value_at_quantile(q).min(histogram.max())))
-        .chain([histogram.max()]);
     write!(table, "{:<9}{:>14}", stage.name(), histogram.len()).expect(STRING_GROWS);
-    for elapsed_ns in times {
+    for elapsed_ns in times(histogram) {
         if histogram.is_empty() {
             push_cell(table, "-");
         } else {

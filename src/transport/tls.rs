@@ -13,6 +13,8 @@ pub struct TlsLayer {
     connection: ServerConnection,
     /// Whether the peer said that nothing more follows.
     close_received: bool,
+    /// Octets that were encrypted since all was written.
+    unsent_bytes: usize,
 }
 
 impl TlsLayer {
@@ -25,7 +27,7 @@ impl TlsLayer {
             .map_err(|_| TransportError::Tls("the TLS configuration is unusable"))?;
         // The queue in front of it is the bound; at most one window is staged here.
         connection.set_buffer_limit(None);
-        Ok(Self { connection, close_received: false })
+        Ok(Self { connection, close_received: false, unsent_bytes: 0 })
     }
 
     /// Decrypts some of `wire` and says how much of `plain` that filled. `wire` is used up when it
@@ -71,6 +73,7 @@ impl TlsLayer {
     pub fn encrypt(&mut self, plain: &[u8]) {
         // Without a limit, and into memory, this does not fail.
         let _ = self.connection.writer().write_all(plain);
+        self.unsent_bytes += plain.len();
     }
 
     /// Says that nothing more follows.
@@ -88,7 +91,16 @@ impl TlsLayer {
     /// # Errors
     /// Those of the socket.
     pub fn write_to(&mut self, socket: &mut impl Write) -> io::Result<usize> {
-        self.connection.write_tls(socket)
+        let written = self.connection.write_tls(socket)?;
+        if !self.connection.wants_write() {
+            self.unsent_bytes = 0;
+        }
+        Ok(written)
+    }
+
+    /// How many of the octets that were encrypted may not be written yet.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes as u64
     }
 }
 

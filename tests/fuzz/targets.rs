@@ -358,7 +358,7 @@ impl World {
 
     fn open(&mut self, speaks: Speaks) {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let accepted = Accepted { address, policy: ListenerPolicy::default() };
+        let accepted = Accepted { address, policy: ListenerPolicy::default(), listener: 0 };
         let socket = MemorySocket { room: usize::MAX, ..MemorySocket::default() };
         if let Ok(id) = self.engine.accept(socket, accepted) {
             self.clients.push((id, speaks));

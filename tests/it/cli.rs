@@ -1,5 +1,6 @@
 //! The command line as its users meet it: what is printed, and the exit codes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -344,4 +345,126 @@ fn a_log_for_programs_is_json_line_by_line() {
     assert!(stranger["reason"].as_str().unwrap().starts_with("transport:"), "{text}");
     assert!(stranger["duration_ms"].is_u64(), "{text}");
     assert_shows_no_key(&text, &[APPLICATION_KEY]);
+}
+
+/// What a run of many kinds of events left in the log: what each line says, and its keys.
+fn told(format: &str) -> BTreeSet<(String, Vec<String>)> {
+    let mut server = Setup::new()
+        .listener("name = \"the web\"")
+        .listener("tls = \"required\"")
+        .latency_files()
+        .argument("--log-format")
+        .argument(format)
+        .start();
+    let mut ana = Client::log_in(&server, Transport::Wss, Profile::Agent, "ana a=b");
+    let mut stranger = Client::open(&server, Transport::Tcp);
+    let connect = String::from_utf8(connect_frame(Profile::Agent, "eve")).unwrap();
+    stranger.send_octets(connect.replace(Profile::Agent.key(), "wrong").as_bytes());
+    stranger.receive_error("INVALID_PROFILE_KEY");
+    stranger.receive_end();
+    let mut garbage = Stream::connect(server.address());
+    std::io::Write::write_all(&mut garbage, b"\x16\x03\x01\x00\x04\xff\x00\x00\x00").unwrap();
+    garbage.wait_for_any_end();
+    let mut plain = Client::over(Stream::connect(server.addresses()[1]));
+    plain.send_octets(connect.as_bytes());
+    plain.receive_error("PROTOCOL_NOT_SERVED");
+    server.break_config();
+    server.signal("HUP");
+    server.log.wait_for_line(&["not reloaded"]);
+    server.rewrite_key(1, "it-new-agent");
+    server.signal("HUP");
+    server.log.wait_for_line(&["reloaded keys"]);
+    server.signal("USR1");
+    server.log.wait_for_line(&["latency", "stamp"]);
+    ana.expect_nothing();
+    drop((stranger, garbage, plain));
+    server.log.wait_for("three ends", |log| log.matches("unsent_bytes").count() == 3);
+    server.signal("TERM");
+    ana.receive_error("DRAINING");
+    ana.receive_end();
+    drop(ana);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let text = server.log.text();
+    let lines = text.lines().filter(|line| line.starts_with("20") || line.starts_with('{'));
+    match format {
+        "json" => lines.map(in_json).collect(),
+        _ => lines.filter(|line| !line.contains(" INFO  latency ")).map(in_plain).collect(),
+    }
+}
+
+fn in_json(line: &str) -> (String, Vec<String>) {
+    let line: Value = serde_json::from_str(line).unwrap();
+    let keys = line.as_object().unwrap().keys().cloned();
+    let keys = keys.filter(|key| !["time", "level", "message"].contains(&key.as_str()));
+    (line["message"].as_str().unwrap().to_owned(), keys.collect())
+}
+
+/// Words, then pairs whose values are quoted where they hold blanks.
+fn in_plain(line: &str) -> (String, Vec<String>) {
+    let message = line["2026-11-28T22:00:00.000Z INFO  ".len()..].trim_end();
+    let mut pieces = Vec::new();
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    for piece in message.split_inclusive(|c: char| {
+        is_quoted ^= c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        c == ' ' && !is_quoted
+    }) {
+        pieces.push(piece.trim());
+    }
+    let is_pair = |piece: &&&str| piece.contains('=') && !piece.starts_with('"');
+    let words: Vec<_> = pieces.iter().take_while(|piece| !is_pair(piece)).copied().collect();
+    let pairs = pieces[words.len()..].iter();
+    let keys = pairs.map(|pair| pair.split_once('=').expect("a pair").0.to_owned()).collect();
+    (words.join(" "), keys)
+}
+
+#[test]
+fn a_log_for_programs_has_a_key_for_all_that_people_are_told() {
+    let sorted = |told: BTreeSet<(String, Vec<String>)>| -> BTreeSet<(String, Vec<String>)> {
+        let sort = |(message, mut keys): (String, Vec<String>)| {
+            keys.sort();
+            (message, keys)
+        };
+        told.into_iter().map(sort).collect()
+    };
+    let (plain, json) = (sorted(told("plain")), sorted(told("json")));
+    let latency = |one: &&(String, Vec<String>)| one.0 == "latency";
+    let percentiles: Vec<_> = json.iter().filter(latency).collect();
+    assert!(percentiles.iter().any(|(_, keys)| keys.contains(&"p99_ns".to_owned())), "{json:?}");
+    let json: BTreeSet<_> = json.into_iter().filter(|one| !latency(&one)).collect();
+    assert_eq!(plain, json);
+    assert!(plain.len() > 8, "{plain:?}");
+    let of = |message: &str| plain.iter().find(|one| one.0 == message).expect("a line").1.clone();
+    assert!(of("accepted").contains(&"listener".to_owned()));
+    assert!(of("closed").contains(&"unsent_bytes".to_owned()));
+}
+
+#[test]
+fn lines_about_a_listener_and_a_refused_login_name_them() {
+    let server = Setup::new().listener("name = \"the web\"").listener("").start();
+    let connect = |login: &str, key: &str| {
+        let mut client = Client::open(&server, Transport::Tcp);
+        let connect = String::from_utf8(connect_frame(Profile::Agent, login)).unwrap();
+        client.send_octets(connect.replace(Profile::Agent.key(), key).as_bytes());
+        client.receive_error("INVALID_PROFILE_KEY");
+        client.receive_end();
+    };
+    let long = "x".repeat(1_000);
+    // Who mixes up the headers, too, and sends keys in place of a login id.
+    for (login, key) in [("eve", "wrong"), (&long, "wrong"), ("mixed-up", "mixed-up")] {
+        connect(login, key);
+    }
+    connect(&format!("x{APPLICATION_KEY}.y"), "wrong");
+    server.log.wait_for("four ends", |log| log.matches(" closed connection=").count() == 4);
+    let of = |parts: &[&str]| server.log.wait_for_line(&[&[" closed connection="], parts].concat());
+    of(&["connection=1 listener=\"the web\" ", " login=\"eve\" reason=INVALID_PROFILE_KEY "]);
+    of(&["connection=2 ", &format!(" login=\"{}…\" ", "x".repeat(256))]);
+    of(&["connection=3 ", " login=\"\" "]);
+    of(&["connection=4 ", " login=\"\" "]);
+    drop(Stream::connect(server.addresses()[1]));
+    of(&[&format!("connection=5 listener=\"{}\" ", server.addresses()[1])]);
+    let line = server.log.wait_for_line(&["listening address=", "listener=\"the web\""]);
+    assert!(line.contains(&server.address().to_string()), "{line}");
+    server.log.wait_for_line(&["accepted connection=1 listener=\"the web\" peer=127.0.0.1:"]);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
 use crate::support::client::{
-    Client, Profile, Stream, Transport, connect, connect_frame, encode, tls_config,
+    Client, Profile, Stream, Transport, connect, connect_frame, encode, envelope, tls_config,
 };
 use crate::support::server::{BINARY, Server, Setup, make_certificates, wait_for};
 
@@ -43,7 +43,7 @@ fn a_drain_tells_every_client_and_ends_well() {
         stranger.receive_end();
         drop((clients, silent, half, stranger));
         assert_eq!(server.wait_for_exit().code(), Some(0));
-        assert!(server.log.text().contains(" drained\n"));
+        server.log.wait_for_line(&[" INFO  drained connections=7"]);
         let totals = server.totals();
         assert_eq!(totals.count("connections_closed"), totals.count("connections_accepted"));
         assert_refused(&server);
@@ -97,7 +97,7 @@ fn a_client_that_does_not_read_holds_a_drain_up_for_so_long_and_no_longer() {
     server.signal("TERM");
     assert_eq!(server.wait_for_exit().code(), Some(0));
     assert!(started.elapsed() >= Duration::from_millis(DRAIN_MS));
-    server.log.wait_for_line(&["drained", "connections_cut=1"]);
+    server.log.wait_for_line(&[" WARN  drained in part connections=", " connections_cut=1"]);
     server.log.wait_for_line(&["closed", "login=\"late\"", "reason=DRAINING"]);
 }
 
@@ -229,6 +229,42 @@ fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
     assert!(!directory.path().join("certs").exists(), "nothing was made");
 }
 
+/// Thousands of lines at once would not all get into the log.
+#[test]
+fn a_drain_of_thousands_is_summed_up_exactly() {
+    const COUNT: usize = 3_000;
+    // Both end at the same time: what a connection lost is told whichever is first.
+    let limits = "drain_ms_max = 700\nclose_flush_ms_max = 700\nlinger_ms_max = 100";
+    let setup = Setup::new().limits(limits).outbound(64 << 20, 64 << 20, 600_000);
+    let mut server = setup.argument("--log-level").argument("info").start();
+    let mut clients: Vec<_> = (0..COUNT).map(|_| Stream::connect(server.address())).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let connect = connect_frame(Profile::Agent, &format!("many-{number}"));
+        client.write_all(&envelope(&connect)).unwrap();
+    }
+    for client in &mut clients {
+        client.read_exact(&mut [0; 1]).unwrap();
+    }
+    let late = behind(&server, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    drop((clients, late));
+    let text = server.log.text();
+    let count_of = |beginning: &str| -> usize {
+        let line = text.lines().rfind(|line| line.contains(beginning)).unwrap();
+        let (_, rest) = line.split_once(" connections=").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(count_of(" WARN  cut before all was sent to them reason=DRAINING "), 1);
+    assert_eq!(count_of(" INFO  closed in the drain reason=DRAINING "), COUNT);
+    // The one that published had left before, or while it was told.
+    let drained = count_of(" WARN  drained in part ");
+    assert!(drained == COUNT || drained == COUNT + 1, "{text}");
+    assert!(text.contains(&format!(" connections={drained} connections_cut=1\n")), "{text}");
+    assert!(!text.contains("log lines dropped"), "{text}");
+    assert!(text.lines().count() < 60, "{text}");
+}
+
 /// What was accepted is not lost on the way to the log.
 #[test]
 fn every_connection_leaves_one_line() {
@@ -252,6 +288,7 @@ fn every_connection_leaves_one_line() {
             .contains("transport=wss login=\"ana \\\"the first\\\"\" reason=logout duration_ms=")
     );
     assert!(lines[0].contains("frames_in=2 frames_out=2 "), "{}", lines[0]);
+    assert!(lines[0].ends_with(" unsent_bytes=0"), "{}", lines[0]);
 }
 
 /// The broker does not wait for a log that nobody reads.

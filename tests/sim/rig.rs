@@ -57,7 +57,7 @@ impl Rig {
     /// Accepts a connection, or drops its socket where the engine does not want it.
     pub(crate) fn accept(&mut self, socket: ScriptedSocket) -> Option<ConnectionId> {
         let address = "192.0.2.1:50000".parse().unwrap();
-        let accepted = Accepted { address, policy: ListenerPolicy::default() };
+        let accepted = Accepted { address, policy: ListenerPolicy::default(), listener: 0 };
         self.engine.accept(socket, accepted).ok()
     }
 

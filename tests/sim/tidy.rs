@@ -26,7 +26,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("config", &["broker", "input", "limits", "logger", "transport"]),
     (
         "server",
-        &["broker", "config", "engine", "input", "limits", "reactor", "telemetry", "transport"],
+        &[
+            "broker",
+            "config",
+            "engine",
+            "input",
+            "limits",
+            "logger",
+            "reactor",
+            "telemetry",
+            "transport",
+        ],
     ),
     ("cli", &["broker", "client", "config", "input", "limits", "logger", "server", "transport"]),
     ("main", &[]),
@@ -141,6 +151,27 @@ fn every_limit_limits_something() {
         let is_used_within = ["body_bytes_max", "header_bytes_max"].contains(&&field[..]);
         assert!(is_used || is_used_within, "{field} limits nothing");
     }
+}
+
+/// The logger makes fields of the `key=value` pairs of a line: what stands among the words alone would be
+/// in no field, and words between pairs would be torn apart.
+#[test]
+fn what_a_line_of_the_log_carries_has_a_key() {
+    let call = regex(r#"log::(error|warn|info|debug)!\(\s*"((?:[^"\\]|\\[^\n]|\\\n)*)""#);
+    let form = regex(r"^[^={}]*[^={} :]( [a-z][a-z0-9_]*=[^ ]*\{[^{}]*\}| \{pairs\})*$");
+    let continued = regex(r"\\\n\s*");
+    let mut count = 0;
+    for source in sources("src") {
+        for captures in call.captures_iter(source.text.as_bytes()) {
+            let text = continued.replace_all(&captures[2], &b""[..]);
+            count += 1;
+            // The table that only people get.
+            let is_table = source.path == "telemetry/exporter.rs" && *text == *b"latency {row}";
+            let shown = String::from_utf8_lossy(&text);
+            assert!(is_table || form.is_match(&text), "{}: {shown}", source.path);
+        }
+    }
+    assert!(count > 25, "where are the log lines? {count}");
 }
 
 /// A file of ours.

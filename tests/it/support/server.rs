@@ -434,6 +434,6 @@ fn addresses(log: &str) -> Vec<SocketAddr> {
     let beginnings = [" listening address=", "\"message\":\"listening\",\"address\":\""];
     log.lines()
         .filter_map(|line| beginnings.iter().find_map(|beginning| line.split_once(beginning)))
-        .map(|(_, address)| address.trim_end_matches(['"', '}']).parse().unwrap())
+        .map(|(_, rest)| rest.split([' ', '"']).next().unwrap().parse().unwrap())
         .collect()
 }

@@ -1,0 +1,239 @@
+//! What the log says of connections that end: a line for each, and where very many end at once, or the
+//! broker drains, sums by reason. The sums are exact, whatever becomes of single lines on their way.
+//!
+//! It knows nothing of sockets; what is told of a connection it is given.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::connection::Totals;
+use crate::broker::CloseReason;
+
+/// A connection that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending<'a> {
+    pub(super) number: u64,
+    pub(super) listener: &'a str,
+    pub(super) address: SocketAddr,
+    pub(super) transport: &'static str,
+    /// Who was logged in on it, or tried to.
+    pub(super) login: &'a str,
+    pub(super) reason: CloseReason,
+    pub(super) duration_ms: u64,
+    pub(super) totals: Totals,
+    /// What was queued to it and the kernel did not get.
+    pub(super) unsent_bytes: u64,
+}
+
+/// As pairs, for the log.
+impl fmt::Display for Ending<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, listener, address, transport, login, reason, duration_ms, .. } = self;
+        let Totals { bytes_in, bytes_out, frames_in, frames_out } = self.totals;
+        write!(
+            out,
+            "connection={number} listener={listener:?} peer={address} transport={transport} \
+             login={login:?} reason={reason} duration_ms={duration_ms} frames_in={frames_in} \
+             frames_out={frames_out} bytes_in={bytes_in} bytes_out={bytes_out} unsent_bytes={}",
+            self.unsent_bytes
+        )
+    }
+}
+
+/// The connections that ended for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// Why they ended.
+    pub reason: CloseReason,
+    /// Whether the kernel did not get all that was queued to them.
+    pub is_cut: bool,
+    /// How many they were.
+    pub connections: u64,
+    frames_in: u64,
+    frames_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    unsent_bytes: u64,
+}
+
+/// As pairs, for the log.
+impl fmt::Display for Sum {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, connections, frames_in, frames_out, bytes_in, bytes_out, .. } = self;
+        write!(
+            out,
+            "reason={reason} connections={connections} frames_in={frames_in} \
+             frames_out={frames_out} bytes_in={bytes_in} bytes_out={bytes_out} unsent_bytes={}",
+            self.unsent_bytes
+        )
+    }
+}
+
+/// What was not told yet.
+#[derive(Debug, Default)]
+pub(super) struct Closings {
+    /// The second in which lines were written last, and how many.
+    second: u64,
+    lines: u32,
+    /// Those that got no line, until their second is over.
+    untold: Sums,
+    /// All that ended since the drain began, while there is one.
+    drain: Option<Sums>,
+}
+
+impl Closings {
+    /// Writes a line about a connection, unless there were so many in this second that it is only
+    /// counted. In a drain all are counted, and have lines for those who look closely.
+    pub(super) fn note(&mut self, ending: &Ending<'_>, now_ms: u64) {
+        if let Some(sums) = &mut self.drain {
+            log::debug!("closed {pairs}", pairs = ending);
+            return sums.add(ending);
+        }
+        let second = now_ms / SECOND_MS;
+        if second != self.second {
+            self.tell_untold();
+            (self.second, self.lines) = (second, 0);
+        }
+        if self.lines < LINES_PER_SECOND_MAX {
+            self.lines += 1;
+            log::info!("closed {pairs}", pairs = ending);
+        } else {
+            self.untold.add(ending);
+        }
+    }
+
+    /// When [`Self::tell_due`] has something to do, in milliseconds.
+    #[inline]
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        (!self.untold.0.is_empty()).then_some((self.second + 1) * SECOND_MS)
+    }
+
+    /// Tells of those that got no line, once their second is over.
+    #[inline]
+    pub(super) fn tell_due(&mut self, now_ms: u64) {
+        if self.due_ms().is_some_and(|due_ms| now_ms >= due_ms) {
+            self.tell_untold();
+        }
+    }
+
+    /// From now on there are sums only.
+    pub(super) fn begin_drain(&mut self) {
+        self.tell_untold();
+        self.drain.get_or_insert_default();
+    }
+
+    /// All that ended since the drain began.
+    pub(super) fn drain_sums(&self) -> &[Sum] {
+        self.drain.as_ref().map_or(&[], |sums| &sums.0)
+    }
+
+    #[cold]
+    fn tell_untold(&mut self) {
+        for sum in std::mem::take(&mut self.untold).0 {
+            log::info!("closed without a line for each {pairs}", pairs = sum);
+        }
+    }
+}
+
+const SECOND_MS: u64 = 1_000;
+
+/// Lines about connections that end in one second; further ones are summed up. The way to the log holds
+/// some more than these.
+const LINES_PER_SECOND_MAX: u32 = 256;
+
+/// A sum for each reason, with those apart that lost something. There are few reasons.
+#[derive(Debug, Default)]
+struct Sums(Vec<Sum>);
+
+impl Sums {
+    fn add(&mut self, ending: &Ending<'_>) {
+        let (reason, is_cut) = (ending.reason, ending.unsent_bytes > 0);
+        let is_same = |sum: &Sum| sum.reason == reason && sum.is_cut == is_cut;
+        let place = self.0.iter().position(is_same).unwrap_or_else(|| {
+            self.0.push(Sum {
+                reason,
+                is_cut,
+                connections: 0,
+                frames_in: 0,
+                frames_out: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                unsent_bytes: 0,
+            });
+            self.0.len() - 1
+        });
+        let (sum, totals) = (&mut self.0[place], &ending.totals);
+        sum.connections += 1;
+        sum.frames_in += u64::from(totals.frames_in);
+        sum.frames_out += u64::from(totals.frames_out);
+        sum.bytes_in += totals.bytes_in;
+        sum.bytes_out += totals.bytes_out;
+        sum.unsent_bytes += ending.unsent_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Code;
+
+    fn ending(reason: CloseReason, unsent_bytes: u64) -> Ending<'static> {
+        Ending {
+            number: 7,
+            listener: "web",
+            address: "192.0.2.1:5".parse().unwrap(),
+            transport: "ws",
+            login: "ana",
+            reason,
+            duration_ms: 3,
+            totals: Totals { bytes_in: 10, bytes_out: 20, frames_in: 1, frames_out: 2 },
+            unsent_bytes,
+        }
+    }
+
+    #[test]
+    fn a_drain_is_summed_up_by_reason_and_by_what_was_lost() {
+        const DRAINING: CloseReason = CloseReason::Refused(Code::Draining);
+        let mut closings = Closings::default();
+        closings.note(&ending(CloseReason::Lost, 0), 0);
+        closings.begin_drain();
+        for _ in 0..15_000 {
+            closings.note(&ending(DRAINING, 0), 1);
+        }
+        closings.note(&ending(DRAINING, 5), 1);
+        closings.note(&ending(DRAINING, 6), 2);
+        closings.note(&ending(CloseReason::LoggedOut, 0), 3);
+        let shown: Vec<_> = closings.drain_sums().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "reason=DRAINING connections=15000 frames_in=15000 frames_out=30000 \
+                 bytes_in=150000 bytes_out=300000 unsent_bytes=0",
+                "reason=DRAINING connections=2 frames_in=2 frames_out=4 bytes_in=20 bytes_out=40 \
+                 unsent_bytes=11",
+                "reason=logout connections=1 frames_in=1 frames_out=2 bytes_in=10 bytes_out=20 \
+                 unsent_bytes=0",
+            ]
+        );
+    }
+
+    #[test]
+    fn those_beyond_the_lines_of_a_second_are_summed_up_when_it_is_over() {
+        let mut closings = Closings::default();
+        for _ in 0..LINES_PER_SECOND_MAX {
+            closings.note(&ending(CloseReason::Lost, 0), 1_500);
+        }
+        assert_eq!(closings.due_ms(), None);
+        closings.note(&ending(CloseReason::Lost, 0), 1_999);
+        closings.note(&ending(CloseReason::Lost, 1), 1_999);
+        assert_eq!(closings.untold.0.iter().map(|sum| sum.connections).sum::<u64>(), 2);
+        assert_eq!(closings.due_ms(), Some(2_000));
+        closings.tell_due(1_999);
+        assert_eq!(closings.due_ms(), Some(2_000));
+        closings.tell_due(2_000);
+        assert_eq!(closings.due_ms(), None);
+        // Another second has lines again.
+        closings.note(&ending(CloseReason::Lost, 0), 2_000);
+        assert_eq!((closings.lines, closings.due_ms()), (1, None));
+    }
+}
