@@ -149,13 +149,13 @@ fn load_development(directory: &Path, now: UnixTime) -> Result<Identity, Identit
     let certificates::Paths { server_certificate, authority_certificate, .. } = &paths;
     if is_first {
         log::info!(
-            "made a certificate for development, which clients trust by its authority \
+            "made a development certificate, as there was none yet \
              certificate={server_certificate:?} authority={authority_certificate:?}"
         );
     } else {
         log::info!(
-            "made the certificate for development anew certificate={server_certificate:?} \
-             authority={authority_certificate:?} reason={defect:?}"
+            "made a new development certificate in place of one that cannot be used \
+             certificate={server_certificate:?} authority={authority_certificate:?} reason={defect:?}"
         );
     }
     Identity::read(&paths.server_certificate, &paths.server_key)
