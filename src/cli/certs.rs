@@ -29,12 +29,19 @@ pub struct CertsArguments {
         long,
         value_name = "DAYS",
         default_value_t = certificates::SERVER_DAYS,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(certificates::SERVER_DAYS_MAX))
+        value_parser = parse_days
     )]
     pub days: u32,
     /// Make everything new, the authority included
     #[arg(long)]
     pub force: bool,
+}
+
+fn parse_days(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(days @ 1..=certificates::SERVER_DAYS_MAX) => Ok(days),
+        _ => Err(format!("use a number of days from 1 to {}", certificates::SERVER_DAYS_MAX)),
+    }
 }
 
 pub(super) fn run(arguments: &CertsArguments) -> Result<(), CliFault> {

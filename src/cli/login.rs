@@ -13,7 +13,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::broker::Profile;
-use crate::client::{BrokerUrl, Client, ClientError, Options, Printable, Retry, ServerError};
+use crate::client::{
+    BrokerUrl, ClientError, Options, Printable, Retry, ServerError, StandardClient,
+};
 use crate::config::{
     ConfigFault, DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS, KEY_FILE_BYTES_MAX,
     check_key_variables,
@@ -28,7 +30,7 @@ pub struct LoginArguments {
     #[arg(long, default_value = "tcp://127.0.0.1:6662")]
     pub url: String,
     /// Login id; with the profile it makes the address, such as /agent/bob
-    #[arg(long)]
+    #[arg(long, value_parser = parse_login)]
     pub login: String,
     /// Profile to log in with
     #[arg(long, value_enum, default_value_t = LoginProfile::Agent)]
@@ -59,22 +61,24 @@ Keys:
   never arguments. Without any, the development keys are used if the broker is on this machine.";
 
 impl LoginArguments {
-    /// Logs in.
+    /// Logs in under the profile that was asked for: a key opens a profile, whatever its owner calls
+    /// it.
     ///
     /// # Errors
-    /// A key is missing or cannot be read, there is no connection, or the broker says no.
-    pub fn connect(&self) -> Result<Client, LoginFault> {
+    /// A key is missing or cannot be read, there is no connection, the broker says no, or the key is
+    /// that of another profile.
+    pub fn connect(&self) -> Result<StandardClient, LoginFault> {
         check_key_variables(super::variable_names()).map_err(LoginFault::Variable)?;
-        Ok(Client::connect(&self.options(|name| std::env::var(name))?)?)
-    }
-
-    /// Logs out because of a fault, politely if the broker still listens. Returns the fault.
-    pub(super) fn leave(client: Client, fault: LoginFault) -> LoginFault {
-        if matches!(&fault, LoginFault::Client(ClientError::Refused(error)) if !error.closes()) {
-            // The fault is what matters, not whether the farewell succeeds.
-            let _ = client.disconnect();
+        let client = StandardClient::connect(&self.options(|name| std::env::var(name))?)?;
+        let asked = self.profile.profile();
+        let given = client.session().profile_description.clone();
+        if given == asked.description() {
+            return Ok(client);
         }
-        fault
+        let address = client.session().destination.clone();
+        // The fault is what matters, not whether the farewell succeeds.
+        let _ = client.disconnect();
+        Err(LoginFault::OtherProfile { asked, given, address })
     }
 
     fn options(
@@ -156,6 +160,20 @@ pub enum LoginFault {
         /// The profile, if its key is missing.
         profile: Option<Profile>,
     },
+    /// The key is not that of the profile that was asked for.
+    OtherProfile {
+        /// What was asked for.
+        asked: Profile,
+        /// What the broker calls the profile that the key opens.
+        given: String,
+        /// The address under which we were logged in for a moment.
+        address: String,
+    },
+    /// A message was passed on to nobody.
+    NobodyGotIt {
+        /// Where it was sent to.
+        destination: String,
+    },
     /// A variable that is meant for a key names none.
     Variable(ConfigFault),
     /// The named key is not text.
@@ -176,12 +194,21 @@ pub enum LoginFault {
 }
 
 impl LoginFault {
-    /// 2 if the user has to change what was asked for, 1 if it was the broker or the network.
+    /// 2 if the user has to change what was asked for, 3 if nobody got a message, 1 if it was the broker
+    /// or the network.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoKeys { .. } | Self::Variable(_) | Self::KeyNotText(_) | Self::Input { .. } => {
-                ExitCode::from(2)
+            Self::NobodyGotIt { .. } => ExitCode::from(3),
+            Self::Client(ClientError::Refused(error))
+                if error.code.as_deref() == Some("NO_SUCH_DESTINATION") =>
+            {
+                ExitCode::from(3)
             }
+            Self::NoKeys { .. }
+            | Self::OtherProfile { .. }
+            | Self::Variable(_)
+            | Self::KeyNotText(_)
+            | Self::Input { .. } => ExitCode::from(2),
             Self::Client(
                 ClientError::Url(_)
                 | ClientError::Missing(_)
@@ -198,6 +225,22 @@ impl fmt::Display for LoginFault {
         match self {
             Self::NoKeys { application, profile } => fmt_missing_keys(out, *application, *profile),
             Self::Variable(fault) => fault.fmt(out),
+            Self::OtherProfile { asked, given, address } => write!(
+                out,
+                "the key is not that of the profile {}, it opens the profile {} and logs in as {}: \
+                 give the key of the profile, or say --profile {}; nothing was done",
+                asked.description(),
+                Printable(given.as_bytes()),
+                Printable(address.as_bytes()),
+                Printable(given.replace(' ', "-").as_bytes())
+            ),
+            Self::NobodyGotIt { destination } => {
+                write!(
+                    out,
+                    "nobody got it: nobody listens at {}",
+                    Printable(destination.as_bytes())
+                )
+            }
             Self::KeyNotText(variable) => write!(out, "{variable} is not UTF-8 text"),
             Self::Input { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Output(source) => write!(out, "standard output: {source}"),
@@ -291,11 +334,30 @@ fn advice(error: &ServerError) -> Option<&'static str> {
         ("INVALID_REGEX", _) => {
             "the pattern must be a regular expression for the whole address, such as '/agent/.*'"
         }
+        ("PROTOCOL_NOT_SERVED", _) => {
+            "give another --url: tls:// or wss:// where only TLS is served, ws:// or wss:// where \
+             STOMP is served over WebSocket only, or another port"
+        }
         ("SLOW_CONSUMER", _) => "read faster, or watch fewer clients",
         (_, Some(Retry::Later)) => "try again later",
         (_, Some(Retry::Now)) => "try again",
         (_, Some(Retry::Never) | None) => return None,
     })
+}
+
+fn parse_login(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("a login id is a name, such as bob".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// How often, or how many.
+pub(super) fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("use a whole number above zero, such as 5".to_owned()),
+        Ok(count) => Ok(count),
+    }
 }
 
 /// A number and a unit; seconds without one.

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::login::{KEYS_HELP, LoginArguments, LoginFault};
-use crate::client::{Client, Printable, SendOptions};
+use super::login::{KEYS_HELP, LoginArguments, LoginFault, parse_count};
+use crate::client::{Printable, SendOptions, StandardClient};
 
 /// `com-broker send`
 #[derive(Args, Clone, Debug)]
@@ -23,11 +24,15 @@ Examples:
 
 {KEYS_HELP}
 
-Exit code: 0 if the broker passed the message on, 1 if it did not, 2 if the command makes no sense.")
+Who got it are the client at the address and those who watch it, or the subscribers of the topic. A
+message to a queue waits there until a consumer takes it.
+
+Exit code: 0 if somebody got the message or it waits in a queue, 3 if nobody did, 1 if the broker
+refused it or there was none, 2 if the command makes no sense.")
 )]
 pub struct SendArguments {
-    /// Address to send to, such as /agent/ana
-    #[arg(long, value_name = "DESTINATION")]
+    /// Where to send it: an address such as /agent/ana, a topic such as /topic/news, or a queue
+    #[arg(long, value_name = "DESTINATION", value_parser = parse_destination)]
     pub to: String,
     /// The message; - reads standard input
     #[arg(group = "body")]
@@ -42,8 +47,7 @@ pub struct SendArguments {
     #[arg(long = "header", value_name = "KEY:VALUE", value_parser = parse_header)]
     pub headers: Vec<(String, String)>,
     /// How often to send it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
     pub count: u64,
     /// Where to log in, and as whom.
     #[command(flatten)]
@@ -57,11 +61,15 @@ pub struct SendArguments {
 pub(super) fn run(arguments: &SendArguments) -> Result<(), LoginFault> {
     let body = arguments.read_body()?;
     let mut client = arguments.login.connect()?;
-    if let Err(fault) = arguments.send(&mut client, &body) {
-        return Err(LoginArguments::leave(client, fault));
+    let delivered = arguments.send(&mut client, &body)?;
+    let is_for_nobody = delivered == 0 && !arguments.is_to_queue();
+    if !is_for_nobody {
+        print(&arguments.report(&body, delivered))?;
     }
-    print(&arguments.report(&body))?;
     client.disconnect()?;
+    if is_for_nobody {
+        return Err(LoginFault::NobodyGotIt { destination: arguments.to.clone() });
+    }
     Ok(())
 }
 
@@ -83,28 +91,50 @@ impl SendArguments {
         }
     }
 
-    fn send(&self, client: &mut Client, body: &[u8]) -> Result<(), LoginFault> {
+    /// Says how many got it, all times together.
+    fn send(&self, client: &mut StandardClient, body: &[u8]) -> Result<u64, LoginFault> {
         let options =
             SendOptions { content_type: self.content_type.clone(), headers: self.headers.clone() };
+        let mut delivered = 0;
         for _ in 0..self.count {
-            client.send_and_wait(&self.to, body, &options)?;
+            delivered += client.send(&self.to, body, &options)?;
             // What others send us meanwhile is not what we came for.
-            while client.next(std::time::Duration::ZERO)?.is_some() {}
+            while client.next(Duration::ZERO)?.is_some() {}
         }
-        Ok(())
+        Ok(delivered)
     }
 
-    fn report(&self, body: &[u8]) -> String {
+    fn is_to_queue(&self) -> bool {
+        self.to.starts_with("/queue/")
+    }
+
+    fn report(&self, body: &[u8], delivered: u64) -> String {
         let to = Printable(self.to.as_bytes());
         let bytes = match body.len() {
             1 => "1 byte".to_owned(),
             count => format!("{count} bytes"),
         };
-        match self.count {
-            1 => format!("sent {bytes} to {to}\n"),
-            count => format!("sent {count} times {bytes} to {to}\n"),
-        }
+        let often = match self.count {
+            1 => String::new(),
+            count => format!("{count} times "),
+        };
+        let who = match (self.is_to_queue(), delivered) {
+            (true, 0) => "it waits for a consumer".to_owned(),
+            (true, _) if self.count > 1 => format!("{delivered} went to consumers at once"),
+            (true, _) => "a consumer got it".to_owned(),
+            (false, _) if self.count > 1 => format!("{delivered} deliveries"),
+            (false, 1) => "1 client got it".to_owned(),
+            (false, _) => format!("{delivered} clients got it"),
+        };
+        format!("sent {often}{bytes} to {to}: {who}\n")
     }
+}
+
+fn parse_destination(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("use an address such as /agent/ana, a topic or a queue".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -161,9 +191,30 @@ mod tests {
     }
 
     #[test]
-    fn the_report_is_one_line() {
-        assert_eq!(parse(&["hello"]).unwrap().report(b"hello"), "sent 5 bytes to /agent/ana\n");
-        let often = parse(&["x", "--count", "3"]).unwrap();
-        assert_eq!(often.report(b"x"), "sent 3 times 1 byte to /agent/ana\n");
+    fn the_report_is_one_line_and_says_how_many_got_it() {
+        let report = |more: &[&str], delivered| parse(more).unwrap().report(b"x", delivered);
+        assert_eq!(report(&["x"], 1), "sent 1 byte to /agent/ana: 1 client got it\n");
+        assert_eq!(report(&["x"], 2), "sent 1 byte to /agent/ana: 2 clients got it\n");
+        let often = ["x", "--count", "3"];
+        assert_eq!(report(&often, 6), "sent 3 times 1 byte to /agent/ana: 6 deliveries\n");
+        let mut queued = parse(&["x"]).unwrap();
+        queued.to = "/queue/a".to_owned();
+        assert_eq!(queued.report(b"xy", 0), "sent 2 bytes to /queue/a: it waits for a consumer\n");
+        assert_eq!(queued.report(b"xy", 1), "sent 2 bytes to /queue/a: a consumer got it\n");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said_in_a_sentence() {
+        for (arguments, told) in [
+            (["--count", "5x"], "use a whole number above zero, such as 5"),
+            (["--login", ""], "a login id is a name, such as bob"),
+            (["--to", " "], "use an address such as /agent/ana"),
+            (["--cuont", "5"], "a similar argument exists: '--count'"),
+            (["--profile", "agnet"], "a similar value exists: 'agent'"),
+        ] {
+            let all = ["send", "x"].iter().chain(&arguments);
+            let fault = Arguments::try_parse_from(all).unwrap_err().to_string();
+            assert!(fault.contains(told), "{fault}");
+        }
     }
 }

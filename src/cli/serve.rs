@@ -214,10 +214,10 @@ mod tests {
             ),
             ("protocols = [\"ws\"]", Some("watch --url ws://127.0.0.1:7000 --login ana")),
             (
-                "protocols = [\"ws\", \"stomp\"]\ntls = \"required\"",
+                "protocols = [\"ws\", \"classic\"]\ntls = \"required\"",
                 Some("watch --url wss://127.0.0.1:7000 --ca certs/ca.pem --login ana"),
             ),
-            ("protocols = [\"stomp\", \"http\"]", None),
+            ("protocols = [\"classic\", \"http\"]", None),
         ] {
             let text = format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n");
             let file = ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();

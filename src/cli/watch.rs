@@ -10,10 +10,9 @@ use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::login::{KEYS_HELP, LoginArguments, LoginFault};
+use super::login::{KEYS_HELP, LoginArguments, LoginFault, parse_count};
 use crate::client::{
-    BROKER, Client, ClientError, Event, ListedClient, Message, Printable, ServerError, Session,
-    Target, is_harmful,
+    Printable, Session, StandardClient, StandardMessage, StandardTarget, is_harmful,
 };
 
 /// `com-broker watch`
@@ -25,10 +24,13 @@ Examples:
                                                       copies of what all agents get
   com-broker watch --login wat --profile service --presence '.*' --snapshot
                                                       who is there, who comes, who goes
+  com-broker watch --login ana --topic news --topic 'weather/>'
+                                                      what is sent to topics
   com-broker watch --login ana --count 1 --body-only  print one message and end
 
-Messages to the login's own address are always shown. What is not printable is escaped, except by
---body-only into a file or a pipe.
+Messages to the login's own address are always shown. Who watches by several ways that select the same
+message is shown it for each. What is not printable is escaped, except by --body-only into a file or a
+pipe.
 
 {KEYS_HELP}
 
@@ -41,6 +43,14 @@ pub struct WatchArguments {
     /// Regular expression for the whole address of clients to watch, now and later; may be repeated
     #[arg(long = "pattern", value_name = "REGEX")]
     pub patterns: Vec<String>,
+    /// Topic to hear, such as news or /topic/news; * stands for one level and > at the end for all that
+    /// follow; may be repeated
+    #[arg(long = "topic", value_name = "TOPIC", value_parser = parse_topic)]
+    pub topics: Vec<String>,
+    /// Queue to take messages from, such as orders or /queue/orders: what is shown here is taken away
+    /// from its other consumers, and gone; may be repeated
+    #[arg(long = "queue", value_name = "QUEUE", value_parser = parse_queue)]
+    pub queues: Vec<String>,
     /// Tell when a client whose address matches comes or goes
     #[arg(long, value_name = "REGEX")]
     pub presence: Option<String>,
@@ -48,7 +58,7 @@ pub struct WatchArguments {
     #[arg(long, requires = "presence")]
     pub snapshot: bool,
     /// End after this many messages
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub count: Option<u64>,
     /// Print a line of JSON for everything that happens
     #[arg(long)]
@@ -76,12 +86,12 @@ pub(super) fn run(arguments: &WatchArguments) -> Result<(), LoginFault> {
         .subscribe(&mut client, &mut screen)
         .and_then(|()| watch(&mut client, &mut screen, arguments.count, &interrupted));
     match watched {
-        Ok(()) => client.disconnect().map(drop).map_err(LoginFault::Client),
+        Ok(()) => client.disconnect().map_err(LoginFault::Client),
         // Whoever read our output has seen enough.
         Err(LoginFault::Output(fault)) if fault.kind() == io::ErrorKind::BrokenPipe => {
-            client.disconnect().map(drop).map_err(LoginFault::Client)
+            client.disconnect().map_err(LoginFault::Client)
         }
-        Err(fault) => Err(LoginArguments::leave(client, fault)),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -97,45 +107,131 @@ impl WatchArguments {
 
     fn subscribe(
         &self,
-        client: &mut Client,
+        client: &mut StandardClient,
         screen: &mut Screen<impl Write, impl Write>,
     ) -> Result<(), LoginFault> {
+        let own = client.session().destination.clone();
+        client.subscribe(OWN, StandardTarget::Destination(&own))?;
         screen.show_session(client.session())?;
-        let addresses = self.clients.iter().map(|address| Target::Client(address));
-        let patterns = self.patterns.iter().map(|pattern| Target::Pattern(pattern));
-        for target in addresses.chain(patterns) {
-            let watched = client.subscribe(target)?;
-            screen.show_watched(target, &watched)?;
-        }
-        if let Some(pattern) = &self.presence {
-            client.subscribe_presence(pattern, self.snapshot)?;
-            screen.show_presence(pattern)?;
+        for (number, wish) in self.wishes().into_iter().enumerate() {
+            client.subscribe(&format!("{}-{number}", wish.kind.name()), wish.target())?;
+            screen.show_watched(wish)?;
         }
         Ok(())
     }
+
+    fn wishes(&self) -> Vec<Wish<'_>> {
+        let presence = Kind::Presence { with_snapshot: self.snapshot };
+        let kinds = [
+            (Kind::Client, self.clients.as_slice()),
+            (Kind::Pattern, &self.patterns),
+            (Kind::Topic, &self.topics),
+            (Kind::Queue, &self.queues),
+            (presence, self.presence.as_slice()),
+        ];
+        let wishes_of = |(kind, texts)| {
+            let texts: &[String] = texts;
+            texts.iter().map(move |text| Wish { kind, text })
+        };
+        kinds.into_iter().flat_map(wishes_of).collect()
+    }
+}
+
+/// The subscription to our own address.
+const OWN: &str = "own";
+
+/// Something to subscribe to.
+#[derive(Clone, Copy, Debug)]
+struct Wish<'a> {
+    kind: Kind,
+    text: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Client,
+    Pattern,
+    Topic,
+    Queue,
+    Presence { with_snapshot: bool },
+}
+
+impl<'a> Wish<'a> {
+    fn target(self) -> StandardTarget<'a> {
+        match self.kind {
+            Kind::Client | Kind::Topic | Kind::Queue => StandardTarget::Destination(self.text),
+            Kind::Pattern => StandardTarget::Pattern(self.text),
+            Kind::Presence { with_snapshot } => {
+                StandardTarget::Presence { pattern: self.text, with_snapshot }
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// The option that asked for it. The ids of its subscriptions begin with it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Pattern => "pattern",
+            Self::Topic => "topic",
+            Self::Queue => "queue",
+            Self::Presence { .. } => "presence",
+        }
+    }
+}
+
+/// Why a message is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It was sent to us.
+    Own,
+    /// It was sent to one whom we watch.
+    Copy,
+    /// It was sent to a topic or a queue.
+    Heard,
+    /// The broker tells who comes and goes.
+    Presence,
+}
+
+impl Cause {
+    fn of(message: &StandardMessage) -> Self {
+        match message.subscription.split('-').next().unwrap_or_default() {
+            OWN => Self::Own,
+            "presence" => Self::Presence,
+            "topic" | "queue" => Self::Heard,
+            _ if message.destination.starts_with("/topic/") => Self::Heard,
+            _ => Self::Copy,
+        }
+    }
+}
+
+fn parse_topic(text: &str) -> Result<String, String> {
+    in_space(text, "/topic/").ok_or_else(|| "use a topic such as news or /topic/news".to_owned())
+}
+
+fn parse_queue(text: &str) -> Result<String, String> {
+    in_space(text, "/queue/")
+        .ok_or_else(|| "use a queue such as orders or /queue/orders".to_owned())
+}
+
+/// A name in its space, whether or not the space was written before it.
+fn in_space(text: &str, space: &str) -> Option<String> {
+    let name = text.strip_prefix(space).unwrap_or(text);
+    (!name.is_empty() && !name.starts_with('/')).then(|| format!("{space}{name}"))
 }
 
 fn watch(
-    client: &mut Client,
+    client: &mut StandardClient,
     screen: &mut Screen<impl Write, impl Write>,
     count: Option<u64>,
     interrupted: &AtomicBool,
 ) -> Result<(), LoginFault> {
     let mut shown = 0;
     while !interrupted.load(Ordering::Relaxed) && count.is_none_or(|count| shown < count) {
-        match client.next(SIGNAL_INTERVAL)? {
-            Some(Event::Message(message)) => {
-                screen.show_message(&message, client.is_addressee(&message))?;
-                shown += 1;
-            }
-            Some(Event::Error(error)) if error.closes() => {
-                return Err(LoginFault::Client(ClientError::Refused(Box::new(error))));
-            }
-            Some(Event::Error(error)) => screen.show_error(&error)?,
-            Some(Event::Closed) => {
-                return Err(LoginFault::Client(ClientError::Ended { awaited: "a message" }));
-            }
-            Some(Event::Ack(_)) | None => {}
+        if let Some(message) = client.next(SIGNAL_INTERVAL)? {
+            screen.show_message(&message)?;
+            shown += 1;
         }
     }
     Ok(())
@@ -179,7 +275,6 @@ impl<O: Write, N: Write> Screen<O, N> {
             "login": session.login,
             "profile": session.profile_description,
             "session_id": session.session_id,
-            "connection_id": session.connection_id,
         });
         let text = format!(
             "logged in as {}, {}, at {}",
@@ -190,52 +285,24 @@ impl<O: Write, N: Write> Screen<O, N> {
         self.show_note(&value, &text)
     }
 
-    fn show_watched(
-        &mut self,
-        target: Target<'_>,
-        watched: &[ListedClient],
-    ) -> Result<(), LoginFault> {
-        let addresses: Vec<_> = watched.iter().map(|client| client.destination.as_str()).collect();
-        let (kind, target, mut text) = match target {
-            Target::Client(address) => ("client", address, format!("watching {}", shown(address))),
-            Target::Pattern(pattern) => {
-                let text = match watched.len() {
-                    0 => format!("watching {}, nobody now", shown(pattern)),
-                    count => format!("watching {}, {count} now:", shown(pattern)),
-                };
-                ("pattern", pattern, text)
-            }
+    fn show_watched(&mut self, wish: Wish<'_>) -> Result<(), LoginFault> {
+        let value = json!({ "event": "watching", wish.kind.name(): wish.text });
+        let what = shown(wish.text);
+        let text = match wish.kind {
+            Kind::Client | Kind::Topic => format!("watching {what}"),
+            Kind::Pattern => format!("watching {what}, who is there and who comes later"),
+            Kind::Queue => format!("taking messages from {what}"),
+            Kind::Presence { .. } => format!("watching who comes and goes at {what}"),
         };
-        let value = json!({ "event": "watching", kind: target, "clients": addresses });
-        if kind == "pattern" {
-            for address in addresses {
-                text.push(' ');
-                text.push_str(&shown(address));
-            }
-        }
         self.show_note(&value, &text)
     }
 
-    fn show_presence(&mut self, pattern: &str) -> Result<(), LoginFault> {
-        let value = json!({ "event": "watching", "presence": pattern });
-        self.show_note(&value, &format!("watching who comes and goes at {}", shown(pattern)))
-    }
-
-    fn show_error(&mut self, error: &ServerError) -> Result<(), LoginFault> {
-        let value = json!({
-            "event": "error",
-            "description": error.description,
-            "code": error.code,
-        });
-        self.show_note(&value, &error.to_string())
-    }
-
-    fn show_message(&mut self, message: &Message, is_to_us: bool) -> Result<(), LoginFault> {
+    fn show_message(&mut self, message: &StandardMessage) -> Result<(), LoginFault> {
         let mut bytes = match self.style {
-            Style::Json => json_line(&message_as_json(message, is_to_us)).into_bytes(),
+            Style::Json => json_line(&message_as_json(message)).into_bytes(),
             Style::RawBodies => message.body.clone(),
             Style::EscapedBodies => Printable(&message.body).to_string().into_bytes(),
-            Style::Readable => readable(message, is_to_us).into_bytes(),
+            Style::Readable => readable(message).into_bytes(),
         };
         bytes.push(b'\n');
         print(&mut self.out, &bytes)
@@ -262,13 +329,16 @@ fn shown(text: &str) -> String {
 }
 
 /// A line about the message, then its body, indented, so that no body looks like such a line.
-fn readable(message: &Message, is_to_us: bool) -> String {
+fn readable(message: &StandardMessage) -> String {
     if let Some(line) = presence_line(message) {
         return line;
     }
-    let mut text = shown(&message.destination);
-    if !is_to_us {
-        text.push_str(" to one whom we watch");
+    let mut text = shown(&message.origin_destination);
+    match Cause::of(message) {
+        Cause::Own | Cause::Presence => {}
+        // Whose copy it is, so that it does not look like one to us.
+        Cause::Copy => text.push_str(&format!(" to {}", shown(&message.destination))),
+        Cause::Heard => text.push_str(&format!(" at {}", shown(&message.destination))),
     }
     if let Some(content_type) = &message.content_type {
         text.push_str(", ");
@@ -300,8 +370,8 @@ fn readable(message: &Message, is_to_us: bool) -> String {
 const BINARY_BYTES_SHOWN: usize = 256;
 
 /// `ana logged in, /agent/ana`, if the broker says so.
-fn presence_line(message: &Message) -> Option<String> {
-    let event = message.header("event").filter(|_| message.destination == BROKER)?;
+fn presence_line(message: &StandardMessage) -> Option<String> {
+    let event = message.header("event").filter(|_| Cause::of(message) == Cause::Presence)?;
     let body: Value = serde_json::from_slice(&message.body).ok()?;
     let field = |name: &str| body.get(name).and_then(Value::as_str).map(shown);
     let (login, destination) = (field("login")?, field("destination")?);
@@ -317,14 +387,14 @@ fn presence_line(message: &Message) -> Option<String> {
     Some(format!("{login} {what}, {destination}{reason}"))
 }
 
-fn message_as_json(message: &Message, is_to_us: bool) -> Value {
+fn message_as_json(message: &StandardMessage) -> Value {
     let mut value = Map::new();
     let mut set = |key: &str, content: Value| value.insert(key.to_owned(), content);
     set("event", json!("message"));
     set("origin", json!(message.origin));
-    set("destination", json!(message.destination));
-    set("to_us", json!(is_to_us));
-    set("transaction", json!(message.transaction));
+    set("destination", json!(message.origin_destination));
+    set("to", json!(message.destination));
+    set("to_us", json!(Cause::of(message) == Cause::Own));
     set("content_type", json!(message.content_type));
     set("headers", json!(message.headers));
     match std::str::from_utf8(&message.body) {
@@ -372,42 +442,34 @@ mod tests {
         Arguments::try_parse_from(arguments).map(|arguments| arguments.watch)
     }
 
-    fn message(body: &[u8]) -> Message {
-        Message {
+    fn message(body: &[u8]) -> StandardMessage {
+        StandardMessage {
+            subscription: OWN.to_owned(),
             origin: "bob".to_owned(),
-            destination: "/agent/bob".to_owned(),
-            session_id: "s".to_owned(),
-            transaction: Some("7".to_owned()),
+            origin_destination: "/agent/bob".to_owned(),
+            destination: "/agent/wat".to_owned(),
             content_type: Some("text/plain".to_owned()),
             headers: Vec::new(),
             body: body.to_vec(),
         }
     }
 
-    fn presence(event: &str, headers: &[(&str, &str)], body: &Value) -> Message {
+    fn presence(event: &str, headers: &[(&str, &str)], body: &Value) -> StandardMessage {
         let mut message = message(body.to_string().as_bytes());
-        message.origin = BROKER.to_owned();
-        message.destination = BROKER.to_owned();
+        message.subscription = "presence-0".to_owned();
+        message.origin = "STOMP-SERVER".to_owned();
+        message.origin_destination = "STOMP-SERVER".to_owned();
         let headers = std::iter::once(("event", event)).chain(headers.iter().copied());
         message.headers = headers.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         message
     }
 
-    fn show(style: Style, message: &Message) -> (String, String) {
+    fn show(style: Style, message: &StandardMessage) -> (String, String) {
         let mut screen = Screen { out: Vec::new(), notes: Vec::new(), style };
-        screen.show_error(&error()).unwrap();
-        screen.show_message(message, true).unwrap();
+        screen.show_watched(Wish { kind: Kind::Client, text: "no\x1b[2J" }).unwrap();
+        screen.show_message(message).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(screen.out), text(screen.notes))
-    }
-
-    fn error() -> ServerError {
-        ServerError {
-            description: "no\x1b[2J".to_owned(),
-            code: None,
-            retry: None,
-            transaction: None,
-        }
     }
 
     #[test]
@@ -425,39 +487,72 @@ mod tests {
     }
 
     #[test]
+    fn topics_and_queues_are_named_with_or_without_their_space() {
+        let arguments = ["--topic", "news", "--topic", "/topic/a/*", "--queue", "/queue/orders"];
+        let arguments = parse(&arguments).unwrap();
+        assert_eq!(arguments.topics, ["/topic/news", "/topic/a/*"]);
+        assert_eq!(arguments.queues, ["/queue/orders"]);
+        for wrong in [["--topic", ""], ["--topic", "/queue/x"], ["--queue", "/queue/"]] {
+            let fault = parse(&wrong).unwrap_err().to_string();
+            assert!(fault.contains(": use a "), "{fault}");
+        }
+        let fault = parse(&["--count", "5x"]).unwrap_err().to_string();
+        assert!(fault.contains("use a whole number above zero"), "{fault}");
+    }
+
+    #[test]
     fn a_message_is_readable_and_harmless() {
-        assert_eq!(readable(&message(b"hello"), true), "/agent/bob, text/plain\n    hello");
-        assert_eq!(
-            readable(&message(b"a\n\nb\n"), true),
-            "/agent/bob, text/plain\n    a\n    \n    b"
-        );
-        assert_eq!(readable(&message(b""), true), "/agent/bob, text/plain, no body");
+        assert_eq!(readable(&message(b"hello")), "/agent/bob, text/plain\n    hello");
+        assert_eq!(readable(&message(b"a\n\nb\n")), "/agent/bob, text/plain\n    a\n    \n    b");
+        assert_eq!(readable(&message(b"")), "/agent/bob, text/plain, no body");
         let mut odd = message(b"\x1b[2J\xff\xc2\x9b");
-        odd.destination = "/agent/\x1b[1m".to_owned();
+        odd.subscription = "pattern-0".to_owned();
+        odd.origin_destination = "/agent/\x1b[1m".to_owned();
+        odd.destination = "/agent/\x1b[2m".to_owned();
         odd.content_type = None;
         odd.headers.push(("k\x07".to_owned(), "v\x08".to_owned()));
         assert_eq!(
-            readable(&odd, false),
-            "/agent/\\x1b[1m to one whom we watch, k\\x07: v\\x08\n    \\x1b[2J\\xff\\u{9b}"
+            readable(&odd),
+            "/agent/\\x1b[1m to /agent/\\x1b[2m, k\\x07: v\\x08\n    \\x1b[2J\\xff\\u{9b}"
         );
-        let long = readable(&message(&[0xff; 300]), true);
+        let long = readable(&message(&[0xff; 300]));
         assert!(long.ends_with("\\xff … and 44 bytes more"), "{long}");
+    }
+
+    #[test]
+    fn a_copy_says_for_whom_it_was() {
+        for (subscription, destination, line, is_to_us) in [
+            ("own", "/agent/wat", "/agent/bob, text/plain\n    x", true),
+            ("client-0", "/agent/ana", "/agent/bob to /agent/ana, text/plain\n    x", false),
+            ("pattern-1", "/agent/ana", "/agent/bob to /agent/ana, text/plain\n    x", false),
+            ("topic-0", "/topic/news", "/agent/bob at /topic/news, text/plain\n    x", false),
+            ("client-0", "/topic/news", "/agent/bob at /topic/news, text/plain\n    x", false),
+            ("queue-0", "/queue/a", "/agent/bob at /queue/a, text/plain\n    x", false),
+        ] {
+            let mut message = message(b"x");
+            message.subscription = subscription.to_owned();
+            message.destination = destination.to_owned();
+            assert_eq!(readable(&message), line);
+            let value = message_as_json(&message);
+            assert_eq!((&value["to"], &value["to_us"]), (&json!(destination), &json!(is_to_us)));
+            assert_eq!(value["destination"], "/agent/bob");
+        }
     }
 
     #[test]
     fn presence_is_told_in_a_line() {
         let body = json!({"login": "ana", "destination": "/agent/ana", "reason": "login"});
         let logged = presence("logged", &[], &body);
-        assert_eq!(readable(&logged, true), "ana logged in, /agent/ana");
+        assert_eq!(readable(&logged), "ana logged in, /agent/ana");
         let snapshot = presence("logged", &[("snapshot", "true")], &body);
-        assert_eq!(readable(&snapshot, true), "ana is logged in, /agent/ana");
+        assert_eq!(readable(&snapshot), "ana is logged in, /agent/ana");
         let body = json!({"login": "a\u{9b}", "destination": "/agent/ana", "reason": "timed out"});
         let gone = presence("disconnected", &[], &body);
-        assert_eq!(readable(&gone, true), "a\\u{9b} disconnected, /agent/ana, timed out");
-        // A login id can be anything, an address cannot: nobody else looks like the broker.
+        assert_eq!(readable(&gone), "a\\u{9b} disconnected, /agent/ana, timed out");
+        // What a client sends comes by another subscription: nobody else looks like the broker.
         let mut forged = logged;
-        forged.destination = "/agent/STOMP-SERVER".to_owned();
-        assert!(readable(&forged, true).starts_with("/agent/STOMP-SERVER, text/plain, event: "));
+        forged.subscription = OWN.to_owned();
+        assert!(readable(&forged).starts_with("STOMP-SERVER, text/plain, event: "));
     }
 
     #[test]
@@ -471,8 +566,8 @@ mod tests {
         assert_eq!(value["body"], "a\n\u{9b}\u{202e}\u{e0001}\x7f");
         assert_eq!(value["to_us"], true);
         let value: Value = serde_json::from_str(lines[0]).unwrap();
-        assert_eq!(value["description"], "no\x1b[2J");
-        let value = message_as_json(&message(b"\xff\x00"), false);
+        assert_eq!(value["client"], "no\x1b[2J");
+        let value = message_as_json(&message(b"\xff\x00"));
         assert_eq!(value["body_hex"], "ff00");
         assert_eq!(value.get("body"), None);
     }
@@ -480,27 +575,24 @@ mod tests {
     #[test]
     fn bodies_alone_are_raw_only_where_no_terminal_is() {
         let body = message(b"a\x1b[2J");
-        let notes = "the broker refused: no\\x1b[2J\n";
+        let notes = "watching no\\x1b[2J\n";
         assert_eq!(show(Style::RawBodies, &body), ("a\x1b[2J\n".to_owned(), notes.to_owned()));
         let escaped = ("a\\x1b[2J\n".to_owned(), notes.to_owned());
         assert_eq!(show(Style::EscapedBodies, &body), escaped);
     }
 
     #[test]
-    fn what_is_watched_is_listed() {
+    fn what_is_watched_is_said() {
         let mut screen = Screen { out: Vec::new(), notes: Vec::new(), style: Style::Readable };
-        let ana = ListedClient {
-            login: "ana".to_owned(),
-            session_id: String::new(),
-            destination: "/agent/ana".to_owned(),
-        };
-        screen.show_watched(Target::Client("/agent/ana"), std::slice::from_ref(&ana)).unwrap();
-        screen.show_watched(Target::Pattern("/agent/a.*"), &[ana]).unwrap();
-        screen.show_watched(Target::Pattern("/agent/b.*"), &[]).unwrap();
+        let arguments = ["--client", "/agent/ana", "--pattern", "/agent/a.*", "--queue", "q"];
+        let arguments = parse(&[&arguments[..], &["--presence", ".*"]].concat()).unwrap();
+        for wish in arguments.wishes() {
+            screen.show_watched(wish).unwrap();
+        }
         assert_eq!(
             String::from_utf8(screen.out).unwrap(),
-            "watching /agent/ana\nwatching /agent/a.*, 1 now: /agent/ana\n\
-             watching /agent/b.*, nobody now\n"
+            "watching /agent/ana\nwatching /agent/a.*, who is there and who comes later\n\
+             taking messages from /queue/q\nwatching who comes and goes at .*\n"
         );
     }
 }

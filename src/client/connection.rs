@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{ClientRequestBuilder, HandshakeError, Message, WebSocket};
+use tungstenite::{Bytes, ClientRequestBuilder, HandshakeError, Message, WebSocket};
 
 use super::error::ClientError;
 use super::frame::{Envelope, Frame, FrameFault, FrameReader};
 use super::options::Options;
+use super::stomp::{self, StompReader};
 use super::tls;
 use super::url::{BrokerUrl, UrlFault};
 use super::wire::{Deadline, Wire};
@@ -39,7 +40,11 @@ impl Connection {
     /// # Errors
     /// A header holds a line break, the broker does not read, or the connection is gone.
     pub fn send(&mut self, frame: &Frame) -> Result<(), ClientError> {
-        let bytes = frame.encode(self.framing.envelope())?;
+        let bytes = match &self.framing {
+            Framing::LengthPrefixed { .. } => frame.encode(Envelope::LengthPrefixed)?,
+            Framing::WebSocket(_) => frame.encode(Envelope::Message)?,
+            Framing::Stomp { .. } => stomp::encode(frame)?,
+        };
         self.send_bytes(bytes)
     }
 
@@ -53,10 +58,12 @@ impl Connection {
         }
         self.framing.stream_mut().set_deadline(Deadline::after(self.write_timeout));
         let sent = match &mut self.framing {
-            Framing::LengthPrefixed { stream, .. } => {
+            Framing::LengthPrefixed { stream, .. }
+            | Framing::Stomp { carrier: Carrier::Stream(stream), .. } => {
                 stream.write_all(&bytes).and_then(|()| stream.flush()).map_err(ClientError::Lost)
             }
-            Framing::WebSocket(socket) => {
+            Framing::WebSocket(socket)
+            | Framing::Stomp { carrier: Carrier::WebSocket(socket), .. } => {
                 let message = String::from_utf8(bytes)
                     .map_or_else(|fault| Message::binary(fault.into_bytes()), Message::text);
                 socket.send(message).map_err(|fault| websocket_error(&self.url, fault))
@@ -86,19 +93,29 @@ impl Connection {
     }
 
     pub(super) fn open_until(options: &Options, deadline: Deadline) -> Result<Self, ClientError> {
-        let url = BrokerUrl::parse(&options.url).map_err(ClientError::Url)?;
-        let wire = Wire::connect(&url, deadline)?;
-        let stream = if url.scheme.is_tls() {
-            Stream::Tls(Box::new(tls::connect(wire, &url, &options.trust)?))
-        } else {
-            Stream::Plain(wire)
-        };
+        let (url, stream) = open_stream(options, deadline)?;
         let framing = if url.scheme.is_websocket() {
-            Framing::WebSocket(Box::new(upgrade(stream, &url, options.frame_bytes_max)?))
+            Framing::WebSocket(Box::new(upgrade(stream, &url, options, "stomp")?))
         } else {
             let reader = FrameReader::new(options.frame_bytes_max);
             Framing::LengthPrefixed { stream, reader }
         };
+        Ok(Self { framing, url, write_timeout: options.answer_timeout, phase: Phase::Open })
+    }
+
+    /// The same, for frames of STOMP 1.2.
+    pub(super) fn open_standard(
+        options: &Options,
+        deadline: Deadline,
+    ) -> Result<Self, ClientError> {
+        let (url, stream) = open_stream(options, deadline)?;
+        let carrier = if url.scheme.is_websocket() {
+            Carrier::WebSocket(Box::new(upgrade(stream, &url, options, "v12.stomp")?))
+        } else {
+            Carrier::Stream(stream)
+        };
+        let reader = StompReader::new(options.frame_bytes_max);
+        let framing = Framing::Stomp { carrier, reader };
         Ok(Self { framing, url, write_timeout: options.answer_timeout, phase: Phase::Open })
     }
 
@@ -109,7 +126,12 @@ impl Connection {
         self.framing.stream_mut().set_deadline(deadline);
         let arrival = match &mut self.framing {
             Framing::LengthPrefixed { stream, reader } => next_prefixed(stream, reader),
-            Framing::WebSocket(socket) => next_message(socket, &self.url),
+            Framing::WebSocket(socket) => match next_message(socket, &self.url) {
+                Ok(Some(message)) => Frame::parse(&message).map(Arrival::Frame).map_err(Into::into),
+                Ok(None) => Ok(Arrival::End),
+                Err(fault) => not_yet(fault),
+            },
+            Framing::Stomp { carrier, reader } => next_stomp(carrier, reader, &self.url),
         };
         if !matches!(arrival, Ok(Arrival::Frame(_) | Arrival::NotYet)) {
             self.phase = Phase::Ended;
@@ -145,22 +167,32 @@ enum Phase {
 }
 
 enum Framing {
-    LengthPrefixed { stream: Stream, reader: FrameReader },
+    LengthPrefixed {
+        stream: Stream,
+        reader: FrameReader,
+    },
+    WebSocket(Box<WebSocket<Stream>>),
+    /// Frames of STOMP 1.2, which end in a NUL.
+    Stomp {
+        carrier: Carrier,
+        reader: StompReader,
+    },
+}
+
+/// What carries standard frames.
+enum Carrier {
+    Stream(Stream),
     WebSocket(Box<WebSocket<Stream>>),
 }
 
 impl Framing {
-    fn envelope(&self) -> Envelope {
-        match self {
-            Self::LengthPrefixed { .. } => Envelope::LengthPrefixed,
-            Self::WebSocket(_) => Envelope::Message,
-        }
-    }
-
     fn stream_mut(&mut self) -> &mut Stream {
         match self {
-            Self::LengthPrefixed { stream, .. } => stream,
-            Self::WebSocket(socket) => socket.get_mut(),
+            Self::LengthPrefixed { stream, .. }
+            | Self::Stomp { carrier: Carrier::Stream(stream), .. } => stream,
+            Self::WebSocket(socket) | Self::Stomp { carrier: Carrier::WebSocket(socket), .. } => {
+                socket.get_mut()
+            }
         }
     }
 }
@@ -226,43 +258,96 @@ fn next_prefixed(stream: &mut Stream, reader: &mut FrameReader) -> Result<Arriva
 
 const SCRATCH_BYTES: usize = 16 * 1024;
 
-fn next_message(socket: &mut WebSocket<Stream>, url: &BrokerUrl) -> Result<Arrival, ClientError> {
+/// The content of the next message; none at the end.
+fn next_message(
+    socket: &mut WebSocket<Stream>,
+    url: &BrokerUrl,
+) -> Result<Option<Bytes>, ClientError> {
     loop {
         match socket.read() {
             Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
-                return Ok(Arrival::Frame(Frame::parse(&message.into_data())?));
+                return Ok(Some(message.into_data()));
             }
             Ok(Message::Close(_)) => {
                 // The answer to it is queued; if it cannot be sent, the end is as near.
                 let _ = socket.flush();
-                return Ok(Arrival::End);
+                return Ok(None);
             }
             // A ping has its answer queued, which the next read sends.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-            Err(tungstenite::Error::Io(fault)) if fault.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(Arrival::NotYet);
-            }
-            Err(fault) if is_end(&fault) => return Ok(Arrival::End),
+            Err(fault) if is_end(&fault) => return Ok(None),
             Err(fault) => return Err(websocket_error(url, fault)),
         }
     }
 }
 
+fn not_yet(fault: ClientError) -> Result<Arrival, ClientError> {
+    match fault {
+        ClientError::Lost(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
+            Ok(Arrival::NotYet)
+        }
+        fault => Err(fault),
+    }
+}
+
+fn next_stomp(
+    carrier: &mut Carrier,
+    reader: &mut StompReader,
+    url: &BrokerUrl,
+) -> Result<Arrival, ClientError> {
+    let mut scratch = [0; SCRATCH_BYTES];
+    loop {
+        if let Some(frame) = reader.next_frame()? {
+            return Ok(Arrival::Frame(frame));
+        }
+        let has_more = match carrier {
+            Carrier::Stream(stream) => {
+                stream.read(&mut scratch).map_err(ClientError::Lost).map(|count| {
+                    reader.push(&scratch[..count]);
+                    count > 0
+                })
+            }
+            Carrier::WebSocket(socket) => next_message(socket, url).map(|message| {
+                reader.push(message.as_deref().unwrap_or_default());
+                message.is_some()
+            }),
+        };
+        match has_more {
+            Ok(true) => {}
+            Ok(false) if reader.is_empty() => return Ok(Arrival::End),
+            Ok(false) => return Err(ClientError::Malformed(FrameFault::Torn)),
+            Err(fault) => return not_yet(fault),
+        }
+    }
+}
+
+fn open_stream(options: &Options, deadline: Deadline) -> Result<(BrokerUrl, Stream), ClientError> {
+    let url = BrokerUrl::parse(&options.url).map_err(ClientError::Url)?;
+    let wire = Wire::connect(&url, deadline)?;
+    let stream = if url.scheme.is_tls() {
+        Stream::Tls(Box::new(tls::connect(wire, &url, &options.trust)?))
+    } else {
+        Stream::Plain(wire)
+    };
+    Ok((url, stream))
+}
+
 fn upgrade(
     stream: Stream,
     url: &BrokerUrl,
-    frame_bytes_max: usize,
+    options: &Options,
+    subprotocol: &str,
 ) -> Result<WebSocket<Stream>, ClientError> {
     let scheme = if url.scheme.is_tls() { "wss" } else { "ws" };
     let uri = format!("{scheme}://{}{}", url.address(), url.path)
         .parse()
         .map_err(|_| ClientError::Url(UrlFault::Host))?;
     // A response without the subprotocol is refused by tungstenite, as browsers do.
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol("stomp");
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(subprotocol);
     let config = WebSocketConfig::default()
         .read_buffer_size(SCRATCH_BYTES)
-        .max_message_size(Some(frame_bytes_max))
-        .max_frame_size(Some(frame_bytes_max));
+        .max_message_size(Some(options.frame_bytes_max))
+        .max_frame_size(Some(options.frame_bytes_max));
     match tungstenite::client::client_with_config(request, stream, Some(config)) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Interrupted(_)) => {

@@ -8,6 +8,7 @@ use rustls::CertificateError;
 
 use super::event::{ServerError, TransactionId};
 use super::frame::{EncodeFault, FrameFault};
+use super::printable::Printable;
 use super::url::UrlFault;
 
 /// Why a client could not do what it was asked to. Keys never appear in it.
@@ -71,6 +72,8 @@ pub enum ClientError {
         /// The answer that was awaited.
         transaction: TransactionId,
     },
+    /// The same, where nothing can be done about it.
+    Flooded,
     /// So much was sent without looking at the answers that no more can be remembered.
     TooManyUnanswered,
     /// The broker ended the connection.
@@ -112,6 +115,7 @@ impl fmt::Display for ClientError {
             Self::QueueFull { .. } => {
                 out.write_str("too many messages arrived before the answer: take them, wait again")
             }
+            Self::Flooded => out.write_str("too many messages arrived before the answer"),
             Self::TooManyUnanswered => {
                 out.write_str("too many messages are unanswered: take the answers first")
             }
@@ -120,7 +124,7 @@ impl fmt::Display for ClientError {
             ),
             Self::Ended { awaited: "CONNECTED" } => out.write_str(
                 "the connection was closed before the login was answered: \
-                 does this port want TLS, or not speak the classic dialect?",
+                 does this port want TLS, or not speak this dialect?",
             ),
             Self::Ended { awaited } => {
                 write!(out, "the broker closed the connection, {awaited} did not come")
@@ -222,6 +226,9 @@ fn fmt_certificate(
     }
 }
 
+/// So much is shown of a reason that came in the body of an answer.
+const REASON_BYTES_MAX: usize = 200;
+
 fn fmt_websocket(
     out: &mut fmt::Formatter<'_>,
     address: &str,
@@ -229,13 +236,19 @@ fn fmt_websocket(
 ) -> fmt::Result {
     use tungstenite::error::ProtocolError;
     match source {
-        tungstenite::Error::Http(response) => write!(
-            out,
-            "{address} answered the WebSocket request with status {}: is the path right?",
-            response.status()
-        ),
+        tungstenite::Error::Http(response) => {
+            let status = response.status();
+            write!(out, "{address} answered the WebSocket request with status {status}: ")?;
+            // A broker says why. What something else says may be a page, of which the beginning helps.
+            let body = response.body().as_deref().unwrap_or_default().trim_ascii();
+            let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            match line {
+                b"" => out.write_str("is the path right?"),
+                _ => write!(out, "{}", Printable(&line[..line.len().min(REASON_BYTES_MAX)])),
+            }
+        }
         tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
-            write!(out, "{address} does not accept the WebSocket subprotocol \"stomp\"")
+            write!(out, "{address} does not accept our WebSocket subprotocol: is a broker there?")
         }
         tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
             write!(out, "{address} does not answer in HTTP: does this port speak WebSocket?")

@@ -35,7 +35,7 @@ pub struct Session {
     pub profile_description: String,
     /// Our address.
     pub destination: String,
-    /// Names this connection in the broker's log.
+    /// Names this connection in the broker's log; empty in the standard dialect.
     pub connection_id: String,
 }
 
@@ -49,6 +49,11 @@ impl Session {
             destination: owned(frame, "destination"),
             connection_id: owned(frame, "connection-id"),
         }
+    }
+
+    /// The same, of the standard dialect, which does not number connections.
+    pub(super) fn of_standard(frame: &Frame) -> Self {
+        Self { session_id: owned(frame, "session"), ..Self::of(frame) }
     }
 }
 
@@ -206,7 +211,7 @@ pub enum Retry {
 }
 
 impl Retry {
-    fn parse(word: &str) -> Self {
+    pub(super) fn parse(word: &str) -> Self {
         match word {
             "never" => Self::Never,
             "now" => Self::Now,

@@ -186,6 +186,10 @@ impl FrameReader {
 pub enum FrameFault {
     /// The first byte of the envelope is neither 0 nor 1.
     NotClassic(u8),
+    /// The first byte begins no command of standard STOMP.
+    NotStomp(u8),
+    /// No NUL stands where the body of a standard frame ends.
+    NoNul,
     /// The frame is larger than we take.
     TooLong {
         /// What the envelope announced.
@@ -209,6 +213,12 @@ impl fmt::Display for FrameFault {
                 "the answer begins with byte {byte:#04x}, which is not the classic dialect: \
                  is this the port of a broker?"
             ),
+            Self::NotStomp(byte) => write!(
+                out,
+                "the answer begins with byte {byte:#04x}, which is not STOMP: \
+                 is this the port of a broker?"
+            ),
+            Self::NoNul => out.write_str("a frame without a NUL behind its body"),
             Self::TooLong { bytes, max } => {
                 write!(out, "a frame of {bytes} bytes, of which {max} are allowed")
             }

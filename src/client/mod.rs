@@ -2,7 +2,7 @@
 //! broker from a thread of their own.
 //!
 //! It speaks the classic dialect over TCP (`tcp://`), TLS (`tls://`), WebSocket (`ws://`) and
-//! secure WebSocket (`wss://`).
+//! secure WebSocket (`wss://`). [`StandardClient`] speaks standard STOMP over the same.
 //!
 //! ```no_run
 //! use com_broker::client::{Client, Event, Options, SendOptions, Target};
@@ -47,6 +47,8 @@ mod event;
 mod frame;
 mod options;
 mod printable;
+mod standard;
+mod stomp;
 mod tls;
 mod url;
 mod wire;
@@ -65,6 +67,7 @@ pub use event::{Ack, Event, ListedClient, Message, Retry, ServerError, Session, 
 pub use frame::{EncodeFault, Envelope, Frame, FrameFault, FrameReader};
 pub use options::Options;
 pub use printable::Printable;
+pub use standard::{StandardClient, StandardMessage, StandardTarget};
 pub use url::{BrokerUrl, Scheme, UrlFault};
 
 pub(crate) use printable::is_harmful;

@@ -423,7 +423,7 @@ fn a_websocket_without_the_subprotocol_is_refused() {
         let _ = tungstenite::accept(socket).unwrap();
     });
     let error = Client::connect(&options("ws", &broker)).unwrap_err();
-    assert!(error.to_string().contains("does not accept the WebSocket subprotocol"), "{error}");
+    assert!(error.to_string().contains("does not accept our WebSocket subprotocol"), "{error}");
     broker.finish();
 }
 

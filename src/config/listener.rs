@@ -27,10 +27,10 @@ impl Listener {
         self.address.ip().to_canonical().is_loopback()
     }
 
-    /// The scheme of a URL by which a client of the classic dialect reaches it, if one does.
+    /// The scheme of a URL by which `send` and `watch` reach it, which speak standard STOMP, if one does.
     pub fn client_scheme(&self) -> Option<&'static str> {
         let ListenerPolicy { protocols, tls } = self.policy;
-        match (protocols.classic, protocols.ws, tls == TlsMode::Required) {
+        match (protocols.stomp, protocols.ws, tls == TlsMode::Required) {
             (true, _, false) => Some("tcp"),
             (true, _, true) => Some("tls"),
             (false, true, false) => Some("ws"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -10,7 +11,8 @@ use serde_json::Value;
 use crate::support::Directory;
 use crate::support::client::{Client, Profile, Stream, Transport, connect_frame};
 use crate::support::server::{
-    APPLICATION_KEY, BINARY, Setup, assert_shows_no_key, forget_environment,
+    APPLICATION_KEY, BINARY, Server, Setup, assert_shows_no_key, forget_environment,
+    make_certificates,
 };
 
 /// What a command left behind.
@@ -467,4 +469,155 @@ fn lines_about_a_listener_and_a_refused_login_name_them() {
     let line = server.log.wait_for_line(&["listening address=", "listener=\"the web\""]);
     assert!(line.contains(&server.address().to_string()), "{line}");
     server.log.wait_for_line(&["accepted connection=1 listener=\"the web\" peer=127.0.0.1:"]);
+}
+
+/// Runs a command that logs in, as an agent with the agent's key unless other keys are given.
+fn run_client(server: &Server, arguments: &[&str], profile_key: &str) -> Outcome {
+    let mut command = client_command(server, arguments, profile_key);
+    let output = command.output().unwrap();
+    let outcome = Outcome {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    assert_shows_no_key(&outcome.stderr, &[profile_key, APPLICATION_KEY]);
+    outcome
+}
+
+fn client_command(server: &Server, arguments: &[&str], profile_key: &str) -> Command {
+    let mut command = Command::new(BINARY);
+    forget_environment(&mut command);
+    let url = format!("tcp://{}", server.address());
+    command.args(&arguments[..1]);
+    if !arguments.contains(&"--url") {
+        command.args(["--url", &url]);
+    }
+    command.args(&arguments[1..]).env("COM_BROKER_KEY_APPLICATION", APPLICATION_KEY);
+    for profile in ["AGENT", "SUPER_AGENT", "SERVICE", "ADMIN"] {
+        command.env(format!("COM_BROKER_KEY_{profile}"), profile_key);
+    }
+    command
+}
+
+#[test]
+fn send_says_how_many_got_it_and_under_which_profile() {
+    let server = Server::start();
+    let key = Profile::Agent.key();
+    let mut ana = Client::log_in(&server, Transport::Ws, Profile::Agent, "ana");
+    let send = |more: &[&str]| {
+        run_client(&server, &[&["send", "--login", "bob", "hi"], more].concat(), key)
+    };
+    let sent = send(&["--to", "/agent/ana"]);
+    assert_eq!((sent.code, sent.stderr.as_str()), (0, ""));
+    assert_eq!(sent.stdout, "sent 2 bytes to /agent/ana: 1 client got it\n");
+    assert_eq!(ana.receive_message().body, b"hi");
+    for nobody in ["/agent/eve", "/topic/empty"] {
+        let sent = send(&["--to", nobody]);
+        assert_eq!((sent.code, sent.stdout.as_str()), (3, ""), "{}", sent.stderr);
+        assert!(sent.stderr.contains(&format!("nobody listens at {nobody}")), "{}", sent.stderr);
+    }
+    let queued = send(&["--to", "/queue/jobs", "--count", "2"]);
+    assert_eq!(queued.code, 0, "{}", queued.stderr);
+    // A key of another profile than the one asked for: nothing is sent.
+    let other = send(&["--to", "/agent/ana", "--profile", "service"]);
+    assert_eq!((other.code, other.stdout.as_str()), (2, ""));
+    let told =
+        "not that of the profile service, it opens the profile agent and logs in as /agent/bob";
+    assert!(other.stderr.contains(told), "{}", other.stderr);
+    ana.expect_nothing();
+}
+
+#[test]
+fn watch_hears_topics_and_queues_and_says_for_whom_a_copy_was() {
+    let server = Server::start();
+    let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
+    let mut bob = Client::log_in(&server, Transport::Tcp, Profile::Agent, "bob");
+    bob.send("/queue/jobs", b"job");
+    let arguments = [
+        "watch",
+        "--login",
+        "wat",
+        "--profile",
+        "service",
+        "--topic",
+        "news",
+        "--topic",
+        "a/>",
+        "--queue",
+        "jobs",
+        "--pattern",
+        "/agent/.*",
+        "--client",
+        "/agent/ana",
+        "--count",
+        "6",
+    ];
+    let mut command = client_command(&server, &arguments, Profile::Service.key());
+    let watcher = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut watcher = BufReader::new(WatchedChild(watcher));
+    let mut text = String::new();
+    while !text.contains("    job\n") || !text.contains("taking messages from /queue/jobs\n") {
+        assert!(watcher.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    bob.send("/topic/news", b"new");
+    bob.send("/topic/a/b/c", b"deep");
+    bob.send("/agent/ana", b"secret");
+    bob.send("/service/wat", b"direct");
+    assert_eq!(ana.receive_message().body, b"secret");
+    watcher.read_to_string(&mut text).unwrap();
+    for line in [
+        "logged in as wat, service, at /service/wat\n",
+        "/agent/bob at /queue/jobs\n    job\n",
+        "/agent/bob at /topic/news\n    new\n",
+        "/agent/bob at /topic/a/b/c\n    deep\n",
+        "/agent/bob to /agent/ana\n    secret\n",
+        "/agent/bob\n    direct\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    assert_eq!(watcher.into_inner().0.wait().unwrap().code(), Some(0));
+}
+
+/// A process that ends with the test.
+struct WatchedChild(std::process::Child);
+
+impl Read for WatchedChild {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.stdout.as_mut().unwrap().read(buffer)
+    }
+}
+
+impl Drop for WatchedChild {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_url_that_does_not_fit_the_port_is_told_with_the_reason() {
+    let server = Setup::new()
+        .listener("tls = \"required\"")
+        .listener("tls = \"off\"")
+        .listener("protocols = [\"classic\", \"stomp\"]")
+        .start();
+    let [secure, plain, no_websocket] = [0, 1, 2].map(|index| server.addresses()[index]);
+    make_certificates(&server.path("other"));
+    let (other, authority) = (server.path("other/ca.pem"), server.authority());
+    let (other, authority) = (other.to_str().unwrap(), authority.to_str().unwrap());
+    for (url, ca, told) in [
+        (format!("tcp://{secure}"), None, "only TLS is served on this port"),
+        (format!("ws://{secure}/"), None, "only TLS is served on this port"),
+        (format!("tls://{plain}"), Some(authority), "does this port speak TLS?"),
+        (format!("wss://{plain}/"), Some(authority), "does this port speak TLS?"),
+        (format!("tls://{secure}"), Some(other), "not trusted: pass the CA that signed it"),
+        (format!("ws://{no_websocket}/"), None, "403 Forbidden: this listener does not serve"),
+    ] {
+        let ca = ca.map_or_else(Vec::new, |ca| vec!["--ca", ca]);
+        let arguments = ["send", "--login", "bob", "--to", "/agent/ana", "x", "--url", &url];
+        let arguments = [&arguments[..], &ca].concat();
+        let outcome = run_client(&server, &arguments, Profile::Agent.key());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{url}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(told), "{url}: {}", outcome.stderr);
+    }
 }

@@ -1,0 +1,367 @@
+//! A client of the standard dialect, STOMP 1.2: it learns how many got what it sends, hears topics and
+//! queues, and is told of each message where it was sent to.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::connection::{Arrival, Connection};
+use super::error::ClientError;
+use super::event::{Retry, ServerError, Session};
+use super::frame::{EncodeFault, Frame};
+use super::options::Options;
+use super::wire::Deadline;
+use super::{BROKER, SendOptions};
+
+/// A client of the standard dialect that is logged in.
+///
+/// Dropping it closes the connection without a word; [`disconnect`](Self::disconnect) is politer.
+#[derive(Debug)]
+pub struct StandardClient {
+    connection: Connection,
+    session: Session,
+    answer_timeout: Duration,
+    last_receipt: u64,
+    /// What arrived while an answer was awaited.
+    queue: VecDeque<StandardMessage>,
+    queued_bytes: usize,
+    queued_bytes_max: usize,
+}
+
+impl StandardClient {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
+    /// whether trying again makes sense.
+    pub fn connect(options: &Options) -> Result<Self, ClientError> {
+        let login = options.login.as_deref().ok_or(ClientError::Missing("login id"))?;
+        let keys = options.keys.as_ref().ok_or(ClientError::Missing("key"))?;
+        let deadline = Deadline::after(options.connect_timeout);
+        let mut connection = Connection::open_standard(options, deadline)?;
+        let connect = Frame::new("CONNECT")
+            .with("accept-version", "1.2")
+            .with("host", &connection.url().host)
+            .with("login", login)
+            .with("passcode", &keys.profile)
+            .with("secret-key", &keys.application);
+        connection.send(&connect)?;
+        let session = match connection.next_until(deadline)? {
+            Arrival::Frame(frame) if frame.command == "CONNECTED" => Session::of_standard(&frame),
+            Arrival::Frame(frame) => return Err(unexpected(frame, "CONNECTED")),
+            Arrival::NotYet => return Err(ClientError::NoAnswer { awaited: "CONNECTED" }),
+            Arrival::End => return Err(ClientError::Ended { awaited: "CONNECTED" }),
+        };
+        Ok(Self {
+            connection,
+            session,
+            answer_timeout: options.answer_timeout,
+            last_receipt: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            queued_bytes_max: options.queued_bytes_max,
+        })
+    }
+
+    /// Sends a message and waits until the broker has passed it on. Says to how many clients, those
+    /// included that watch the receiver.
+    ///
+    /// # Errors
+    /// The message cannot be sent, or the broker refuses it.
+    pub fn send(
+        &mut self,
+        destination: &str,
+        body: impl AsRef<[u8]>,
+        options: &SendOptions,
+    ) -> Result<u64, ClientError> {
+        let body = body.as_ref();
+        let mut frame = Frame::new("SEND")
+            .with("destination", destination)
+            .with("content-type", options.content_type_of(body))
+            .with("content-length", body.len().to_string());
+        for (key, value) in &options.headers {
+            if RESERVED_HEADERS.contains(&key.as_str()) {
+                return Err(ClientError::Unsendable(EncodeFault::Reserved(key.clone())));
+            }
+            frame.headers.push((key.clone(), value.clone()));
+        }
+        frame.body = body.to_vec();
+        let receipt = self.request(frame)?;
+        let delivered = receipt.header("delivered").and_then(|count| count.parse().ok());
+        delivered.ok_or_else(|| unexpected(receipt, "RECEIPT with delivered"))
+    }
+
+    /// Subscribes, under an id of one's own choice, and waits until the broker has done so.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if our profile may not, or nobody is there, or the pattern is wrong.
+    pub fn subscribe(&mut self, id: &str, target: StandardTarget<'_>) -> Result<(), ClientError> {
+        let frame = Frame::new("SUBSCRIBE").with("id", id).with("ack", "auto");
+        let frame = match target {
+            StandardTarget::Destination(name) => frame.with("destination", name),
+            StandardTarget::Pattern(pattern) => {
+                frame.with("destination", pattern).with("destination-type", "1")
+            }
+            StandardTarget::Presence { pattern, with_snapshot } => {
+                let frame = frame.with("destination", BROKER).with("destination-id", pattern);
+                frame.with("snapshot", with_snapshot.to_string())
+            }
+        };
+        self.request(frame).map(drop)
+    }
+
+    /// The message that arrived first of those that have not been taken yet; `None` if none did in
+    /// time. Without a timeout it waits for ever; with [`Duration::ZERO`] it takes what is there.
+    ///
+    /// # Errors
+    /// The connection ended or broke, or what arrives makes no sense.
+    pub fn next(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Option<StandardMessage>, ClientError> {
+        const AWAITED: &str = "a message";
+        if let Some(message) = self.queue.pop_front() {
+            self.queued_bytes -= message.bytes();
+            return Ok(Some(message));
+        }
+        let deadline = timeout.into().map_or(Deadline::NEVER, Deadline::after);
+        match self.connection.next_until(deadline)? {
+            Arrival::Frame(frame) if frame.command == "MESSAGE" => {
+                Ok(Some(StandardMessage::of(frame)))
+            }
+            Arrival::Frame(frame) => Err(unexpected(frame, AWAITED)),
+            Arrival::NotYet => Ok(None),
+            Arrival::End => Err(ClientError::Ended { awaited: AWAITED }),
+        }
+    }
+
+    /// Logs out: sends DISCONNECT and waits until the broker has confirmed it.
+    ///
+    /// # Errors
+    /// The broker did not confirm. We are logged out all the same, since the connection is closed.
+    pub fn disconnect(mut self) -> Result<(), ClientError> {
+        // A flood would keep us here, and nobody waits for it any more.
+        self.queued_bytes_max = usize::MAX;
+        self.request(Frame::new("DISCONNECT")).map(drop)
+    }
+
+    /// Who we are.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Sends a frame and waits for its receipt. Messages that arrive before it are kept.
+    fn request(&mut self, frame: Frame) -> Result<Frame, ClientError> {
+        const AWAITED: &str = "RECEIPT";
+        self.last_receipt += 1;
+        let id = self.last_receipt.to_string();
+        let is_farewell = frame.command == "DISCONNECT";
+        self.connection.send(&frame.with("receipt", &id))?;
+        let deadline = Deadline::after(self.answer_timeout);
+        loop {
+            match self.connection.next_until(deadline)? {
+                Arrival::Frame(frame) if frame.command == "MESSAGE" => {
+                    if is_farewell {
+                        continue;
+                    }
+                    let message = StandardMessage::of(frame);
+                    self.queued_bytes += message.bytes();
+                    self.queue.push_back(message);
+                    if self.queued_bytes > self.queued_bytes_max {
+                        return Err(ClientError::Flooded);
+                    }
+                }
+                Arrival::Frame(frame)
+                    if frame.command == "RECEIPT" && frame.header("receipt-id") == Some(&id) =>
+                {
+                    return Ok(frame);
+                }
+                Arrival::Frame(frame) => return Err(unexpected(frame, AWAITED)),
+                Arrival::NotYet => return Err(ClientError::NoAnswer { awaited: AWAITED }),
+                Arrival::End => return Err(ClientError::Ended { awaited: AWAITED }),
+            }
+        }
+    }
+}
+
+/// What to subscribe to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandardTarget<'a> {
+    /// Our own address, that of a client to watch, a topic, or a queue.
+    Destination(&'a str),
+    /// All clients, now and later, whose whole address matches this regular expression.
+    Pattern(&'a str),
+    /// Who comes and goes.
+    Presence {
+        /// A regular expression for the whole address.
+        pattern: &'a str,
+        /// Whether to begin with those that are there.
+        with_snapshot: bool,
+    },
+}
+
+/// A message of the standard dialect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandardMessage {
+    /// The subscription that it comes by.
+    pub subscription: String,
+    /// The sender's login id.
+    pub origin: String,
+    /// The sender's address: send there to answer.
+    pub origin_destination: String,
+    /// Where it was sent to.
+    pub destination: String,
+    /// What the body is, if the sender says so.
+    pub content_type: Option<String>,
+    /// The sender's further headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// What the sender has to say.
+    pub body: Vec<u8>,
+}
+
+impl StandardMessage {
+    /// The value of a further header.
+    pub fn header(&self, key: &str) -> Option<&str> {
+        self.headers.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    fn of(frame: Frame) -> Self {
+        let owned = |key: &str| frame.header(key).unwrap_or_default().to_owned();
+        Self {
+            subscription: owned("subscription"),
+            origin: owned("origin"),
+            origin_destination: owned("origin-destination"),
+            destination: owned("destination"),
+            content_type: frame.header("content-type").map(str::to_owned),
+            headers: frame
+                .headers
+                .into_iter()
+                .filter(|(key, _)| !RESERVED_HEADERS.contains(&key.as_str()))
+                .collect(),
+            body: frame.body,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        const MESSAGE_BYTES: usize = 256;
+        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
+        MESSAGE_BYTES + self.body.len() + headers + self.destination.len() + self.origin.len()
+    }
+}
+
+/// Headers that a sender cannot choose.
+const RESERVED_HEADERS: [&str; 12] = [
+    "subscription",
+    "message-id",
+    "destination",
+    "origin",
+    "origin-destination",
+    "content-type",
+    "content-length",
+    "ack",
+    "redelivered",
+    "receipt",
+    "transaction",
+    "undeliverable",
+];
+
+/// A frame that is no answer to what was asked: most often an ERROR.
+fn unexpected(frame: Frame, awaited: &'static str) -> ClientError {
+    if frame.command != "ERROR" {
+        return ClientError::Unexpected { command: frame.command, awaited };
+    }
+    // STOMP 1.2, "ERROR": the server closes the connection behind it.
+    let retry = frame.header("retry").map_or(Retry::Never, Retry::parse);
+    ClientError::Refused(Box::new(ServerError {
+        description: frame.header("message").unwrap_or_default().to_owned(),
+        code: frame.header("error-code").map(str::to_owned),
+        retry: Some(retry),
+        transaction: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Answers each frame in turn; frames are read to their NUL.
+    fn broker(answers: Vec<&'static str>) -> (StandardClient, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("tcp://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let answer = |answer: &str| {
+                let frame = read_frame(&mut socket);
+                socket.write_all(answer.as_bytes()).unwrap();
+                frame
+            };
+            answers.into_iter().map(answer).collect()
+        });
+        let options = Options::new(url)
+            .login("ana")
+            .keys("app", "agent")
+            .connect_timeout(PATIENCE)
+            .answer_timeout(PATIENCE);
+        (StandardClient::connect(&options).unwrap(), thread)
+    }
+
+    fn read_frame(socket: &mut TcpStream) -> String {
+        let mut bytes = Vec::new();
+        loop {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            match byte {
+                [0] => return String::from_utf8(bytes).unwrap(),
+                [other] => bytes.push(other),
+            }
+        }
+    }
+
+    const CONNECTED: &str = "CONNECTED\nversion:1.2\nsession:s1\nlogin:ana\nprofile-code:1\n\
+        profile-desc:agent\ndestination:/agent/ana\n\n\0\n";
+
+    #[test]
+    fn it_says_how_many_got_what_it_sent_and_keeps_what_came_before() {
+        let (mut client, thread) = broker(vec![
+            CONNECTED,
+            "RECEIPT\nreceipt-id:1\n\n\0\n",
+            "MESSAGE\nsubscription:own\nmessage-id:9\ndestination:/agent/ana\norigin:bob\n\
+             origin-destination:/agent/bob\ncontent-length:2\ncolour:red\n\nhi\0\n\
+             RECEIPT\nreceipt-id:2\ndelivered:3\n\n\0\n",
+            "RECEIPT\nreceipt-id:3\n\n\0\n",
+        ]);
+        assert_eq!(client.session().profile_code, "1");
+        assert_eq!(client.session().destination, "/agent/ana");
+        client.subscribe("own", StandardTarget::Destination("/agent/ana")).unwrap();
+        let delivered = client.send("/topic/x", "hello", &SendOptions::default()).unwrap();
+        assert_eq!(delivered, 3);
+        let message = client.next(Duration::ZERO).unwrap().unwrap();
+        assert_eq!((message.subscription.as_str(), message.body.as_slice()), ("own", &b"hi"[..]));
+        assert_eq!(message.origin_destination, "/agent/bob");
+        assert_eq!(message.headers, [("colour".to_owned(), "red".to_owned())]);
+        client.disconnect().unwrap();
+        let frames = thread.join().unwrap();
+        assert!(frames[0].contains("\nlogin:ana\npasscode:agent\nsecret-key:app\n"));
+        assert_eq!(frames[1], "SUBSCRIBE\nid:own\nack:auto\ndestination:/agent/ana\nreceipt:1\n\n");
+        assert!(frames[2].ends_with("content-length:5\nreceipt:2\n\nhello"), "{}", frames[2]);
+        assert_eq!(frames[3], "DISCONNECT\nreceipt:3\n\n");
+    }
+
+    #[test]
+    fn an_error_is_a_refusal() {
+        let (mut client, thread) = broker(vec![
+            CONNECTED,
+            "ERROR\nmessage:no rights\nerror-code:PROF_NO_RIGHTS\nretry:never\n\n\0\n",
+        ]);
+        let fault = client.subscribe("x", StandardTarget::Pattern(".*")).unwrap_err();
+        let ClientError::Refused(error) = fault else { panic!("{fault}") };
+        assert_eq!(error.description, "no rights");
+        assert_eq!(error.retry, Some(Retry::Never));
+        thread.join().unwrap();
+    }
+}
