@@ -66,6 +66,8 @@ pub struct Limits {
     pub destination_bytes_max: u32,
     /// Regular expressions that may be subscribed at once, all sessions together.
     pub patterns_max: u32,
+    /// Topics with `*` or `>` that may be subscribed at once, all sessions together.
+    pub wildcards_max: u32,
     /// Length of a regular expression.
     pub pattern_bytes_max: u32,
     /// Compiled size of a regular expression, and the size of its lazy automaton's cache.
@@ -172,6 +174,7 @@ impl Default for Limits {
             destinations_max: 1_000_000,
             destination_bytes_max: 4 * KIB,
             patterns_max: 1_000,
+            wildcards_max: 1_000,
             pattern_bytes_max: KIB,
             pattern_compiled_bytes_max: 64 * KIB,
             heart_beat_ms_min: 1_000,

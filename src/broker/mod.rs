@@ -585,7 +585,7 @@ impl Broker {
             let text = std::str::from_utf8(name).unwrap_or_default();
             let levels = Levels::parse(text)
                 .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
-            self.check_patterns_left()?;
+            self.check_wildcards_left()?;
             return self.subscribe_pattern(session, Target::Topics(levels), standard);
         }
         let destination = self.find_or_make_destination(name)?;
@@ -666,6 +666,14 @@ impl Broker {
         let max = u64::from(self.limits.patterns_max);
         if self.subscriptions.patterns_len() as u64 >= max {
             return Err(Fault::exceeded(Exceeded { limit: "patterns_max", max }));
+        }
+        Ok(())
+    }
+
+    fn check_wildcards_left(&self) -> Result<(), Fault> {
+        let max = u64::from(self.limits.wildcards_max);
+        if self.subscriptions.wildcards_len() as u64 >= max {
+            return Err(Fault::exceeded(Exceeded { limit: "wildcards_max", max }));
         }
         Ok(())
     }

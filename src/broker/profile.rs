@@ -9,7 +9,8 @@ pub enum Profile {
     SuperAgent,
     /// A program of the back end, which may watch agents and super agents.
     Service,
-    /// Controls the broker.
+    /// Shall control the broker, for which there are no commands yet: it may send and subscribe, and
+    /// watch nobody.
     Admin,
 }
 

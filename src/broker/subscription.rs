@@ -173,6 +173,8 @@ impl Pattern {
 pub struct SubscriptionTable {
     table: Slab<Subscription>,
     patterns: Vec<SubscriptionIndex>,
+    /// How many of `patterns` are on topics.
+    wildcards_len: usize,
     presence: Vec<SubscriptionIndex>,
 }
 
@@ -185,6 +187,7 @@ impl SubscriptionTable {
             Target::Presence(_) => self.presence.push(index),
             _ => {}
         }
+        self.wildcards_len += usize::from(matches!(subscription.target, Target::Topics(_)));
         self.table.insert(subscription);
         index
     }
@@ -197,6 +200,7 @@ impl SubscriptionTable {
             Target::Presence(_) => self.presence.retain(|other| *other != index),
             _ => {}
         }
+        self.wildcards_len -= usize::from(matches!(subscription.target, Target::Topics(_)));
         subscription
     }
 
@@ -213,7 +217,12 @@ impl SubscriptionTable {
 
     /// The number of regular expressions that are held.
     pub fn patterns_len(&self) -> usize {
-        self.patterns.len() + self.presence.len()
+        self.patterns.len() - self.wildcards_len + self.presence.len()
+    }
+
+    /// The number of topics with wildcards that are held.
+    pub fn wildcards_len(&self) -> usize {
+        self.wildcards_len
     }
 
     /// A subscription that may have ended.

@@ -135,7 +135,7 @@ pub enum LoginProfile {
     SuperAgent,
     /// Address /service/LOGIN; may watch agents and super agents
     Service,
-    /// Address /admin/LOGIN; controls the broker
+    /// Address /admin/LOGIN; may watch nobody
     Admin,
 }
 

@@ -417,7 +417,7 @@ pub enum Target<'a> {
     Pattern(&'a str),
 }
 
-/// The broker's own address: where presence comes from, and where an admin sends commands.
+/// The broker's own address: where presence comes from.
 pub const BROKER: &str = "STOMP-SERVER";
 
 /// How many requests may be on their way without an answer.

@@ -239,7 +239,10 @@ fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) 
         Some(key) if fault.message().starts_with("unknown field") => {
             Offence::UnknownKey(meant_by(key))
         }
-        Some(_) => Offence::NotUnderstood(one_line(fault.message())),
+        Some(_) => {
+            let message = fault.message().replace("expected u64", "expected a whole number");
+            Offence::NotUnderstood(one_line(&message))
+        }
         None => Offence::NotAKey(None),
     };
     fault_at(path, offset.map(|offset| line_at(text, offset)), key, offence)
@@ -337,6 +340,10 @@ mod tests {
             ),
             ("[log]\nformat = \"xml\"\n", "broker.toml:2: log.format: unknown variant `xml`"),
             ("[limits]\npatterns_max = -1\n", "broker.toml:2: limits.patterns_max: "),
+            (
+                "[limits]\nconnections_max = \"5x\"\n",
+                "broker.toml:2: limits.connections_max: invalid type: string \"5x\", expected a whole",
+            ),
             (
                 "[[listener]]\naddress = \"x\"\n[[listener]]\nprotocols = [\"ftp\"]\n",
                 "broker.toml:4: listener[1].protocols[0]: ",

@@ -65,6 +65,7 @@ limits_section! {
     destinations_max: u64,
     destination_bytes_max: Bytes,
     patterns_max: u64,
+    wildcards_max: u64,
     pattern_bytes_max: Bytes,
     pattern_compiled_bytes_max: Bytes,
     heart_beat_ms_min: u64,
@@ -211,7 +212,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds for which zero has a meaning: never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 12] = [
+const MAY_BE_ZERO: [&str; 13] = [
     "refusals_max",
     "websocket_ping_ms",
     "close_flush_ms_max",
@@ -220,6 +221,7 @@ const MAY_BE_ZERO: [&str; 12] = [
     "takeovers_max",
     "subscriptions_per_session_max",
     "patterns_max",
+    "wildcards_max",
     "heart_beat_ms_min",
     "heart_beat_margin_ms",
     "transactions_max",

@@ -162,7 +162,7 @@ impl<S: Socket> Engine<S> {
         let surplus = self.connections.len() - self.surplus_len >= places_max;
         if surplus && !self.is_full {
             log::warn!(
-                "connections are refused, all places are in use connections_max={places_max} \
+                "connections refused, all places are in use connections_max={places_max} \
                  listener={:?}",
                 self.listener_name(accepted.listener)
             );

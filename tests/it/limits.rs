@@ -211,6 +211,21 @@ fn patterns_max() {
 }
 
 #[test]
+fn wildcards_max() {
+    let server = with_limits("wildcards_max = 2\npatterns_max = 1");
+    let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
+    boss.subscribe("0", "/topic/>");
+    exceed(&server, "wildcards_max", Profile::Service, |client| {
+        // Neither counts for the other.
+        client.subscribe("1", "/agent/a.*");
+        client.subscribe("0", "/topic/*");
+        let headers = [("destination", "/topic/a.*"), ("destination-type", "0")];
+        client.send_frame("SUBSCRIBE", &headers, b"");
+    });
+    boss.expect_nothing();
+}
+
+#[test]
 fn pattern_bytes_max() {
     let server = with_limits("pattern_bytes_max = 100");
     exceed(&server, "pattern_bytes_max", Profile::Service, |client| {
