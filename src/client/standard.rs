@@ -38,9 +38,9 @@ impl StandardClient {
         let keys = options.keys.as_ref().ok_or(ClientError::Missing("key"))?;
         let deadline = Deadline::after(options.connect_timeout);
         let mut connection = Connection::open_standard(options, deadline)?;
+        // Without `host`, which a broker with virtual hosts would compare with names of its own.
         let connect = Frame::new("CONNECT")
             .with("accept-version", "1.2")
-            .with("host", &connection.url().host)
             .with("login", login)
             .with("passcode", &keys.profile)
             .with("secret-key", &keys.application);

@@ -42,8 +42,8 @@ pub fn load(source: &TlsSource, places: &TlsPlaces) -> Result<Arc<ServerConfig>,
 pub fn warn_of(exposure: &Exposure) {
     let Exposure { path, mode } = exposure;
     log::warn!(
-        "a secret that others than its owner can read or change, chmod 600 ends that file={path:?} \
-         mode={mode:04o}"
+        "others than its owner can read or change a file with a secret in it file={path:?} \
+         mode={mode:04o} advice=\"chmod 600\""
     );
 }
 

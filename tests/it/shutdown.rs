@@ -265,6 +265,26 @@ fn a_drain_of_thousands_is_summed_up_exactly() {
     assert!(text.lines().count() < 60, "{text}");
 }
 
+#[test]
+fn thousands_that_leave_at_once_are_counted_whether_or_not_they_have_a_line() {
+    const COUNT: u64 = 2_000;
+    let server = Setup::new().argument("--log-level").argument("info").start();
+    let streams: Vec<_> = (0..COUNT).map(|_| Stream::connect(server.address())).collect();
+    // The last is in the table when it is answered.
+    Client::log_in(&server, Transport::Tcp, Profile::Agent, "last").expect_nothing();
+    drop(streams);
+    let told = |log: &str| -> u64 {
+        let sums = log.split(" closed without a line for each reason=closed connections=").skip(1);
+        let sums = sums.map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap());
+        let single = log.matches(" closed connection=").count() as u64;
+        single + sums.sum::<u64>()
+    };
+    server.log.wait_for("all ends", |log| told(log) == COUNT + 1);
+    let text = server.log.text();
+    assert!(text.contains(" closed without a line for each "), "{text}");
+    assert!(!text.contains("log lines dropped"), "{text}");
+}
+
 /// What was accepted is not lost on the way to the log.
 #[test]
 fn every_connection_leaves_one_line() {
