@@ -1172,7 +1172,7 @@ impl<S: Socket> Engine<S> {
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
         let login = connection.peer.and_then(|peer| self.broker.past_login_of(peer));
         let queued = connection.peer.map(|peer| self.broker.peers.peer(peer).queue.bytes());
-        // Without a session there are answers to plain requests.
+        // Who speaks neither dialect gets answers to plain requests.
         let queued = queued.map_or_else(|| connection.transport.control().len() as u64, u64::from);
         let encrypted = connection.tls.as_ref().map_or(0, |tls| tls.unsent_bytes());
         Ending {

@@ -47,10 +47,13 @@ impl Listening {
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             let wants_both = families == Families::Both && address.ip().is_unspecified();
-            // OpenBSD has no sockets of both families.
-            if let Err(error) = socket.set_only_v6(!wants_both) {
-                let error = error.to_string();
-                log::warn!("listening for IPv6 only address={address} error={error:?}");
+            match socket.set_only_v6(!wants_both) {
+                // OpenBSD has no sockets of both families.
+                Err(error) if wants_both => {
+                    let error = error.to_string();
+                    log::warn!("listening for IPv6 only address={address} error={error:?}");
+                }
+                result => result?,
             }
         }
         socket.bind(&address.into())?;

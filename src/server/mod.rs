@@ -296,3 +296,32 @@ fn unguessable() -> u128 {
         Err(error) => panic!("the system gives no random bits: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::ListenerPolicy;
+
+    #[test]
+    fn all_addresses_are_those_of_ipv6_where_another_listener_has_the_port() {
+        let listeners = |addresses: &[&str]| -> Vec<_> {
+            let listener = |address: &&str| crate::config::Listener {
+                name: None,
+                address: address.parse().unwrap(),
+                policy: ListenerPolicy::default(),
+            };
+            addresses.iter().map(listener).collect()
+        };
+        let all = "[::]:6661".parse().unwrap();
+        for (others, expected) in [
+            (&["[::]:6661"][..], Families::Both),
+            (&["[::]:6661", "0.0.0.0:6662", "[::1]:6661"], Families::Both),
+            (&["[::]:6661", "0.0.0.0:6661"], Families::Ipv6),
+            (&["127.0.0.1:6661", "[::]:6661"], Families::Ipv6),
+        ] {
+            assert_eq!(families(all, &listeners(others)), expected, "{others:?}");
+        }
+        let any_port = "[::]:0".parse().unwrap();
+        assert_eq!(families(any_port, &listeners(&["[::]:0", "0.0.0.0:0"])), Families::Both);
+    }
+}
