@@ -275,10 +275,11 @@ impl Broker {
     #[cold]
     fn note_refused_login(&mut self, peer: PeerId, headers: &Headers<'_>) {
         let Some(login) = headers.value(Name::Login) else { return };
-        let is_given_as_key = [Name::Passcode, Name::SecretKey]
-            .iter()
-            .any(|name| headers.value(*name) == Some(login));
-        if is_given_as_key || self.keys.appear_in(login) {
+        // A wrong key may be the right one somewhere else. A passcode may hold both, with a dot between.
+        let given = [Name::Passcode, Name::SecretKey].into_iter().filter_map(|n| headers.value(n));
+        let mut given = given.flat_map(|value| value.split(|byte| *byte == b'.'));
+        let holds = |key: &[u8]| !key.is_empty() && memchr::memmem::find(login, key).is_some();
+        if given.any(holds) || self.keys.appear_in(login) {
             return;
         }
         let end = login.len().min(SHOWN_LOGIN_BYTES);

@@ -454,7 +454,7 @@ fn lines_about_a_listener_and_a_refused_login_name_them() {
     };
     let long = "x".repeat(1_000);
     // Who mixes up the headers, too, and sends keys in place of a login id.
-    for (login, key) in [("eve", "wrong"), (&long, "wrong"), ("mixed-up", "mixed-up")] {
+    for (login, key) in [("eve", "wrong"), (&long, "wrong"), ("old-1.old-2", "old-1")] {
         connect(login, key);
     }
     connect(&format!("x{APPLICATION_KEY}.y"), "wrong");
