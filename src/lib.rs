@@ -18,5 +18,6 @@ pub mod outbound;
 pub mod reactor;
 pub mod server;
 pub mod stomp;
+pub mod table;
 pub mod telemetry;
 pub mod transport;

@@ -93,7 +93,10 @@ pub struct Limits {
     pub queues_bytes_max: u64,
     /// Unacknowledged messages that a consumer of a queue may have, unless it asks for fewer.
     pub prefetch_max: u32,
-    /// How often a message of a queue is delivered before a NACK drops it.
+    /// Time that a message may wait in a queue. Zero: for ever.
+    pub queue_ms_max: u32,
+    /// How often a message of a queue is delivered; one that comes back after that is dropped, or goes to
+    /// the dead letter queue.
     pub deliveries_max: u32,
 
     // -- outbound queues --------------------------------------------------------------------
@@ -186,6 +189,7 @@ impl Default for Limits {
             queue_messages_max: 100_000,
             queues_bytes_max: 128 * MIB as u64,
             prefetch_max: 1_000,
+            queue_ms_max: 0,
             deliveries_max: 10,
             outbound: [client, client, service, service],
             outbound_total_bytes_max: 512 * MIB as u64,

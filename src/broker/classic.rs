@@ -5,6 +5,7 @@ use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::message::{Content, UserLines};
 use super::peer::{Closure, PeerId, PeerState};
+use super::queue::NEVER;
 use super::session::SessionId;
 use super::subscription::{SubscriptionIndex, Target};
 use super::{Broker, Moment, presence, printable};
@@ -164,7 +165,7 @@ fn connect(
     let profile_key = required(Name::Passcode)?;
     let profile = broker.open_with(application_key, profile_key)?;
     broker.check_login(login)?;
-    let session = broker.log_in(peer, login, profile, now)?;
+    let session = broker.log_in(peer, login, profile, true, now)?;
     let number = broker.peers.peer(peer).number;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
     broker.peers.reply(peer, |out| {
@@ -211,7 +212,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         user_lines: UserLines::of(&request.frame.headers),
         body: request.frame.body,
     };
-    let sending = Sending { session: request.session, content: &content };
+    let sending = Sending { session: request.session, content: &content, expires_ms: NEVER };
     if broker.send(sending, now)?.is_none() {
         return Err(nobody_at(content.destination));
     }
@@ -306,7 +307,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     let mut list = Vec::new();
     for index in ended {
         list_watched(broker, request.session, index, b"Subscription: ", &mut list);
-        broker.end_subscription(index, now);
+        broker.end_subscriptions(vec![index], now);
     }
     request.acknowledge_list(broker, &list, Ok(()));
 }

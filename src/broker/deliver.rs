@@ -7,11 +7,12 @@ use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
 use super::message::{Content, Encodings, Head, Message, Origin, encode_whole};
 use super::peer::{Encoding, Peers};
-use super::queue::Stored;
+use super::queue::{Queue, Stored};
 use super::session::{Session, SessionId, SessionTable};
-use super::subscription::{AckMode, Standard, SubscriptionIndex, SubscriptionTable, Target};
+use super::subscription::{
+    AckMode, DeliveryId, Standard, SubscriptionIndex, SubscriptionTable, Target,
+};
 use super::{Broker, Moment};
-use crate::limits::Exceeded;
 use crate::telemetry::Counters;
 
 /// A SEND, in neither dialect.
@@ -19,6 +20,8 @@ use crate::telemetry::Counters;
 pub(super) struct Sending<'a> {
     pub(super) session: SessionId,
     pub(super) content: &'a Content<'a>,
+    /// The last millisecond in which it may be delivered, where it has to wait; or [`NEVER`].
+    pub(super) expires_ms: u64,
 }
 
 /// The parts of the broker that a delivery changes, apart from those that it reads.
@@ -57,11 +60,38 @@ impl Broker {
     #[inline(never)]
     fn send_anywhere(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
         let name = sending.content.destination;
+        // A destination's id is never another's, and rights and profile are a session's for as long
+        // as it sends from one connection: so what was sent to last needs no second look.
         let guess = self.sessions[sending.session].last_sent_to;
         let found = self.destinations.find(name, guess);
         if found.is_none() || found != guess {
             self.check_may_send(sending.session, name)?;
         }
+        if Space::of(name) == Space::Queue {
+            self.check_room_of_one(sending, now)?;
+            return self.send_within_room(sending, now);
+        }
+        self.send_to(sending, found, now)
+    }
+
+    /// Sends a message that its sender has the right to send, and that has room where it is to wait.
+    pub(super) fn send_within_room(
+        &mut self,
+        sending: Sending<'_>,
+        now: Moment,
+    ) -> Result<Option<u32>, Fault> {
+        let found = self.destinations.find(sending.content.destination, None);
+        self.send_to(sending, found, now)
+    }
+
+    #[inline]
+    fn send_to(
+        &mut self,
+        sending: Sending<'_>,
+        found: Option<DestinationId>,
+        now: Moment,
+    ) -> Result<Option<u32>, Fault> {
+        let name = sending.content.destination;
         let id = match (found, Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Client) => return Ok(None),
@@ -72,7 +102,7 @@ impl Broker {
         };
         self.note_sender(sending.session, id);
         if self.destinations[id].queue.is_some() {
-            return self.send_to_queue(sending, id, now).map(Some);
+            return Ok(Some(self.send_to_queue(sending, id, now)));
         }
         let owner = self.destinations[id].owner;
         if owner.is_none() && Space::of(name) == Space::Client {
@@ -82,12 +112,18 @@ impl Broker {
     }
 
     /// Notes that a session sends, and where to.
-    fn note_sender(&mut self, session: SessionId, to: DestinationId) {
-        let session = &mut self.sessions[session];
+    fn note_sender(&mut self, id: SessionId, to: DestinationId) {
+        let session = &mut self.sessions[id];
         if session.last_sent_to.is_none() {
             self.peers.peer_mut(session.peer).publishes = true;
         }
         session.last_sent_to = Some(to);
+        self.note_origin(id);
+    }
+
+    /// Writes down what a session's messages say of it.
+    pub(super) fn note_origin(&mut self, session: SessionId) {
+        let session = &mut self.sessions[session];
         if !session.origin.is_known() {
             let address = &self.destinations[session.destination].name;
             session.origin = Origin::new(super::login_of(&self.destinations, session), address);
@@ -138,113 +174,96 @@ impl Broker {
         let id = self.find_or_make_destination(name)?;
         let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
         let index = begun.inspect_err(|_| self.remove_destination_if_unused(id))?;
-        if let Some(queue) = &mut self.destinations[id].queue {
-            queue.add_consumer(index);
-        }
+        self.change_queue(id, |queue| queue.add_consumer(index));
         self.serve_queue(id, now);
         Ok(index)
     }
 
-    /// A consumer goes; what it did not acknowledge goes back to the front, in order.
-    pub(super) fn end_consumer(
+    /// Takes a consumer that goes away from its queue; what it did not acknowledge goes back.
+    pub(super) fn remove_consumer(
         &mut self,
         id: DestinationId,
         index: SubscriptionIndex,
         standard: Option<Box<Standard>>,
         now: Moment,
     ) {
-        self.put_back(id, standard.map(|standard| standard.unacknowledged).unwrap_or_default());
-        if let Some(queue) = &mut self.destinations[id].queue {
-            queue.remove_consumer(index);
-        }
-        self.serve_queue(id, now);
-        self.remove_destination_if_unused(id);
+        let unacknowledged = standard.map(|one| one.unacknowledged).unwrap_or_default();
+        self.put_back(id, unacknowledged, now);
+        self.change_queue(id, |queue| queue.remove_consumer(index));
     }
 
     /// A session moves to another connection, which has not got what is unacknowledged: that goes
     /// back, to be delivered again at the end of the turn, behind the answer to the login.
-    pub(super) fn put_back_unacknowledged(&mut self, session: SessionId) {
+    pub(super) fn put_back_unacknowledged(&mut self, session: SessionId, now: Moment) {
         for index in self.sessions[session].subscriptions.clone() {
             let subscription = &mut self.subscriptions[index];
             let Some(standard) = &mut subscription.standard else { continue };
             standard.is_inherited = true;
             let unacknowledged = std::mem::take(&mut standard.unacknowledged);
             if let Target::Queue(id) = subscription.target {
-                self.put_back(id, unacknowledged);
+                self.put_back(id, unacknowledged, now);
                 self.note_backlog(id);
             }
         }
     }
 
-    /// Puts messages that were delivered to the front of their queue again, in order.
-    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>) {
-        let Some(queue) = &mut self.destinations[id].queue else { return };
-        for message in messages.into_iter().rev() {
-            self.queued_bytes += message.cost_bytes();
-            queue.push_front(message.returned());
+    /// Puts messages that were delivered to the front of their queue again, in order; those that were
+    /// delivered as often as they may be go to the dead letter queue, or are dropped. In the dead letter
+    /// queue itself a message stays until it is acknowledged.
+    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>, now: Moment) {
+        let Some(queue) = self.destinations.get(id) else { return };
+        let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
+        let max = self.limits.deliveries_max;
+        let is_dead = |message: &Rc<Stored>| !is_last && message.deliveries >= max;
+        let (dead, alive): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_dead);
+        for message in alive.into_iter().rev() {
+            self.change_queue(id, |queue| queue.push_front(message));
+        }
+        for message in dead {
+            self.bury(message, now);
         }
     }
 
+    /// Puts a message into the dead letter queue, where there is one and it has room.
+    fn bury(&mut self, message: Rc<Stored>, now: Moment) {
+        self.counters.messages_dropped += 1;
+        let Some(name) = self.dead_letter_queue.clone() else { return };
+        let message = message.buried(self.waits_until_ms(now));
+        let room = self.check_queue_room(name.as_bytes(), 1, now);
+        if room.and_then(|()| self.check_queues_room(message.cost_bytes(), now)).is_err() {
+            return;
+        }
+        let Ok(id) = self.find_or_make_destination(name.as_bytes()) else { return };
+        self.change_queue(id, |queue| queue.push_back(message));
+        self.note_backlog(id);
+    }
+
     /// Settles messages of a queue that a consumer acknowledged, or refused.
-    pub(super) fn settle(
-        &mut self,
-        index: SubscriptionIndex,
-        number: u64,
-        is_consumed: bool,
-        now: Moment,
-    ) -> Result<(), Fault> {
-        let subscription = &mut self.subscriptions[index];
-        let Target::Queue(id) = subscription.target else { return Ok(()) };
-        let Some(standard) = &mut subscription.standard else { return Ok(()) };
+    pub(super) fn settle(&mut self, delivery: DeliveryId, is_consumed: bool, now: Moment) {
+        let Some(subscription) = self.subscriptions.get_mut(delivery.subscription) else { return };
+        let Target::Queue(id) = subscription.target else { return };
+        let Some(standard) = &mut subscription.standard else { return };
         let held = &mut standard.unacknowledged;
-        let Some(position) = held.iter().position(|message| message.number == number) else {
-            return Ok(());
+        let Some(position) = held.iter().position(|message| message.number == delivery.number)
+        else {
+            return;
         };
-        let settled: Vec<_> = match standard.mode {
+        let settled: VecDeque<_> = match standard.mode {
             AckMode::Client => held.drain(..=position).collect(),
             AckMode::Auto | AckMode::ClientIndividual => {
                 held.remove(position).into_iter().collect()
             }
         };
         if !is_consumed {
-            for message in settled.into_iter().rev() {
-                self.take_back(id, message, now);
-            }
+            self.put_back(id, settled, now);
         }
         self.serve_queue(id, now);
-        Ok(())
-    }
-
-    /// Puts a refused message back to the front of its queue, or, past the number of deliveries
-    /// that it may have, into the dead letter queue, or drops it.
-    fn take_back(&mut self, id: DestinationId, message: Rc<Stored>, now: Moment) {
-        let message = message.returned();
-        if message.returns < self.limits.deliveries_max {
-            self.queued_bytes += message.cost_bytes();
-            if let Some(queue) = &mut self.destinations[id].queue {
-                queue.push_front(message);
-            }
-            return;
-        }
-        self.counters.messages_dropped += 1;
-        let Some(name) = self.dead_letter_queue.clone() else { return };
-        if *name.as_bytes() == *self.destinations[id].name || self.check_room(&message).is_err() {
-            return;
-        }
-        let Ok(dead) = self.find_or_make_destination(name.as_bytes()) else { return };
-        self.queued_bytes += message.cost_bytes();
-        if let Some(queue) = &mut self.destinations[dead].queue {
-            queue.push_back(message);
-        }
-        self.serve_queue(dead, now);
     }
 
     /// Serves the queues whose consumers had no room.
     pub(super) fn serve_backlog(&mut self, now: Moment) {
         for id in std::mem::take(&mut self.backlogged) {
-            if self.destinations.get(id).is_some_and(|one| one.queue.is_some()) {
-                self.serve_queue(id, now);
-            }
+            self.serve_queue(id, now);
         }
     }
 
@@ -254,46 +273,31 @@ impl Broker {
         }
     }
 
-    fn send_to_queue(
-        &mut self,
-        sending: Sending<'_>,
-        id: DestinationId,
-        now: Moment,
-    ) -> Result<u32, Fault> {
+    fn send_to_queue(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> u32 {
         let number = self.next_message();
         let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
-        let stored = Rc::new(Stored::new(&message));
-        self.check_room(&stored)?;
-        let Some(queue) = &mut self.destinations[id].queue else { return Ok(0) };
-        let max = u64::from(self.limits.queue_messages_max);
-        if queue.len() as u64 >= max {
-            let exceeded = Exceeded { limit: "queue_messages_max", max };
-            return Err(Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) });
-        }
-        self.queued_bytes += stored.cost_bytes();
-        queue.push_back(stored);
+        let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
+        let stored = Rc::new(Stored::new(&message, expires_ms));
+        self.change_queue(id, |queue| queue.push_back(stored));
         self.serve_queue(id, now);
         let waits = self.destinations[id].queue.as_ref().is_some_and(|queue| !queue.is_empty());
-        Ok(u32::from(!waits))
-    }
-
-    fn check_room(&self, message: &Stored) -> Result<(), Fault> {
-        let max = self.limits.queues_bytes_max;
-        if self.queued_bytes + message.cost_bytes() > max {
-            let exceeded = Exceeded { limit: "queues_bytes_max", max };
-            return Err(Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) });
-        }
-        Ok(())
+        u32::from(!waits)
     }
 
     /// Gives a queue's messages to its consumers in turn, as far as they have credit.
-    fn serve_queue(&mut self, id: DestinationId, now: Moment) {
+    pub(super) fn serve_queue(&mut self, id: DestinationId, now: Moment) {
         loop {
             let Self { peers, sessions, subscriptions, destinations, .. } = self;
-            let Some(queue) = &mut destinations[id].queue else { return };
-            if queue.is_empty() {
+            let Some(destination) = destinations.get_mut(id) else { return };
+            let Some(queue) = &mut destination.queue else { return };
+            if queue.is_empty() || queue.consumers().is_empty() {
                 return;
+            }
+            if queue.is_next_expired(now.ms()) {
+                self.change_queue(id, Queue::pop_front);
+                self.counters.messages_expired += 1;
+                continue;
             }
             let has_credit = |index: SubscriptionIndex| {
                 let one = &subscriptions[index];
@@ -303,18 +307,17 @@ impl Broker {
                     && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
             };
             let Some(consumer) = queue.next_consumer(has_credit) else {
-                if !queue.consumers().is_empty() {
-                    self.note_backlog(id);
-                }
+                return self.note_backlog(id);
+            };
+            let Some(mut stored) = self.change_queue(id, Queue::pop_front).flatten() else {
                 return;
             };
-            let Some(stored) = queue.pop_front() else { return };
-            self.queued_bytes -= stored.cost_bytes();
+            Rc::make_mut(&mut stored).deliveries += 1;
             let session = self.subscriptions[consumer].session;
             let route = Route { session, subscription: consumer, is_first: true };
             let message = Message {
                 number: stored.number,
-                is_redelivered: stored.returns > 0,
+                is_redelivered: stored.deliveries > 1,
                 origin: &stored.origin,
                 content: &stored.content(),
             };
@@ -324,16 +327,6 @@ impl Broker {
                 standard.unacknowledged.push_back(stored);
             }
         }
-    }
-
-    /// A subscription of a session by the number in an `ack` header, if it still exists.
-    pub(super) fn own_subscription(
-        &self,
-        session: SessionId,
-        index: SubscriptionIndex,
-    ) -> Option<SubscriptionIndex> {
-        let subscription = self.subscriptions.get(index)?;
-        (subscription.session == session).then_some(index)
     }
 
     /// A subscription of a session by its id.
@@ -347,6 +340,12 @@ impl Broker {
             let standard = self.subscriptions[*index].standard.as_ref();
             standard.is_some_and(|one| one.id.as_deref() == Some(id))
         })
+    }
+
+    /// Whether messages of a subscription are to be acknowledged.
+    pub(super) fn acknowledges(&self, index: SubscriptionIndex) -> bool {
+        let standard = self.subscriptions.get(index).and_then(|one| one.standard.as_ref());
+        standard.is_some_and(|standard| standard.mode != AckMode::Auto)
     }
 
     /// The fault of a request for something that is not there.

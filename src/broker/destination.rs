@@ -6,15 +6,25 @@
 //! owner changes, so that a message costs no matching.
 
 use hashbrown::HashTable;
-use slab::Slab;
 
 use super::queue::Queue;
 use super::session::SessionId;
 use super::subscription::SubscriptionIndex;
+use crate::table::{Key, Place, Table};
 
 /// A destination that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DestinationId(u32);
+pub struct DestinationId(Place);
+
+impl Key for DestinationId {
+    fn new(place: Place) -> Self {
+        Self(place)
+    }
+
+    fn place(self) -> Place {
+        self.0
+    }
+}
 
 /// A name, its owner and its watchers.
 #[derive(Debug)]
@@ -100,7 +110,7 @@ impl Destination {
 /// All destinations, found by index or by name.
 #[derive(Debug, Default)]
 pub struct DestinationTable {
-    table: Slab<Destination>,
+    table: Table<DestinationId, Destination>,
     by_name: HashTable<DestinationId>,
     hasher: foldhash::fast::RandomState,
 }
@@ -109,16 +119,15 @@ impl DestinationTable {
     /// Makes a destination with a name that no other has.
     pub fn insert(&mut self, name: &[u8]) -> DestinationId {
         let destination = Destination { name: name.into(), owner: None, watch: None, queue: None };
-        let id = DestinationId(self.table.insert(destination) as u32);
+        let id = self.table.insert(destination);
         let (table, hasher) = (&self.table, &self.hasher);
-        self.by_name
-            .insert_unique(hash(hasher, name), id, |id| hash(hasher, &table[id.0 as usize].name));
+        self.by_name.insert_unique(hash(hasher, name), id, |id| hash(hasher, &table[*id].name));
         id
     }
 
     /// Forgets a destination.
     pub fn remove(&mut self, id: DestinationId) {
-        let destination = self.table.remove(id.0 as usize);
+        let Some(destination) = self.table.remove(id) else { return };
         let hash = hash(&self.hasher, &destination.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
             entry.remove();
@@ -129,27 +138,32 @@ impl DestinationTable {
     #[inline]
     pub fn find(&self, name: &[u8], guess: Option<DestinationId>) -> Option<DestinationId> {
         if let Some(guess) = guess
-            && self.table.get(guess.0 as usize).is_some_and(|guessed| *guessed.name == *name)
+            && self.table.get(guess).is_some_and(|guessed| *guessed.name == *name)
         {
             return Some(guess);
         }
         let hash = hash(&self.hasher, name);
-        self.by_name.find(hash, |id| *self.table[id.0 as usize].name == *name).copied()
+        self.by_name.find(hash, |id| *self.table[*id].name == *name).copied()
     }
 
     /// A destination that may be gone.
     pub fn get(&self, id: DestinationId) -> Option<&Destination> {
-        self.table.get(id.0 as usize)
+        self.table.get(id)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
+        self.table.get_mut(id)
     }
 
     /// All destinations.
     pub fn iter(&self) -> impl Iterator<Item = (DestinationId, &Destination)> {
-        self.table.iter().map(|(index, one)| (DestinationId(index as u32), one))
+        self.table.iter()
     }
 
     /// All destinations, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (DestinationId, &mut Destination)> {
-        self.table.iter_mut().map(|(index, one)| (DestinationId(index as u32), one))
+        self.table.iter_mut()
     }
 
     /// The number of destinations.
@@ -167,13 +181,13 @@ impl std::ops::Index<DestinationId> for DestinationTable {
     type Output = Destination;
 
     fn index(&self, id: DestinationId) -> &Destination {
-        &self.table[id.0 as usize]
+        &self.table[id]
     }
 }
 
 impl std::ops::IndexMut<DestinationId> for DestinationTable {
     fn index_mut(&mut self, id: DestinationId) -> &mut Destination {
-        &mut self.table[id.0 as usize]
+        &mut self.table[id]
     }
 }
 
@@ -195,7 +209,9 @@ mod tests {
         table.remove(ana);
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);
         let cat = table.insert(b"/agent/cat");
-        assert_eq!(cat, ana, "the slot is used again");
+        assert_eq!(cat.0.index, ana.0.index, "the place is used again");
+        assert_eq!(table.find(b"/agent/cat", Some(ana)), Some(cat));
+        assert!(table.get(ana).is_none(), "its id is not");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);
         assert_eq!(table.find(b"/agent/bob", None), Some(bob));
     }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::peer::{Encoding, PeerId, Peers};
-use super::subscription::{AckMode, Standard, SubscriptionIndex};
+use super::subscription::{AckMode, DeliveryId, Standard, SubscriptionIndex};
 use crate::classic;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
 use crate::stomp::frame::OwnedLine;
@@ -108,7 +108,7 @@ impl Message<'_> {
         match encoding {
             Encoding::Classic => write_classic(self, out),
             Encoding::Standard(version) => {
-                write_standard(self, version, out);
+                write_standard(self, version, head.names_message(), out);
             }
         }
     }
@@ -164,7 +164,8 @@ pub struct Encodings<'m> {
     message: &'m Message<'m>,
     /// The first whole frame of each format.
     whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
-    tails: SmallVec<[(Encoding, Encoded); 1]>,
+    /// What follows the head in each encoding, behind heads that name the message and others.
+    tails: SmallVec<[(Encoding, bool, Encoded); 1]>,
     /// Where the heads of tails are written.
     head: Vec<u8>,
 }
@@ -195,6 +196,12 @@ impl<'a> Head<'a> {
             }
             Some((index, standard)) => Self::Acknowledged(standard.id.as_deref(), index),
         }
+    }
+
+    /// Whether it says the `message-id`, which is then this receiver's own.
+    #[inline]
+    fn names_message(self) -> bool {
+        matches!(self, Self::Acknowledged(..))
     }
 }
 
@@ -235,33 +242,40 @@ impl<'m> Encodings<'m> {
         head: Head<'m>,
         encoding: Encoding,
     ) -> bool {
-        let tail = match self.tails.iter().find(|made| made.0 == encoding) {
-            Some((_, tail)) => *tail,
-            None => self.encode_tail(&mut peers.arena, encoding),
+        let is_named = head.names_message();
+        let tail = match self.tails.iter().find(|made| made.0 == encoding && made.1 == is_named) {
+            Some((_, _, tail)) => *tail,
+            None => self.encode_tail(&mut peers.arena, encoding, is_named),
         };
         self.head.clear();
         write_head(self.message, head, &mut self.head);
         peers.push_parts(receiver, &self.head, tail)
     }
 
-    fn encode_tail(&mut self, arena: &mut OutboundArena, encoding: Encoding) -> Encoded {
+    fn encode_tail(
+        &mut self,
+        arena: &mut OutboundArena,
+        encoding: Encoding,
+        is_named: bool,
+    ) -> Encoded {
         let lane = LaneId::tails(encoding.index());
         match encoding {
             Encoding::Classic => {
                 let tail = arena.encode_tail(lane, |out| write_classic(self.message, out));
-                self.tails.push((encoding, tail));
+                self.tails.push((encoding, is_named, tail));
                 tail
             }
             Encoding::Standard(version) => {
                 let mut versions_differ = false;
                 let tail = arena.encode_tail(lane, |out| {
-                    versions_differ = write_standard(self.message, version, out);
+                    versions_differ = write_standard(self.message, version, is_named, out);
                 });
                 if versions_differ {
-                    self.tails.push((encoding, tail));
+                    self.tails.push((encoding, is_named, tail));
                 } else {
                     // Nothing had to be escaped: all versions read the same octets.
-                    let all = Version::ALL.map(|version| (Encoding::Standard(version), tail));
+                    let all =
+                        Version::ALL.map(|version| (Encoding::Standard(version), is_named, tail));
                     self.tails.extend(all);
                 }
                 tail
@@ -309,10 +323,17 @@ fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
         Head::Subscription(id) => subscription(id),
         Head::Acknowledged(id, index) => {
             subscription(id);
-            let line = format!("ack:{}-{}\n", index.number(), message.number);
-            out.extend_from_slice(line.as_bytes());
+            let id = DeliveryId { subscription: index, number: message.number }.to_string();
+            classic::encode::plain_header(out, b"ack", id.as_bytes());
+            write_redelivered(message, out);
+            // As with RabbitMQ, either header names the message in every version's ACK.
+            return classic::encode::plain_header(out, b"message-id", id.as_bytes());
         }
     }
+    write_redelivered(message, out);
+}
+
+fn write_redelivered(message: &Message<'_>, out: &mut Vec<u8>) {
     if message.is_redelivered {
         out.extend_from_slice(b"redelivered:true\n");
     }
@@ -348,15 +369,21 @@ fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Says whether the versions of the protocol write it differently.
+/// Writes what follows the head, which may have named the message. Says whether the versions of the
+/// protocol write it differently.
 #[inline(never)]
-fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) -> bool {
+fn write_standard(
+    message: &Message<'_>,
+    version: Version,
+    is_named: bool,
+    out: &mut Vec<u8>,
+) -> bool {
     let from = out.len();
-    let lines = write_unescaped(message, out);
+    let lines = write_unescaped(message, is_named, out);
     let versions_differ = !stomp::encode::is_plain(&out[from..], lines);
     if versions_differ {
         out.truncate(from);
-        write_escaped(message, version, out);
+        write_escaped(message, version, is_named, out);
     }
     stomp::encode::finish(out, message.content.body);
     versions_differ
@@ -364,12 +391,17 @@ fn write_standard(message: &Message<'_>, version: Version, out: &mut Vec<u8>) ->
 
 /// Writes the header as if nothing had to be escaped, which is so nearly always. Says how many lines.
 #[inline]
-fn write_unescaped(message: &Message<'_>, out: &mut Vec<u8>) -> u32 {
+fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> u32 {
     use classic::encode::number;
     let content = message.content;
-    out.extend_from_slice(b"message-id:");
-    number(out, message.number);
-    out.extend_from_slice(b"\ndestination:");
+    let mut lines = 4;
+    if !is_named {
+        out.extend_from_slice(b"message-id:");
+        number(out, message.number);
+        out.push(b'\n');
+        lines += 1;
+    }
+    out.extend_from_slice(b"destination:");
     out.extend_from_slice(content.destination);
     out.push(b'\n');
     let (origin, rest) = message.origin.split_lines();
@@ -377,7 +409,6 @@ fn write_unescaped(message: &Message<'_>, out: &mut Vec<u8>) -> u32 {
     // Its `destination` is not the sender's here.
     out.extend_from_slice(b"origin-");
     out.extend_from_slice(rest);
-    let mut lines = 5;
     if let Some(content_type) = content.content_type {
         out.extend_from_slice(content_type);
         out.extend_from_slice(b"\ncontent-length:");
@@ -399,10 +430,12 @@ fn write_unescaped(message: &Message<'_>, out: &mut Vec<u8>) -> u32 {
 }
 
 #[cold]
-fn write_escaped(message: &Message<'_>, version: Version, out: &mut Vec<u8>) {
+fn write_escaped(message: &Message<'_>, version: Version, is_named: bool, out: &mut Vec<u8>) {
     use stomp::encode::header;
     let content = message.content;
-    classic::encode::number_header(out, "message-id", message.number);
+    if !is_named {
+        classic::encode::number_header(out, "message-id", message.number);
+    }
     header(out, version, b"destination", &utf8(content.destination));
     header(out, version, b"origin", message.origin.login());
     header(out, version, b"origin-destination", message.origin.address());

@@ -7,6 +7,7 @@
 //! clocks exist.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use hashbrown::HashSet;
 
@@ -26,6 +27,7 @@ pub mod transaction;
 mod classic;
 mod deliver;
 mod presence;
+mod room;
 mod standard;
 
 use self::destination::{DestinationId, DestinationTable, Route, Space};
@@ -83,6 +85,8 @@ pub struct Broker {
     backlogged: Vec<DestinationId>,
     /// Octets that all queues hold.
     queued_bytes: u64,
+    /// Queues with a message that expires, by when the first may.
+    expiring: BTreeSet<(u64, DestinationId)>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -115,6 +119,7 @@ impl Broker {
             idle_topics: 0,
             backlogged: Vec::new(),
             queued_bytes: 0,
+            expiring: BTreeSet::new(),
         }
     }
 
@@ -250,6 +255,11 @@ impl Broker {
         assert_eq!(self.destinations.iter().filter(idle).count(), self.idle_topics);
         let queued = self.destinations.iter().filter_map(|(_, one)| one.queue.as_ref());
         assert_eq!(queued.map(|queue| queue.bytes()).sum::<u64>(), self.queued_bytes);
+        let expiring = self.destinations.iter().filter_map(|(id, one)| {
+            let expires_ms = one.queue.as_ref()?.expires_ms();
+            (expires_ms != queue::NEVER).then_some((expires_ms, id))
+        });
+        assert_eq!(expiring.collect::<BTreeSet<_>>(), self.expiring, "which queue expires first");
         let held: usize = self.sessions.iter().map(|(_, one)| one.subscriptions.len()).sum();
         assert_eq!(held, self.subscriptions.len(), "subscriptions that are no session's");
         let connected = self.peers.iter().filter(|(_, peer)| peer.session().is_some()).count();
@@ -288,17 +298,19 @@ impl Broker {
         self.peers.peer_mut(peer).past_login = Some(shown.into());
     }
 
-    /// Opens a session on a connection, or moves one there, or says why not.
+    /// Opens a session on a connection, or moves one there, or says why not. One that is moved keeps its
+    /// subscriptions where the client `resumes` them.
     fn log_in(
         &mut self,
         peer: PeerId,
         login: &[u8],
         profile: Profile,
+        resumes: bool,
         now: Moment,
     ) -> Result<SessionId, Fault> {
         let destinations = &self.destinations;
         if let Some(session) = self.sessions.find(login, |s| login_of(destinations, s)) {
-            self.take_over(session, peer, profile, now)?;
+            self.take_over(session, peer, profile, resumes, now)?;
             return Ok(session);
         }
         let name = [profile.destination_prefix().as_bytes(), login].concat();
@@ -320,6 +332,7 @@ impl Broker {
         session: SessionId,
         newcomer: PeerId,
         profile: Profile,
+        resumes: bool,
         now: Moment,
     ) -> Result<(), Fault> {
         let held = self.sessions[session].profile;
@@ -349,27 +362,38 @@ impl Broker {
         });
         // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
         self.sessions[session].transactions = Vec::new();
-        if self.peers.peer(newcomer).encoding == Encoding::Classic {
-            self.end_unfit_for_classic(session, now);
+        let newer = self.peers.peer(newcomer).encoding;
+        if !resumes || (newer != encoding && newer != Encoding::Classic) {
+            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. One that has them all the
+            // same must be able to name them, and versions write them differently.
+            let ended = std::mem::take(&mut self.sessions[session].subscriptions);
+            self.end_subscriptions(ended, now);
+        } else if newer != encoding {
+            self.fit_to_classic(session, now);
         }
-        self.put_back_unacknowledged(session);
+        self.put_back_unacknowledged(session, now);
         self.attach(session, newcomer);
         self.counters.takeovers += 1;
         self.publish_presence(Event::Logged, session, "takeover", now);
         Ok(())
     }
 
-    /// A classic client cannot acknowledge, and gets direct messages once in any case.
-    fn end_unfit_for_classic(&mut self, session: SessionId, now: Moment) {
+    /// A classic client cannot acknowledge, gets direct messages once in any case, and otherwise one copy
+    /// by however many subscriptions, which have no ids.
+    fn fit_to_classic(&mut self, session: SessionId, now: Moment) {
         let held = std::mem::take(&mut self.sessions[session].subscriptions);
         let is_unfit = |index: &SubscriptionIndex| {
             matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))
         };
         let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
-        self.sessions[session].subscriptions = kept;
-        for index in ended {
-            self.end_subscription(index, now);
+        self.end_subscriptions(ended, now);
+        for index in &kept {
+            self.subscriptions[*index].standard = None;
+            for id in self.destinations_of(*index) {
+                self.rebuild_routes(id);
+            }
         }
+        self.sessions[session].subscriptions = kept;
     }
 
     /// Two programs that are configured with the same login id would take it from each other for
@@ -409,16 +433,16 @@ impl Broker {
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
         self.sessions[id].transactions = Vec::new();
-        for index in std::mem::take(&mut self.sessions[id].subscriptions) {
-            self.end_subscription(index, now);
-        }
+        let subscriptions = std::mem::take(&mut self.sessions[id].subscriptions);
+        self.end_subscriptions(subscriptions, now);
         let login = login_of(&self.destinations, &self.sessions[id]);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
-        let session = self.sessions.remove(id, login);
+        let destination = self.sessions[id].destination;
+        self.sessions.remove(id, login);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
-        self.destinations[session.destination].owner = None;
-        self.rebuild_routes(session.destination);
-        self.remove_destination_if_unused(session.destination);
+        self.destinations[destination].owner = None;
+        self.rebuild_routes(destination);
+        self.remove_destination_if_unused(destination);
     }
 
     // -- destinations and subscriptions -----------------------------------------------------
@@ -454,7 +478,7 @@ impl Broker {
     /// Forgets a destination that nothing keeps in being. Topics stay for a while: the next message
     /// finds who gets it without asking the patterns again.
     fn remove_destination_if_unused(&mut self, id: DestinationId) {
-        if !self.destinations[id].is_unused() {
+        if self.destinations.get(id).is_none_or(|one| !one.is_unused()) {
             return;
         }
         if Space::of(&self.destinations[id].name) == Space::Topic {
@@ -695,13 +719,26 @@ impl Broker {
         Ok(index)
     }
 
-    /// Ends a subscription that its session no longer lists. What it did not acknowledge goes back
-    /// to the front of its queue.
-    fn end_subscription(&mut self, index: SubscriptionIndex, now: Moment) {
+    /// Ends subscriptions that their session no longer lists. What they did not acknowledge goes back to
+    /// the front of their queues first, so that none of it goes to another of them.
+    fn end_subscriptions(&mut self, ended: Vec<SubscriptionIndex>, now: Moment) {
+        let mut queues: Vec<_> =
+            ended.into_iter().filter_map(|index| self.end_subscription(index, now)).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for id in queues {
+            self.serve_queue(id, now);
+            self.remove_destination_if_unused(id);
+        }
+    }
+
+    /// Ends a subscription; says from which queue it has taken a consumer.
+    fn end_subscription(&mut self, index: SubscriptionIndex, now: Moment) -> Option<DestinationId> {
         let selected = self.destinations_of(index);
-        let subscription = self.subscriptions.remove(index);
+        let subscription = self.subscriptions.remove(index)?;
         if let Target::Queue(id) = subscription.target {
-            return self.end_consumer(id, index, subscription.standard, now);
+            self.remove_consumer(id, index, subscription.standard, now);
+            return Some(id);
         }
         let is_direct = subscription.target.is_direct();
         for id in selected {
@@ -715,6 +752,7 @@ impl Broker {
                 self.remove_destination_if_unused(id);
             }
         }
+        None
     }
 
     /// The destinations that a subscription is attached to.

@@ -2,17 +2,26 @@
 //!
 //! It does not know what carries the connection, nor who is logged in on it beyond an index.
 
-use slab::Slab;
-
 use super::fault::{CloseReason, Retry};
 use super::session::SessionId;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 use crate::stomp::Version;
+use crate::table::{Key, Place, Table};
 
 /// An open connection, as the broker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PeerId(u32);
+pub struct PeerId(Place);
+
+impl Key for PeerId {
+    fn new(place: Place) -> Self {
+        Self(place)
+    }
+
+    fn place(self) -> Place {
+        self.0
+    }
+}
 
 /// How a connection presents itself.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +118,7 @@ pub struct Closure {
 /// All connections, their queues, and who has something to send.
 #[derive(Debug)]
 pub struct Peers {
-    table: Slab<Peer>,
+    table: Table<PeerId, Peer>,
     /// The frames of all queues.
     pub arena: OutboundArena,
     dirty: Vec<PeerId>,
@@ -125,7 +134,7 @@ impl Peers {
     /// None.
     pub fn new() -> Self {
         Self {
-            table: Slab::new(),
+            table: Table::default(),
             arena: OutboundArena::default(),
             dirty: Vec::new(),
             closing_len: 0,
@@ -136,7 +145,7 @@ impl Peers {
 
     /// Takes a connection in.
     pub fn open(&mut self, opening: Opening, limits: OutboundLimits) -> PeerId {
-        PeerId(self.table.insert(Peer {
+        self.table.insert(Peer {
             state: PeerState::AwaitingConnect,
             queue: OutboundQueue::default(),
             slot: opening.slot,
@@ -151,12 +160,12 @@ impl Peers {
             pressed: false,
             lost_a_frame: false,
             dirty: false,
-        }) as u32)
+        })
     }
 
     /// Forgets a connection and what was queued to it.
     pub fn close(&mut self, id: PeerId) {
-        if let Some(mut peer) = self.table.try_remove(id.0 as usize) {
+        if let Some(mut peer) = self.table.remove(id) {
             self.arena.discard(&mut peer.queue);
             self.closing_len -= usize::from(peer.closure().is_some());
         }
@@ -168,7 +177,7 @@ impl Peers {
     #[inline(always)]
     pub fn push(&mut self, id: PeerId, frame: Encoded) -> bool {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
-        let peer = &mut table[id.0 as usize];
+        let peer = &mut table[id];
         if peer.takes_nothing() {
             return self.note_refused(id);
         }
@@ -182,7 +191,7 @@ impl Peers {
     #[inline]
     pub fn push_parts(&mut self, id: PeerId, head: &[u8], tail: Encoded) -> bool {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
-        let peer = &mut table[id.0 as usize];
+        let peer = &mut table[id];
         if peer.takes_nothing() {
             return self.note_refused(id);
         }
@@ -195,7 +204,7 @@ impl Peers {
     /// Encodes a frame that is no delivery and appends it, as [`Self::push`] does.
     #[inline]
     pub fn reply(&mut self, id: PeerId, write: impl FnOnce(&mut Vec<u8>)) {
-        let framing = self.table[id.0 as usize].framing;
+        let framing = self.table[id].framing;
         let frame = self.arena.encode(LaneId::private(framing), framing, write);
         self.push(id, frame);
     }
@@ -203,7 +212,7 @@ impl Peers {
     /// Encodes and appends the last frame that a connection gets, whatever its queue's bound, and marks
     /// the connection to be closed.
     pub fn reply_last(&mut self, id: PeerId, closure: Closure, write: impl FnOnce(&mut Vec<u8>)) {
-        let peer = &mut self.table[id.0 as usize];
+        let peer = &mut self.table[id];
         if peer.closure().is_none() {
             let frame = self.arena.encode(LaneId::private(peer.framing), peer.framing, write);
             self.arena.push(&mut peer.queue, frame);
@@ -213,7 +222,7 @@ impl Peers {
 
     /// Marks a connection to be closed once it got what is queued.
     pub fn begin_close(&mut self, id: PeerId, closure: Closure) {
-        let peer = &mut self.table[id.0 as usize];
+        let peer = &mut self.table[id];
         if peer.closure().is_none() {
             peer.state = PeerState::Closing(closure);
             self.closing_len += 1;
@@ -229,7 +238,7 @@ impl Peers {
 
     /// Drops what was not sent yet, so that a last frame has room.
     pub fn discard_unsent(&mut self, id: PeerId) {
-        self.arena.discard_unsent(&mut self.table[id.0 as usize].queue);
+        self.arena.discard_unsent(&mut self.table[id].queue);
     }
 
     /// Moves the connections that have something to send into `into`, in the order in which they
@@ -253,7 +262,7 @@ impl Peers {
     /// long its queue has been above its soft bound.
     #[inline]
     pub fn note_flushed(&mut self, id: PeerId, now_ms: u64) {
-        let Some(peer) = self.table.get_mut(id.0 as usize) else { return };
+        let Some(peer) = self.table.get_mut(id) else { return };
         peer.dirty = false;
         let above = peer.is_over_soft() || peer.lost_a_frame;
         let is_news = above && !peer.pressed;
@@ -280,7 +289,7 @@ impl Peers {
         self.pressed.retain(|id| {
             // One that is closing has a deadline of its own to take the rest.
             let is_judged = |peer: &&Peer| peer.pressed && peer.closure().is_none();
-            let Some(peer) = table.get(id.0 as usize).filter(is_judged) else {
+            let Some(peer) = table.get(*id).filter(is_judged) else {
                 return false;
             };
             let since_ms = now_ms.saturating_sub(peer.pressed_since_ms);
@@ -298,7 +307,7 @@ impl Peers {
     /// When [`Self::take_overflowing`] should be asked again even if nothing happens.
     pub fn next_overflow_ms(&self) -> Option<u64> {
         let due_ms = |id: &PeerId| {
-            let peer = self.table.get(id.0 as usize)?;
+            let peer = self.table.get(*id)?;
             Some(peer.pressed_since_ms + u64::from(peer.limits.soft_ms_max))
         };
         self.pressed.iter().filter_map(due_ms).min()
@@ -306,27 +315,27 @@ impl Peers {
 
     /// Gives a connection the bounds of its profile.
     pub fn set_limits(&mut self, id: PeerId, limits: OutboundLimits) {
-        self.table[id.0 as usize].limits = limits;
+        self.table[id].limits = limits;
     }
 
     /// A connection, and the arena that its queue lives in.
     pub fn outbox(&mut self, id: PeerId) -> Option<(&mut OutboundArena, &mut Peer)> {
-        Some((&mut self.arena, self.table.get_mut(id.0 as usize)?))
+        Some((&mut self.arena, self.table.get_mut(id)?))
     }
 
     /// A connection that is open.
     pub fn peer(&self, id: PeerId) -> &Peer {
-        &self.table[id.0 as usize]
+        &self.table[id]
     }
 
     /// The same, to be changed.
     pub fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
-        &mut self.table[id.0 as usize]
+        &mut self.table[id]
     }
 
     /// All that are open.
     pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
-        self.table.iter().map(|(index, peer)| (PeerId(index as u32), peer))
+        self.table.iter()
     }
 
     /// The number of open connections.
@@ -344,9 +353,9 @@ impl Peers {
         self.arena.check_invariants(self.table.iter().map(|(_, peer)| &peer.queue));
         let closing = self.table.iter().filter(|(_, peer)| peer.closure().is_some());
         assert_eq!(closing.count(), self.closing_len, "connections that are closing");
-        for (index, peer) in &self.table {
-            let listed = self.dirty.contains(&PeerId(index as u32));
-            assert!(!listed || peer.dirty, "peer {index} is listed as dirty and does not know");
+        for (id, peer) in self.table.iter() {
+            let listed = self.dirty.contains(&id);
+            assert!(!listed || peer.dirty, "{id:?} is listed as dirty and does not know");
         }
     }
 
@@ -354,7 +363,7 @@ impl Peers {
     /// even if it has taken all the rest by the time that it is looked at.
     #[cold]
     fn note_refused(&mut self, id: PeerId) -> bool {
-        let peer = &mut self.table[id.0 as usize];
+        let peer = &mut self.table[id];
         if peer.closure().is_none() {
             peer.lost_a_frame = true;
             if !peer.pressed {
@@ -414,9 +423,9 @@ impl Peer {
         if self.lost_a_frame || self.is_over_hard() { "hard_bytes_max" } else { "soft_bytes_max" }
     }
 
-    /// Whether its queue is so short that more may be sent ahead.
+    /// Whether it takes more, and its queue is so short that more may be sent ahead.
     pub fn has_room(&self) -> bool {
-        self.queue.bytes() <= self.limits.soft_bytes_max / 2
+        !self.takes_nothing() && self.queue.bytes() <= self.limits.soft_bytes_max / 2
     }
 
     /// The session, where there is one.

@@ -5,14 +5,17 @@ use std::rc::Rc;
 
 use super::message::{Content, Message, Origin, UserLines};
 use super::subscription::SubscriptionIndex;
+use crate::stomp::Name;
 use crate::stomp::frame::OwnedLine;
 
 /// The messages that wait at a queue, and the consumers that take turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     waiting: VecDeque<Rc<Stored>>,
     /// Octets of `waiting`, what each message costs besides included.
     bytes: u64,
+    /// No message expires sooner; [`NEVER`] where none waits.
+    expires_ms: u64,
     consumers: Vec<SubscriptionIndex>,
     /// Whose turn it is; `next ≤ consumers.len()`.
     next: usize,
@@ -23,8 +26,10 @@ pub struct Queue {
 pub struct Stored {
     /// Its number, which makes its `message-id`.
     pub number: u64,
-    /// How often it was delivered and came back.
-    pub returns: u32,
+    /// How often it was given to a consumer of the queue that it is of.
+    pub deliveries: u32,
+    /// The last millisecond in which it may be delivered, of [`super::Moment::ms`]; or [`NEVER`].
+    pub expires_ms: u64,
     transaction: Option<Box<[u8]>>,
     /// Who sent it.
     pub origin: Origin,
@@ -35,16 +40,19 @@ pub struct Stored {
     body: Box<[u8]>,
 }
 
+/// When a message expires that does not.
+pub const NEVER: u64 = u64::MAX;
+
 impl Queue {
     /// Puts a message at the end.
     pub fn push_back(&mut self, message: Rc<Stored>) {
-        self.bytes += message.cost_bytes();
+        self.note_pushed(&message);
         self.waiting.push_back(message);
     }
 
     /// Puts a message that came back at the front.
     pub fn push_front(&mut self, message: Rc<Stored>) {
-        self.bytes += message.cost_bytes();
+        self.note_pushed(&message);
         self.waiting.push_front(message);
     }
 
@@ -54,8 +62,36 @@ impl Queue {
         self.bytes -= message.cost_bytes();
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
+            self.expires_ms = NEVER;
         }
         Some(message)
+    }
+
+    /// Drops what is expired, wherever it stands; says how many messages that was.
+    pub fn drop_expired(&mut self, now_ms: u64) -> u64 {
+        if self.expires_ms >= now_ms {
+            return 0;
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|message| message.expires_ms >= now_ms);
+        self.bytes = self.waiting.iter().map(|message| message.cost_bytes()).sum();
+        self.expires_ms = self.waiting.iter().map(|one| one.expires_ms).min().unwrap_or(NEVER);
+        (before - self.waiting.len()) as u64
+    }
+
+    /// When a message here expires first, or sooner; [`NEVER`] where none does.
+    pub fn expires_ms(&self) -> u64 {
+        self.expires_ms
+    }
+
+    /// Whether the message that is next is expired.
+    pub fn is_next_expired(&self, now_ms: u64) -> bool {
+        self.waiting.front().is_some_and(|message| message.expires_ms < now_ms)
+    }
+
+    fn note_pushed(&mut self, message: &Stored) {
+        self.bytes += message.cost_bytes();
+        self.expires_ms = self.expires_ms.min(message.expires_ms);
     }
 
     /// Adds a consumer.
@@ -114,15 +150,29 @@ impl Queue {
     }
 }
 
+impl Default for Queue {
+    /// Nothing waits, and nobody wants anything.
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            expires_ms: NEVER,
+            consumers: Vec::new(),
+            next: 0,
+        }
+    }
+}
+
 impl Stored {
     /// Keeps a message.
-    pub fn new(message: &Message<'_>) -> Self {
+    pub fn new(message: &Message<'_>, expires_ms: u64) -> Self {
         let content = message.content;
         let mut user_lines = Vec::new();
         content.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
         Self {
             number: message.number,
-            returns: 0,
+            deliveries: 0,
+            expires_ms,
             origin: message.origin.clone(),
             transaction: content.transaction.map(Into::into),
             destination: content.destination.into(),
@@ -133,10 +183,13 @@ impl Stored {
         }
     }
 
-    /// The same message, having come back once more.
-    pub fn returned(self: Rc<Self>) -> Rc<Self> {
+    /// The same message as it goes to the dead letter queue, where its count begins anew.
+    pub fn buried(self: Rc<Self>, expires_ms: u64) -> Rc<Self> {
         let mut message = Rc::unwrap_or_clone(self);
-        message.returns += 1;
+        message.deliveries = 0;
+        message.expires_ms = expires_ms;
+        let name = Name::DeadLetterReason.text().as_bytes();
+        message.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
         Rc::new(message)
     }
 
@@ -154,22 +207,30 @@ impl Stored {
 
     /// Octets that it holds.
     pub fn cost_bytes(&self) -> u64 {
-        let lines: usize =
-            self.user_lines.iter().map(|line| line.name.len() + line.value.len()).sum();
+        Self::cost_of(&self.origin, &self.content())
+    }
+
+    /// Octets that a message will hold once it is kept.
+    pub fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
+        let mut lines = 0;
+        content.user_lines.for_each(|name, value| lines += name.len() + value.len());
         (size_of::<Self>()
             + lines
-            + self.origin.held_bytes()
-            + self.destination.len()
-            + self.body.len()) as u64
+            + origin.held_bytes()
+            + content.destination.len()
+            + content.body.len()) as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::table::{Key, Place};
 
     fn consumer(number: u32) -> SubscriptionIndex {
-        SubscriptionIndex::from_number(number)
+        SubscriptionIndex::new(Place { index: number, generation: NonZeroU32::MIN })
     }
 
     #[test]
@@ -179,7 +240,7 @@ mod tests {
             queue.add_consumer(consumer(number));
         }
         let mut turns = |without: u32| {
-            queue.next_consumer(|one| one != consumer(without)).map(SubscriptionIndex::number)
+            queue.next_consumer(|one| one != consumer(without)).map(|one| one.place().index)
         };
         assert_eq!(turns(9), Some(0));
         assert_eq!(turns(1), Some(2));
@@ -192,5 +253,31 @@ mod tests {
         queue.remove_consumer(consumer(1));
         assert_eq!(queue.next_consumer(|_| true), None);
         assert!(queue.is_unused());
+    }
+    #[test]
+    fn what_is_expired_goes_wherever_it_stands() {
+        let origin = Origin::new(b"ana", b"/agent/ana");
+        let user_lines = UserLines::Own(&[]);
+        let (destination, body) = (&b"/queue/a"[..], &b"x"[..]);
+        let content = Content {
+            transaction: None,
+            destination,
+            content_type: None,
+            has_escapes: false,
+            user_lines,
+            body,
+        };
+        let message =
+            |number| Message { number, is_redelivered: false, origin: &origin, content: &content };
+        let mut queue = Queue::default();
+        for (number, expires_ms) in [(1, NEVER), (2, 5), (3, 7), (4, NEVER)] {
+            queue.push_back(Rc::new(Stored::new(&message(number), expires_ms)));
+        }
+        let each = queue.bytes() / 4;
+        assert_eq!((queue.drop_expired(5), queue.expires_ms()), (0, 5), "its last millisecond");
+        assert_eq!((queue.drop_expired(6), queue.expires_ms()), (1, 7));
+        assert_eq!((queue.len(), queue.bytes()), (3, 3 * each));
+        let left: Vec<_> = std::iter::from_fn(|| Some(queue.pop_front()?.number)).collect();
+        assert_eq!((left, queue.bytes(), queue.expires_ms()), (vec![1, 3, 4], 0, NEVER));
     }
 }

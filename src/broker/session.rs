@@ -1,7 +1,6 @@
 //! Sessions: who is logged in, where, and on which connection.
 
 use hashbrown::HashTable;
-use slab::Slab;
 
 use super::destination::DestinationId;
 use super::message::Origin;
@@ -9,10 +8,21 @@ use super::peer::PeerId;
 use super::profile::Profile;
 use super::subscription::SubscriptionIndex;
 use super::transaction::Transaction;
+use crate::table::{Key, Place, Table};
 
 /// A client that is logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId(u32);
+pub struct SessionId(Place);
+
+impl Key for SessionId {
+    fn new(place: Place) -> Self {
+        Self(place)
+    }
+
+    fn place(self) -> Place {
+        self.0
+    }
+}
 
 /// What the broker knows of a client.
 #[derive(Debug)]
@@ -68,7 +78,7 @@ impl Session {
 /// All sessions, found by index or by login id.
 #[derive(Debug, Default)]
 pub struct SessionTable {
-    table: Slab<Session>,
+    table: Table<SessionId, Session>,
     by_login: HashTable<SessionId>,
     hasher: foldhash::fast::RandomState,
 }
@@ -81,21 +91,20 @@ impl SessionTable {
         session: Session,
         login_of: impl Fn(&Session) -> &'a [u8],
     ) -> SessionId {
-        let id = SessionId(self.table.insert(session) as u32);
+        let id = self.table.insert(session);
         let (table, hasher) = (&self.table, &self.hasher);
         let hash = hash(hasher, login);
-        self.by_login
-            .insert_unique(hash, id, |id| self::hash(hasher, login_of(&table[id.0 as usize])));
+        self.by_login.insert_unique(hash, id, |id| self::hash(hasher, login_of(&table[*id])));
         id
     }
 
     /// Forgets a session.
-    pub fn remove(&mut self, id: SessionId, login: &[u8]) -> Session {
+    pub fn remove(&mut self, id: SessionId, login: &[u8]) -> Option<Session> {
         let hash = hash(&self.hasher, login);
         if let Ok(entry) = self.by_login.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
-        self.table.remove(id.0 as usize)
+        self.table.remove(id)
     }
 
     /// The session with that login id.
@@ -105,12 +114,12 @@ impl SessionTable {
         login_of: impl Fn(&Session) -> &'a [u8],
     ) -> Option<SessionId> {
         let hash = hash(&self.hasher, login);
-        self.by_login.find(hash, |id| login_of(&self.table[id.0 as usize]) == login).copied()
+        self.by_login.find(hash, |id| login_of(&self.table[*id]) == login).copied()
     }
 
     /// All sessions.
     pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.table.iter().map(|(index, session)| (SessionId(index as u32), session))
+        self.table.iter()
     }
 
     /// The number of sessions.
@@ -128,13 +137,13 @@ impl std::ops::Index<SessionId> for SessionTable {
     type Output = Session;
 
     fn index(&self, id: SessionId) -> &Session {
-        &self.table[id.0 as usize]
+        &self.table[id]
     }
 }
 
 impl std::ops::IndexMut<SessionId> for SessionTable {
     fn index_mut(&mut self, id: SessionId) -> &mut Session {
-        &mut self.table[id.0 as usize]
+        &mut self.table[id]
     }
 }
 

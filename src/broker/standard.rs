@@ -7,8 +7,10 @@ use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::message::{Content, UserLines};
 use super::peer::{Beats, Closure, Encoding, PeerId, PeerState};
+use super::queue::NEVER;
+use super::room::Demand;
 use super::session::SessionId;
-use super::subscription::{AckMode, Standard, SubscriptionIndex, Target};
+use super::subscription::{AckMode, DeliveryId, Standard, SubscriptionIndex, Target};
 use super::transaction::{HeldFrame, Transaction};
 use super::{Broker, Moment, presence, printable};
 use crate::classic::encode::number_header;
@@ -114,13 +116,9 @@ fn handle_frame(
     };
     let request = Request { session, version, headers: &frame.headers };
     match frame.command {
-        Command::Nack if version == Version::V1_0 => {
-            let description = "NACK is a command of STOMP 1.1 and later";
-            Err(Fault::closing(Code::UnknownCommand, Retry::Never, description))
-        }
         Command::Send | Command::Ack | Command::Nack => {
             match frame.headers.value(Name::Transaction) {
-                Some(id) => hold(broker, &request, id, frame).map(|()| Done::Nothing),
+                Some(id) => hold(broker, &request, id, frame, now).map(|()| Done::Nothing),
                 None => perform(broker, &request, frame, now),
             }
         }
@@ -195,7 +193,8 @@ fn connect(
     };
     let profile = broker.open_with(application_key, profile_key)?;
     broker.check_login(login)?;
-    let session = broker.log_in(peer, login, profile, now)?;
+    let resumes = headers.value(Name::Resume) == Some(b"true");
+    let session = broker.log_in(peer, login, profile, resumes, now)?;
     broker.peers.peer_mut(peer).beats = beats;
     let ours_ms = broker.limits.heart_beat_ms_min;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
@@ -254,21 +253,67 @@ fn perform(
 ) -> Result<Done, Fault> {
     if frame.command != Command::Send {
         let is_consumed = frame.command == Command::Ack;
-        return acknowledge(broker, request, is_consumed, now).map(|()| Done::Nothing);
+        if let Some(delivery) = find_delivery(broker, request)? {
+            broker.settle(delivery, is_consumed, now);
+        }
+        return Ok(Done::Nothing);
     }
+    let content = read_content(frame)?;
+    check_deliverable(broker, request.session, &frame.headers)?;
+    let expires_ms = if content.user_lines.is_empty() {
+        NEVER
+    } else if let Some(expires_ms) = read_expiry(&frame.headers, now)? {
+        expires_ms
+    } else {
+        broker.check_may_send(request.session, content.destination)?;
+        broker.counters.messages_expired += 1;
+        return Ok(Done::Sent(0));
+    };
+    let sending = Sending { session: request.session, content: &content, expires_ms };
+    let delivered = broker.send(sending, now)?;
+    Ok(Done::Sent(delivered.unwrap_or(0)))
+}
+
+/// What a SEND sends.
+#[inline(always)]
+fn read_content<'f>(frame: &'f Frame<'_>) -> Result<Content<'f>, Fault> {
     let headers = &frame.headers;
     let destination = headers.value(Name::Destination).filter(|value| !value.is_empty());
-    let content = Content {
+    Ok(Content {
         transaction: None,
         destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
         content_type: headers.value(Name::ContentType),
         has_escapes: frame.has_backslash,
         user_lines: UserLines::of(headers),
         body: frame.body,
+    })
+}
+
+/// The last millisecond in which a message may be delivered, by the clock that only goes forward; none,
+/// where that is over already. `expiration` says how long it may wait, as with RabbitMQ, `expires` until when, as with ActiveMQ.
+#[inline(never)]
+fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u64>, Fault> {
+    let number = |name| match headers.value(name) {
+        None => Ok(None),
+        Some(text) => match parse_digits(text) {
+            None => Err(Fault::malformed(name, "is no number of milliseconds")),
+            number => Ok(number),
+        },
     };
-    check_deliverable(broker, request.session, headers)?;
-    let delivered = broker.send(Sending { session: request.session, content: &content }, now)?;
-    Ok(Done::Sent(delivered.unwrap_or(0)))
+    let age_ms = number(Name::Expiration)?;
+    let at_unix_ms = number(Name::Expires)?.filter(|at_ms| *at_ms != 0);
+    let by_age_ms = age_ms.map_or(NEVER, |age_ms| now.ms().saturating_add(age_ms));
+    let by_time_ms = match at_unix_ms {
+        None => NEVER,
+        Some(at_ms) if at_ms < now.unix_ms => return Ok(None),
+        Some(at_ms) => now.ms().saturating_add(at_ms - now.unix_ms),
+    };
+    Ok(Some(by_age_ms.min(by_time_ms)))
+}
+
+/// A number of digits only.
+fn parse_digits(text: &[u8]) -> Option<u64> {
+    text.iter().all(u8::is_ascii_digit).then(|| parse_number(text))?
 }
 
 /// Whether somebody is at the address of a SEND that wants to be refused otherwise.
@@ -292,56 +337,52 @@ fn check_deliverable(
     Err(Fault::staying(Code::NoSuchDestination, description))
 }
 
-fn acknowledge(
-    broker: &mut Broker,
-    request: &Request<'_, '_>,
-    is_consumed: bool,
-    now: Moment,
-) -> Result<(), Fault> {
-    // What is acknowledged may belong to a subscription that has ended since: that is no fault.
-    let Some((index, number)) = find_delivery(broker, request)? else { return Ok(()) };
-    broker.settle(index, number, is_consumed, now)
-}
-
-/// STOMP 1.2 names a message by `id`, 1.1 by `message-id` and `subscription`, 1.0 by `message-id`.
-fn find_delivery(
-    broker: &Broker,
-    request: &Request<'_, '_>,
-) -> Result<Option<(SubscriptionIndex, u64)>, Fault> {
-    if request.version == Version::V1_2 {
-        let id = request.required(Name::Id)?;
-        let (index, number) = parse_ack_id(id).ok_or_else(|| Broker::unknown("message", id))?;
-        check_issued(broker, number, id)?;
-        return Ok(broker.own_subscription(request.session, index).map(|index| (index, number)));
-    }
-    let id = request.required(Name::MessageId)?;
-    let number = parse_number(id).ok_or_else(|| Broker::unknown("message", id))?;
-    check_issued(broker, number, id)?;
-    let subscription = match request.version {
-        Version::V1_0 => request.headers.value(Name::Subscription),
-        _ => Some(request.required(Name::Subscription)?),
+/// The message that an ACK or NACK names, if it is one that is still to be settled. STOMP 1.2 names it
+/// by `id`, 1.0 and 1.1 by `message-id`; as with RabbitMQ both have the same value, and 1.2 takes
+/// either.
+fn find_delivery(broker: &Broker, request: &Request<'_, '_>) -> Result<Option<DeliveryId>, Fault> {
+    let id = match (request.version, request.headers.value(Name::Id)) {
+        (Version::V1_2, Some(id)) => id,
+        (Version::V1_2, None) if request.headers.value(Name::MessageId).is_none() => {
+            return Err(Fault::missing(Name::Id));
+        }
+        _ => request.required(Name::MessageId)?,
     };
-    let index = match subscription {
-        Some(id) => broker.subscription_by_id(request.session, &escaped(request.version, id)),
-        None => broker.sessions[request.session].subscriptions.iter().copied().find(|index| {
-            let standard = broker.subscriptions[*index].standard.as_ref();
-            standard.is_some_and(|one| one.unacknowledged.iter().any(|held| held.number == number))
-        }),
-    };
-    Ok(index.map(|index| (index, number)))
-}
-
-fn check_issued(broker: &Broker, number: u64, id: &[u8]) -> Result<(), Fault> {
+    let named = request.headers.value(Name::Subscription);
+    let named = named.filter(|_| request.version < Version::V1_2);
+    let named = named.map(|id| escaped(request.version, id));
+    let unknown = || Broker::unknown("message", id);
+    let delivery = DeliveryId::parse(id);
+    // What is not to be acknowledged has a number for an id; to acknowledge it does no harm.
+    let number = delivery.map(|one| one.number).or_else(|| parse_digits(id)).ok_or_else(unknown)?;
     if number == 0 || number > broker.last_message {
-        return Err(Broker::unknown("message", id));
+        return Err(unknown());
     }
-    Ok(())
+    let Some(delivery) = delivery else {
+        let other = named.and_then(|id| broker.subscription_by_id(request.session, &id));
+        let is_other = other.is_some_and(|index| broker.acknowledges(index));
+        return if is_other { Err(of_another(id)) } else { Ok(None) };
+    };
+    let Some(subscription) = broker.subscriptions.get(delivery.subscription) else {
+        // Its subscription may have ended since: that is no fault.
+        let is_late = broker.subscriptions.has_issued(delivery.subscription);
+        return if is_late { Ok(None) } else { Err(unknown()) };
+    };
+    if subscription.session != request.session {
+        return Err(unknown());
+    }
+    let own = subscription.standard.as_ref().and_then(|standard| standard.id.as_deref());
+    match named {
+        Some(named) if own.is_some_and(|own| *own != *named) => Err(of_another(id)),
+        _ => Ok(Some(delivery)),
+    }
 }
 
-fn parse_ack_id(id: &[u8]) -> Option<(SubscriptionIndex, u64)> {
-    let dash = memchr::memchr(b'-', id)?;
-    let index = u32::try_from(parse_number(&id[..dash])?).ok()?;
-    Some((SubscriptionIndex::from_number(index), parse_number(&id[dash + 1..])?))
+/// The fault of an ACK or NACK whose `message-id` and `subscription` do not go together.
+fn of_another(id: &[u8]) -> Fault {
+    let description =
+        format!("the message {} is not of the subscription that is named", printable(id));
+    Fault::closing(Code::UnknownId, Retry::Never, description)
 }
 
 fn parse_number(text: &[u8]) -> Option<u64> {
@@ -380,21 +421,21 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     Ok(())
 }
 
-/// STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that takes its session over
-/// has the subscriptions of the older connection, but may subscribe as if it had none: one for the
-/// same, by id or by destination, replaces what was there.
+/// A client that resumes the subscriptions of an earlier connection may subscribe as if it had none: one
+/// for the same, by id or by destination, replaces what was there.
 fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], now: Moment) {
     let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
     let is_replaced = |index: &SubscriptionIndex| match &broker.subscriptions[*index].standard {
-        Some(standard) if !standard.is_inherited => false,
-        Some(standard) if standard.id.is_some() && standard.id == id => true,
-        _ => is_named(broker, *index, name),
+        Some(standard) if standard.is_inherited => {
+            standard.id.is_some() && standard.id == id || is_named(broker, *index, name)
+        }
+        _ => false,
     };
     let held = &broker.sessions[request.session].subscriptions;
     let replaced: Vec<_> = held.iter().copied().filter(is_replaced).collect();
     for index in replaced {
         broker.sessions[request.session].subscriptions.retain(|other| *other != index);
-        broker.end_subscription(index, now);
+        broker.end_subscriptions(vec![index], now);
     }
 }
 
@@ -453,7 +494,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
         (None, _) => return Err(Fault::missing(Name::Id)),
     };
     broker.sessions[request.session].subscriptions.retain(|other| *other != index);
-    broker.end_subscription(index, now);
+    broker.end_subscriptions(vec![index], now);
     Ok(())
 }
 
@@ -507,12 +548,14 @@ fn hold(
     request: &Request<'_, '_>,
     id: &[u8],
     frame: &Frame<'_>,
+    now: Moment,
 ) -> Result<(), Fault> {
     // STOMP 1.2, "BEGIN": a transaction is handled as a whole. What can be found wrong with a frame
     // is found wrong now, and not when half of them are done.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
         broker.check_may_send(request.session, destination)?;
+        read_expiry(&frame.headers, now)?;
     } else {
         find_delivery(broker, request)?;
     }
@@ -530,17 +573,71 @@ fn hold(
     Ok(())
 }
 
+/// Does all of a transaction, once nothing of it can fail.
 fn commit(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let transaction = take_transaction(broker, request)?;
-    for held in &transaction.frames {
-        check_deliverable(broker, request.session, &held.frame().headers)?;
-    }
-    for held in &transaction.frames {
-        let frame = held.frame();
+    let session = request.session;
+    broker.note_origin(session);
+    let frames: Vec<_> = transaction.frames.iter().map(HeldFrame::frame).collect();
+    let mut steps = Vec::with_capacity(frames.len());
+    for frame in &frames {
         let request = Request { headers: &frame.headers, ..*request };
-        perform(broker, &request, &frame, now)?;
+        steps.push(Step::read(broker, &request, frame, now)?);
+    }
+    let mut demand = Demand::default();
+    for step in &steps {
+        if let Step::Send(content, Some(expires_ms)) = step {
+            demand.add(broker, Sending { session, content, expires_ms: *expires_ms });
+        }
+    }
+    let refuses = frames.iter().any(|frame| frame.command == Command::Nack);
+    broker.check_room(&demand, refuses, now)?;
+    for step in &steps {
+        step.perform(broker, session, now)?;
     }
     Ok(())
+}
+
+/// Something that a transaction does.
+enum Step<'f> {
+    /// It sends a message, which may be delivered until then, if at all.
+    Send(Content<'f>, Option<u64>),
+    /// It settles a message, if that is still to be settled; says whether it is consumed.
+    Settle(Option<DeliveryId>, bool),
+}
+
+impl<'f> Step<'f> {
+    /// Reads a frame of a transaction, and finds what is wrong with it.
+    fn read(
+        broker: &Broker,
+        request: &Request<'_, '_>,
+        frame: &'f Frame<'_>,
+        now: Moment,
+    ) -> Result<Self, Fault> {
+        if frame.command != Command::Send {
+            let delivery = find_delivery(broker, request)?;
+            return Ok(Self::Settle(delivery, frame.command == Command::Ack));
+        }
+        let content = read_content(frame)?;
+        broker.check_may_send(request.session, content.destination)?;
+        check_deliverable(broker, request.session, &frame.headers)?;
+        Ok(Self::Send(content, read_expiry(&frame.headers, now)?))
+    }
+
+    /// Does it. There is room.
+    fn perform(&self, broker: &mut Broker, session: SessionId, now: Moment) -> Result<(), Fault> {
+        match self {
+            Self::Send(_, None) => broker.counters.messages_expired += 1,
+            Self::Send(content, Some(expires_ms)) => {
+                let sending = Sending { session, content, expires_ms: *expires_ms };
+                broker.send_within_room(sending, now)?;
+            }
+            Self::Settle(delivery, is_consumed) => {
+                delivery.iter().for_each(|one| broker.settle(*one, *is_consumed, now));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn take_transaction(broker: &mut Broker, request: &Request<'_, '_>) -> Result<Transaction, Fault> {

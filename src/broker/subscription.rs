@@ -1,10 +1,10 @@
 //! Subscriptions: who wants copies of what, and the patterns by which they ask.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 
 use regex::bytes::{Regex, RegexBuilder};
-use slab::Slab;
 
 use super::destination::{DestinationId, Space};
 use super::fault::{Code, Fault};
@@ -12,20 +12,48 @@ use super::levels::Levels;
 use super::queue::Stored;
 use super::session::SessionId;
 use crate::limits::{Exceeded, Limits};
+use crate::table::{Key, Place, Table};
 
 /// A subscription that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriptionIndex(u32);
+pub struct SubscriptionIndex(Place);
 
-impl SubscriptionIndex {
-    /// As it stands in `ack` headers.
-    pub fn number(self) -> u32 {
-        self.0
+impl Key for SubscriptionIndex {
+    fn new(place: Place) -> Self {
+        Self(place)
     }
 
-    /// The other way round; the subscription may not exist.
-    pub fn from_number(number: u32) -> Self {
-        Self(number)
+    fn place(self) -> Place {
+        self.0
+    }
+}
+
+/// A message that a subscription brought and that is to be acknowledged. The same message that comes
+/// by another subscription is another delivery, also where that has the place of one that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryId {
+    /// By which it came.
+    pub subscription: SubscriptionIndex,
+    /// The message's number.
+    pub number: u64,
+}
+
+impl DeliveryId {
+    /// Reads what [`fmt::Display`] writes: `ack` and `message-id` of a MESSAGE. The subscription may
+    /// have ended, or may never have been.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(text).ok()?.splitn(3, '-');
+        let index = parts.next()?.parse().ok()?;
+        let generation = parts.next()?.parse().ok()?;
+        let number = parts.next()?.parse().ok()?;
+        Some(Self { subscription: SubscriptionIndex(Place { index, generation }), number })
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { index, generation } = self.subscription.0;
+        write!(out, "{index}-{generation}-{}", self.number)
     }
 }
 
@@ -171,7 +199,7 @@ impl Pattern {
 /// All subscriptions, and those among them that name no single destination.
 #[derive(Debug, Default)]
 pub struct SubscriptionTable {
-    table: Slab<Subscription>,
+    table: Table<SubscriptionIndex, Subscription>,
     patterns: Vec<SubscriptionIndex>,
     /// How many of `patterns` are on topics.
     wildcards_len: usize,
@@ -181,7 +209,7 @@ pub struct SubscriptionTable {
 impl SubscriptionTable {
     /// Takes a subscription in.
     pub fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
-        let index = SubscriptionIndex(self.table.vacant_key() as u32);
+        let index = self.table.next_key();
         match subscription.target {
             Target::Clients(_) | Target::Topics(_) => self.patterns.push(index),
             Target::Presence(_) => self.presence.push(index),
@@ -193,15 +221,15 @@ impl SubscriptionTable {
     }
 
     /// Ends a subscription.
-    pub fn remove(&mut self, index: SubscriptionIndex) -> Subscription {
-        let subscription = self.table.remove(index.0 as usize);
+    pub fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
+        let subscription = self.table.remove(index)?;
         match subscription.target {
             Target::Clients(_) | Target::Topics(_) => self.patterns.retain(|other| *other != index),
             Target::Presence(_) => self.presence.retain(|other| *other != index),
             _ => {}
         }
         self.wildcards_len -= usize::from(matches!(subscription.target, Target::Topics(_)));
-        subscription
+        Some(subscription)
     }
 
     /// The subscriptions by pattern that select `name`.
@@ -227,12 +255,22 @@ impl SubscriptionTable {
 
     /// A subscription that may have ended.
     pub fn get(&self, index: SubscriptionIndex) -> Option<&Subscription> {
-        self.table.get(index.0 as usize)
+        self.table.get(index)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, index: SubscriptionIndex) -> Option<&mut Subscription> {
+        self.table.get_mut(index)
+    }
+
+    /// Whether a subscription exists or has existed.
+    pub fn has_issued(&self, index: SubscriptionIndex) -> bool {
+        self.table.has_issued(index)
     }
 
     /// All subscriptions.
     pub fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
-        self.table.iter().map(|(index, one)| (SubscriptionIndex(index as u32), one))
+        self.table.iter()
     }
 
     /// The number of subscriptions.
@@ -250,13 +288,13 @@ impl std::ops::Index<SubscriptionIndex> for SubscriptionTable {
     type Output = Subscription;
 
     fn index(&self, index: SubscriptionIndex) -> &Subscription {
-        &self.table[index.0 as usize]
+        &self.table[index]
     }
 }
 
 impl std::ops::IndexMut<SubscriptionIndex> for SubscriptionTable {
     fn index_mut(&mut self, index: SubscriptionIndex) -> &mut Subscription {
-        &mut self.table[index.0 as usize]
+        &mut self.table[index]
     }
 }
 
@@ -329,6 +367,18 @@ mod tests {
         assert_eq!(compile(&nested).unwrap_err(), Code::InvalidRegex);
         assert_eq!(compile("(a{500}){500}").unwrap_err(), Code::LimitExceeded);
         assert_eq!(compile(&"a".repeat(2000)).unwrap_err(), Code::LimitExceeded);
+    }
+
+    #[test]
+    fn a_delivery_is_found_by_what_is_written_of_it() {
+        let place = Place { index: 7, generation: std::num::NonZeroU32::MAX };
+        let id = DeliveryId { subscription: SubscriptionIndex(place), number: u64::MAX };
+        assert_eq!(DeliveryId::parse(id.to_string().as_bytes()), Some(id));
+        for text in
+            ["", "7", "7-1", "7-0-1", "7-1-", "7-1-1-1", "-1-1-1", "7-1-x", "4294967296-1-1"]
+        {
+            assert_eq!(DeliveryId::parse(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

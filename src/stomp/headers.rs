@@ -274,6 +274,7 @@ impl Name {
             Self::Ack
                 | Self::ContentLength
                 | Self::ContentType
+                | Self::DeadLetterReason
                 | Self::Destination
                 | Self::MessageId
                 | Self::Origin
@@ -301,10 +302,13 @@ names! {
     AcceptVersion b"accept-version" "CONNECT: the protocol versions that the client speaks.",
     Ack b"ack" "SUBSCRIBE: how messages are acknowledged.",
     ConnectionId b"connection-id" "Classic CONNECTED and RECEIPT: the number of the connection.",
+    DeadLetterReason b"dead-letter-reason" "MESSAGE of the dead letter queue: why it is there.",
     DestinationId b"destination-id" "SUBSCRIBE to presence: which destinations it is about.",
     DestinationType b"destination-type" "SUBSCRIBE: `1` makes the destination a pattern.",
     ErrorCode b"error-code" "ERROR and failed ACK: a stable word.",
     ErrorDescription b"error-desc" "Classic ERROR and ACK: a sentence for people.",
+    Expiration b"expiration" "SEND: for how many milliseconds the message may wait.",
+    Expires b"expires" "SEND: until which millisecond since 1970 the message may be delivered.",
     HeartBeat b"heart-beat" "CONNECT: the intervals of heart-beats.",
     Host b"host" "CONNECT: the virtual host.",
     Id b"id" "SUBSCRIBE, UNSUBSCRIBE: the subscription; ACK, NACK of 1.2: the message.",
@@ -316,6 +320,7 @@ names! {
     PrefetchCount b"prefetch-count" "SUBSCRIBE: how many unacknowledged messages are allowed.",
     ReceiptId b"receipt-id" "RECEIPT: what it answers; classic DISCONNECT: what to answer.",
     Redelivered b"redelivered" "MESSAGE: it was delivered before.",
+    Resume b"resume" "CONNECT: a takeover has the subscriptions of the earlier connection.",
     SecretKey b"secret-key" "CONNECT: the application key.",
     Snapshot b"snapshot" "SUBSCRIBE to presence: tell who is there already.",
     Subscription b"subscription" "MESSAGE: the subscription; ACK, NACK of 1.1: the same.",

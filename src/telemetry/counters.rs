@@ -39,13 +39,15 @@ pub struct Counters {
     pub publishers_paused: u64,
     /// Messages of queues that were refused too often, moved to a dead letter queue included.
     pub messages_dropped: u64,
+    /// Messages that were delivered to nobody, or to nobody any more, because their time was over.
+    pub messages_expired: u64,
     /// Turns of the loop.
     pub turns: u64,
 }
 
 impl Counters {
     /// How many counters there are.
-    pub const LEN: usize = 18;
+    pub const LEN: usize = 19;
 
     /// Each counter's name and value, in the order of the fields.
     pub fn as_pairs(&self) -> [(&'static str, u64); Self::LEN] {
@@ -68,6 +70,7 @@ impl Counters {
             timeouts,
             publishers_paused,
             messages_dropped,
+            messages_expired,
             turns,
         } = *self;
         [
@@ -88,6 +91,7 @@ impl Counters {
             ("timeouts", timeouts),
             ("publishers_paused", publishers_paused),
             ("messages_dropped", messages_dropped),
+            ("messages_expired", messages_expired),
             ("turns", turns),
         ]
     }
@@ -121,6 +125,9 @@ mod tests {
         let counters = Counters { connections_accepted: 3, turns: 9, ..Counters::default() };
         let line = counters.to_string();
         assert!(line.starts_with("connections_accepted=3 connections_refused=0 "), "{line}");
-        assert!(line.ends_with(" publishers_paused=0 messages_dropped=0 turns=9"), "{line}");
+        assert!(
+            line.ends_with(" publishers_paused=0 messages_dropped=0 messages_expired=0 turns=9"),
+            "{line}"
+        );
     }
 }

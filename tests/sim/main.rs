@@ -8,6 +8,7 @@ mod model;
 mod random;
 mod rig;
 mod scripted_socket;
+mod standard;
 mod tidy;
 mod transcripts;
 mod world;

@@ -39,10 +39,16 @@ pub(crate) struct Rig {
 impl Rig {
     /// An engine without connections, at noon of some day.
     pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        Self::with(limits, seed, |_| {})
+    }
+
+    /// The same, where the broker has something besides its limits.
+    pub(crate) fn with(limits: Limits, seed: u64, change: impl FnOnce(&mut Options)) -> Self {
         let mut random = Random::new(seed);
         let entropy = move || u128::from(random.next()) << 64 | u128::from(random.next());
         let keys = Keys::new(APPLICATION_KEY, PROFILE_KEYS).unwrap();
-        let options = Options::new(limits, keys, Box::new(entropy));
+        let mut options = Options::new(limits, keys, Box::new(entropy));
+        change(&mut options);
         Self {
             engine: Engine::new(
                 options,

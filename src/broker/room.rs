@@ -1,0 +1,172 @@
+//! Room: what messages need before they are sent to queues and topics, so that a transaction is done as a
+//! whole or not at all.
+//!
+//! Messages need room as if nobody took them at once: whether a consumer has credit is not asked.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::deliver::Sending;
+use super::destination::{DestinationId, Space};
+use super::fault::{Fault, Retry};
+use super::queue::{NEVER, Queue, Stored};
+use super::{Broker, Moment};
+use crate::limits::Exceeded;
+
+/// What several messages need together.
+#[derive(Debug, Default)]
+pub(super) struct Demand<'m> {
+    /// How many messages go to each queue.
+    queues: Named<'m, u64>,
+    /// Topics that get any.
+    topics: HashSet<&'m [u8], foldhash::fast::RandomState>,
+    /// Octets of messages for queues.
+    bytes: u64,
+}
+
+type Named<'m, T> = HashMap<&'m [u8], T, foldhash::fast::RandomState>;
+
+impl<'m> Demand<'m> {
+    /// Adds a message.
+    pub(super) fn add(&mut self, broker: &Broker, sending: Sending<'m>) {
+        let name = sending.content.destination;
+        match Space::of(name) {
+            Space::Client => {}
+            Space::Topic => {
+                self.topics.insert(name);
+            }
+            Space::Queue => {
+                *self.queues.entry(name).or_default() += 1;
+                let origin = &broker.sessions[sending.session].origin;
+                self.bytes += Stored::cost_of(origin, sending.content);
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Whether all of several messages have room. Once this is said, each of them can be sent, as long as
+    /// nothing else comes between.
+    pub(super) fn check_room(
+        &mut self,
+        demand: &Demand<'_>,
+        refuses: bool,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        self.check_queues_room(demand.bytes, now)?;
+        for (name, count) in &demand.queues {
+            self.check_destination(name)?;
+            self.check_queue_room(name, *count, now)?;
+        }
+        for name in &demand.topics {
+            self.check_destination(name)?;
+        }
+        // What is refused too often may need the dead letter queue.
+        let dead = self.dead_letter_queue.clone().filter(|_| refuses).map(String::into_bytes);
+        let dead = dead.as_deref().filter(|name| !demand.queues.contains_key(name));
+        let names = demand.queues.keys().chain(&demand.topics).copied().chain(dead);
+        let max = u64::from(self.limits.destinations_max);
+        let needed = |broker: &Self| {
+            let new = names.clone().filter(|name| broker.destinations.find(name, None).is_none());
+            (broker.destinations.len() + new.count()) as u64
+        };
+        if needed(self) > max {
+            self.sweep_idle_topics();
+        }
+        if needed(self) > max {
+            return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
+        }
+        Ok(())
+    }
+
+    /// Whether a message for a queue has room.
+    pub(super) fn check_room_of_one(
+        &mut self,
+        sending: Sending<'_>,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        self.note_origin(sending.session);
+        let origin = &self.sessions[sending.session].origin;
+        self.check_queues_room(Stored::cost_of(origin, sending.content), now)?;
+        self.check_queue_room(sending.content.destination, 1, now)
+    }
+
+    /// Whether so many messages more have room in one queue, which need not exist yet.
+    pub(super) fn check_queue_room(
+        &mut self,
+        name: &[u8],
+        count: u64,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        let max = u64::from(self.limits.queue_messages_max);
+        if self.waiting_at(name) + count <= max {
+            return Ok(());
+        }
+        if let Some(id) = self.destinations.find(name, None) {
+            self.drop_expired(id, now);
+        }
+        if self.waiting_at(name) + count <= max {
+            return Ok(());
+        }
+        Err(no_room_yet(Exceeded { limit: "queue_messages_max", max }))
+    }
+
+    /// Whether messages that hold so many octets have room among those of all queues.
+    pub(super) fn check_queues_room(&mut self, bytes: u64, now: Moment) -> Result<(), Fault> {
+        let max = self.limits.queues_bytes_max;
+        while self.queued_bytes + bytes > max {
+            // The queue that has a message which expires first.
+            let first = self.expiring.first().filter(|(expires_ms, _)| *expires_ms < now.ms());
+            let Some((_, id)) = first.copied() else {
+                return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
+            };
+            self.drop_expired(id, now);
+        }
+        Ok(())
+    }
+
+    /// Until when a message may wait that begins to wait now.
+    pub(super) fn waits_until_ms(&self, now: Moment) -> u64 {
+        match self.limits.queue_ms_max {
+            0 => NEVER,
+            age_ms => now.ms() + u64::from(age_ms),
+        }
+    }
+
+    /// Changes a queue, and keeps account of what all queues hold and of which has a message that
+    /// expires first.
+    pub(super) fn change_queue<T>(
+        &mut self,
+        id: DestinationId,
+        change: impl FnOnce(&mut Queue) -> T,
+    ) -> Option<T> {
+        let queue = self.destinations.get_mut(id)?.queue.as_mut()?;
+        let (bytes, expires_ms) = (queue.bytes(), queue.expires_ms());
+        let result = change(queue);
+        self.queued_bytes = self.queued_bytes - bytes + queue.bytes();
+        if queue.expires_ms() != expires_ms {
+            self.expiring.remove(&(expires_ms, id));
+            if queue.expires_ms() != NEVER {
+                self.expiring.insert((queue.expires_ms(), id));
+            }
+        }
+        Some(result)
+    }
+
+    /// Drops what is expired of a queue, and the queue, if nothing else keeps it in being.
+    fn drop_expired(&mut self, id: DestinationId, now: Moment) {
+        let dropped = self.change_queue(id, |queue| queue.drop_expired(now.ms()));
+        self.counters.messages_expired += dropped.unwrap_or_default();
+        self.remove_destination_if_unused(id);
+    }
+
+    fn waiting_at(&self, name: &[u8]) -> u64 {
+        let found = self.destinations.find(name, None);
+        let queue = found.and_then(|id| self.destinations[id].queue.as_ref());
+        queue.map_or(0, |queue| queue.len() as u64)
+    }
+}
+
+/// A bound that what is waiting leaves no room below: it may be another time.
+fn no_room_yet(exceeded: Exceeded) -> Fault {
+    Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) }
+}

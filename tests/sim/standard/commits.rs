@@ -1,0 +1,205 @@
+//! A transaction has all of its effects, or none and an ERROR that says why.
+
+use std::collections::BTreeMap;
+
+use com_broker::broker::Profile::{Agent, Service, SuperAgent};
+use com_broker::limits::Limits;
+
+use super::stage::{Stage, Told, Who};
+use crate::random::Random;
+
+#[test]
+fn a_transaction_that_does_not_fit_into_a_queue_delivers_nothing() {
+    let limits = Limits { queue_messages_max: 2, ..Limits::default() };
+    let mut stage = Stage::new(limits);
+    let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Service));
+    stage.subscribe(bob, "t", "/topic/a", "");
+    stage.say(ana, "BEGIN\ntransaction:1\n\n");
+    stage.say(ana, "SEND\ndestination:/topic/a\ntransaction:1\n\nnews");
+    for _ in 0..3 {
+        stage.say(ana, "SEND\ndestination:/queue/a\ntransaction:1\n\njob");
+    }
+    stage.say(ana, "COMMIT\ntransaction:1\nreceipt:c\n\n");
+    let error = stage.next(ana);
+    assert_eq!(error.get("error-code"), Some("LIMIT_EXCEEDED"));
+    assert_eq!((error.get("retry"), error.get("receipt-id")), (Some("later"), Some("c")));
+    assert!(error.get("message").unwrap().contains("queue_messages_max"), "{error:?}");
+    stage.subscribe(bob, "q", "/queue/a", "");
+    assert_eq!(stage.bodies(bob), Vec::<String>::new());
+}
+
+#[test]
+fn its_messages_need_room_as_if_they_had_to_wait() {
+    let limits = Limits { queue_messages_max: 2, ..Limits::default() };
+    let mut stage = Stage::new(limits);
+    let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Service));
+    stage.subscribe(bob, "q", "/queue/a", "");
+    for count in [2, 3] {
+        stage.say(ana, "BEGIN\ntransaction:1\n\n");
+        for n in 0..count {
+            stage.say(ana, &format!("SEND\ndestination:/queue/a\ntransaction:1\n\n{n}"));
+        }
+        stage.say(ana, "COMMIT\ntransaction:1\n\n");
+    }
+    // Whether somebody takes them at once decides the next turn, not this one.
+    assert_eq!(stage.bodies(bob), ["0", "1"]);
+    assert_eq!(stage.next(ana).get("error-code"), Some("LIMIT_EXCEEDED"));
+}
+
+/// Transactions at random, within bounds that many of them exceed.
+#[test]
+fn a_transaction_has_all_of_its_effects_or_none() {
+    let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in 0..600 {
+        let outcome = Trial::new(seed).run();
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    // A property that is never put to the test says nothing.
+    let seen = |outcome: &str| outcomes.get(outcome).copied().unwrap_or_default();
+    assert!(seen("done") > 100, "{outcomes:?}");
+    for limit in ["queue_messages_max", "queues_bytes_max", "destinations_max", "nobody"] {
+        assert!(seen(limit) > 10, "{limit}: {outcomes:?}");
+    }
+}
+
+/// One transaction, and everyone who may see something of it.
+struct Trial {
+    seed: u64,
+    random: Random,
+    stage: Stage,
+    /// Who commits; it holds messages of `/queue/own` that it has not acknowledged.
+    ana: Who,
+    held: Vec<Told>,
+    /// Who hears of it, if it is done.
+    others: Vec<Who>,
+    /// Bodies of what the transaction sends, and of what somebody must then have been told.
+    sent: Vec<String>,
+    acknowledged: Vec<String>,
+}
+
+const QUEUES: [&str; 6] =
+    ["/queue/a", "/queue/b", "/queue/c", "/queue/new-1", "/queue/new-2", "/queue/own"];
+
+const TOPICS: [&str; 4] = ["/topic/news", "/topic/new-1", "/topic/new-2", "/topic/new-3"];
+
+impl Trial {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let limits = Limits {
+            queue_messages_max: 1 + random.below(4) as u32,
+            queues_bytes_max: 1_500 + random.below(4_000),
+            destinations_max: 10 + random.below(7) as u32,
+            deliveries_max: 5,
+            ..Limits::default()
+        };
+        let mut stage = Stage::with(limits, |options| {
+            options.dead_letter_queue = Some("/queue/dead".to_owned());
+        });
+        let (ana, bob) = (stage.join("ana", SuperAgent), stage.join("bob", Agent));
+        stage.subscribe(bob, "i", "/agent/bob", "");
+        let (eve, dan) = (stage.join("eve", Service), stage.join("dan", Service));
+        stage.subscribe(eve, "b", "/queue/b", "");
+        stage.subscribe(eve, "t", "/topic/news", "");
+        stage.subscribe(dan, "c", "/queue/c", "ack:client-individual\nprefetch-count:1\n");
+        stage.subscribe(ana, "own", "/queue/own", "ack:client-individual\nprefetch-count:3\n");
+        for n in 0..random.below(4) {
+            stage.send(ana, "/queue/own", "", &format!("held-{n}"));
+        }
+        if random.happens(500) {
+            stage.send(bob, "/queue/a", "", "before");
+        }
+        let held = stage.heard(ana);
+        let others = vec![bob, eve, dan];
+        Self { seed, random, stage, ana, held, others, sent: Vec::new(), acknowledged: Vec::new() }
+    }
+
+    fn run(mut self) -> String {
+        self.begin();
+        self.stage.say(self.ana, "COMMIT\ntransaction:t\nreceipt:c\n\n");
+        let answer = self.stage.heard(self.ana).into_iter().find(|one| one.command != "MESSAGE");
+        let answer = answer.expect("an answer");
+        let told = self.collect_everything();
+        let count = |body: &String| told.iter().filter(|one| *one == body).count();
+        let seed = self.seed;
+        if answer.command == "RECEIPT" {
+            for body in &self.sent {
+                assert_eq!(count(body), 1, "seed {seed}: {body} of {told:?}");
+            }
+            for body in &self.acknowledged {
+                assert_eq!(count(body), 0, "seed {seed}: {body} of {told:?}");
+            }
+            return "done".to_owned();
+        }
+        for body in &self.sent {
+            assert_eq!(count(body), 0, "seed {seed}: {body} of {told:?}");
+        }
+        for held in &self.held {
+            assert_eq!(count(&held.body), 1, "seed {seed}: {} of {told:?}", held.body);
+        }
+        if answer.get("error-code") == Some("NO_SUCH_DESTINATION") {
+            return "nobody".to_owned();
+        }
+        assert_eq!(answer.get("error-code"), Some("LIMIT_EXCEEDED"), "seed {seed}: {answer:?}");
+        let sentence = answer.get("message").unwrap();
+        sentence.rsplit(' ').nth(1).expect("the name of a limit").to_owned()
+    }
+
+    fn begin(&mut self) {
+        self.stage.ask(self.ana, "BEGIN\ntransaction:t\n\n");
+        for held in self.held.clone() {
+            let command = if self.random.happens(500) { "ACK" } else { "NACK" };
+            if self.random.happens(600) {
+                let id = held.get("ack").unwrap();
+                self.stage.ask(self.ana, &format!("{command}\nid:{id}\ntransaction:t\n\n"));
+                if command == "ACK" {
+                    self.acknowledged.push(held.body);
+                }
+            }
+            if self.random.happens(500) {
+                self.send_something();
+            }
+        }
+        for _ in 0..self.random.below(5) {
+            self.send_something();
+        }
+    }
+
+    fn send_something(&mut self) {
+        let body =
+            format!("sent-{}-{}", self.sent.len(), "x".repeat(self.random.below(700) as usize));
+        let to = match self.random.below(10) {
+            0..6 => *self.random.pick(&QUEUES),
+            // Who hears of a new topic? Nobody; but it takes a place.
+            6..8 => *self.random.pick(&TOPICS),
+            8 => "/agent/bob",
+            _ => {
+                let nobody =
+                    "SEND\ndestination:/agent/nobody\nundeliverable:error\ntransaction:t\n\n";
+                if self.random.happens(200) {
+                    self.stage.ask(self.ana, nobody);
+                }
+                return;
+            }
+        };
+        self.stage.ask(self.ana, &format!("SEND\ndestination:{to}\ntransaction:t\n\n{body}"));
+        if !to.starts_with("/topic/new-") {
+            self.sent.push(body);
+        }
+    }
+
+    /// What everyone was told since, and then what waits in queues.
+    fn collect_everything(&mut self) -> Vec<String> {
+        let mut told: Vec<String> = Vec::new();
+        for who in self.others.clone() {
+            told.extend(self.stage.bodies(who));
+        }
+        self.stage.lose(self.ana);
+        let heir = self.others[1];
+        for queue in QUEUES.iter().chain(&["/queue/dead"]) {
+            self.stage.subscribe(heir, "heir", queue, "");
+            self.stage.ask(heir, "UNSUBSCRIBE\nid:heir\n\n");
+        }
+        told.extend(self.stage.bodies(heir));
+        told
+    }
+}

@@ -1,0 +1,101 @@
+//! Ids of what is gone never mean what came after it.
+
+use com_broker::broker::Profile::{Agent, Service, SuperAgent};
+use com_broker::broker::Rights;
+use com_broker::broker::levels::Levels;
+use com_broker::limits::Limits;
+
+use super::stage::Stage;
+
+#[test]
+fn a_right_to_send_to_one_who_left_is_no_right_to_send_to_who_takes_the_place() {
+    let mut stage = Stage::with(Limits::default(), |options| {
+        options.rights[Agent as usize] =
+            Rights { send: vec![Levels::parse("/agent/>").unwrap()], subscribe: Vec::new() };
+    });
+    let ana = stage.join("ana", Agent);
+    let bob = stage.join("b", Agent);
+    stage.say(ana, "SEND\ndestination:/agent/b\n\nto b");
+    stage.ask(bob, "DISCONNECT\n\n");
+    let billing = stage.join("billing", Service);
+    stage.say(ana, "SEND\ndestination:/service/billing\n\nto billing");
+    assert_eq!(stage.heard(billing), []);
+    assert_eq!(stage.next(ana).get("error-code"), Some("PROF_NO_RIGHTS"));
+}
+
+#[test]
+fn an_ack_of_a_subscription_that_ended_acknowledges_nothing_of_the_next_one() {
+    for (ack, end) in [("ACK", "UNSUBSCRIBE\nid:0\n\n"), ("NACK", "UNSUBSCRIBE\nid:0\n\n")] {
+        let mut stage = Stage::new(Limits::default());
+        let bob = stage.join("bob", Service);
+        stage.subscribe(bob, "0", "/queue/a", "ack:client-individual\n");
+        stage.send(bob, "/queue/a", "", "job");
+        let first = stage.next(bob);
+        stage.ask(bob, end);
+        stage.subscribe(bob, "0", "/queue/a", "ack:client-individual\n");
+        let again = stage.next(bob);
+        assert_eq!((&*again.body, again.get("redelivered")), ("job", Some("true")));
+        assert_ne!(first.get("ack"), again.get("ack"), "each delivery has an id of its own");
+        stage.ask(bob, &format!("{ack}\nid:{}\n\n", first.get("ack").unwrap()));
+        assert_eq!(stage.heard(bob), [], "a {ack} that is late does nothing");
+        stage.lose(bob);
+        let eve = stage.join("eve", SuperAgent);
+        stage.subscribe(eve, "0", "/queue/a", "");
+        assert_eq!(stage.bodies(eve), ["job"], "nobody has acknowledged it");
+    }
+}
+
+#[test]
+fn an_ack_does_nothing_to_the_subscription_of_another_that_took_the_place() {
+    let mut stage = Stage::new(Limits::default());
+    let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
+    stage.subscribe(ana, "0", "/queue/a", "ack:client\n");
+    stage.send(ana, "/queue/a", "", "job");
+    let first = stage.next(ana);
+    stage.ask(ana, "UNSUBSCRIBE\nid:0\n\n");
+    stage.subscribe(bob, "0", "/queue/a", "ack:client\n");
+    assert_eq!(stage.bodies(bob), ["job"]);
+    stage.ask(ana, &format!("ACK\nid:{}\n\n", first.get("ack").unwrap()));
+    stage.lose(bob);
+    stage.subscribe(ana, "1", "/queue/a", "");
+    assert_eq!(stage.bodies(ana), ["job"]);
+}
+
+#[test]
+fn an_id_that_was_never_given_to_the_client_is_refused_and_one_that_is_late_is_not() {
+    let mut stage = Stage::new(Limits::default());
+    let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
+    stage.subscribe(ana, "0", "/queue/a", "ack:client-individual\n");
+    stage.send(bob, "/queue/a", "", "job");
+    let id = stage.next(ana).get("ack").unwrap().to_owned();
+    stage.ask(ana, &format!("ACK\nid:{id}\n\n"));
+    stage.ask(ana, &format!("ACK\nid:{id}\n\n"));
+    stage.say(bob, &format!("ACK\nid:{id}\n\n"));
+    assert_eq!(stage.next(bob).get("error-code"), Some("UNKNOWN_ID"), "it is ana's");
+}
+
+#[test]
+fn what_is_remembered_of_a_place_is_forgotten_with_it() {
+    // Sessions, connections, destinations and subscriptions all take the places of those before.
+    let mut stage = Stage::new(Limits::default());
+    let eve = stage.join("eve", Service);
+    for round in 0..20 {
+        let ana = stage.join(&format!("ana{round}"), SuperAgent);
+        stage.subscribe(ana, "q", "/queue/a", "ack:client\nprefetch-count:1\n");
+        stage.subscribe(ana, "t", "/topic/a", "");
+        stage.send(eve, "/topic/a", "", "news");
+        stage.send(eve, "/queue/a", "", "1");
+        stage.send(eve, "/queue/a", "", "2");
+        assert_eq!(stage.bodies(ana), ["news", "1"], "round {round}");
+        if round % 2 == 0 {
+            stage.lose(ana);
+        } else {
+            stage.ask(ana, "DISCONNECT\n\n");
+        }
+        let bob = stage.join(&format!("bob{round}"), SuperAgent);
+        stage.subscribe(bob, "w", "/queue/a", "");
+        assert_eq!(stage.bodies(bob), ["1", "2"], "round {round}");
+        assert_eq!(stage.send(eve, "/topic/a", "", "nobody"), 0, "round {round}");
+        stage.lose(bob);
+    }
+}

@@ -1,0 +1,8 @@
+//! Clients of the standard dialect against the engine in a box: what depends on the order of frames
+//! or on the clock, and what must hold whatever is drawn.
+
+mod commits;
+mod expiry;
+mod ids;
+mod stage;
+mod takeovers;

@@ -1,0 +1,181 @@
+//! An engine, and clients of the standard dialect over plain TCP. What a client says is read at
+//! once, and what everyone is told is taken as soon as it is written.
+
+use com_broker::broker::{Options, Profile};
+use com_broker::engine::ConnectionId;
+use com_broker::limits::Limits;
+
+use crate::faults::SocketFaults;
+use crate::rig::{APPLICATION_KEY, PROFILE_KEYS, Rig};
+use crate::scripted_socket::ScriptedSocket;
+
+pub(crate) struct Stage {
+    pub(crate) rig: Rig,
+    clients: Vec<Client>,
+}
+
+/// A client of a [`Stage`], by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Who(usize);
+
+struct Client {
+    id: ConnectionId,
+    unread: Vec<u8>,
+}
+
+/// A frame from the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) command: String,
+    lines: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Stage {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self::with(limits, |_| {})
+    }
+
+    /// A stage whose broker has something besides its limits.
+    pub(crate) fn with(limits: Limits, change: impl FnOnce(&mut Options)) -> Self {
+        Self { rig: Rig::with(limits, 7, change), clients: Vec::new() }
+    }
+
+    /// A client that is logged in with STOMP 1.2.
+    pub(crate) fn join(&mut self, login: &str, profile: Profile) -> Who {
+        self.join_with(login, profile, "accept-version:1.2\n")
+    }
+
+    /// A client that is logged in, whose CONNECT has further header lines.
+    pub(crate) fn join_with(&mut self, login: &str, profile: Profile, more: &str) -> Who {
+        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
+        let id = self.rig.accept(socket).expect("a place for it");
+        let who = Who(self.clients.len());
+        self.clients.push(Client { id, unread: Vec::new() });
+        let key = PROFILE_KEYS[profile as usize];
+        self.say(
+            who,
+            &format!(
+                "CONNECT\n{more}login:{login}\npasscode:{key}\nsecret-key:{APPLICATION_KEY}\n\n"
+            ),
+        );
+        assert_eq!(self.next(who).command, "CONNECTED");
+        who
+    }
+
+    /// A client says something: the text, and the NUL.
+    pub(crate) fn say(&mut self, who: Who, text: &str) {
+        let id = self.clients[who.0].id;
+        let socket = self.rig.engine.socket_mut(id).expect("an open connection");
+        socket.push_inbound(&[text.as_bytes(), b"\0"].concat());
+        self.rig.engine.note_ready(id.slot, true, true);
+        self.turn();
+    }
+
+    /// The same, with a `receipt` as the last header line. Gives the RECEIPT; what came before it
+    /// stays to be taken.
+    pub(crate) fn ask(&mut self, who: Who, text: &str) -> Told {
+        let (head, body) = text.split_once("\n\n").expect("an empty line");
+        self.say(who, &format!("{head}\nreceipt:asked\n\n{body}"));
+        let mut told = self.heard(who);
+        let last = told.pop().expect("an answer");
+        assert_eq!(last.command, "RECEIPT", "{last:?}");
+        self.clients[who.0].unread = told.iter().flat_map(Told::octets).collect();
+        last
+    }
+
+    /// Says how many sessions a message was delivered to.
+    pub(crate) fn send(&mut self, who: Who, destination: &str, more: &str, body: &str) -> u32 {
+        let receipt = self.ask(who, &format!("SEND\ndestination:{destination}\n{more}\n{body}"));
+        receipt.get("delivered").expect("a count").parse().unwrap()
+    }
+
+    pub(crate) fn subscribe(&mut self, who: Who, id: &str, destination: &str, more: &str) {
+        self.ask(who, &format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\n{more}\n"));
+    }
+
+    /// The connection of a client breaks.
+    pub(crate) fn lose(&mut self, who: Who) {
+        let id = self.clients[who.0].id;
+        self.rig.engine.socket_mut(id).expect("an open connection").reset();
+        self.rig.engine.note_ready(id.slot, true, true);
+        self.turn();
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        self.rig.advance(ms);
+        self.turn();
+    }
+
+    /// Takes the next frame that a client was told.
+    pub(crate) fn next(&mut self, who: Who) -> Told {
+        let mut told = self.heard(who);
+        assert!(!told.is_empty(), "nothing was told to {who:?}");
+        let first = told.remove(0);
+        self.clients[who.0].unread = told.iter().flat_map(Told::octets).collect();
+        first
+    }
+
+    /// Takes everything that a client was told.
+    pub(crate) fn heard(&mut self, who: Who) -> Vec<Told> {
+        let mut octets = std::mem::take(&mut self.clients[who.0].unread);
+        std::iter::from_fn(|| Told::take(&mut octets)).collect()
+    }
+
+    /// Takes the bodies of the messages that a client was told, who was told nothing else.
+    pub(crate) fn bodies(&mut self, who: Who) -> Vec<String> {
+        let told = self.heard(who);
+        told.iter().for_each(|one| assert_eq!(one.command, "MESSAGE", "{one:?}"));
+        told.into_iter().map(|one| one.body).collect()
+    }
+
+    fn turn(&mut self) {
+        loop {
+            let closed = self.rig.turn();
+            for client in &mut self.clients {
+                if let Some(socket) = self.rig.engine.socket_mut(client.id) {
+                    collect(socket, &mut client.unread);
+                }
+            }
+            for (id, mut socket) in closed {
+                let client = self.clients.iter_mut().find(|client| client.id == id);
+                collect(&mut socket, &mut client.expect("one of ours").unread);
+            }
+            if !self.rig.engine.has_work() {
+                return;
+            }
+        }
+    }
+}
+
+fn collect(socket: &mut ScriptedSocket, into: &mut Vec<u8>) {
+    while let Some((_, octets)) = socket.take_outbound() {
+        into.extend_from_slice(&octets);
+    }
+}
+
+impl Told {
+    /// The value of the first header line of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.lines.iter().find(|line| line.0 == name).map(|line| &*line.1)
+    }
+
+    fn take(octets: &mut Vec<u8>) -> Option<Self> {
+        let end = octets.iter().position(|octet| *octet == 0)?;
+        let text = String::from_utf8(octets.drain(..=end).collect()).unwrap();
+        let text = text.trim_start_matches('\n').trim_end_matches('\0');
+        let (head, body) = text.split_once("\n\n").expect("an empty line");
+        let mut lines = head.lines();
+        let command = lines.next().expect("a command").to_owned();
+        let lines = lines.map(|line| line.split_once(':').expect("a colon"));
+        let lines = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Some(Self { command, lines, body: body.to_owned() })
+    }
+
+    fn octets(&self) -> Vec<u8> {
+        let lines: String =
+            self.lines.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        format!("{}\n{lines}\n{}\0", self.command, self.body).into_bytes()
+    }
+}
