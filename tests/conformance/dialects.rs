@@ -170,13 +170,36 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         stage.agent().tell(&ana.address(), "here");
         ana.message().says("here");
     }),
-    statement("Ours, 'Sessions'", "a session takes its watching to another dialect", |stage| {
-        let login = stage.name("taken");
-        let mut bob = stage.join_classic(&login, SuperAgent);
-        let ana = stage.agent();
-        bob.ask(&format!("SUBSCRIBE\ndestination:{}\ndestination-type:0\n\n", ana.address()));
-        let mut eve = stage.join(&login, SuperAgent, "1.2");
+    statement("Ours, 'Sessions'", "a classic session's watching stays with classic", |stage| {
+        let (login, ana) = (stage.name("taken"), stage.agent());
+        let subscribe = format!("SUBSCRIBE\ndestination:{}\ndestination-type:0\n\n", ana.address());
+        let mut older = stage.join_classic(&login, SuperAgent);
+        older.ask(&subscribe);
+        let mut newer = stage.join_classic(&login, SuperAgent);
+        older.expect("ERROR").has("error-code", "NEW_CONNECTION_LOGGED");
         assert_eq!(stage.agent().tell(&ana.address(), "seen"), 2);
-        eve.message().has("destination", &ana.address()).says("seen");
+        newer.message().says("seen");
+        // What has no id cannot be told a client of the standard dialect.
+        let mut eve = stage.resume(&login, SuperAgent);
+        newer.expect("ERROR").has("error-code", "NEW_CONNECTION_LOGGED");
+        assert_eq!(stage.agent().tell(&ana.address(), "unseen"), 1);
+        eve.hears_nothing();
+    }),
+    statement("Ours, 'Sessions'", "a classic client has one copy of what it took over", |stage| {
+        let (login, ana) = (stage.name("taken"), stage.agent());
+        let (topic, queue) = (stage.topic(), stage.queue());
+        let mut older = stage.join(&login, SuperAgent, "1.2");
+        older.subscribe("one", &ana.address(), "");
+        older.subscribe("all", &ana.address(), "destination-type:1\n");
+        older.subscribe("topic", &topic, "");
+        older.subscribe("queue", &queue, "ack:client\n");
+        let mut newer = stage.join_classic(&login, SuperAgent);
+        older.fails("NEW_CONNECTION_LOGGED");
+        let mut bob = stage.agent();
+        assert_eq!(bob.tell(&ana.address(), "seen"), 2);
+        assert_eq!(bob.tell(&topic, "news"), 1);
+        assert_eq!(bob.tell(&queue, "job"), 0, "it could not acknowledge");
+        newer.message().says("seen");
+        newer.message().says("news");
     }),
 ];

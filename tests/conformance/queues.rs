@@ -1,6 +1,6 @@
 //! Queues: turns, credit, what comes back and where it goes in the end.
 
-use crate::stage::Client;
+use crate::stage::{Broker, Client};
 use crate::{Statement, statement};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
@@ -200,8 +200,86 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         bob.hears_nothing();
         let frame = coroner.message();
         frame.has("subscription", "dead").has("destination", &queue).has("k", "v").says("poison");
+        frame.has("dead-letter-reason", "deliveries_max").lacks("redelivered");
         acknowledge(&mut coroner, &frame);
     }),
+    statement("Ours, 'Messages'", "deliveries whose consumer went away count, too", |stage| {
+        let broker = dying();
+        let stage = stage.with(&broker);
+        let mut ana = stage.service();
+        ana.tell("/queue/work", "poison");
+        for delivery in 1..=3 {
+            let mut bob = stage.service();
+            bob.subscribe("0", "/queue/work", "ack:client\n");
+            let frame = bob.message();
+            assert_eq!(frame.says("poison").get("redelivered").is_some(), delivery > 1);
+            if delivery == 2 {
+                bob.ask("UNSUBSCRIBE\nid:0\n\n");
+            }
+            drop(bob);
+        }
+        ana.subscribe("dead", "/queue/dead", "ack:client\n");
+        ana.message().says("poison").has("destination", "/queue/work");
+        let mut bob = stage.service();
+        bob.subscribe("0", "/queue/work", "");
+        bob.hears_nothing();
+    }),
+    statement("Ours, 'Messages'", "in the dead letter queue a message stays", |stage| {
+        let broker = dying();
+        let stage = stage.with(&broker);
+        let mut bob = stage.service();
+        bob.subscribe("0", "/queue/work", "ack:client-individual\n");
+        bob.tell("/queue/work", "poison");
+        for _ in 0..3 {
+            let frame = bob.message();
+            refuse(&mut bob, &frame);
+        }
+        let mut coroner = stage.service();
+        coroner.subscribe("dead", "/queue/dead", "ack:client-individual\n");
+        for delivery in 1..=7 {
+            let frame = coroner.message();
+            assert_eq!(frame.says("poison").get("redelivered").is_some(), delivery > 1);
+            refuse(&mut coroner, &frame);
+        }
+        drop(coroner);
+        let mut heir = stage.service();
+        heir.subscribe("dead", "/queue/dead", "ack:client\n");
+        let frame = heir.message();
+        frame.says("poison").has("dead-letter-reason", "deliveries_max");
+        assert_eq!(frame.all("dead-letter-reason").count(), 1);
+        acknowledge(&mut heir, &frame);
+        heir.ask("UNSUBSCRIBE\nid:dead\n\n");
+        heir.subscribe("dead", "/queue/dead", "");
+        heir.hears_nothing();
+    }),
+    statement("Ours, 'Messages'", "a message whose time is over is not delivered", |stage| {
+        let (topic, queue, mut bob) = (stage.topic(), stage.queue(), stage.service());
+        bob.subscribe("t", &topic, "");
+        bob.subscribe("q", &queue, "");
+        for to in [&topic, &queue, &bob.address()] {
+            assert_eq!(bob.tell_with(to, "expires:1\n", "late"), 0);
+        }
+        bob.hears_nothing();
+        assert_eq!(bob.tell_with(&queue, "expires:0\nexpiration:60000\n", "early"), 1);
+        bob.message().has("expiration", "60000").has("expires", "0").says("early");
+        for line in ["expiration:-1", "expiration:x", "expires:-1", "expires:"] {
+            let send = format!("SEND\ndestination:{queue}\n{line}\n\n");
+            let error = stage.agent().refused(&send, "UNKNOWN_FORMAT_HEADER");
+            let name = line.split_once(':').unwrap().0;
+            assert!(error.get("message").unwrap().contains(name), "{error}");
+        }
+    }),
+    statement(
+        "Ours, 'Between the dialects'",
+        "to a classic client its time is a header",
+        |stage| {
+            let (queue, mut bob) = (stage.queue(), stage.service());
+            bob.subscribe("q", &queue, "");
+            let mut ana = stage.classic(crate::stage::Profile::Agent);
+            ana.ask(&format!("SEND\ndestination:{queue}\nexpires:1\nexpiration:soon\n\nx"));
+            bob.message().has("expires", "1").has("expiration", "soon").says("x");
+        },
+    ),
     statement("Ours, 'Standard dialect'", "a queue is bounded", |stage| {
         let stage = stage.strict();
         let queue = stage.queue();
@@ -223,15 +301,27 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             older.subscribe("0", &queue, "ack:client\nprefetch-count:1\n");
             older.tell(&queue, "x");
             older.message().says("x");
-            let mut newer = stage.join(&login, crate::stage::Profile::SuperAgent, "1.2");
+            let mut newer = stage.resume(&login, crate::stage::Profile::SuperAgent);
             older.fails("NEW_CONNECTION_LOGGED");
             let again = newer.message();
             again.says("x").has("subscription", "0").has("redelivered", "true");
-            acknowledge(&mut newer, &again);
-            newer.hears_nothing();
+            newer.tell(&queue, "y");
+            let last = stage.join(&login, crate::stage::Profile::SuperAgent, "1.2");
+            newer.fails("NEW_CONNECTION_LOGGED");
+            // Who does not ask for the subscriptions leaves it to others.
+            let mut bob = stage.service();
+            bob.subscribe("0", &queue, "");
+            bob.message().says("x").has("redelivered", "true");
+            bob.message().says("y").lacks("redelivered");
+            drop(last);
         },
     ),
 ];
+
+/// A broker of its own, so that nobody else reads its dead letter queue.
+fn dying() -> Broker {
+    Broker::start("[limits]\ndeliveries_max = 3\n[queues]\ndead_letter_queue = \"/queue/dead\"\n")
+}
 
 #[track_caller]
 fn acknowledge(client: &mut Client, message: &crate::stage::Frame) {

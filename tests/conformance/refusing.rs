@@ -79,12 +79,24 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         assert_eq!(stage.agent().tell(&newer.address(), "here"), 1);
         newer.message().says("here");
     }),
-    statement("Ours, 'Sessions'", "subscriptions stay when a session is taken over", |stage| {
+    statement("STOMP 1.2, 'SUBSCRIBE id Header'", "a takeover has no subscriptions", |stage| {
+        let login = stage.name("taken");
+        let mut older = stage.join(&login, SuperAgent, "1.2");
+        let (topic, watched) = (stage.topic(), stage.agent());
+        older.subscribe("0", &topic, "");
+        older.subscribe("1", &watched.address(), "");
+        let mut newer = stage.join(&login, SuperAgent, "1.2");
+        older.fails("NEW_CONNECTION_LOGGED");
+        assert_eq!(stage.agent().tell(&topic, "here"), 0);
+        stage.agent().tell(&watched.address(), "here");
+        newer.hears_nothing();
+    }),
+    statement("Ours, 'Sessions'", "unless it asks for them by resume:true", |stage| {
         let login = stage.name("taken");
         let mut older = stage.join(&login, Agent, "1.2");
         let topic = stage.topic();
         older.subscribe("0", &topic, "");
-        let mut newer = stage.join(&login, Agent, "1.2");
+        let mut newer = stage.resume(&login, Agent);
         older.fails("NEW_CONNECTION_LOGGED");
         assert_eq!(stage.agent().tell(&topic, "here"), 1);
         newer.message().has("subscription", "0").says("here");
@@ -113,7 +125,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             older.subscribe("old-t", &topic, "");
             older.subscribe("old-q", &queue, "ack:client\n");
             older.subscribe("old-i", &older.address(), "");
-            let mut newer = stage.join(&login, SuperAgent, "1.2");
+            let mut newer = stage.resume(&login, SuperAgent);
             older.fails("NEW_CONNECTION_LOGGED");
             newer.subscribe("new-t", &topic, "");
             newer.subscribe("new-q", &queue, "ack:client\n");

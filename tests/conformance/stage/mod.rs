@@ -121,6 +121,13 @@ impl<'h> Stage<'h> {
         client
     }
 
+    /// A client of version 1.2 that is logged in and asked for what an earlier connection subscribed to.
+    pub(crate) fn resume(&self, login: &str, profile: Profile) -> Client {
+        let mut client = self.stranger();
+        client.log_in(&connect(login, profile, "accept-version:1.2\nresume:true\n"));
+        client
+    }
+
     /// A client that has agreed on heart-beats.
     pub(crate) fn beating(&self, beats: &str) -> Client {
         let mut client = self.stranger();
