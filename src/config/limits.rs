@@ -213,7 +213,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds for which zero has a meaning: never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 13] = [
+const MAY_BE_ZERO: [&str; 14] = [
     "refusals_max",
     "websocket_ping_ms",
     "close_flush_ms_max",

@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use crate::broker::CloseReason;
 use crate::broker::peer::PeerId;
 use crate::stomp::Assembler;
+use crate::table::{Key, Place, Table};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport};
 
@@ -24,13 +26,91 @@ pub trait Socket: Read + Write {
     }
 }
 
-/// A connection's place in the table, valid until it is reaped.
+/// A connection's place in the table, and which use of the place it is. What is kept beyond a turn
+/// keeps this; within one the slot alone will do, for a connection is reaped at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     /// The place.
     pub slot: u32,
-    /// How often the place was used before.
-    pub generation: u32,
+    /// Which use of the place it is.
+    pub generation: NonZeroU32,
+}
+
+impl Key for ConnectionId {
+    fn new(place: Place) -> Self {
+        Self { slot: place.index, generation: place.generation }
+    }
+
+    fn place(self) -> Place {
+        Place { index: self.slot, generation: self.generation }
+    }
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct ConnectionTable<S>(Table<ConnectionId, Connection<S>>);
+
+impl<S> ConnectionTable<S> {
+    pub(super) fn new() -> Self {
+        Self(Table::default())
+    }
+
+    /// The id of the next connection.
+    pub(super) fn next_id(&self) -> ConnectionId {
+        self.0.next_key()
+    }
+
+    /// Takes in the connection of [`Self::next_id`].
+    pub(super) fn insert(&mut self, connection: Connection<S>) {
+        self.0.insert(connection);
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection<S>> {
+        self.0.remove(id)
+    }
+
+    /// A connection that may be gone.
+    pub(super) fn find(&self, id: ConnectionId) -> Option<&Connection<S>> {
+        self.0.get(id)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
+        self.0.get_mut(id)
+    }
+
+    /// The connection at a place.
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Connection<S>> {
+        self.0.at_mut(slot)
+    }
+
+    /// All connections and their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Connection<S>)> {
+        self.0.iter().map(|(id, connection)| (id.slot as usize, connection))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The connection at a place, which is not reaped before the turn ends.
+impl<S> std::ops::Index<usize> for ConnectionTable<S> {
+    type Output = Connection<S>;
+
+    fn index(&self, slot: usize) -> &Connection<S> {
+        self.0.at(slot).expect("connections are reaped at the end of a turn")
+    }
+}
+
+impl<S> std::ops::IndexMut<usize> for ConnectionTable<S> {
+    fn index_mut(&mut self, slot: usize) -> &mut Connection<S> {
+        self.0.at_mut(slot).expect("connections are reaped at the end of a turn")
+    }
 }
 
 /// A connection.
@@ -47,7 +127,7 @@ pub(super) struct Connection<S> {
     pub(super) phase: Phase,
     pub(super) flags: Flags,
     pub(super) peer: Option<PeerId>,
-    pub(super) generation: u32,
+    pub(super) id: ConnectionId,
     pub(super) address: SocketAddr,
     pub(super) number: u64,
     /// When the phase must be over, in milliseconds; [`NEVER`] where it may last.

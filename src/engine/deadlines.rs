@@ -59,6 +59,8 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -71,7 +73,7 @@ mod tests {
         ) {
             let mut deadlines = Deadlines::default();
             for (slot, at_ms) in entries.iter().enumerate() {
-                deadlines.arm(*at_ms, ConnectionId { slot: slot as u32, generation: 0 });
+                deadlines.arm(*at_ms, ConnectionId { slot: slot as u32, generation: NonZeroU32::MIN });
             }
             let mut now_ms = 0;
             let mut fired = Vec::new();

@@ -25,11 +25,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use slab::Slab;
-
 pub use self::closings::Sum;
 use self::closings::{Closings, Ending};
-use self::connection::{Connection, Flags, NEVER, Phase, Totals};
+use self::connection::{Connection, ConnectionTable, Flags, NEVER, Phase, Totals};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
 use self::flush::{FlushContext, FlushProgress, flush, keep};
@@ -49,21 +47,19 @@ use crate::transport::{
 
 /// All connections, and the broker behind them.
 pub struct Engine<S> {
-    connections: Slab<Connection<S>>,
-    /// How often each place in the table was used.
-    generations: Vec<u32>,
+    connections: ConnectionTable<S>,
     broker: Broker,
     limits: Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
     deadlines: Deadlines,
-    /// Places of connections that may have something to read.
-    to_read: Vec<u32>,
-    /// Places of connections that have something to write without being on the broker's list.
-    to_flush: Vec<u32>,
-    /// Places of connections that are to be reaped.
-    to_reap: Vec<u32>,
-    /// Places of publishers that are not read while memory is short.
-    paused: Vec<u32>,
+    /// Connections that may have something to read.
+    to_read: Vec<ConnectionId>,
+    /// Connections that have something to write without being on the broker's list.
+    to_flush: Vec<ConnectionId>,
+    /// Connections that are to be reaped.
+    to_reap: Vec<ConnectionId>,
+    /// Publishers that are not read while memory is short.
+    paused: Vec<ConnectionId>,
     is_short_of_memory: bool,
     closed: Vec<(ConnectionId, S)>,
     scratch: Scratch,
@@ -121,8 +117,7 @@ impl<S: Socket> Engine<S> {
         let limits = options.limits.clone();
         let bytes_max = limits.write_bytes_per_turn_max as usize;
         Self {
-            connections: Slab::new(),
-            generations: Vec::new(),
+            connections: ConnectionTable::new(),
             broker: Broker::new(options),
             limits,
             tls,
@@ -179,14 +174,10 @@ impl<S: Socket> Engine<S> {
             counters.connections_accepted += 1;
         }
         self.last_number += 1;
-        let slot = self.connections.vacant_key() as u32;
-        if slot as usize == self.generations.len() {
-            self.generations.push(0);
-        }
         let now_ms = self.now.ms();
         let time_ms = if surplus { self.limits.refusal_ms_max } else { self.limits.upgrade_ms_max };
         let deadline_ms = now_ms + u64::from(time_ms);
-        let id = ConnectionId { slot, generation: self.generations[slot as usize] };
+        let id = self.connections.next_id();
         self.connections.insert(Connection {
             socket,
             tls: None,
@@ -197,7 +188,7 @@ impl<S: Socket> Engine<S> {
             phase: Phase::AwaitingProtocol,
             flags: Flags { surplus, ..Flags::default() },
             peer: None,
-            generation: id.generation,
+            id,
             address: accepted.address,
             number: self.last_number,
             deadline_ms,
@@ -229,11 +220,11 @@ impl<S: Socket> Engine<S> {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if readable {
             connection.flags.readable = true;
-            list_to_read(connection, slot, &mut self.to_read);
+            list_to_read(connection, &mut self.to_read);
         }
         if writable && connection.flags.blocked {
             connection.flags.blocked = false;
-            list_to_flush(connection, slot, &mut self.to_flush);
+            list_to_flush(connection, &mut self.to_flush);
         }
     }
 
@@ -249,8 +240,10 @@ impl<S: Socket> Engine<S> {
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         let mut list = std::mem::take(&mut self.to_read);
-        for slot in list.drain(..) {
-            self.read_connection(slot);
+        for id in list.drain(..) {
+            if self.connections.find(id).is_some() {
+                self.read_connection(id.slot);
+            }
         }
         // Those that stopped early are on the new list; the old one's memory is used again.
         if self.to_read.is_empty() {
@@ -262,8 +255,10 @@ impl<S: Socket> Engine<S> {
     pub fn flush(&mut self, now: Moment) {
         self.now = now;
         let mut list = std::mem::take(&mut self.to_flush);
-        for slot in list.drain(..) {
-            self.flush_slot(slot);
+        for id in list.drain(..) {
+            if self.connections.find(id).is_some() {
+                self.flush_slot(id.slot);
+            }
         }
         if self.to_flush.is_empty() {
             self.to_flush = list;
@@ -397,18 +392,17 @@ impl<S: Socket> Engine<S> {
 
     /// A connection's socket, for the simulator and for those who registered it.
     pub fn socket_mut(&mut self, id: ConnectionId) -> Option<&mut S> {
-        let connection = self.connections.get_mut(id.slot as usize)?;
-        (connection.generation == id.generation).then_some(&mut connection.socket)
+        self.connections.find_mut(id).map(|connection| &mut connection.socket)
     }
 
     /// The same, only to look at.
     pub fn socket(&self, id: ConnectionId) -> Option<&S> {
-        self.connection(id).map(|connection| &connection.socket)
+        self.connections.find(id).map(|connection| &connection.socket)
     }
 
     /// Why a connection is closing, once that is settled: for the simulator.
     pub fn close_reason(&self, id: ConnectionId) -> Option<CloseReason> {
-        self.connection(id)?.phase.reason()
+        self.connections.find(id)?.phase.reason()
     }
 
     /// Memory that is held for frames that have arrived only in part.
@@ -435,8 +429,11 @@ impl<S: Socket> Engine<S> {
         assert_eq!(held, self.inbound_bytes, "memory of frames that have arrived in part");
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
         assert_eq!(surplus, self.surplus_len, "connections above the limit");
-        for (slot, connection) in &self.connections {
-            assert_eq!(connection.generation, self.generations[slot]);
+        let with_peer = self.connections.iter().filter(|(_, one)| one.peer.is_some());
+        assert_eq!(with_peer.count(), peers.len(), "peers whose connection is gone");
+        for (slot, connection) in self.connections.iter() {
+            assert_eq!(connection.id.slot as usize, slot);
+            assert!(self.connections.find(connection.id).is_some(), "an id that was used before");
             if let Some(peer) = connection.peer {
                 assert_eq!(self.broker.peers.peer(peer).slot as usize, slot);
                 let open = connection.phase.reads_frames();
@@ -456,11 +453,6 @@ impl<S: Socket> Engine<S> {
         self.listeners.get(usize::from(listener)).map_or("", String::as_str)
     }
 
-    fn connection(&self, id: ConnectionId) -> Option<&Connection<S>> {
-        let connection = self.connections.get(id.slot as usize)?;
-        (connection.generation == id.generation).then_some(connection)
-    }
-
     // -- reading ----------------------------------------------------------------------------
 
     fn read_connection(&mut self, slot: u32) {
@@ -476,7 +468,7 @@ impl<S: Socket> Engine<S> {
                 return;
             }
             if budget == 0 {
-                return list_to_read(connection, slot, &mut self.to_read);
+                return list_to_read(connection, &mut self.to_read);
             }
             let wanted = budget.min(self.scratch.wire.len());
             match connection.socket.read(&mut self.scratch.wire[..wanted]) {
@@ -819,7 +811,7 @@ impl<S: Socket> Engine<S> {
         }
         if !connection.flags.paused {
             connection.flags.paused = true;
-            self.paused.push(slot);
+            self.paused.push(connection.id);
         }
         true
     }
@@ -854,11 +846,11 @@ impl<S: Socket> Engine<S> {
         } else if self.is_short_of_memory && used < max / 10 * 7 {
             self.is_short_of_memory = false;
             log::info!("publishers resumed queued_bytes={used}");
-            for slot in std::mem::take(&mut self.paused) {
-                let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
+            for id in std::mem::take(&mut self.paused) {
+                let Some(connection) = self.connections.find_mut(id) else { continue };
                 if std::mem::take(&mut connection.flags.paused) {
                     connection.heard_ms = self.now.ms();
-                    list_to_read(connection, slot, &mut self.to_read);
+                    list_to_read(connection, &mut self.to_read);
                 }
             }
         }
@@ -914,7 +906,7 @@ impl<S: Socket> Engine<S> {
                 }
             }
             Ok(FlushProgress::Blocked) => connection.flags.blocked = true,
-            Ok(FlushProgress::Spent) => list_to_flush(connection, slot, &mut self.to_flush),
+            Ok(FlushProgress::Spent) => list_to_flush(connection, &mut self.to_flush),
             Err(_) => self.close_now(slot, CloseReason::Lost),
         }
     }
@@ -957,7 +949,7 @@ impl<S: Socket> Engine<S> {
         let closing = matches!(connection.phase, Phase::Flushing(_));
         let tls_writes = connection.tls.as_ref().is_some_and(|tls| tls.wants_write());
         if closing || tls_writes || !connection.transport.control().is_empty() {
-            list_to_flush(connection, slot, &mut self.to_flush);
+            list_to_flush(connection, &mut self.to_flush);
         }
     }
 
@@ -1007,7 +999,7 @@ impl<S: Socket> Engine<S> {
         }
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
         let connection = &mut self.connections[slot as usize];
-        list_to_flush(connection, slot, &mut self.to_flush);
+        list_to_flush(connection, &mut self.to_flush);
     }
 
     /// Closes a connection without looking at what is queued. It is reaped at the end of the turn.
@@ -1022,13 +1014,13 @@ impl<S: Socket> Engine<S> {
             self.broker.end_peer(peer, reason, self.now);
         }
         connection.phase = Phase::Closed(reason);
-        self.to_reap.push(slot);
+        self.to_reap.push(connection.id);
     }
 
     #[inline(never)]
     fn check_deadline(&mut self, armed_ms: u64, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.slot as usize) else { return };
-        if connection.generation != id.generation || connection.armed_ms != armed_ms {
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if connection.armed_ms != armed_ms {
             return;
         }
         connection.armed_ms = NEVER;
@@ -1096,7 +1088,7 @@ impl<S: Socket> Engine<S> {
                 connection.said_ms = now_ms;
                 if peer.queue.is_empty() && connection.transport.control().is_empty() {
                     connection.transport.beat(peer.framing != Framing::WebSocketBinary);
-                    list_to_flush(connection, slot, &mut self.to_flush);
+                    list_to_flush(connection, &mut self.to_flush);
                 }
             }
             next_ms = next_ms.min(connection.said_ms + interval_ms);
@@ -1111,7 +1103,7 @@ impl<S: Socket> Engine<S> {
             if now_ms >= ping_at_ms && !connection.flags.pinged {
                 connection.flags.pinged = true;
                 connection.transport.ping();
-                list_to_flush(connection, slot, &mut self.to_flush);
+                list_to_flush(connection, &mut self.to_flush);
             }
             let due_ms = if connection.flags.pinged { close_at_ms } else { ping_at_ms };
             next_ms = next_ms.min(due_ms.max(now_ms + 1));
@@ -1132,7 +1124,7 @@ impl<S: Socket> Engine<S> {
         // An entry that fires sooner looks again.
         if at_ms < connection.armed_ms {
             connection.armed_ms = at_ms;
-            self.deadlines.arm(at_ms, ConnectionId { slot, generation: connection.generation });
+            self.deadlines.arm(at_ms, connection.id);
         }
     }
 
@@ -1147,10 +1139,8 @@ impl<S: Socket> Engine<S> {
     #[cold]
     fn reap_all(&mut self) {
         let mut list = std::mem::take(&mut self.to_reap);
-        for slot in list.drain(..) {
-            let connection = self.connections.remove(slot as usize);
-            let generation = connection.generation;
-            self.generations[slot as usize] = generation.wrapping_add(1);
+        for id in list.drain(..) {
+            let Some(connection) = self.connections.remove(id) else { continue };
             self.inbound_bytes -= held_bytes(&connection);
             if connection.flags.surplus {
                 self.surplus_len -= 1;
@@ -1164,7 +1154,7 @@ impl<S: Socket> Engine<S> {
                 let reason = connection.phase.reason().unwrap_or(CloseReason::Lost);
                 self.broker.close_peer(peer, reason, self.now);
             }
-            self.closed.push((ConnectionId { slot, generation }, connection.socket));
+            self.closed.push((id, connection.socket));
         }
         self.to_reap = list;
     }
@@ -1204,17 +1194,17 @@ const SURPLUS: &str = "connections_max";
 /// Entries that work lists keep room for.
 const LIST_KEPT: usize = 256;
 
-fn list_to_read<S>(connection: &mut Connection<S>, slot: u32, list: &mut Vec<u32>) {
+fn list_to_read<S>(connection: &mut Connection<S>, list: &mut Vec<ConnectionId>) {
     if !connection.flags.listed_to_read {
         connection.flags.listed_to_read = true;
-        list.push(slot);
+        list.push(connection.id);
     }
 }
 
-fn list_to_flush<S>(connection: &mut Connection<S>, slot: u32, list: &mut Vec<u32>) {
+fn list_to_flush<S>(connection: &mut Connection<S>, list: &mut Vec<ConnectionId>) {
     if !connection.flags.listed_to_flush {
         connection.flags.listed_to_flush = true;
-        list.push(slot);
+        list.push(connection.id);
     }
 }
 

@@ -21,7 +21,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("broker", &["classic", "limits", "outbound", "stomp", "table", "telemetry"]),
     ("transport", &["limits", "outbound"]),
     ("http", &["transport::upgrade"]),
-    ("engine", &["broker", "http", "limits", "outbound", "stomp", "telemetry", "transport"]),
+    (
+        "engine",
+        &["broker", "http", "limits", "outbound", "stomp", "table", "telemetry", "transport"],
+    ),
     ("reactor", &["engine", "limits", "telemetry"]),
     ("client", &["input"]),
     ("config", &["broker", "input", "limits", "logger", "transport"]),
