@@ -312,7 +312,7 @@ pub struct Options {
     pub rights: [Rights; 4],
     /// The hosts that a standard CONNECT may name; any, if there are none.
     pub virtual_hosts: Vec<String>,
-    /// The queue that takes messages which were refused too often.
+    /// The queue that takes messages which were delivered too often.
     pub dead_letter_queue: Option<String>,
     /// Where session ids come from: 128 bits that nobody can guess, anew at each call.
     pub entropy: Box<dyn FnMut() -> u128>,

@@ -37,7 +37,7 @@ pub struct Counters {
     pub timeouts: u64,
     /// Times that publishers were paused because the memory for queued frames ran short.
     pub publishers_paused: u64,
-    /// Messages of queues that were refused too often, moved to a dead letter queue included.
+    /// Messages of queues that were delivered too often, moved to a dead letter queue included.
     pub messages_dropped: u64,
     /// Messages that were delivered to nobody, or to nobody any more, because their time was over.
     pub messages_expired: u64,

@@ -75,6 +75,9 @@ struct Trial {
     /// Bodies of what the transaction sends, and of what somebody must then have been told.
     sent: Vec<String>,
     acknowledged: Vec<String>,
+    /// How many messages each queue would hold if nobody took any.
+    waiting: BTreeMap<&'static str, u32>,
+    queue_messages_max: u32,
 }
 
 const QUEUES: [&str; 6] =
@@ -85,8 +88,9 @@ const TOPICS: [&str; 4] = ["/topic/news", "/topic/new-1", "/topic/new-2", "/topi
 impl Trial {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
+        let queue_messages_max = 1 + random.below(4) as u32;
         let limits = Limits {
-            queue_messages_max: 1 + random.below(4) as u32,
+            queue_messages_max,
             queues_bytes_max: 1_500 + random.below(4_000),
             destinations_max: 10 + random.below(7) as u32,
             deliveries_max: 5,
@@ -105,12 +109,26 @@ impl Trial {
         for n in 0..random.below(4) {
             stage.send(ana, "/queue/own", "", &format!("held-{n}"));
         }
+        let mut waiting = BTreeMap::new();
         if random.happens(500) {
             stage.send(bob, "/queue/a", "", "before");
+            waiting.insert("/queue/a", 1);
         }
         let held = stage.heard(ana);
         let others = vec![bob, eve, dan];
-        Self { seed, random, stage, ana, held, others, sent: Vec::new(), acknowledged: Vec::new() }
+        let (sent, acknowledged) = (Vec::new(), Vec::new());
+        Self {
+            seed,
+            random,
+            stage,
+            ana,
+            held,
+            others,
+            sent,
+            acknowledged,
+            waiting,
+            queue_messages_max,
+        }
     }
 
     fn run(mut self) -> String {
@@ -121,7 +139,9 @@ impl Trial {
         let told = self.collect_everything();
         let count = |body: &String| told.iter().filter(|one| *one == body).count();
         let seed = self.seed;
+        let fits = self.waiting.values().all(|count| *count <= self.queue_messages_max);
         if answer.command == "RECEIPT" {
+            assert!(fits, "seed {seed}: {:?}", self.waiting);
             for body in &self.sent {
                 assert_eq!(count(body), 1, "seed {seed}: {body} of {told:?}");
             }
@@ -141,7 +161,9 @@ impl Trial {
         }
         assert_eq!(answer.get("error-code"), Some("LIMIT_EXCEEDED"), "seed {seed}: {answer:?}");
         let sentence = answer.get("message").unwrap();
-        sentence.rsplit(' ').nth(1).expect("the name of a limit").to_owned()
+        let limit = sentence.rsplit(' ').nth(1).expect("the name of a limit");
+        assert!(limit != "queue_messages_max" || !fits, "seed {seed}: {:?}", self.waiting);
+        limit.to_owned()
     }
 
     fn begin(&mut self) {
@@ -184,6 +206,9 @@ impl Trial {
         self.stage.ask(self.ana, &format!("SEND\ndestination:{to}\ntransaction:t\n\n{body}"));
         if !to.starts_with("/topic/new-") {
             self.sent.push(body);
+        }
+        if to.starts_with("/queue/") {
+            *self.waiting.entry(to).or_default() += 1;
         }
     }
 
