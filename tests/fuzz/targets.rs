@@ -269,7 +269,8 @@ impl World {
             secret
         });
         let keys = keys.expect("the development keys are valid");
-        let options = Options::new(narrow_limits(), keys, entropy);
+        let mut options = Options::new(narrow_limits(), keys, entropy);
+        options.dead_letter_queue = Some("/queue/b".to_owned());
         let latencies = Latencies::new(SystemTime::UNIX_EPOCH);
         let now = Moment { ns: 1_000_000, unix_ms: 0 };
         Self { engine: Engine::new(options, None, latencies), clients: Vec::new(), now, steps: 0 }
@@ -282,16 +283,19 @@ impl World {
             Step::Connect { who, login, profile } => {
                 let passcode = DEVELOPMENT_PROFILE_KEYS[usize::from(profile % 4)];
                 let login = LOGINS[usize::from(login % 4)];
+                let resumes = *profile >= 128;
                 let frame = format!(
                     "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{passcode}\n\
-                     secret-key:{DEVELOPMENT_APPLICATION_KEY}\n\n\0"
+                     secret-key:{DEVELOPMENT_APPLICATION_KEY}\nresume:{resumes}\n\n\0"
                 );
                 self.send_frame(*who, frame.as_bytes());
             }
             Step::Send { who, to, transaction, body } => {
+                let expiration =
+                    if *to >= 128 { format!("expiration:{to}\n") } else { String::new() };
                 let to = ADDRESSES[usize::from(*to) % ADDRESSES.len()];
                 let transaction = if *transaction { "transaction:t\n" } else { "" };
-                let head = format!("SEND\ndestination:{to}\n{transaction}\n");
+                let head = format!("SEND\ndestination:{to}\n{transaction}{expiration}\n");
                 self.send_frame(*who, &[head.as_bytes(), body, b"\0"].concat());
             }
             Step::Watch { who, whom, pattern } => {
@@ -325,7 +329,10 @@ impl World {
             }
             Step::Acknowledge { who, negative, subscription, message } => {
                 let command = if *negative { "NACK" } else { "ACK" };
-                let frame = format!("{command}\nid:{subscription}-{message}\n\n\0");
+                let transaction = if *subscription >= 128 { "transaction:t\n" } else { "" };
+                let (index, generation) = (subscription % 8, 1 + subscription / 8 % 16);
+                let id = format!("{index}-{generation}-{message}");
+                let frame = format!("{command}\nid:{id}\n{transaction}\n\0");
                 self.send_frame(*who, frame.as_bytes());
             }
             Step::Transaction { who, what } => {
@@ -480,6 +487,7 @@ fn narrow_limits() -> Limits {
         idle_topics_max: 2,
         queue_messages_max: 5,
         queues_bytes_max: 2000,
+        queue_ms_max: 3000,
         prefetch_max: 3,
         deliveries_max: 2,
         outbound: [outbound; 4],

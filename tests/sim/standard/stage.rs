@@ -72,16 +72,16 @@ impl Stage {
         self.turn();
     }
 
-    /// The same, with a `receipt` as the last header line. Gives the RECEIPT; what came before it
-    /// stays to be taken.
+    /// The same, with a `receipt` as the last header line. Gives the RECEIPT; what else came stays to be
+    /// taken.
     pub(crate) fn ask(&mut self, who: Who, text: &str) -> Told {
         let (head, body) = text.split_once("\n\n").expect("an empty line");
         self.say(who, &format!("{head}\nreceipt:asked\n\n{body}"));
         let mut told = self.heard(who);
-        let last = told.pop().expect("an answer");
-        assert_eq!(last.command, "RECEIPT", "{last:?}");
+        let at = told.iter().position(|one| one.command == "RECEIPT");
+        let receipt = told.remove(at.unwrap_or_else(|| panic!("no receipt among {told:?}")));
         self.clients[who.0].unread = told.iter().flat_map(Told::octets).collect();
-        last
+        receipt
     }
 
     /// Says how many sessions a message was delivered to.
