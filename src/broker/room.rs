@@ -19,7 +19,7 @@ pub(super) struct Demand<'m> {
     queues: Named<'m, u64>,
     /// Topics that get any.
     topics: HashSet<&'m [u8], foldhash::fast::RandomState>,
-    /// Octets of messages for queues.
+    /// Bytes of messages for queues.
     bytes: u64,
 }
 
@@ -110,7 +110,7 @@ impl Broker {
         Err(no_room_yet(Exceeded { limit: "queue_messages_max", max }))
     }
 
-    /// Whether messages that hold so many octets have room among those of all queues.
+    /// Whether messages of so many bytes have room among those of all queues.
     pub(super) fn check_queues_room(&mut self, bytes: u64, now: Moment) -> Result<(), Fault> {
         let max = self.limits.queues_bytes_max;
         while self.queued_bytes + bytes > max {

@@ -341,13 +341,9 @@ fn check_deliverable(
 /// by `id`, 1.0 and 1.1 by `message-id`; as with RabbitMQ both have the same value, and 1.2 takes
 /// either.
 fn find_delivery(broker: &Broker, request: &Request<'_, '_>) -> Result<Option<DeliveryId>, Fault> {
-    let id = match (request.version, request.headers.value(Name::Id)) {
-        (Version::V1_2, Some(id)) => id,
-        (Version::V1_2, None) if request.headers.value(Name::MessageId).is_none() => {
-            return Err(Fault::missing(Name::Id));
-        }
-        _ => request.required(Name::MessageId)?,
-    };
+    let has = |name| request.headers.value(name).is_some();
+    let by_id = request.version == Version::V1_2 && (has(Name::Id) || !has(Name::MessageId));
+    let id = request.required(if by_id { Name::Id } else { Name::MessageId })?;
     let named = request.headers.value(Name::Subscription);
     let named = named.filter(|_| request.version < Version::V1_2);
     let named = named.map(|id| escaped(request.version, id));
