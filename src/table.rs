@@ -3,16 +3,50 @@
 //!
 //! It does not know what it holds. Ids may be kept anywhere and for as long as one likes.
 
+use std::fmt;
 use std::marker::PhantomData;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
-/// A place of a table, and how often it was used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+/// A place of a table, and which use of the place it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place(NonZeroU64);
+
+impl Place {
+    /// That use of a place; the first is 1.
+    pub const fn new(index: u32, generation: NonZeroU32) -> Self {
+        let (place, generation) = (index as u64, generation.get() as u64);
+        match NonZeroU64::new(generation << 32 | place) {
+            Some(both) => Self(both),
+            None => Self::NOWHERE,
+        }
+    }
+
+    /// In no table.
+    const NOWHERE: Self = Self(NonZeroU64::MAX);
+
     /// Where in the table.
-    pub index: u32,
-    /// Which use of the place it is, from one on.
-    pub generation: NonZeroU32,
+    #[inline]
+    pub fn index(self) -> u32 {
+        self.0.get() as u32
+    }
+
+    /// Which use of the place it is.
+    pub fn generation(self) -> NonZeroU32 {
+        NonZeroU32::new((self.0.get() >> 32) as u32).unwrap_or(NonZeroU32::MIN)
+    }
+}
+
+impl Default for Place {
+    /// A place in no table.
+    fn default() -> Self {
+        Self::NOWHERE
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}-{}", self.index(), self.generation())
+    }
 }
 
 /// The id of something in a table: a type of its own for each kind of thing.
@@ -28,50 +62,39 @@ pub trait Key: Copy {
 #[derive(Clone, Debug)]
 pub struct Table<K, T> {
     entries: Vec<Entry<T>>,
-    /// The place that is used next, before a new one is made; [`NONE`] where there is none.
-    vacant: u32,
+    /// Places that are used before new ones are made.
+    vacant: Vec<u32>,
     len: usize,
     key: PhantomData<fn() -> K>,
 }
 
-/// A place. Its generation is that of what is in it, or of what will be.
+/// A place and what is in it. To find something is one comparison: that of the id with the place.
 #[derive(Clone, Debug)]
 struct Entry<T> {
-    generation: NonZeroU32,
-    slot: Slot<T>,
+    /// Of what is in it; where that is nothing, of index [`VACANT`] and the generation to come.
+    place: Place,
+    value: T,
 }
 
-#[derive(Clone, Debug)]
-enum Slot<T> {
-    Occupied(T),
-    Vacant { next: u32 },
-}
+/// The index of no place: tables are not so large.
+const VACANT: u32 = u32::MAX;
 
-const NONE: u32 = u32::MAX;
-
-impl<K: Key, T> Table<K, T> {
+impl<K: Key, T: Default> Table<K, T> {
     /// The id that [`Self::insert`] will give next.
     pub fn next_key(&self) -> K {
-        let index = if self.vacant == NONE { self.entries.len() as u32 } else { self.vacant };
+        let index = self.vacant.last().copied().unwrap_or(self.entries.len() as u32);
         let entry = self.entries.get(index as usize);
-        let generation = entry.map_or(NonZeroU32::MIN, |entry| entry.generation);
-        K::new(Place { index, generation })
+        let generation = entry.map_or(NonZeroU32::MIN, |entry| entry.place.generation());
+        K::new(Place::new(index, generation))
     }
 
     /// Takes something in.
     pub fn insert(&mut self, value: T) -> K {
         let key = self.next_key();
-        match self.entries.get_mut(key.place().index as usize) {
-            Some(entry) => {
-                if let Slot::Vacant { next } = entry.slot {
-                    self.vacant = next;
-                }
-                entry.slot = Slot::Occupied(value);
-            }
-            None => {
-                let entry = Entry { generation: NonZeroU32::MIN, slot: Slot::Occupied(value) };
-                self.entries.push(entry);
-            }
+        let entry = Entry { place: key.place(), value };
+        match self.vacant.pop() {
+            Some(index) => self.entries[index as usize] = entry,
+            None => self.entries.push(entry),
         }
         self.len += 1;
         key
@@ -79,92 +102,63 @@ impl<K: Key, T> Table<K, T> {
 
     /// Takes something out, if it is still there.
     pub fn remove(&mut self, key: K) -> Option<T> {
-        self.get(key)?;
+        let value = std::mem::take(self.get_mut(key)?);
         let place = key.place();
-        let entry = &mut self.entries[place.index as usize];
-        let next = match place.generation.checked_add(1) {
-            Some(generation) => {
-                entry.generation = generation;
-                std::mem::replace(&mut self.vacant, place.index)
-            }
-            // Its ids are used up, so it is never used again.
-            None => NONE,
-        };
+        // A place whose ids are used up is never used again.
+        let next = place.generation().checked_add(1);
+        self.entries[place.index() as usize].place =
+            Place::new(VACANT, next.unwrap_or(NonZeroU32::MAX));
+        self.vacant.extend(next.map(|_| place.index()));
         self.len -= 1;
-        match std::mem::replace(&mut entry.slot, Slot::Vacant { next }) {
-            Slot::Occupied(value) => Some(value),
-            Slot::Vacant { .. } => None,
-        }
+        Some(value)
     }
 
     /// What has that id, if it is still there.
     #[inline]
     pub fn get(&self, key: K) -> Option<&T> {
         let place = key.place();
-        match self.entries.get(place.index as usize)? {
-            Entry { generation, slot: Slot::Occupied(value) }
-                if *generation == place.generation =>
-            {
-                Some(value)
-            }
-            _ => None,
-        }
+        let entry = self.entries.get(place.index() as usize)?;
+        if entry.place == place { Some(&entry.value) } else { None }
     }
 
     /// The same, to be changed.
     #[inline]
     pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
         let place = key.place();
-        match self.entries.get_mut(place.index as usize)? {
-            Entry { generation, slot: Slot::Occupied(value) }
-                if *generation == place.generation =>
-            {
-                Some(value)
-            }
-            _ => None,
-        }
+        let entry = self.entries.get_mut(place.index() as usize)?;
+        if entry.place == place { Some(&mut entry.value) } else { None }
     }
 
     /// What is in a place now, whatever was there before.
-    #[inline]
     pub fn at(&self, index: usize) -> Option<&T> {
-        match &self.entries.get(index)?.slot {
-            Slot::Occupied(value) => Some(value),
-            Slot::Vacant { .. } => None,
-        }
+        let entry = self.entries.get(index)?;
+        if entry.is_vacant() { None } else { Some(&entry.value) }
     }
 
     /// The same, to be changed.
-    #[inline]
     pub fn at_mut(&mut self, index: usize) -> Option<&mut T> {
-        match &mut self.entries.get_mut(index)?.slot {
-            Slot::Occupied(value) => Some(value),
-            Slot::Vacant { .. } => None,
-        }
+        let entry = self.entries.get_mut(index)?;
+        if entry.is_vacant() { None } else { Some(&mut entry.value) }
     }
 
     /// Whether there ever was something with that id.
     pub fn has_issued(&self, key: K) -> bool {
         let place = key.place();
-        let entry = self.entries.get(place.index as usize);
-        let is_past = entry.is_some_and(|entry| place.generation < entry.generation);
+        let entry = self.entries.get(place.index() as usize);
+        let is_past = entry.is_some_and(|entry| place.generation() < entry.place.generation());
         is_past || self.get(key).is_some()
     }
 
     /// Everything, in the order of the places.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| {
-            let Slot::Occupied(value) = &entry.slot else { return None };
-            Some((key(index, entry.generation), value))
-        })
+        let occupied = self.entries.iter().filter(|entry| !entry.is_vacant());
+        occupied.map(|entry| (K::new(entry.place), &entry.value))
     }
 
     /// The same, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
-        self.entries.iter_mut().enumerate().filter_map(|(index, entry)| {
-            let Slot::Occupied(value) = &mut entry.slot else { return None };
-            Some((key(index, entry.generation), value))
-        })
+        let occupied = self.entries.iter_mut().filter(|entry| !entry.is_vacant());
+        occupied.map(|entry| (K::new(entry.place), &mut entry.value))
     }
 
     /// How many things there are.
@@ -178,43 +172,46 @@ impl<K: Key, T> Table<K, T> {
     }
 }
 
-fn key<K: Key>(index: usize, generation: NonZeroU32) -> K {
-    K::new(Place { index: index as u32, generation })
+impl<T> Entry<T> {
+    #[inline]
+    fn is_vacant(&self) -> bool {
+        self.place.index() == VACANT
+    }
 }
 
 impl<K, T> Default for Table<K, T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), vacant: NONE, len: 0, key: PhantomData }
+        Self { entries: Vec::new(), vacant: Vec::new(), len: 0, key: PhantomData }
     }
 }
 
 /// For ids that are known to be those of something that is there.
-impl<K: Key, T> std::ops::Index<K> for Table<K, T> {
+impl<K: Key, T: Default> std::ops::Index<K> for Table<K, T> {
     type Output = T;
 
     #[inline]
     fn index(&self, key: K) -> &T {
         match self.get(key) {
             Some(value) => value,
-            None => gone(key.place()),
+            None => gone(),
         }
     }
 }
 
-impl<K: Key, T> std::ops::IndexMut<K> for Table<K, T> {
+impl<K: Key, T: Default> std::ops::IndexMut<K> for Table<K, T> {
     #[inline]
     fn index_mut(&mut self, key: K) -> &mut T {
         match self.get_mut(key) {
             Some(value) => value,
-            None => gone(key.place()),
+            None => gone(),
         }
     }
 }
 
 #[cold]
 #[inline(never)]
-fn gone(place: Place) -> ! {
-    panic!("{place:?} is used although what was there is gone")
+fn gone() -> ! {
+    panic!("an id is used although what it was given for is gone")
 }
 
 #[cfg(test)]
@@ -245,17 +242,17 @@ mod tests {
     fn a_place_whose_ids_are_used_up_is_not_used_again() {
         let mut table: Table<Id, &str> = Table::default();
         let first = table.insert("a");
-        table.entries[0].generation = NonZeroU32::MAX;
-        let last = Id(Place { index: 0, generation: NonZeroU32::MAX });
+        let last = Id(Place::new(0, NonZeroU32::MAX));
+        table.entries[0].place = last.0;
         assert_eq!(table.get(first), None);
         assert_eq!(table.remove(last), Some("a"));
         let next = table.insert("b");
-        assert_eq!((next.0.index, table.get(last), table.len()), (1, None, 1));
+        assert_eq!((next.0.index(), table.get(last), table.len()), (1, None, 1));
         assert_eq!(table.iter().collect::<Vec<_>>(), [(next, &"b")]);
     }
 
     #[test]
-    #[should_panic(expected = "is used although what was there is gone")]
+    #[should_panic(expected = "although what it was given for is gone")]
     fn to_use_what_is_gone_is_a_defect() {
         let mut table: Table<Id, u8> = Table::default();
         let gone = table.insert(1);
@@ -290,7 +287,7 @@ mod tests {
                     prop_assert!(table.has_issued(*id));
                 }
                 let mut held: Vec<_> = given.iter().filter_map(|(id, value)| Some((*id, (*value)?))).collect();
-                held.sort_by_key(|(id, _)| id.0.index);
+                held.sort_by_key(|(id, _)| id.0.index());
                 prop_assert_eq!(table.len(), held.len());
                 prop_assert_eq!(table.iter().map(|(id, value)| (id, *value)).collect::<Vec<_>>(), held);
             }

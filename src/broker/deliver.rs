@@ -67,7 +67,11 @@ impl Broker {
         if found.is_none() || found != guess {
             self.check_may_send(sending.session, name)?;
         }
-        if Space::of(name) == Space::Queue {
+        let is_queue = match found {
+            Some(id) => self.destinations[id].queue.is_some(),
+            None => Space::of(name) == Space::Queue,
+        };
+        if is_queue {
             self.check_room_of_one(sending, now)?;
             return self.send_within_room(sending, now);
         }
@@ -92,10 +96,10 @@ impl Broker {
         now: Moment,
     ) -> Result<Option<u32>, Fault> {
         let name = sending.content.destination;
-        let id = match (found, Space::of(name)) {
-            (Some(id), _) => id,
-            (None, Space::Client) => return Ok(None),
-            (None, Space::Topic | Space::Queue) => {
+        let id = match found {
+            Some(id) => id,
+            None if Space::of(name) == Space::Client => return Ok(None),
+            None => {
                 self.check_destination(name)?;
                 self.find_or_make_destination(name)?
             }
@@ -114,11 +118,10 @@ impl Broker {
     /// Notes that a session sends, and where to.
     fn note_sender(&mut self, id: SessionId, to: DestinationId) {
         let session = &mut self.sessions[id];
-        if session.last_sent_to.is_none() {
+        if session.last_sent_to.replace(to).is_none() {
             self.peers.peer_mut(session.peer).publishes = true;
+            self.note_origin(id);
         }
-        session.last_sent_to = Some(to);
-        self.note_origin(id);
     }
 
     /// Writes down what a session's messages say of it.
@@ -370,17 +373,20 @@ impl<'b> Outlet<'b> {
         let watched = owner.map(|owner| sessions[owner].token());
         self.peers.arena.note_arrival(now.ns);
         let mut encodings = Encodings::new(message);
-        let mut count = 0;
+        let (mut count, mut deliveries) = (0, 0);
         if let Some(owner) = owner
             && routes.first().is_none_or(|first| first.session != owner)
         {
             count += u32::from(self.push(&mut encodings, owner, None, watched));
+            deliveries += u64::from(count);
         }
         for route in routes {
             let subscription = Some(route.subscription);
             let is_queued = self.push(&mut encodings, route.session, subscription, watched);
             count += u32::from(is_queued && route.is_first);
+            deliveries += u64::from(is_queued);
         }
+        self.counters.deliveries += deliveries;
         count
     }
 
@@ -396,16 +402,16 @@ impl<'b> Outlet<'b> {
         'b: 'm,
     {
         let session = &self.sessions[receiver];
+        let peer = self.peers.peer(session.peer);
+        let format = (peer.encoding, peer.framing);
         let head =
-            match self.peers.peer(session.peer).encoding {
+            match format.0 {
                 Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
                 Encoding::Standard(_) => Head::of(subscription.and_then(|index| {
                     Some((index, self.subscriptions[index].standard.as_deref()?))
                 })),
             };
-        let is_queued = encodings.push_to(self.peers, session.peer, head);
-        self.counters.deliveries += u64::from(is_queued);
-        is_queued
+        encodings.push_to(self.peers, session.peer, format, head)
     }
 }
 

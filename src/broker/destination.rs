@@ -13,7 +13,7 @@ use super::subscription::SubscriptionIndex;
 use crate::table::{Key, Place, Table};
 
 /// A destination that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(Place);
 
 impl Key for DestinationId {
@@ -27,7 +27,7 @@ impl Key for DestinationId {
 }
 
 /// A name, its owner and its watchers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Destination {
     /// The name as it stands in frames.
     pub name: Box<[u8]>,
@@ -209,7 +209,7 @@ mod tests {
         table.remove(ana);
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);
         let cat = table.insert(b"/agent/cat");
-        assert_eq!(cat.0.index, ana.0.index, "the place is used again");
+        assert_eq!(cat.0.index(), ana.0.index(), "the place is used again");
         assert_eq!(table.find(b"/agent/cat", Some(ana)), Some(cat));
         assert!(table.get(ana).is_none(), "its id is not");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);

@@ -171,7 +171,7 @@ pub struct Encodings<'m> {
 }
 
 /// How one receiver reads frames.
-type Format = (Encoding, Framing);
+pub(super) type Format = (Encoding, Framing);
 
 /// What a frame begins with, and what depends on who gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,11 +212,16 @@ impl<'m> Encodings<'m> {
         Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
     }
 
-    /// Queues the message to one receiver; says whether it was queued.
+    /// Queues the message to one receiver, which reads frames of that format; says whether it was
+    /// queued.
     #[inline]
-    pub fn push_to(&mut self, peers: &mut Peers, receiver: PeerId, head: Head<'m>) -> bool {
-        let peer = peers.peer(receiver);
-        let format = (peer.encoding, peer.framing);
+    pub(super) fn push_to(
+        &mut self,
+        peers: &mut Peers,
+        receiver: PeerId,
+        format: Format,
+        head: Head<'m>,
+    ) -> bool {
         match self.whole.iter().find(|made| made.0 == format) {
             Some((_, made, frame)) if *made == head => peers.push(receiver, *frame),
             Some(_) => self.push_parts(peers, receiver, head, format.0),
@@ -395,13 +400,14 @@ fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> 
     use classic::encode::number;
     let content = message.content;
     let mut lines = 4;
-    if !is_named {
+    if is_named {
+        out.extend_from_slice(b"destination:");
+    } else {
         out.extend_from_slice(b"message-id:");
         number(out, message.number);
-        out.push(b'\n');
+        out.extend_from_slice(b"\ndestination:");
         lines += 1;
     }
-    out.extend_from_slice(b"destination:");
     out.extend_from_slice(content.destination);
     out.push(b'\n');
     let (origin, rest) = message.origin.split_lines();

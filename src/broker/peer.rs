@@ -10,7 +10,7 @@ use crate::stomp::Version;
 use crate::table::{Key, Place, Table};
 
 /// An open connection, as the broker sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(Place);
 
 impl Key for PeerId {
@@ -145,22 +145,7 @@ impl Peers {
 
     /// Takes a connection in.
     pub fn open(&mut self, opening: Opening, limits: OutboundLimits) -> PeerId {
-        self.table.insert(Peer {
-            state: PeerState::AwaitingConnect,
-            queue: OutboundQueue::default(),
-            slot: opening.slot,
-            number: opening.number,
-            framing: opening.framing,
-            encoding: opening.encoding,
-            beats: Beats::default(),
-            publishes: false,
-            past_login: None,
-            limits,
-            pressed_since_ms: 0,
-            pressed: false,
-            lost_a_frame: false,
-            dirty: false,
-        })
+        self.table.insert(Peer::new(opening, limits))
     }
 
     /// Forgets a connection and what was queued to it.
@@ -381,7 +366,35 @@ impl Default for Peers {
     }
 }
 
+impl Default for Peer {
+    /// Of no connection.
+    fn default() -> Self {
+        let (framing, encoding) = (Framing::None, Encoding::Classic);
+        let limits = OutboundLimits { hard_bytes_max: 0, soft_bytes_max: 0, soft_ms_max: 0 };
+        Self::new(Opening { slot: 0, number: 0, framing, encoding }, limits)
+    }
+}
+
 impl Peer {
+    fn new(opening: Opening, limits: OutboundLimits) -> Self {
+        Self {
+            state: PeerState::AwaitingConnect,
+            queue: OutboundQueue::default(),
+            slot: opening.slot,
+            number: opening.number,
+            framing: opening.framing,
+            encoding: opening.encoding,
+            beats: Beats::default(),
+            publishes: false,
+            past_login: None,
+            limits,
+            pressed_since_ms: 0,
+            pressed: false,
+            lost_a_frame: false,
+            dirty: false,
+        }
+    }
+
     /// Gives it binary WebSocket messages even where they are text, as it sends binary ones itself.
     pub fn prefer_binary(&mut self) {
         if self.framing == Framing::WebSocket {

@@ -230,7 +230,7 @@ mod tests {
     use crate::table::{Key, Place};
 
     fn consumer(number: u32) -> SubscriptionIndex {
-        SubscriptionIndex::new(Place { index: number, generation: NonZeroU32::MIN })
+        SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             queue.add_consumer(consumer(number));
         }
         let mut turns = |without: u32| {
-            queue.next_consumer(|one| one != consumer(without)).map(|one| one.place().index)
+            queue.next_consumer(|one| one != consumer(without)).map(|one| one.place().index())
         };
         assert_eq!(turns(9), Some(0));
         assert_eq!(turns(1), Some(2));

@@ -11,7 +11,7 @@ use super::transaction::Transaction;
 use crate::table::{Key, Place, Table};
 
 /// A client that is logged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionId(Place);
 
 impl Key for SessionId {
@@ -46,6 +46,13 @@ pub struct Session {
     /// Transactions of the standard dialect that were begun.
     pub transactions: Vec<Transaction>,
     token: [u8; 32],
+}
+
+impl Default for Session {
+    /// Nobody's.
+    fn default() -> Self {
+        Self::new(DestinationId::default(), PeerId::default(), Profile::Agent, 0)
+    }
 }
 
 impl Session {

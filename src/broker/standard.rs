@@ -258,7 +258,7 @@ fn perform(
         }
         return Ok(Done::Nothing);
     }
-    let content = read_content(frame)?;
+    let content = content_of(frame, destination_of(frame)?);
     check_deliverable(broker, request.session, &frame.headers)?;
     let expires_ms = if content.user_lines.is_empty() {
         NEVER
@@ -274,19 +274,24 @@ fn perform(
     Ok(Done::Sent(delivered.unwrap_or(0)))
 }
 
+/// Where a SEND goes.
+#[inline(always)]
+fn destination_of<'o>(frame: &Frame<'o>) -> Result<&'o [u8], Fault> {
+    let destination = frame.headers.value(Name::Destination).filter(|value| !value.is_empty());
+    destination.ok_or_else(|| Fault::missing(Name::Destination))
+}
+
 /// What a SEND sends.
 #[inline(always)]
-fn read_content<'f>(frame: &'f Frame<'_>) -> Result<Content<'f>, Fault> {
-    let headers = &frame.headers;
-    let destination = headers.value(Name::Destination).filter(|value| !value.is_empty());
-    Ok(Content {
+fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Content<'f> {
+    Content {
         transaction: None,
-        destination: destination.ok_or_else(|| Fault::missing(Name::Destination))?,
-        content_type: headers.value(Name::ContentType),
+        destination,
+        content_type: frame.headers.value(Name::ContentType),
         has_escapes: frame.has_backslash,
-        user_lines: UserLines::of(headers),
+        user_lines: UserLines::of(&frame.headers),
         body: frame.body,
-    })
+    }
 }
 
 /// The last millisecond in which a message may be delivered, by the clock that only goes forward; none,
@@ -614,7 +619,7 @@ impl<'f> Step<'f> {
             let delivery = find_delivery(broker, request)?;
             return Ok(Self::Settle(delivery, frame.command == Command::Ack));
         }
-        let content = read_content(frame)?;
+        let content = content_of(frame, destination_of(frame)?);
         broker.check_may_send(request.session, content.destination)?;
         check_deliverable(broker, request.session, &frame.headers)?;
         Ok(Self::Send(content, read_expiry(&frame.headers, now)?))

@@ -46,14 +46,14 @@ impl DeliveryId {
         let index = parts.next()?.parse().ok()?;
         let generation = parts.next()?.parse().ok()?;
         let number = parts.next()?.parse().ok()?;
-        Some(Self { subscription: SubscriptionIndex(Place { index, generation }), number })
+        Some(Self { subscription: SubscriptionIndex(Place::new(index, generation)), number })
     }
 }
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { index, generation } = self.subscription.0;
-        write!(out, "{index}-{generation}-{}", self.number)
+        let place = self.subscription.0;
+        write!(out, "{}-{}-{}", place.index(), place.generation(), self.number)
     }
 }
 
@@ -112,6 +112,14 @@ pub enum Target {
     Topics(Levels),
     /// What is sent to a queue, in turn with its other consumers.
     Queue(DestinationId),
+}
+
+impl Default for Subscription {
+    /// Nobody's, for nothing.
+    fn default() -> Self {
+        let target = Target::Own(DestinationId::default());
+        Self { session: SessionId::default(), target, standard: None }
+    }
 }
 
 impl Target {
@@ -371,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_delivery_is_found_by_what_is_written_of_it() {
-        let place = Place { index: 7, generation: std::num::NonZeroU32::MAX };
+        let place = Place::new(7, std::num::NonZeroU32::MAX);
         let id = DeliveryId { subscription: SubscriptionIndex(place), number: u64::MAX };
         assert_eq!(DeliveryId::parse(id.to_string().as_bytes()), Some(id));
         for text in

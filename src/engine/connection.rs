@@ -38,17 +38,17 @@ pub struct ConnectionId {
 
 impl Key for ConnectionId {
     fn new(place: Place) -> Self {
-        Self { slot: place.index, generation: place.generation }
+        Self { slot: place.index(), generation: place.generation() }
     }
 
     fn place(self) -> Place {
-        Place { index: self.slot, generation: self.generation }
+        Place::new(self.slot, self.generation)
     }
 }
 
 /// All connections.
 #[derive(Debug)]
-pub(super) struct ConnectionTable<S>(Table<ConnectionId, Connection<S>>);
+pub(super) struct ConnectionTable<S>(Table<ConnectionId, Option<Connection<S>>>);
 
 impl<S> ConnectionTable<S> {
     pub(super) fn new() -> Self {
@@ -62,31 +62,31 @@ impl<S> ConnectionTable<S> {
 
     /// Takes in the connection of [`Self::next_id`].
     pub(super) fn insert(&mut self, connection: Connection<S>) {
-        self.0.insert(connection);
+        self.0.insert(Some(connection));
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection<S>> {
-        self.0.remove(id)
+        self.0.remove(id)?
     }
 
     /// A connection that may be gone.
     pub(super) fn find(&self, id: ConnectionId) -> Option<&Connection<S>> {
-        self.0.get(id)
+        self.0.get(id)?.as_ref()
     }
 
     /// The same, to be changed.
     pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
-        self.0.get_mut(id)
+        self.0.get_mut(id)?.as_mut()
     }
 
     /// The connection at a place.
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Connection<S>> {
-        self.0.at_mut(slot)
+        self.0.at_mut(slot)?.as_mut()
     }
 
     /// All connections and their places.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Connection<S>)> {
-        self.0.iter().map(|(id, connection)| (id.slot as usize, connection))
+        self.0.iter().filter_map(|(id, one)| Some((id.slot as usize, one.as_ref()?)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -103,13 +103,19 @@ impl<S> std::ops::Index<usize> for ConnectionTable<S> {
     type Output = Connection<S>;
 
     fn index(&self, slot: usize) -> &Connection<S> {
-        self.0.at(slot).expect("connections are reaped at the end of a turn")
+        self.0
+            .at(slot)
+            .and_then(Option::as_ref)
+            .expect("connections are reaped at the end of a turn")
     }
 }
 
 impl<S> std::ops::IndexMut<usize> for ConnectionTable<S> {
     fn index_mut(&mut self, slot: usize) -> &mut Connection<S> {
-        self.0.at_mut(slot).expect("connections are reaped at the end of a turn")
+        self.0
+            .at_mut(slot)
+            .and_then(Option::as_mut)
+            .expect("connections are reaped at the end of a turn")
     }
 }
 
