@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use com_broker::broker::Profile::{Service, SuperAgent};
-use com_broker::limits::Limits;
+use com_broker::limits::{Limits, OutboundLimits};
 
 use super::stage::{Stage, Who};
 use crate::random::Random;
@@ -19,6 +19,23 @@ fn whatever_consumers_do_no_message_is_lost_or_had_twice() {
     let Tally { acknowledged, automatic, left, dead, takeovers, returned } = sum;
     assert!(acknowledged > 100 && automatic > 500 && left > 100, "{sum:?}");
     assert!(dead > 50 && takeovers > 100 && returned > 100, "{sum:?}");
+}
+
+#[test]
+fn a_message_is_not_given_to_a_connection_that_takes_nothing_more() {
+    let outbound = OutboundLimits { hard_bytes_max: 3_000, soft_bytes_max: 2_000, soft_ms_max: 10 };
+    let mut stage = Stage::new(Limits { outbound: [outbound; 4], ..Limits::default() });
+    let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
+    stage.subscribe(bob, "i", "/service/bob", "");
+    stage.subscribe(bob, "q", "/queue/a", "");
+    // In one turn: more than bob may have unread, which the kernel takes, and then a job.
+    let flood = format!("SEND\ndestination:/service/bob\n\n{}\0", "x".repeat(1_000)).repeat(80);
+    stage.say(ana, &format!("{flood}SEND\ndestination:/queue/a\n\njob"));
+    let told = stage.heard(bob);
+    assert_eq!(told.last().unwrap().get("error-code"), Some("SLOW_CONSUMER"));
+    assert!(told.iter().all(|one| one.body != "job"));
+    stage.subscribe(ana, "q", "/queue/a", "");
+    assert_eq!(stage.bodies(ana), ["job"]);
 }
 
 /// What became of messages.
