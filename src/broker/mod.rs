@@ -41,7 +41,7 @@ use self::subscription::{
     Pattern, Standard, Subscription, SubscriptionIndex, SubscriptionTable, Target,
 };
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Frame, Headers, Name, ScanFault};
+use crate::stomp::{Frame, Headers, Malformed, Name, Version};
 use crate::telemetry::Counters;
 
 /// When something happens.
@@ -136,9 +136,13 @@ impl Broker {
         standard::handle(self, peer, frame, now);
     }
 
-    /// Tells a client of the standard dialect that what it sent is no frame.
-    pub fn refuse_octets(&mut self, peer: PeerId, fault: ScanFault, now: Moment) {
-        self.refuse(peer, &fault.into(), now);
+    /// Tells a client of the standard dialect what is wrong with the frame that it sent.
+    pub fn refuse_octets(&mut self, peer: PeerId, malformed: Malformed, now: Moment) {
+        let mut receipt = malformed.receipt.as_deref();
+        if self.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
+            receipt = receipt.map(<[u8]>::trim_ascii);
+        }
+        self.refuse_request(peer, &malformed.fault.into(), receipt, now);
     }
 
     /// Tells a client what is wrong and, where the fault says so, ends its session and closes its
