@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
+use super::levels::Levels;
 use super::message::{Content, Encodings, Head, Message, Origin, encode_whole};
 use super::peer::{Encoding, Peers};
 use super::queue::Stored;
@@ -31,7 +32,7 @@ struct Outlet<'b> {
 
 impl Broker {
     /// Sends a message. Says to how many sessions it was queued, or `None` where the destination is
-    /// the address of a client that is not there.
+    /// the address of a client that is not there or does not listen.
     #[inline(always)]
     pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
         let Self { peers, sessions, destinations, counters, .. } = self;
@@ -42,6 +43,7 @@ impl Broker {
             && *destination.name == *sending.content.destination
             && let Some(owner) = destination.owner
             && destination.watch.is_none()
+            && sessions[owner].has_inbox
         {
             self.last_message += 1;
             let number = self.last_message;
@@ -64,7 +66,7 @@ impl Broker {
         }
         let id = match (found, Space::of(name)) {
             (Some(id), _) => id,
-            (None, Space::Client) => return Ok(None),
+            (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(None),
             (None, Space::Topic | Space::Queue) => {
                 self.check_destination(name)?;
                 self.find_or_make_destination(name)?
@@ -75,7 +77,11 @@ impl Broker {
             return self.send_to_queue(sending, id, now).map(Some);
         }
         let owner = self.destinations[id].owner;
-        if owner.is_none() && Space::of(name) == Space::Client {
+        let is_reached = match owner {
+            Some(owner) => self.listens(owner, self.destinations[id].routes()),
+            None => Space::of(name) != Space::Client,
+        };
+        if !is_reached {
             return Ok(None);
         }
         Ok(Some(self.deliver_at(sending, id, now)))
@@ -133,8 +139,12 @@ impl Broker {
         standard: Box<Standard>,
         now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
-        self.check_destination(name)?;
+        self.check_destination_name(name)?;
         self.check_may_subscribe(session, name)?;
+        if Levels::is_pattern(name) {
+            let description = "queues have no wildcards: a subscription is to one queue";
+            return Err(Fault::staying(Code::InvalidDestinationType, description));
+        }
         let id = self.find_or_make_destination(name)?;
         let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
         let index = begun.inspect_err(|_| self.remove_destination_if_unused(id))?;
@@ -404,6 +414,10 @@ impl<'b> Outlet<'b> {
                     Some((index, self.subscriptions[index].standard.as_deref()?))
                 })),
             };
+        // Nobody gets messages with a subscription that it does not know.
+        if head == Head::Inbox && !session.has_inbox {
+            return false;
+        }
         let is_queued = encodings.push_to(self.peers, session.peer, head);
         self.counters.deliveries += u64::from(is_queued);
         is_queued

@@ -19,6 +19,30 @@ use crate::stomp::{Command, Frame, Headers, Name, Version, encode};
 /// Handles one frame of a connection that is not closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
     broker.counters.frames_in += 1;
+    if let Some(trimmed) = trimmed(broker, peer, frame) {
+        return handle_trimmed(broker, peer, &trimmed, now);
+    }
+    handle_trimmed(broker, peer, frame, now);
+}
+
+/// STOMP 1.0, "CONNECT" and "SUBSCRIBE": its examples have a blank behind the colon that is no part of
+/// the value. Says `None` where the frame is of a later version, or has none.
+#[inline]
+fn trimmed<'a>(broker: &Broker, peer: PeerId, frame: &Frame<'a>) -> Option<Frame<'a>> {
+    let version = match frame.command {
+        Command::Connect => Version::negotiate(frame.headers.value(Name::AcceptVersion))?,
+        _ => match broker.peers.peer(peer).encoding {
+            Encoding::Standard(version) => version,
+            Encoding::Classic => return None,
+        },
+    };
+    if version != Version::V1_0 {
+        return None;
+    }
+    frame.headers.with_trimmed_values().map(|headers| Frame { headers, ..*frame })
+}
+
+fn handle_trimmed(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
     // A receipt's id goes back as it came, still escaped.
     let receipt = frame.headers.value(Name::Receipt);
     let receipt = receipt.filter(|_| frame.command != Command::Connect);
@@ -113,11 +137,12 @@ fn handle_frame(
         }
     };
     let request = Request { session, version, headers: &frame.headers };
+    if frame.command == Command::Send
+        && let Some(line) = frame.headers.disguised_line()
+    {
+        return Err(Fault::disguised(line.name));
+    }
     match frame.command {
-        Command::Nack if version == Version::V1_0 => {
-            let description = "NACK is a command of STOMP 1.1 and later";
-            Err(Fault::closing(Code::UnknownCommand, Retry::Never, description))
-        }
         Command::Send | Command::Ack | Command::Nack => {
             match frame.headers.value(Name::Transaction) {
                 Some(id) => hold(broker, &request, id, frame).map(|()| Done::Nothing),
@@ -196,6 +221,7 @@ fn connect(
     let profile = broker.open_with(application_key, profile_key)?;
     broker.check_login(login)?;
     let session = broker.log_in(peer, login, profile, now)?;
+    broker.sessions[session].has_inbox = headers.value(Name::Inbox) == Some(b"true");
     broker.peers.peer_mut(peer).beats = beats;
     let ours_ms = broker.limits.heart_beat_ms_min;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
@@ -204,11 +230,9 @@ fn connect(
         encode::plain_header(out, "version", version.text().as_bytes());
         encode::plain_header(out, "session", session.token());
         encode::plain_header(out, "server", SERVER.as_bytes());
-        if beats != Beats::default() {
-            let offer = |agreed: u32| if agreed == 0 { 0 } else { ours_ms };
-            let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
-            encode::plain_header(out, "heart-beat", value.as_bytes());
-        }
+        let offer = |agreed: u32| if agreed == 0 { 0 } else { ours_ms };
+        let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
+        encode::plain_header(out, "heart-beat", value.as_bytes());
         encode::plain_header(out, "login", login);
         encode::plain_header(out, "profile-code", profile.code().as_bytes());
         encode::plain_header(out, "profile-desc", profile.description().as_bytes());
@@ -283,13 +307,7 @@ fn check_deliverable(
     let name = headers.value(Name::Destination).unwrap_or_default();
     // Who may not send there does not learn who is there.
     broker.check_may_send(session, name)?;
-    let found = broker.destinations.find(name, None);
-    let is_there = found.is_some_and(|id| broker.destinations[id].owner.is_some());
-    if is_there || Space::of(name) != Space::Client {
-        return Ok(());
-    }
-    let description = format!("nobody is at the destination {}", printable(name));
-    Err(Fault::staying(Code::NoSuchDestination, description))
+    broker.unreachable(name).map_or(Ok(()), Err)
 }
 
 fn acknowledge(
@@ -352,6 +370,11 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let name = request.required(Name::Destination)?;
+    if request.headers.value(Name::Selector).is_some() {
+        let why = "is not served: subscribe to a topic for each kind of message, or look at the \
+                   header of each";
+        return Err(Fault::malformed(Name::Selector, why));
+    }
     end_inherited(broker, request, name, now);
     let standard = Box::new(read_subscription(broker, request)?);
     let session = request.session;
@@ -373,6 +396,8 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
         broker.subscribe_queue(session, name, standard, now)?;
     } else if *name == *broker.destinations[own].name {
         broker.subscribe_to(session, own, Target::Own(own), Some(standard))?;
+    } else if Space::of(name) != Space::Client {
+        return Err(Broker::unknown_space(name, Code::NothingToSubscribe));
     } else {
         check_may_watch(broker, session)?;
         broker.watch_client(session, name, Some(standard))?;
@@ -513,6 +538,9 @@ fn hold(
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
         broker.check_may_send(request.session, destination)?;
+        if matches!(Space::of(destination), Space::Topic | Space::Queue) {
+            broker.check_destination(destination)?;
+        }
     } else {
         find_delivery(broker, request)?;
     }

@@ -86,8 +86,10 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         bob.ask(&format!("ACK\nmessage-id:{id}\n\n"));
         assert!(left(stage, bob, &queue).is_empty());
     }),
-    statement("STOMP 1.0", "there is no NACK", |stage| {
-        stage.client(Service, "1.0").refused("NACK\nmessage-id:1\n\n", "UNKNOWN_COMMAND");
+    statement("Ours, 'Standard dialect'", "NACK is taken in 1.0, too", |stage| {
+        let (mut bob, _, [_, _, last]) = consumer(stage, "1.0", "client-individual");
+        bob.ask(&format!("NACK\nmessage-id:{}\n\n", last.get("message-id").unwrap()));
+        bob.message().has("redelivered", "true").says("2");
     }),
 ];
 
