@@ -52,7 +52,7 @@ impl Fault {
         let shown = String::from_utf8_lossy(&name[..name.len().min(SHOWN_NAME_BYTES_MAX)]);
         let description = format!(
             "the header name \"{}\" is empty, or reads as one that only the broker gives, to clients \
-             that drop blanks around names",
+             that trim or do not unescape names",
             shown.escape_debug()
         );
         Self::closing(Code::MalformedHeader, Retry::Never, description)
