@@ -8,9 +8,11 @@
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::levels::Levels;
 use super::queue::Queue;
 use super::session::SessionId;
 use super::subscription::SubscriptionIndex;
+use crate::stomp::lookalike;
 
 /// A destination that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +55,12 @@ impl Space {
             None if name == b"STOMP-SERVER" => Self::Broker,
             _ => Self::Unknown,
         }
+    }
+
+    /// Whether a name can be that of a queue, and of no more than one.
+    pub fn is_one_queue(name: &[u8]) -> bool {
+        let is_plain = lookalike::check(name).is_ok() && !Levels::is_pattern(name);
+        Self::of(name) == Self::Queue && is_plain
     }
 
     /// The space that a name begins with, and how long that beginning is.
@@ -236,6 +244,11 @@ mod tests {
         for (name, space) in cases {
             assert_eq!(Space::of(name.as_bytes()), space, "{name}");
         }
+        for name in ["/topic/a", "/queue/", "/queue/a ", "/queue/>", "/queue/#", "/queue/a\u{feff}"]
+        {
+            assert!(!Space::is_one_queue(name.as_bytes()), "{name}");
+        }
+        assert!(Space::is_one_queue(b"/queue/dead letters"));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::origin::Origin;
 use crate::broker::destination::Space;
 use crate::broker::levels::Levels;
 use crate::broker::{Profile, Rights};
-use crate::stomp::lookalike;
 
 /// `[rights]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -80,17 +79,12 @@ impl StompSection {
 impl QueuesSection {
     pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Option<String>, ConfigFault> {
         match &self.dead_letter_queue {
-            Some(name) if !is_queue(name.as_bytes()) => {
+            Some(name) if !Space::is_one_queue(name.as_bytes()) => {
                 Err(origin.fault("queues.dead_letter_queue", Offence::NotAQueue))
             }
             name => Ok(name.clone()),
         }
     }
-}
-
-fn is_queue(name: &[u8]) -> bool {
-    let is_plain = lookalike::check(name).is_ok() && !Levels::is_pattern(name);
-    Space::of(name) == Space::Queue && is_plain
 }
 
 fn parse(patterns: &[String], key: &str, origin: &Origin<'_>) -> Result<Vec<Levels>, ConfigFault> {

@@ -154,7 +154,7 @@ impl<'a> Frame<'a> {
         let is_stranger = bounds.login && outline.is_no_command;
         let receipt = || if is_stranger { None } else { outline.receipt() };
         match outline.end {
-            HeaderEnd::Torn if !is_stranger => return Ok(Scan::Partial(Need::Line)),
+            HeaderEnd::Torn if !is_stranger => Ok(Scan::Partial(Need::Line)),
             HeaderEnd::Nul { at, in_line } => {
                 *self = Self::default();
                 let fault = match self.read_lines(&octets[..outline.lines_end], bounds) {
