@@ -852,12 +852,19 @@ impl Broker {
         if login.eq_ignore_ascii_case(BROKER_DESTINATION) {
             return Err(Fault::malformed(Name::Login, "is the name of the broker itself"));
         }
+        if memchr::memmem::find(login, LIST_SEPARATOR).is_some() {
+            let why = "holds ]:[, which stands between the parts of a line in lists of clients";
+            return Err(Fault::malformed(Name::Login, why));
+        }
         Ok(())
     }
 }
 
 /// So much of a login id that was refused is shown in the log.
 const SHOWN_LOGIN_BYTES: usize = 256;
+
+/// In the lists of classic ACKs.
+const LIST_SEPARATOR: &[u8] = b"]:[";
 
 /// Writes an ERROR as its receiver reads it. In the standard dialect it always closes.
 fn write_error(

@@ -99,8 +99,9 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         }
         let inside = ["\u{200b}", "\u{200d}", "\u{202e}", "\u{ad}", "\u{fe0f}", "\u{e000}", "\x01"];
         let others = inside.map(|character| login.replace('n', &format!("n{character}")));
+        let listed = format!("{login}]:[0]:[/agent/{login}");
         let decomposed = login.replace('n', "n\u{303}");
-        for other in others.into_iter().chain([decomposed, "stomp-server".to_owned()]) {
+        for other in others.into_iter().chain([decomposed, "stomp-server".to_owned(), listed]) {
             let text = connect(&other, Agent, "accept-version:1.2\n");
             stage.stranger().refused(&text, "UNKNOWN_FORMAT_HEADER").has("retry", "never");
         }
