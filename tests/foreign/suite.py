@@ -162,7 +162,7 @@ def patterns_on_letters(room):
     expect(client, "CONNECTED", login=login)
     watcher = room.logged_in("soporte", "service")
     for text in [rf"/agent/\p{{L}}+-{room.number}", rf"/agent/pe[nñ]\w-{room.number}",
-                 rf"(?i)/agent/PE[NÑ]A-\d+", rf"/agent/\p{{Ll}}{{4}}-\p{{Nd}}*"]:
+                 rf"(?i)/agent/PE[NÑ]A-\d+", rf"/agent/\p{{Ll}}+-{room.number}"]:
         watcher.send(frame("SUBSCRIBE", {
             "destination": text, "destination-type": "1", "transaction": "1"}))
         listed = expect(watcher, "ACK", transaction="1", error_desc="OK").body.decode()
