@@ -60,17 +60,17 @@ impl Broker {
     fn send_anywhere(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
         let name = sending.content.destination;
         let guess = self.sessions[sending.session].last_sent_to;
-        let found = self.destinations.find(name, guess);
-        if found.is_none() || found != guess {
-            self.check_may_send(sending.session, name)?;
-        }
-        let id = match (found, Space::of(name)) {
-            (Some(id), _) => id,
-            (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(None),
-            (None, Space::Topic | Space::Queue) => {
-                self.check_destination(name)?;
-                self.find_or_make_destination(name)?
+        let id = match self.destinations.find(name, guess) {
+            Some(id) => {
+                if Some(id) != guess {
+                    self.check_may_send(sending.session, name)?;
+                }
+                id
             }
+            None => match self.make_receiver(sending.session, name)? {
+                Some(id) => id,
+                None => return Ok(None),
+            },
         };
         self.note_sender(sending.session, id);
         if self.destinations[id].queue.is_some() {
@@ -85,6 +85,20 @@ impl Broker {
             return Ok(None);
         }
         Ok(Some(self.deliver_at(sending, id, now)))
+    }
+
+    /// Makes the destination of a SEND that is not there yet, unless it is the address of a client.
+    #[cold]
+    fn make_receiver(
+        &mut self,
+        session: SessionId,
+        name: &[u8],
+    ) -> Result<Option<DestinationId>, Fault> {
+        self.check_sendable(session, name)?;
+        match Space::of(name) {
+            Space::Topic | Space::Queue => self.find_or_make_destination(name).map(Some),
+            Space::Client | Space::Broker | Space::Unknown => Ok(None),
+        }
     }
 
     /// Notes that a session sends, and where to.
@@ -410,14 +424,14 @@ impl<'b> Outlet<'b> {
         let head =
             match self.peers.peer(session.peer).encoding {
                 Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
-                Encoding::Standard(_) => Head::of(subscription.and_then(|index| {
+                Encoding::Standard(_) => match Head::of(subscription.and_then(|index| {
                     Some((index, self.subscriptions[index].standard.as_deref()?))
-                })),
+                })) {
+                    // Nobody gets messages with a subscription that it does not know.
+                    Head::Inbox if !session.has_inbox => return false,
+                    head => head,
+                },
             };
-        // Nobody gets messages with a subscription that it does not know.
-        if head == Head::Inbox && !session.has_inbox {
-            return false;
-        }
         let is_queued = encodings.push_to(self.peers, session.peer, head);
         self.counters.deliveries += u64::from(is_queued);
         is_queued

@@ -138,7 +138,7 @@ impl Broker {
     }
 
     /// Tells a client of the standard dialect what is wrong with the frame that it sent.
-    pub fn refuse_octets(&mut self, peer: PeerId, malformed: Malformed, now: Moment) {
+    pub fn refuse_octets(&mut self, peer: PeerId, malformed: &Malformed, now: Moment) {
         let mut receipt = malformed.receipt.as_deref();
         if self.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
             receipt = receipt.map(<[u8]>::trim_ascii);
@@ -610,10 +610,20 @@ impl Broker {
         Err(Fault::staying(Code::NoRights, description))
     }
 
-    fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
-        if matches!(Space::of(name), Space::Broker | Space::Unknown) {
+    /// Checks a destination that a client wants to send to and that may not be there.
+    fn check_sendable(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        let space = Space::of(name);
+        if matches!(space, Space::Broker | Space::Unknown) {
             return self.unreachable(name).map_or(Ok(()), Err);
         }
+        self.check_may_send(session, name)?;
+        match space {
+            Space::Topic | Space::Queue => self.check_receiver_name(name),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
         if self.rights[self.sessions[session].profile as usize].may_send(name) {
             return Ok(());
         }
@@ -622,7 +632,7 @@ impl Broker {
     }
 
     /// Checks the name of a topic or queue to which a message goes, before it is made.
-    fn check_destination(&self, name: &[u8]) -> Result<(), Fault> {
+    fn check_receiver_name(&self, name: &[u8]) -> Result<(), Fault> {
         if Levels::is_pattern(name) {
             let description = format!(
                 "{} has wildcards, which stand for topics in SUBSCRIBE only",
@@ -679,8 +689,8 @@ impl Broker {
 
     /// Whether the client at an address gets what is sent there, to which these are the routes.
     fn listens(&self, owner: SessionId, routes: &[Route]) -> bool {
-        let is_subscribed = routes.first().is_some_and(|first| first.session == owner);
-        is_subscribed || self.sessions[owner].has_inbox
+        let is_subscribed = || routes.first().is_some_and(|first| first.session == owner);
+        self.sessions[owner].has_inbox || is_subscribed()
     }
 
     /// Watches every client, present and future, whose destination matches.

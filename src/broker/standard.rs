@@ -19,27 +19,23 @@ use crate::stomp::{Command, Frame, Headers, Name, Version, encode};
 /// Handles one frame of a connection that is not closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
     broker.counters.frames_in += 1;
-    if let Some(trimmed) = trimmed(broker, peer, frame) {
-        return handle_trimmed(broker, peer, &trimmed, now);
+    // It is what is spoken before the login, too.
+    if broker.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
+        return handle_with_blanks(broker, peer, frame, now);
     }
     handle_trimmed(broker, peer, frame, now);
 }
 
 /// STOMP 1.0, "CONNECT" and "SUBSCRIBE": its examples have a blank behind the colon that is no part of
-/// the value. Says `None` where the frame is of a later version, or has none.
-#[inline]
-fn trimmed<'a>(broker: &Broker, peer: PeerId, frame: &Frame<'a>) -> Option<Frame<'a>> {
-    let version = match frame.command {
-        Command::Connect => Version::negotiate(frame.headers.value(Name::AcceptVersion))?,
-        _ => match broker.peers.peer(peer).encoding {
-            Encoding::Standard(version) => version,
-            Encoding::Classic => return None,
-        },
-    };
-    if version != Version::V1_0 {
-        return None;
+/// the value.
+#[inline(never)]
+fn handle_with_blanks(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
+    let is_1_0 = frame.command != Command::Connect
+        || Version::negotiate(frame.headers.value(Name::AcceptVersion)) == Some(Version::V1_0);
+    match frame.headers.with_trimmed_values().filter(|_| is_1_0) {
+        Some(headers) => handle_trimmed(broker, peer, &Frame { headers, ..*frame }, now),
+        None => handle_trimmed(broker, peer, frame, now),
     }
-    frame.headers.with_trimmed_values().map(|headers| Frame { headers, ..*frame })
 }
 
 fn handle_trimmed(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
@@ -306,7 +302,7 @@ fn check_deliverable(
     }
     let name = headers.value(Name::Destination).unwrap_or_default();
     // Who may not send there does not learn who is there.
-    broker.check_may_send(session, name)?;
+    broker.check_sendable(session, name)?;
     broker.unreachable(name).map_or(Ok(()), Err)
 }
 
@@ -537,10 +533,7 @@ fn hold(
     // is found wrong now, and not when half of them are done.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
-        broker.check_may_send(request.session, destination)?;
-        if matches!(Space::of(destination), Space::Topic | Space::Queue) {
-            broker.check_destination(destination)?;
-        }
+        broker.check_sendable(request.session, destination)?;
     } else {
         find_delivery(broker, request)?;
     }

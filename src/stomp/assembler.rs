@@ -39,7 +39,7 @@ impl Assembler {
         wire: &mut &'w [u8],
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
-    ) -> Result<bool, Malformed> {
+    ) -> Result<bool, Box<Malformed>> {
         if self.start == self.pending.len() {
             self.release();
             skip_line_ends(wire)?;
@@ -60,7 +60,7 @@ impl Assembler {
         wire: &mut &[u8],
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
-    ) -> Result<bool, Malformed> {
+    ) -> Result<bool, Box<Malformed>> {
         self.pending.extend_from_slice(std::mem::take(wire));
         if self.need.is_none() {
             let mut rest = &self.pending[self.start..];
@@ -198,7 +198,7 @@ mod tests {
     }
 
     /// What is read of octets that arrive in these runs, up to what is malformed.
-    fn read_all(runs: &[&[u8]], logged_in: bool) -> (Vec<Command>, Option<Malformed>) {
+    fn read_all(runs: &[&[u8]], logged_in: bool) -> (Vec<Command>, Option<Box<Malformed>>) {
         let limits = Limits { header_bytes_max: 60, header_count_max: 3, ..Limits::default() };
         let bounds = ScanBounds::new(&limits, logged_in);
         let mut assembler = Assembler::default();

@@ -103,7 +103,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, once the header is whole or cannot be.
     #[inline]
-    pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, Malformed> {
+    pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, Box<Malformed>> {
         match self.scan_usual(octets, bounds) {
             Ok(scan) => Ok(scan),
             Err(fault) => self.scan_unusual(octets, bounds, fault),
@@ -146,7 +146,7 @@ impl<'a> Frame<'a> {
         octets: &'a [u8],
         bounds: &ScanBounds,
         fault: ScanFault,
-    ) -> Result<Scan, Malformed> {
+    ) -> Result<Scan, Box<Malformed>> {
         let outline = Outline::of(octets, bounds);
         // However much of it has arrived, and whatever follows.
         let fault = if outline.is_no_command { ScanFault::UnknownCommand } else { fault };
@@ -162,10 +162,10 @@ impl<'a> Frame<'a> {
                     Ok(()) if in_line || self.command == Command::Send => ScanFault::NulInHeader,
                     Ok(()) => return Ok(Scan::Whole(at + 1)),
                 };
-                Err(Malformed { fault, receipt: receipt() })
+                Err(Box::new(Malformed { fault, receipt: receipt() }))
             }
             HeaderEnd::Torn | HeaderEnd::Line | HeaderEnd::Bound => {
-                Err(Malformed { fault, receipt: receipt() })
+                Err(Box::new(Malformed { fault, receipt: receipt() }))
             }
         }
     }
@@ -366,9 +366,9 @@ pub struct Malformed {
     pub receipt: Option<Box<[u8]>>,
 }
 
-impl From<ScanFault> for Malformed {
+impl From<ScanFault> for Box<Malformed> {
     fn from(fault: ScanFault) -> Self {
-        Self { fault, receipt: None }
+        Self::new(Malformed { fault, receipt: None })
     }
 }
 
@@ -468,8 +468,8 @@ fn body_end(
         };
     };
     let length = match parse_length(length) {
-        Err(fault) if is_negative(length) => return bodiless_end(octets, from, fault),
-        length => length?,
+        Ok(length) => length,
+        Err(fault) => return bodiless_end(octets, from, length, fault),
     };
     if length > max as u64 {
         return Err(too_large());
@@ -506,9 +506,11 @@ fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
 fn bodiless_end(
     octets: &[u8],
     from: usize,
+    length: &[u8],
     fault: ScanFault,
 ) -> Result<Result<usize, Need>, ScanFault> {
     match octets.get(from) {
+        _ if !is_negative(length) => Err(fault),
         None => Ok(Err(Need::Octets(from + 1))),
         Some(0) => Ok(Ok(from)),
         Some(_) => Err(fault),
@@ -656,8 +658,11 @@ mod tests {
         let limit = |octets: &[u8], logged_in| match Frame::default()
             .scan(octets, &ScanBounds::new(&limits, logged_in))
         {
-            Err(Malformed { fault: ScanFault::Exceeds(exceeded), .. }) => exceeded.limit,
-            other => panic!("{other:?}"),
+            Err(malformed) => match malformed.fault {
+                ScanFault::Exceeds(exceeded) => exceeded.limit,
+                other => panic!("{other:?}"),
+            },
+            Ok(scan) => panic!("{scan:?}"),
         };
         assert_eq!(limit(b"SEND\nxxxxxxxxxxxxxxxxxxxx", true), "header_bytes_max");
         assert_eq!(limit(b"SEND\nxxxxxxxxxxxxxxxxxxxx", false), "login_frame_bytes_max");
