@@ -421,17 +421,19 @@ impl<'b> Outlet<'b> {
         'b: 'm,
     {
         let session = &self.sessions[receiver];
-        let head =
-            match self.peers.peer(session.peer).encoding {
-                Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
-                Encoding::Standard(_) => match Head::of(subscription.and_then(|index| {
+        let head = match self.peers.peer(session.peer).encoding {
+            Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
+            Encoding::Standard(_) => {
+                let standard = subscription.and_then(|index| {
                     Some((index, self.subscriptions[index].standard.as_deref()?))
-                })) {
-                    // Nobody gets messages with a subscription that it does not know.
-                    Head::Inbox if !session.has_inbox => return false,
-                    head => head,
-                },
-            };
+                });
+                // Nobody gets messages with a subscription that it does not know.
+                if standard.is_none() && !session.has_inbox {
+                    return false;
+                }
+                Head::of(standard)
+            }
+        };
         let is_queued = encodings.push_to(self.peers, session.peer, head);
         self.counters.deliveries += u64::from(is_queued);
         is_queued

@@ -43,11 +43,15 @@ impl Assembler {
         if self.start == self.pending.len() {
             self.release();
             skip_line_ends(wire)?;
-            if wire.len() > 1
-                && let Scan::Whole(used) = frame.scan(wire, bounds)?
-            {
-                *wire = &wire[used..];
-                return Ok(true);
+            if wire.len() > 1 {
+                let scan = match frame.scan(wire, bounds) {
+                    Ok(scan) => scan,
+                    Err(fault) => frame.scan_unusual(wire, bounds, fault)?,
+                };
+                if let Scan::Whole(used) = scan {
+                    *wire = &wire[used..];
+                    return Ok(true);
+                }
             }
         }
         self.next_torn(wire, bounds, frame)
@@ -72,7 +76,9 @@ impl Assembler {
             return Ok(false);
         }
         *frame = Frame::default();
-        match frame.scan(&self.pending[self.start..], bounds)? {
+        let octets = &self.pending[self.start..];
+        let scan = frame.scan(octets, bounds);
+        match scan.or_else(|fault| frame.scan_unusual(octets, bounds, fault))? {
             Scan::Whole(used) => {
                 self.start += used;
                 self.examined = self.start;

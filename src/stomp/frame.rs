@@ -101,17 +101,10 @@ impl<'a> Frame<'a> {
     /// Unless it is whole, what is here then is not to be looked at, nor to be scanned into again.
     ///
     /// # Errors
-    /// The first thing in it that breaks the rules or a bound, once the header is whole or cannot be.
+    /// The first thing in it that breaks the rules or a bound, even if the frame is not whole. It may
+    /// be none after all: [`Self::scan_unusual`] tells.
     #[inline]
-    pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, Box<Malformed>> {
-        match self.scan_usual(octets, bounds) {
-            Ok(scan) => Ok(scan),
-            Err(fault) => self.scan_unusual(octets, bounds, fault),
-        }
-    }
-
-    #[inline]
-    fn scan_usual(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
+    pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(octets);
         let Some(feed) = feeds.next() else { return partial(octets, 0, bounds) };
         self.command = Command::parse(without_return(&octets[..feed]))?;
@@ -138,10 +131,13 @@ impl<'a> Frame<'a> {
         Ok(Scan::Whole(end + 1))
     }
 
-    /// Takes a second look at a frame that has a `fault`. It may only lack its empty line; and where it
-    /// is malformed, its receipt may stand behind the fault, or not have arrived yet.
+    /// Takes a second look at a frame in which [`Self::scan`] found a `fault`. It may only lack its empty
+    /// line; and where it is malformed, its receipt may stand behind the fault, or not have arrived yet.
+    ///
+    /// # Errors
+    /// What is wrong, once the header is whole or cannot be.
     #[cold]
-    fn scan_unusual(
+    pub fn scan_unusual(
         &mut self,
         octets: &'a [u8],
         bounds: &ScanBounds,
@@ -533,12 +529,20 @@ mod tests {
     }
 
     fn fault(octets: &[u8]) -> Option<ScanFault> {
-        Frame::default().scan(octets, &bounds()).err().map(|malformed| malformed.fault)
+        scan(&mut Frame::default(), octets, &bounds()).err().map(|malformed| malformed.fault)
+    }
+
+    fn scan<'a>(
+        frame: &mut Frame<'a>,
+        octets: &'a [u8],
+        bounds: &ScanBounds,
+    ) -> Result<Scan, Box<Malformed>> {
+        frame.scan(octets, bounds).or_else(|fault| frame.scan_unusual(octets, bounds, fault))
     }
 
     fn whole(octets: &[u8]) -> (Frame<'_>, usize) {
         let mut frame = Frame::default();
-        match frame.scan(octets, &bounds()) {
+        match scan(&mut frame, octets, &bounds()) {
             Ok(Scan::Whole(used)) => (frame, used),
             other => panic!("{other:?}"),
         }
@@ -621,7 +625,7 @@ mod tests {
         let limits = Limits { header_count_max: 2, body_bytes_max: 9, ..Limits::default() };
         let receipt = |octets: &[u8], logged_in| {
             let bounds = ScanBounds::new(&limits, logged_in);
-            let malformed = Frame::default().scan(octets, &bounds).unwrap_err();
+            let malformed = scan(&mut Frame::default(), octets, &bounds).unwrap_err();
             malformed.receipt.map(|receipt| String::from_utf8(receipt.into()).unwrap())
         };
         for octets in [
@@ -655,9 +659,11 @@ mod tests {
             login_frame_bytes_max: 10,
             ..Limits::default()
         };
-        let limit = |octets: &[u8], logged_in| match Frame::default()
-            .scan(octets, &ScanBounds::new(&limits, logged_in))
-        {
+        let limit = |octets: &[u8], logged_in| match scan(
+            &mut Frame::default(),
+            octets,
+            &ScanBounds::new(&limits, logged_in),
+        ) {
             Err(malformed) => match malformed.fault {
                 ScanFault::Exceeds(exceeded) => exceeded.limit,
                 other => panic!("{other:?}"),
@@ -670,7 +676,7 @@ mod tests {
         assert_eq!(limit(b"SEND\ncontent-length:5\n\n", true), "header_bytes_max");
         let limits = Limits { body_bytes_max: 4, ..Limits::default() };
         let bounds = ScanBounds::new(&limits, true);
-        let result = Frame::default().scan(b"SEND\ncontent-length:5\n\n", &bounds);
+        let result = scan(&mut Frame::default(), b"SEND\ncontent-length:5\n\n", &bounds);
         let fault = result.unwrap_err().fault;
         assert!(matches!(fault, ScanFault::Exceeds(_)), "before the body arrives");
     }
