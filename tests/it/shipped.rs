@@ -11,7 +11,6 @@ const ONLY_IN_TESTS: &[(&str, &[&str])] = &[
         "regex-syntax",
         &["default", "unicode", "unicode-age", "unicode-bool", "unicode-script", "unicode-segment"],
     ),
-    ("rustix", &["fs"]),
     ("syn", &["extra-traits"]),
 ];
 
