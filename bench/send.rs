@@ -197,7 +197,7 @@ fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let opening = Opening { slot: number as u32, number, framing, encoding };
     let peer = broker.open_peer(opening);
     let frame = format!(
-        "CONNECT\naccept-version:1.2\nhost:localhost\nlogin:{login}\npasscode:{}\n\
+        "CONNECT\naccept-version:1.2\nhost:localhost\ninbox:true\nlogin:{login}\npasscode:{}\n\
          secret-key:{}\n\n\0",
         DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
     );

@@ -168,7 +168,7 @@ impl Default for Limits {
             login_frame_bytes_max: 8 * KIB,
             body_bytes_max: 4 * MIB,
             header_bytes_max: 16 * KIB,
-            header_count_max: 64,
+            header_count_max: 256,
             inbound_total_bytes_max: 256 * MIB as u64,
             login_id_bytes_max: 2 * KIB,
             takeovers_max: 10,

@@ -8,7 +8,7 @@ use super::peer::{Closure, PeerId, PeerState};
 use super::queue::NEVER;
 use super::session::SessionId;
 use super::subscription::{SubscriptionIndex, Target};
-use super::{Broker, Moment, presence, printable};
+use super::{Broker, Moment, presence};
 use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
 
@@ -166,6 +166,7 @@ fn connect(
     let profile = broker.open_with(application_key, profile_key)?;
     broker.check_login(login)?;
     let session = broker.log_in(peer, login, profile, true, now)?;
+    broker.sessions[session].has_inbox = true;
     let number = broker.peers.peer(peer).number;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
     broker.peers.reply(peer, |out| {
@@ -213,19 +214,16 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         body: request.frame.body,
     };
     let sending = Sending { session: request.session, content: &content, expires_ms: NEVER };
+    if let Some(line) = request.frame.headers.disguised_line() {
+        return Err(Fault::disguised(line.name));
+    }
     if broker.send(sending, now)?.is_none() {
-        return Err(nobody_at(content.destination));
+        return broker.unreachable(content.destination).map_or(Ok(()), Err);
     }
     if let Some(transaction) = content.transaction {
         request.acknowledge(broker, transaction);
     }
     Ok(())
-}
-
-#[cold]
-fn nobody_at(destination: &[u8]) -> Fault {
-    let description = format!("nobody is at the destination {}", printable(destination));
-    Fault::staying(Code::NoSuchDestination, description)
 }
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -237,6 +235,12 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     let name = request.required(Name::Destination)?;
     match Space::of(name) {
         Space::Client => {}
+        // A regular expression may begin with anything.
+        Space::Broker | Space::Unknown if kind == b"1" => {}
+        Space::Broker | Space::Unknown => {
+            let fault = Broker::unknown_space(name, Code::NothingToSubscribe);
+            return answer_subscription(broker, request, Err(fault));
+        }
         Space::Topic => {
             let outcome = broker.subscribe_topic(request.session, name, None);
             return answer_subscription(broker, request, outcome);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::destination::{DestinationId, Route, Space};
 use super::fault::{Code, Fault, Retry};
+use super::levels::Levels;
 use super::message::{Content, Encodings, Head, Message, Origin, encode_whole};
 use super::peer::{Encoding, Peers};
 use super::queue::{Queue, Stored};
@@ -34,7 +35,7 @@ struct Outlet<'b> {
 
 impl Broker {
     /// Sends a message. Says to how many sessions it was queued, or `None` where the destination is
-    /// the address of a client that is not there.
+    /// the address of a client that is not there or does not listen.
     #[inline(always)]
     pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
         let Self { peers, sessions, destinations, counters, .. } = self;
@@ -45,6 +46,7 @@ impl Broker {
             && *destination.name == *sending.content.destination
             && let Some(owner) = destination.owner
             && destination.watch.is_none()
+            && sessions[owner].has_inbox
         {
             self.last_message += 1;
             let number = self.last_message;
@@ -64,8 +66,10 @@ impl Broker {
         // as it sends from one connection: so what was sent to last needs no second look.
         let guess = self.sessions[sending.session].last_sent_to;
         let found = self.destinations.find(name, guess);
-        if found.is_none() || found != guess {
-            self.check_may_send(sending.session, name)?;
+        match found {
+            None => self.check_sendable(sending.session, name)?,
+            Some(_) if found != guess => self.check_may_send(sending.session, name)?,
+            Some(_) => {}
         }
         let is_queue = match found {
             Some(id) => self.destinations[id].queue.is_some(),
@@ -96,20 +100,21 @@ impl Broker {
         now: Moment,
     ) -> Result<Option<u32>, Fault> {
         let name = sending.content.destination;
-        let id = match found {
-            Some(id) => id,
-            None if Space::of(name) == Space::Client => return Ok(None),
-            None => {
-                self.check_destination(name)?;
-                self.find_or_make_destination(name)?
-            }
+        let id = match (found, Space::of(name)) {
+            (Some(id), _) => id,
+            (None, Space::Topic | Space::Queue) => self.find_or_make_destination(name)?,
+            (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(None),
         };
         self.note_sender(sending.session, id);
         if self.destinations[id].queue.is_some() {
             return Ok(Some(self.send_to_queue(sending, id, now)));
         }
         let owner = self.destinations[id].owner;
-        if owner.is_none() && Space::of(name) == Space::Client {
+        let is_reached = match owner {
+            Some(owner) => self.listens(owner, self.destinations[id].routes()),
+            None => Space::of(name) != Space::Client,
+        };
+        if !is_reached {
             return Ok(None);
         }
         Ok(Some(self.deliver_at(sending, id, now)))
@@ -172,8 +177,12 @@ impl Broker {
         standard: Box<Standard>,
         now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
-        self.check_destination(name)?;
+        self.check_destination_name(name)?;
         self.check_may_subscribe(session, name)?;
+        if Levels::is_pattern(name) {
+            let description = "queues have no wildcards: a subscription is to one queue";
+            return Err(Fault::staying(Code::InvalidDestinationType, description));
+        }
         let id = self.find_or_make_destination(name)?;
         let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
         let index = begun.inspect_err(|_| self.remove_destination_if_unused(id))?;
@@ -404,13 +413,19 @@ impl<'b> Outlet<'b> {
         let session = &self.sessions[receiver];
         let peer = self.peers.peer(session.peer);
         let format = (peer.encoding, peer.framing);
-        let head =
-            match format.0 {
-                Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
-                Encoding::Standard(_) => Head::of(subscription.and_then(|index| {
+        let head = match format.0 {
+            Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
+            Encoding::Standard(_) => {
+                let standard = subscription.and_then(|index| {
                     Some((index, self.subscriptions[index].standard.as_deref()?))
-                })),
-            };
+                });
+                // Nobody gets messages with a subscription that it does not know.
+                if standard.is_none() && !session.has_inbox {
+                    return false;
+                }
+                Head::of(standard)
+            }
+        };
         encodings.push_to(self.peers, session.peer, format, head)
     }
 }

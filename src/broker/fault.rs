@@ -47,6 +47,17 @@ impl Fault {
         Self::closing(Code::MalformedHeader, Retry::Never, description)
     }
 
+    /// A user's header line whose name a receiver could read as one of the broker's.
+    pub fn disguised(name: &[u8]) -> Self {
+        let shown = String::from_utf8_lossy(&name[..name.len().min(SHOWN_NAME_BYTES_MAX)]);
+        let description = format!(
+            "the header name \"{}\" is empty, or reads as one that only the broker gives, to clients \
+             that trim or do not unescape names",
+            shown.escape_debug()
+        );
+        Self::closing(Code::MalformedHeader, Retry::Never, description)
+    }
+
     /// A bound that was exceeded.
     pub fn exceeded(exceeded: Exceeded) -> Self {
         let fault = Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string());
@@ -77,6 +88,9 @@ impl Fault {
         }
     }
 }
+
+/// Of the name of a header line in an ERROR.
+const SHOWN_NAME_BYTES_MAX: usize = 120;
 
 impl From<FrameFault> for Fault {
     fn from(fault: FrameFault) -> Self {
@@ -153,7 +167,7 @@ pub enum Code {
     NotLoggedIn,
     /// The session id is another connection's.
     WrongSession,
-    /// Nobody is at the destination.
+    /// Nobody is at the destination, or nobody who listens.
     NoSuchDestination,
     /// A bound is exceeded.
     LimitExceeded,

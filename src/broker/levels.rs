@@ -30,6 +30,10 @@ impl Levels {
                 b"*" => Part::One,
                 b">" if index == last => Part::Rest,
                 b">" => return Err("> may only stand at the end"),
+                foreign if is_foreign(foreign) => {
+                    return Err("#, ** and + are no wildcards here: * stands for one level, \
+                                > at the end for all that follow");
+                }
                 b"" if index > 0 => return Err("a level is empty"),
                 literal => Part::Literal(literal.into()),
             });
@@ -37,9 +41,9 @@ impl Levels {
         Ok(Self { text: text.into(), parts: parts.into() })
     }
 
-    /// Whether a name has wildcards.
+    /// Whether a name has wildcards, or what other brokers take for them.
     pub fn is_pattern(name: &[u8]) -> bool {
-        split(name).any(|level| matches!(level, b"*" | b">"))
+        split(name).any(|level| matches!(level, b"*" | b">") || is_foreign(level))
     }
 
     /// Whether the pattern stands for `name`.
@@ -77,6 +81,11 @@ impl Levels {
     }
 }
 
+/// Wildcards of AMQP, of MQTT, and of paths.
+fn is_foreign(level: &[u8]) -> bool {
+    matches!(level, b"#" | b"**" | b"+")
+}
+
 fn split(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     name.split(|octet| matches!(octet, b'/' | b'.'))
 }
@@ -112,5 +121,10 @@ mod tests {
         assert!(!Levels::is_pattern(b"/topic/a*") && !Levels::is_pattern(b"/topic/a>b"));
         assert!(Levels::parse("/topic/>/a").is_err());
         assert!(Levels::parse("/topic//a").is_err());
+        for foreign in ["/topic/#", "/topic/**", "/topic/+/a", "/topic/a.#"] {
+            assert!(Levels::is_pattern(foreign.as_bytes()), "{foreign}");
+            assert!(Levels::parse(foreign).unwrap_err().contains("> at the end"), "{foreign}");
+        }
+        assert!(!Levels::is_pattern(b"/topic/c#") && !Levels::is_pattern(b"/topic/c++"));
     }
 }

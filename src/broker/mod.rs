@@ -30,6 +30,7 @@ mod presence;
 mod room;
 mod standard;
 
+use self::classic::BROKER_DESTINATION;
 use self::destination::{DestinationId, DestinationTable, Route, Space};
 pub use self::fault::{CloseReason, Code, Fault, Options, Retry};
 pub use self::keys::{KeyFault, Keys};
@@ -43,7 +44,7 @@ use self::subscription::{
     Pattern, Standard, Subscription, SubscriptionIndex, SubscriptionTable, Target,
 };
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Frame, Headers, Name, ScanFault};
+use crate::stomp::{Frame, Headers, Malformed, Name, Version, lookalike};
 use crate::telemetry::Counters;
 
 /// When something happens.
@@ -141,9 +142,13 @@ impl Broker {
         standard::handle(self, peer, frame, now);
     }
 
-    /// Tells a client of the standard dialect that what it sent is no frame.
-    pub fn refuse_octets(&mut self, peer: PeerId, fault: ScanFault, now: Moment) {
-        self.refuse(peer, &fault.into(), now);
+    /// Tells a client of the standard dialect what is wrong with the frame that it sent.
+    pub fn refuse_octets(&mut self, peer: PeerId, malformed: &Malformed, now: Moment) {
+        let mut receipt = malformed.receipt.as_deref();
+        if self.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
+            receipt = receipt.map(<[u8]>::trim_ascii);
+        }
+        self.refuse_request(peer, &malformed.fault.into(), receipt, now);
     }
 
     /// Tells a client what is wrong and, where the fault says so, ends its session and closes its
@@ -465,12 +470,12 @@ impl Broker {
             self.destinations[made].watch.get_or_insert_default().attached = attached;
         }
         match Space::of(name) {
-            Space::Client => {}
             Space::Topic => {
                 self.idle_topics += 1;
                 self.rebuild_routes(made);
             }
             Space::Queue => self.destinations[made].queue = Some(Box::default()),
+            Space::Client | Space::Broker | Space::Unknown => {}
         }
         Ok(made)
     }
@@ -604,7 +609,7 @@ impl Broker {
         name: &[u8],
         standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
-        self.check_destination(name)?;
+        self.check_destination_name(name)?;
         self.check_may_subscribe(session, name)?;
         if Levels::is_pattern(name) {
             let text = std::str::from_utf8(name).unwrap_or_default();
@@ -629,6 +634,19 @@ impl Broker {
         Err(Fault::staying(Code::NoRights, description))
     }
 
+    /// Checks a destination that a client wants to send to and that may not be there.
+    fn check_sendable(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        let space = Space::of(name);
+        if matches!(space, Space::Broker | Space::Unknown) {
+            return self.unreachable(name).map_or(Ok(()), Err);
+        }
+        self.check_may_send(session, name)?;
+        match space {
+            Space::Topic | Space::Queue => self.check_receiver_name(name),
+            _ => Ok(()),
+        }
+    }
+
     fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
         if self.rights[self.sessions[session].profile as usize].may_send(name) {
             return Ok(());
@@ -637,12 +655,66 @@ impl Broker {
         Err(Fault::staying(Code::NoRights, description))
     }
 
-    fn check_destination(&self, name: &[u8]) -> Result<(), Fault> {
+    /// Checks the name of a topic or queue to which a message goes, before it is made.
+    fn check_receiver_name(&self, name: &[u8]) -> Result<(), Fault> {
+        if Levels::is_pattern(name) {
+            let description = format!(
+                "{} has wildcards, which stand for topics in SUBSCRIBE only",
+                printable(name)
+            );
+            return Err(Fault::staying(Code::NoSuchDestination, description));
+        }
+        self.check_destination_name(name)
+    }
+
+    /// Checks the name of a topic or queue against its bound and against what could be mistaken for
+    /// another.
+    fn check_destination_name(&self, name: &[u8]) -> Result<(), Fault> {
         let max = u64::from(self.limits.destination_bytes_max);
         if name.len() as u64 > max {
             return Err(Fault::exceeded(Exceeded { limit: "destination_bytes_max", max }));
         }
-        Ok(())
+        lookalike::check(name).map_err(|fault| Fault::malformed(Name::Destination, fault.why()))
+    }
+
+    /// What is wrong with a name that is in no space.
+    fn unknown_space(name: &[u8], code: Code) -> Fault {
+        let (name, why) = (printable(name), Space::why_unknown(name));
+        Fault::staying(code, format!("there is no destination {name}: {why}"))
+    }
+
+    /// Why a SEND to a name reaches nobody, where it is no topic or queue and nobody gets it.
+    fn unreachable(&self, name: &[u8]) -> Option<Fault> {
+        let code = Code::NoSuchDestination;
+        let description = match Space::of(name) {
+            Space::Topic | Space::Queue => return None,
+            Space::Unknown => return Some(Self::unknown_space(name, code)),
+            Space::Broker => {
+                "the broker itself takes no messages; presence can be subscribed to".to_owned()
+            }
+            Space::Client => {
+                let found = self.destinations.find(name, None).map(|id| &self.destinations[id]);
+                let Some((found, owner)) = found.and_then(|one| Some((one, one.owner?))) else {
+                    let description = format!("nobody is at the destination {}", printable(name));
+                    return Some(Fault::staying(code, description));
+                };
+                if self.listens(owner, found.routes()) {
+                    return None;
+                }
+                format!(
+                    "the client at the destination {} is there and does not listen: it has not \
+                     subscribed to its address",
+                    printable(name)
+                )
+            }
+        };
+        Some(Fault::staying(code, description))
+    }
+
+    /// Whether the client at an address gets what is sent there, to which these are the routes.
+    fn listens(&self, owner: SessionId, routes: &[Route]) -> bool {
+        let is_subscribed = || routes.first().is_some_and(|first| first.session == owner);
+        self.sessions[owner].has_inbox || is_subscribed()
     }
 
     /// Watches every client, present and future, whose destination matches.
@@ -824,11 +896,13 @@ impl Broker {
         if login.len() as u64 > max {
             return Err(Fault::exceeded(Exceeded { limit: "login_id_bytes_max", max }));
         }
-        let Ok(text) = std::str::from_utf8(login) else {
-            return Err(Fault::malformed(Name::Login, "is not UTF-8"));
-        };
-        if text.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(Fault::malformed(Name::Login, "holds a control character"));
+        lookalike::check(login).map_err(|fault| Fault::malformed(Name::Login, fault.why()))?;
+        if login.eq_ignore_ascii_case(BROKER_DESTINATION) {
+            return Err(Fault::malformed(Name::Login, "is the name of the broker itself"));
+        }
+        if memchr::memmem::find(login, LIST_SEPARATOR).is_some() {
+            let why = "holds ]:[, which stands between the parts of a line in lists of clients";
+            return Err(Fault::malformed(Name::Login, why));
         }
         Ok(())
     }
@@ -836,6 +910,9 @@ impl Broker {
 
 /// So much of a login id that was refused is shown in the log.
 const SHOWN_LOGIN_BYTES: usize = 256;
+
+/// In the lists of classic ACKs.
+const LIST_SEPARATOR: &[u8] = b"]:[";
 
 /// Writes an ERROR as its receiver reads it. In the standard dialect it always closes.
 fn write_error(

@@ -30,7 +30,7 @@ impl<'m> Demand<'m> {
     pub(super) fn add(&mut self, broker: &Broker, sending: Sending<'m>) {
         let name = sending.content.destination;
         match Space::of(name) {
-            Space::Client => {}
+            Space::Client | Space::Broker | Space::Unknown => {}
             Space::Topic => {
                 self.topics.insert(name);
             }
@@ -54,11 +54,7 @@ impl Broker {
     ) -> Result<(), Fault> {
         self.check_queues_room(demand.bytes, now)?;
         for (name, count) in &demand.queues {
-            self.check_destination(name)?;
             self.check_queue_room(name, *count, now)?;
-        }
-        for name in &demand.topics {
-            self.check_destination(name)?;
         }
         // What is refused too often may need the dead letter queue.
         let dead = self.dead_letter_queue.clone().filter(|_| refuses).map(String::into_bytes);

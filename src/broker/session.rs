@@ -33,6 +33,8 @@ pub struct Session {
     pub peer: PeerId,
     /// What it may do.
     pub profile: Profile,
+    /// Whether it gets what is sent to its address without a subscription to that.
+    pub has_inbox: bool,
     /// Where it sent to last, so that the next lookup is a comparison.
     pub last_sent_to: Option<DestinationId>,
     /// What its messages say of it; known where `last_sent_to` is.
@@ -66,6 +68,7 @@ impl Session {
             destination,
             peer,
             profile,
+            has_inbox: false,
             last_sent_to: None,
             origin: Origin::default(),
             subscriptions: Vec::new(),

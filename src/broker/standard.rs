@@ -21,6 +21,26 @@ use crate::stomp::{Command, Frame, Headers, Name, Version, encode};
 /// Handles one frame of a connection that is not closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
     broker.counters.frames_in += 1;
+    // It is what is spoken before the login, too.
+    if broker.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
+        return handle_with_blanks(broker, peer, frame, now);
+    }
+    handle_trimmed(broker, peer, frame, now);
+}
+
+/// STOMP 1.0, "CONNECT" and "SUBSCRIBE": its examples have a blank behind the colon that is no part of
+/// the value.
+#[inline(never)]
+fn handle_with_blanks(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
+    let is_1_0 = frame.command != Command::Connect
+        || Version::negotiate(frame.headers.value(Name::AcceptVersion)) == Some(Version::V1_0);
+    match frame.headers.with_trimmed_values().filter(|_| is_1_0) {
+        Some(headers) => handle_trimmed(broker, peer, &Frame { headers, ..*frame }, now),
+        None => handle_trimmed(broker, peer, frame, now),
+    }
+}
+
+fn handle_trimmed(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
     // A receipt's id goes back as it came, still escaped.
     let receipt = frame.headers.value(Name::Receipt);
     let receipt = receipt.filter(|_| frame.command != Command::Connect);
@@ -115,6 +135,11 @@ fn handle_frame(
         }
     };
     let request = Request { session, version, headers: &frame.headers };
+    if frame.command == Command::Send
+        && let Some(line) = frame.headers.disguised_line()
+    {
+        return Err(Fault::disguised(line.name));
+    }
     match frame.command {
         Command::Send | Command::Ack | Command::Nack => {
             match frame.headers.value(Name::Transaction) {
@@ -195,6 +220,7 @@ fn connect(
     broker.check_login(login)?;
     let resumes = headers.value(Name::Resume) == Some(b"true");
     let session = broker.log_in(peer, login, profile, resumes, now)?;
+    broker.sessions[session].has_inbox = headers.value(Name::Inbox) == Some(b"true");
     broker.peers.peer_mut(peer).beats = beats;
     let ours_ms = broker.limits.heart_beat_ms_min;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
@@ -203,11 +229,9 @@ fn connect(
         encode::plain_header(out, "version", version.text().as_bytes());
         encode::plain_header(out, "session", session.token());
         encode::plain_header(out, "server", SERVER.as_bytes());
-        if beats != Beats::default() {
-            let offer = |agreed: u32| if agreed == 0 { 0 } else { ours_ms };
-            let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
-            encode::plain_header(out, "heart-beat", value.as_bytes());
-        }
+        let offer = |agreed: u32| if agreed == 0 { 0 } else { ours_ms };
+        let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
+        encode::plain_header(out, "heart-beat", value.as_bytes());
         encode::plain_header(out, "login", login);
         encode::plain_header(out, "profile-code", profile.code().as_bytes());
         encode::plain_header(out, "profile-desc", profile.description().as_bytes());
@@ -332,14 +356,8 @@ fn check_deliverable(
     }
     let name = headers.value(Name::Destination).unwrap_or_default();
     // Who may not send there does not learn who is there.
-    broker.check_may_send(session, name)?;
-    let found = broker.destinations.find(name, None);
-    let is_there = found.is_some_and(|id| broker.destinations[id].owner.is_some());
-    if is_there || Space::of(name) != Space::Client {
-        return Ok(());
-    }
-    let description = format!("nobody is at the destination {}", printable(name));
-    Err(Fault::staying(Code::NoSuchDestination, description))
+    broker.check_sendable(session, name)?;
+    broker.unreachable(name).map_or(Ok(()), Err)
 }
 
 /// The message that an ACK or NACK names, if it is one that is still to be settled. STOMP 1.2 names it
@@ -394,6 +412,11 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     let name = request.required(Name::Destination)?;
+    if request.headers.value(Name::Selector).is_some() {
+        let why = "is not served: subscribe to a topic for each kind of message, or look at the \
+                   header of each";
+        return Err(Fault::malformed(Name::Selector, why));
+    }
     end_inherited(broker, request, name, now);
     let standard = Box::new(read_subscription(broker, request)?);
     let session = request.session;
@@ -415,6 +438,8 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
         broker.subscribe_queue(session, name, standard, now)?;
     } else if *name == *broker.destinations[own].name {
         broker.subscribe_to(session, own, Target::Own(own), Some(standard))?;
+    } else if Space::of(name) != Space::Client {
+        return Err(Broker::unknown_space(name, Code::NothingToSubscribe));
     } else {
         check_may_watch(broker, session)?;
         broker.watch_client(session, name, Some(standard))?;
@@ -555,7 +580,7 @@ fn hold(
     // is found wrong now, and not when half of them are done.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
-        broker.check_may_send(request.session, destination)?;
+        broker.check_sendable(request.session, destination)?;
         read_expiry(&frame.headers, now)?;
     } else {
         find_delivery(broker, request)?;
@@ -620,7 +645,7 @@ impl<'f> Step<'f> {
             return Ok(Self::Settle(delivery, frame.command == Command::Ack));
         }
         let content = content_of(frame, destination_of(frame)?);
-        broker.check_may_send(request.session, content.destination)?;
+        broker.check_sendable(request.session, content.destination)?;
         check_deliverable(broker, request.session, &frame.headers)?;
         Ok(Self::Send(content, read_expiry(&frame.headers, now)?))
     }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::fault::{ConfigFault, Offence};
 use super::origin::Origin;
+use crate::broker::destination::Space;
 use crate::broker::levels::Levels;
 use crate::broker::{Profile, Rights};
 
@@ -78,7 +79,7 @@ impl StompSection {
 impl QueuesSection {
     pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Option<String>, ConfigFault> {
         match &self.dead_letter_queue {
-            Some(name) if !name.starts_with("/queue/") || Levels::is_pattern(name.as_bytes()) => {
+            Some(name) if !Space::is_one_queue(name.as_bytes()) => {
                 Err(origin.fault("queues.dead_letter_queue", Offence::NotAQueue))
             }
             name => Ok(name.clone()),

@@ -1269,8 +1269,8 @@ fn handle_standard(
         match source.assembler.next_frame(&mut source.octets, &bounds, &mut frame) {
             Ok(true) => broker.handle_standard(peer, &frame, now),
             Ok(false) => break,
-            Err(fault) => {
-                broker.refuse_octets(peer, fault, now);
+            Err(malformed) => {
+                broker.refuse_octets(peer, &malformed, now);
                 return count;
             }
         }

@@ -13,7 +13,7 @@
 
 use memchr::{memchr, memchr2};
 
-use super::frame::{Frame, Need, Scan, ScanBounds, ScanFault};
+use super::frame::{Frame, LONGEST_COMMAND, Malformed, Need, Scan, ScanBounds, ScanFault};
 
 /// What has arrived of one connection's frames and was not used up.
 #[derive(Debug, Default)]
@@ -39,15 +39,19 @@ impl Assembler {
         wire: &mut &'w [u8],
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
-    ) -> Result<bool, ScanFault> {
+    ) -> Result<bool, Box<Malformed>> {
         if self.start == self.pending.len() {
             self.release();
             skip_line_ends(wire)?;
-            if wire.len() > 1
-                && let Scan::Whole(used) = frame.scan(wire, bounds)?
-            {
-                *wire = &wire[used..];
-                return Ok(true);
+            if wire.len() > 1 {
+                let scan = match frame.scan(wire, bounds) {
+                    Ok(scan) => scan,
+                    Err(fault) => frame.scan_unusual(wire, bounds, fault)?,
+                };
+                if let Scan::Whole(used) = scan {
+                    *wire = &wire[used..];
+                    return Ok(true);
+                }
             }
         }
         self.next_torn(wire, bounds, frame)
@@ -60,7 +64,7 @@ impl Assembler {
         wire: &mut &[u8],
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
-    ) -> Result<bool, ScanFault> {
+    ) -> Result<bool, Box<Malformed>> {
         self.pending.extend_from_slice(std::mem::take(wire));
         if self.need.is_none() {
             let mut rest = &self.pending[self.start..];
@@ -72,7 +76,9 @@ impl Assembler {
             return Ok(false);
         }
         *frame = Frame::default();
-        match frame.scan(&self.pending[self.start..], bounds)? {
+        let octets = &self.pending[self.start..];
+        let scan = frame.scan(octets, bounds);
+        match scan.or_else(|fault| frame.scan_unusual(octets, bounds, fault))? {
             Scan::Whole(used) => {
                 self.start += used;
                 self.examined = self.start;
@@ -111,6 +117,7 @@ impl Assembler {
             // A carriage return by itself may be half of a line end between frames.
             None => (frame_bytes > 1, 1),
             Some(Need::Octets(octets)) => (frame_bytes >= octets, usize::MAX),
+            Some(Need::Command) => (memchr2(b'\n', 0, new).is_some(), LONGEST_COMMAND),
             Some(Need::Line) => {
                 (memchr2(b'\n', 0, new).is_some(), bounds.header_bytes_max as usize)
             }
@@ -153,7 +160,8 @@ mod tests {
             let mut wire = *run;
             loop {
                 let mut frame = Frame::default();
-                if !assembler.next_frame(&mut wire, &bounds, &mut frame)? {
+                let is_whole = assembler.next_frame(&mut wire, &bounds, &mut frame);
+                if !is_whole.map_err(|malformed| malformed.fault)? {
                     break;
                 }
                 let lines = frame.headers.lines();
@@ -195,7 +203,44 @@ mod tests {
         }
     }
 
+    /// What is read of octets that arrive in these runs, up to what is malformed.
+    fn read_all(runs: &[&[u8]], logged_in: bool) -> (Vec<Command>, Option<Box<Malformed>>) {
+        let limits = Limits { header_bytes_max: 60, header_count_max: 3, ..Limits::default() };
+        let bounds = ScanBounds::new(&limits, logged_in);
+        let mut assembler = Assembler::default();
+        let mut commands = Vec::new();
+        for mut wire in runs.iter().copied() {
+            loop {
+                let mut frame = Frame::default();
+                match assembler.next_frame(&mut wire, &bounds, &mut frame) {
+                    Ok(true) => commands.push(frame.command),
+                    Ok(false) => break,
+                    Err(malformed) => return (commands, Some(malformed)),
+                }
+            }
+            assembler.release();
+        }
+        (commands, None)
+    }
+
     proptest! {
+        #[test]
+        fn chunking_is_invisible_whatever_is_wrong(
+            words in prop::collection::vec(prop::sample::select(&[
+                "SEND\n", "DISCONNECT\n", "FOO\n", "CONNECT\n", "\n", "\n\n", "\0", "\n\0", "receipt:r\n",
+                "receipt:s\r\n", "content-length:1\n", "content-length:-1\n", ":x\n", "no colon\n", "k:v\n",
+                "ñ:\\t\n", "body", "\r\n", "k:v\0", "SEND\n\n\0", "a line that goes on and on and on:",
+            ][..]), 0..12),
+            logged_in in any::<bool>(),
+        ) {
+            let octets = words.concat().into_bytes();
+            let whole = read_all(&[&octets], logged_in);
+            for size in [1, 2, 3, 7] {
+                let runs: Vec<_> = octets.chunks(size).collect();
+                prop_assert_eq!(read_all(&runs, logged_in), whole.clone(), "by {}", size);
+            }
+        }
+
         #[test]
         fn chunking_is_invisible(
             frames in prop::collection::vec(

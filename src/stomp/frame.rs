@@ -1,6 +1,6 @@
 //! One frame of standard STOMP, borrowed, its header lines as they stand on the wire.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::headers::{HeaderLine, Headers, LineFault, Name};
 use super::lines::LineFeeds;
@@ -86,6 +86,8 @@ pub enum Scan {
 /// What has to arrive before scanning again can find more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// The end of the first line, or more octets than any command has.
+    Command,
     /// The end of a line.
     Line,
     /// The NUL that ends a body of unknown length.
@@ -99,7 +101,8 @@ impl<'a> Frame<'a> {
     /// Unless it is whole, what is here then is not to be looked at, nor to be scanned into again.
     ///
     /// # Errors
-    /// The first thing in it that breaks the rules or a bound, even if the frame is not whole.
+    /// The first thing in it that breaks the rules or a bound, even if the frame is not whole. It may
+    /// be none after all: [`Self::scan_unusual`] tells.
     #[inline]
     pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(octets);
@@ -126,6 +129,133 @@ impl<'a> Frame<'a> {
         };
         self.body = &octets[at..end];
         Ok(Scan::Whole(end + 1))
+    }
+
+    /// Takes a second look at a frame in which [`Self::scan`] found a `fault`. It may only lack its empty
+    /// line; and where it is malformed, its receipt may stand behind the fault, or not have arrived yet.
+    ///
+    /// # Errors
+    /// What is wrong, once the header is whole or cannot be.
+    #[cold]
+    pub fn scan_unusual(
+        &mut self,
+        octets: &'a [u8],
+        bounds: &ScanBounds,
+        fault: ScanFault,
+    ) -> Result<Scan, Box<Malformed>> {
+        let outline = Outline::of(octets, bounds);
+        // However much of it has arrived, and whatever follows.
+        let fault = if outline.is_no_command { ScanFault::UnknownCommand } else { fault };
+        // What is no client of STOMP wants no receipt, and is told at once.
+        let is_stranger = bounds.login && outline.is_no_command;
+        let receipt = || if is_stranger { None } else { outline.receipt() };
+        match outline.end {
+            HeaderEnd::Torn if !is_stranger => Ok(Scan::Partial(Need::Line)),
+            HeaderEnd::Nul { at, in_line } => {
+                *self = Self::default();
+                let fault = match self.read_lines(&octets[..outline.lines_end], bounds) {
+                    Err(fault) => fault,
+                    Ok(()) if in_line || self.command == Command::Send => ScanFault::NulInHeader,
+                    Ok(()) => return Ok(Scan::Whole(at + 1)),
+                };
+                Err(Box::new(Malformed { fault, receipt: receipt() }))
+            }
+            HeaderEnd::Torn | HeaderEnd::Line | HeaderEnd::Bound => {
+                Err(Box::new(Malformed { fault, receipt: receipt() }))
+            }
+        }
+    }
+
+    /// Reads lines that are whole, one at a time.
+    fn read_lines(&mut self, head: &'a [u8], bounds: &ScanBounds) -> Result<(), ScanFault> {
+        let mut lines = head
+            .split_inclusive(|octet| *octet == b'\n')
+            .map(|line| without_return(line.strip_suffix(b"\n").unwrap_or(line)));
+        self.command = Command::parse(lines.next().unwrap_or_default())?;
+        self.headers.allow(bounds.header_count_max);
+        for line in lines {
+            if line.starts_with(b":") {
+                return Err(ScanFault::NoName);
+            }
+            self.headers.push_line(line, false)?;
+        }
+        self.has_backslash = has_backslash(head)?;
+        Ok(())
+    }
+}
+
+/// What can be said of a header whatever is wrong with it.
+struct Outline<'a> {
+    /// The command, if its line is whole and names one.
+    command: Option<Command>,
+    /// Whether the first line, whole or not, cannot be a command.
+    is_no_command: bool,
+    /// The first value of `receipt`.
+    receipt: Option<&'a [u8]>,
+    /// Where the last line ends that is whole.
+    lines_end: usize,
+    end: HeaderEnd,
+}
+
+/// How a header ends.
+enum HeaderEnd {
+    /// With an empty line.
+    Line,
+    /// With a NUL, at a line's beginning or in it: nothing of the frame follows.
+    Nul { at: usize, in_line: bool },
+    /// Nowhere within the bound.
+    Bound,
+    /// Not in what has arrived.
+    Torn,
+}
+
+impl<'a> Outline<'a> {
+    fn of(octets: &'a [u8], bounds: &ScanBounds) -> Self {
+        let max = bounds.header_bytes_max as usize;
+        let first = memchr2(b'\n', 0, octets).unwrap_or(octets.len());
+        let mut outline = Self {
+            command: None,
+            is_no_command: first > LONGEST_COMMAND,
+            receipt: None,
+            lines_end: 0,
+            end: HeaderEnd::Torn,
+        };
+        loop {
+            let from = outline.lines_end;
+            let Some(length) = memchr2(b'\n', 0, &octets[from..]) else {
+                if octets.len() > max {
+                    outline.end = HeaderEnd::Bound;
+                }
+                return outline;
+            };
+            let at = from + length;
+            if at >= max {
+                outline.end = HeaderEnd::Bound;
+                return outline;
+            }
+            if octets[at] == 0 {
+                outline.end = HeaderEnd::Nul { at, in_line: length > 0 };
+                return outline;
+            }
+            let line = without_return(&octets[from..at]);
+            outline.lines_end = at + 1;
+            if from == 0 {
+                outline.command = Command::parse(line).ok();
+                outline.is_no_command = outline.command.is_none();
+            } else if line.is_empty() {
+                outline.end = HeaderEnd::Line;
+                return outline;
+            } else if outline.receipt.is_none() {
+                outline.receipt = line.strip_prefix(b"receipt:");
+            }
+        }
+    }
+
+    /// The receipt, where it can be answered: STOMP 1.2, "Standard Headers", leaves out CONNECT.
+    fn receipt(&self) -> Option<Box<[u8]>> {
+        let is_connect = self.command == Some(Command::Connect);
+        let receipt = self.receipt.filter(|value| std::str::from_utf8(value).is_ok());
+        receipt.filter(|_| !is_connect).map(Into::into)
     }
 }
 
@@ -223,6 +353,21 @@ impl Command {
     }
 }
 
+/// A frame that breaks the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub fault: ScanFault,
+    /// The receipt that its sender asked for, escaped as it arrived.
+    pub receipt: Option<Box<[u8]>>,
+}
+
+impl From<ScanFault> for Box<Malformed> {
+    fn from(fault: ScanFault) -> Self {
+        Self::new(Malformed { fault, receipt: None })
+    }
+}
+
 /// What is wrong with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanFault {
@@ -287,11 +432,11 @@ fn partial(octets: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFa
     if at == 0 && octets.len() > LONGEST_COMMAND {
         return Err(ScanFault::UnknownCommand);
     }
-    Ok(Scan::Partial(Need::Line))
+    Ok(Scan::Partial(if at == 0 { Need::Command } else { Need::Line }))
 }
 
 /// `UNSUBSCRIBE`, and a carriage return.
-const LONGEST_COMMAND: usize = 12;
+pub(super) const LONGEST_COMMAND: usize = 12;
 
 fn check_header_bytes(bytes: usize, bounds: &ScanBounds) -> Result<(), ScanFault> {
     if bytes > bounds.header_bytes_max as usize {
@@ -318,7 +463,10 @@ fn body_end(
             Some(end) => Ok(Ok(from + end)),
         };
     };
-    let length = parse_length(length)?;
+    let length = match parse_length(length) {
+        Ok(length) => length,
+        Err(fault) => return bodiless_end(octets, from, length, fault),
+    };
     if length > max as u64 {
         return Err(too_large());
     }
@@ -349,6 +497,26 @@ fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
     Ok(length)
 }
 
+/// Some clients write a negative length where there is no body.
+#[cold]
+fn bodiless_end(
+    octets: &[u8],
+    from: usize,
+    length: &[u8],
+    fault: ScanFault,
+) -> Result<Result<usize, Need>, ScanFault> {
+    match octets.get(from) {
+        _ if !is_negative(length) => Err(fault),
+        None => Ok(Err(Need::Octets(from + 1))),
+        Some(0) => Ok(Ok(from)),
+        Some(_) => Err(fault),
+    }
+}
+
+fn is_negative(length: &[u8]) -> bool {
+    length.trim_ascii().strip_prefix(b"-").is_some_and(|digits| parse_length(digits).is_ok())
+}
+
 /// Of a number that fits into 64 bits whatever its digits.
 const DIGITS_MAX: usize = 19;
 
@@ -361,12 +529,20 @@ mod tests {
     }
 
     fn fault(octets: &[u8]) -> Option<ScanFault> {
-        Frame::default().scan(octets, &bounds()).err()
+        scan(&mut Frame::default(), octets, &bounds()).err().map(|malformed| malformed.fault)
+    }
+
+    fn scan<'a>(
+        frame: &mut Frame<'a>,
+        octets: &'a [u8],
+        bounds: &ScanBounds,
+    ) -> Result<Scan, Box<Malformed>> {
+        frame.scan(octets, bounds).or_else(|fault| frame.scan_unusual(octets, bounds, fault))
     }
 
     fn whole(octets: &[u8]) -> (Frame<'_>, usize) {
         let mut frame = Frame::default();
-        match frame.scan(octets, &bounds()) {
+        match scan(&mut frame, octets, &bounds()) {
             Ok(Scan::Whole(used)) => (frame, used),
             other => panic!("{other:?}"),
         }
@@ -411,6 +587,68 @@ mod tests {
         assert_eq!(fault(b"SEND\n:no name\n\n\0"), Some(ScanFault::NoName));
         assert_eq!(fault(b"SEND\na:\0\n\n\0"), Some(ScanFault::NulInHeader));
         assert_eq!(fault(b"SEND\na:\xff\n\n\0"), Some(ScanFault::NotUtf8));
+        assert_eq!(fault(b"SEND\na:b\n\0"), Some(ScanFault::NulInHeader), "a body may follow");
+        assert_eq!(fault(b"ABORT\na:b\0"), Some(ScanFault::NulInHeader));
+    }
+
+    #[test]
+    fn a_frame_that_has_no_body_may_end_without_its_empty_line() {
+        for (octets, length) in [
+            (&b"DISCONNECT\nreceipt:bye\n\0"[..], 24),
+            (b"DISCONNECT\r\nreceipt:bye\r\n\0\n", 26),
+            (b"DISCONNECT\nreceipt:bye\n\0SEND\nno colon\n\n\0", 24),
+            (b"DISCONNECT\nreceipt:bye\n\0a:b\n\n\0", 24),
+        ] {
+            let (frame, used) = whole(octets);
+            assert_eq!((frame.command, used, frame.body), (Command::Disconnect, length, &b""[..]));
+            assert_eq!(frame.headers.value(Name::Receipt), Some(&b"bye"[..]));
+        }
+        assert_eq!(whole(b"ABORT\n\0").1, 7);
+        assert!(whole(b"ABORT\ntransaction:\\c\n\0").0.has_backslash);
+        assert_eq!(fault(b"ABORT\n:b\n\0"), Some(ScanFault::NoName));
+        assert_eq!(fault(b"ABORT\na:\xff\n\0"), Some(ScanFault::NotUtf8));
+    }
+
+    #[test]
+    fn a_negative_length_is_taken_where_there_is_no_body() {
+        assert_eq!(whole(b"ABORT\ntransaction:1\ncontent-length:-1\n\n\0").0.body, b"");
+        assert_eq!(whole(b"SEND\ncontent-length: -1\n\n\0x").1, 26);
+        assert_eq!(fault(b"SEND\ncontent-length:-1\n\nx\0"), Some(ScanFault::MalformedLength));
+        assert_eq!(fault(b"SEND\ncontent-length:--1\n\n\0"), Some(ScanFault::MalformedLength));
+        let mut frame = Frame::default();
+        let scan = frame.scan(b"SEND\ncontent-length:-1\n\n", &bounds()).unwrap();
+        assert_eq!(scan, Scan::Partial(Need::Octets(25)));
+    }
+
+    #[test]
+    fn stomp_1_2_error_a_malformed_frame_has_its_receipt() {
+        let limits = Limits { header_count_max: 2, body_bytes_max: 9, ..Limits::default() };
+        let receipt = |octets: &[u8], logged_in| {
+            let bounds = ScanBounds::new(&limits, logged_in);
+            let malformed = scan(&mut Frame::default(), octets, &bounds).unwrap_err();
+            malformed.receipt.map(|receipt| String::from_utf8(receipt.into()).unwrap())
+        };
+        for octets in [
+            &b"SEND\nreceipt:r\ncontent-length:1\n\nxy\0"[..],
+            b"SEND\nreceipt:r\ncontent-length:x\n\n\0",
+            b"SEND\nreceipt:r\ncontent-length:-1\n\nx\0",
+            b"SEND\nreceipt:r\ncontent-length:10\n\n",
+            b"SEND\nreceipt:r\n\n0123456789",
+            b"SEND\nno colon\nreceipt:r\n\n\0",
+            b"SEND\n:v\nreceipt:r\n\n\0",
+            b"SEND\na:\xff\nreceipt:r\n\n\0",
+            b"SEND\na:1\nb:2\nc:3\nreceipt:r\nreceipt:s\n\n\0",
+            b"SEND\nreceipt:r\na:1\0\n\n\0",
+            b"SEND\nreceipt:r\n\0",
+        ] {
+            assert_eq!(receipt(octets, true).as_deref(), Some("r"), "{}", octets.escape_ascii());
+            assert_eq!(receipt(octets, false).as_deref(), Some("r"), "{}", octets.escape_ascii());
+        }
+        assert_eq!(receipt(b"FOO\r\nreceipt:r\r\n\r\n", true).as_deref(), Some("r"));
+        assert_eq!(receipt(b"FOO\nreceipt:r\n\n", false), None, "it may be no client of STOMP");
+        assert_eq!(receipt(b"CONNECT\nreceipt:r\n:\n\n\0", false), None, "CONNECT has none");
+        assert_eq!(receipt(b"SEND\na:1\0\nreceipt:r\n\n\0", true), None, "of another frame");
+        assert_eq!(receipt(b"SEND\nreceipt:\xff\n\n\0", true), None, "ERROR is UTF-8");
     }
 
     #[test]
@@ -421,11 +659,16 @@ mod tests {
             login_frame_bytes_max: 10,
             ..Limits::default()
         };
-        let limit = |octets: &[u8], logged_in| match Frame::default()
-            .scan(octets, &ScanBounds::new(&limits, logged_in))
-        {
-            Err(ScanFault::Exceeds(exceeded)) => exceeded.limit,
-            other => panic!("{other:?}"),
+        let limit = |octets: &[u8], logged_in| match scan(
+            &mut Frame::default(),
+            octets,
+            &ScanBounds::new(&limits, logged_in),
+        ) {
+            Err(malformed) => match malformed.fault {
+                ScanFault::Exceeds(exceeded) => exceeded.limit,
+                other => panic!("{other:?}"),
+            },
+            Ok(scan) => panic!("{scan:?}"),
         };
         assert_eq!(limit(b"SEND\nxxxxxxxxxxxxxxxxxxxx", true), "header_bytes_max");
         assert_eq!(limit(b"SEND\nxxxxxxxxxxxxxxxxxxxx", false), "login_frame_bytes_max");
@@ -433,8 +676,8 @@ mod tests {
         assert_eq!(limit(b"SEND\ncontent-length:5\n\n", true), "header_bytes_max");
         let limits = Limits { body_bytes_max: 4, ..Limits::default() };
         let bounds = ScanBounds::new(&limits, true);
-        let result = Frame::default().scan(b"SEND\ncontent-length:5\n\n", &bounds);
-        assert!(matches!(result, Err(ScanFault::Exceeds(_))), "before the body arrives");
-        assert_eq!(fault(b"this is no command at all"), Some(ScanFault::UnknownCommand));
+        let result = scan(&mut Frame::default(), b"SEND\ncontent-length:5\n\n", &bounds);
+        let fault = result.unwrap_err().fault;
+        assert!(matches!(fault, ScanFault::Exceeds(_)), "before the body arrives");
     }
 }

@@ -4,10 +4,11 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
+use super::lookalike;
 use crate::limits::Exceeded;
 
 /// Header lines. Those that every SEND may have are found at once, the others are looked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Headers<'a> {
     /// The first value of each frequent name.
     frequent: [Option<&'a [u8]>; Name::FREQUENT],
@@ -19,6 +20,8 @@ pub struct Headers<'a> {
     count_max: u32,
     /// Whether any of `others` passes through.
     has_user_lines: bool,
+    /// Whether the name of any of `others` could read as another to a receiver.
+    has_odd_names: bool,
 }
 
 impl<'a> Headers<'a> {
@@ -31,6 +34,7 @@ impl<'a> Headers<'a> {
             count: 0,
             count_max,
             has_user_lines: false,
+            has_odd_names: false,
         }
     }
 
@@ -46,6 +50,8 @@ impl<'a> Headers<'a> {
     /// When there are more than there may be.
     pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Exceeded> {
         self.count_line()?;
+        // Escaped, it was in the name.
+        self.has_odd_names |= memchr(b':', name).is_some();
         let known = Name::parse(name);
         match known.filter(|known| known.is_frequent()) {
             Some(frequent) => self.note_frequent(frequent, value),
@@ -115,7 +121,34 @@ impl<'a> Headers<'a> {
 
     fn push_other(&mut self, line: HeaderLine<'a>) {
         self.has_user_lines |= line.passes_through();
+        let is_graphic = |octet: Option<&u8>| octet.is_some_and(u8::is_ascii_graphic);
+        self.has_odd_names |= !is_graphic(line.name.first()) || !is_graphic(line.name.last());
         self.others.push(line);
+    }
+
+    /// The first line whose name is none of the broker's, and is one, or is empty, to a receiver that
+    /// trims names or does not unescape them.
+    #[inline]
+    pub fn disguised_line(&self) -> Option<&HeaderLine<'a>> {
+        if self.has_odd_names { self.find_disguised_line() } else { None }
+    }
+
+    #[cold]
+    fn find_disguised_line(&self) -> Option<&HeaderLine<'a>> {
+        self.others.iter().find(|line| line.known.is_none() && is_disguise(line.name))
+    }
+
+    /// STOMP 1.0 writes `login: ana` where it means `ana`: drops the blanks around values. Says `None`
+    /// where there are none.
+    pub fn with_trimmed_values(&self) -> Option<Self> {
+        let is_blank = |value: &[u8]| value.trim_ascii().len() < value.len();
+        if !self.lines().any(|line| is_blank(line.value)) {
+            return None;
+        }
+        let mut trimmed = self.clone();
+        trimmed.frequent.iter_mut().flatten().for_each(|value| *value = value.trim_ascii());
+        trimmed.others.iter_mut().for_each(|line| line.value = line.value.trim_ascii());
+        Some(trimmed)
     }
 
     /// The value of the first line of that name.
@@ -185,6 +218,17 @@ impl From<Exceeded> for LineFault {
     fn from(exceeded: Exceeded) -> Self {
         Self::Exceeds(exceeded)
     }
+}
+
+/// Whether the name of a user's line stands for one of the broker's own, or for none at all. Receivers
+/// of the classic dialect and of STOMP 1.0 end it at a colon, which later versions may escape.
+fn is_disguise(name: &[u8]) -> bool {
+    let end = memchr(b':', name).unwrap_or(name.len());
+    // What is not UTF-8 reads as anything, by how it is decoded.
+    let Ok(read) = std::str::from_utf8(&name[..end]) else { return true };
+    let read = lookalike::trim(read);
+    let known = Name::parse(read.as_bytes());
+    read.is_empty() || known.is_some_and(|known| !known.passes_through())
 }
 
 #[inline(never)]
@@ -276,6 +320,9 @@ impl Name {
                 | Self::ContentType
                 | Self::DeadLetterReason
                 | Self::Destination
+                | Self::ErrorCode
+                | Self::ErrorDescription
+                | Self::Event
                 | Self::MessageId
                 | Self::Origin
                 | Self::OriginDestination
@@ -285,6 +332,7 @@ impl Name {
                 | Self::Redelivered
                 | Self::SecretKey
                 | Self::SessionId
+                | Self::Snapshot
                 | Self::Subscription
                 | Self::Transaction
                 | Self::Undeliverable
@@ -307,10 +355,12 @@ names! {
     DestinationType b"destination-type" "SUBSCRIBE: `1` makes the destination a pattern.",
     ErrorCode b"error-code" "ERROR and failed ACK: a stable word.",
     ErrorDescription b"error-desc" "Classic ERROR and ACK: a sentence for people.",
+    Event b"event" "MESSAGE of presence: what happened.",
     Expiration b"expiration" "SEND: for how many milliseconds the message may wait.",
     Expires b"expires" "SEND: until which millisecond since 1970 the message may be delivered.",
     HeartBeat b"heart-beat" "CONNECT: the intervals of heart-beats.",
     Host b"host" "CONNECT: the virtual host.",
+    Inbox b"inbox" "CONNECT: direct messages are wanted without a subscription.",
     Id b"id" "SUBSCRIBE, UNSUBSCRIBE: the subscription; ACK, NACK of 1.2: the message.",
     Login b"login" "CONNECT: the login id.",
     MessageId b"message-id" "MESSAGE: its id; ACK, NACK up to 1.1: the message.",
@@ -322,6 +372,7 @@ names! {
     Redelivered b"redelivered" "MESSAGE: it was delivered before.",
     Resume b"resume" "CONNECT: a takeover has the subscriptions of the earlier connection.",
     SecretKey b"secret-key" "CONNECT: the application key.",
+    Selector b"selector" "SUBSCRIBE: not served.",
     Snapshot b"snapshot" "SUBSCRIBE to presence: tell who is there already.",
     Subscription b"subscription" "MESSAGE: the subscription; ACK, NACK of 1.1: the same.",
     Undeliverable b"undeliverable" "SEND: what to do when nobody is at the destination.",
@@ -353,6 +404,46 @@ mod tests {
         let users = headers.user_lines().iter().filter(|line| line.passes_through());
         let users: Vec<_> = users.map(|line| line.name).collect();
         assert_eq!(users, [&b"id"[..], b"login", b"host", b"x"]);
+    }
+
+    #[test]
+    fn a_name_that_reads_as_one_of_the_brokers_is_a_disguise() {
+        let blanks =
+            ["\t", " ", "\r", "\n", "\x0b", "\x0c", "\x1c", "\x1f", "\x01", "\u{7f}", "\u{85}"];
+        let more = [
+            "\u{a0}", "\u{1680}", "\u{180e}", "\u{2000}", "\u{200a}", "\u{200b}", "\u{2028}",
+            "\u{2029}", "\u{202f}", "\u{205f}", "\u{2060}", "\u{3000}", "\u{feff}",
+        ];
+        let is_disguise = |name: &[u8]| {
+            let mut headers = Headers::new(9);
+            headers.push(name, b"v").unwrap();
+            headers.disguised_line().is_some()
+        };
+        for blank in blanks.into_iter().chain(more) {
+            for name in Name::ALL {
+                let owned = !name.passes_through();
+                let name = name.text();
+                assert_eq!(
+                    is_disguise(format!("{blank}{name}").as_bytes()),
+                    owned,
+                    "{blank:?}{name}"
+                );
+                assert_eq!(
+                    is_disguise(format!("{name}{blank}").as_bytes()),
+                    owned,
+                    "{name}{blank:?}"
+                );
+                assert!(!is_disguise(name.as_bytes()), "as it is, the broker's replaces it");
+            }
+            assert!(is_disguise(blank.as_bytes()), "{blank:?}");
+            assert!(!is_disguise(format!("{blank}k{blank}").as_bytes()), "{blank:?}");
+        }
+        assert!(is_disguise(b""));
+        assert!(is_disguise(b"origin:boss") && is_disguise(b":") && is_disguise(b" origin\t:x"));
+        assert!(is_disguise(b"\xa0origin"), "decoded as Latin-1");
+        assert!(
+            !is_disguise(b"k:origin") && !is_disguise("ñ".as_bytes()) && !is_disguise(b"Origin")
+        );
     }
 
     #[test]

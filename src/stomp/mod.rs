@@ -8,9 +8,10 @@ pub mod encode;
 pub mod frame;
 pub mod headers;
 pub mod lines;
+pub mod lookalike;
 pub mod version;
 
 pub use assembler::Assembler;
-pub use frame::{Command, Frame, Scan, ScanBounds, ScanFault};
+pub use frame::{Command, Frame, Malformed, Scan, ScanBounds, ScanFault};
 pub use headers::{HeaderLine, Headers, LineFault, Name};
 pub use version::Version;

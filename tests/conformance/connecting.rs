@@ -33,6 +33,24 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         // It is really spoken: 1.0 needs no id for a subscription, and escapes nothing.
         ana.ask("SUBSCRIBE\ndestination:/topic/a\\tb\n\n");
     }),
+    statement("STOMP 1.0, 'CONNECT'", "blanks behind the colon are no part of a value", |stage| {
+        for more in ["", "accept-version:1.0\n", "accept-version: 1.0 \n"] {
+            let mut ana = stage.stranger();
+            let login = stage.name("ana");
+            let text = connect(&login, Agent, more).replace(':', ": ").replace('\n', " \n");
+            let text = text.replacen("CONNECT ", "CONNECT", 1).replace("\n \n", "\n\n");
+            ana.log_in(&text).has("version", "1.0").has("login", &login);
+            let topic = stage.topic();
+            ana.ask(&format!("SUBSCRIBE\ndestination: {topic}\nack: client\n\n"));
+            assert_eq!(ana.tell_with(&format!(" {topic}"), "k:  v \ncontent-length: 1\n", "x"), 1);
+            ana.message().has("destination", &topic).has("k", "v").says("x");
+        }
+        for version in ["1.1", "1.2", "1.0,1.2"] {
+            let text = connect("ana", Agent, &format!("accept-version:{version}\n"));
+            let text = text.replace("login:", "login: ");
+            stage.stranger().refused(&text, "UNKNOWN_FORMAT_HEADER");
+        }
+    }),
     statement("STOMP 1.2, 'Protocol Negotiation'", "ERROR says the versions otherwise", |stage| {
         for accepted in ["1.3", "2.0,3.0", "1.20", ""] {
             let text = connect(&stage.name("v"), Agent, &format!("accept-version:{accepted}\n"));

@@ -77,6 +77,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let (mut ana, mut bob) = (stage.agent(), stage.agent());
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
+        ana.listen();
         for n in 0..40 {
             let to = if n % 3 == 0 { ana.address() } else { topic.clone() };
             bob.say(&format!("SEND\ndestination:{to}\n\n{n}"));
@@ -114,7 +115,8 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         "Ours, 'Standard dialect'",
         "undeliverable:error refuses what reaches nobody",
         |stage| {
-            let (ana, mut bob) = (stage.agent(), stage.agent());
+            let (mut ana, mut bob) = (stage.agent(), stage.agent());
+            ana.listen();
             assert_eq!(bob.tell_with(&ana.address(), "undeliverable:error\n", "x"), 1);
             let frame = "SEND\ndestination:/agent/nobody\nundeliverable:error\nreceipt:r\n\nx";
             bob.refused(frame, "NO_SUCH_DESTINATION").has("receipt-id", "r");
@@ -122,6 +124,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     ),
     statement("STOMP 1.2, 'SEND'", "a message may go to oneself", |stage| {
         let mut ana = stage.agent();
+        ana.listen();
         assert_eq!(ana.tell(&ana.address(), "note"), 1);
         ana.message().has("origin", &ana.login()).says("note");
     }),

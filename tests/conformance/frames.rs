@@ -171,6 +171,40 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.ask(&format!("UNSUBSCRIBE\nid:0\n{more}\n"));
         ana.ask(&format!("DISCONNECT\n{more}\n"));
     }),
+    statement("Ours, 'Standard dialect'", "so may a negative one, without a body", |stage| {
+        let mut ana = stage.agent();
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "content-length:-1\n");
+        ana.ask(&format!("SEND\ndestination:{topic}\ncontent-length:-1\n\n"));
+        ana.message().has("content-length", "0").says("");
+        let frame = format!("SEND\ndestination:{topic}\ncontent-length:-1\n\nx");
+        ana.refused(&frame, "UNKNOWN_FORMAT_HEADER");
+    }),
+    statement("Ours, 'Standard dialect'", "a bodiless frame may lack its empty line", |stage| {
+        let login = connect(&stage.name("login"), Agent, "accept-version:1.2\n");
+        let mut ana = stage.stranger();
+        ana.log_in(login.strip_suffix('\n').unwrap());
+        let topic = stage.topic();
+        ana.say(&format!("SUBSCRIBE\nid:0\ndestination:{topic}\nreceipt:s\n"));
+        ana.await_receipt("s");
+        assert_eq!(ana.tell(&topic, "x"), 1);
+        ana.message().says("x");
+        ana.say("UNSUBSCRIBE\nid:0\nreceipt:u\n");
+        ana.await_receipt("u");
+        ana.octets(b"DISCONNECT\nreceipt:bye\n\0");
+        ana.expect("RECEIPT").has("receipt-id", "bye");
+        ana.ends();
+        // A SEND could have lost its body.
+        stage.agent().refused(&format!("SEND\ndestination:{topic}\n"), "UNKNOWN_FORMAT_HEADER");
+    }),
+    statement("Ours, 'Standard dialect'", "100 header lines are ordinary", |stage| {
+        let mut ana = stage.agent();
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "");
+        let lines: String = (0..200).map(|n| format!("k{n}:v\n")).collect();
+        assert_eq!(ana.tell_with(&topic, &lines, ""), 1);
+        ana.message().has("k199", "v");
+    }),
     statement("STOMP 1.2, 'Size Limits'", "the number of header lines is bounded", |stage| {
         let lines = "k:v\n".repeat(20);
         let error = stage

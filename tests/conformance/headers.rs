@@ -82,6 +82,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Value Encoding'", "CONNECTED is not escaped, MESSAGE is", |stage| {
         let login = stage.name("a:b");
         let mut ana = stage.join(&login, Agent, "1.2");
+        ana.subscribe("mine", &ana.address().replace(':', "\\c"), "");
         assert_eq!(ana.login(), login);
         let escaped = login.replace(':', "\\c");
         ana.tell(&format!("/agent/{escaped}"), "me");
@@ -96,7 +97,8 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Value Encoding'", "a blank before a destination counts", |stage| {
         let (mut ana, mut bob) = pair(stage, "1.2", "1.2");
         let topic = shared(stage, &mut bob);
-        assert_eq!(ana.tell(&format!(" {topic}"), "astray"), 0);
+        let frame = format!("SEND\ndestination: {topic}\n\nastray");
+        ana.refused(&frame, "NO_SUCH_DESTINATION");
         bob.hears_nothing();
     }),
     statement("STOMP 1.2, 'Repeated Header Entries'", "the first counts", |stage| {
@@ -165,7 +167,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         |stage| {
             let (mut ana, mut bob) = pair(stage, "1.2", "1.2");
             let topic = shared(stage, &mut bob);
-            let names = ["id", "host", "login", "heart-beat", "prefetch-count", "snapshot"];
+            let names = ["id", "host", "login", "heart-beat", "prefetch-count", "inbox"];
             let lines: String = names.iter().map(|name| format!("{name}:mine\n")).collect();
             ana.tell_with(&topic, &lines, "");
             let frame = bob.message();

@@ -8,10 +8,10 @@ use crate::{Statement, statement};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Heart-beating'", "without the header there are none", |stage| {
-        stage.agent().connected.unwrap().lacks("heart-beat");
+        stage.agent().connected.unwrap().has("heart-beat", "0,0");
     }),
-    statement("Ours, 'Standard dialect'", "none agreed: the header is left out", |stage| {
-        agreed(stage, "0,0", None);
+    statement("Ours, 'Standard dialect'", "none agreed: the header says so", |stage| {
+        agreed(stage, "0,0", Some("0,0"));
     }),
     statement("STOMP 1.2, 'Heart-beating'", "the client's direction is by itself", |stage| {
         agreed(stage, "500,0", Some("0,1000"));

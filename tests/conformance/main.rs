@@ -13,6 +13,7 @@ mod connecting;
 mod delivering;
 mod dialects;
 mod disconnecting;
+mod disguises;
 mod frames;
 mod headers;
 mod heart_beats;
@@ -55,7 +56,7 @@ const fn of_websocket(cites: &'static str, says: &'static str, check: fn(&Stage<
 }
 
 /// All statements, in the order of the specification.
-const CHAPTERS: [&[Statement]; 13] = [
+const CHAPTERS: [&[Statement]; 14] = [
     frames::STATEMENTS,
     headers::STATEMENTS,
     websocket::STATEMENTS,
@@ -69,6 +70,7 @@ const CHAPTERS: [&[Statement]; 13] = [
     disconnecting::STATEMENTS,
     refusing::STATEMENTS,
     dialects::STATEMENTS,
+    disguises::STATEMENTS,
 ];
 
 #[test]

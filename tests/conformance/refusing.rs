@@ -34,6 +34,43 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             ana.ends();
         }
     }),
+    statement("STOMP 1.2, 'ERROR'", "so it is where the frame is malformed", |stage| {
+        let frames = [
+            "SEND\ndestination:/topic/x\nreceipt:r9\ncontent-length:1\n\nxy",
+            "SEND\ndestination:/topic/x\nreceipt:r9\ncontent-length:x\n\n",
+            "SEND\ndestination:/topic/x\nno colon\nreceipt:r9\n\n",
+            "SEND\ndestination:/topic/x\n:no name\nreceipt:r9\n\n",
+            "SEND\ndestination:/topic/x\n origin:boss\nreceipt:r9\n\n",
+            "SEND\nreceipt:r9\ndestination:/topic/x\n",
+            "SUBSCRIBE\nreceipt:r9\nid:0\nselector:a\ndestination:/topic/x\n\n",
+            "FOO\nreceipt:r9\n\n",
+            "CONNECTED\nreceipt:r9\n\n",
+        ];
+        for frame in frames {
+            let mut ana = stage.agent();
+            ana.say(frame);
+            ana.expect("ERROR").has("receipt-id", "r9");
+            ana.ends();
+            // However it arrives.
+            let mut ana = stage.agent();
+            let octets = [frame.as_bytes(), b"\0"].concat();
+            for piece in octets.chunks(9) {
+                ana.octets(piece);
+            }
+            ana.expect("ERROR").has("receipt-id", "r9");
+            ana.ends_somehow();
+        }
+        let stage = stage.strict();
+        let lines = "k:v\n".repeat(20);
+        let long = format!("k:{}\n", "x".repeat(5000));
+        for more in [&lines[..], &long, "content-length:65537\n"] {
+            let mut ana = stage.agent();
+            let head = "SEND\ndestination:/topic/open/a\nreceipt:r9\n";
+            ana.octets(format!("{head}{more}\n\0").as_bytes());
+            ana.expect("ERROR").has("error-code", "LIMIT_EXCEEDED").has("receipt-id", "r9");
+            ana.ends_somehow();
+        }
+    }),
     statement("STOMP 1.2, 'ERROR'", "it has no receipt where none was asked for", |stage| {
         stage.agent().refused("BEGIN\n\n", "MISSING_HEADER").lacks("receipt-id");
     }),
@@ -76,6 +113,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         older.fails("NEW_CONNECTION_LOGGED");
         let [before, after] = [&older, &newer].map(|one| one.connected.as_ref().unwrap());
         assert_eq!(before.get("session"), after.get("session"));
+        newer.listen();
         assert_eq!(stage.agent().tell(&newer.address(), "here"), 1);
         newer.message().says("here");
     }),

@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: ids, topics and wildcards, one's own address, watching, rights.
 
 use crate::stage::Profile::{Admin, Agent, Service, SuperAgent};
+use crate::stage::connect;
 use crate::{Statement, statement};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
@@ -157,10 +158,134 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let frame = "SUBSCRIBE\nid:0\ndestination:/topic/>/a\n\n";
         stage.agent().refused(frame, "INVALID_DEST_TYPE");
     }),
-    statement("Ours, 'Standard dialect'", "direct messages come without a subscription", |stage| {
-        let (mut ana, mut bob) = (stage.agent(), stage.agent());
+    statement("Ours, 'Destinations'", "wildcards of other brokers are refused", |stage| {
+        for name in ["/topic/#", "/topic/a/#", "/topic/a.**", "/topic/+/a", "/topic/>/a"] {
+            let frame = format!("SUBSCRIBE\nid:0\ndestination:{name}\n\n");
+            let error = stage.agent().refused(&frame, "INVALID_DEST_TYPE");
+            assert!(error.text().contains("at the end"), "{error}");
+        }
+        for name in ["/queue/>", "/queue/a/*", "/queue/#"] {
+            let frame = format!("SUBSCRIBE\nid:0\ndestination:{name}\n\n");
+            stage.service().refused(&frame, "INVALID_DEST_TYPE");
+        }
+        for name in ["/topic/a/>", "/topic/*", "/topic/#", "/queue/**"] {
+            let frame = format!("SEND\ndestination:{name}\n\n");
+            stage.agent().refused(&frame, "NO_SUCH_DESTINATION");
+        }
+        let mut bob = stage.classic(Agent);
+        bob.say("SUBSCRIBE\ntransaction:1\ndestination:/topic/#\ndestination-type:0\n\n");
+        bob.expect("ACK").has("error-code", "INVALID_DEST_TYPE");
+        let mut ana = stage.agent();
+        ana.subscribe("0", "/topic/c++/a#", "");
+        assert_eq!(ana.tell("/topic/c++/a#", ""), 1);
+    }),
+    statement("Ours, 'Destinations'", "a name outside the spaces is told of them", |stage| {
+        let names =
+            ["/topics/news", "ana", "/AGENT/ana", "topic/a", "/", "/exchange/a/b", "/temp-queue/a"];
+        let is_told = |text: &str| {
+            let spaces = ["/agent/", "/service/", "/admin/", "/topic/", "/queue/"];
+            spaces.iter().all(|space| text.contains(space))
+        };
+        for name in names {
+            for frame in [
+                format!("SEND\ndestination:{name}\n\nx"),
+                format!("SEND\ndestination:{name}\nundeliverable:error\n\nx"),
+            ] {
+                let error = stage.agent().refused(&frame, "NO_SUCH_DESTINATION");
+                assert!(is_told(error.text()), "{error}");
+            }
+            for mut client in [stage.agent(), stage.service()] {
+                let frame = format!("SUBSCRIBE\nid:0\ndestination:{name}\n\n");
+                let error = client.refused(&frame, "NO_DESTINATION_SUB");
+                assert!(is_told(error.text()), "{error}");
+            }
+            for profile in [Agent, Service] {
+                let mut bob = stage.classic(profile);
+                bob.say(&format!("SEND\ntransaction:1\ndestination:{name}\n\nx"));
+                let error = bob.expect("ERROR");
+                error.has("error-code", "NO_SUCH_DESTINATION").lacks("retry");
+                assert!(is_told(error.get("error-desc").unwrap()), "{error}");
+                let more = "transaction:2\ndestination-type:0\n";
+                bob.say(&format!("SUBSCRIBE\n{more}destination:{name}\n\n"));
+                let ack = bob.expect("ACK");
+                assert!(is_told(ack.get("error-desc").unwrap()), "{ack}");
+                ack.has("error-code", "NO_DESTINATION_SUB");
+            }
+        }
+        stage.strict().agent().refused("SEND\ndestination:/topics/a\n\n", "NO_SUCH_DESTINATION");
+    }),
+    statement(
+        "Ours, 'Destinations'",
+        "a space is no name, nor is the broker a receiver",
+        |stage| {
+            let names =
+                ["/topic/", "/queue/", "/agent/", "/service/", "/admin/", "/broker/", "/broker/x"];
+            for name in names {
+                stage
+                    .service()
+                    .refused(&format!("SEND\ndestination:{name}\n\n"), "NO_SUCH_DESTINATION");
+                let frame = format!("SUBSCRIBE\nid:0\ndestination:{name}\n\n");
+                stage.service().refused(&frame, "NO_DESTINATION_SUB");
+            }
+            for name in ["STOMP-SERVER", "/broker/presence"] {
+                stage
+                    .service()
+                    .refused(&format!("SEND\ndestination:{name}\n\n"), "NO_SUCH_DESTINATION");
+            }
+            let mut ana = stage.agent();
+            ana.ask("BEGIN\ntransaction:t\n\n");
+            ana.refused("SEND\ntransaction:t\ndestination:/topics/a\n\n", "NO_SUCH_DESTINATION");
+        },
+    ),
+    statement("Ours, 'Destinations'", "a selector is refused by name", |stage| {
+        let topic = stage.topic();
+        let frame = format!("SUBSCRIBE\nid:0\ndestination:{topic}\nselector:a = 1\n\n");
+        let error = stage.agent().refused(&frame, "UNKNOWN_FORMAT_HEADER");
+        assert!(error.text().contains("selector"), "{error}");
+    }),
+    statement("Ours, 'Standard dialect'", "inbox:true asks for direct messages", |stage| {
+        let (mut ana, mut bob) = (stage.stranger(), stage.agent());
+        let more = "accept-version:1.2\ninbox:true\n";
+        ana.log_in(&connect(&stage.name("inbox"), Agent, more));
         assert_eq!(bob.tell(&ana.address(), "hello"), 1);
         ana.message().has("subscription", "inbox").has("destination", &ana.address());
+        ana.listen();
+        assert_eq!(bob.tell(&ana.address(), "hello"), 1);
+        ana.message().has("subscription", "mine");
+        ana.hears_nothing();
+    }),
+    statement("Ours, 'Standard dialect'", "nothing arrives unasked", |stage| {
+        let (mut ana, mut bob, mut eve) = (stage.agent(), stage.agent(), stage.service());
+        let mut cat = stage.classic(Agent);
+        eve.subscribe("w", &ana.address(), "");
+        assert_eq!(bob.tell(&ana.address(), "hello"), 0);
+        cat.say(&format!("SEND\ntransaction:1\ndestination:{}\n\nhello", ana.address()));
+        let error = cat.expect("ERROR");
+        error.has("error-code", "NO_SUCH_DESTINATION").lacks("retry");
+        assert!(error.get("error-desc").unwrap().contains("does not listen"), "{error}");
+        ana.hears_nothing();
+        // A watcher gets what the client gets.
+        eve.hears_nothing();
+        let more = "undeliverable:error\n";
+        let frame = format!("SEND\ndestination:{}\n{more}\nhello", ana.address());
+        let error = bob.refused(&frame, "NO_SUCH_DESTINATION");
+        assert!(error.text().contains("does not listen"), "{error}");
+        ana.hears_nothing();
+        ana.listen();
+        cat.ask(&format!("SEND\ndestination:{}\n\nhello", ana.address()));
+        ana.message().has("subscription", "mine");
+        eve.message().has("subscription", "w");
+    }),
+    statement("Ours, 'Sessions'", "nor by a session that was classic", |stage| {
+        let login = stage.name("taken");
+        let mut bob = stage.join_classic(&login, SuperAgent);
+        let mut ana = stage.agent();
+        ana.listen();
+        bob.ask(&format!("SUBSCRIBE\ndestination:{}\ndestination-type:0\n\n", ana.address()));
+        let mut eve = stage.join(&login, SuperAgent, "1.2");
+        stage.agent().tell(&ana.address(), "");
+        stage.agent().tell(&eve.address(), "");
+        eve.hears_nothing();
     }),
     statement("Ours, 'Standard dialect'", "a subscription to one's address names them", |stage| {
         let (mut ana, mut bob) = (stage.agent(), stage.agent());
@@ -168,12 +293,13 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         assert_eq!(bob.tell(&ana.address(), "hello"), 1);
         ana.message().has("subscription", "mine").says("hello");
         ana.ask("UNSUBSCRIBE\nid:mine\n\n");
-        bob.tell(&ana.address(), "again");
-        ana.message().has("subscription", "inbox").says("again");
+        assert_eq!(bob.tell(&ana.address(), "again"), 0);
         ana.hears_nothing();
     }),
     statement("Ours, 'Standard dialect'", "MESSAGE says who sent it", |stage| {
         let (mut ana, mut bob) = (stage.agent(), stage.service());
+        ana.listen();
+        bob.listen();
         bob.tell(&ana.address(), "hello");
         let frame = ana.message();
         frame.has("origin", &bob.login()).has("origin-destination", &bob.address());
@@ -184,9 +310,10 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         for (watcher, watched) in [(SuperAgent, Agent), (Service, Agent), (Service, SuperAgent)] {
             let (mut eve, mut ana) = (stage.client(watcher, "1.2"), stage.client(watched, "1.2"));
             eve.subscribe("w", &ana.address(), "");
+            ana.listen();
             assert_eq!(stage.agent().tell(&ana.address(), "seen"), 2);
             eve.message().has("subscription", "w").has("destination", &ana.address());
-            ana.message().has("subscription", "inbox").says("seen");
+            ana.message().has("subscription", "mine").says("seen");
         }
     }),
     statement("Ours, 'Sessions'", "nobody else may watch", |stage| {
@@ -211,7 +338,8 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut eve = stage.service();
         let name = stage.name("team");
         eve.subscribe("w", &format!("/agent/{name}/.*"), "destination-type:1\n");
-        let ana = stage.join(&format!("{name}/ana"), Agent, "1.2");
+        let mut ana = stage.join(&format!("{name}/ana"), Agent, "1.2");
+        ana.listen();
         assert_eq!(stage.agent().tell(&ana.address(), "seen"), 2);
         eve.message().has("subscription", "w").says("seen");
         let frame = "SUBSCRIBE\nid:x\ndestination:[\ndestination-type:1\n\n";

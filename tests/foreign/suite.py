@@ -154,6 +154,26 @@ def presence(room):
         check(told["reason"] == "logout", f"another reason: {told}")
 
 
+def patterns_on_letters(room):
+    """What docs/protocol.md says of patterns, of a program that was built without what tests need."""
+    login = f"peña-{room.number}"
+    client = room.client()
+    client.send(connect_frame(login))
+    expect(client, "CONNECTED", login=login)
+    watcher = room.logged_in("soporte", "service")
+    for text in [rf"/agent/\p{{L}}+-{room.number}", rf"/agent/pe[nñ]\w-{room.number}",
+                 rf"(?i)/agent/PE[NÑ]A-\d+", rf"/agent/\p{{Ll}}+-{room.number}"]:
+        watcher.send(frame("SUBSCRIBE", {
+            "destination": text, "destination-type": "1", "transaction": "1"}))
+        listed = expect(watcher, "ACK", transaction="1", error_desc="OK").body.decode()
+        check(f"]:[/agent/{login}]\n" in listed, f"{text} does not match: {listed}")
+        watcher.send(frame("UNSUBSCRIBE", {"transaction": "2"}))
+        expect(watcher, "ACK", transaction="2", error_desc="OK")
+    watcher.send(frame("SUBSCRIBE", {
+        "destination": r"/agent/\p{Greek}", "destination-type": "1", "transaction": "3"}))
+    expect(watcher, "ACK", transaction="3", error_code="INVALID_REGEX")
+
+
 def takeover(room):
     older = room.logged_in("ana")
     newer = room.logged_in("ana")
@@ -226,7 +246,8 @@ def wrong_key(room):
     check_closed(client)
 
 
-CHECKS = [login, send_and_ack, many_messages_in_order, watch, presence, takeover,
+CHECKS = [login, send_and_ack, many_messages_in_order, watch, presence, patterns_on_letters,
+          takeover,
           unknown_destination, binary_body, large_body, clean_disconnect, wrong_key]
 WEBSOCKET_CHECKS = [ping_from_client, ping_from_broker]
 

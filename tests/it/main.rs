@@ -15,6 +15,7 @@ mod performance;
 mod plain;
 mod presence;
 mod readme;
+mod shipped;
 mod shutdown;
 mod slow_consumer;
 mod support;

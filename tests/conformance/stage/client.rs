@@ -50,6 +50,12 @@ impl Client {
         self.ask(&format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\n{more}\n"));
     }
 
+    /// Subscribes to its own address.
+    #[track_caller]
+    pub(crate) fn listen(&mut self) {
+        self.subscribe("mine", &self.address(), "");
+    }
+
     /// Sends a message, waits for its RECEIPT, and says to how many sessions it was delivered.
     #[track_caller]
     pub(crate) fn tell(&mut self, destination: &str, body: &str) -> u32 {

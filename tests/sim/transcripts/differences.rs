@@ -279,6 +279,7 @@ const REASONS: &[Reason] = &[
     (7, |one| one.comes_with(Mark::Ours, "ERROR", "error-code:NOT_LOGGED_IN")),
     (8, |one| one.comes_with(Mark::Theirs, "ERROR", "There is no a valid [")),
     (8, |one| one.comes_with(Mark::Ours, "ERROR", "error-code:MISSING_HEADER")),
+    (19, |one| one.comes_with(Mark::Ours, "ERROR", "error-desc:the header login ")),
     (15, |one| matches!(&one.script.kind[..], "defect" | "crash")),
     (12, |one| one.comes_with(Mark::Ours, "ERROR", "error-code:LIMIT_EXCEEDED")),
 ];

@@ -194,7 +194,7 @@ fn parse_difference(text: &str) -> u32 {
 
 /// A difference's number, and in a word what it is about.
 fn difference(number: u32) -> String {
-    const WORDS: [&str; 18] = [
+    const WORDS: [&str; 19] = [
         "last octet",
         "ids",
         "sentence",
@@ -213,6 +213,7 @@ fn difference(number: u32) -> String {
         "NUL at the end",
         "one subscription only",
         "HTTP answer",
+        "lookalikes",
     ];
     format!("{number} ({})", WORDS[number as usize - 1])
 }

@@ -1,0 +1,57 @@
+//! What is shipped is what is tested: packages that only tests need turn on no feature in a dependency
+//! that the program then has in tests alone.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// Features that only tests have, by package: those of Unicode that no pattern may name, and what no
+/// code of ours calls.
+const ONLY_IN_TESTS: &[(&str, &[&str])] = &[
+    (
+        "regex-syntax",
+        &["default", "unicode", "unicode-age", "unicode-bool", "unicode-script", "unicode-segment"],
+    ),
+    ("syn", &["extra-traits"]),
+];
+
+#[test]
+fn the_program_has_the_features_that_tests_see() {
+    let shipped = features("normal,build");
+    let tested = features("normal,build,dev");
+    assert!(shipped.keys().any(|package| package.starts_with("regex ")), "the list is read");
+    let mut only_in_tests = Vec::new();
+    for (package, features) in &shipped {
+        let more = tested[package].iter().filter(|feature| !features.contains(feature));
+        let more: Vec<_> = more.map(String::as_str).collect();
+        if !more.is_empty() {
+            only_in_tests.push((package.split(' ').next().unwrap(), more));
+        }
+    }
+    let expected: Vec<_> =
+        ONLY_IN_TESTS.iter().map(|(package, features)| (*package, features.to_vec())).collect();
+    assert_eq!(only_in_tests, expected);
+}
+
+/// The features of every package that the program is built from, with these kinds of dependencies.
+fn features(kinds: &str) -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--no-dedupe", "--prefix", "none"])
+        .args(["--package", "com-broker", "--format", "{p}|{f}", "--edges", kinds])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in text.lines() {
+        let (package, features) = line.split_once('|').unwrap();
+        // A version is told after a name, and where a package is from after that.
+        let package = package.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        let known = all.entry(package).or_default();
+        let features = features.split(',').filter(|feature| !feature.is_empty());
+        known.extend(features.map(str::to_owned));
+        known.sort_unstable();
+        known.dedup();
+    }
+    all
+}
