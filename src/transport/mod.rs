@@ -7,6 +7,7 @@
 pub mod detect;
 pub mod policy;
 pub mod prefix;
+mod stream;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
@@ -16,6 +17,7 @@ use std::fmt;
 use self::detect::{Detected, detect};
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
 use self::prefix::PrefixLayer;
+use self::stream::StreamLayer;
 pub use self::upgrade::PlainRequest;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
@@ -32,11 +34,12 @@ pub struct Transport {
     control_sent: u32,
 }
 
+/// Every layer begins with what was held while it was told what is spoken.
 #[derive(Debug)]
 enum Layer {
     Detecting(Vec<u8>),
     Prefix(PrefixLayer),
-    Stream,
+    Stream(StreamLayer),
     Upgrading(Box<UpgradeLayer>),
     WebSocket(Box<WebSocketLayer>),
     /// Nothing more is read: an HTTP answer is on its way out.
@@ -145,7 +148,7 @@ impl Transport {
             return self.next_of_others(wire, policy, bound, upgrade_bytes_max);
         }
         match &mut self.layer {
-            Layer::Prefix(prefix) if !wire.is_empty() => {
+            Layer::Prefix(prefix) if !wire.is_empty() || prefix.has_pending() => {
                 Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame))
             }
             _ => Ok(None),
@@ -180,9 +183,9 @@ impl Transport {
                     Message::Closed => Inbound::Closed,
                 }))
             }
-            Layer::Stream => {
-                let octets = std::mem::take(wire);
-                Ok((!octets.is_empty()).then_some(Inbound::Octets { octets, is_binary: false }))
+            Layer::Stream(stream) => {
+                let octets = stream.next_octets(wire);
+                Ok(octets.map(|octets| Inbound::Octets { octets, is_binary: false }))
             }
             Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Prefix(_) | Layer::Answered => {
                 *wire = &mut [];
@@ -198,6 +201,8 @@ impl Transport {
             prefix.release();
         } else if let Layer::WebSocket(websocket) = &mut self.layer {
             websocket.release();
+        } else if let Layer::Stream(stream) = &mut self.layer {
+            stream.release();
         }
     }
 
@@ -212,7 +217,8 @@ impl Transport {
             Layer::WebSocket(websocket) => websocket.held_bytes(),
             Layer::Detecting(pending) => pending.capacity(),
             Layer::Upgrading(upgrade) => upgrade.held_bytes(),
-            Layer::Prefix(_) | Layer::Stream | Layer::Answered => 0,
+            Layer::Stream(stream) => stream.held_bytes(),
+            Layer::Prefix(_) | Layer::Answered => 0,
         }
     }
 
@@ -221,7 +227,7 @@ impl Transport {
         match &self.layer {
             Layer::Prefix(_) => Framing::LengthPrefix,
             Layer::WebSocket(_) => Framing::WebSocket,
-            Layer::Detecting(_) | Layer::Stream | Layer::Upgrading(_) | Layer::Answered => {
+            Layer::Detecting(_) | Layer::Stream(_) | Layer::Upgrading(_) | Layer::Answered => {
                 Framing::None
             }
         }
@@ -229,7 +235,7 @@ impl Transport {
 
     /// Whether it is settled what the connection speaks.
     pub fn is_open(&self) -> bool {
-        matches!(self.layer, Layer::Prefix(_) | Layer::Stream | Layer::WebSocket(_))
+        matches!(self.layer, Layer::Prefix(_) | Layer::Stream(_) | Layer::WebSocket(_))
     }
 
     /// Whether frames are WebSocket messages.
@@ -241,7 +247,7 @@ impl Transport {
     pub fn name(&self) -> &'static str {
         match &self.layer {
             Layer::Detecting(_) => "undetected",
-            Layer::Prefix(_) | Layer::Stream => "tcp",
+            Layer::Prefix(_) | Layer::Stream(_) => "tcp",
             Layer::Upgrading(_) | Layer::Answered => "http",
             Layer::WebSocket(_) => "ws",
         }
@@ -276,7 +282,7 @@ impl Transport {
     /// as a message of its own, text or binary.
     pub fn beat(&mut self, text: bool) {
         match &self.layer {
-            Layer::Stream => self.control.push(b'\n'),
+            Layer::Stream(_) => self.control.push(b'\n'),
             Layer::WebSocket(websocket) => websocket.beat(text, &mut self.control),
             _ => {}
         }
@@ -325,7 +331,7 @@ impl Transport {
             let joined = [&pending[..], &wire[..wire.len().min(detect::LONGEST)]].concat();
             detect(&joined)
         };
-        let pending = std::mem::take(pending);
+        let held = std::mem::take(pending);
         let protocols = &policy.protocols;
         let is_served = match detected {
             Detected::Partial => true,
@@ -335,19 +341,19 @@ impl Transport {
         };
         match detected {
             Detected::Partial => {
-                self.layer = Layer::Detecting([&pending, &std::mem::take(wire)[..]].concat());
+                self.layer = Layer::Detecting([&held, &std::mem::take(wire)[..]].concat());
                 Ok(None)
             }
             Detected::Prefix => {
-                self.layer = Layer::Prefix(PrefixLayer::default());
+                self.layer = Layer::Prefix(PrefixLayer::new(held));
                 Ok(Some(opened(Dialect::Classic, is_served, "the classic dialect")))
             }
             Detected::Stomp => {
-                self.layer = Layer::Stream;
+                self.layer = Layer::Stream(StreamLayer::new(held));
                 Ok(Some(opened(Dialect::Standard, is_served, "standard STOMP")))
             }
             Detected::Http if is_served => {
-                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, pending)));
+                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, held)));
                 self.next_upgraded(wire, upgrade_bytes_max)
             }
             Detected::Http => {
