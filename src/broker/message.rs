@@ -164,13 +164,17 @@ pub struct Encodings<'m> {
     message: &'m Message<'m>,
     /// The first whole frame of each format.
     whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
-    tails: SmallVec<[(Encoding, Encoded); 1]>,
+    /// The first tail of each format, as far as tails differ.
+    tails: SmallVec<[(TailFormat, Encoded); 1]>,
     /// Where the heads of tails are written.
     head: Vec<u8>,
 }
 
 /// How one receiver reads frames.
 type Format = (Encoding, Framing);
+
+/// How it reads the tails of frames, and whether anything goes behind them.
+type TailFormat = (Encoding, bool);
 
 /// What a frame begins with, and what depends on who gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +216,7 @@ impl<'m> Encodings<'m> {
         let format = (peer.encoding, peer.framing);
         match self.whole.iter().find(|made| made.0 == format) {
             Some((_, made, frame)) if *made == head => peers.push(receiver, *frame),
-            Some(_) => self.push_parts(peers, receiver, head, format.0),
+            Some(_) => self.push_parts(peers, receiver, head, format),
             None => {
                 let frame = self.encode(&mut peers.arena, format, head);
                 peers.push(receiver, frame)
@@ -233,35 +237,39 @@ impl<'m> Encodings<'m> {
         peers: &mut Peers,
         receiver: PeerId,
         head: Head<'m>,
-        encoding: Encoding,
+        format: Format,
     ) -> bool {
-        let tail = match self.tails.iter().find(|made| made.0 == encoding) {
+        let wanted = (format.0, format.1.has_end());
+        let tail = match self.tails.iter().find(|made| made.0 == wanted) {
             Some((_, tail)) => *tail,
-            None => self.encode_tail(&mut peers.arena, encoding),
+            None => self.encode_tail(&mut peers.arena, format),
         };
         self.head.clear();
         write_head(self.message, head, &mut self.head);
         peers.push_parts(receiver, &self.head, tail)
     }
 
-    fn encode_tail(&mut self, arena: &mut OutboundArena, encoding: Encoding) -> Encoded {
-        let lane = LaneId::tails(encoding.index());
+    fn encode_tail(&mut self, arena: &mut OutboundArena, (encoding, framing): Format) -> Encoded {
+        let lane = LaneId::tails(encoding.index(), framing);
+        let has_end = framing.has_end();
         match encoding {
             Encoding::Classic => {
-                let tail = arena.encode_tail(lane, |out| write_classic(self.message, out));
-                self.tails.push((encoding, tail));
+                let write = |out: &mut Vec<u8>| write_classic(self.message, out);
+                let tail = arena.encode_tail(lane, framing, write);
+                self.tails.push(((encoding, has_end), tail));
                 tail
             }
             Encoding::Standard(version) => {
                 let mut versions_differ = false;
-                let tail = arena.encode_tail(lane, |out| {
+                let tail = arena.encode_tail(lane, framing, |out| {
                     versions_differ = write_standard(self.message, version, out);
                 });
                 if versions_differ {
-                    self.tails.push((encoding, tail));
+                    self.tails.push(((encoding, has_end), tail));
                 } else {
                     // Nothing had to be escaped: all versions read the same octets.
-                    let all = Version::ALL.map(|version| (Encoding::Standard(version), tail));
+                    let all =
+                        Version::ALL.map(|version| ((Encoding::Standard(version), has_end), tail));
                     self.tails.extend(all);
                 }
                 tail

@@ -32,8 +32,17 @@ pub fn detect(octets: &[u8]) -> Detected {
 }
 
 fn http_or_stomp(octets: &[u8]) -> Detected {
-    const METHODS: [&[u8]; 8] =
-        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT "];
+    const METHODS: [&[u8]; 9] = [
+        b"GET ",
+        b"HEAD ",
+        b"POST ",
+        b"PUT ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"TRACE ",
+        b"CONNECT ",
+    ];
     let mut partial = false;
     for method in METHODS {
         if octets.starts_with(method) {

@@ -7,6 +7,7 @@
 pub mod detect;
 pub mod policy;
 pub mod prefix;
+pub mod request;
 mod stream;
 pub mod tls;
 pub mod upgrade;
@@ -17,8 +18,8 @@ use std::fmt;
 use self::detect::{Detected, detect};
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
 use self::prefix::PrefixLayer;
+pub use self::request::PlainRequest;
 use self::stream::StreamLayer;
-pub use self::upgrade::PlainRequest;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
 use crate::limits::Exceeded;
@@ -51,8 +52,8 @@ enum Layer {
 pub enum Inbound<'a> {
     /// It is settled what the connection speaks.
     Opened(Dialect),
-    /// It is settled as well, and the listener does not serve it: HTTP, where there is no dialect.
-    Unserved(Option<Dialect>, &'static str),
+    /// It is settled as well, and the listener does not serve it.
+    Unserved(Dialect, &'static str),
     /// One whole frame of the classic dialect.
     Frame(&'a [u8]),
     /// Octets of the standard dialect, cut anywhere.
@@ -62,7 +63,7 @@ pub enum Inbound<'a> {
         /// Whether they came as a binary WebSocket message.
         is_binary: bool,
     },
-    /// A plain HTTP request, with no upgrade; to be answered.
+    /// A plain HTTP request, with no upgrade; to be answered, and be it that HTTP is not served.
     Request(PlainRequest),
     /// The peer said that it closes.
     Closed,
@@ -228,7 +229,7 @@ impl Transport {
             Layer::Prefix(_) => Framing::LengthPrefix,
             Layer::WebSocket(_) => Framing::WebSocket,
             Layer::Detecting(_) | Layer::Stream(_) | Layer::Upgrading(_) | Layer::Answered => {
-                Framing::None
+                Framing::Line
             }
         }
     }
@@ -262,13 +263,10 @@ impl Transport {
     /// Puts an answer to an HTTP request that did not become whole in time into the control octets.
     /// Says whether there is such a request.
     pub fn answer_late(&mut self, limit: &str) -> bool {
-        let is_late = matches!(self.layer, Layer::Upgrading(_));
-        if is_late {
-            let why = format!("The request did not arrive in time ({limit})");
-            let response = upgrade::response("408 Request Timeout", upgrade::TEXT, why.as_bytes());
-            self.answer(&response);
-        }
-        is_late
+        let Layer::Upgrading(upgrade) = &self.layer else { return false };
+        upgrade.refuse_late(limit, &mut self.control);
+        self.layer = Layer::Answered;
+        true
     }
 
     /// Puts a ping into the control octets.
@@ -289,9 +287,9 @@ impl Transport {
     }
 
     /// Begins to close, when all data is out: puts a WebSocket close into the control octets, unless
-    /// one was sent. The code is that of the peer's own close or of its breach, if there was one.
+    /// one was sent. Without a code it is that of the peer's own close or of its breach.
     /// Says whether the peer has something to answer.
-    pub fn begin_close(&mut self, code: CloseCode) -> bool {
+    pub fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
         match &mut self.layer {
             Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),
             _ => false,
@@ -333,12 +331,6 @@ impl Transport {
         };
         let held = std::mem::take(pending);
         let protocols = &policy.protocols;
-        let is_served = match detected {
-            Detected::Partial => true,
-            Detected::Prefix => protocols.classic,
-            Detected::Stomp => protocols.stomp,
-            Detected::Http => protocols.ws || protocols.http,
-        };
         match detected {
             Detected::Partial => {
                 self.layer = Layer::Detecting([&held, &std::mem::take(wire)[..]].concat());
@@ -346,19 +338,15 @@ impl Transport {
             }
             Detected::Prefix => {
                 self.layer = Layer::Prefix(PrefixLayer::new(held));
-                Ok(Some(opened(Dialect::Classic, is_served, "the classic dialect")))
+                Ok(Some(opened(Dialect::Classic, protocols.classic, "the classic dialect")))
             }
             Detected::Stomp => {
                 self.layer = Layer::Stream(StreamLayer::new(held));
-                Ok(Some(opened(Dialect::Standard, is_served, "standard STOMP")))
-            }
-            Detected::Http if is_served => {
-                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, held)));
-                self.next_upgraded(wire, upgrade_bytes_max)
+                Ok(Some(opened(Dialect::Standard, protocols.stomp, "standard STOMP")))
             }
             Detected::Http => {
-                self.layer = Layer::Answered;
-                Ok(Some(Inbound::Unserved(None, "HTTP and WebSocket")))
+                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, held)));
+                self.next_upgraded(wire, upgrade_bytes_max)
             }
         }
     }
@@ -385,7 +373,7 @@ impl Transport {
 }
 
 fn opened(dialect: Dialect, is_served: bool, what: &'static str) -> Inbound<'static> {
-    if is_served { Inbound::Opened(dialect) } else { Inbound::Unserved(Some(dialect), what) }
+    if is_served { Inbound::Opened(dialect) } else { Inbound::Unserved(dialect, what) }
 }
 
 impl Default for Transport {

@@ -11,7 +11,7 @@ fn health_is_answered_and_unknown_paths_are_not_found() {
     for (path, status, body) in [
         ("/health", "200 OK", "ok\n"),
         ("/nothing", "404 Not Found", "There is nothing at this path\n"),
-        ("/", "400 Bad Request", "The WebSocket handshake Connection field is missing"),
+        ("/", "400 Bad Request", "The WebSocket handshake Connection field is missing\n"),
     ] {
         for secure in [false, true] {
             let answer = request(&server, secure, "GET", path);
@@ -55,7 +55,7 @@ fn with_development_keys_the_sample_page_is_served_whole() {
     assert!(request(&server, false, "GET", "/nothing").starts_with("HTTP/1.1 404 "));
     let refused = request(&server, false, "POST", "/");
     assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
-    assert!(refused.contains("\r\nAllow: GET, HEAD\r\n"), "{refused}");
+    assert!(refused.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"), "{refused}");
 }
 
 #[test]

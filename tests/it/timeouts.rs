@@ -61,7 +61,7 @@ fn an_upgrade_that_stays_half_is_closed() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
     let answer = String::from_utf8(stream.read_to_end()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
-    assert!(answer.ends_with("(upgrade_ms_max)"), "{answer}");
+    assert!(answer.ends_with("(upgrade_ms_max)\n"), "{answer}");
     drop(stream);
     check_line(&server, "upgrade_ms_max");
 }

@@ -232,8 +232,8 @@ impl Session {
 }
 
 impl Manner {
-    fn plain(writes: Cuts) -> Manner {
-        Manner { security: Security::Plain, writes, wire: Cuts::Nowhere }
+    fn plain(writes: Cuts) -> Self {
+        Self { security: Security::Plain, writes, wire: Cuts::Nowhere }
     }
 }
 
@@ -565,7 +565,7 @@ fn websocket_sessions() -> Vec<Session> {
         [
             classic.clone(),
             masked(TEXT, send),
-            fragments.clone(),
+            fragments,
             masked(BINARY, b"SEND\ndestination:/agent/ana\n\n\xff\0"),
             masked(TEXT, b"SEND\ndestination:/agent/ana\n\nlast\0"),
             close.clone(),

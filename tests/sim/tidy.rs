@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("outbound", &["limits"]),
     ("broker", &["classic", "limits", "outbound", "stomp", "telemetry"]),
     ("transport", &["limits", "outbound"]),
-    ("http", &["transport::upgrade"]),
+    ("http", &["transport::request", "transport::upgrade"]),
     ("engine", &["broker", "http", "limits", "outbound", "stomp", "telemetry", "transport"]),
     ("reactor", &["engine", "limits", "telemetry"]),
     ("client", &[]),
