@@ -4,11 +4,13 @@
 mod actors;
 mod chunking;
 mod client;
+mod closing;
 mod faults;
 mod model;
 mod random;
 mod rig;
 mod scripted_socket;
+mod sessions;
 mod tidy;
 mod transcripts;
 mod world;
