@@ -32,7 +32,8 @@ pub fn detect(octets: &[u8]) -> Detected {
 }
 
 fn http_or_stomp(octets: &[u8]) -> Detected {
-    const METHODS: [&[u8]; 9] = [
+    // PRI begins HTTP/2, which is told so in HTTP/1.
+    const METHODS: [&[u8]; 10] = [
         b"GET ",
         b"HEAD ",
         b"POST ",
@@ -42,6 +43,7 @@ fn http_or_stomp(octets: &[u8]) -> Detected {
         b"PATCH ",
         b"TRACE ",
         b"CONNECT ",
+        b"PRI ",
     ];
     let mut partial = false;
     for method in METHODS {

@@ -74,10 +74,10 @@ impl<'a> RequestHead<'a> {
             Err(Error::TooManyHeaders) => return Err(HeadFault::TooManyLines),
             Err(Error::Version) => return Err(HeadFault::Version),
             Err(Error::HeaderName | Error::HeaderValue) => {
-                return Err(HeadFault::Malformed("a header line is malformed"));
+                return Err(HeadFault::Malformed("A header line is malformed"));
             }
             Ok(Status::Partial) | Err(_) => {
-                return Err(HeadFault::Malformed("this is no HTTP/1.1 request"));
+                return Err(HeadFault::Malformed("This is no HTTP/1.1 request"));
             }
         }
         let head = Self {
@@ -106,7 +106,7 @@ impl<'a> RequestHead<'a> {
             (None, Method::Options, "*") => "*",
             // RFC 9112, 3.2.3: the target of CONNECT is an authority.
             (None, Method::Other, _) => "",
-            (None, ..) => return Err(HeadFault::Malformed("the request target is no path")),
+            (None, ..) => return Err(HeadFault::Malformed("The request target is no path")),
         };
         let accepts_html = self.list("accept").any(|range| {
             let media_type = range.split(|octet| *octet == b';').next().unwrap_or_default();
@@ -156,10 +156,10 @@ impl<'a> RequestHead<'a> {
     fn check_host(&self) -> Result<(), HeadFault> {
         match (self.values("host").count(), self.only("host")) {
             (0, _) if self.minor_version == 0 => Ok(()),
-            (0, _) => Err(HeadFault::Malformed("the Host header is missing")),
+            (0, _) => Err(HeadFault::Malformed("The Host header is missing")),
             (1, Some(host)) if is_host(host) => Ok(()),
-            (1, _) => Err(HeadFault::Malformed("the Host header is invalid")),
-            _ => Err(HeadFault::Malformed("there is more than one Host header")),
+            (1, _) => Err(HeadFault::Malformed("The Host header is invalid")),
+            _ => Err(HeadFault::Malformed("There is more than one Host header")),
         }
     }
 }

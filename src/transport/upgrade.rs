@@ -135,7 +135,7 @@ impl From<HeadFault> for Refusal {
             HeadFault::Malformed(why) => Self::bad(why),
             HeadFault::TooManyLines => Self {
                 status: "431 Request Header Fields Too Large",
-                why: "the request has too many header lines",
+                why: "The request has too many header lines",
             },
             HeadFault::Version => Self {
                 status: "505 HTTP Version Not Supported",

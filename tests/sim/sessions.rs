@@ -164,6 +164,7 @@ fn http_sessions() -> Vec<Session> {
             if more == "Host: x\r\n\r\n" { line.to_owned() } else { format!("{line} {more:?}") };
         all.push(Session::new(name, format!("{line}\r\n{more}")));
     }
+    all.push(Session::new("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
     all.push(Session::new("a long request", format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1000))));
     all
 }
