@@ -177,7 +177,8 @@ fn check_upgrade<'a>(head: &RequestHead<'a>) -> Result<&'a [u8], Refusal> {
         return Err(Refusal::bad("A request for a WebSocket has no body"));
     }
     let key = head.only("sec-websocket-key").filter(|key| is_key(key));
-    key.ok_or(Refusal::bad("One header Sec-WebSocket-Key is needed, of 16 bytes in base64"))
+    let why = "One header Sec-WebSocket-Key is needed, of 16 bytes in base64";
+    key.ok_or_else(|| Refusal::bad(why))
 }
 
 const WRONG_VERSION: &str = "426 Upgrade Required";

@@ -44,6 +44,8 @@ struct Manner {
     writes: Cuts,
     /// What the broker reads at once of that.
     wire: Cuts,
+    /// What follows on the wire, below TLS, right behind the last write.
+    tail: &'static [u8],
 }
 
 /// Where something is cut.
@@ -84,7 +86,7 @@ fn two_pieces_are_as_good_as_one_over_tls() {
     in_parallel(&sessions, |session| {
         let whole = session.whole();
         for security in [Security::Tls12, Security::Tls13] {
-            let manner = |writes, wire| Manner { security, writes, wire };
+            let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
             // What is above TLS cannot tell the versions apart.
             let step = if security == Security::Tls13 { 1 } else { 11 };
             for cut in (1..session.octets.len()).step_by(step) {
@@ -99,18 +101,35 @@ fn two_pieces_are_as_good_as_one_over_tls() {
 /// The handshake and the records of one session are like those of all.
 #[test]
 fn ciphertext_may_be_cut_anywhere() {
-    let sessions = [sessions().swap_remove(0)];
-    in_parallel(&sessions, |session| {
-        let whole = session.whole();
-        for security in [Security::Tls12, Security::Tls13] {
-            let half = session.octets.len() / 2;
-            let manner = |wire| Manner { security, writes: Cuts::At(vec![half]), wire };
-            let (_, ciphertext) = session.play(&manner(Cuts::Nowhere));
-            for cut in 1..ciphertext {
-                session.check(&whole, &manner(Cuts::At(vec![cut])));
-            }
+    let session = &sessions()[0];
+    let whole = session.whole();
+    for security in [Security::Tls12, Security::Tls13] {
+        let half = session.octets.len() / 2;
+        let manner = |wire| Manner { security, writes: Cuts::At(vec![half]), wire, tail: b"" };
+        let (_, ciphertext) = session.play(&manner(Cuts::Nowhere));
+        for cut in 1..ciphertext {
+            session.check(&whole, &manner(Cuts::At(vec![cut])));
         }
-    });
+    }
+}
+
+/// A record that is no record, behind good ones. What these ask for is done; only the one who breaks
+/// TLS does not see it, where the alert is faster.
+#[test]
+fn what_came_before_a_breach_of_tls_is_done() {
+    let sessions = sessions();
+    let session = sessions.iter().find(|session| session.name == "standard 1.2").unwrap();
+    for security in [Security::Tls12, Security::Tls13] {
+        let tail = b"\x17\x03\x03\x00\x10not a record at all";
+        let manner = |wire| Manner { security, writes: Cuts::Nowhere, wire, tail };
+        let (whole, ciphertext) = session.play(&manner(Cuts::Nowhere));
+        assert_eq!(whole.seen, session.whole().seen);
+        assert!(!whole.seen.is_empty());
+        for cut in ciphertext - 100..ciphertext {
+            let found = session.play(&manner(Cuts::At(vec![cut]))).0;
+            assert_eq!(found.seen, whole.seen, "cut at {cut}");
+        }
+    }
 }
 
 #[test]
@@ -119,7 +138,7 @@ fn every_session_is_the_same_over_tls() {
         if session.policy.tls != TlsMode::Required {
             let whole = session.whole();
             for security in [Security::Tls12, Security::Tls13] {
-                let manner = |writes, wire| Manner { security, writes, wire };
+                let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
                 let half = Cuts::At(vec![session.octets.len() / 2]);
                 session.check(&whole, &manner(Cuts::Nowhere, Cuts::Nowhere));
                 session.check(&whole, &manner(half, Cuts::Everywhere));
@@ -141,7 +160,7 @@ proptest! {
         let sessions = sessions();
         let session = session.get(&sessions);
         prop_assume!(security == Security::Plain || session.policy.tls != TlsMode::Required);
-        let manner = Manner { security, writes: Cuts::At(writes), wire: Cuts::At(wire) };
+        let manner = Manner { security, writes: Cuts::At(writes), wire: Cuts::At(wire), tail: b"" };
         session.check(&session.whole(), &manner);
     }
 }
@@ -181,12 +200,16 @@ impl Session {
         let id = stage.accept(self.policy);
         let mut client = End::new(manner.security);
         let mut written = 0;
-        for octets in manner.writes.of(&self.octets, 0) {
+        let mut writes = manner.writes.of(&self.octets, 0).into_iter().peekable();
+        while let Some(octets) = writes.next() {
             client.write(octets);
             loop {
-                let wire = client.take_wire();
+                let mut wire = client.take_wire();
                 if wire.is_empty() {
                     break;
+                }
+                if writes.peek().is_none() && !client.is_handshaking() {
+                    wire.extend_from_slice(manner.tail);
                 }
                 for piece in manner.wire.of(&wire, written) {
                     stage.deliver(id, piece);
@@ -211,7 +234,7 @@ impl Session {
 
 impl Manner {
     fn plain(writes: Cuts) -> Self {
-        Self { security: Security::Plain, writes, wire: Cuts::Nowhere }
+        Self { security: Security::Plain, writes, wire: Cuts::Nowhere, tail: b"" }
     }
 }
 
@@ -363,11 +386,20 @@ impl End {
         std::mem::take(&mut self.wire)
     }
 
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
     fn handle_wire(&mut self, mut octets: &[u8]) {
         let Some(tls) = &mut self.tls else { return self.plain.extend_from_slice(octets) };
         while !octets.is_empty() {
             tls.read_tls(&mut octets).unwrap();
-            let state = tls.process_new_packets().expect("the broker breaks TLS");
+            let state = match tls.process_new_packets() {
+                Ok(state) => state,
+                // After our own breach nothing else comes.
+                Err(rustls::Error::AlertReceived(_)) => return,
+                Err(error) => panic!("the broker breaks TLS: {error}"),
+            };
             let mut plain = vec![0; state.plaintext_bytes_to_read()];
             tls.reader().read_exact(&mut plain).unwrap();
             self.plain.extend(plain);
