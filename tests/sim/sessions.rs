@@ -112,6 +112,8 @@ fn standard_sessions() -> Vec<Session> {
     for last in [
         "NOTHING\n\n\0",
         "SEND\nno colon\n\n\0",
+        "SEND\nno colon\nreceipt:late\n\n\0",
+        "SEND\nreceipt:early\nno colon\n\n\0",
         "SEND\ndestination:/topic/x\nreceipt:r9\ncontent-length:1\n\nxy\0",
         "SEND\nreceipt:r9\ndestination:/topic/\u{1}\\q\n\n\0",
         "SEND\ndestination:/topic/x\n\n\0\rSEND\n\n\0",
