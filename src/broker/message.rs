@@ -164,17 +164,14 @@ pub struct Encodings<'m> {
     message: &'m Message<'m>,
     /// The first whole frame of each format.
     whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
-    /// The first tail of each format, as far as tails differ.
-    tails: SmallVec<[(TailFormat, Encoded); 1]>,
+    /// What follows heads of their own, by the lane of those who read it so.
+    tails: SmallVec<[(LaneId, Encoded); 1]>,
     /// Where the heads of tails are written.
     head: Vec<u8>,
 }
 
 /// How one receiver reads frames.
 type Format = (Encoding, Framing);
-
-/// How it reads the tails of frames, and whether anything goes behind them.
-type TailFormat = (Encoding, bool);
 
 /// What a frame begins with, and what depends on who gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,8 +236,8 @@ impl<'m> Encodings<'m> {
         head: Head<'m>,
         format: Format,
     ) -> bool {
-        let wanted = (format.0, format.1.has_end());
-        let tail = match self.tails.iter().find(|made| made.0 == wanted) {
+        let lane = LaneId::tails(format.0.index(), format.1);
+        let tail = match self.tails.iter().find(|made| made.0 == lane) {
             Some((_, tail)) => *tail,
             None => self.encode_tail(&mut peers.arena, format),
         };
@@ -251,12 +248,11 @@ impl<'m> Encodings<'m> {
 
     fn encode_tail(&mut self, arena: &mut OutboundArena, (encoding, framing): Format) -> Encoded {
         let lane = LaneId::tails(encoding.index(), framing);
-        let has_end = framing.has_end();
         match encoding {
             Encoding::Classic => {
                 let write = |out: &mut Vec<u8>| write_classic(self.message, out);
                 let tail = arena.encode_tail(lane, framing, write);
-                self.tails.push(((encoding, has_end), tail));
+                self.tails.push((lane, tail));
                 tail
             }
             Encoding::Standard(version) => {
@@ -265,12 +261,12 @@ impl<'m> Encodings<'m> {
                     versions_differ = write_standard(self.message, version, out);
                 });
                 if versions_differ {
-                    self.tails.push(((encoding, has_end), tail));
+                    self.tails.push((lane, tail));
                 } else {
                     // Nothing had to be escaped: all versions read the same octets.
-                    let all =
-                        Version::ALL.map(|version| ((Encoding::Standard(version), has_end), tail));
-                    self.tails.extend(all);
+                    let lane =
+                        |version| LaneId::tails(Encoding::Standard(version).index(), framing);
+                    self.tails.extend(Version::ALL.map(|version| (lane(version), tail)));
                 }
                 tail
             }

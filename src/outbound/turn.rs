@@ -32,6 +32,7 @@ impl LaneId {
 
     /// The lane of what messages in one encoding have in common behind heads of their own, for
     /// framings that put the same behind a frame.
+    #[inline]
     pub fn tails(encoding: usize, framing: Framing) -> Self {
         debug_assert!(encoding < Self::ENCODINGS);
         let place = Framing::COUNT + usize::from(framing.has_end());
