@@ -162,8 +162,8 @@ impl<'a> UserLines<'a> {
 #[derive(Debug)]
 pub struct Encodings<'m> {
     message: &'m Message<'m>,
-    /// The first whole frame of each format.
-    whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
+    /// The first whole frame of each format, and the tail for others of it, once there was one.
+    whole: SmallVec<[(Format, Head<'m>, Encoded, Option<Encoded>); 1]>,
     /// What follows heads of their own, by the lane of those who read it so.
     tails: SmallVec<[(LaneId, Encoded); 1]>,
     /// Where the heads of tails are written.
@@ -212,8 +212,15 @@ impl<'m> Encodings<'m> {
         let peer = peers.peer(receiver);
         let format = (peer.encoding, peer.framing);
         match self.whole.iter().find(|made| made.0 == format) {
-            Some((_, made, frame)) if *made == head => peers.push(receiver, *frame),
-            Some(_) => self.push_parts(peers, receiver, head, format),
+            Some((_, made, frame, _)) if *made == head => peers.push(receiver, *frame),
+            Some((_, _, _, Some(tail))) => {
+                let tail = *tail;
+                self.push_parts(peers, receiver, head, tail)
+            }
+            Some(_) => {
+                let tail = self.find_tail(&mut peers.arena, format);
+                self.push_parts(peers, receiver, head, tail)
+            }
             None => {
                 let frame = self.encode(&mut peers.arena, format, head);
                 peers.push(receiver, frame)
@@ -224,7 +231,7 @@ impl<'m> Encodings<'m> {
     #[inline(never)]
     fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
         let frame = encode_whole(self.message, arena, format, head);
-        self.whole.push((format, head, frame));
+        self.whole.push((format, head, frame, None));
         frame
     }
 
@@ -234,16 +241,25 @@ impl<'m> Encodings<'m> {
         peers: &mut Peers,
         receiver: PeerId,
         head: Head<'m>,
-        format: Format,
+        tail: Encoded,
     ) -> bool {
-        let lane = LaneId::tails(format.0.index(), format.1);
-        let tail = match self.tails.iter().find(|made| made.0 == lane) {
-            Some((_, tail)) => *tail,
-            None => self.encode_tail(&mut peers.arena, format),
-        };
         self.head.clear();
         write_head(self.message, head, &mut self.head);
         peers.push_parts(receiver, &self.head, tail)
+    }
+
+    /// The tail for a format of which there is a whole frame.
+    #[cold]
+    fn find_tail(&mut self, arena: &mut OutboundArena, format: Format) -> Encoded {
+        let lane = LaneId::tails(format.0.index(), format.1);
+        let tail = match self.tails.iter().find(|made| made.0 == lane) {
+            Some((_, tail)) => *tail,
+            None => self.encode_tail(arena, format),
+        };
+        for made in self.whole.iter_mut().filter(|made| made.0 == format) {
+            made.3 = Some(tail);
+        }
+        tail
     }
 
     fn encode_tail(&mut self, arena: &mut OutboundArena, (encoding, framing): Format) -> Encoded {
