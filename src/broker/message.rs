@@ -163,12 +163,15 @@ impl<'a> UserLines<'a> {
 pub struct Encodings<'m> {
     message: &'m Message<'m>,
     /// The first whole frame of each format, and the tail for others of it, once there was one.
-    whole: SmallVec<[(Format, Head<'m>, Encoded, Option<Encoded>); 1]>,
+    whole: SmallVec<[Whole<'m>; 1]>,
     /// What follows heads of their own, by the lane of those who read it so.
     tails: SmallVec<[(LaneId, Encoded); 1]>,
     /// Where the heads of tails are written.
     head: Vec<u8>,
 }
+
+/// A whole frame: for whom it is, and the tail that it shares with others.
+type Whole<'m> = (Format, Head<'m>, Encoded, Option<Encoded>);
 
 /// How one receiver reads frames.
 type Format = (Encoding, Framing);
