@@ -193,7 +193,7 @@ const SUBSCRIBERS: u64 = 100;
 
 fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let encoding = Encoding::Standard(Version::V1_0);
-    let framing = Framing::None;
+    let framing = Framing::Line;
     let opening = Opening { slot: number as u32, number, framing, encoding };
     let peer = broker.open_peer(opening);
     let frame = format!(

@@ -24,7 +24,7 @@ pub struct Limits {
     pub connect_ms_max: u32,
     /// Size of an HTTP upgrade request.
     pub upgrade_bytes_max: u32,
-    /// Silence after which a WebSocket client is pinged. Zero turns pinging off.
+    /// Silence after which a WebSocket client is pinged. Zero: only one that owes a heart-beat is.
     pub websocket_ping_ms: u32,
     /// Time that a pinged WebSocket client has to let us hear anything.
     pub websocket_pong_ms_max: u32,

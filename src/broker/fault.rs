@@ -78,6 +78,13 @@ impl Fault {
         Self { limit: Some(limit), ..fault }
     }
 
+    /// A client of which nothing was heard within the named limit, though it was asked.
+    pub fn silent(limit: &'static str) -> Self {
+        let description = format!("nothing was heard from you in time, not even a pong ({limit})");
+        let fault = Self::closing(Code::TimedOut, Retry::Now, description);
+        Self { limit: Some(limit), ..fault }
+    }
+
     /// Why a connection ends that is told of this.
     pub fn close_reason(&self) -> CloseReason {
         match (self.code, self.limit) {

@@ -162,13 +162,17 @@ impl<'a> UserLines<'a> {
 #[derive(Debug)]
 pub struct Encodings<'m> {
     message: &'m Message<'m>,
-    /// The first whole frame of each format.
-    whole: SmallVec<[(Format, Head<'m>, Encoded); 1]>,
-    /// What follows the head in each encoding, behind heads that name the message and others.
-    tails: SmallVec<[(Encoding, bool, Encoded); 1]>,
+    /// The first whole frame of each format, and the tail for others of it, once there was one.
+    whole: SmallVec<[Whole<'m>; 1]>,
+    /// What follows heads that name the message, and others, by the lane of those who read it so.
+    tails: SmallVec<[(LaneId, bool, Encoded); 1]>,
     /// Where the heads of tails are written.
     head: Vec<u8>,
 }
+
+/// A whole frame: for whom it is, and the tail that others of its format had last, with whether heads
+/// name the message before it.
+type Whole<'m> = (Format, Head<'m>, Encoded, Option<(bool, Encoded)>);
 
 /// How one receiver reads frames.
 pub(super) type Format = (Encoding, Framing);
@@ -223,8 +227,15 @@ impl<'m> Encodings<'m> {
         head: Head<'m>,
     ) -> bool {
         match self.whole.iter().find(|made| made.0 == format) {
-            Some((_, made, frame)) if *made == head => peers.push(receiver, *frame),
-            Some(_) => self.push_parts(peers, receiver, head, format.0),
+            Some((_, made, frame, _)) if *made == head => peers.push(receiver, *frame),
+            Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => {
+                let tail = *tail;
+                self.push_parts(peers, receiver, head, tail)
+            }
+            Some(_) => {
+                let tail = self.find_tail(&mut peers.arena, format, head.names_message());
+                self.push_parts(peers, receiver, head, tail)
+            }
             None => {
                 let frame = self.encode(&mut peers.arena, format, head);
                 peers.push(receiver, frame)
@@ -235,7 +246,7 @@ impl<'m> Encodings<'m> {
     #[inline(never)]
     fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
         let frame = encode_whole(self.message, arena, format, head);
-        self.whole.push((format, head, frame));
+        self.whole.push((format, head, frame, None));
         frame
     }
 
@@ -245,43 +256,53 @@ impl<'m> Encodings<'m> {
         peers: &mut Peers,
         receiver: PeerId,
         head: Head<'m>,
-        encoding: Encoding,
+        tail: Encoded,
     ) -> bool {
-        let is_named = head.names_message();
-        let tail = match self.tails.iter().find(|made| made.0 == encoding && made.1 == is_named) {
-            Some((_, _, tail)) => *tail,
-            None => self.encode_tail(&mut peers.arena, encoding, is_named),
-        };
         self.head.clear();
         write_head(self.message, head, &mut self.head);
         peers.push_parts(receiver, &self.head, tail)
     }
 
+    /// The tail for a format of which there is a whole frame, behind heads that name the message or not.
+    #[cold]
+    fn find_tail(&mut self, arena: &mut OutboundArena, format: Format, is_named: bool) -> Encoded {
+        let lane = LaneId::tails(format.0.index(), format.1);
+        let tail = match self.tails.iter().find(|made| made.0 == lane && made.1 == is_named) {
+            Some((_, _, tail)) => *tail,
+            None => self.encode_tail(arena, format, is_named),
+        };
+        for made in self.whole.iter_mut().filter(|made| made.0 == format) {
+            made.3 = Some((is_named, tail));
+        }
+        tail
+    }
+
     fn encode_tail(
         &mut self,
         arena: &mut OutboundArena,
-        encoding: Encoding,
+        (encoding, framing): Format,
         is_named: bool,
     ) -> Encoded {
-        let lane = LaneId::tails(encoding.index());
+        let lane = LaneId::tails(encoding.index(), framing);
         match encoding {
             Encoding::Classic => {
-                let tail = arena.encode_tail(lane, |out| write_classic(self.message, out));
-                self.tails.push((encoding, is_named, tail));
+                let write = |out: &mut Vec<u8>| write_classic(self.message, out);
+                let tail = arena.encode_tail(lane, framing, write);
+                self.tails.push((lane, is_named, tail));
                 tail
             }
             Encoding::Standard(version) => {
                 let mut versions_differ = false;
-                let tail = arena.encode_tail(lane, |out| {
+                let tail = arena.encode_tail(lane, framing, |out| {
                     versions_differ = write_standard(self.message, version, is_named, out);
                 });
                 if versions_differ {
-                    self.tails.push((encoding, is_named, tail));
+                    self.tails.push((lane, is_named, tail));
                 } else {
                     // Nothing had to be escaped: all versions read the same octets.
-                    let all =
-                        Version::ALL.map(|version| (Encoding::Standard(version), is_named, tail));
-                    self.tails.extend(all);
+                    let lane =
+                        |version| LaneId::tails(Encoding::Standard(version).index(), framing);
+                    self.tails.extend(Version::ALL.map(|version| (lane(version), is_named, tail)));
                 }
                 tail
             }

@@ -369,7 +369,7 @@ impl Default for Peers {
 impl Default for Peer {
     /// Of no connection.
     fn default() -> Self {
-        let (framing, encoding) = (Framing::None, Encoding::Classic);
+        let (framing, encoding) = (Framing::Line, Encoding::Classic);
         let limits = OutboundLimits { hard_bytes_max: 0, soft_bytes_max: 0, soft_ms_max: 0 };
         Self::new(Opening { slot: 0, number: 0, framing, encoding }, limits)
     }
@@ -395,10 +395,11 @@ impl Peer {
         }
     }
 
-    /// Gives it binary WebSocket messages even where they are text, as it sends binary ones itself.
-    pub fn prefer_binary(&mut self) {
-        if self.framing == Framing::WebSocket {
-            self.framing = Framing::WebSocketBinary;
+    /// Gives it WebSocket messages of the kind in which its CONNECT comes: binary ones even where they
+    /// are text, or not. To be told before anything is queued for it.
+    pub fn prefer_binary(&mut self, is_binary: bool) {
+        if matches!(self.framing, Framing::WebSocket | Framing::WebSocketBinary) {
+            self.framing = if is_binary { Framing::WebSocketBinary } else { Framing::WebSocket };
         }
     }
 
@@ -466,15 +467,15 @@ mod tests {
         OutboundLimits { hard_bytes_max: 30, soft_bytes_max: 10, soft_ms_max: 5 };
 
     fn peer(peers: &mut Peers) -> PeerId {
-        let (encoding, framing) = (Encoding::Classic, Framing::None);
+        let (encoding, framing) = (Encoding::Classic, Framing::Line);
         peers.open(Opening { slot: 0, number: 1, framing, encoding }, LIMITS)
     }
 
-    /// Whether a delivery of that many octets was queued.
+    /// Whether a delivery of that many octets, its line end among them, was queued.
     fn push(peers: &mut Peers, id: PeerId, size: usize) -> bool {
-        let lane = LaneId::messages(0, Framing::None);
+        let lane = LaneId::messages(0, Framing::Line);
         let frame =
-            peers.arena.encode(lane, Framing::None, |out| out.resize(out.len() + size, b'x'));
+            peers.arena.encode(lane, Framing::Line, |out| out.resize(out.len() + size - 1, b'x'));
         peers.push(id, frame)
     }
 

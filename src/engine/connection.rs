@@ -143,6 +143,8 @@ pub(super) struct Connection<S> {
     pub(super) armed_ms: u64,
     /// When anything was heard last.
     pub(super) heard_ms: u64,
+    /// When the peer was pinged since then; [`NEVER`] where it was not.
+    pub(super) asked_ms: u64,
     /// When anything was said last.
     pub(super) said_ms: u64,
     pub(super) accepted_ms: u64,
@@ -203,8 +205,6 @@ pub(super) struct Flags {
     pub(super) end_announced: bool,
     /// The peer sent its end of stream.
     pub(super) ended: bool,
-    /// A ping was sent since the peer was heard last.
-    pub(super) pinged: bool,
     /// It is not read because memory is short.
     pub(super) paused: bool,
     /// It is above `connections_max`, and only waits to be told so.
@@ -229,6 +229,13 @@ impl<S> Connection<S> {
     pub(super) fn reads_transport(&self) -> bool {
         let closing = matches!(self.phase, Phase::Flushing(_) | Phase::AwaitingClose(_));
         self.phase.reads_frames() || closing && self.transport.is_websocket()
+    }
+
+    /// Notes that the peer was heard, or could not be.
+    #[inline]
+    pub(super) fn note_heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        self.asked_ms = NEVER;
     }
 
     /// What carries the frames, for the log.

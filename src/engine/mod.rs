@@ -31,7 +31,7 @@ use self::connection::{Connection, ConnectionTable, Flags, NEVER, Phase, Totals}
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
 use self::flush::{FlushContext, FlushProgress, flush, keep};
-use crate::broker::peer::{Encoding, Opening, Peer, PeerId};
+use crate::broker::peer::{Beats, Encoding, Opening, Peer, PeerId};
 use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};
@@ -194,6 +194,7 @@ impl<S: Socket> Engine<S> {
             deadline_ms,
             armed_ms: deadline_ms,
             heard_ms: now_ms,
+            asked_ms: NEVER,
             said_ms: now_ms,
             accepted_ms: now_ms,
             totals: Totals::default(),
@@ -480,8 +481,7 @@ impl<S: Socket> Engine<S> {
                 Ok(count) => {
                     budget -= count;
                     connection.totals.bytes_in += count as u64;
-                    connection.heard_ms = self.now.ms();
-                    connection.flags.pinged = false;
+                    connection.note_heard(self.now.ms());
                     self.broker.counters.bytes_in += count as u64;
                     if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
                         connection.flags.readable = false;
@@ -623,8 +623,8 @@ impl<S: Socket> Engine<S> {
                 Ok(Some(Inbound::Octets { octets, is_binary })) => {
                     let Some(peer) = connection.peer else { return };
                     let Some(assembler) = &mut connection.assembler else { return };
-                    if is_binary {
-                        self.broker.peers.peer_mut(peer).prefer_binary();
+                    if connection.phase == Phase::AwaitingConnect {
+                        self.broker.peers.peer_mut(peer).prefer_binary(is_binary);
                     }
                     let mut frames = FrameSource { assembler, octets, limits: &self.limits };
                     connection.totals.frames_in +=
@@ -700,18 +700,8 @@ impl<S: Socket> Engine<S> {
 
     /// Tells a connection that its listener does not serve what it speaks.
     #[inline(never)]
-    fn refuse_unserved(&mut self, slot: u32, dialect: Option<Dialect>, what: &'static str) {
-        let connection = &mut self.connections[slot as usize];
-        let needs_tls = connection.tls.is_none() && connection.policy.tls == TlsMode::Required;
-        let why = if needs_tls {
-            "only TLS is served on this port".to_owned()
-        } else {
-            TransportError::NotServed(what).to_string()
-        };
-        let Some(dialect) = dialect else {
-            connection.transport.answer(&http::refusal(&why));
-            return self.handle_breach(slot, TransportError::NotServed(what));
-        };
+    fn refuse_unserved(&mut self, slot: u32, dialect: Dialect, what: &'static str) {
+        let why = why_unserved(&self.connections[slot as usize], what);
         self.open(slot, dialect);
         if self.connections[slot as usize].phase == Phase::AwaitingConnect {
             self.broker.counters.protocol_errors += 1;
@@ -747,8 +737,14 @@ impl<S: Socket> Engine<S> {
     #[inline(never)]
     fn answer_request(&mut self, slot: u32, request: &PlainRequest) {
         let connection = &mut self.connections[slot as usize];
-        let served =
-            http::Served { http: connection.policy.protocols.http, sample: self.serves_sample };
+        let protocols = connection.policy.protocols;
+        if !protocols.http && !protocols.ws {
+            let what = "HTTP and WebSocket";
+            let why = why_unserved(connection, what);
+            connection.transport.answer(&http::refusal(request, &why));
+            return self.handle_breach(slot, TransportError::NotServed(what));
+        }
+        let served = http::Served { http: protocols.http, sample: self.serves_sample };
         let response = http::answer(request, served);
         connection.transport.answer(&response);
         self.begin_close(slot, CloseReason::Answered);
@@ -849,7 +845,7 @@ impl<S: Socket> Engine<S> {
             for id in std::mem::take(&mut self.paused) {
                 let Some(connection) = self.connections.find_mut(id) else { continue };
                 if std::mem::take(&mut connection.flags.paused) {
-                    connection.heard_ms = self.now.ms();
+                    connection.note_heard(self.now.ms());
                     list_to_read(connection, &mut self.to_read);
                 }
             }
@@ -1059,28 +1055,17 @@ impl<S: Socket> Engine<S> {
         self.close_now(id.slot, CloseReason::TimedOut(limit));
     }
 
-    /// Looks at who is silent: a WebSocket client is pinged, heart-beats that were agreed are sent
-    /// and expected. Who stays silent for too long is closed.
+    /// Looks at who is silent, and sends the heart-beats that were agreed.
     fn check_liveness(&mut self, slot: u32) {
         let now_ms = self.now.ms();
         let connection = &mut self.connections[slot as usize];
         if connection.flags.paused {
             // We are the ones who do not listen.
-            connection.heard_ms = now_ms;
+            connection.note_heard(now_ms);
         }
         let Some(peer) = connection.peer else { return };
         let peer = self.broker.peers.peer(peer);
         let mut next_ms = NEVER;
-        if peer.beats.incoming_ms > 0 {
-            let patience_ms =
-                3 * u64::from(peer.beats.incoming_ms) + u64::from(self.limits.heart_beat_margin_ms);
-            let close_at_ms = connection.heard_ms + patience_ms;
-            if now_ms >= close_at_ms {
-                self.broker.counters.timeouts += 1;
-                return self.close_now(slot, CloseReason::TimedOut("heart-beat"));
-            }
-            next_ms = next_ms.min(close_at_ms);
-        }
         if peer.beats.outgoing_ms > 0 {
             // A little early: the way takes time, too.
             let interval_ms = u64::from(peer.beats.outgoing_ms) * 3 / 4;
@@ -1093,24 +1078,35 @@ impl<S: Socket> Engine<S> {
             }
             next_ms = next_ms.min(connection.said_ms + interval_ms);
         }
-        if connection.transport.is_websocket() && self.limits.websocket_ping_ms > 0 {
-            let ping_at_ms = connection.heard_ms + u64::from(self.limits.websocket_ping_ms);
-            let close_at_ms = ping_at_ms + u64::from(self.limits.websocket_pong_ms_max);
-            if connection.flags.pinged && now_ms >= close_at_ms {
-                self.broker.counters.timeouts += 1;
-                return self.close_now(slot, CloseReason::TimedOut("websocket_pong_ms_max"));
-            }
-            if now_ms >= ping_at_ms && !connection.flags.pinged {
-                connection.flags.pinged = true;
+        match judge_silence(connection, peer.beats, &self.limits, now_ms) {
+            Silence::Allowed => {}
+            Silence::JudgeAt(at_ms) => next_ms = next_ms.min(at_ms),
+            Silence::Ask(until_ms) => {
+                connection.asked_ms = now_ms;
                 connection.transport.ping();
                 list_to_flush(connection, &mut self.to_flush);
+                next_ms = next_ms.min(until_ms);
             }
-            let due_ms = if connection.flags.pinged { close_at_ms } else { ping_at_ms };
-            next_ms = next_ms.min(due_ms.max(now_ms + 1));
+            Silence::Broken(limit) => return self.cut_silent(slot, limit),
         }
         if next_ms != NEVER {
             self.set_deadline(slot, next_ms.max(now_ms + 1));
         }
+    }
+
+    /// Closes the connection of a client that is silent for too long. On WebSocket it is told, for its
+    /// page may be there again when the close arrives.
+    #[cold]
+    fn cut_silent(&mut self, slot: u32, limit: &'static str) {
+        self.broker.counters.timeouts += 1;
+        let connection = &self.connections[slot as usize];
+        if !connection.transport.is_websocket() {
+            return self.close_now(slot, CloseReason::TimedOut(limit));
+        }
+        if connection.assembler.is_some() {
+            return self.refuse(slot, &Fault::silent(limit));
+        }
+        self.begin_close(slot, CloseReason::TimedOut(limit));
     }
 
     fn set_deadline(&mut self, slot: u32, at_ms: u64) {
@@ -1188,6 +1184,15 @@ impl<S> std::fmt::Debug for Engine<S> {
     }
 }
 
+/// Why a connection's listener does not serve what it speaks.
+fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {
+    let needs_tls = connection.tls.is_none() && connection.policy.tls == TlsMode::Required;
+    match needs_tls {
+        true => "only TLS is served on this port".to_owned(),
+        false => TransportError::NotServed(what).to_string(),
+    }
+}
+
 /// The limit that a connection is above which is only taken in to be told so.
 const SURPLUS: &str = "connections_max";
 
@@ -1228,19 +1233,62 @@ fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
     }
 }
 
-/// The WebSocket close code that goes with a reason. Classic clients wait for 1000; clients of the
-/// standard dialect learn from the hundreds whether to come back.
-fn close_code(reason: CloseReason, peer: Option<&Peer>) -> CloseCode {
+/// The WebSocket close code that goes with a reason; none where the peer's own close or breach has
+/// settled it. Classic clients wait for 1000; clients of the standard dialect learn from the hundreds
+/// whether to come back.
+fn close_code(reason: CloseReason, peer: Option<&Peer>) -> Option<CloseCode> {
     let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
     let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
     if let (true, Some(code), Some(retry)) = (is_standard, reason.code(), retry) {
-        return CloseCode::from(4000 + 100 * retry as u16 + code as u16);
+        return Some(CloseCode::from(4000 + 100 * retry as u16 + code as u16));
     }
     match (reason, retry) {
-        (CloseReason::Refused(Code::Draining), _) => CloseCode::Away,
-        (CloseReason::Exceeded(_), Some(Retry::Later)) => CloseCode::Again,
-        (CloseReason::Exceeded(_), _) => CloseCode::Size,
-        _ => CloseCode::Normal,
+        (CloseReason::EndOfStream | CloseReason::Transport(_), _) => None,
+        (CloseReason::Refused(Code::Draining), _) => Some(CloseCode::Away),
+        (CloseReason::Exceeded(_), Some(Retry::Later)) => Some(CloseCode::Again),
+        (CloseReason::Exceeded(_), _) => Some(CloseCode::Size),
+        _ => Some(CloseCode::Normal),
+    }
+}
+
+/// What is to be done about a client that was heard last some time ago.
+enum Silence {
+    /// Nothing, ever.
+    Allowed,
+    /// Nothing until then.
+    JudgeAt(u64),
+    /// It is pinged, and has until then to be heard.
+    Ask(u64),
+    /// It is cut, for what was agreed or for this limit.
+    Broken(&'static str),
+}
+
+/// Judges a client's silence. Where the transport can ask whether it is there, it is asked before it is
+/// cut, whatever heart-beats were agreed: browsers hold back the timers of tabs that nobody looks at.
+fn judge_silence<S>(
+    connection: &Connection<S>,
+    beats: Beats,
+    limits: &Limits,
+    now_ms: u64,
+) -> Silence {
+    let after = |ms: u64| if ms == 0 { NEVER } else { connection.heard_ms.saturating_add(ms) };
+    let patience_ms = 3 * u64::from(beats.incoming_ms) + u64::from(limits.heart_beat_margin_ms);
+    let beat_due_ms = after(if beats.incoming_ms == 0 { 0 } else { patience_ms });
+    if !connection.transport.is_websocket() {
+        return match beat_due_ms {
+            NEVER => Silence::Allowed,
+            at_ms if now_ms < at_ms => Silence::JudgeAt(at_ms),
+            _ => Silence::Broken("heart-beat"),
+        };
+    }
+    let pong_ms = u64::from(limits.websocket_pong_ms_max);
+    let ask_ms = beat_due_ms.min(after(limits.websocket_ping_ms.into()));
+    match (connection.asked_ms, ask_ms) {
+        (NEVER, NEVER) => Silence::Allowed,
+        (NEVER, at_ms) if now_ms < at_ms => Silence::JudgeAt(at_ms),
+        (NEVER, _) => Silence::Ask(now_ms + pong_ms),
+        (asked_ms, _) if now_ms < asked_ms + pong_ms => Silence::JudgeAt(asked_ms + pong_ms),
+        _ => Silence::Broken("websocket_pong_ms_max"),
     }
 }
 

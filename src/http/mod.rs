@@ -4,7 +4,8 @@
 
 mod sample;
 
-use crate::transport::upgrade::{PlainRequest, TEXT, head, response};
+use crate::transport::request::{Method, PlainRequest};
+use crate::transport::upgrade::{TEXT, response};
 
 /// What there is to be served.
 #[derive(Clone, Copy, Debug)]
@@ -17,13 +18,15 @@ pub struct Served {
 
 /// The whole response to a request, after which the connection closes.
 pub fn answer(request: &PlainRequest, served: Served) -> Vec<u8> {
-    let answer = find(&request.path, served);
-    let mut out = head(answer.status, answer.content_type, answer.lines, answer.body.len());
+    let Answer { status, content_type, lines, body } = find(request, served);
     // RFC 9110, 9.3.2: the answer to HEAD is that to GET, length and all, without the body.
-    if !request.is_head {
-        out.extend_from_slice(answer.body);
-    }
-    out
+    response(status, content_type, lines, body, request.method == Method::Head)
+}
+
+/// The whole response to any request where HTTP is not served.
+pub fn refusal(request: &PlainRequest, why: &str) -> Vec<u8> {
+    let body = format!("{why}\n");
+    response("403 Forbidden", TEXT, "", body.as_bytes(), request.method == Method::Head)
 }
 
 /// An answer, in parts.
@@ -41,24 +44,47 @@ impl Answer {
     }
 }
 
-/// The whole response to any request where HTTP is not served.
-pub fn refusal(why: &str) -> Vec<u8> {
-    response("403 Forbidden", TEXT, why.as_bytes())
+fn find(request: &PlainRequest, served: Served) -> Answer {
+    match request.method {
+        Method::Get | Method::Head => find_content(request, served),
+        // RFC 9110, 9.3.7 and 15.5.6: both say what is allowed.
+        Method::Options => Answer { lines: ALLOWED, ..Answer::text("200 OK", b"") },
+        Method::Other => {
+            let text = b"Only GET, HEAD and OPTIONS are served here\n";
+            Answer { lines: ALLOWED, ..Answer::text("405 Method Not Allowed", text) }
+        }
+    }
 }
 
-fn find(path: &str, served: Served) -> Answer {
+fn find_content(request: &PlainRequest, served: Served) -> Answer {
+    let path = &request.path[..];
     let asset = if served.http && served.sample { sample::find(path) } else { None };
     match (asset, path) {
         (Some(asset), _) => asset,
         (None, "/health") if served.http => Answer::text("200 OK", b"ok\n"),
+        (None, "/") if request.accepts_html => Answer {
+            status: "426 Upgrade Required",
+            content_type: "text/html; charset=utf-8",
+            lines: BROWSER_LINES,
+            body: include_bytes!("browser.html"),
+        },
+        (None, "/") => {
+            Answer { lines: "Vary: Accept\r\n", ..Answer::text("400 Bad Request", NO_UPGRADE) }
+        }
         // Where nothing but WebSocket is, the request can only have been meant to become one.
-        (None, "/") => Answer::text("400 Bad Request", NO_UPGRADE),
         (None, _) if !served.http => Answer::text("400 Bad Request", NO_UPGRADE),
         (None, _) => Answer::text("404 Not Found", b"There is nothing at this path\n"),
     }
 }
 
-const NO_UPGRADE: &[u8] = b"The WebSocket handshake Connection field is missing";
+const ALLOWED: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+
+const NO_UPGRADE: &[u8] = b"The WebSocket handshake Connection field is missing\n";
+
+/// RFC 9110, 15.5.22: what a 426 wants instead; and the page needs nothing at all.
+const BROWSER_LINES: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nVary: Accept\r\n\
+    Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
+    X-Content-Type-Options: nosniff\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -69,7 +95,11 @@ mod tests {
     const NOTHING: Served = Served { http: false, sample: true };
 
     fn get(path: &str, served: Served) -> String {
-        let request = PlainRequest { path: path.into(), is_head: false };
+        ask(Method::Get, path, false, served)
+    }
+
+    fn ask(method: Method, path: &str, accepts_html: bool, served: Served) -> String {
+        let request = PlainRequest { method, path: path.into(), accepts_html };
         String::from_utf8(answer(&request, served)).unwrap()
     }
 
@@ -115,10 +145,50 @@ mod tests {
     #[test]
     fn head_is_answered_without_the_body() {
         for (path, served) in [("/", SAMPLE), ("/health", PLAIN), ("/nothing", PLAIN)] {
-            let request = PlainRequest { path: path.into(), is_head: true };
-            let head = String::from_utf8(answer(&request, served)).unwrap();
+            let head = ask(Method::Head, path, false, served);
             assert!(head.ends_with("\r\n\r\n"), "{head}");
             assert!(get(path, served).starts_with(&head));
+        }
+    }
+
+    #[test]
+    fn a_browser_gets_a_page_at_the_root_and_programs_a_sentence() {
+        let page = ask(Method::Get, "/", true, PLAIN);
+        assert!(page.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{page}");
+        for line in ["Content-Type: text/html; charset=utf-8", "Upgrade: websocket", "Vary: Accept"]
+        {
+            assert!(page.contains(&format!("\r\n{line}\r\n")), "{line}: {page}");
+        }
+        assert!(page.contains("passes messages between programs"), "{page}");
+        assert_eq!(ask(Method::Get, "/", true, NOTHING), page, "where only WebSocket is, too");
+        assert!(ask(Method::Get, "/nothing", true, PLAIN).contains("text/plain"));
+        assert!(ask(Method::Get, "/", true, SAMPLE).starts_with("HTTP/1.1 200 "));
+        assert!(get("/", PLAIN).contains("\r\nContent-Type: text/plain"));
+    }
+
+    #[test]
+    fn other_methods_learn_what_is_allowed() {
+        for served in [PLAIN, SAMPLE, NOTHING] {
+            let options = ask(Method::Options, "*", false, served);
+            assert!(options.starts_with("HTTP/1.1 200 OK\r\n"), "{options}");
+            assert!(options.contains("\r\nContent-Length: 0\r\n"), "{options}");
+            let post = ask(Method::Other, "/health", false, served);
+            assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
+            for answer in [options, post] {
+                assert!(answer.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"), "{answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_body_ends_in_a_line_end() {
+        for served in [PLAIN, SAMPLE, NOTHING] {
+            for path in ["/", "/health", "/nothing", "/sample.js", "/sample.css"] {
+                for accepts_html in [false, true] {
+                    let answer = ask(Method::Get, path, accepts_html, served);
+                    assert!(answer.ends_with('\n') && !answer.ends_with("\r\n\r\n"), "{path}");
+                }
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
-//! What goes before each outgoing frame, so that the frames of a stream can be told apart. It is
-//! written together with the frame: what goes to one receiver can go to others as it is.
+//! What goes before and behind each outgoing frame, so that the frames of a stream can be told apart.
+//! It is written together with the frame: what goes to one receiver can go to others as it is.
 
 /// How frames are told apart on the way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// They end themselves.
-    None,
+    /// They end themselves, and a line end follows each.
+    ///
+    /// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` takes two octets for the end
+    /// of a body that has a length; without the line end it loses the first octet of the next frame.
+    Line,
     /// A flag octet 0 and the length, four octets, little-endian.
     LengthPrefix,
     /// Each is one WebSocket message: text where it is UTF-8, otherwise binary.
@@ -18,12 +21,12 @@ impl Framing {
     /// How many there are.
     pub const COUNT: usize = 4;
 
-    /// Writes a frame with what goes before it.
+    /// Writes a frame with what goes before and behind it.
     #[inline(always)]
     pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let from = out.len();
         match self {
-            Self::None => {}
+            Self::Line => {}
             Self::LengthPrefix => out.extend_from_slice(&[0; PREFIX_BYTES]),
             // Room for the header that most frames have.
             Self::WebSocket | Self::WebSocketBinary => {
@@ -32,13 +35,27 @@ impl Framing {
         }
         write(out);
         match self {
-            Self::None => {}
+            Self::Line => self.write_end(out),
             Self::LengthPrefix => {
                 let length = (out.len() - from - PREFIX_BYTES) as u32;
                 out[from + 1..from + PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
             }
             Self::WebSocket | Self::WebSocketBinary => self.write_websocket_header(out, from),
         }
+    }
+
+    /// Writes what goes behind a frame.
+    #[inline]
+    pub(super) fn write_end(self, out: &mut Vec<u8>) {
+        if self.has_end() {
+            out.push(b'\n');
+        }
+    }
+
+    /// Whether anything goes behind a frame.
+    #[inline]
+    pub fn has_end(self) -> bool {
+        self == Self::Line
     }
 
     /// Writes the header of a payload that stands behind the room for the usual one.
@@ -57,7 +74,7 @@ impl Framing {
     #[inline]
     pub(super) fn write_header(self, length: usize, text: bool, out: &mut Vec<u8>) {
         match self {
-            Self::None => {}
+            Self::Line => {}
             Self::LengthPrefix => {
                 out.push(0);
                 out.extend_from_slice(&(length as u32).to_le_bytes());
@@ -74,7 +91,7 @@ impl Framing {
     #[inline]
     pub fn header_len(self, length: usize) -> usize {
         match self {
-            Self::None => 0,
+            Self::Line => 0,
             Self::LengthPrefix => PREFIX_BYTES,
             Self::WebSocket | Self::WebSocketBinary => websocket_header_len(length),
         }
@@ -142,7 +159,7 @@ mod tests {
     use super::*;
 
     const ALL: [Framing; Framing::COUNT] =
-        [Framing::None, Framing::LengthPrefix, Framing::WebSocket, Framing::WebSocketBinary];
+        [Framing::Line, Framing::LengthPrefix, Framing::WebSocket, Framing::WebSocketBinary];
 
     #[test]
     fn a_frame_is_written_with_the_header_that_is_announced() {
@@ -155,6 +172,7 @@ mod tests {
                 framing.write_header(length, true, &mut apart);
                 assert_eq!(apart.len(), 6 + framing.header_len(length), "{framing:?} {length}");
                 apart.extend_from_slice(&payload);
+                framing.write_end(&mut apart);
                 assert!(whole == apart, "{framing:?} {length}");
             }
         }

@@ -103,12 +103,21 @@ impl OutboundArena {
         framing: Framing,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Encoded {
-        self.turn.encode(lane, framing, write)
+        self.turn.encode(lane, |out| framing.write(out, write))
     }
 
-    /// Encodes what frames have in common behind heads of their own.
-    pub fn encode_tail(&mut self, lane: LaneId, write: impl FnOnce(&mut Vec<u8>)) -> Encoded {
-        let mut tail = self.turn.encode(lane, Framing::None, write);
+    /// Encodes what frames have in common behind heads of their own, for framings that put the same
+    /// behind a frame.
+    pub fn encode_tail(
+        &mut self,
+        lane: LaneId,
+        framing: Framing,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Encoded {
+        let mut tail = self.turn.encode(lane, |out| {
+            write(out);
+            framing.write_end(out);
+        });
         tail.text = std::str::from_utf8(self.turn.bytes_of(tail)).is_ok();
         tail
     }
@@ -657,12 +666,12 @@ mod tests {
         let mut arena = OutboundArena::default();
         let mut queue = OutboundQueue::default();
         for arrived_ns in [10, 70] {
-            let answer = arena.encode(LaneId::private(Framing::None), Framing::None, |out| {
+            let answer = arena.encode(LaneId::private(Framing::Line), Framing::Line, |out| {
                 out.extend_from_slice(b"answer");
             });
             arena.push(&mut queue, answer);
             arena.note_arrival(arrived_ns);
-            let frame = encode(&mut arena, Framing::None, b"delivery");
+            let frame = encode(&mut arena, Framing::Line, b"delivery");
             arena.push(&mut queue, frame);
             let out = arena.note_all_out(&mut queue);
             assert_eq!(out, Out { arrived_ns, frames: 2, deliveries: 1 });
@@ -674,10 +683,10 @@ mod tests {
     fn what_slow_receivers_keep_of_the_same_is_counted_once() {
         let mut arena = OutboundArena::default();
         let mut queues: [OutboundQueue; 3] = Default::default();
-        let frame = encode(&mut arena, Framing::None, &[7; 1000]);
+        let frame = encode(&mut arena, Framing::Line, &[7; 999]);
         for (sent, queue) in queues.iter_mut().enumerate() {
             arena.push(queue, frame);
-            arena.keep(queue, Framing::None, sent);
+            arena.keep(queue, Framing::Line, sent);
         }
         arena.end_turn();
         arena.check_invariants(queues.iter());
@@ -695,7 +704,9 @@ mod tests {
     fn large_tails_behind_heads_of_their_own_are_kept_once() {
         let mut arena = OutboundArena::default();
         let mut queues: [OutboundQueue; 9] = Default::default();
-        let tail = arena.encode_tail(LaneId::tails(LANE), |out| out.resize(10_000, b'x'));
+        let framing = Framing::LengthPrefix;
+        let lane = LaneId::tails(LANE, framing);
+        let tail = arena.encode_tail(lane, framing, |out| out.resize(10_000, b'x'));
         for (queue, head) in queues.iter_mut().zip(0u8..) {
             arena.push_parts(queue, Framing::LengthPrefix, &[head; 50], tail);
             assert!(!arena.stage(queue, Framing::LengthPrefix, 100_000, &mut FrameRun::default()));
@@ -718,11 +729,11 @@ mod tests {
         for sent in 0..=11 {
             let mut arena = OutboundArena::default();
             let mut queue = OutboundQueue::default();
-            for text in [&b"one"[..], b"two", b"three"] {
-                let frame = encode(&mut arena, Framing::None, text);
+            for text in [&b"on"[..], b"tw", b"thre"] {
+                let frame = encode(&mut arena, Framing::Line, text);
                 arena.push(&mut queue, frame);
             }
-            arena.keep(&mut queue, Framing::None, 0);
+            arena.keep(&mut queue, Framing::Line, 0);
             arena.advance_backlog(&mut queue, sent, |_| ());
             let rest: usize = match sent {
                 0..3 => [0, 2, 1][sent],
@@ -731,8 +742,8 @@ mod tests {
             };
             assert_eq!(arena.half_out(&queue), rest, "{sent} octets are out");
             arena.discard_unsent(&mut queue);
-            let left = octets_of(&arena, &queue, Framing::None);
-            assert_eq!(left, b"onetwothree"[sent..sent + rest], "{sent} octets are out");
+            let left = octets_of(&arena, &queue, Framing::Line);
+            assert_eq!(left, b"on\ntw\nthre\n"[sent..sent + rest], "{sent} octets are out");
             arena.end_turn();
             arena.check_invariants([&queue].into_iter());
         }
@@ -803,7 +814,7 @@ mod tests {
         ) {
             let mut arena = OutboundArena::default();
             let mut queues: [OutboundQueue; 3] = Default::default();
-            let framings = [Framing::None, Framing::LengthPrefix, Framing::WebSocket];
+            let framings = [Framing::Line, Framing::LengthPrefix, Framing::WebSocket];
             // Of each frame what is not out yet, and whether some of it is.
             let mut models: [VecDeque<(Vec<u8>, bool)>; 3] = Default::default();
             let mut number = 0u8;
@@ -828,8 +839,9 @@ mod tests {
                     }
                     Action::PushParts(head, size) => {
                         let (head, tail) = (vec![b'h'; head], vec![number; size]);
+                        let lane = LaneId::tails(LANE, framing);
                         let encoded = arena
-                            .encode_tail(LaneId::tails(LANE), |out| out.extend_from_slice(&tail));
+                            .encode_tail(lane, framing, |out| out.extend_from_slice(&tail));
                         arena.push_parts(queue, framing, &head, encoded);
                         model.push_back((framed(framing, &[head, tail].concat()), false));
                     }

@@ -15,7 +15,10 @@ use super::framing::Framing;
 pub struct LaneId(u8);
 
 impl LaneId {
-    const COUNT: usize = Self::ENCODINGS * (Framing::COUNT + 1) + Framing::COUNT;
+    /// Lanes of one encoding: its messages in each framing, and tails with and without an end.
+    const PER_ENCODING: usize = Framing::COUNT + 2;
+
+    const COUNT: usize = Self::ENCODINGS * Self::PER_ENCODING + Framing::COUNT;
 
     /// How many encodings of messages there may be.
     pub const ENCODINGS: usize = 4;
@@ -24,24 +27,27 @@ impl LaneId {
     #[inline]
     pub fn messages(encoding: usize, framing: Framing) -> Self {
         debug_assert!(encoding < Self::ENCODINGS);
-        Self((encoding * (Framing::COUNT + 1) + framing as usize) as u8)
+        Self((encoding * Self::PER_ENCODING + framing as usize) as u8)
     }
 
-    /// The lane of what messages in one encoding have in common behind heads of their own.
-    pub fn tails(encoding: usize) -> Self {
+    /// The lane of what messages in one encoding have in common behind heads of their own, for
+    /// framings that put the same behind a frame.
+    #[inline]
+    pub fn tails(encoding: usize, framing: Framing) -> Self {
         debug_assert!(encoding < Self::ENCODINGS);
-        Self((encoding * (Framing::COUNT + 1) + Framing::COUNT) as u8)
+        let place = Framing::COUNT + usize::from(framing.has_end());
+        Self((encoding * Self::PER_ENCODING + place) as u8)
     }
 
     /// The lane of frames that only one client gets and that are no deliveries.
     #[inline]
     pub fn private(framing: Framing) -> Self {
-        Self((Self::ENCODINGS * (Framing::COUNT + 1) + framing as usize) as u8)
+        Self((Self::ENCODINGS * Self::PER_ENCODING + framing as usize) as u8)
     }
 
     #[inline]
     pub(super) fn holds_deliveries(self) -> bool {
-        usize::from(self.0) < Self::ENCODINGS * (Framing::COUNT + 1)
+        usize::from(self.0) < Self::ENCODINGS * Self::PER_ENCODING
     }
 }
 
@@ -172,18 +178,13 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Encodes a frame, or a tail where `framing` is none.
+    /// Encodes a frame with its framing, or a tail with what goes behind a frame.
     #[inline(always)]
-    pub(super) fn encode(
-        &mut self,
-        lane: LaneId,
-        framing: Framing,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Encoded {
+    pub(super) fn encode(&mut self, lane: LaneId, write: impl FnOnce(&mut Vec<u8>)) -> Encoded {
         self.used |= 1 << lane.0;
         let run = &mut self.lanes[usize::from(lane.0)];
         let (from, index) = (run.bytes.len(), run.ends.len());
-        framing.write(&mut run.bytes, write);
+        write(&mut run.bytes);
         let to = run.bytes.len();
         run.ends.push(FrameEnd::new(to, lane.holds_deliveries()));
         self.bytes += to - from;

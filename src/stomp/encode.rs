@@ -52,14 +52,11 @@ pub fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
-/// Ends the header, adds the body, the NUL, and a line end.
-///
-/// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` takes two octets for the end of
-/// a body that has a length; without the line end it loses the first octet of the next frame.
+/// Ends the header, adds the body and the NUL.
 pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     out.extend_from_slice(body);
-    out.extend_from_slice(b"\0\n");
+    out.push(0);
 }
 
 #[cfg(test)]
@@ -75,8 +72,8 @@ mod tests {
             finish(&mut out, b"body");
             out
         };
-        assert_eq!(write(Version::V1_0), b"MESSAGE\nk::a:b\\c\n\nbody\0\n");
-        assert_eq!(write(Version::V1_2), b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0\n");
+        assert_eq!(write(Version::V1_0), b"MESSAGE\nk::a:b\\c\n\nbody\0");
+        assert_eq!(write(Version::V1_2), b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0");
     }
 
     #[test]

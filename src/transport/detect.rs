@@ -32,8 +32,19 @@ pub fn detect(octets: &[u8]) -> Detected {
 }
 
 fn http_or_stomp(octets: &[u8]) -> Detected {
-    const METHODS: [&[u8]; 8] =
-        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT "];
+    // PRI begins HTTP/2, which is told so in HTTP/1.
+    const METHODS: [&[u8]; 10] = [
+        b"GET ",
+        b"HEAD ",
+        b"POST ",
+        b"PUT ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"TRACE ",
+        b"CONNECT ",
+        b"PRI ",
+    ];
     let mut partial = false;
     for method in METHODS {
         if octets.starts_with(method) {

@@ -7,6 +7,8 @@
 pub mod detect;
 pub mod policy;
 pub mod prefix;
+pub mod request;
+mod stream;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
@@ -16,7 +18,8 @@ use std::fmt;
 use self::detect::{Detected, detect};
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
 use self::prefix::PrefixLayer;
-pub use self::upgrade::PlainRequest;
+pub use self::request::PlainRequest;
+use self::stream::StreamLayer;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
 use crate::limits::Exceeded;
@@ -32,11 +35,12 @@ pub struct Transport {
     control_sent: u32,
 }
 
+/// Every layer begins with what was held while it was told what is spoken.
 #[derive(Debug)]
 enum Layer {
     Detecting(Vec<u8>),
     Prefix(PrefixLayer),
-    Stream,
+    Stream(StreamLayer),
     Upgrading(Box<UpgradeLayer>),
     WebSocket(Box<WebSocketLayer>),
     /// Nothing more is read: an HTTP answer is on its way out.
@@ -48,8 +52,8 @@ enum Layer {
 pub enum Inbound<'a> {
     /// It is settled what the connection speaks.
     Opened(Dialect),
-    /// It is settled as well, and the listener does not serve it: HTTP, where there is no dialect.
-    Unserved(Option<Dialect>, &'static str),
+    /// It is settled as well, and the listener does not serve it.
+    Unserved(Dialect, &'static str),
     /// One whole frame of the classic dialect.
     Frame(&'a [u8]),
     /// Octets of the standard dialect, cut anywhere.
@@ -59,7 +63,7 @@ pub enum Inbound<'a> {
         /// Whether they came as a binary WebSocket message.
         is_binary: bool,
     },
-    /// A plain HTTP request, with no upgrade; to be answered.
+    /// A plain HTTP request, with no upgrade; to be answered, and be it that HTTP is not served.
     Request(PlainRequest),
     /// The peer said that it closes.
     Closed,
@@ -145,7 +149,7 @@ impl Transport {
             return self.next_of_others(wire, policy, bound, upgrade_bytes_max);
         }
         match &mut self.layer {
-            Layer::Prefix(prefix) if !wire.is_empty() => {
+            Layer::Prefix(prefix) if !wire.is_empty() || prefix.has_pending() => {
                 Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame))
             }
             _ => Ok(None),
@@ -180,9 +184,9 @@ impl Transport {
                     Message::Closed => Inbound::Closed,
                 }))
             }
-            Layer::Stream => {
-                let octets = std::mem::take(wire);
-                Ok((!octets.is_empty()).then_some(Inbound::Octets { octets, is_binary: false }))
+            Layer::Stream(stream) => {
+                let octets = stream.next_octets(wire);
+                Ok(octets.map(|octets| Inbound::Octets { octets, is_binary: false }))
             }
             Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Prefix(_) | Layer::Answered => {
                 *wire = &mut [];
@@ -198,6 +202,8 @@ impl Transport {
             prefix.release();
         } else if let Layer::WebSocket(websocket) = &mut self.layer {
             websocket.release();
+        } else if let Layer::Stream(stream) = &mut self.layer {
+            stream.release();
         }
     }
 
@@ -212,7 +218,8 @@ impl Transport {
             Layer::WebSocket(websocket) => websocket.held_bytes(),
             Layer::Detecting(pending) => pending.capacity(),
             Layer::Upgrading(upgrade) => upgrade.held_bytes(),
-            Layer::Prefix(_) | Layer::Stream | Layer::Answered => 0,
+            Layer::Stream(stream) => stream.held_bytes(),
+            Layer::Prefix(_) | Layer::Answered => 0,
         }
     }
 
@@ -221,15 +228,15 @@ impl Transport {
         match &self.layer {
             Layer::Prefix(_) => Framing::LengthPrefix,
             Layer::WebSocket(_) => Framing::WebSocket,
-            Layer::Detecting(_) | Layer::Stream | Layer::Upgrading(_) | Layer::Answered => {
-                Framing::None
+            Layer::Detecting(_) | Layer::Stream(_) | Layer::Upgrading(_) | Layer::Answered => {
+                Framing::Line
             }
         }
     }
 
     /// Whether it is settled what the connection speaks.
     pub fn is_open(&self) -> bool {
-        matches!(self.layer, Layer::Prefix(_) | Layer::Stream | Layer::WebSocket(_))
+        matches!(self.layer, Layer::Prefix(_) | Layer::Stream(_) | Layer::WebSocket(_))
     }
 
     /// Whether frames are WebSocket messages.
@@ -241,7 +248,7 @@ impl Transport {
     pub fn name(&self) -> &'static str {
         match &self.layer {
             Layer::Detecting(_) => "undetected",
-            Layer::Prefix(_) | Layer::Stream => "tcp",
+            Layer::Prefix(_) | Layer::Stream(_) => "tcp",
             Layer::Upgrading(_) | Layer::Answered => "http",
             Layer::WebSocket(_) => "ws",
         }
@@ -256,13 +263,10 @@ impl Transport {
     /// Puts an answer to an HTTP request that did not become whole in time into the control octets.
     /// Says whether there is such a request.
     pub fn answer_late(&mut self, limit: &str) -> bool {
-        let is_late = matches!(self.layer, Layer::Upgrading(_));
-        if is_late {
-            let why = format!("The request did not arrive in time ({limit})");
-            let response = upgrade::response("408 Request Timeout", upgrade::TEXT, why.as_bytes());
-            self.answer(&response);
-        }
-        is_late
+        let Layer::Upgrading(upgrade) = &self.layer else { return false };
+        upgrade.refuse_late(limit, &mut self.control);
+        self.layer = Layer::Answered;
+        true
     }
 
     /// Puts a ping into the control octets.
@@ -276,16 +280,16 @@ impl Transport {
     /// as a message of its own, text or binary.
     pub fn beat(&mut self, text: bool) {
         match &self.layer {
-            Layer::Stream => self.control.push(b'\n'),
+            Layer::Stream(_) => self.control.push(b'\n'),
             Layer::WebSocket(websocket) => websocket.beat(text, &mut self.control),
             _ => {}
         }
     }
 
     /// Begins to close, when all data is out: puts a WebSocket close into the control octets, unless
-    /// one was sent. The code is that of the peer's own close or of its breach, if there was one.
+    /// one was sent. Without a code it is that of the peer's own close or of its breach.
     /// Says whether the peer has something to answer.
-    pub fn begin_close(&mut self, code: CloseCode) -> bool {
+    pub fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
         match &mut self.layer {
             Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),
             _ => false,
@@ -325,34 +329,24 @@ impl Transport {
             let joined = [&pending[..], &wire[..wire.len().min(detect::LONGEST)]].concat();
             detect(&joined)
         };
-        let pending = std::mem::take(pending);
+        let held = std::mem::take(pending);
         let protocols = &policy.protocols;
-        let is_served = match detected {
-            Detected::Partial => true,
-            Detected::Prefix => protocols.classic,
-            Detected::Stomp => protocols.stomp,
-            Detected::Http => protocols.ws || protocols.http,
-        };
         match detected {
             Detected::Partial => {
-                self.layer = Layer::Detecting([&pending, &std::mem::take(wire)[..]].concat());
+                self.layer = Layer::Detecting([&held, &std::mem::take(wire)[..]].concat());
                 Ok(None)
             }
             Detected::Prefix => {
-                self.layer = Layer::Prefix(PrefixLayer::default());
-                Ok(Some(opened(Dialect::Classic, is_served, "the classic dialect")))
+                self.layer = Layer::Prefix(PrefixLayer::new(held));
+                Ok(Some(opened(Dialect::Classic, protocols.classic, "the classic dialect")))
             }
             Detected::Stomp => {
-                self.layer = Layer::Stream;
-                Ok(Some(opened(Dialect::Standard, is_served, "standard STOMP")))
-            }
-            Detected::Http if is_served => {
-                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, pending)));
-                self.next_upgraded(wire, upgrade_bytes_max)
+                self.layer = Layer::Stream(StreamLayer::new(held));
+                Ok(Some(opened(Dialect::Standard, protocols.stomp, "standard STOMP")))
             }
             Detected::Http => {
-                self.layer = Layer::Answered;
-                Ok(Some(Inbound::Unserved(None, "HTTP and WebSocket")))
+                self.layer = Layer::Upgrading(Box::new(UpgradeLayer::new(*protocols, held)));
+                self.next_upgraded(wire, upgrade_bytes_max)
             }
         }
     }
@@ -379,7 +373,7 @@ impl Transport {
 }
 
 fn opened(dialect: Dialect, is_served: bool, what: &'static str) -> Inbound<'static> {
-    if is_served { Inbound::Opened(dialect) } else { Inbound::Unserved(Some(dialect), what) }
+    if is_served { Inbound::Opened(dialect) } else { Inbound::Unserved(dialect, what) }
 }
 
 impl Default for Transport {

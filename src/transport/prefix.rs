@@ -8,19 +8,32 @@
 //!
 //! A frame that is whole in what was read is lent from there. Only a torn one is copied, as far as
 //! it has arrived: never is memory taken for a length that was merely announced.
+//!
+//! Some clients count characters in a length. That is told by what follows the end that a length
+//! claims, so it may be kept as well:
+//!
+//! ```text
+//! pending  │ used up │ envelope, torn or lent │ what follows it │
+//!          0       start                                pending.len()
+//! ```
 
 use super::{FrameBound, TransportError};
 
 /// The envelope layer of one connection.
 #[derive(Debug, Default)]
 pub struct PrefixLayer {
-    /// A torn envelope from its flag on; the whole one, while it is lent out.
+    /// What has arrived of envelopes that were not whole.
     pending: Vec<u8>,
-    /// Whether `pending` was lent out and is to be dropped.
-    lent: bool,
+    /// Where the envelope begins that is next; `start ≤ pending.len()`.
+    start: usize,
 }
 
 impl PrefixLayer {
+    /// Envelopes of which `held` has arrived.
+    pub fn new(held: Vec<u8>) -> Self {
+        Self { pending: held, start: 0 }
+    }
+
     /// The next whole frame, or `None` when `wire` is used up.
     ///
     /// # Errors
@@ -31,50 +44,56 @@ impl PrefixLayer {
         wire: &mut &'w mut [u8],
         bound: FrameBound,
     ) -> Result<Option<&'a [u8]>, TransportError> {
-        self.release();
         if self.pending.is_empty() {
             return self.next_whole(wire, bound);
         }
         self.next_torn(wire, bound)
     }
 
-    /// The rare case: the beginning of a frame is pending.
+    /// The rare case: something is pending.
     #[cold]
-    fn next_torn(
-        &mut self,
-        wire: &mut &mut [u8],
+    fn next_torn<'a, 'w: 'a>(
+        &'a mut self,
+        wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&[u8]>, TransportError> {
-        if !self.fill(ENVELOPE_BYTES, wire) {
-            return Ok(None);
+    ) -> Result<Option<&'a [u8]>, TransportError> {
+        if self.start == self.pending.len() {
+            self.release();
+            return self.next_whole(wire, bound);
         }
-        let claimed = read_length(&self.pending, bound)?;
-        let mut want = claimed;
-        while self.fill(ENVELOPE_BYTES + want, wire) {
-            let frame = &self.pending[ENVELOPE_BYTES..];
-            let following = frame.get(claimed).or_else(|| wire.first()).copied();
-            if want == frame.len() && !counts_characters(&frame[..claimed], following) {
-                break;
+        let end = loop {
+            let envelope = &self.pending[self.start..];
+            let wanted = match measure(envelope, bound)? {
+                // What tells the end may be in `wire`.
+                Extent::Ends(end) if end == envelope.len() && may_go_on(envelope, wire) => end + 1,
+                Extent::Ends(end) => break end,
+                Extent::Needs(octets) => octets,
+            };
+            if !self.fill(self.start + wanted, wire) {
+                return Ok(None);
             }
-            want = octets_of(claimed, frame, bound)?;
-            if want <= frame.len() {
-                break;
-            }
-        }
-        if self.pending.len() < ENVELOPE_BYTES + want {
-            return Ok(None);
-        }
-        self.lent = true;
-        Ok(Some(&self.pending[ENVELOPE_BYTES..]))
+        };
+        let frame = self.start + ENVELOPE_BYTES..self.start + end;
+        self.start = frame.end;
+        Ok(Some(&self.pending[frame]))
     }
 
-    /// Frees what the frame that was lent out last took.
+    /// Frees what is used up. To be called when a run of octets is.
     #[inline]
     pub fn release(&mut self) {
-        if self.lent {
-            self.pending = Vec::new();
-            self.lent = false;
+        if self.start > 0 {
+            self.free_used();
         }
+    }
+
+    #[cold]
+    fn free_used(&mut self) {
+        if self.start == self.pending.len() {
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..self.start);
+        }
+        self.start = 0;
     }
 
     /// Memory that is held for a torn frame.
@@ -83,27 +102,24 @@ impl PrefixLayer {
         self.pending.capacity()
     }
 
+    /// Whether there may be a frame even if nothing more was read.
+    #[inline]
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The common case: nothing is pending.
+    #[inline]
     fn next_whole<'w>(
         &mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
     ) -> Result<Option<&'w [u8]>, TransportError> {
-        if wire.len() < ENVELOPE_BYTES {
+        let Extent::Ends(end) = measure(wire, bound)? else {
             self.pending.extend_from_slice(wire);
             *wire = &mut [];
             return Ok(None);
-        }
-        let claimed = read_length(wire, bound)?;
-        let mut end = ENVELOPE_BYTES + claimed;
-        if wire.len() > end && counts_characters(&wire[ENVELOPE_BYTES..end], Some(wire[end])) {
-            end = ENVELOPE_BYTES + octets_of(claimed, &wire[ENVELOPE_BYTES..], bound)?;
-        }
-        if wire.len() < end {
-            self.pending.extend_from_slice(wire);
-            *wire = &mut [];
-            return Ok(None);
-        }
+        };
         let (envelope, rest) = std::mem::take(wire).split_at_mut(end);
         *wire = rest;
         Ok(Some(&envelope[ENVELOPE_BYTES..]))
@@ -122,6 +138,64 @@ impl PrefixLayer {
 /// A flag and a length.
 const ENVELOPE_BYTES: usize = 5;
 
+/// Where an envelope ends.
+enum Extent {
+    /// Here; so much has arrived.
+    Ends(usize),
+    /// So many octets are needed to tell.
+    Needs(usize),
+}
+
+/// Measures the envelope that `octets` begin with.
+#[inline]
+fn measure(octets: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
+    if octets.len() < ENVELOPE_BYTES {
+        return Ok(Extent::Needs(ENVELOPE_BYTES));
+    }
+    let claimed = read_length(octets, bound)?;
+    let end = ENVELOPE_BYTES + claimed;
+    match octets.get(end) {
+        Some(next) if is_of_text(*next) => measure_text(octets, claimed, bound),
+        None if octets.len() < end => Ok(Extent::Needs(end)),
+        _ => Ok(Extent::Ends(end)),
+    }
+}
+
+/// Measures an envelope behind whose claimed end stands what may be more of its text: where its
+/// length counts characters that is so, and otherwise the next envelope has an odd flag.
+#[cold]
+fn measure_text(
+    octets: &[u8],
+    claimed: usize,
+    bound: FrameBound,
+) -> Result<Extent, TransportError> {
+    let (claimed_end, frame) = (ENVELOPE_BYTES + claimed, &octets[ENVELOPE_BYTES..]);
+    if frame[..claimed].is_ascii() {
+        return Ok(Extent::Ends(claimed_end));
+    }
+    let text_len = octets_of(claimed, frame);
+    if !is_text_so_far(&frame[..text_len.min(frame.len())]) {
+        return Ok(Extent::Ends(claimed_end));
+    }
+    let text_end = ENVELOPE_BYTES + text_len;
+    let behind_claimed = look(&octets[claimed_end..], bound);
+    let behind_text = octets.get(text_end..).map(|rest| look(rest, bound));
+    let is_too_large = text_len > bound.bytes_max as usize;
+    match (behind_claimed, behind_text) {
+        (Look::Other, _) if is_too_large => Err(TransportError::TooLarge(bound.exceeded())),
+        (Look::Other, None) => Ok(Extent::Needs(text_end)),
+        (Look::Other, Some(_)) => Ok(Extent::Ends(text_end)),
+        (_, Some(Look::Envelope)) if !is_too_large => Ok(Extent::Ends(text_end)),
+        (Look::Torn, _) | (Look::Envelope, Some(Look::Torn)) => Ok(Extent::Needs(octets.len() + 1)),
+        (Look::Envelope, _) => Ok(Extent::Ends(claimed_end)),
+    }
+}
+
+/// Whether the frame of a whole envelope may go on with what was read behind it.
+fn may_go_on(envelope: &[u8], wire: &[u8]) -> bool {
+    wire.first().is_some_and(|next| is_of_text(*next)) && !envelope[ENVELOPE_BYTES..].is_ascii()
+}
+
 fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportError> {
     let octets = [envelope[1], envelope[2], envelope[3], envelope[4]];
     let length = match envelope[0] {
@@ -136,10 +210,35 @@ fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportErr
     }
 }
 
-/// Whether the length of `frame` must have counted characters: an octet follows that begins no
-/// envelope, and the frame is text that is longer in octets.
-fn counts_characters(frame: &[u8], following: Option<u8>) -> bool {
-    !matches!(following, None | Some(0 | 1)) && !frame.is_ascii() && is_text_so_far(frame)
+/// What octets look like where an envelope may begin.
+enum Look {
+    /// An envelope of an allowed length, or nothing at all.
+    Envelope,
+    /// What has arrived of an envelope, or of something else.
+    Torn,
+    /// Something else.
+    Other,
+}
+
+fn look(octets: &[u8], bound: FrameBound) -> Look {
+    match octets {
+        [] => Look::Envelope,
+        [_, _, _, _, _, ..] if read_length(octets, bound).is_ok() => Look::Envelope,
+        [_, _, _, _, _, ..] => Look::Other,
+        // The first octets of a big-endian length say how large it is at least.
+        [flag, length @ ..] if *flag > 0 => {
+            let mut least = [0; 4];
+            least[..length.len()].copy_from_slice(length);
+            let is_too_large = u32::from_be_bytes(least) > bound.bytes_max;
+            if is_too_large { Look::Other } else { Look::Torn }
+        }
+        _ => Look::Torn,
+    }
+}
+
+/// Whether text may hold this octet: any but a control character that is no blank.
+fn is_of_text(octet: u8) -> bool {
+    matches!(octet, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)
 }
 
 /// Whether it is UTF-8, but for a character that may be cut at the end.
@@ -152,11 +251,7 @@ fn is_text_so_far(frame: &[u8]) -> bool {
 
 /// How many octets the first characters of `available` have; each that has not arrived is taken to
 /// have one.
-fn octets_of(
-    characters: usize,
-    available: &[u8],
-    bound: FrameBound,
-) -> Result<usize, TransportError> {
+fn octets_of(characters: usize, available: &[u8]) -> usize {
     let mut octets = 0;
     for _ in 0..characters {
         octets += match available.get(octets) {
@@ -166,10 +261,7 @@ fn octets_of(
             Some(0xf0..) => 4,
         };
     }
-    if octets > bound.bytes_max as usize {
-        return Err(TransportError::TooLarge(bound.exceeded()));
-    }
-    Ok(octets)
+    octets
 }
 
 #[cfg(test)]
@@ -231,22 +323,45 @@ mod tests {
     }
 
     #[test]
-    fn a_length_in_octets_stays_one_whatever_the_text() {
-        let text = "ñandú".as_bytes();
-        let both = [envelope(0, text.len(), text), envelope(1, 2, b"ok")].concat();
-        assert_eq!(read(&[&both]).unwrap(), [text, b"ok"]);
+    fn a_length_in_octets_stays_one_whatever_the_text_and_the_next_flag() {
+        let text = "SEND\n\nñandú".as_bytes();
+        for flag in 0..=255 {
+            let next = envelope(flag, 9, b"SEND\n\nok!");
+            let both = [envelope(flag, text.len(), text), next].concat();
+            assert_eq!(read(&[&both]).unwrap(), [text, b"SEND\n\nok!"], "flag {flag}");
+            if !is_of_text(flag) {
+                let octets: Vec<_> = both.chunks(1).collect();
+                assert_eq!(read(&octets).unwrap(), [text, b"SEND\n\nok!"], "flag {flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_in_characters_is_understood_with_a_nul_at_the_end() {
+        let text = "SEND\n\nñandú\0";
+        let octets = envelope(0, text.chars().count(), text.as_bytes());
+        let both = [&octets[..], &octets].concat();
+        assert_eq!(read(&[&both]).unwrap(), [text.as_bytes(), text.as_bytes()]);
+        let torn: Vec<_> = both.chunks(both.len() - 3).collect();
+        assert_eq!(read(&torn).unwrap(), [text.as_bytes(), text.as_bytes()]);
+    }
+
+    #[test]
+    fn characters_are_counted_only_as_far_as_a_frame_may_go() {
+        let text = "€".repeat(500);
+        let octets = envelope(0, 500, text.as_bytes());
+        assert_eq!(read(&[&octets]), Err(TransportError::TooLarge(BOUND.exceeded())));
     }
 
     proptest! {
         #[test]
         fn chunking_is_invisible(
-            frames in prop::collection::vec(
-                (any::<bool>(), prop::collection::vec(any::<u8>(), 1..60)), 1..6),
+            frames in prop::collection::vec((flag(), prop_oneof![bytes(), text()]), 1..6),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         ) {
             let mut octets = Vec::new();
-            for (big_endian, frame) in &frames {
-                octets.extend(envelope(u8::from(*big_endian), frame.len(), frame));
+            for (flag, frame) in &frames {
+                octets.extend(envelope(*flag, frame.len(), frame));
             }
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
             cuts.extend([0, octets.len()]);
@@ -255,5 +370,18 @@ mod tests {
             let expected: Vec<_> = frames.into_iter().map(|(_, frame)| frame).collect();
             prop_assert_eq!(read(&runs).unwrap(), expected);
         }
+    }
+
+    /// Flags that no text holds: behind them it does not matter where anything is cut.
+    fn flag() -> impl Strategy<Value = u8> {
+        any::<u8>().prop_filter("part of no text", |flag| !is_of_text(*flag))
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 1..60)
+    }
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        "[a-zñ€😀\n\0]{1,30}".prop_map(String::into_bytes)
     }
 }

@@ -15,6 +15,8 @@ pub struct TlsLayer {
     close_received: bool,
     /// Octets that were encrypted since all was written.
     unsent_bytes: usize,
+    /// How the peer broke the protocol, once it has: what it had sent before is still lent out.
+    breach: Option<TransportError>,
 }
 
 impl TlsLayer {
@@ -27,7 +29,7 @@ impl TlsLayer {
             .map_err(|_| TransportError::Tls("the TLS configuration is unusable"))?;
         // The queue in front of it is the bound; at most one window is staged here.
         connection.set_buffer_limit(None);
-        Ok(Self { connection, close_received: false, unsent_bytes: 0 })
+        Ok(Self { connection, close_received: false, unsent_bytes: 0, breach: None })
     }
 
     /// Decrypts some of `wire` and says how much of `plain` that filled. `wire` is used up when it
@@ -48,6 +50,10 @@ impl TlsLayer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(TransportError::Tls("the record layer failed")),
             }
+            if let Some(breach) = self.breach {
+                *wire = &[];
+                return Err(breach);
+            }
             // An empty slice would be taken for the end of the stream.
             if wire.is_empty() {
                 return Ok(0);
@@ -55,7 +61,7 @@ impl TlsLayer {
             self.connection
                 .read_tls(wire)
                 .map_err(|_| TransportError::Tls("the record layer is full"))?;
-            self.connection.process_new_packets().map_err(|error| name(&error))?;
+            self.breach = self.connection.process_new_packets().map_err(|error| name(&error)).err();
         }
     }
 

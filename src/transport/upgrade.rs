@@ -1,15 +1,11 @@
 //! The HTTP request that begins a WebSocket, or that is answered as it is.
 //!
-//! tungstenite's own handshake machine refuses clients that send few octets at a time or anything
-//! behind the request, with bounds that cannot be changed; its parser and its answer are used here
-//! without it.
+//! httparse reads it; tungstenite's own handshake machine refuses clients that send few octets at a
+//! time or anything behind the request, lists in several lines, and HTTP/1.0.
 
-use tungstenite::Error;
-use tungstenite::error::ProtocolError;
-use tungstenite::handshake::machine::TryParse;
-use tungstenite::handshake::server::{Request, create_response, write_response};
-use tungstenite::http::HeaderValue;
+use tungstenite::handshake::derive_accept_key;
 
+use super::request::{HeadFault, NO_LINES, PlainRequest, RequestHead};
 use super::{Dialect, Protocols, TransportError};
 
 /// A request that is arriving.
@@ -32,15 +28,6 @@ pub enum Upgraded {
     Request(PlainRequest),
 }
 
-/// A GET or a HEAD that asks for no WebSocket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlainRequest {
-    /// What is asked for.
-    pub path: String,
-    /// Whether only the head of the answer is wanted.
-    pub is_head: bool,
-}
-
 impl UpgradeLayer {
     /// A request of which `pending` has arrived.
     pub fn new(protocols: Protocols, pending: Vec<u8>) -> Self {
@@ -60,13 +47,11 @@ impl UpgradeLayer {
     ) -> Result<Upgraded, TransportError> {
         let before = self.pending.len();
         self.pending.extend_from_slice(wire);
-        let search_from = self.examined.saturating_sub(END.len() - 1);
-        let found = memchr::memmem::find(&self.pending[search_from..], END);
+        let end = find_end(&self.pending, self.examined.saturating_sub(END_BYTES_MAX - 1));
         self.examined = self.pending.len();
-        let end = found.map(|at| search_from + at + END.len());
         if end.unwrap_or(self.pending.len()) > bytes_max as usize {
-            refuse(control, "431 Request Header Fields Too Large", "The request is too large");
-            return Err(TransportError::BadRequest("the HTTP request is too large"));
+            let why = "The request is too large";
+            return Err(self.refuse(control, "431 Request Header Fields Too Large", why));
         }
         let Some(end) = end else {
             *wire = &mut [];
@@ -74,7 +59,16 @@ impl UpgradeLayer {
         };
         *wire = &mut std::mem::take(wire)[end - before..];
         self.pending.truncate(end);
-        self.read(control)
+        match self.read(control) {
+            Ok(upgraded) => Ok(upgraded),
+            Err(Refusal { status, why }) => Err(self.refuse(control, status, why)),
+        }
+    }
+
+    /// Answers a request that did not become whole in time.
+    pub(super) fn refuse_late(&self, limit: &str, control: &mut Vec<u8>) {
+        let why = format!("The request did not arrive in time ({limit})");
+        self.write_refusal(control, "408 Request Timeout", &why);
     }
 
     /// Memory that is held for a request that is not whole.
@@ -82,69 +76,123 @@ impl UpgradeLayer {
         self.pending.capacity()
     }
 
-    fn read(&mut self, control: &mut Vec<u8>) -> Result<Upgraded, TransportError> {
-        let is_head = self.pending.starts_with(b"HEAD ");
-        if is_head {
-            // The parser takes nothing but GET, and the two differ in what is answered only.
-            self.pending.splice(..HEAD.len(), GET);
-        }
-        let request = match Request::try_parse(&self.pending) {
-            Ok(Some((_, request))) => request,
-            Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => {
-                refuse_method(control);
-                return Err(TransportError::BadRequest("an HTTP method other than GET and HEAD"));
-            }
-            Ok(None) | Err(_) => {
-                refuse(control, "400 Bad Request", "This is no HTTP/1.1 request");
-                return Err(TransportError::BadRequest("a malformed HTTP request"));
-            }
-        };
-        if !request.headers().contains_key("upgrade") {
-            let path = request.uri().path().to_owned();
-            return Ok(Upgraded::Request(PlainRequest { path, is_head }));
-        }
-        if is_head {
-            refuse_method(control);
-            return Err(TransportError::BadRequest("a WebSocket upgrade by HEAD"));
+    fn read(&self, control: &mut Vec<u8>) -> Result<Upgraded, Refusal> {
+        let mut lines = NO_LINES;
+        let head = RequestHead::parse(&self.pending, &mut lines)?;
+        let plain = head.plain()?;
+        let is_served = self.protocols.ws || self.protocols.http;
+        if !is_served || !head.asks_for_websocket() {
+            return Ok(Upgraded::Request(plain));
         }
         if !self.protocols.ws {
-            refuse(control, "403 Forbidden", "WebSocket is not served on this port");
-            return Err(TransportError::NotServed("WebSocket"));
+            let why = "WebSocket is not served on this port";
+            return Err(Refusal { status: "403 Forbidden", why });
         }
-        let version = request.headers().get("sec-websocket-version");
-        if version.is_some_and(|version| version != "13") {
-            // RFC 6455, 4.2.2: the answer names the versions that are understood.
-            control.extend_from_slice(
-                b"HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\n",
-            );
-            control.extend_from_slice(
-                b"Upgrade: websocket\r\nConnection: Upgrade, close\r\nContent-Length: 0\r\n\r\n",
-            );
-            return Err(TransportError::BadRequest("a version of WebSocket other than 13"));
-        }
-        let mut response = match create_response(&request) {
-            Ok(response) => response,
-            Err(error) => {
-                refuse(control, "400 Bad Request", &error.to_string());
-                return Err(TransportError::BadRequest("a malformed WebSocket upgrade"));
-            }
-        };
-        let (dialect, subprotocol) = choose(&request)?;
-        if let Some(name) = subprotocol {
-            let value = HeaderValue::from_static(name);
-            response.headers_mut().insert("sec-websocket-protocol", value);
-        }
-        // Writing into memory does not fail, and all values are text.
-        let _ = write_response(control, &response);
+        let key = check_upgrade(&head)?;
+        let (dialect, subprotocol) = choose(&head);
+        write_acceptance(control, key, subprotocol);
         Ok(Upgraded::WebSocket(dialect))
+    }
+
+    fn refuse(
+        &self,
+        control: &mut Vec<u8>,
+        status: &'static str,
+        why: &'static str,
+    ) -> TransportError {
+        self.write_refusal(control, status, why);
+        TransportError::BadRequest(why)
+    }
+
+    fn write_refusal(&self, control: &mut Vec<u8>, status: &str, why: &str) {
+        let lines = match status {
+            // RFC 6455, 4.2.2: the answer names the versions that are understood.
+            WRONG_VERSION => UPGRADE_LINES,
+            _ => "",
+        };
+        // RFC 9110, 9.3.2: nothing but a head is sent to HEAD, whatever else is wrong.
+        let is_head = self.pending.starts_with(b"HEAD ");
+        let body = format!("{why}\n");
+        control.extend_from_slice(&response(status, TEXT, lines, body.as_bytes(), is_head));
     }
 }
 
-const HEAD: &[u8] = b"HEAD";
-const GET: [u8; 3] = *b"GET";
+/// Why a request is not honoured: a status, and a sentence.
+struct Refusal {
+    status: &'static str,
+    why: &'static str,
+}
 
-/// The blank line after the last header.
-const END: &[u8] = b"\r\n\r\n";
+impl Refusal {
+    fn bad(why: &'static str) -> Self {
+        Self { status: "400 Bad Request", why }
+    }
+}
+
+impl From<HeadFault> for Refusal {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Malformed(why) => Self::bad(why),
+            HeadFault::TooManyLines => Self {
+                status: "431 Request Header Fields Too Large",
+                why: "The request has too many header lines",
+            },
+            HeadFault::Version => Self {
+                status: "505 HTTP Version Not Supported",
+                why: "HTTP/1.1 and HTTP/1.0 are spoken here",
+            },
+        }
+    }
+}
+
+/// The longest that ends a head.
+const END_BYTES_MAX: usize = 3;
+
+/// Where the head ends: behind its empty line. RFC 9112, 2.2: a line feed alone may end a line.
+fn find_end(octets: &[u8], from: usize) -> Option<usize> {
+    let mut feeds = memchr::memchr_iter(b'\n', &octets[from..]).map(|at| from + at + 1);
+    feeds.find_map(|next| match &octets[next..] {
+        [b'\n', ..] => Some(next + 1),
+        [b'\r', b'\n', ..] => Some(next + 2),
+        _ => None,
+    })
+}
+
+/// Checks an upgrade to WebSocket, RFC 6455, 4.2.1, and gives its key.
+fn check_upgrade<'a>(head: &RequestHead<'a>) -> Result<&'a [u8], Refusal> {
+    if !head.lists("connection", b"upgrade") {
+        let why = "The header Upgrade: websocket needs the header Connection: upgrade beside it, \
+            which a proxy on the way may have dropped";
+        return Err(Refusal::bad(why));
+    }
+    match head.only("sec-websocket-version") {
+        Some(b"13") => {}
+        Some(_) => {
+            let why = "Version 13 of WebSocket is spoken here";
+            return Err(Refusal { status: WRONG_VERSION, why });
+        }
+        None => return Err(Refusal::bad("One header Sec-WebSocket-Version is needed")),
+    }
+    if head.has_body() {
+        return Err(Refusal::bad("A request for a WebSocket has no body"));
+    }
+    let key = head.only("sec-websocket-key").filter(|key| is_key(key));
+    let why = "One header Sec-WebSocket-Key is needed, of 16 bytes in base64";
+    key.ok_or_else(|| Refusal::bad(why))
+}
+
+const WRONG_VERSION: &str = "426 Upgrade Required";
+
+/// Header lines of an answer that asks for a WebSocket instead. RFC 9110, 7.8: the connection option
+/// goes with the header.
+pub const UPGRADE_LINES: &str =
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
+
+/// Whether it is 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |octet: &u8| octet.is_ascii_alphanumeric() || b"+/".contains(octet);
+    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
+}
 
 /// The subprotocols that we speak, the best first.
 const SUBPROTOCOLS: [(&str, Dialect); 4] = [
@@ -155,53 +203,52 @@ const SUBPROTOCOLS: [(&str, Dialect); 4] = [
 ];
 
 /// The best subprotocol that is offered; none, if none of ours is.
-fn choose(request: &Request) -> Result<(Dialect, Option<&'static str>), TransportError> {
-    let offers = request.headers().get_all("sec-websocket-protocol");
-    let offered = |name: &str| {
-        offers
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|offer| offer.trim() == name)
-    };
-    let best = SUBPROTOCOLS.into_iter().find(|(name, _)| offered(name));
-    Ok(best.map_or((Dialect::Standard, None), |(name, dialect)| (dialect, Some(name))))
+fn choose(head: &RequestHead<'_>) -> (Dialect, Option<&'static str>) {
+    let is_offered =
+        |name: &str| head.list("sec-websocket-protocol").any(|offer| offer == name.as_bytes());
+    let best = SUBPROTOCOLS.into_iter().find(|(name, _)| is_offered(name));
+    best.map_or((Dialect::Standard, None), |(name, dialect)| (dialect, Some(name)))
 }
 
-fn refuse(control: &mut Vec<u8>, status: &str, why: &str) {
-    control.extend_from_slice(&response(status, TEXT, why.as_bytes()));
+/// RFC 6455, 4.2.2.
+fn write_acceptance(control: &mut Vec<u8>, key: &[u8], subprotocol: Option<&str>) {
+    let accept = derive_accept_key(key);
+    let chosen =
+        subprotocol.map_or_else(String::new, |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n{chosen}\r\n"
+    );
+    control.extend_from_slice(answer.as_bytes());
 }
 
-/// RFC 9110, 15.5.6: a 405 says what is allowed.
-fn refuse_method(control: &mut Vec<u8>) {
-    let why = "Only GET and HEAD are served here";
-    let head = head("405 Method Not Allowed", TEXT, "Allow: GET, HEAD\r\n", why.len());
-    control.extend_from_slice(&head);
-    control.extend_from_slice(why.as_bytes());
-}
-
-/// A whole HTTP response after which the connection closes.
-pub fn response(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = head(status, content_type, "", body.len());
-    out.extend_from_slice(body);
+/// A whole HTTP response after which the connection closes, or, as HEAD has it, all of it but the
+/// body. `lines` are further header lines, each with its end.
+pub fn response(
+    status: &str,
+    content_type: &str,
+    lines: &str,
+    body: &[u8],
+    is_head: bool,
+) -> Vec<u8> {
+    let length = body.len();
+    let mut out = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n{lines}\r\n"
+    )
+    .into_bytes();
+    if !is_head {
+        out.extend_from_slice(body);
+    }
     out
 }
 
 /// The media type of plain text.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The head of an HTTP response after which the connection closes. `lines` are further header lines,
-/// each with its end.
-pub fn head(status: &str, content_type: &str, lines: &str, body_len: usize) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {body_len}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n{lines}\r\n"
-    )
-    .into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::request::Method;
     use super::*;
 
     const UPGRADE: &str = "GET /any?x=1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
@@ -225,12 +272,12 @@ mod tests {
         let cases = [
             ("Sec-WebSocket-Protocol: stomp\r\n", Dialect::Classic, Some("stomp")),
             (
-                "Sec-WebSocket-Protocol: v10.stomp, v12.stomp\r\n",
+                "Sec-WebSocket-Protocol: v10.stomp ,, v12.stomp\r\n",
                 Dialect::Standard,
                 Some("v12.stomp"),
             ),
             (
-                "Sec-WebSocket-Protocol: v10.stomp\r\nSec-WebSocket-Protocol: v11.stomp\r\n",
+                "sec-websocket-protocol: v10.stomp\r\nSec-WebSocket-Protocol: v11.stomp\r\n",
                 Dialect::Standard,
                 Some("v11.stomp"),
             ),
@@ -242,8 +289,8 @@ mod tests {
             assert_eq!(result, Ok(Upgraded::WebSocket(dialect)), "{offer}");
             assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
             assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
-            let line = echoed.map(|name| format!("sec-websocket-protocol: {name}\r\n"));
-            assert_eq!(answer.contains("sec-websocket-protocol"), line.is_some());
+            let line = echoed.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+            assert_eq!(answer.contains("Sec-WebSocket-Protocol"), line.is_some());
             assert!(line.is_none_or(|line| answer.contains(&line)), "{answer}");
             assert_eq!(rest, "rest", "what follows the request is the WebSocket's");
         }
@@ -263,28 +310,81 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upgrade_is_answered() {
-        let (result, ..) = request("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-        let plain = |path: &str, is_head| PlainRequest { path: path.into(), is_head };
-        assert_eq!(result, Ok(Upgraded::Request(plain("/health", false))));
-        let (result, ..) = request("HEAD /health?x HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_eq!(result, Ok(Upgraded::Request(plain("/health", true))));
-        let upgrade_by_head = UPGRADE.replace("GET", "HEAD") + "\r\n";
-        let cases = [
-            ("POST / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 405 "),
-            (&upgrade_by_head, "HTTP/1.1 405 "),
-            ("GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 400 "),
-            ("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 400 "),
-            ("GET \u{1} HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "),
-        ];
-        for (text, expected) in cases {
-            let (result, answer, _) = request(text);
-            assert!(result.is_err() && answer.starts_with(expected), "{text}: {answer}");
+    fn lists_of_an_upgrade_may_stand_in_several_lines() {
+        for (from, to) in [
+            ("Connection: keep-alive, Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+            ("Connection: keep-alive, Upgrade", "CONNECTION:\t,UPGRADE ,"),
+            ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WebSocket"),
+            ("Upgrade: websocket", "Upgrade: h2c ,WEBSOCKET"),
+            ("GET /any?x=1", "GET ws://broker.example/any"),
+        ] {
+            let text = format!("{}\r\n", UPGRADE.replace(from, to));
+            assert_eq!(request(&text).0, Ok(Upgraded::WebSocket(Dialect::Standard)), "{to}");
         }
-        let (result, answer, _) = request(&format!("{}\r\n", UPGRADE.replace(": 13", ": 8")));
-        assert!(result.is_err() && answer.starts_with("HTTP/1.1 426 "), "{answer}");
-        assert!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{answer}");
-        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(5000));
-        assert!(request(&long).1.starts_with("HTTP/1.1 431 "));
+    }
+
+    #[test]
+    fn what_asks_for_no_websocket_is_a_plain_request() {
+        let plain = |method, path: &str| {
+            let request = PlainRequest { method, path: path.into(), accepts_html: false };
+            Ok(Upgraded::Request(request))
+        };
+        for (text, method, path) in [
+            ("GET /health HTTP/1.1\r\nHost: x\r\n\r\n", Method::Get, "/health"),
+            ("HEAD /health?x HTTP/1.1\r\nHost: x\r\n\r\n", Method::Head, "/health"),
+            ("GET /health HTTP/1.0\r\n\r\n", Method::Get, "/health"),
+            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", Method::Options, "*"),
+            ("POST / HTTP/1.1\r\nHost: x\r\n\r\n", Method::Other, "/"),
+            // RFC 9110, 7.8: other upgrades are ignored.
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+                Method::Get,
+                "/",
+            ),
+            (&(UPGRADE.replace("HTTP/1.1", "HTTP/1.0") + "\r\n"), Method::Get, "/any"),
+            (&(UPGRADE.replace("GET", "HEAD") + "\r\n"), Method::Head, "/any"),
+            (&(UPGRADE.replace("GET", "POST") + "\r\n"), Method::Other, "/any"),
+        ] {
+            assert_eq!(request(text).0, plain(method, path), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_answered() {
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let changed = |from: &str, to: &str| format!("{}\r\n", UPGRADE.replace(from, to));
+        for (text, status) in [
+            ("GET \u{1} HTTP/1.1\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(), "505"),
+            (format!("GET /{} HTTP/1.1\r\n", "x".repeat(5000)), "431"),
+            (format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(100)), "431"),
+            (changed(": 13", ": 8"), "426"),
+            (changed(": 13", ": 13, 8"), "426"),
+            (changed("Sec-WebSocket-Version: 13\r\n", ""), "400"),
+            (changed("keep-alive, Upgrade", "keep-alive"), "400"),
+            (changed(key, ""), "400"),
+            (changed(key, &key.repeat(2)), "400"),
+            (changed("dGhl", "dGh"), "400"),
+            (changed("dGhl", "dGh*"), "400"),
+            (changed("Q==", "QQ="), "400"),
+            (changed("Host: x", "Host: x\r\nContent-Length: 5"), "400"),
+            (changed("Host: x", "Host: x\r\nTransfer-Encoding: chunked"), "400"),
+        ] {
+            let (result, answer, _) = request(&text);
+            let start = format!("HTTP/1.1 {status} ");
+            assert!(result.is_err() && answer.starts_with(&start), "{text}: {answer}");
+            assert!(answer.ends_with('\n') && !answer.ends_with("\r\n\r\n"), "{answer}");
+            assert_eq!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), status == "426");
+        }
+    }
+
+    #[test]
+    fn rfc_9110_9_3_2_head_is_never_sent_a_body() {
+        for rest in ["/ HTTP/1.1\r\n\r\n", "/ HTTP/9.9\r\n\r\n", "x HTTP/1.1\r\nHost: x\r\n\r\n"] {
+            let (result, answer, _) = request(&format!("HEAD {rest}"));
+            assert!(result.is_err() && answer.ends_with("\r\n\r\n"), "{rest}: {answer}");
+        }
     }
 }

@@ -37,9 +37,11 @@ pub struct WebSocketLayer {
     /// Whether `message` was lent out and is to be dropped.
     lent: bool,
     close_sent: bool,
-    /// What the close will say, where that is settled by what the peer sent: its own close, or a
-    /// breach after which nothing of it can be understood. Then nothing more is read.
+    /// What the close says where we have no reason of our own for it: the code of the peer's own
+    /// close, or the one for how it broke the protocol.
     settled_code: Option<CloseCode>,
+    /// Whether nothing more is read: the peer closed, or nothing more of it can be understood.
+    is_over: bool,
 }
 
 /// What comes out of the layer.
@@ -80,6 +82,7 @@ impl WebSocketLayer {
             lent: false,
             close_sent: false,
             settled_code: None,
+            is_over: false,
         }
     }
 
@@ -95,7 +98,7 @@ impl WebSocketLayer {
         bound: FrameBound,
     ) -> Result<Option<Message<'a>>, TransportError> {
         self.release();
-        if self.settled_code.is_some() {
+        if self.is_over {
             *wire = &mut [];
             return Ok(None);
         }
@@ -144,15 +147,15 @@ impl WebSocketLayer {
         }
     }
 
-    /// Puts a close into `control`, unless one was sent: with the code that the peer's octets have
-    /// settled, otherwise with `code`. Says whether the peer's own close is to be waited for.
-    pub fn begin_close(&mut self, code: CloseCode, control: &mut Vec<u8>) -> bool {
+    /// Puts a close into `control`, unless one was sent: with `code`, otherwise with the one that the
+    /// peer's octets have settled. Says whether the peer's own close is to be waited for.
+    pub fn begin_close(&mut self, code: Option<CloseCode>, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
-            let code = self.settled_code.unwrap_or(code);
+            let code = code.or(self.settled_code).unwrap_or(CloseCode::Normal);
             write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
         }
-        self.settled_code.is_none()
+        !self.is_over
     }
 
     /// Frames until a message is whole, a close came, or `wire` is used up.
@@ -318,6 +321,7 @@ impl WebSocketLayer {
             }
             Control::Close => {
                 self.settled_code = Some(read_close(payload)?);
+                self.is_over = true;
                 return Ok(true);
             }
             Control::Ping | Control::Pong | Control::Reserved(_) => {}
@@ -326,19 +330,15 @@ impl WebSocketLayer {
     }
 
     fn fail(&mut self, breach: Breach, bound: FrameBound) -> TransportError {
-        let (code, error) = match breach {
-            // The peer is told in a frame of its dialect first; the close follows.
-            Breach::TooLarge => (CloseCode::Size, TransportError::TooLarge(bound.exceeded())),
-            Breach::Protocol(why) => {
-                (CloseCode::Protocol, TransportError::WebSocket(CloseCode::Protocol, why))
-            }
-            Breach::Text => {
-                let why = "a text message is not UTF-8";
-                (CloseCode::Invalid, TransportError::WebSocket(CloseCode::Invalid, why))
-            }
+        self.is_over = true;
+        let (code, why) = match breach {
+            // The peer is told in a frame of its dialect, and the close says the same.
+            Breach::TooLarge => return TransportError::TooLarge(bound.exceeded()),
+            Breach::Protocol(why) => (CloseCode::Protocol, why),
+            Breach::Text => (CloseCode::Invalid, "a text message is not UTF-8"),
         };
         self.settled_code = Some(code);
-        error
+        TransportError::WebSocket(code, why)
     }
 }
 
@@ -456,7 +456,7 @@ mod tests {
                     Ok(None) => break,
                     Err(error) => {
                         outcome.error = Some(error);
-                        assert!(!layer.begin_close(CloseCode::Away, &mut outcome.control));
+                        assert!(!layer.begin_close(None, &mut outcome.control));
                         return outcome;
                     }
                 }
@@ -464,7 +464,7 @@ mod tests {
             layer.release();
         }
         if outcome.closed {
-            assert!(!layer.begin_close(CloseCode::Away, &mut outcome.control));
+            assert!(!layer.begin_close(None, &mut outcome.control));
         }
         outcome
     }

@@ -176,7 +176,8 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.message().says("here");
     }),
     statement("Ours, 'Sessions'", "a classic session's watching stays with classic", |stage| {
-        let (login, ana) = (stage.name("taken"), stage.agent());
+        let (login, mut ana) = (stage.name("taken"), stage.agent());
+        ana.listen();
         let subscribe = format!("SUBSCRIBE\ndestination:{}\ndestination-type:0\n\n", ana.address());
         let mut older = stage.join_classic(&login, SuperAgent);
         older.ask(&subscribe);
@@ -191,7 +192,8 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         eve.hears_nothing();
     }),
     statement("Ours, 'Sessions'", "a classic client has one copy of what it took over", |stage| {
-        let (login, ana) = (stage.name("taken"), stage.agent());
+        let (login, mut ana) = (stage.name("taken"), stage.agent());
+        ana.listen();
         let (topic, queue) = (stage.topic(), stage.queue());
         let mut older = stage.join(&login, SuperAgent, "1.2");
         older.subscribe("one", &ana.address(), "");

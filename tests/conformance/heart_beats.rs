@@ -49,8 +49,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("STOMP 1.2, 'Heart-beating'", "who is silent is closed", |stage| {
         let started = Instant::now();
-        let mut ana = stage.strict().beating("100,0");
-        ana.ends_somehow();
+        stage.strict().beating("100,0").is_cut_for_silence();
         let elapsed = started.elapsed();
         assert!(elapsed >= Duration::from_millis(300), "late by twice is no death: {elapsed:?}");
         assert!(elapsed <= Duration::from_secs(5), "{elapsed:?}");

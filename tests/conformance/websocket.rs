@@ -1,7 +1,7 @@
 //! What WebSocket adds: messages and frames, text and binary, subprotocols, closes.
 
 use crate::stage::Profile::Agent;
-use crate::stage::{Arrival, Broker, Client, Ending, connect};
+use crate::stage::{Arrival, Broker, Carrier, Client, Ending, connect};
 use crate::{Statement, of_websocket};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
@@ -22,15 +22,55 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let frame = ana.message();
         assert!(frame.is_binary && frame.body == [0xff], "{frame}");
     }),
-    of_websocket("Ours, 'Standard dialect'", "who sends binary gets binary, always", |stage| {
-        let mut ana = stage.stranger();
-        let login = connect(&stage.name("binary"), Agent, "accept-version:1.2\n");
+    of_websocket("Ours, 'Messages'", "who connects in binary gets binary, always", |stage| {
+        let mut ana = stage.strict().stranger();
+        let more = "accept-version:1.2\nheart-beat:0,100\n";
+        let login = connect(&stage.name("binary"), Agent, more);
         ana.link.send_binary(format!("{login}\0").as_bytes());
         assert!(ana.expect("CONNECTED").is_binary);
-        let topic = stage.topic();
+        assert_eq!(ana.link.next(), Arrival::Beat { is_binary: true });
+        let topic = stage.name("/topic/open/t");
         ana.subscribe("0", &topic, "");
-        stage.agent().tell(&topic, "text");
+        ana.tell(&topic, "text");
         assert!(ana.message().is_binary);
+    }),
+    of_websocket("Ours, 'Messages'", "who connects in text gets text, always", |stage| {
+        let stage = stage.strict();
+        let mut ana = stage.beating("0,100");
+        let topic = stage.name("/topic/open/t");
+        ana.subscribe("0", &topic, "");
+        ana.link.send_binary(format!("SEND\ndestination:{topic}\n\ntext\0").as_bytes());
+        assert!(!ana.message().is_binary);
+        assert_eq!(ana.link.next(), Arrival::Beat { is_binary: false });
+        ana.link.send_binary(
+            &[format!("SEND\ndestination:{topic}\n\n").as_bytes(), b"\xff\0"].concat(),
+        );
+        assert!(ana.message().is_binary);
+        ana.tell(&topic, "text");
+        assert!(!ana.message().is_binary);
+    }),
+    of_websocket("Ours, 'Messages'", "CONNECT says it, not what comes before it", |stage| {
+        let mut ana = stage.stranger();
+        ana.link.send_binary(b"\n");
+        let login = connect(&stage.name("text"), Agent, "accept-version:1.2\n");
+        assert!(!ana.log_in(&login).is_binary);
+    }),
+    of_websocket("Ours, 'Messages'", "a message ends in the NUL of its frame", |stage| {
+        // The link holds every message to it, and every frame on a stream to a line end behind it.
+        let topic = stage.topic();
+        let mut clients = [stage.agent(), stage.over(Carrier::Tcp).agent()];
+        for client in &mut clients {
+            client.subscribe("0", &topic, "");
+            // What follows a head of its own is encoded once for many.
+            client.subscribe("1", &topic, "");
+        }
+        for size in [5, 5000] {
+            let body = "x".repeat(size);
+            stage.agent().tell(&topic, &body);
+            for client in &mut clients {
+                assert_eq!(client.bodies(2), [&*body, &*body]);
+            }
+        }
     }),
     of_websocket(
         "Ours, 'Standard dialect'",

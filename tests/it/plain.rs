@@ -225,7 +225,7 @@ fn a_listener_serves_only_its_protocols() {
             if answer == HTTP && address == classic {
                 let rest = String::from_utf8(stream.read_to_end()).unwrap();
                 assert!(
-                    rest.ends_with("this listener does not serve HTTP and WebSocket"),
+                    rest.ends_with("this listener does not serve HTTP and WebSocket\n"),
                     "{rest}"
                 );
             }

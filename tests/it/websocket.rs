@@ -125,6 +125,29 @@ fn what_cannot_be_upgraded_is_answered_in_http() {
     }
 }
 
+/// RFC 9110, 5.3: several lines of a list are one list.
+#[test]
+fn an_upgrade_may_have_its_lists_in_several_lines() {
+    let server = Server::start();
+    let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
+    for (from, to) in [
+        ("Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+        ("Connection: Upgrade", "connection:\tkeep-alive ,,UPGRADE"),
+        ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WebSocket"),
+        ("Protocol: stomp", "Protocol: mqtt\r\nSec-WebSocket-Protocol: wamp , stomp"),
+    ] {
+        let mut stream = Stream::connect(server.address());
+        stream.write_all(upgrade.replacen(from, to, 1).as_bytes()).unwrap();
+        stream.write_all(&masked(FINAL | CLOSE, &1000_u16.to_be_bytes())).unwrap();
+        let answer = stream.read_to_end();
+        let (head, rest) = answer.split_at(answer.len() - 4);
+        let head = String::from_utf8_lossy(head);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{to}: {head}");
+        assert!(head.contains("\r\nSec-WebSocket-Protocol: stomp\r\n"), "{to}: {head}");
+        assert_eq!(rest, b"\x88\x02\x03\xe8", "{to}");
+    }
+}
+
 #[test]
 fn whoever_breaks_the_protocol_is_told_by_the_close_code() {
     let server = Server::start();

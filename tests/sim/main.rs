@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod actors;
+mod chunking;
 mod client;
+mod closing;
 mod faults;
 mod model;
 mod random;
 mod rig;
 mod scripted_socket;
+mod sessions;
 mod standard;
 mod tidy;
 mod transcripts;

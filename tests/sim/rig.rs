@@ -62,8 +62,17 @@ impl Rig {
 
     /// Accepts a connection, or drops its socket where the engine does not want it.
     pub(crate) fn accept(&mut self, socket: ScriptedSocket) -> Option<ConnectionId> {
+        self.accept_on(socket, ListenerPolicy::default())
+    }
+
+    /// The same, on a listener of that policy.
+    pub(crate) fn accept_on(
+        &mut self,
+        socket: ScriptedSocket,
+        policy: ListenerPolicy,
+    ) -> Option<ConnectionId> {
         let address = "192.0.2.1:50000".parse().unwrap();
-        let accepted = Accepted { address, policy: ListenerPolicy::default(), listener: 0 };
+        let accepted = Accepted { address, policy, listener: 0 };
         self.engine.accept(socket, accepted).ok()
     }
 
@@ -93,6 +102,8 @@ pub(crate) struct Identity {
     server: Arc<rustls::ServerConfig>,
     /// What clients of the field speak: TLS 1.2.
     pub(crate) client: Arc<rustls::ClientConfig>,
+    /// TLS 1.3, which sends the first data along with the end of the handshake.
+    pub(crate) modern_client: Arc<rustls::ClientConfig>,
 }
 
 /// Made once: it takes longer than anything else here.
@@ -111,12 +122,18 @@ pub(crate) fn identity() -> &'static Identity {
             .unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate).unwrap();
-        let mut client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS12])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        client.enable_sni = false;
-        Identity { server: Arc::new(server), client: Arc::new(client) }
+        let client_of = |version| {
+            let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            client.enable_sni = false;
+            client.resumption = rustls::client::Resumption::disabled();
+            Arc::new(client)
+        };
+        let client = client_of(&rustls::version::TLS12);
+        let modern_client = client_of(&rustls::version::TLS13);
+        Identity { server: Arc::new(server), client, modern_client }
     })
 }

@@ -20,7 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("outbound", &["limits"]),
     ("broker", &["classic", "limits", "outbound", "stomp", "table", "telemetry"]),
     ("transport", &["limits", "outbound"]),
-    ("http", &["transport::upgrade"]),
+    ("http", &["transport::request", "transport::upgrade"]),
     (
         "engine",
         &["broker", "http", "limits", "outbound", "stomp", "table", "telemetry", "transport"],

@@ -162,10 +162,18 @@ impl Client {
         }
     }
 
-    /// The connection ends, in whatever way.
-    pub(crate) fn ends_somehow(&mut self) {
+    /// It is cut for its silence: over WebSocket it is told so, unless it answers pings, and otherwise
+    /// the connection just ends.
+    #[track_caller]
+    pub(crate) fn is_cut_for_silence(&mut self) {
         self.link.accepts_breaks = true;
-        self.ends();
+        self.link.answers_pings = false;
+        if self.link.is_websocket() {
+            self.expect("ERROR").has("error-code", "TIMED_OUT").has("retry", "now");
+            assert!(matches!(self.ends().code, Some(4200..4300)));
+        } else {
+            self.ends();
+        }
     }
 
     /// Waits for heart-beats.

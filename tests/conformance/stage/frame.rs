@@ -13,8 +13,24 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Reads a frame of the standard dialect off the front; `None` while it is not whole.
+    /// Reads a frame of the standard dialect off the front of a stream; `None` while it is not whole.
     pub(crate) fn take_standard(octets: &mut Vec<u8>) -> Option<Self> {
+        let (frame, end) = Self::read_standard(octets)?;
+        // PHP's extension needs it.
+        assert_eq!(*octets.get(end)?, b'\n', "a line end follows: {frame}");
+        octets.drain(..=end);
+        Some(frame)
+    }
+
+    /// Reads the frame of the standard dialect that a WebSocket message is.
+    pub(crate) fn read_message(octets: &[u8]) -> Self {
+        let (frame, end) = Self::read_standard(octets).expect("a whole frame");
+        assert_eq!(end, octets.len(), "nothing follows the NUL in a message: {frame}");
+        frame
+    }
+
+    /// A frame of the standard dialect, and where it ends.
+    fn read_standard(octets: &[u8]) -> Option<(Self, usize)> {
         let head_end = octets.windows(2).position(|pair| pair == b"\n\n")? + 2;
         assert!(str::from_utf8(&octets[..head_end]).is_ok(), "a header is UTF-8");
         let mut frame = Self::read_head(&octets[..head_end]);
@@ -23,11 +39,8 @@ impl Frame {
             None => head_end + octets[head_end..].iter().position(|octet| *octet == 0)?,
         };
         assert_eq!(*octets.get(end)?, 0, "a frame ends in NUL: {frame}");
-        // PHP's extension needs it.
-        assert_eq!(*octets.get(end + 1)?, b'\n', "a line end follows: {frame}");
         frame.body = octets[head_end..end].to_vec();
-        octets.drain(..=end + 1);
-        Some(frame)
+        Some((frame, end + 1))
     }
 
     /// Reads a frame of the classic dialect, which is all of `octets`.

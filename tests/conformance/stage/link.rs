@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub(crate) subprotocol: Option<String>,
     /// Whether an end that is not said is an end, too.
     pub(crate) accepts_breaks: bool,
+    /// Whether the peer's WebSocket pings are answered.
+    pub(crate) answers_pings: bool,
 }
 
 trait Stream: Read + Write + Send {}
@@ -110,6 +112,7 @@ impl Link {
             pending: Vec::new(),
             subprotocol: None,
             accepts_breaks: false,
+            answers_pings: true,
         };
         if is_websocket {
             link.upgrade(subprotocols);
@@ -159,6 +162,10 @@ impl Link {
         }
         let length = (frame.len() as u32).to_le_bytes();
         self.write(&[&[0], &length[..], frame].concat());
+    }
+
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.is_websocket
     }
 
     /// Ends our stream and still reads.
@@ -211,7 +218,7 @@ impl Link {
             short => (2, short.into()),
         };
         let end = start + length as usize;
-        let mut payload = self.pending.get(start..end)?.to_vec();
+        let payload = self.pending.get(start..end)?.to_vec();
         self.pending.drain(..end);
         match first {
             TEXT | BINARY if payload == b"\n" => Some(Arrival::Beat { is_binary: first == BINARY }),
@@ -221,17 +228,15 @@ impl Link {
                 }
                 let frame = match self.wording {
                     Wording::Classic => Frame::read_classic(&payload),
-                    Wording::Standard => {
-                        let frame = Frame::take_standard(&mut payload).unwrap();
-                        assert!(payload.is_empty(), "a message is one frame");
-                        frame
-                    }
+                    Wording::Standard => Frame::read_message(&payload),
                 };
                 Some(Arrival::Frame(Frame { is_binary: first == BINARY, ..frame }))
             }
             PING => {
-                self.send_as(PONG, &payload);
-                None
+                if self.answers_pings {
+                    self.send_as(PONG, &payload);
+                }
+                self.take_message()
             }
             CLOSE => {
                 self.send_as(CLOSE, &payload);

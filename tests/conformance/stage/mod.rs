@@ -31,6 +31,7 @@ impl House {
 const STRICT: &str = r#"
 [limits]
 connect_ms_max = 2_000
+websocket_pong_ms_max = 300
 login_frame_bytes_max = "1 KiB"
 login_id_bytes_max = "512 B"
 body_bytes_max = "64 KiB"
@@ -81,6 +82,11 @@ impl<'h> Stage<'h> {
         'h: 'b,
     {
         Stage { house: self.house, broker, carrier: self.carrier }
+    }
+
+    /// The same over another transport, which the same broker serves.
+    pub(crate) fn over(&self, carrier: Carrier) -> Self {
+        Self { carrier, ..*self }
     }
 
     /// A name that nobody else uses, which begins as told.

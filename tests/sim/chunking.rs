@@ -1,0 +1,425 @@
+//! Chunking is invisible for a whole connection: whatever a client says, it gets the same however
+//! its bytes are cut on their way, and so does everybody else.
+//!
+//! Each session is played through the engine as one write, in two pieces cut at every place, byte by
+//! byte, and cut at random; over TLS both what goes into records and the ciphertext are cut, and what
+//! comes out of it is compared. Session ids come from the same seed in every run, so nothing has to be put aside but
+//! the place of a WebSocket's pongs, which may overtake messages.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use com_broker::broker::CloseReason;
+use com_broker::engine::ConnectionId;
+use com_broker::limits::Limits;
+use com_broker::transport::{ListenerPolicy, TlsMode};
+use proptest::prelude::*;
+use rustls::ClientConnection;
+
+use crate::faults::SocketFaults;
+use crate::rig::{Rig, identity};
+use crate::scripted_socket::ScriptedSocket;
+use crate::sessions::{REPRESENTATIVES, Session, connect, envelope, sessions};
+
+/// What a session led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    /// What the client got before it ended its stream, and behind that.
+    got: [Vec<u8>; 2],
+    /// WebSocket pongs, which are not in `got`.
+    pongs: Vec<u8>,
+    /// What another client got meanwhile.
+    seen: Vec<u8>,
+    reason: Option<CloseReason>,
+    /// Whether the broker ended its stream before the client did.
+    ended_first: bool,
+    was_reset: bool,
+}
+
+/// How a session goes over the wire.
+#[derive(Debug)]
+struct Manner {
+    security: Security,
+    /// What is written at once; over TLS it has records of its own.
+    writes: Cuts,
+    /// What the broker reads at once of that.
+    wire: Cuts,
+    /// What follows on the wire, below TLS, right behind the last write.
+    tail: &'static [u8],
+}
+
+/// Where something is cut.
+#[derive(Debug)]
+enum Cuts {
+    Nowhere,
+    At(Vec<usize>),
+    Everywhere,
+}
+
+/// What is below the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Security {
+    Plain,
+    /// In this version a client says nothing before the broker's last word of the handshake.
+    Tls12,
+    /// In this one the end of the handshake and the first data are written at once.
+    Tls13,
+}
+
+#[test]
+fn two_pieces_are_as_good_as_one() {
+    in_parallel(&sessions(), |session| {
+        let whole = session.whole();
+        assert!(!whole.got.concat().is_empty(), "{}: nothing came", session.name);
+        for cut in 1..session.octets.len() {
+            session.check(&whole, &Manner::plain(Cuts::At(vec![cut])));
+        }
+        session.check(&whole, &Manner::plain(Cuts::Everywhere));
+    });
+}
+
+#[test]
+fn two_pieces_are_as_good_as_one_over_tls() {
+    let chosen = |session: &Session| session.is_representative();
+    let sessions: Vec<_> = sessions().into_iter().filter(chosen).collect();
+    assert_eq!(sessions.len(), REPRESENTATIVES.len(), "a representative is missing");
+    in_parallel(&sessions, |session| {
+        let whole = session.whole();
+        for security in [Security::Tls12, Security::Tls13] {
+            let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
+            // What is above TLS cannot tell the versions apart.
+            let step = if security == Security::Tls13 { 1 } else { 11 };
+            for cut in (1..session.octets.len()).step_by(step) {
+                session.check(&whole, &manner(Cuts::At(vec![cut]), Cuts::Nowhere));
+            }
+            session.check(&whole, &manner(Cuts::Everywhere, Cuts::Nowhere));
+            session.check(&whole, &manner(Cuts::Nowhere, Cuts::Everywhere));
+        }
+    });
+}
+
+/// The handshake and the records of one session are like those of all.
+#[test]
+fn ciphertext_may_be_cut_anywhere() {
+    let session = &sessions()[0];
+    let whole = session.whole();
+    for security in [Security::Tls12, Security::Tls13] {
+        let half = session.octets.len() / 2;
+        let manner = |wire| Manner { security, writes: Cuts::At(vec![half]), wire, tail: b"" };
+        let (_, ciphertext) = session.play(&manner(Cuts::Nowhere));
+        for cut in 1..ciphertext {
+            session.check(&whole, &manner(Cuts::At(vec![cut])));
+        }
+    }
+}
+
+/// A record that is no record, behind good ones. What these ask for is done; only the one who breaks
+/// TLS does not see it, where the alert is faster.
+#[test]
+fn what_came_before_a_breach_of_tls_is_done() {
+    let sessions = sessions();
+    let session = sessions.iter().find(|session| session.name == "standard 1.2").unwrap();
+    for security in [Security::Tls12, Security::Tls13] {
+        let tail = b"\x17\x03\x03\x00\x10not a record at all";
+        let manner = |wire| Manner { security, writes: Cuts::Nowhere, wire, tail };
+        let (whole, ciphertext) = session.play(&manner(Cuts::Nowhere));
+        assert_eq!(whole.seen, session.whole().seen);
+        assert!(!whole.seen.is_empty());
+        for cut in ciphertext - 100..ciphertext {
+            let found = session.play(&manner(Cuts::At(vec![cut]))).0;
+            assert_eq!(found.seen, whole.seen, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn every_session_is_the_same_over_tls() {
+    in_parallel(&sessions(), |session| {
+        if session.policy.tls != TlsMode::Required {
+            let whole = session.whole();
+            for security in [Security::Tls12, Security::Tls13] {
+                let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
+                let half = Cuts::At(vec![session.octets.len() / 2]);
+                session.check(&whole, &manner(Cuts::Nowhere, Cuts::Nowhere));
+                session.check(&whole, &manner(half, Cuts::Everywhere));
+            }
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_pieces_are_as_good_as_one(
+        session in any::<prop::sample::Index>(),
+        writes in prop::collection::vec(1..1000_usize, 0..8),
+        wire in prop::collection::vec(1..2000_usize, 0..12),
+        security in prop::sample::select(vec![Security::Plain, Security::Tls12, Security::Tls13]),
+    ) {
+        let sessions = sessions();
+        let session = session.get(&sessions);
+        prop_assume!(security == Security::Plain || session.policy.tls != TlsMode::Required);
+        let manner = Manner { security, writes: Cuts::At(writes), wire: Cuts::At(wire), tail: b"" };
+        session.check(&session.whole(), &manner);
+    }
+}
+
+impl Session {
+    /// What it leads to when nothing is cut.
+    fn whole(&self) -> Outcome {
+        self.play(&Manner::plain(Cuts::Nowhere)).0
+    }
+
+    fn check(&self, whole: &Outcome, manner: &Manner) {
+        let found = self.play(manner).0;
+        if found != *whole {
+            let text = |outcome: &Outcome| {
+                let Outcome { got: [before, after], pongs, seen, .. } = outcome;
+                let parts =
+                    [before, after, pongs, seen].map(|part| part.escape_ascii().to_string());
+                format!("{parts:#?} {:?} {}", outcome.reason, outcome.ended_first)
+            };
+            let (found, whole) = (text(&found), text(whole));
+            panic!("{}, {manner:?}\nfound {found}\nwhole {whole}", self.name);
+        }
+    }
+
+    /// Plays it, and says how many bytes went over the wire.
+    fn play(&self, manner: &Manner) -> (Outcome, usize) {
+        let limits = Limits {
+            connections_max: if self.is_surplus { 1 } else { 100 },
+            body_bytes_max: 2000,
+            upgrade_bytes_max: 1000,
+            ..Limits::default()
+        };
+        let mut stage = Stage::new(limits);
+        let witness = stage.accept(ListenerPolicy::default());
+        stage.deliver(witness, &envelope(&connect("eye", 2)));
+        stage.take_outbound(witness);
+        let id = stage.accept(self.policy);
+        let mut client = End::new(manner.security);
+        let mut written = 0;
+        let mut writes = manner.writes.of(&self.octets, 0).into_iter().peekable();
+        while let Some(octets) = writes.next() {
+            client.write(octets);
+            loop {
+                let mut wire = client.take_wire();
+                if wire.is_empty() {
+                    break;
+                }
+                if writes.peek().is_none() && !client.is_handshaking() {
+                    wire.extend_from_slice(manner.tail);
+                }
+                for piece in manner.wire.of(&wire, written) {
+                    stage.deliver(id, piece);
+                    client.handle_wire(&stage.take_outbound(id));
+                }
+                written += wire.len();
+            }
+        }
+        let mut outcome = Outcome::default();
+        outcome.got[0] = client.take_plain();
+        outcome.ended_first = stage.has_ended(id);
+        stage.end(id);
+        client.handle_wire(&stage.take_outbound(id));
+        outcome.got[1] = client.take_plain();
+        outcome.seen = stage.take_outbound(witness);
+        outcome.reason = stage.reason;
+        outcome.was_reset = stage.was_reset;
+        outcome.put_pongs_aside();
+        (outcome, written)
+    }
+}
+
+impl Manner {
+    fn plain(writes: Cuts) -> Self {
+        Self { security: Security::Plain, writes, wire: Cuts::Nowhere, tail: b"" }
+    }
+}
+
+impl Cuts {
+    /// The pieces of what is written behind so many bytes.
+    fn of<'w>(&self, wire: &'w [u8], before: usize) -> Vec<&'w [u8]> {
+        let mut at: Vec<_> = match self {
+            Self::Nowhere => Vec::new(),
+            Self::At(cuts) => cuts.iter().filter_map(|cut| cut.checked_sub(before)).collect(),
+            Self::Everywhere => (0..wire.len()).collect(),
+        };
+        at.retain(|cut| *cut < wire.len());
+        at.extend([0, wire.len()]);
+        at.sort_unstable();
+        at.dedup();
+        at.windows(2).map(|ends| &wire[ends[0]..ends[1]]).collect()
+    }
+}
+
+impl Outcome {
+    fn put_pongs_aside(&mut self) {
+        let [before, _] = &mut self.got;
+        let Some(end) = before.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+        if !before.starts_with(b"HTTP/1.1 101 ") {
+            return;
+        }
+        let mut frames = before.split_off(end + 4);
+        while let Some((frame, rest)) = split_frame(&frames) {
+            let into = if frame[0] == 0x8a { &mut self.pongs } else { &mut *before };
+            into.extend_from_slice(frame);
+            frames = rest.to_vec();
+        }
+        before.extend(frames);
+    }
+}
+
+/// A WebSocket frame of the broker's, and what follows it.
+fn split_frame(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = match *octets.get(1)? {
+        126 => 4 + usize::from(u16::from_be_bytes(octets.get(2..4)?.try_into().unwrap())),
+        short @ 0..126 => 2 + usize::from(short),
+        _ => panic!("no answer is so long"),
+    };
+    octets.split_at_checked(end)
+}
+
+/// The engine, and what became of the connection that is cut.
+struct Stage {
+    rig: Rig,
+    reason: Option<CloseReason>,
+    was_reset: bool,
+    /// The sockets that were let go.
+    closed: Vec<(ConnectionId, ScriptedSocket)>,
+}
+
+impl Stage {
+    fn new(limits: Limits) -> Self {
+        let rig = Rig::new(limits, 7);
+        Self { rig, reason: None, was_reset: false, closed: Vec::new() }
+    }
+
+    fn accept(&mut self, policy: ListenerPolicy) -> ConnectionId {
+        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
+        self.rig.accept_on(socket, policy).expect("a place for it")
+    }
+
+    fn deliver(&mut self, id: ConnectionId, octets: &[u8]) {
+        if let Some(socket) = self.rig.engine.socket_mut(id) {
+            socket.push_inbound(octets);
+            self.settle(id);
+        }
+    }
+
+    fn end(&mut self, id: ConnectionId) {
+        if let Some(socket) = self.rig.engine.socket_mut(id) {
+            socket.end_inbound();
+            self.settle(id);
+        }
+    }
+
+    fn settle(&mut self, id: ConnectionId) {
+        self.rig.engine.note_ready(id.slot, true, false);
+        loop {
+            for (closed, socket) in self.rig.turn() {
+                self.was_reset |= socket.resets_when_dropped();
+                self.closed.push((closed, socket));
+            }
+            self.reason = self.rig.engine.close_reason(id).or(self.reason);
+            if !self.rig.engine.has_work() {
+                return;
+            }
+        }
+    }
+
+    fn socket_mut(&mut self, id: ConnectionId) -> &mut ScriptedSocket {
+        let closed = self.closed.iter_mut().find(|(closed, _)| *closed == id);
+        match closed {
+            Some((_, socket)) => socket,
+            None => self.rig.engine.socket_mut(id).expect("a connection that was accepted"),
+        }
+    }
+
+    fn has_ended(&mut self, id: ConnectionId) -> bool {
+        self.socket_mut(id).ended_at().is_some()
+    }
+
+    fn take_outbound(&mut self, id: ConnectionId) -> Vec<u8> {
+        let socket = self.socket_mut(id);
+        std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, octets)| octets).collect()
+    }
+}
+
+/// The client's end of the connection, of which only TLS thinks for itself.
+struct End {
+    tls: Option<Box<ClientConnection>>,
+    wire: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl End {
+    fn new(security: Security) -> Self {
+        let tls = |config: &Arc<rustls::ClientConfig>| {
+            let name = "localhost".try_into().unwrap();
+            let mut tls = ClientConnection::new(Arc::clone(config), name).unwrap();
+            tls.set_buffer_limit(None);
+            Box::new(tls)
+        };
+        let tls = match security {
+            Security::Plain => None,
+            Security::Tls12 => Some(tls(&identity().client)),
+            Security::Tls13 => Some(tls(&identity().modern_client)),
+        };
+        Self { tls, wire: Vec::new(), plain: Vec::new() }
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        match &mut self.tls {
+            Some(tls) => tls.writer().write_all(octets).unwrap(),
+            None => self.wire.extend_from_slice(octets),
+        }
+    }
+
+    fn take_wire(&mut self) -> Vec<u8> {
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() {
+                tls.write_tls(&mut self.wire).unwrap();
+            }
+        }
+        std::mem::take(&mut self.wire)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    fn handle_wire(&mut self, mut octets: &[u8]) {
+        let Some(tls) = &mut self.tls else { return self.plain.extend_from_slice(octets) };
+        while !octets.is_empty() {
+            tls.read_tls(&mut octets).unwrap();
+            let state = match tls.process_new_packets() {
+                Ok(state) => state,
+                // After our own breach nothing else comes.
+                Err(rustls::Error::AlertReceived(_)) => return,
+                Err(error) => panic!("the broker breaks TLS: {error}"),
+            };
+            let mut plain = vec![0; state.plaintext_bytes_to_read()];
+            tls.reader().read_exact(&mut plain).unwrap();
+            self.plain.extend(plain);
+        }
+    }
+
+    fn take_plain(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.plain)
+    }
+}
+
+/// Does something with each session, on as many threads as there are processors.
+fn in_parallel(sessions: &[Session], check: impl Fn(&Session) + Sync) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || {
+        let index = || next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        while let Some(session) = sessions.get(index()) {
+            check(session);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+}

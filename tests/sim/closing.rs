@@ -1,0 +1,495 @@
+//! How connections end that the broker closes: who is silent is asked first where that can be done,
+//! and a WebSocket close says why.
+
+use std::num::NonZeroU32;
+
+use com_broker::broker::CloseReason;
+use com_broker::engine::ConnectionId;
+use com_broker::limits::{Limits, OutboundLimits};
+
+use crate::faults::SocketFaults;
+use crate::rig::Rig;
+use crate::scripted_socket::ScriptedSocket;
+use crate::sessions::{connect, envelope, masked, standard_connect, upgrade};
+
+#[test]
+fn a_websocket_client_that_answers_pings_stays_however_late_its_heart_beats_are() {
+    let mut stage = Stage::new(Limits::default());
+    let id = stage.log_in(Dialect::Standard, "heart-beat:4000,4000\n");
+    let (mut pings, mut beats) = (0, 0);
+    for _ in 0..600 {
+        stage.advance(500);
+        for frame in stage.take_frames(id) {
+            match frame {
+                Frame::Ping => {
+                    pings += 1;
+                    stage.send(id, &masked(0x8a, b""));
+                }
+                Frame::Data(data) => {
+                    assert_eq!(data, b"\n");
+                    beats += 1;
+                }
+                Frame::Close(code) => panic!("closed with {code}"),
+            }
+        }
+    }
+    // Three intervals and the margin make 13 s.
+    assert_eq!(pings, 300 / 13);
+    assert!(beats >= 70, "{beats} beats in 300 s");
+    assert!(stage.closed.is_empty());
+}
+
+#[test]
+fn a_websocket_client_that_answers_no_ping_is_told_and_cut() {
+    for (dialect, more, asked_ms) in [
+        (Dialect::Standard, "heart-beat:4000,0\n", 13_000),
+        (Dialect::Standard, "", 25_000),
+        (Dialect::Classic, "", 25_000),
+    ] {
+        let mut stage = Stage::new(Limits::default());
+        let id = stage.log_in(dialect, more);
+        stage.advance(asked_ms - 1);
+        assert_eq!(stage.take_frames(id), []);
+        stage.advance(1);
+        assert_eq!(stage.take_frames(id), [Frame::Ping]);
+        stage.advance(19_999);
+        assert_eq!(stage.take_frames(id), []);
+        stage.advance(1);
+        let frames = stage.take_frames(id);
+        match dialect {
+            Dialect::Classic => assert_eq!(frames, [Frame::Close(1000)]),
+            Dialect::Standard => {
+                let [Frame::Data(error), Frame::Close(4200..4300)] = &frames[..] else {
+                    panic!("{frames:?}")
+                };
+                let error = String::from_utf8_lossy(error);
+                assert!(error.contains("\nerror-code:TIMED_OUT\nretry:now\n"), "{error}");
+                assert!(error.contains("(websocket_pong_ms_max)"), "{error}");
+            }
+        }
+        assert_eq!(stage.reason, Some(CloseReason::TimedOut("websocket_pong_ms_max")));
+        // It does not answer the close either.
+        stage.advance(2_000);
+        assert_eq!(stage.closed.len(), 1);
+    }
+}
+
+#[test]
+fn a_loop_that_was_late_asks_before_it_cuts() {
+    let mut stage = Stage::new(Limits::default());
+    let id = stage.log_in(Dialect::Standard, "heart-beat:1000,0\n");
+    stage.advance(600_000);
+    assert_eq!(stage.take_frames(id), [Frame::Ping]);
+    stage.advance(19_000);
+    stage.send(id, &masked(0x8a, b""));
+    stage.advance(3_000);
+    assert_eq!(stage.take_frames(id), []);
+    stage.advance(1_000);
+    assert_eq!(stage.take_frames(id), [Frame::Ping], "the patience begins anew");
+}
+
+#[test]
+fn without_pings_of_their_own_accord_heart_beats_are_still_asked_for() {
+    let limits = || Limits { websocket_ping_ms: 0, ..Limits::default() };
+    let mut stage = Stage::new(limits());
+    let id = stage.log_in(Dialect::Standard, "heart-beat:4000,0\n");
+    stage.advance(13_000);
+    assert_eq!(stage.take_frames(id), [Frame::Ping]);
+    let mut stage = Stage::new(limits());
+    let id = stage.log_in(Dialect::Standard, "");
+    stage.advance(1_000_000);
+    assert_eq!(stage.take_frames(id), []);
+}
+
+#[test]
+fn a_client_on_a_stream_cannot_be_asked() {
+    let mut stage = Stage::new(Limits::default());
+    let id = stage.accept();
+    let beating = standard_connect("1.2").replacen('\n', "\nheart-beat:4000,0\n", 1);
+    stage.send(id, beating.as_bytes());
+    stage.take(id);
+    stage.advance(12_999);
+    assert!(stage.closed.is_empty());
+    stage.advance(1);
+    assert_eq!((stage.take(id), stage.closed.len()), (Vec::new(), 1));
+    let classic = stage.accept();
+    stage.send(classic, &envelope(&connect("bob", 0)));
+    stage.take(classic);
+    stage.advance(1_000_000);
+    assert_eq!((stage.take(classic), stage.closed.len()), (Vec::new(), 1));
+}
+
+/// Every way in which the broker closes a WebSocket by itself.
+#[test]
+fn a_close_says_why() {
+    const NEVER: u16 = 4000;
+    const LATER: u16 = 4100;
+    const NOW: u16 = 4200;
+    type Act = fn(&mut Stage, Dialect) -> ConnectionId;
+    let cases: [(&str, Act, u16, u16); 15] = [
+        (
+            "a wrong key",
+            |stage, dialect| {
+                let id = stage.open(dialect);
+                stage.send(id, &masked(TEXT, b"CONNECT\nlogin:a\npasscode:b\nsecret-key:c\n\n\0"));
+                id
+            },
+            NEVER,
+            1000,
+        ),
+        (
+            "no login in time",
+            |stage, dialect| {
+                let id = stage.open(dialect);
+                stage.advance(5_000);
+                id
+            },
+            LATER,
+            1000,
+        ),
+        (
+            "an unknown command",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                stage.send(id, &masked(TEXT, b"FLY\n\n\0"));
+                id
+            },
+            NEVER,
+            1000,
+        ),
+        (
+            "an error and a close in one read",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                let close = masked(0x88, &1001_u16.to_be_bytes());
+                stage.send(id, &[masked(TEXT, b"FLY\n\n\0"), close].concat());
+                id
+            },
+            NEVER,
+            1000,
+        ),
+        (
+            "a second login",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                stage.send(id, &masked(TEXT, &login(dialect, "")));
+                id
+            },
+            NEVER,
+            1000,
+        ),
+        (
+            "a message that is too large",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                stage.send(id, &[0x82, 0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0, 1, 2, 3, 4]);
+                id
+            },
+            NEVER,
+            1009,
+        ),
+        (
+            "a message that is too large before login",
+            |stage, dialect| {
+                let id = stage.open(dialect);
+                stage.send(id, &masked(TEXT, &[b'x'; 20_000]));
+                id
+            },
+            NEVER,
+            1009,
+        ),
+        (
+            "too large a body",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                let mut frame = b"SEND\ndestination:/agent/ana\n\n".to_vec();
+                frame.resize(frame.len() + 3000, b'x');
+                stage.send(id, &masked(TEXT, &[&frame[..], b"\0"].concat()));
+                id
+            },
+            NEVER,
+            1009,
+        ),
+        (
+            "a takeover",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                stage.log_in(dialect, "");
+                id
+            },
+            NEVER,
+            1000,
+        ),
+        (
+            "a login id that is in use",
+            |stage, dialect| {
+                let holder = stage.accept();
+                stage.send(holder, &envelope(&connect("ana", 2)));
+                let id = stage.open(dialect);
+                stage.send(id, &masked(TEXT, &login(dialect, "")));
+                id
+            },
+            LATER,
+            1000,
+        ),
+        (
+            "a drain",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                stage.drain();
+                id
+            },
+            NOW,
+            1001,
+        ),
+        (
+            "a drain before login",
+            |stage, dialect| {
+                let id = stage.open(dialect);
+                stage.drain();
+                id
+            },
+            NOW,
+            1001,
+        ),
+        (
+            "a slow consumer",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                stage.socket(id).set_window(0);
+                for _ in 0..10 {
+                    let text = format!("SEND\ndestination:/agent/ana\n\n{}\0", "x".repeat(1000));
+                    stage.send(id, &masked(TEXT, text.as_bytes()));
+                }
+                stage.socket(id).set_window(usize::MAX);
+                stage.rig.engine.note_ready(id.slot, false, true);
+                stage.settle();
+                id
+            },
+            NOW,
+            1000,
+        ),
+        (
+            "no place",
+            |stage, dialect| {
+                for _ in 0..9 {
+                    stage.accept();
+                }
+                stage.open(dialect)
+            },
+            LATER,
+            1013,
+        ),
+        (
+            "no memory for what is torn",
+            |stage, dialect| {
+                let id = stage.log_in(dialect, "");
+                let half = masked(TEXT, &[b'x'; 1800]);
+                for _ in 0..2 {
+                    let other = stage.log_in_as(dialect, "eve", "");
+                    stage.send(other, &half[..half.len() - 10]);
+                    stage.take(other);
+                }
+                stage.send(id, &half[..half.len() - 10]);
+                id
+            },
+            LATER,
+            1013,
+        ),
+    ];
+    for (what, act, standard, classic) in cases {
+        for dialect in [Dialect::Classic, Dialect::Standard] {
+            let mut stage = Stage::new(tight_limits());
+            let id = act(&mut stage, dialect);
+            let frames = stage.take_frames(id);
+            let Some([Frame::Data(error), Frame::Close(code)]) = frames.last_chunk() else {
+                panic!("{what}, {dialect:?}: {frames:?}")
+            };
+            let error = String::from_utf8_lossy(error);
+            assert!(error.starts_with("ERROR\n"), "{what}: {error}");
+            let retry = ["never", "later", "now"][usize::from((standard - 4000) / 100)];
+            assert!(error.contains(&format!("\nretry:{retry}\n")), "{what}: {error}");
+            let is_expected = match dialect {
+                Dialect::Classic => *code == classic,
+                Dialect::Standard => (standard..standard + 100).contains(code),
+            };
+            assert!(is_expected, "{what}, {dialect:?}: {code}");
+        }
+    }
+}
+
+/// Where the peer closes or breaks WebSocket itself, there is no ERROR, and both dialects read the same.
+#[test]
+fn a_close_that_is_the_peers_doing_says_so() {
+    for (what, octets, code) in [
+        ("a close", masked(0x88, &4321_u16.to_be_bytes()), 4321),
+        ("a close without a code", masked(0x88, b""), 1000),
+        ("not masked", b"\x81\x02hi".to_vec(), 1002),
+        ("no text", masked(TEXT, b"\xff"), 1007),
+        ("a logout", masked(TEXT, b"DISCONNECT\nreceipt-id:1\nreceipt:1\n\n\0"), 1000),
+        ("the end of the stream", Vec::new(), 1000),
+    ] {
+        for dialect in [Dialect::Classic, Dialect::Standard] {
+            let mut stage = Stage::new(tight_limits());
+            let id = stage.log_in(dialect, "");
+            if octets.is_empty() {
+                stage.socket(id).end_inbound();
+            }
+            stage.send(id, &octets);
+            let frames = stage.take_frames(id);
+            assert_eq!(frames.last(), Some(&Frame::Close(code)), "{what}, {dialect:?}");
+            let error =
+                |frame: &Frame| matches!(frame, Frame::Data(data) if data.starts_with(b"ERR"));
+            assert!(!frames.iter().any(error), "{what}: {frames:?}");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Classic,
+    Standard,
+}
+
+/// A frame of a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+enum Frame {
+    Data(Vec<u8>),
+    Ping,
+    Close(u16),
+}
+
+/// First octet of a text message.
+const TEXT: u8 = 0x81;
+
+/// An engine, and the sockets that it let go.
+struct Stage {
+    rig: Rig,
+    reason: Option<CloseReason>,
+    closed: Vec<(ConnectionId, ScriptedSocket)>,
+}
+
+impl Stage {
+    fn new(limits: Limits) -> Self {
+        Self { rig: Rig::new(limits, 3), reason: None, closed: Vec::new() }
+    }
+
+    fn accept(&mut self) -> ConnectionId {
+        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
+        self.rig.accept(socket).expect("a place for it")
+    }
+
+    /// Opens a WebSocket.
+    fn open(&mut self, dialect: Dialect) -> ConnectionId {
+        let id = self.accept();
+        let subprotocol = if dialect == Dialect::Classic { "stomp" } else { "v12.stomp" };
+        self.send(id, &upgrade(subprotocol));
+        id
+    }
+
+    /// Opens a WebSocket and logs in, with further header lines.
+    fn log_in(&mut self, dialect: Dialect, more: &str) -> ConnectionId {
+        self.log_in_as(dialect, "ana", more)
+    }
+
+    fn log_in_as(&mut self, dialect: Dialect, name: &str, more: &str) -> ConnectionId {
+        let id = self.open(dialect);
+        let text = String::from_utf8(login(dialect, more)).unwrap();
+        let text = text.replacen("login:ana", &format!("login:{name}"), 1);
+        self.send(id, &masked(TEXT, text.as_bytes()));
+        let frames = self.take_frames(id);
+        let [Frame::Data(connected)] = &frames[..] else { panic!("{frames:?}") };
+        assert!(connected.starts_with(b"CONNECTED\n"), "{}", connected.escape_ascii());
+        id
+    }
+
+    fn send(&mut self, id: ConnectionId, octets: &[u8]) {
+        self.socket(id).push_inbound(octets);
+        self.rig.engine.note_ready(id.slot, true, false);
+        self.settle();
+        self.reason = self.rig.engine.close_reason(id).or(self.reason);
+    }
+
+    fn drain(&mut self) {
+        let now = self.rig.now();
+        self.rig.engine.begin_drain(now);
+        self.settle();
+    }
+
+    /// Lets time pass, at once.
+    fn advance(&mut self, ms: u64) {
+        self.rig.advance(ms);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let closed = self.rig.turn();
+            self.closed.extend(closed);
+            let reasons = (0..4).map(|slot| ConnectionId { slot, generation: NonZeroU32::MIN });
+            let mut reasons = reasons.filter_map(|id| self.rig.engine.close_reason(id));
+            self.reason = reasons.next().or(self.reason);
+            if !self.rig.engine.has_work() {
+                return;
+            }
+        }
+    }
+
+    fn socket(&mut self, id: ConnectionId) -> &mut ScriptedSocket {
+        match self.closed.iter_mut().find(|(closed, _)| *closed == id) {
+            Some((_, socket)) => socket,
+            None => self.rig.engine.socket_mut(id).expect("a connection that was accepted"),
+        }
+    }
+
+    /// What the broker wrote.
+    fn take(&mut self, id: ConnectionId) -> Vec<u8> {
+        let socket = self.socket(id);
+        std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, octets)| octets).collect()
+    }
+
+    /// The same, as frames behind the answer to the upgrade.
+    fn take_frames(&mut self, id: ConnectionId) -> Vec<Frame> {
+        let octets = self.take(id);
+        let mut rest = match octets.windows(4).position(|four| four == b"\r\n\r\n") {
+            Some(end) if octets.starts_with(b"HTTP") => &octets[end + 4..],
+            _ => &octets[..],
+        };
+        let mut frames = Vec::new();
+        while let [first, length, after @ ..] = rest {
+            let (length, after) = match *length {
+                126 => (u16::from_be_bytes([after[0], after[1]]).into(), &after[2..]),
+                length => (usize::from(length), after),
+            };
+            let (payload, after) = after.split_at(length);
+            rest = after;
+            frames.push(match first {
+                0x88 => Frame::Close(u16::from_be_bytes([payload[0], payload[1]])),
+                0x89 => Frame::Ping,
+                _ => Frame::Data(payload.to_vec()),
+            });
+        }
+        frames
+    }
+}
+
+fn login(dialect: Dialect, more: &str) -> Vec<u8> {
+    match dialect {
+        Dialect::Classic => connect("ana", 0),
+        Dialect::Standard => {
+            standard_connect("1.2").replacen('\n', &format!("\n{more}"), 1).into_bytes()
+        }
+    }
+}
+
+fn tight_limits() -> Limits {
+    let defaults = Limits::default();
+    let narrow = OutboundLimits { hard_bytes_max: 4000, soft_bytes_max: 3000, soft_ms_max: 5000 };
+    Limits {
+        connections_max: 9,
+        body_bytes_max: 2000,
+        inbound_total_bytes_max: 4000,
+        outbound: [narrow; 4],
+        ..defaults
+    }
+}
