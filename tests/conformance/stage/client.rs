@@ -162,6 +162,12 @@ impl Client {
         }
     }
 
+    /// The connection ends, in whatever way.
+    pub(crate) fn ends_somehow(&mut self) {
+        self.link.accepts_breaks = true;
+        self.ends();
+    }
+
     /// It is cut for its silence: over WebSocket it is told so, unless it answers pings, and otherwise
     /// the connection just ends.
     #[track_caller]
