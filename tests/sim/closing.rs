@@ -255,7 +255,7 @@ fn a_close_says_why() {
         (
             "a slow consumer",
             |stage, dialect| {
-                let id = stage.log_in(dialect, "");
+                let id = stage.log_in(dialect, "inbox:true\n");
                 stage.socket(id).set_window(0);
                 for _ in 0..10 {
                     let text = format!("SEND\ndestination:/agent/ana\n\n{}\0", "x".repeat(1000));
