@@ -18,6 +18,5 @@ pub mod outbound;
 pub mod reactor;
 pub mod server;
 pub mod stomp;
-pub mod table;
 pub mod telemetry;
 pub mod transport;

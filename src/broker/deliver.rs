@@ -71,15 +71,18 @@ impl Broker {
             Some(_) if found != guess => self.check_may_send(sending.session, name)?,
             Some(_) => {}
         }
-        let is_queue = match found {
-            Some(id) => self.destinations[id].queue.is_some(),
-            None => Space::of(name) == Space::Queue,
-        };
-        if is_queue {
-            self.check_room_of_one(sending, now)?;
-            return self.send_within_room(sending, now);
+        match found {
+            Some(id) if self.destinations[id].queue.is_none() => {
+                self.note_sender(sending.session, id);
+                Ok(self.send_at(sending, id, now))
+            }
+            _ => {
+                if Space::of(name) == Space::Queue {
+                    self.check_room_of_one(sending, now)?;
+                }
+                self.send_within_room(sending, now)
+            }
         }
-        self.send_to(sending, found, now)
     }
 
     /// Sends a message that its sender has the right to send, and that has room where it is to wait.
@@ -88,19 +91,8 @@ impl Broker {
         sending: Sending<'_>,
         now: Moment,
     ) -> Result<Option<u32>, Fault> {
-        let found = self.destinations.find(sending.content.destination, None);
-        self.send_to(sending, found, now)
-    }
-
-    #[inline]
-    fn send_to(
-        &mut self,
-        sending: Sending<'_>,
-        found: Option<DestinationId>,
-        now: Moment,
-    ) -> Result<Option<u32>, Fault> {
         let name = sending.content.destination;
-        let id = match (found, Space::of(name)) {
+        let id = match (self.destinations.find(name, None), Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Topic | Space::Queue) => self.find_or_make_destination(name)?,
             (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(None),
@@ -109,15 +101,18 @@ impl Broker {
         if self.destinations[id].queue.is_some() {
             return Ok(Some(self.send_to_queue(sending, id, now)));
         }
-        let owner = self.destinations[id].owner;
-        let is_reached = match owner {
-            Some(owner) => self.listens(owner, self.destinations[id].routes()),
-            None => Space::of(name) != Space::Client,
+        Ok(self.send_at(sending, id, now))
+    }
+
+    /// Sends a message to a topic or to a client; `None` where that is not there or does not listen.
+    #[inline]
+    fn send_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> Option<u32> {
+        let destination = &self.destinations[id];
+        let is_reached = match destination.owner {
+            Some(owner) => self.listens(owner, destination.routes()),
+            None => Space::of(&destination.name) != Space::Client,
         };
-        if !is_reached {
-            return Ok(None);
-        }
-        Ok(Some(self.deliver_at(sending, id, now)))
+        is_reached.then(|| self.deliver_at(sending, id, now))
     }
 
     /// Notes that a session sends, and where to.

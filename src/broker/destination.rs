@@ -11,8 +11,8 @@ use super::levels::Levels;
 use super::queue::Queue;
 use super::session::SessionId;
 use super::subscription::SubscriptionIndex;
+use super::table::{Key, Place, Table};
 use crate::stomp::lookalike;
-use crate::table::{Key, Place, Table};
 
 /// A destination that exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

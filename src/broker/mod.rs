@@ -22,6 +22,7 @@ pub mod queue;
 pub mod rights;
 pub mod session;
 pub mod subscription;
+pub mod table;
 pub mod transaction;
 
 mod classic;

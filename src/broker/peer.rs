@@ -4,10 +4,10 @@
 
 use super::fault::{CloseReason, Retry};
 use super::session::SessionId;
+use super::table::{Key, Place, Table};
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 use crate::stomp::Version;
-use crate::table::{Key, Place, Table};
 
 /// An open connection, as the broker sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

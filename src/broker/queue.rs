@@ -227,7 +227,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::table::{Key, Place};
+    use crate::broker::table::{Key, Place};
 
     fn consumer(number: u32) -> SubscriptionIndex {
         SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))

@@ -7,8 +7,8 @@ use super::message::Origin;
 use super::peer::PeerId;
 use super::profile::Profile;
 use super::subscription::SubscriptionIndex;
+use super::table::{Key, Place, Table};
 use super::transaction::Transaction;
-use crate::table::{Key, Place, Table};
 
 /// A client that is logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -11,8 +11,8 @@ use super::fault::{Code, Fault};
 use super::levels::Levels;
 use super::queue::Stored;
 use super::session::SessionId;
+use super::table::{Key, Place, Table};
 use crate::limits::{Exceeded, Limits};
-use crate::table::{Key, Place, Table};
 
 /// A subscription that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,10 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
+use slab::Slab;
+
 use crate::broker::CloseReason;
 use crate::broker::peer::PeerId;
 use crate::stomp::Assembler;
-use crate::table::{Key, Place, Table};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport};
 
@@ -36,65 +37,69 @@ pub struct ConnectionId {
     pub generation: NonZeroU32,
 }
 
-impl Key for ConnectionId {
-    fn new(place: Place) -> Self {
-        Self { slot: place.index(), generation: place.generation() }
-    }
-
-    fn place(self) -> Place {
-        Place::new(self.slot, self.generation)
-    }
-}
-
 /// All connections.
 #[derive(Debug)]
-pub(super) struct ConnectionTable<S>(Table<ConnectionId, Option<Connection<S>>>);
+pub(super) struct ConnectionTable<S> {
+    slab: Slab<Connection<S>>,
+    /// The generation of each place's next use. It may begin anew after 2³² uses, for nothing keeps an
+    /// id for that long: deadlines are met, and lists are emptied.
+    generations: Vec<NonZeroU32>,
+}
 
 impl<S> ConnectionTable<S> {
     pub(super) fn new() -> Self {
-        Self(Table::default())
+        Self { slab: Slab::new(), generations: Vec::new() }
     }
 
     /// The id of the next connection.
     pub(super) fn next_id(&self) -> ConnectionId {
-        self.0.next_key()
+        let slot = self.slab.vacant_key();
+        let generation = self.generations.get(slot).copied().unwrap_or(NonZeroU32::MIN);
+        ConnectionId { slot: slot as u32, generation }
     }
 
     /// Takes in the connection of [`Self::next_id`].
     pub(super) fn insert(&mut self, connection: Connection<S>) {
-        self.0.insert(Some(connection));
+        debug_assert_eq!(connection.id, self.next_id());
+        let slot = self.slab.insert(connection);
+        if slot == self.generations.len() {
+            self.generations.push(NonZeroU32::MIN);
+        }
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection<S>> {
-        self.0.remove(id)?
+        self.find(id)?;
+        let next = id.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.generations[id.slot as usize] = next;
+        self.slab.try_remove(id.slot as usize)
     }
 
     /// A connection that may be gone.
     pub(super) fn find(&self, id: ConnectionId) -> Option<&Connection<S>> {
-        self.0.get(id)?.as_ref()
+        self.slab.get(id.slot as usize).filter(|one| one.id == id)
     }
 
     /// The same, to be changed.
     pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
-        self.0.get_mut(id)?.as_mut()
+        self.slab.get_mut(id.slot as usize).filter(|one| one.id == id)
     }
 
     /// The connection at a place.
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Connection<S>> {
-        self.0.at_mut(slot)?.as_mut()
+        self.slab.get_mut(slot)
     }
 
     /// All connections and their places.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Connection<S>)> {
-        self.0.iter().filter_map(|(id, one)| Some((id.slot as usize, one.as_ref()?)))
+        self.slab.iter()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.slab.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.slab.is_empty()
     }
 }
 
@@ -103,19 +108,13 @@ impl<S> std::ops::Index<usize> for ConnectionTable<S> {
     type Output = Connection<S>;
 
     fn index(&self, slot: usize) -> &Connection<S> {
-        self.0
-            .at(slot)
-            .and_then(Option::as_ref)
-            .expect("connections are reaped at the end of a turn")
+        &self.slab[slot]
     }
 }
 
 impl<S> std::ops::IndexMut<usize> for ConnectionTable<S> {
     fn index_mut(&mut self, slot: usize) -> &mut Connection<S> {
-        self.0
-            .at_mut(slot)
-            .and_then(Option::as_mut)
-            .expect("connections are reaped at the end of a turn")
+        &mut self.slab[slot]
     }
 }
 
