@@ -574,15 +574,19 @@ def test_presence_is_for_services(broker: Broker, run: Run) -> None:
 
 def test_nobody_forges_presence(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
-        options = broker.options(login="STOMP-SERVER", dialect=dialect)
+        with pytest.raises(LoginRefused, match="the name of the broker itself"):
+            async with AsyncClient(**broker.options(login="STOMP-SERVER", dialect=dialect)):
+                pass
         async with (
-            AsyncClient(**options) as forger,
+            open_client(broker, "tcp", "forger", dialect=dialect) as forger,
             open_client(broker, "tcp", "svc", profile="service", dialect=dialect) as service,
         ):
             await forger.send(
                 service.session.destination, '{"event": "logged"}', headers={"event": "logged"}
             )
-            assert (await service.receive(PATIENCE)).origin_destination == "/agent/STOMP-SERVER"
+            message = await service.receive(PATIENCE)
+            assert message.origin_destination == forger.session.destination
+            assert "event" not in message.headers
 
     run(scenario())
 
