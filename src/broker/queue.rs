@@ -213,11 +213,13 @@ impl Stored {
     /// Octets that a message will hold once it is kept.
     pub fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
         let mut lines = 0;
-        content.user_lines.for_each(|name, value| lines += name.len() + value.len());
+        content.user_lines.for_each(|name, value| lines += OwnedLine::cost_of(name, value));
         (size_of::<Self>()
             + lines
             + origin.held_bytes()
+            + content.transaction.map_or(0, <[u8]>::len)
             + content.destination.len()
+            + content.content_type.map_or(0, <[u8]>::len)
             + content.body.len()) as u64
     }
 }
@@ -254,6 +256,39 @@ mod tests {
         assert_eq!(queue.next_consumer(|_| true), None);
         assert!(queue.is_unused());
     }
+
+    #[test]
+    fn whatever_is_kept_of_a_message_counts() {
+        let cost = |origin: &str, content: &Content<'_>| {
+            Stored::cost_of(&Origin::new(origin.as_bytes(), b"/agent/ana"), content)
+        };
+        let content = || Content {
+            transaction: None,
+            destination: b"/queue/a",
+            content_type: None,
+            has_escapes: false,
+            user_lines: UserLines::Own(&[]),
+            body: b"",
+        };
+        let long = [b'x'; 1000];
+        let least = cost("ana", &content());
+        let lines: &[(&[u8], &[u8])] = &[(b"k", &long)];
+        for (what, more) in [
+            ("transaction", Content { transaction: Some(&long), ..content() }),
+            ("destination", Content { destination: &long, ..content() }),
+            ("content-type", Content { content_type: Some(&long), ..content() }),
+            ("lines", Content { user_lines: UserLines::Own(lines), ..content() }),
+            ("body", Content { body: &long, ..content() }),
+        ] {
+            assert!(cost("ana", &more) >= least + 900, "{what}");
+        }
+        assert!(cost(std::str::from_utf8(&long).unwrap(), &content()) > least + 900);
+        let short = [(&b"k"[..], &b"v"[..]); 100];
+        let many = Content { user_lines: UserLines::Own(&short), ..content() };
+        let each = size_of::<OwnedLine>() as u64;
+        assert!(cost("ana", &many) > least + 100 * each, "lines are kept one by one");
+    }
+
     #[test]
     fn what_is_expired_goes_wherever_it_stands() {
         let origin = Origin::new(b"ana", b"/agent/ana");

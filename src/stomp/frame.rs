@@ -38,7 +38,16 @@ impl OwnedLine {
     pub fn new(name: &[u8], value: &[u8]) -> Self {
         Self { name: name.into(), value: value.into() }
     }
+
+    /// Octets that a line holds once it is copied: short ones take more for being kept by themselves
+    /// than for what they say.
+    pub fn cost_of(name: &[u8], value: &[u8]) -> usize {
+        size_of::<Self>() + name.len() + value.len() + 2 * ALLOCATION_BYTES
+    }
 }
+
+/// What an allocator keeps for each small piece of memory besides.
+const ALLOCATION_BYTES: usize = 16;
 
 impl OwnedLines {
     /// Copies lines as they are.
@@ -70,7 +79,7 @@ impl OwnedLines {
 
     /// Octets that they hold.
     pub fn cost_bytes(&self) -> usize {
-        self.0.iter().map(|line| size_of_val(line) + line.name.len() + line.value.len()).sum()
+        self.0.iter().map(|line| OwnedLine::cost_of(&line.name, &line.value)).sum()
     }
 }
 
