@@ -1,5 +1,6 @@
 //! Delivery: from one SEND to the queues of everyone who gets it, in either dialect.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -270,12 +271,17 @@ impl Broker {
     /// Serves the queues whose consumers had no room.
     pub(super) fn serve_backlog(&mut self, now: Moment) {
         for id in std::mem::take(&mut self.backlogged) {
+            let destination = self.destinations.get_mut(id);
+            let Some(queue) = destination.and_then(|one| one.queue.as_mut()) else { continue };
+            queue.is_backlogged = false;
             self.serve_queue(id, now);
         }
     }
 
     fn note_backlog(&mut self, id: DestinationId) {
-        if !self.backlogged.contains(&id) {
+        let destination = self.destinations.get_mut(id);
+        let Some(queue) = destination.and_then(|one| one.queue.as_mut()) else { return };
+        if !std::mem::replace(&mut queue.is_backlogged, true) {
             self.backlogged.push(id);
         }
     }
@@ -306,15 +312,24 @@ impl Broker {
                 self.counters.messages_expired += 1;
                 continue;
             }
-            let has_credit = |index: SubscriptionIndex| {
+            let waits_for_room = Cell::new(false);
+            let is_ready = |index: SubscriptionIndex| {
                 let one = &subscriptions[index];
                 let Some(standard) = &one.standard else { return false };
+                if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
+                    return false;
+                }
                 let room = peers.peer(sessions[one.session].peer).has_room();
-                room && !peers.arena.is_full()
-                    && (standard.unacknowledged.len() as u64) < u64::from(standard.prefetch)
+                let is_ready = room && !peers.arena.is_full();
+                waits_for_room.set(waits_for_room.get() || !is_ready);
+                is_ready
             };
-            let Some(consumer) = queue.next_consumer(has_credit) else {
-                return self.note_backlog(id);
+            let Some(consumer) = queue.next_consumer(is_ready) else {
+                // Credit comes by an ACK, which serves the queue again; room comes without a word.
+                if waits_for_room.get() {
+                    self.note_backlog(id);
+                }
+                return;
             };
             let Some(mut stored) = self.change_queue(id, Queue::pop_front).flatten() else {
                 return;
@@ -437,4 +452,48 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
     peers.arena.note_arrival(now.ns);
     let frame = encode_whole(message, &mut peers.arena, format, head);
     peers.push(to.peer, frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::{Opening, PeerId};
+    use super::super::{Keys, Options};
+    use super::*;
+    use crate::limits::Limits;
+    use crate::outbound::Framing;
+    use crate::stomp::{Assembler, Frame, ScanBounds, Version};
+
+    fn say(broker: &mut Broker, peer: PeerId, mut text: &[u8]) {
+        let bounds = ScanBounds::new(&Limits::default(), true);
+        let mut assembler = Assembler::default();
+        loop {
+            let mut frame = Frame::default();
+            if !assembler.next_frame(&mut text, &bounds, &mut frame).unwrap() {
+                break;
+            }
+            broker.handle_standard(peer, &frame, Moment::default());
+        }
+        assert!(broker.peers.peer(peer).closure().is_none());
+    }
+
+    #[test]
+    fn a_queue_that_waits_for_an_ack_is_not_looked_at_in_every_turn() {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+        let (encoding, framing) = (Encoding::Standard(Version::V1_0), Framing::Line);
+        let peer = broker.open_peer(Opening { slot: 0, number: 1, framing, encoding });
+        say(&mut broker, peer, b"CONNECT\nlogin:bob\npasscode:app.service\n\n\0");
+        say(
+            &mut broker,
+            peer,
+            b"SUBSCRIBE\nid:1\ndestination:/queue/a\nack:client\nprefetch-count:1\n\n\0\
+            SEND\ndestination:/queue/a\n\n1\0SEND\ndestination:/queue/a\n\n2\0",
+        );
+        let id = broker.destinations.find(b"/queue/a", None).unwrap();
+        let waiting = |broker: &Broker| broker.destinations[id].queue.as_ref().unwrap().len();
+        assert_eq!((waiting(&broker), broker.backlogged.len()), (1, 0));
+        say(&mut broker, peer, b"ACK\nmessage-id:0-1-1\n\n\0");
+        assert_eq!((waiting(&broker), broker.backlogged.len()), (0, 0));
+        broker.check_invariants();
+    }
 }

@@ -83,7 +83,7 @@ pub struct Broker {
     last_message: u64,
     /// Topics that nobody subscribes to by name; they are swept away when there are too many.
     idle_topics: usize,
-    /// Queues that hold messages which their consumers had no room for.
+    /// Queues that hold messages which their consumers have credit for, and had no room.
     backlogged: Vec<DestinationId>,
     /// Octets that all queues hold.
     queued_bytes: u64,
@@ -261,6 +261,12 @@ impl Broker {
         assert_eq!(self.destinations.iter().filter(idle).count(), self.idle_topics);
         let queued = self.destinations.iter().filter_map(|(_, one)| one.queue.as_ref());
         assert_eq!(queued.map(|queue| queue.bytes()).sum::<u64>(), self.queued_bytes);
+        let flagged = self.destinations.iter().filter_map(|(id, one)| {
+            one.queue.as_ref().is_some_and(|queue| queue.is_backlogged).then_some(id)
+        });
+        let listed = self.backlogged.iter().copied();
+        let listed = listed.filter(|id| self.destinations.get(*id).is_some());
+        assert_eq!(flagged.collect::<BTreeSet<_>>(), listed.collect(), "queues to be served again");
         let expiring = self.destinations.iter().filter_map(|(id, one)| {
             let expires_ms = one.queue.as_ref()?.expires_ms();
             (expires_ms != queue::NEVER).then_some((expires_ms, id))

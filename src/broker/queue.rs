@@ -19,6 +19,8 @@ pub struct Queue {
     consumers: Vec<SubscriptionIndex>,
     /// Whose turn it is; `next ≤ consumers.len()`.
     next: usize,
+    /// Whether it is on the list of those that are served again at the end of the turn.
+    pub is_backlogged: bool,
 }
 
 /// A message that was kept.
@@ -159,6 +161,7 @@ impl Default for Queue {
             expires_ms: NEVER,
             consumers: Vec::new(),
             next: 0,
+            is_backlogged: false,
         }
     }
 }
