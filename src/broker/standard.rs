@@ -65,7 +65,8 @@ pub(super) fn write_error(
     encode::header(out, version, b"message", fault.description.as_bytes());
     encode::plain_header(out, "error-code", fault.code.word().as_bytes());
     encode::plain_header(out, "retry", retry.word().as_bytes());
-    if let Some(receipt) = receipt {
+    // STOMP 1.2, "Value Encoding": of what cannot be unescaped a client could not read the ERROR.
+    if let Some(receipt) = receipt.filter(|escaped| version.unescape(escaped).is_ok()) {
         encode::plain_header(out, "receipt-id", receipt);
     }
     if fault.code == Code::UnsupportedVersion {

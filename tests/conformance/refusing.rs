@@ -71,6 +71,19 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             ana.ends_somehow();
         }
     }),
+    statement(
+        "STOMP 1.2, 'Value Encoding'",
+        "ERROR has no receipt that cannot be unescaped",
+        |stage| {
+            for receipt in ["a\\tb", "a\\"] {
+                for more in ["", "no colon\n"] {
+                    let frame = format!("SEND\ndestination:/topic/a\nreceipt:{receipt}\n{more}\n");
+                    let error = stage.agent().refused(&frame, "UNKNOWN_FORMAT_HEADER");
+                    error.lacks("receipt-id");
+                }
+            }
+        },
+    ),
     statement("STOMP 1.2, 'ERROR'", "it has no receipt where none was asked for", |stage| {
         stage.agent().refused("BEGIN\n\n", "MISSING_HEADER").lacks("receipt-id");
     }),
