@@ -290,7 +290,7 @@ fn perform(
     } else if let Some(expires_ms) = read_expiry(&frame.headers, now)? {
         expires_ms
     } else {
-        broker.check_may_send(request.session, content.destination)?;
+        broker.check_sendable(request.session, content.destination)?;
         broker.counters.messages_expired += 1;
         return Ok(Done::Sent(0));
     };

@@ -84,6 +84,16 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             }
         },
     ),
+    statement(
+        "Ours, 'Destinations'",
+        "a SEND too late is refused where it goes nowhere",
+        |stage| {
+            for name in ["/topics/news", "/topic/", "/topic/>", "STOMP-SERVER"] {
+                let frame = format!("SEND\ndestination:{name}\nexpires:5\n\n");
+                stage.agent().refused(&frame, "NO_SUCH_DESTINATION");
+            }
+        },
+    ),
     statement("STOMP 1.2, 'ERROR'", "it has no receipt where none was asked for", |stage| {
         stage.agent().refused("BEGIN\n\n", "MISSING_HEADER").lacks("receipt-id");
     }),
