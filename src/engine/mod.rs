@@ -739,10 +739,9 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot as usize];
         let protocols = connection.policy.protocols;
         if !protocols.http && !protocols.ws {
-            let what = "HTTP and WebSocket";
-            let why = why_unserved(connection, what);
-            connection.transport.answer(&http::refusal(request, &why));
-            return self.handle_breach(slot, TransportError::NotServed(what));
+            let why = if lacks_tls(connection) { ONLY_TLS } else { NO_HTTP };
+            connection.transport.answer(&http::refusal(request, why));
+            return self.handle_breach(slot, TransportError::BadRequest(why));
         }
         let served = http::Served { http: protocols.http, sample: self.serves_sample };
         let response = http::answer(request, served);
@@ -758,11 +757,9 @@ impl<S: Socket> Engine<S> {
             TransportError::EmptyFrame => {
                 Fault::closing(Code::MalformedFrame, Retry::Never, error.to_string())
             }
-            TransportError::NotServed(what) | TransportError::BadRequest(what) => {
-                self.broker.counters.protocol_errors += 1;
-                return self.begin_close(slot, CloseReason::Transport(what));
-            }
-            TransportError::WebSocket(_, why) | TransportError::Tls(why) => {
+            TransportError::BadRequest(why)
+            | TransportError::WebSocket(_, why)
+            | TransportError::Tls(why) => {
                 self.broker.counters.protocol_errors += 1;
                 return self.begin_close(slot, CloseReason::Transport(why));
             }
@@ -1186,12 +1183,21 @@ impl<S> std::fmt::Debug for Engine<S> {
 
 /// Why a connection's listener does not serve what it speaks.
 fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {
-    let needs_tls = connection.tls.is_none() && connection.policy.tls == TlsMode::Required;
-    match needs_tls {
-        true => "only TLS is served on this port".to_owned(),
-        false => TransportError::NotServed(what).to_string(),
+    match lacks_tls(connection) {
+        true => ONLY_TLS.to_owned(),
+        false => format!("this listener does not serve {what}"),
     }
 }
+
+/// Whether a connection is plain where only TLS is served.
+fn lacks_tls<S>(connection: &Connection<S>) -> bool {
+    connection.tls.is_none() && connection.policy.tls == TlsMode::Required
+}
+
+const ONLY_TLS: &str = "only TLS is served on this port";
+
+/// What a request is told by a listener that serves neither plain HTTP nor WebSocket.
+const NO_HTTP: &str = "this listener does not serve HTTP and WebSocket";
 
 /// The limit that a connection is above which is only taken in to be told so.
 const SURPLUS: &str = "connections_max";

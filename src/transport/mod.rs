@@ -99,8 +99,6 @@ impl FrameBound {
 /// What a peer did that ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportError {
-    /// The listener does not serve what the peer speaks.
-    NotServed(&'static str),
     /// The octets begin nothing that we know.
     Unrecognized,
     /// An envelope announces a frame of no octets.
@@ -118,7 +116,6 @@ pub enum TransportError {
 impl fmt::Display for TransportError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotServed(what) => write!(out, "this listener does not serve {what}"),
             Self::Unrecognized => out.write_str("the first octets begin no protocol of ours"),
             Self::EmptyFrame => out.write_str("the envelope announces a frame of no octets"),
             Self::TooLarge(exceeded) => write!(out, "the frame has {exceeded}"),

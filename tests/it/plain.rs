@@ -232,7 +232,8 @@ fn a_listener_serves_only_its_protocols() {
         }
     }
     server.log.wait_for_line(&["closed", "reason=PROTOCOL_NOT_SERVED "]);
-    server.log.wait_for_line(&["closed", "reason=\"transport:HTTP and WebSocket"]);
+    let why = "reason=\"transport:this listener does not serve HTTP and WebSocket\"";
+    server.log.wait_for_line(&["closed", why]);
 }
 
 #[test]
@@ -275,6 +276,7 @@ fn a_listener_takes_or_refuses_tls_as_configured() {
     let error = Stream::secure(connect(off, None), config).err().expect("no TLS there");
     assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     server.log.wait_for_line(&["closed", "TLS is not served on this port"]);
+    server.log.wait_for_line(&["closed", "reason=\"transport:only TLS is served on this port\""]);
 }
 
 #[test]
