@@ -178,6 +178,8 @@ pub enum LoginFault {
     Variable(ConfigFault),
     /// The named key is not text.
     KeyNotText(String),
+    /// The variable or file that should hold a key holds none.
+    EmptyKey(String),
     /// A file cannot be read.
     Input {
         /// The file, or `standard input`.
@@ -208,6 +210,7 @@ impl LoginFault {
             | Self::OtherProfile { .. }
             | Self::Variable(_)
             | Self::KeyNotText(_)
+            | Self::EmptyKey(_)
             | Self::Input { .. } => ExitCode::from(2),
             Self::Client(
                 ClientError::Url(_)
@@ -242,6 +245,7 @@ impl fmt::Display for LoginFault {
                 )
             }
             Self::KeyNotText(variable) => write!(out, "{variable} is not UTF-8 text"),
+            Self::EmptyKey(place) => write!(out, "{place}: the key is empty"),
             Self::Input { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Output(source) => write!(out, "standard output: {source}"),
             Self::Signals(source) => write!(out, "signals cannot be caught: {source}"),
@@ -280,10 +284,13 @@ fn find_key(
         let key = input::read_text_waiting(path, KEY_FILE_BYTES_MAX)
             .map_err(|source| LoginFault::Input { path: path.to_owned(), source })?;
         // Editors end a file with a line break, which no key can hold.
-        return Ok(Some(key.trim_end_matches(['\r', '\n']).to_owned()));
+        return match key.trim_end_matches(['\r', '\n']) {
+            "" => Err(LoginFault::EmptyKey(path.display().to_string())),
+            key => Ok(Some(key.to_owned())),
+        };
     }
     match variable(name) {
-        Ok(key) if key.is_empty() => Ok(None),
+        Ok(key) if key.is_empty() => Err(LoginFault::EmptyKey(name.to_owned())),
         Ok(key) => Ok(Some(key)),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(LoginFault::KeyNotText(name.to_owned())),
@@ -295,7 +302,13 @@ fn fmt_missing_keys(
     application: bool,
     profile: Option<Profile>,
 ) -> fmt::Result {
-    out.write_str("no keys to log in with: set ")?;
+    match (application, profile) {
+        (true, None) => out.write_str("no application key to log in with: set ")?,
+        (false, Some(profile)) => {
+            write!(out, "no key for the profile {} to log in with: set ", profile.description())?;
+        }
+        _ => out.write_str("no keys to log in with: set ")?,
+    }
     if application {
         write!(out, "{} (or --application-key-file)", key_variable("application"))?;
     }
@@ -326,7 +339,13 @@ fn advice(error: &ServerError) -> Option<&'static str> {
         ("NO_SUCH_DESTINATION", _) => {
             "addresses look like /agent/ana, /service/reports; somebody must be logged in there"
         }
+        ("NO_DESTINATION_SUB", _) if error.description.starts_with("there is no destination") => {
+            "addresses look like /agent/ana, /service/reports; --topic and --queue are for the others"
+        }
         ("NO_DESTINATION_SUB", _) => "--pattern also watches those that log in later",
+        ("PROF_NO_RIGHTS", _) if may_not_send_or_subscribe(&error.description) => {
+            "[rights] in the broker's configuration says which profile may: try another --profile"
+        }
         ("PROF_NO_RIGHTS", _) => {
             "super agents may watch agents, services also super agents and presence: try \
              --profile service"
@@ -343,6 +362,11 @@ fn advice(error: &ServerError) -> Option<&'static str> {
         (_, Some(Retry::Now)) => "try again",
         (_, Some(Retry::Never) | None) => return None,
     })
+}
+
+/// Whether it is not a client, and not presence, that may not be watched.
+fn may_not_send_or_subscribe(description: &str) -> bool {
+    ["may not send to /", "may not subscribe to /"].iter().any(|words| description.contains(words))
 }
 
 fn parse_login(text: &str) -> Result<String, String> {
@@ -418,8 +442,23 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             fault.to_string(),
-            "no keys to log in with: set COM_BROKER_KEY_SUPER_AGENT (or --profile-key-file)"
+            "no key for the profile super agent to log in with: set COM_BROKER_KEY_SUPER_AGENT \
+             (or --profile-key-file)"
         );
+        let fault = options(&[], &[("COM_BROKER_KEY_AGENT", "a")]).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "no application key to log in with: set COM_BROKER_KEY_APPLICATION (or \
+             --application-key-file)"
+        );
+    }
+
+    #[test]
+    fn an_empty_key_is_no_absent_one() {
+        let fault = options(&[], &[("COM_BROKER_KEY_AGENT", "")]).unwrap_err();
+        assert_eq!(fault.to_string(), "COM_BROKER_KEY_AGENT: the key is empty");
+        let fault = options(&["--profile-key-file", "/dev/null"], &[]).unwrap_err();
+        assert_eq!(fault.to_string(), "/dev/null: the key is empty");
     }
 
     #[test]
@@ -475,5 +514,25 @@ mod tests {
             "the broker refused: no (DRAINING)\n  try again later"
         );
         assert_eq!(refusal("ODD", None), "the broker refused: no (ODD)");
+    }
+
+    #[test]
+    fn advice_fits_what_was_refused() {
+        for (code, description, advised) in [
+            ("PROF_NO_RIGHTS", "your profile may not subscribe to /queue/a", "[rights]"),
+            ("PROF_NO_RIGHTS", "your profile may not send to /topic/a", "[rights]"),
+            ("PROF_NO_RIGHTS", "your profile may not watch clients", "--profile service"),
+            ("PROF_NO_RIGHTS", "only services may subscribe to presence", "--profile service"),
+            ("NO_DESTINATION_SUB", "there is no destination ana: names begin", "/agent/ana"),
+            ("NO_DESTINATION_SUB", "nobody is logged in at /agent/ana", "--pattern"),
+        ] {
+            let error = ServerError {
+                description: description.to_owned(),
+                code: Some(code.to_owned()),
+                retry: None,
+                transaction: None,
+            };
+            assert!(advice(&error).unwrap().contains(advised), "{description}");
+        }
     }
 }

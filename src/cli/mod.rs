@@ -207,6 +207,15 @@ mod tests {
     }
 
     #[test]
+    fn help_does_not_wrap_what_is_wrapped_already() {
+        for mut command in Arguments::command().get_subcommands().cloned() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.render_long_help().to_string();
+            assert!(help.ends_with(&format!("{after}\n")) || after.is_empty(), "{help}");
+        }
+    }
+
+    #[test]
     fn every_shell_has_a_script() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
             assert!(completion(shell).contains("com-broker"), "{shell}");

@@ -28,7 +28,7 @@ Who got it are the client at the address and those who watch it, or the subscrib
 message to a queue waits there until a consumer takes it.
 
 Exit code: 0 if somebody got the message or it waits in a queue, 3 if nobody did, 1 if the broker
-refused it or there was none, 2 if the command makes no sense.")
+refused it or there was none, 2 if the command makes no sense or the key is another profile's.")
 )]
 pub struct SendArguments {
     /// Where to send it: an address such as /agent/ana, a topic such as /topic/news, or a queue
@@ -48,6 +48,7 @@ pub struct SendArguments {
     pub headers: Vec<(String, String)>,
     /// How often to send it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
+    #[arg(allow_negative_numbers = true)]
     pub count: u64,
     /// Where to log in, and as whom.
     #[command(flatten)]
@@ -178,7 +179,10 @@ mod tests {
         assert!(parse(&["--file", "/nowhere"]).unwrap().read_body().is_err());
         assert!(parse(&[]).is_err());
         assert!(parse(&["hello", "--file", "x"]).is_err());
-        assert!(parse(&["hello", "--count", "0"]).is_err());
+        for wrong in ["0", "-1", "x"] {
+            let fault = parse(&["hello", "--count", wrong]).unwrap_err().to_string();
+            assert!(fault.contains("use a whole number above zero"), "{fault}");
+        }
     }
 
     #[test]

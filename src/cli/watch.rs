@@ -28,14 +28,14 @@ Examples:
                                                       what is sent to topics
   com-broker watch --login ana --count 1 --body-only  print one message and end
 
-Messages to the login's own address are always shown. Who watches by several ways that select the same
-message is shown it for each. What is not printable is escaped, except by --body-only into a file or a
-pipe.
+Messages to the login's own address are always shown. Who watches by several ways that select the
+same message is shown it for each. What is not printable is escaped, except by --body-only into a
+file or a pipe.
 
 {KEYS_HELP}
 
 Exit code: 0 after Ctrl-C or --count messages, 1 if the connection ended before, 2 if the command
-makes no sense."))]
+makes no sense or the key is another profile's."))]
 pub struct WatchArguments {
     /// Client to watch, by its address; may be repeated
     #[arg(long = "client", value_name = "DESTINATION")]
@@ -58,7 +58,7 @@ pub struct WatchArguments {
     #[arg(long, requires = "presence")]
     pub snapshot: bool,
     /// End after this many messages
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_negative_numbers = true)]
     pub count: Option<u64>,
     /// Print a line of JSON for everything that happens
     #[arg(long)]
@@ -496,8 +496,10 @@ mod tests {
             let fault = parse(&wrong).unwrap_err().to_string();
             assert!(fault.contains(": use a "), "{fault}");
         }
-        let fault = parse(&["--count", "5x"]).unwrap_err().to_string();
-        assert!(fault.contains("use a whole number above zero"), "{fault}");
+        for wrong in ["5x", "-5"] {
+            let fault = parse(&["--count", wrong]).unwrap_err().to_string();
+            assert!(fault.contains("use a whole number above zero"), "{fault}");
+        }
     }
 
     #[test]

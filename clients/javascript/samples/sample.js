@@ -4,7 +4,7 @@ const PROFILES = {
   agent: { key: 'my_agent_secret_key', hint: 'Gets messages and sends them.' },
   super_agent: { key: 'my_super_agent_secret_key', hint: 'May also watch agents.' },
   service: { key: 'my_service_secret_key', hint: 'May also watch agents and super agents.' },
-  admin: { key: 'my_admin_secret_key', hint: 'Is there for the broker itself.' },
+  admin: { key: 'my_admin_secret_key', hint: 'Gets messages and sends them; nobody may watch it.' },
 }
 
 /** What a profile may subscribe to, unless the broker is configured otherwise. */
