@@ -88,6 +88,11 @@ impl Space {
         (b"/broker/", Self::Broker),
     ];
 
+    /// Whether any destination can have a name that a pattern stands for.
+    pub fn holds_some(pattern: &Levels) -> bool {
+        Self::PREFIXES.iter().any(|(prefix, _)| pattern.reaches_below(&prefix[..prefix.len() - 1]))
+    }
+
     /// What a name lacks that is in no space, for an ERROR.
     pub fn why_unknown(name: &[u8]) -> &'static str {
         match Self::prefix_len(name) {

@@ -75,6 +75,20 @@ impl Levels {
         !one_covers_rest && self.matches(other)
     }
 
+    /// Whether the pattern stands for any name that begins with the levels of `beginning` and goes on.
+    pub fn reaches_below(&self, beginning: &[u8]) -> bool {
+        let mut parts = self.parts.iter();
+        for level in split(beginning) {
+            match parts.next() {
+                Some(Part::Rest) => return true,
+                Some(Part::One) => {}
+                Some(Part::Literal(literal)) if **literal == *level => {}
+                _ => return false,
+            }
+        }
+        parts.next().is_some()
+    }
+
     /// The pattern as it was written.
     pub fn text(&self) -> &str {
         &self.text

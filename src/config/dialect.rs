@@ -88,9 +88,10 @@ impl QueuesSection {
 }
 
 fn parse(patterns: &[String], key: &str, origin: &Origin<'_>) -> Result<Vec<Levels>, ConfigFault> {
-    let parse = |text: &String| {
-        Levels::parse(text)
-            .map_err(|why| origin.fault(key, Offence::NotAPattern(text.clone(), why)))
+    let parse = |text: &String| match Levels::parse(text) {
+        Ok(levels) if Space::holds_some(&levels) => Ok(levels),
+        Ok(_) => Err(origin.fault(key, Offence::StandsForNothing(text.clone()))),
+        Err(why) => Err(origin.fault(key, Offence::NotAPattern(text.clone(), why))),
     };
     patterns.iter().map(parse).collect()
 }

@@ -88,6 +88,8 @@ pub enum Offence {
     NotAnAddress,
     /// A pattern of `[rights]` that is none, and why.
     NotAPattern(String, &'static str),
+    /// A pattern of `[rights]` that no destination's name can match.
+    StandsForNothing(String),
     /// What should be a queue does not begin with `/queue/`, or holds wildcards.
     NotAQueue,
     /// There is no listener at all.
@@ -156,6 +158,11 @@ impl fmt::Display for Offence {
             ),
             Self::NoName => out.write_str("a name needs letters that can be seen"),
             Self::NotAPattern(text, why) => write!(out, "{text:?} is no pattern: {why}"),
+            Self::StandsForNothing(text) => write!(
+                out,
+                "{text:?} stands for no destination: names begin with /agent/, /service/ or /admin/ \
+                 (clients), /topic/ or /queue/"
+            ),
             Self::NotAQueue => out.write_str("a queue is written like \"/queue/name\""),
             Self::NoAddress => out.write_str(
                 "missing: an IP address and a port, such as \"127.0.0.1:6661\" or \"[::1]:6661\"",

@@ -35,6 +35,19 @@ fn fault(text: &str) -> String {
     resolve(text).unwrap_err().to_string()
 }
 
+#[test]
+fn rights_to_what_no_destination_is_called_are_refused() {
+    for none in ["/topics/>", "topic/a", "news", "/topic", "*", "/*", "/news.>", "STOMP-SERVER"] {
+        let fault = fault(&format!("[rights.agent]\nsend = [\"/topic/>\", {none:?}]\n"));
+        let expected = format!("etc/broker.toml:2: rights.agent.send: {none:?} stands for no ");
+        assert!(fault.starts_with(&expected) && fault.contains("/queue/"), "{fault}");
+    }
+    for some in [">", "/>", "*/>", "/*/ana", "/agent/>", "/admin/a.*", "/topic.a", "/queue/a"] {
+        let text = format!("[rights.service]\nsubscribe = [{some:?}]\n");
+        assert!(resolve(&text).is_ok(), "{some}");
+    }
+}
+
 fn listen(address: &str) -> Overrides {
     Overrides { listen: vec![address.into()], ..Overrides::default() }
 }
