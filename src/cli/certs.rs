@@ -44,15 +44,22 @@ fn parse_days(text: &str) -> Result<u32, String> {
     }
 }
 
+impl CertsArguments {
+    fn asks_for_other_certificate(&self) -> bool {
+        !self.name.is_empty() || self.days != certificates::SERVER_DAYS
+    }
+}
+
 pub(super) fn run(arguments: &CertsArguments) -> Result<(), CliFault> {
     let paths = Paths::within(&arguments.directory);
     let order =
         Order { names: arguments.name.clone(), days: arguments.days, force: arguments.force };
     let receipt = certificates::make(&paths, &order).map_err(CliFault::Certificates)?;
-    print(&report(&paths, receipt))
+    print(&report(&paths, receipt, arguments.asks_for_other_certificate()))
 }
 
-fn report(paths: &Paths, receipt: Receipt) -> String {
+/// `asked` is whether names or days were given, which do nothing to a certificate that is kept.
+fn report(paths: &Paths, receipt: Receipt, asked: bool) -> String {
     let Paths { authority_certificate, authority_key, server_certificate, server_key } = paths;
     let authority = authority_certificate.display();
     [
@@ -60,6 +67,17 @@ fn report(paths: &Paths, receipt: Receipt) -> String {
         entry(receipt.authority_made, authority_key, "its private key; keep it here"),
         entry(receipt.server_made, server_certificate, "the broker's certificate"),
         entry(receipt.server_made, server_key, "its private key; keep it here"),
+        match asked && !receipt.server_made {
+            true => format!(
+                "
+The broker's certificate is the one that was there, without the names and days given now. To have
+those in it, delete {} and {} first.
+",
+                server_certificate.display(),
+                server_key.display()
+            ),
+            false => String::new(),
+        },
         format!(
             "
 To trust them, tell clients where the authority is:
@@ -88,9 +106,21 @@ mod tests {
     #[test]
     fn the_report_tells_what_was_made_and_how_to_trust_it() {
         let paths = Paths::within(Path::new("certs"));
-        let report = report(&paths, Receipt { authority_made: false, server_made: true });
+        let receipt = Receipt { authority_made: false, server_made: true };
+        let report = report(&paths, receipt, true);
         assert!(report.starts_with("kept  certs/ca.pem  "), "{report}");
         assert!(report.contains("\nmade  certs/server.pem  "), "{report}");
         assert!(report.contains("-CAfile certs/ca.pem\n"), "{report}");
+        assert!(!report.contains("delete"), "{report}");
+    }
+
+    #[test]
+    fn names_for_a_certificate_that_is_kept_are_not_passed_over() {
+        let paths = Paths::within(Path::new("certs"));
+        let kept = Receipt { authority_made: false, server_made: false };
+        assert!(
+            report(&paths, kept, true).contains("delete certs/server.pem and certs/server.key")
+        );
+        assert!(!report(&paths, kept, false).contains("delete"));
     }
 }

@@ -64,10 +64,16 @@ impl Paths {
     }
 
     pub(super) fn any_exists(&self) -> bool {
+        self.all().iter().any(|path| path.exists())
+    }
+
+    fn first_missing(&self) -> Option<&Path> {
+        self.all().into_iter().find(|path| !path.exists())
+    }
+
+    fn all(&self) -> [&Path; 4] {
         let Self { authority_certificate, authority_key, server_certificate, server_key } = self;
         [authority_certificate, authority_key, server_certificate, server_key]
-            .iter()
-            .any(|path| path.exists())
     }
 }
 
@@ -102,6 +108,9 @@ pub fn make(paths: &Paths, order: &Order) -> Result<Receipt, CertificateFault> {
     // Half a pair is kept as well: it may be somebody's only copy.
     let keeps_server = paths.server_certificate.exists() || paths.server_key.exists();
     if keeps_server && !order.force {
+        if let Some(missing) = paths.first_missing() {
+            return Err(CertificateFault::File(missing.into(), io::ErrorKind::NotFound.into()));
+        }
         return Ok(Receipt { authority_made: false, server_made: false });
     }
     let keeps_authority = paths.authority_certificate.exists() || paths.authority_key.exists();
@@ -306,6 +315,11 @@ mod tests {
         let kept = make(&paths, &order(false)).unwrap();
         assert_eq!(kept, Receipt { authority_made: false, server_made: false });
         assert_eq!(read(&paths.server_key).unwrap(), before);
+        fs::remove_file(&paths.server_certificate).unwrap();
+        let fault = make(&paths, &order(false)).unwrap_err().to_string();
+        assert!(fault.contains("server.pem: ") && fault.contains("--force"), "{fault}");
+        assert_eq!(read(&paths.server_key).unwrap(), before);
+        fs::write(&paths.server_certificate, "").unwrap();
         fs::remove_file(&paths.server_certificate).unwrap();
         fs::remove_file(&paths.server_key).unwrap();
         let signed = make(&paths, &order(false)).unwrap();
