@@ -336,6 +336,9 @@ fn advice(error: &ServerError) -> Option<&'static str> {
         ("NEW_CONNECTION_LOGGED", _) => {
             "somebody logged in under the same login id and took over: choose another --login"
         }
+        ("NO_SUCH_DESTINATION", _) if !error.description.starts_with("there is no destination") => {
+            return None;
+        }
         ("NO_SUCH_DESTINATION", _) => {
             "addresses look like /agent/ana, /service/reports; somebody must be logged in there"
         }
@@ -505,11 +508,6 @@ mod tests {
             LoginFault::Client(ClientError::Refused(Box::new(error))).to_string()
         };
         assert_eq!(
-            refusal("NO_SUCH_DESTINATION", None),
-            "the broker refused: no (NO_SUCH_DESTINATION)\n  addresses look like /agent/ana, \
-             /service/reports; somebody must be logged in there"
-        );
-        assert_eq!(
             refusal("DRAINING", Some(Retry::Later)),
             "the broker refused: no (DRAINING)\n  try again later"
         );
@@ -523,6 +521,7 @@ mod tests {
             ("PROF_NO_RIGHTS", "your profile may not send to /topic/a", "[rights]"),
             ("PROF_NO_RIGHTS", "your profile may not watch clients", "--profile service"),
             ("PROF_NO_RIGHTS", "only services may subscribe to presence", "--profile service"),
+            ("NO_SUCH_DESTINATION", "there is no destination ana: names begin", "/agent/ana"),
             ("NO_DESTINATION_SUB", "there is no destination ana: names begin", "/agent/ana"),
             ("NO_DESTINATION_SUB", "nobody is logged in at /agent/ana", "--pattern"),
         ] {
@@ -532,7 +531,15 @@ mod tests {
                 retry: None,
                 transaction: None,
             };
-            assert!(advice(&error).unwrap().contains(advised), "{description}");
+            assert!(advice(&error).is_some_and(|text| text.contains(advised)), "{description}");
         }
+        let error = ServerError {
+            description: "/topic/* has wildcards, which stand for topics in SUBSCRIBE only"
+                .to_owned(),
+            code: Some("NO_SUCH_DESTINATION".to_owned()),
+            retry: None,
+            transaction: None,
+        };
+        assert_eq!(advice(&error), None);
     }
 }

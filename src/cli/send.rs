@@ -120,6 +120,7 @@ impl SendArguments {
             count => format!("{count} times "),
         };
         let who = match (self.is_to_queue(), delivered) {
+            (true, 0) if self.count > 1 => "they wait for a consumer".to_owned(),
             (true, 0) => "it waits for a consumer".to_owned(),
             (true, _) if self.count > 1 => format!("{delivered} went to consumers at once"),
             (true, _) => "a consumer got it".to_owned(),
@@ -205,6 +206,9 @@ mod tests {
         queued.to = "/queue/a".to_owned();
         assert_eq!(queued.report(b"xy", 0), "sent 2 bytes to /queue/a: it waits for a consumer\n");
         assert_eq!(queued.report(b"xy", 1), "sent 2 bytes to /queue/a: a consumer got it\n");
+        queued.count = 3;
+        let often = "sent 3 times 2 bytes to /queue/a: they wait for a consumer\n";
+        assert_eq!(queued.report(b"xy", 0), often);
     }
 
     #[test]
