@@ -96,6 +96,28 @@ mod tests {
     }
 
     #[test]
+    fn what_zero_means_is_said_wherever_zero_is_taken() {
+        let manual: Vec<_> = include_str!("../../docs/operations.md").lines().collect();
+        let document: Vec<_> = default_document().lines().collect();
+        for (name, _) in limit_rows(&Limits::default()) {
+            if name.contains('.') {
+                continue;
+            }
+            let text = format!("[limits]\n{name} = 0\n");
+            let file = ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();
+            let file = Some((Path::new("broker.toml").into(), file));
+            let is_taken = Config::resolve(file, &Overrides::default(), &|_| None).is_ok();
+            let row = format!("| `{name}` |");
+            let row = manual.iter().find(|line| line.starts_with(&row)).unwrap();
+            assert_eq!(row.contains(" Zero"), is_taken, "{row}");
+            let at =
+                document.iter().position(|line| line.starts_with(&format!("{name} ="))).unwrap();
+            let comment = document[..at].iter().rev().take_while(|line| line.starts_with('#'));
+            assert_eq!(comment.into_iter().any(|line| line.contains("Zero")), is_taken, "{name}");
+        }
+    }
+
+    #[test]
     fn every_key_is_documented_for_operators() {
         let manual = include_str!("../../docs/operations.md");
         for key in known_keys() {
