@@ -224,8 +224,8 @@ impl Broker {
         let max = self.limits.deliveries_max;
         let is_dead = |message: &Rc<Stored>| !is_last && message.deliveries >= max;
         let (dead, alive): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_dead);
-        for message in alive.into_iter().rev() {
-            self.change_queue(id, |queue| queue.push_front(message));
+        for message in alive {
+            self.change_queue(id, |queue| queue.put_back(message));
         }
         for message in dead {
             self.bury(message, now);

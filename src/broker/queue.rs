@@ -52,10 +52,13 @@ impl Queue {
         self.waiting.push_back(message);
     }
 
-    /// Puts a message that came back at the front.
-    pub fn push_front(&mut self, message: Rc<Stored>) {
+    /// Puts a message that came back at the front, among others that did in the order of sending.
+    pub fn put_back(&mut self, message: Rc<Stored>) {
         self.note_pushed(&message);
-        self.waiting.push_front(message);
+        // Those that came back stand before all that were never delivered, in this order.
+        let stands_before = |one: &Rc<Stored>| one.deliveries > 0 && one.number < message.number;
+        let place = self.waiting.partition_point(stands_before);
+        self.waiting.insert(place, message);
     }
 
     /// The message that is next.
@@ -258,6 +261,34 @@ mod tests {
         queue.remove_consumer(consumer(1));
         assert_eq!(queue.next_consumer(|_| true), None);
         assert!(queue.is_unused());
+    }
+
+    #[test]
+    fn what_comes_back_stands_in_the_order_of_sending_before_what_was_never_delivered() {
+        let origin = Origin::new(b"ana", b"/agent/ana");
+        let content = Content {
+            transaction: None,
+            destination: b"/queue/a",
+            content_type: None,
+            has_escapes: false,
+            user_lines: UserLines::Own(&[]),
+            body: b"",
+        };
+        let stored = |number, deliveries| {
+            let is_redelivered = false;
+            let message = Message { number, is_redelivered, origin: &origin, content: &content };
+            Rc::new(Stored { deliveries, ..Stored::new(&message, NEVER) })
+        };
+        let mut queue = Queue::default();
+        // A dead letter is older than what was buried before it.
+        for number in [9, 7] {
+            queue.push_back(stored(number, 0));
+        }
+        for number in [4, 2, 5, 1, 3] {
+            queue.put_back(stored(number, 1));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| Some(queue.pop_front()?.number)).collect();
+        assert_eq!(order, [1, 2, 3, 4, 5, 9, 7]);
     }
 
     #[test]

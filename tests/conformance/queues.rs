@@ -173,6 +173,25 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         }
         bob.hears_nothing();
     }),
+    statement("Ours, 'Messages'", "what comes back stands in the order of sending", |stage| {
+        let queue = stage.queue();
+        let mut bob = stage.service();
+        bob.subscribe("0", &queue, "ack:client\n");
+        for n in 0..3 {
+            bob.tell(&queue, &n.to_string());
+        }
+        bob.message().says("0");
+        let second = bob.message();
+        bob.message().says("2");
+        refuse(&mut bob, &second);
+        bob.message().says("0");
+        bob.message().says("1");
+        bob.ask("UNSUBSCRIBE\nid:0\n\n");
+        bob.subscribe("1", &queue, "ack:client\n");
+        for n in 0..3 {
+            bob.message().says(&n.to_string());
+        }
+    }),
     statement("Ours, 'Standard dialect'", "a message is not delivered for ever", |stage| {
         let queue = stage.queue();
         let mut bob = stage.service();
