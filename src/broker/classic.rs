@@ -1,14 +1,14 @@
 //! The classic dialect's rules: what each command does and what its sender gets.
 
 use super::deliver::Sending;
-use super::destination::Space;
 use super::fault::{CloseReason, Code, Fault, Retry};
-use super::message::{Content, UserLines};
-use super::peer::{Closure, PeerId, PeerState};
-use super::queue::NEVER;
-use super::session::SessionId;
-use super::subscription::{SubscriptionIndex, Target};
-use super::{Broker, Moment, presence};
+use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::login::login_of;
+use super::message::{Content, NEVER, UserLines};
+use super::peer::{Closure, PeerState};
+use super::space::Space;
+use super::subscription::Target;
+use super::{Broker, Moment, desk};
 use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
 
@@ -150,9 +150,6 @@ impl<'o> Request<'_, 'o> {
 /// Stands before and after a list in an ACK.
 const LIST_RULE: &[u8] = b"\n--------------------\n";
 
-/// The destination that is the broker itself.
-pub(super) const BROKER_DESTINATION: &[u8] = b"STOMP-SERVER";
-
 fn connect(
     broker: &mut Broker,
     peer: PeerId,
@@ -186,7 +183,7 @@ fn connect(
 fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     let session = &broker.sessions[request.session];
     let (token, destination) = (*session.token(), session.destination);
-    let login = super::login_of(&broker.destinations, session).to_vec();
+    let login = login_of(&broker.destinations, session).to_vec();
     let name = broker.destinations[destination].name.clone();
     let receipt = request.header(Name::ReceiptId).filter(|value| !value.is_empty());
     let number = broker.peers.peer(request.peer).number;
@@ -227,7 +224,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
 }
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
-    if request.header(Name::Destination) == Some(BROKER_DESTINATION) {
+    if request.header(Name::Destination) == Some(desk::BROKER_DESTINATION) {
         return subscribe_presence(broker, request, now);
     }
     let kind = request.header(Name::DestinationType);
@@ -295,7 +292,7 @@ fn subscribe_presence(
     if let Some(index) = subscribed
         && request.header(Name::Snapshot) == Some(b"true")
     {
-        presence::send_snapshot(broker, index, now);
+        desk::send_snapshot(broker, index, now);
     }
     Ok(())
 }
@@ -325,7 +322,7 @@ fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Opti
         Target::Clients(pattern) => pattern.text() == name,
         Target::Topics(levels) => levels.text().as_bytes() == name,
         Target::Presence(pattern) => {
-            name == BROKER_DESTINATION && events.is_none_or(|text| pattern.text() == text)
+            name == desk::BROKER_DESTINATION && events.is_none_or(|text| pattern.text() == text)
         }
     }
 }
@@ -353,7 +350,7 @@ fn list_watched(
         let destination = &broker.destinations[id];
         let Some(owner) = destination.owner.map(|owner| &broker.sessions[owner]) else { continue };
         if watcher.may_watch(owner.profile) {
-            let login = super::login_of(&broker.destinations, owner);
+            let login = login_of(&broker.destinations, owner);
             let parts: [&[u8]; 8] =
                 [prefix, b"[", login, b"]:[", owner.token(), b"]:[", &destination.name, b"]\n"];
             parts.iter().for_each(|part| out.extend_from_slice(part));

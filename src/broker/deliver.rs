@@ -1,20 +1,18 @@
 //! Delivery: from one SEND to the queues of everyone who gets it, in either dialect.
 
-use std::cell::Cell;
-use std::collections::VecDeque;
-use std::rc::Rc;
-
-use super::destination::{DestinationId, Route, Space};
-use super::fault::{Code, Fault, Retry};
+use super::destination::Route;
+use super::encode::{Encodings, Head, encode_whole};
+use super::encoding::Encoding;
+use super::fault::{Code, Fault};
+use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
-use super::message::{Content, Encodings, Head, Message, Origin, encode_whole};
-use super::peer::{Encoding, Peers};
-use super::queue::{Queue, Stored};
-use super::session::{Session, SessionId, SessionTable};
-use super::subscription::{
-    AckMode, DeliveryId, Standard, SubscriptionIndex, SubscriptionTable, Target,
-};
-use super::{Broker, Moment};
+use super::login::login_of;
+use super::message::{Content, Message, Origin};
+use super::peer::Peers;
+use super::session::{Session, SessionTable};
+use super::space::Space;
+use super::subscription::SubscriptionTable;
+use super::{Broker, Moment, printable};
 use crate::telemetry::Counters;
 
 /// A SEND, in neither dialect.
@@ -130,7 +128,7 @@ impl Broker {
         let session = &mut self.sessions[session];
         if !session.origin.is_known() {
             let address = &self.destinations[session.destination].name;
-            session.origin = Origin::new(super::login_of(&self.destinations, session), address);
+            session.origin = Origin::new(login_of(&self.destinations, session), address);
         }
     }
 
@@ -163,217 +161,71 @@ impl Broker {
         self.last_message
     }
 
-    // -- queues -----------------------------------------------------------------------------
+    /// Checks a destination that a client wants to send to and that may not be there.
+    pub(super) fn check_sendable(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        let space = Space::of(name);
+        if matches!(space, Space::Broker | Space::Unknown) {
+            return self.unreachable(name).map_or(Ok(()), Err);
+        }
+        self.check_may_send(session, name)?;
+        match space {
+            Space::Topic | Space::Queue => self.check_receiver_name(name),
+            _ => Ok(()),
+        }
+    }
 
-    /// Makes a session one of a queue's consumers.
-    pub(super) fn subscribe_queue(
-        &mut self,
-        session: SessionId,
-        name: &[u8],
-        standard: Box<Standard>,
-        now: Moment,
-    ) -> Result<SubscriptionIndex, Fault> {
-        self.check_destination_name(name)?;
-        self.check_may_subscribe(session, name)?;
+    fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        if self.rights[self.sessions[session].profile as usize].may_send(name) {
+            return Ok(());
+        }
+        let description = format!("your profile may not send to {}", printable(name));
+        Err(Fault::staying(Code::NoRights, description))
+    }
+
+    /// Checks the name of a topic or queue to which a message goes, before it is made.
+    fn check_receiver_name(&self, name: &[u8]) -> Result<(), Fault> {
         if Levels::is_pattern(name) {
-            let description = "queues have no wildcards: a subscription is to one queue";
-            return Err(Fault::staying(Code::InvalidDestinationType, description));
+            let description = format!(
+                "{} has wildcards, which stand for topics in SUBSCRIBE only",
+                printable(name)
+            );
+            return Err(Fault::staying(Code::NoSuchDestination, description));
         }
-        let id = self.find_or_make_destination(name)?;
-        let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
-        let index = begun.inspect_err(|_| self.remove_destination_if_unused(id))?;
-        self.change_queue(id, |queue| queue.add_consumer(index));
-        self.serve_queue(id, now);
-        Ok(index)
+        self.check_destination_name(name)
     }
 
-    /// Takes a consumer that goes away from its queue; what it did not acknowledge goes back.
-    pub(super) fn remove_consumer(
-        &mut self,
-        id: DestinationId,
-        index: SubscriptionIndex,
-        standard: Option<Box<Standard>>,
-        now: Moment,
-    ) {
-        let unacknowledged = standard.map(|one| one.unacknowledged).unwrap_or_default();
-        self.put_back(id, unacknowledged, now);
-        self.change_queue(id, |queue| queue.remove_consumer(index));
-    }
-
-    /// A session moves to another connection, which has not got what is unacknowledged: that goes
-    /// back, to be delivered again at the end of the turn, behind the answer to the login.
-    pub(super) fn put_back_unacknowledged(&mut self, session: SessionId, now: Moment) {
-        for index in self.sessions[session].subscriptions.clone() {
-            let subscription = &mut self.subscriptions[index];
-            let Some(standard) = &mut subscription.standard else { continue };
-            standard.is_inherited = true;
-            let unacknowledged = std::mem::take(&mut standard.unacknowledged);
-            if let Target::Queue(id) = subscription.target {
-                self.put_back(id, unacknowledged, now);
-                self.note_backlog(id);
+    /// Why a SEND to a name reaches nobody, where it is no topic or queue and nobody gets it.
+    pub(super) fn unreachable(&self, name: &[u8]) -> Option<Fault> {
+        let code = Code::NoSuchDestination;
+        let description = match Space::of(name) {
+            Space::Topic | Space::Queue => return None,
+            Space::Unknown => return Some(Self::unknown_space(name, code)),
+            Space::Broker => {
+                "the broker itself takes no messages; presence can be subscribed to".to_owned()
             }
-        }
-    }
-
-    /// Puts messages that were delivered to the front of their queue again, in order; those that were
-    /// delivered as often as they may be go to the dead letter queue, or are dropped. In the dead letter
-    /// queue itself a message stays until it is acknowledged.
-    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>, now: Moment) {
-        let Some(queue) = self.destinations.get(id) else { return };
-        let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
-        let max = self.limits.deliveries_max;
-        let is_dead = |message: &Rc<Stored>| !is_last && message.deliveries >= max;
-        let (dead, alive): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_dead);
-        for message in alive {
-            self.change_queue(id, |queue| queue.put_back(message));
-        }
-        for message in dead {
-            self.bury(message, now);
-        }
-    }
-
-    /// Puts a message into the dead letter queue, where there is one and it has room.
-    fn bury(&mut self, message: Rc<Stored>, now: Moment) {
-        self.counters.messages_dropped += 1;
-        let Some(name) = self.dead_letter_queue.clone() else { return };
-        let message = message.buried(self.waits_until_ms(now));
-        let room = self.check_queue_room(name.as_bytes(), 1, now);
-        if room.and_then(|()| self.check_queues_room(message.cost_bytes(), now)).is_err() {
-            return;
-        }
-        let Ok(id) = self.find_or_make_destination(name.as_bytes()) else { return };
-        self.change_queue(id, |queue| queue.push_back(message));
-        self.note_backlog(id);
-    }
-
-    /// Settles messages of a queue that a consumer acknowledged, or refused.
-    pub(super) fn settle(&mut self, delivery: DeliveryId, is_consumed: bool, now: Moment) {
-        let Some(subscription) = self.subscriptions.get_mut(delivery.subscription) else { return };
-        let Target::Queue(id) = subscription.target else { return };
-        let Some(standard) = &mut subscription.standard else { return };
-        let held = &mut standard.unacknowledged;
-        let Some(position) = held.iter().position(|message| message.number == delivery.number)
-        else {
-            return;
-        };
-        let settled: VecDeque<_> = match standard.mode {
-            AckMode::Client => held.drain(..=position).collect(),
-            AckMode::Auto | AckMode::ClientIndividual => {
-                held.remove(position).into_iter().collect()
+            Space::Client => {
+                let found = self.destinations.find(name, None).map(|id| &self.destinations[id]);
+                let Some((found, owner)) = found.and_then(|one| Some((one, one.owner?))) else {
+                    let description = format!("nobody is at the destination {}", printable(name));
+                    return Some(Fault::staying(code, description));
+                };
+                if self.listens(owner, found.routes()) {
+                    return None;
+                }
+                format!(
+                    "the client at the destination {} is there and does not listen: it has not \
+                     subscribed to its address",
+                    printable(name)
+                )
             }
         };
-        if !is_consumed {
-            self.put_back(id, settled, now);
-        }
-        self.serve_queue(id, now);
+        Some(Fault::staying(code, description))
     }
 
-    /// Serves the queues whose consumers had no room.
-    pub(super) fn serve_backlog(&mut self, now: Moment) {
-        for id in std::mem::take(&mut self.backlogged) {
-            let destination = self.destinations.get_mut(id);
-            let Some(queue) = destination.and_then(|one| one.queue.as_mut()) else { continue };
-            queue.is_backlogged = false;
-            self.serve_queue(id, now);
-        }
-    }
-
-    fn note_backlog(&mut self, id: DestinationId) {
-        let destination = self.destinations.get_mut(id);
-        let Some(queue) = destination.and_then(|one| one.queue.as_mut()) else { return };
-        if !std::mem::replace(&mut queue.is_backlogged, true) {
-            self.backlogged.push(id);
-        }
-    }
-
-    fn send_to_queue(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> u32 {
-        let number = self.next_message();
-        let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
-        let message = Message { number, is_redelivered: false, origin, content };
-        let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
-        let stored = Rc::new(Stored::new(&message, expires_ms));
-        self.change_queue(id, |queue| queue.push_back(stored));
-        self.serve_queue(id, now);
-        let waits = self.destinations[id].queue.as_ref().is_some_and(|queue| !queue.is_empty());
-        u32::from(!waits)
-    }
-
-    /// Gives a queue's messages to its consumers in turn, as far as they have credit.
-    pub(super) fn serve_queue(&mut self, id: DestinationId, now: Moment) {
-        loop {
-            let Self { peers, sessions, subscriptions, destinations, .. } = self;
-            let Some(destination) = destinations.get_mut(id) else { return };
-            let Some(queue) = &mut destination.queue else { return };
-            if queue.is_empty() || queue.consumers().is_empty() {
-                return;
-            }
-            if queue.is_next_expired(now.ms()) {
-                self.change_queue(id, Queue::pop_front);
-                self.counters.messages_expired += 1;
-                continue;
-            }
-            let waits_for_room = Cell::new(false);
-            let is_ready = |index: SubscriptionIndex| {
-                let one = &subscriptions[index];
-                let Some(standard) = &one.standard else { return false };
-                if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
-                    return false;
-                }
-                let room = peers.peer(sessions[one.session].peer).has_room();
-                let is_ready = room && !peers.arena.is_full();
-                waits_for_room.set(waits_for_room.get() || !is_ready);
-                is_ready
-            };
-            let Some(consumer) = queue.next_consumer(is_ready) else {
-                // Credit comes by an ACK, which serves the queue again; room comes without a word.
-                if waits_for_room.get() {
-                    self.note_backlog(id);
-                }
-                return;
-            };
-            let Some(mut stored) = self.change_queue(id, Queue::pop_front).flatten() else {
-                return;
-            };
-            Rc::make_mut(&mut stored).deliveries += 1;
-            let session = self.subscriptions[consumer].session;
-            let route = Route { session, subscription: consumer, is_first: true };
-            let message = Message {
-                number: stored.number,
-                is_redelivered: stored.deliveries > 1,
-                origin: &stored.origin,
-                content: &stored.content(),
-            };
-            self.deliver_to(&message, &[route], now);
-            let standard = &mut self.subscriptions[consumer].standard;
-            if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
-                standard.unacknowledged.push_back(stored);
-            }
-        }
-    }
-
-    /// A subscription of a session by its id.
-    pub(super) fn subscription_by_id(
-        &self,
-        session: SessionId,
-        id: &[u8],
-    ) -> Option<SubscriptionIndex> {
-        let held = self.sessions[session].subscriptions.iter().copied();
-        held.into_iter().find(|index| {
-            let standard = self.subscriptions[*index].standard.as_ref();
-            standard.is_some_and(|one| one.id.as_deref() == Some(id))
-        })
-    }
-
-    /// Whether messages of a subscription are to be acknowledged.
-    pub(super) fn acknowledges(&self, index: SubscriptionIndex) -> bool {
-        let standard = self.subscriptions.get(index).and_then(|one| one.standard.as_ref());
-        standard.is_some_and(|standard| standard.mode != AckMode::Auto)
-    }
-
-    /// The fault of a request for something that is not there.
-    pub(super) fn unknown(what: &str, id: &[u8]) -> Fault {
-        let description = format!("there is no {what} {}", super::printable(id));
-        Fault::closing(Code::UnknownId, Retry::Never, description)
+    /// Whether the client at an address gets what is sent there, to which these are the routes.
+    fn listens(&self, owner: SessionId, routes: &[Route]) -> bool {
+        let is_subscribed = || routes.first().is_some_and(|first| first.session == owner);
+        self.sessions[owner].has_inbox || is_subscribed()
     }
 }
 
@@ -452,48 +304,4 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
     peers.arena.note_arrival(now.ns);
     let frame = encode_whole(message, &mut peers.arena, format, head);
     peers.push(to.peer, frame)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::peer::{Opening, PeerId};
-    use super::super::{Keys, Options};
-    use super::*;
-    use crate::limits::Limits;
-    use crate::outbound::Framing;
-    use crate::stomp::{Assembler, Frame, ScanBounds, Version};
-
-    fn say(broker: &mut Broker, peer: PeerId, mut text: &[u8]) {
-        let bounds = ScanBounds::new(&Limits::default(), true);
-        let mut assembler = Assembler::default();
-        loop {
-            let mut frame = Frame::default();
-            if !assembler.next_frame(&mut text, &bounds, &mut frame).unwrap() {
-                break;
-            }
-            broker.handle_standard(peer, &frame, Moment::default());
-        }
-        assert!(broker.peers.peer(peer).closure().is_none());
-    }
-
-    #[test]
-    fn a_queue_that_waits_for_an_ack_is_not_looked_at_in_every_turn() {
-        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
-        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
-        let (encoding, framing) = (Encoding::Standard(Version::V1_0), Framing::Line);
-        let peer = broker.open_peer(Opening { slot: 0, number: 1, framing, encoding });
-        say(&mut broker, peer, b"CONNECT\nlogin:bob\npasscode:app.service\n\n\0");
-        say(
-            &mut broker,
-            peer,
-            b"SUBSCRIBE\nid:1\ndestination:/queue/a\nack:client\nprefetch-count:1\n\n\0\
-            SEND\ndestination:/queue/a\n\n1\0SEND\ndestination:/queue/a\n\n2\0",
-        );
-        let id = broker.destinations.find(b"/queue/a", None).unwrap();
-        let waiting = |broker: &Broker| broker.destinations[id].queue.as_ref().unwrap().len();
-        assert_eq!((waiting(&broker), broker.backlogged.len()), (1, 0));
-        say(&mut broker, peer, b"ACK\nmessage-id:0-1-1\n\n\0");
-        assert_eq!((waiting(&broker), broker.backlogged.len()), (0, 0));
-        broker.check_invariants();
-    }
 }

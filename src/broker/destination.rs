@@ -7,30 +7,13 @@
 
 use hashbrown::HashTable;
 
-use super::levels::Levels;
+use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::queue::Queue;
-use super::session::SessionId;
-use super::subscription::SubscriptionIndex;
-use super::table::{Key, Place, Table};
-use crate::stomp::lookalike;
-
-/// A destination that exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DestinationId(Place);
-
-impl Key for DestinationId {
-    fn new(place: Place) -> Self {
-        Self(place)
-    }
-
-    fn place(self) -> Place {
-        self.0
-    }
-}
+use super::table::Table;
 
 /// A name, its owner and its watchers.
 #[derive(Debug, Default)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// The name as it stands in frames.
     pub name: Box<[u8]>,
     /// The client whose address it is, while it is logged in.
@@ -41,71 +24,9 @@ pub struct Destination {
     pub queue: Option<Box<Queue>>,
 }
 
-/// What kind of destination a name is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    /// The address of a client.
-    Client,
-    /// Every subscriber gets every message.
-    Topic,
-    /// One subscriber gets each message.
-    Queue,
-    /// The broker itself.
-    Broker,
-    /// None: no destination can have the name.
-    Unknown,
-}
-
-impl Space {
-    /// Told by how the name begins.
-    #[inline]
-    pub fn of(name: &[u8]) -> Self {
-        match Self::prefix_len(name) {
-            Some((space, prefix)) if name.len() > prefix => space,
-            None if name == b"STOMP-SERVER" => Self::Broker,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// Whether a name can be that of a queue, and of no more than one.
-    pub fn is_one_queue(name: &[u8]) -> bool {
-        let is_plain = lookalike::check(name).is_ok() && !Levels::is_pattern(name);
-        Self::of(name) == Self::Queue && is_plain
-    }
-
-    /// The space that a name begins with, and how long that beginning is.
-    fn prefix_len(name: &[u8]) -> Option<(Self, usize)> {
-        let found = Self::PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
-        found.map(|(prefix, space)| (*space, prefix.len()))
-    }
-
-    const PREFIXES: [(&[u8], Self); 6] = [
-        (b"/agent/", Self::Client),
-        (b"/topic/", Self::Topic),
-        (b"/queue/", Self::Queue),
-        (b"/service/", Self::Client),
-        (b"/admin/", Self::Client),
-        (b"/broker/", Self::Broker),
-    ];
-
-    /// Whether any destination can have a name that a pattern stands for.
-    pub fn holds_some(pattern: &Levels) -> bool {
-        Self::PREFIXES.iter().any(|(prefix, _)| pattern.reaches_below(&prefix[..prefix.len() - 1]))
-    }
-
-    /// What a name lacks that is in no space, for an ERROR.
-    pub fn why_unknown(name: &[u8]) -> &'static str {
-        match Self::prefix_len(name) {
-            Some((Self::Broker, _)) => "the broker's own is /broker/presence, or STOMP-SERVER",
-            Some(_) => "nothing follows the name of its space",
-            None => "names begin with /agent/, /service/ or /admin/ (clients), /topic/ or /queue/",
-        }
-    }
-}
-
 /// Someone who gets what is sent to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Who.
     pub session: SessionId,
     /// By which of its subscriptions.
@@ -116,7 +37,7 @@ pub struct Route {
 
 /// Who watches a destination.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Subscriptions by name and by pattern, awake or asleep.
     pub attached: Vec<SubscriptionIndex>,
     /// How many of them are by name: they keep the destination in being.
@@ -129,17 +50,17 @@ pub struct Watch {
 impl Destination {
     /// Who gets each message now.
     #[inline]
-    pub fn routes(&self) -> &[Route] {
+    pub(crate) fn routes(&self) -> &[Route] {
         self.watch.as_ref().map_or(&[], |watch| &watch.routes)
     }
 
     /// Subscriptions by name and by pattern, awake or asleep.
-    pub fn attached(&self) -> &[SubscriptionIndex] {
+    pub(crate) fn attached(&self) -> &[SubscriptionIndex] {
         self.watch.as_ref().map_or(&[], |watch| &watch.attached)
     }
 
     /// Whether nothing keeps it in being.
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         let watched = self.watch.as_ref().is_some_and(|watch| watch.direct > 0);
         let queued = self.queue.as_ref().is_some_and(|queue| !queue.is_unused());
         self.owner.is_none() && !watched && !queued
@@ -148,7 +69,7 @@ impl Destination {
 
 /// All destinations, found by index or by name.
 #[derive(Debug, Default)]
-pub struct DestinationTable {
+pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
     by_name: HashTable<DestinationId>,
     hasher: foldhash::fast::RandomState,
@@ -156,7 +77,7 @@ pub struct DestinationTable {
 
 impl DestinationTable {
     /// Makes a destination with a name that no other has.
-    pub fn insert(&mut self, name: &[u8]) -> DestinationId {
+    pub(crate) fn insert(&mut self, name: &[u8]) -> DestinationId {
         let destination = Destination { name: name.into(), owner: None, watch: None, queue: None };
         let id = self.table.insert(destination);
         let (table, hasher) = (&self.table, &self.hasher);
@@ -165,7 +86,7 @@ impl DestinationTable {
     }
 
     /// Forgets a destination.
-    pub fn remove(&mut self, id: DestinationId) {
+    pub(crate) fn remove(&mut self, id: DestinationId) {
         let Some(destination) = self.table.remove(id) else { return };
         let hash = hash(&self.hasher, &destination.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
@@ -175,7 +96,7 @@ impl DestinationTable {
 
     /// The destination with that name. `guess` is tried first, whether or not it is still valid.
     #[inline]
-    pub fn find(&self, name: &[u8], guess: Option<DestinationId>) -> Option<DestinationId> {
+    pub(crate) fn find(&self, name: &[u8], guess: Option<DestinationId>) -> Option<DestinationId> {
         if let Some(guess) = guess
             && self.table.get(guess).is_some_and(|guessed| *guessed.name == *name)
         {
@@ -186,32 +107,32 @@ impl DestinationTable {
     }
 
     /// A destination that may be gone.
-    pub fn get(&self, id: DestinationId) -> Option<&Destination> {
+    pub(crate) fn get(&self, id: DestinationId) -> Option<&Destination> {
         self.table.get(id)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
+    pub(crate) fn get_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
         self.table.get_mut(id)
     }
 
     /// All destinations.
-    pub fn iter(&self) -> impl Iterator<Item = (DestinationId, &Destination)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (DestinationId, &Destination)> {
         self.table.iter()
     }
 
     /// All destinations, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (DestinationId, &mut Destination)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (DestinationId, &mut Destination)> {
         self.table.iter_mut()
     }
 
     /// The number of destinations.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 }
@@ -237,38 +158,6 @@ fn hash(hasher: &foldhash::fast::RandomState, name: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_in_the_space_that_it_begins_with_or_in_none() {
-        let cases = [
-            ("/agent/ana", Space::Client),
-            ("/service/a/b", Space::Client),
-            ("/admin/a", Space::Client),
-            ("/topic/a", Space::Topic),
-            ("/queue/a", Space::Queue),
-            ("/broker/presence", Space::Broker),
-            ("STOMP-SERVER", Space::Broker),
-            ("/topics/news", Space::Unknown),
-            ("/topic", Space::Unknown),
-            ("/topic/", Space::Unknown),
-            ("/agent/", Space::Unknown),
-            ("/broker/", Space::Unknown),
-            ("/AGENT/ana", Space::Unknown),
-            (" /topic/a", Space::Unknown),
-            ("topic/a", Space::Unknown),
-            ("ana", Space::Unknown),
-            ("/", Space::Unknown),
-            ("", Space::Unknown),
-        ];
-        for (name, space) in cases {
-            assert_eq!(Space::of(name.as_bytes()), space, "{name}");
-        }
-        for name in ["/topic/a", "/queue/", "/queue/a ", "/queue/>", "/queue/#", "/queue/a\u{feff}"]
-        {
-            assert!(!Space::is_one_queue(name.as_bytes()), "{name}");
-        }
-        assert!(Space::is_one_queue(b"/queue/dead letters"));
-    }
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {

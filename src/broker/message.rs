@@ -1,20 +1,13 @@
-//! One message on its way, in neither dialect, and its encodings, each made when the first
-//! receiver needs it.
+//! One message, in neither dialect: on its way, and kept.
 
-use std::borrow::Cow;
+use std::rc::Rc;
 
-use smallvec::SmallVec;
-
-use super::peer::{Encoding, PeerId, Peers};
-use super::subscription::{AckMode, DeliveryId, Standard, SubscriptionIndex};
-use crate::classic;
-use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
 use crate::stomp::frame::OwnedLine;
-use crate::stomp::{self, HeaderLine, Headers, Version};
+use crate::stomp::{HeaderLine, Headers, Name};
 
 /// A message, borrowed from the frame that brought it or from where it was kept.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// Its number, which makes its `message-id`.
     pub number: u64,
     /// Whether it was delivered before.
@@ -27,7 +20,7 @@ pub struct Message<'a> {
 
 /// What a sender says of a message, and the message itself.
 #[derive(Debug)]
-pub struct Content<'a> {
+pub(crate) struct Content<'a> {
     /// The classic sender's transaction, which classic receivers see.
     pub transaction: Option<&'a [u8]>,
     /// Where it was sent to.
@@ -48,7 +41,7 @@ pub struct Content<'a> {
 /// origin:ana⏎destination:/agent/ana⏎content-type:
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// As a classic MESSAGE has it; empty, where nobody has sent anything yet.
     lines: Box<[u8]>,
     login_len: u32,
@@ -56,7 +49,7 @@ pub struct Origin {
 
 impl Origin {
     /// Of a client with that login id and address. Neither may hold what ends a line.
-    pub fn new(login: &[u8], address: &[u8]) -> Self {
+    pub(crate) fn new(login: &[u8], address: &[u8]) -> Self {
         let lines = [Self::BEFORE_LOGIN, login, b"\n", Self::BEFORE_ADDRESS, address, b"\n"];
         let lines = [&lines.concat()[..], Self::BEFORE_TYPE].concat();
         Self { lines: lines.into(), login_len: login.len() as u32 }
@@ -64,27 +57,27 @@ impl Origin {
 
     const BEFORE_LOGIN: &[u8] = b"origin:";
     const BEFORE_ADDRESS: &[u8] = b"destination:";
-    const BEFORE_TYPE: &[u8] = b"content-type:";
+    pub(super) const BEFORE_TYPE: &[u8] = b"content-type:";
 
     /// Whether it is written down.
     #[inline]
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         !self.lines.is_empty()
     }
 
     /// The login id.
-    pub fn login(&self) -> &[u8] {
+    pub(crate) fn login(&self) -> &[u8] {
         &self.lines[Self::BEFORE_LOGIN.len()..self.login_end()]
     }
 
     /// The address.
-    pub fn address(&self) -> &[u8] {
+    pub(crate) fn address(&self) -> &[u8] {
         let from = self.login_end() + 1 + Self::BEFORE_ADDRESS.len();
         &self.lines[from..self.lines.len() - Self::BEFORE_TYPE.len() - 1]
     }
 
     /// Octets that it holds.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.lines.len()
     }
 
@@ -93,30 +86,22 @@ impl Origin {
         Self::BEFORE_LOGIN.len() + self.login_len as usize
     }
 
+    /// All of it, as a classic MESSAGE has it.
+    #[inline]
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
     /// The line of the login id, and what is behind it.
     #[inline]
-    fn split_lines(&self) -> (&[u8], &[u8]) {
+    pub(super) fn split_lines(&self) -> (&[u8], &[u8]) {
         self.lines.split_at(self.login_end() + 1)
-    }
-}
-
-impl Message<'_> {
-    /// Writes the message as a receiver reads it, without its framing.
-    #[inline(always)]
-    pub fn write(&self, encoding: Encoding, head: Head<'_>, out: &mut Vec<u8>) {
-        write_head(self, head, out);
-        match encoding {
-            Encoding::Classic => write_classic(self, out),
-            Encoding::Standard(version) => {
-                write_standard(self, version, head.names_message(), out);
-            }
-        }
     }
 }
 
 /// Header lines that pass through, wherever they are.
 #[derive(Clone, Copy, Debug)]
-pub enum UserLines<'a> {
+pub(crate) enum UserLines<'a> {
     /// Among the lines of a frame.
     Frame(&'a [HeaderLine<'a>]),
     /// With a message that was kept.
@@ -128,13 +113,13 @@ pub enum UserLines<'a> {
 impl<'a> UserLines<'a> {
     /// Those of a frame.
     #[inline]
-    pub fn of(headers: &'a Headers<'_>) -> Self {
+    pub(crate) fn of(headers: &'a Headers<'_>) -> Self {
         Self::Frame(headers.user_lines())
     }
 
     /// Whether there are none.
     #[inline]
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         match self {
             Self::Frame(lines) => lines.is_empty(),
             Self::Stored(lines) => lines.is_empty(),
@@ -144,7 +129,7 @@ impl<'a> UserLines<'a> {
 
     /// Shows each line's name and value.
     #[inline]
-    pub fn for_each(self, mut show: impl FnMut(&'a [u8], &'a [u8])) {
+    pub(crate) fn for_each(self, mut show: impl FnMut(&'a [u8], &'a [u8])) {
         match self {
             Self::Frame(lines) => {
                 for line in lines.iter().filter(|line| line.passes_through()) {
@@ -157,328 +142,122 @@ impl<'a> UserLines<'a> {
     }
 }
 
-/// What is encoded of one message so far. Receivers that get the same octets share one frame; those
-/// that differ in the head alone share what follows it.
-#[derive(Debug)]
-pub struct Encodings<'m> {
-    message: &'m Message<'m>,
-    /// The first whole frame of each format, and the tail for others of it, once there was one.
-    whole: SmallVec<[Whole<'m>; 1]>,
-    /// What follows heads that name the message, and others, by the lane of those who read it so.
-    tails: SmallVec<[(LaneId, bool, Encoded); 1]>,
-    /// Where the heads of tails are written.
-    head: Vec<u8>,
+/// A message that was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// Its number, which makes its `message-id`.
+    pub number: u64,
+    /// How often it was given to a consumer of the queue that it is of.
+    pub deliveries: u32,
+    /// The last millisecond in which it may be delivered, of [`super::Moment::ms`]; or [`NEVER`].
+    pub expires_ms: u64,
+    transaction: Option<Box<[u8]>>,
+    /// Who sent it.
+    pub origin: Origin,
+    destination: Box<[u8]>,
+    content_type: Option<Box<[u8]>>,
+    has_escapes: bool,
+    user_lines: Vec<OwnedLine>,
+    body: Box<[u8]>,
 }
 
-/// A whole frame: for whom it is, and the tail that others of its format had last, with whether heads
-/// name the message before it.
-type Whole<'m> = (Format, Head<'m>, Encoded, Option<(bool, Encoded)>);
+/// When a message expires that does not.
+pub(crate) const NEVER: u64 = u64::MAX;
 
-/// How one receiver reads frames.
-pub(super) type Format = (Encoding, Framing);
-
-/// What a frame begins with, and what depends on who gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Head<'a> {
-    /// The session id that a classic client sees.
-    Session(&'a [u8; 32]),
-    /// A direct message to a client of the standard dialect without a subscription to its address.
-    Inbox,
-    /// The id of the subscription, as its client wrote it, if it has one.
-    Subscription(Option<&'a [u8]>),
-    /// The same, and the subscription by which the message is to be acknowledged.
-    Acknowledged(Option<&'a [u8]>, SubscriptionIndex),
-}
-
-impl<'a> Head<'a> {
-    /// The head of a message to a subscription of the standard dialect.
-    pub fn of(subscription: Option<(SubscriptionIndex, &'a Standard)>) -> Self {
-        match subscription {
-            None => Self::Inbox,
-            Some((_, standard)) if standard.mode == AckMode::Auto => {
-                Self::Subscription(standard.id.as_deref())
-            }
-            Some((index, standard)) => Self::Acknowledged(standard.id.as_deref(), index),
+impl Stored {
+    /// Keeps a message.
+    pub(crate) fn new(message: &Message<'_>, expires_ms: u64) -> Self {
+        let content = message.content;
+        let mut user_lines = Vec::new();
+        content.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
+        Self {
+            number: message.number,
+            deliveries: 0,
+            expires_ms,
+            origin: message.origin.clone(),
+            transaction: content.transaction.map(Into::into),
+            destination: content.destination.into(),
+            content_type: content.content_type.map(Into::into),
+            has_escapes: content.has_escapes,
+            user_lines,
+            body: content.body.into(),
         }
     }
 
-    /// Whether it says the `message-id`, which is then this receiver's own.
-    #[inline]
-    fn names_message(self) -> bool {
-        matches!(self, Self::Acknowledged(..))
-    }
-}
-
-impl<'m> Encodings<'m> {
-    /// None yet.
-    #[inline]
-    pub fn new(message: &'m Message<'m>) -> Self {
-        Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
+    /// The same message as it goes to the dead letter queue, where its count begins anew.
+    pub(crate) fn buried(self: Rc<Self>, expires_ms: u64) -> Rc<Self> {
+        let mut message = Rc::unwrap_or_clone(self);
+        message.deliveries = 0;
+        message.expires_ms = expires_ms;
+        let name = Name::DeadLetterReason.text().as_bytes();
+        message.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
+        Rc::new(message)
     }
 
-    /// Queues the message to one receiver, which reads frames of that format; says whether it was
-    /// queued.
-    #[inline]
-    pub(super) fn push_to(
-        &mut self,
-        peers: &mut Peers,
-        receiver: PeerId,
-        format: Format,
-        head: Head<'m>,
-    ) -> bool {
-        match self.whole.iter().find(|made| made.0 == format) {
-            Some((_, made, frame, _)) if *made == head => peers.push(receiver, *frame),
-            Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => {
-                let tail = *tail;
-                self.push_parts(peers, receiver, head, tail)
-            }
-            Some(_) => {
-                let tail = self.find_tail(&mut peers.arena, format, head.names_message());
-                self.push_parts(peers, receiver, head, tail)
-            }
-            None => {
-                let frame = self.encode(&mut peers.arena, format, head);
-                peers.push(receiver, frame)
-            }
+    /// What was sent, to be delivered.
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            transaction: self.transaction.as_deref(),
+            destination: &self.destination,
+            content_type: self.content_type.as_deref(),
+            has_escapes: self.has_escapes,
+            user_lines: UserLines::Stored(&self.user_lines),
+            body: &self.body,
         }
     }
 
-    #[inline(never)]
-    fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
-        let frame = encode_whole(self.message, arena, format, head);
-        self.whole.push((format, head, frame, None));
-        frame
+    /// Octets that it holds.
+    pub(crate) fn cost_bytes(&self) -> u64 {
+        Self::cost_of(&self.origin, &self.content())
     }
 
-    /// Another receiver has the same format and another head.
-    fn push_parts(
-        &mut self,
-        peers: &mut Peers,
-        receiver: PeerId,
-        head: Head<'m>,
-        tail: Encoded,
-    ) -> bool {
-        self.head.clear();
-        write_head(self.message, head, &mut self.head);
-        peers.push_parts(receiver, &self.head, tail)
+    /// Octets that a message will hold once it is kept.
+    pub(crate) fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
+        let mut lines = 0;
+        content.user_lines.for_each(|name, value| lines += OwnedLine::cost_of(name, value));
+        (size_of::<Self>()
+            + lines
+            + origin.held_bytes()
+            + content.transaction.map_or(0, <[u8]>::len)
+            + content.destination.len()
+            + content.content_type.map_or(0, <[u8]>::len)
+            + content.body.len()) as u64
     }
+}
 
-    /// The tail for a format of which there is a whole frame, behind heads that name the message or not.
-    #[cold]
-    fn find_tail(&mut self, arena: &mut OutboundArena, format: Format, is_named: bool) -> Encoded {
-        let lane = LaneId::tails(format.0.index(), format.1);
-        let tail = match self.tails.iter().find(|made| made.0 == lane && made.1 == is_named) {
-            Some((_, _, tail)) => *tail,
-            None => self.encode_tail(arena, format, is_named),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_kept_of_a_message_counts() {
+        let cost = |origin: &str, content: &Content<'_>| {
+            Stored::cost_of(&Origin::new(origin.as_bytes(), b"/agent/ana"), content)
         };
-        for made in self.whole.iter_mut().filter(|made| made.0 == format) {
-            made.3 = Some((is_named, tail));
+        let content = || Content {
+            transaction: None,
+            destination: b"/queue/a",
+            content_type: None,
+            has_escapes: false,
+            user_lines: UserLines::Own(&[]),
+            body: b"",
+        };
+        let long = [b'x'; 1000];
+        let least = cost("ana", &content());
+        let lines: &[(&[u8], &[u8])] = &[(b"k", &long)];
+        for (what, more) in [
+            ("transaction", Content { transaction: Some(&long), ..content() }),
+            ("destination", Content { destination: &long, ..content() }),
+            ("content-type", Content { content_type: Some(&long), ..content() }),
+            ("lines", Content { user_lines: UserLines::Own(lines), ..content() }),
+            ("body", Content { body: &long, ..content() }),
+        ] {
+            assert!(cost("ana", &more) >= least + 900, "{what}");
         }
-        tail
-    }
-
-    fn encode_tail(
-        &mut self,
-        arena: &mut OutboundArena,
-        (encoding, framing): Format,
-        is_named: bool,
-    ) -> Encoded {
-        let lane = LaneId::tails(encoding.index(), framing);
-        match encoding {
-            Encoding::Classic => {
-                let write = |out: &mut Vec<u8>| write_classic(self.message, out);
-                let tail = arena.encode_tail(lane, framing, write);
-                self.tails.push((lane, is_named, tail));
-                tail
-            }
-            Encoding::Standard(version) => {
-                let mut versions_differ = false;
-                let tail = arena.encode_tail(lane, framing, |out| {
-                    versions_differ = write_standard(self.message, version, is_named, out);
-                });
-                if versions_differ {
-                    self.tails.push((lane, is_named, tail));
-                } else {
-                    // Nothing had to be escaped: all versions read the same octets.
-                    let lane =
-                        |version| LaneId::tails(Encoding::Standard(version).index(), framing);
-                    self.tails.extend(Version::ALL.map(|version| (lane(version), is_named, tail)));
-                }
-                tail
-            }
-        }
-    }
-}
-
-/// Encodes a message for one receiver, or for all who read the same octets.
-#[inline(never)]
-pub(super) fn encode_whole(
-    message: &Message<'_>,
-    arena: &mut OutboundArena,
-    (encoding, framing): Format,
-    head: Head<'_>,
-) -> Encoded {
-    let lane = LaneId::messages(encoding.index(), framing);
-    arena.encode(lane, framing, |out| message.write(encoding, head, out))
-}
-
-#[inline(always)]
-fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
-    if let (Head::Session(token), None) = (head, message.content.transaction) {
-        return classic::encode::begin_message(out, token);
-    }
-    write_longer_head(message, head, out);
-}
-
-#[inline(never)]
-fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"MESSAGE\n");
-    let mut subscription = |id: Option<&[u8]>| {
-        if let Some(id) = id {
-            classic::encode::plain_header(out, b"subscription", id);
-        }
-    };
-    match head {
-        Head::Session(token) => {
-            if let Some(transaction) = message.content.transaction {
-                classic::encode::plain_header(out, b"transaction", transaction);
-            }
-            return classic::encode::plain_header(out, b"session-id", token);
-        }
-        Head::Inbox => return subscription(Some(b"inbox")),
-        Head::Subscription(id) => subscription(id),
-        Head::Acknowledged(id, index) => {
-            subscription(id);
-            let id = DeliveryId { subscription: index, number: message.number }.to_string();
-            classic::encode::plain_header(out, b"ack", id.as_bytes());
-            write_redelivered(message, out);
-            // As with RabbitMQ, either header names the message in every version's ACK.
-            return classic::encode::plain_header(out, b"message-id", id.as_bytes());
-        }
-    }
-    write_redelivered(message, out);
-}
-
-fn write_redelivered(message: &Message<'_>, out: &mut Vec<u8>) {
-    if message.is_redelivered {
-        out.extend_from_slice(b"redelivered:true\n");
-    }
-}
-
-#[inline(always)]
-fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
-    use classic::encode;
-    let content = message.content;
-    out.extend_from_slice(&message.origin.lines);
-    let content_type = content.content_type.unwrap_or(b"text/plain");
-    encode::value(out, content_type, content.has_escapes);
-    out.extend_from_slice(b"\ncontent-length:");
-    encode::number(out, content.body.len() as u64);
-    if content.user_lines.is_empty() {
-        out.extend_from_slice(b"\n\n");
-    } else {
-        write_user_lines(content, out);
-    }
-    encode::body(out, content.body);
-}
-
-#[inline(never)]
-fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
-    use classic::encode;
-    out.push(b'\n');
-    content.user_lines.for_each(|name, value| {
-        encode::value(out, name, content.has_escapes);
-        out.push(b':');
-        encode::value(out, value, content.has_escapes);
-        out.push(b'\n');
-    });
-    out.push(b'\n');
-}
-
-/// Writes what follows the head, which may have named the message. Says whether the versions of the
-/// protocol write it differently.
-#[inline(never)]
-fn write_standard(
-    message: &Message<'_>,
-    version: Version,
-    is_named: bool,
-    out: &mut Vec<u8>,
-) -> bool {
-    let from = out.len();
-    let lines = write_unescaped(message, is_named, out);
-    let versions_differ = !stomp::encode::is_plain(&out[from..], lines);
-    if versions_differ {
-        out.truncate(from);
-        write_escaped(message, version, is_named, out);
-    }
-    stomp::encode::finish(out, message.content.body);
-    versions_differ
-}
-
-/// Writes the header as if nothing had to be escaped, which is so nearly always. Says how many lines.
-#[inline]
-fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> u32 {
-    use classic::encode::number;
-    let content = message.content;
-    let mut lines = 4;
-    if is_named {
-        out.extend_from_slice(b"destination:");
-    } else {
-        out.extend_from_slice(b"message-id:");
-        number(out, message.number);
-        out.extend_from_slice(b"\ndestination:");
-        lines += 1;
-    }
-    out.extend_from_slice(content.destination);
-    out.push(b'\n');
-    let (origin, rest) = message.origin.split_lines();
-    out.extend_from_slice(origin);
-    // Its `destination` is not the sender's here.
-    out.extend_from_slice(b"origin-");
-    out.extend_from_slice(rest);
-    if let Some(content_type) = content.content_type {
-        out.extend_from_slice(content_type);
-        out.extend_from_slice(b"\ncontent-length:");
-        lines += 1;
-    } else {
-        out.truncate(out.len() - Origin::BEFORE_TYPE.len());
-        out.extend_from_slice(b"content-length:");
-    }
-    number(out, content.body.len() as u64);
-    out.push(b'\n');
-    content.user_lines.for_each(|name, value| {
-        out.extend_from_slice(name);
-        out.push(b':');
-        out.extend_from_slice(value);
-        out.push(b'\n');
-        lines += 1;
-    });
-    lines
-}
-
-#[cold]
-fn write_escaped(message: &Message<'_>, version: Version, is_named: bool, out: &mut Vec<u8>) {
-    use stomp::encode::header;
-    let content = message.content;
-    if !is_named {
-        classic::encode::number_header(out, "message-id", message.number);
-    }
-    header(out, version, b"destination", &utf8(content.destination));
-    header(out, version, b"origin", message.origin.login());
-    header(out, version, b"origin-destination", message.origin.address());
-    if let Some(content_type) = content.content_type {
-        header(out, version, b"content-type", &utf8(content_type));
-    }
-    classic::encode::number_header(out, "content-length", content.body.len() as u64);
-    content.user_lines.for_each(|name, value| {
-        header(out, version, &utf8(name), &utf8(value));
-    });
-}
-
-/// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any octets.
-fn utf8(text: &[u8]) -> Cow<'_, [u8]> {
-    match String::from_utf8_lossy(text) {
-        Cow::Borrowed(_) => Cow::Borrowed(text),
-        Cow::Owned(replaced) => Cow::Owned(replaced.into_bytes()),
+        assert!(cost(std::str::from_utf8(&long).unwrap(), &content()) > least + 900);
+        let short = [(&b"k"[..], &b"v"[..]); 100];
+        let many = Content { user_lines: UserLines::Own(&short), ..content() };
+        let each = size_of::<OwnedLine>() as u64;
+        assert!(cost("ana", &many) > least + 100 * each, "lines are kept one by one");
     }
 }

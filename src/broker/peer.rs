@@ -2,26 +2,12 @@
 //!
 //! It does not know what carries the connection, nor who is logged in on it beyond an index.
 
+use super::encoding::Encoding;
 use super::fault::{CloseReason, Retry};
-use super::session::SessionId;
-use super::table::{Key, Place, Table};
+use super::ids::{PeerId, SessionId};
+use super::table::{Key, Table};
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
-use crate::stomp::Version;
-
-/// An open connection, as the broker sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PeerId(Place);
-
-impl Key for PeerId {
-    fn new(place: Place) -> Self {
-        Self(place)
-    }
-
-    fn place(self) -> Place {
-        self.0
-    }
-}
 
 /// How a connection presents itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,26 +20,6 @@ pub struct Opening {
     pub framing: Framing,
     /// How frames are written for it.
     pub encoding: Encoding,
-}
-
-/// How frames are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// As the classic dialect does.
-    Classic,
-    /// As a version of standard STOMP does; the lowest, until a version is agreed.
-    Standard(Version),
-}
-
-impl Encoding {
-    /// The place of the encoding among all.
-    #[inline]
-    pub fn index(self) -> usize {
-        match self {
-            Self::Classic => 0,
-            Self::Standard(version) => 1 + version as usize,
-        }
-    }
 }
 
 /// Heart-beats that were agreed, in milliseconds; zero where there are none.

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
+use super::desk::BROKER_DESTINATION;
 use super::destination::Route;
-use super::fault::{Code, Fault};
+use super::ids::SessionId;
+use super::login::login_of;
 use super::message::{Content, Message, Origin, UserLines};
 use super::profile::Profile;
-use super::session::SessionId;
-use super::subscription::{Standard, SubscriptionIndex, Target};
+use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::telemetry::Timestamp;
 
@@ -33,25 +34,6 @@ impl Event {
 }
 
 impl Broker {
-    /// Subscribes a service to the events of clients whose destinations match.
-    pub(super) fn subscribe_presence(
-        &mut self,
-        session: SessionId,
-        text: &[u8],
-        standard: Option<Box<Standard>>,
-    ) -> Result<SubscriptionIndex, Fault> {
-        if self.sessions[session].profile != Profile::Service {
-            let description = "only services may subscribe to presence";
-            return Err(Fault::staying(Code::NoRights, description));
-        }
-        let same = |one: &Target| matches!(one, Target::Presence(held) if held.text() == text);
-        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
-            return Ok(held);
-        }
-        let pattern = self.compile(text)?;
-        self.begin_subscription(session, Target::Presence(pattern), standard)
-    }
-
     /// Tells every service that asked, once each, however many of its patterns match.
     pub(super) fn publish_presence(
         &mut self,
@@ -80,36 +62,15 @@ impl Broker {
     }
 }
 
-/// Tells a service who is there already.
-pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: Moment) {
-    let subscription = &broker.subscriptions[index];
-    let Target::Presence(pattern) = &subscription.target else { return };
-    let watcher = subscription.session;
-    let present: Vec<_> = broker
-        .sessions
-        .iter()
-        .filter(|(_, session)| is_public(session.profile))
-        .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
-        .map(|(id, _)| id)
-        .collect();
-    let route = Route { session: watcher, subscription: index, is_first: true };
-    for session in present {
-        send_event(broker, Event::Logged, session, SNAPSHOT, &[route], now);
-    }
-}
-
 /// Services hear of agents and super agents, not of each other.
-fn is_public(profile: Profile) -> bool {
+pub(super) fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
 
 /// The reason of events that tell what was there before.
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 
-/// The broker itself, as a sender.
-const BROKER: &[u8] = b"STOMP-SERVER";
-
-fn send_event(
+pub(super) fn send_event(
     broker: &mut Broker,
     event: Event,
     session: SessionId,
@@ -129,7 +90,7 @@ fn send_event(
         user_lines,
         body: body.as_bytes(),
     };
-    let origin = Origin::new(BROKER, BROKER);
+    let origin = Origin::new(BROKER_DESTINATION, BROKER_DESTINATION);
     let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
     broker.deliver_to(&message, routes, now);
 }
@@ -143,7 +104,7 @@ fn event_json(
 ) -> String {
     let session = &broker.sessions[session];
     let name = &broker.destinations[session.destination].name;
-    let login = super::login_of(&broker.destinations, session);
+    let login = login_of(&broker.destinations, session);
     let mut json = format!("{{\"event\":\"{}\",\"login\":", event.word());
     push_json_string(&mut json, login);
     let _ = write!(json, ",\"profile\":\"{}\"", session.profile.description());

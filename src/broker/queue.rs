@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::message::{Content, Message, Origin, UserLines};
-use super::subscription::SubscriptionIndex;
-use crate::stomp::Name;
-use crate::stomp::frame::OwnedLine;
+use super::ids::SubscriptionIndex;
+use super::message::NEVER;
+use super::message::Stored;
 
 /// The messages that wait at a queue, and the consumers that take turns.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     waiting: VecDeque<Rc<Stored>>,
     /// Octets of `waiting`, what each message costs besides included.
     bytes: u64,
@@ -23,37 +22,15 @@ pub struct Queue {
     pub is_backlogged: bool,
 }
 
-/// A message that was kept.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Its number, which makes its `message-id`.
-    pub number: u64,
-    /// How often it was given to a consumer of the queue that it is of.
-    pub deliveries: u32,
-    /// The last millisecond in which it may be delivered, of [`super::Moment::ms`]; or [`NEVER`].
-    pub expires_ms: u64,
-    transaction: Option<Box<[u8]>>,
-    /// Who sent it.
-    pub origin: Origin,
-    destination: Box<[u8]>,
-    content_type: Option<Box<[u8]>>,
-    has_escapes: bool,
-    user_lines: Vec<OwnedLine>,
-    body: Box<[u8]>,
-}
-
-/// When a message expires that does not.
-pub const NEVER: u64 = u64::MAX;
-
 impl Queue {
     /// Puts a message at the end.
-    pub fn push_back(&mut self, message: Rc<Stored>) {
+    pub(crate) fn push_back(&mut self, message: Rc<Stored>) {
         self.note_pushed(&message);
         self.waiting.push_back(message);
     }
 
     /// Puts a message that came back at the front, among others that did in the order of sending.
-    pub fn put_back(&mut self, message: Rc<Stored>) {
+    pub(crate) fn put_back(&mut self, message: Rc<Stored>) {
         self.note_pushed(&message);
         // Those that came back stand before all that were never delivered, in this order.
         let stands_before = |one: &Rc<Stored>| one.deliveries > 0 && one.number < message.number;
@@ -62,7 +39,7 @@ impl Queue {
     }
 
     /// The message that is next.
-    pub fn pop_front(&mut self) -> Option<Rc<Stored>> {
+    pub(crate) fn pop_front(&mut self) -> Option<Rc<Stored>> {
         let message = self.waiting.pop_front()?;
         self.bytes -= message.cost_bytes();
         if self.waiting.is_empty() {
@@ -73,7 +50,7 @@ impl Queue {
     }
 
     /// Drops what is expired, wherever it stands; says how many messages that was.
-    pub fn drop_expired(&mut self, now_ms: u64) -> u64 {
+    pub(crate) fn drop_expired(&mut self, now_ms: u64) -> u64 {
         if self.expires_ms >= now_ms {
             return 0;
         }
@@ -85,12 +62,12 @@ impl Queue {
     }
 
     /// When a message here expires first, or sooner; [`NEVER`] where none does.
-    pub fn expires_ms(&self) -> u64 {
+    pub(crate) fn expires_ms(&self) -> u64 {
         self.expires_ms
     }
 
     /// Whether the message that is next is expired.
-    pub fn is_next_expired(&self, now_ms: u64) -> bool {
+    pub(crate) fn is_next_expired(&self, now_ms: u64) -> bool {
         self.waiting.front().is_some_and(|message| message.expires_ms < now_ms)
     }
 
@@ -100,12 +77,12 @@ impl Queue {
     }
 
     /// Adds a consumer.
-    pub fn add_consumer(&mut self, subscription: SubscriptionIndex) {
+    pub(crate) fn add_consumer(&mut self, subscription: SubscriptionIndex) {
         self.consumers.push(subscription);
     }
 
     /// Removes a consumer; the turn stays with whoever had it.
-    pub fn remove_consumer(&mut self, subscription: SubscriptionIndex) {
+    pub(crate) fn remove_consumer(&mut self, subscription: SubscriptionIndex) {
         if let Some(index) = self.consumers.iter().position(|other| *other == subscription) {
             self.consumers.remove(index);
             self.next -= usize::from(index < self.next);
@@ -113,7 +90,7 @@ impl Queue {
     }
 
     /// The next consumer that has credit; the turn passes to the one after it.
-    pub fn next_consumer(
+    pub(crate) fn next_consumer(
         &mut self,
         has_credit: impl Fn(SubscriptionIndex) -> bool,
     ) -> Option<SubscriptionIndex> {
@@ -130,27 +107,27 @@ impl Queue {
     }
 
     /// Messages that wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Octets that waiting messages hold.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Whether nothing keeps the queue in being.
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.waiting.is_empty() && self.consumers.is_empty()
     }
 
     /// Consumers, in the order of their subscriptions.
-    pub fn consumers(&self) -> &[SubscriptionIndex] {
+    pub(crate) fn consumers(&self) -> &[SubscriptionIndex] {
         &self.consumers
     }
 }
@@ -166,67 +143,6 @@ impl Default for Queue {
             next: 0,
             is_backlogged: false,
         }
-    }
-}
-
-impl Stored {
-    /// Keeps a message.
-    pub fn new(message: &Message<'_>, expires_ms: u64) -> Self {
-        let content = message.content;
-        let mut user_lines = Vec::new();
-        content.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
-        Self {
-            number: message.number,
-            deliveries: 0,
-            expires_ms,
-            origin: message.origin.clone(),
-            transaction: content.transaction.map(Into::into),
-            destination: content.destination.into(),
-            content_type: content.content_type.map(Into::into),
-            has_escapes: content.has_escapes,
-            user_lines,
-            body: content.body.into(),
-        }
-    }
-
-    /// The same message as it goes to the dead letter queue, where its count begins anew.
-    pub fn buried(self: Rc<Self>, expires_ms: u64) -> Rc<Self> {
-        let mut message = Rc::unwrap_or_clone(self);
-        message.deliveries = 0;
-        message.expires_ms = expires_ms;
-        let name = Name::DeadLetterReason.text().as_bytes();
-        message.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
-        Rc::new(message)
-    }
-
-    /// What was sent, to be delivered.
-    pub fn content(&self) -> Content<'_> {
-        Content {
-            transaction: self.transaction.as_deref(),
-            destination: &self.destination,
-            content_type: self.content_type.as_deref(),
-            has_escapes: self.has_escapes,
-            user_lines: UserLines::Stored(&self.user_lines),
-            body: &self.body,
-        }
-    }
-
-    /// Octets that it holds.
-    pub fn cost_bytes(&self) -> u64 {
-        Self::cost_of(&self.origin, &self.content())
-    }
-
-    /// Octets that a message will hold once it is kept.
-    pub fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
-        let mut lines = 0;
-        content.user_lines.for_each(|name, value| lines += OwnedLine::cost_of(name, value));
-        (size_of::<Self>()
-            + lines
-            + origin.held_bytes()
-            + content.transaction.map_or(0, <[u8]>::len)
-            + content.destination.len()
-            + content.content_type.map_or(0, <[u8]>::len)
-            + content.body.len()) as u64
     }
 }
 
@@ -289,38 +205,6 @@ mod tests {
         }
         let order: Vec<_> = std::iter::from_fn(|| Some(queue.pop_front()?.number)).collect();
         assert_eq!(order, [1, 2, 3, 4, 5, 9, 7]);
-    }
-
-    #[test]
-    fn whatever_is_kept_of_a_message_counts() {
-        let cost = |origin: &str, content: &Content<'_>| {
-            Stored::cost_of(&Origin::new(origin.as_bytes(), b"/agent/ana"), content)
-        };
-        let content = || Content {
-            transaction: None,
-            destination: b"/queue/a",
-            content_type: None,
-            has_escapes: false,
-            user_lines: UserLines::Own(&[]),
-            body: b"",
-        };
-        let long = [b'x'; 1000];
-        let least = cost("ana", &content());
-        let lines: &[(&[u8], &[u8])] = &[(b"k", &long)];
-        for (what, more) in [
-            ("transaction", Content { transaction: Some(&long), ..content() }),
-            ("destination", Content { destination: &long, ..content() }),
-            ("content-type", Content { content_type: Some(&long), ..content() }),
-            ("lines", Content { user_lines: UserLines::Own(lines), ..content() }),
-            ("body", Content { body: &long, ..content() }),
-        ] {
-            assert!(cost("ana", &more) >= least + 900, "{what}");
-        }
-        assert!(cost(std::str::from_utf8(&long).unwrap(), &content()) > least + 900);
-        let short = [(&b"k"[..], &b"v"[..]); 100];
-        let many = Content { user_lines: UserLines::Own(&short), ..content() };
-        let each = size_of::<OwnedLine>() as u64;
-        assert!(cost("ana", &many) > least + 100 * each, "lines are kept one by one");
     }
 
     #[test]

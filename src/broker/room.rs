@@ -6,9 +6,11 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::deliver::Sending;
-use super::destination::{DestinationId, Space};
 use super::fault::{Fault, Retry};
-use super::queue::{NEVER, Queue, Stored};
+use super::ids::DestinationId;
+use super::message::{NEVER, Stored};
+use super::queue::Queue;
+use super::space::Space;
 use super::{Broker, Moment};
 use crate::limits::Exceeded;
 

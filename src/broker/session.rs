@@ -2,31 +2,15 @@
 
 use hashbrown::HashTable;
 
-use super::destination::DestinationId;
+use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
-use super::peer::PeerId;
 use super::profile::Profile;
-use super::subscription::SubscriptionIndex;
-use super::table::{Key, Place, Table};
+use super::table::{Key, Table};
 use super::transaction::Transaction;
-
-/// A client that is logged in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SessionId(Place);
-
-impl Key for SessionId {
-    fn new(place: Place) -> Self {
-        Self(place)
-    }
-
-    fn place(self) -> Place {
-        self.0
-    }
-}
 
 /// What the broker knows of a client.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// Its address. The login id is the end of the address's name.
     pub destination: DestinationId,
     /// The connection that it is logged in on now.
@@ -59,7 +43,12 @@ impl Default for Session {
 
 impl Session {
     /// A session with a secret id of 128 bits.
-    pub fn new(destination: DestinationId, peer: PeerId, profile: Profile, secret: u128) -> Self {
+    pub(crate) fn new(
+        destination: DestinationId,
+        peer: PeerId,
+        profile: Profile,
+        secret: u128,
+    ) -> Self {
         let mut token = [0; 32];
         for (index, digit) in token.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(secret >> (124 - 4 * index)) as usize & 15];
@@ -80,14 +69,14 @@ impl Session {
     }
 
     /// `session-id` on the wire.
-    pub fn token(&self) -> &[u8; 32] {
+    pub(crate) fn token(&self) -> &[u8; 32] {
         &self.token
     }
 }
 
 /// All sessions, found by index or by login id.
 #[derive(Debug, Default)]
-pub struct SessionTable {
+pub(crate) struct SessionTable {
     table: Table<SessionId, Session>,
     by_login: HashTable<SessionId>,
     hasher: foldhash::fast::RandomState,
@@ -95,7 +84,7 @@ pub struct SessionTable {
 
 impl SessionTable {
     /// Takes a session in. `login_of` names the login id of each session.
-    pub fn insert<'a>(
+    pub(crate) fn insert<'a>(
         &mut self,
         login: &[u8],
         session: Session,
@@ -109,7 +98,7 @@ impl SessionTable {
     }
 
     /// Forgets a session.
-    pub fn remove(&mut self, id: SessionId, login: &[u8]) -> Option<Session> {
+    pub(crate) fn remove(&mut self, id: SessionId, login: &[u8]) -> Option<Session> {
         let hash = hash(&self.hasher, login);
         if let Ok(entry) = self.by_login.find_entry(hash, |other| *other == id) {
             entry.remove();
@@ -118,7 +107,7 @@ impl SessionTable {
     }
 
     /// The session with that login id.
-    pub fn find<'a>(
+    pub(crate) fn find<'a>(
         &self,
         login: &[u8],
         login_of: impl Fn(&Session) -> &'a [u8],
@@ -128,17 +117,17 @@ impl SessionTable {
     }
 
     /// All sessions.
-    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.table.iter()
     }
 
     /// The number of sessions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether nobody is logged in.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 }

@@ -1,18 +1,17 @@
 //! The standard dialect's rules: what each command of STOMP 1.0, 1.1 and 1.2 does and what its
 //! sender gets.
 
-use super::classic::BROKER_DESTINATION;
 use super::deliver::Sending;
-use super::destination::Space;
+use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
-use super::message::{Content, UserLines};
-use super::peer::{Beats, Closure, Encoding, PeerId, PeerState};
-use super::queue::NEVER;
+use super::ids::{DeliveryId, PeerId, SessionId, SubscriptionIndex};
+use super::message::{Content, NEVER, UserLines};
+use super::peer::{Beats, Closure, PeerState};
 use super::room::Demand;
-use super::session::SessionId;
-use super::subscription::{AckMode, DeliveryId, Standard, SubscriptionIndex, Target};
+use super::space::Space;
+use super::subscription::{AckMode, Standard, Target};
 use super::transaction::{HeldFrame, Transaction};
-use super::{Broker, Moment, presence, printable};
+use super::{Broker, Moment, desk, printable};
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
 use crate::stomp::frame::OwnedLines;
@@ -421,11 +420,11 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     end_inherited(broker, request, name, now);
     let standard = Box::new(read_subscription(broker, request)?);
     let session = request.session;
-    if name == BROKER_DESTINATION || name == b"/broker/presence" {
+    if name == desk::BROKER_DESTINATION || name == b"/broker/presence" {
         let text = request.headers.value(Name::DestinationId).unwrap_or(b".*");
         let index = broker.subscribe_presence(session, text, Some(standard))?;
         if request.headers.value(Name::Snapshot) == Some(b"true") {
-            presence::send_snapshot(broker, index, now);
+            desk::send_snapshot(broker, index, now);
         }
         return Ok(());
     }
@@ -539,7 +538,7 @@ fn find_by_destination(
 /// Whether a subscription is for what is called so.
 fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8]) -> bool {
     match &broker.subscriptions[index].target {
-        Target::Presence(_) => name == BROKER_DESTINATION || name == b"/broker/presence",
+        Target::Presence(_) => name == desk::BROKER_DESTINATION || name == b"/broker/presence",
         Target::Clients(pattern) => pattern.text() == name,
         Target::Topics(levels) => levels.text().as_bytes() == name,
         one => one.destination().is_some_and(|id| *broker.destinations[id].name == *name),

@@ -1,65 +1,21 @@
 //! Subscriptions: who wants copies of what, and the patterns by which they ask.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::rc::Rc;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::destination::{DestinationId, Space};
 use super::fault::{Code, Fault};
+use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
-use super::queue::Stored;
-use super::session::SessionId;
-use super::table::{Key, Place, Table};
+use super::message::Stored;
+use super::space::Space;
+use super::table::{Key, Table};
 use crate::limits::{Exceeded, Limits};
-
-/// A subscription that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriptionIndex(Place);
-
-impl Key for SubscriptionIndex {
-    fn new(place: Place) -> Self {
-        Self(place)
-    }
-
-    fn place(self) -> Place {
-        self.0
-    }
-}
-
-/// A message that a subscription brought and that is to be acknowledged. The same message that comes
-/// by another subscription is another delivery, also where that has the place of one that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeliveryId {
-    /// By which it came.
-    pub subscription: SubscriptionIndex,
-    /// The message's number.
-    pub number: u64,
-}
-
-impl DeliveryId {
-    /// Reads what [`fmt::Display`] writes: `ack` and `message-id` of a MESSAGE. The subscription may
-    /// have ended, or may never have been.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(text).ok()?.splitn(3, '-');
-        let index = parts.next()?.parse().ok()?;
-        let generation = parts.next()?.parse().ok()?;
-        let number = parts.next()?.parse().ok()?;
-        Some(Self { subscription: SubscriptionIndex(Place::new(index, generation)), number })
-    }
-}
-
-impl fmt::Display for DeliveryId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.subscription.0;
-        write!(out, "{}-{}-{}", place.index(), place.generation(), self.number)
-    }
-}
 
 /// A session's standing wish.
 #[derive(Debug)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     /// Whose.
     pub session: SessionId,
     /// For what.
@@ -70,7 +26,7 @@ pub struct Subscription {
 
 /// What a subscription of the standard dialect has more.
 #[derive(Debug)]
-pub struct Standard {
+pub(crate) struct Standard {
     /// Its id, as the client wrote it; none, where a client of 1.0 gave none.
     pub id: Option<Box<[u8]>>,
     /// How its messages are acknowledged.
@@ -86,7 +42,7 @@ pub struct Standard {
 
 /// STOMP 1.2, "SUBSCRIBE ack Header".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckMode {
+pub(crate) enum AckMode {
     /// A message is consumed when it is sent.
     Auto,
     /// An ACK acknowledges all messages up to its own.
@@ -97,7 +53,7 @@ pub enum AckMode {
 
 /// What a subscription is for.
 #[derive(Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// Copies of what one client gets.
     Client(DestinationId),
     /// Copies of what every client gets whose destination matches.
@@ -124,7 +80,7 @@ impl Default for Subscription {
 
 impl Target {
     /// The one destination that the subscription is for, if it is one.
-    pub fn destination(&self) -> Option<DestinationId> {
+    pub(crate) fn destination(&self) -> Option<DestinationId> {
         match self {
             Self::Client(id) | Self::Own(id) | Self::Topic(id) | Self::Queue(id) => Some(*id),
             Self::Clients(_) | Self::Presence(_) | Self::Topics(_) => None,
@@ -132,12 +88,12 @@ impl Target {
     }
 
     /// Whether the subscription keeps its destination in being.
-    pub fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         matches!(self, Self::Client(_) | Self::Topic(_))
     }
 
     /// Whether the subscription, one by pattern, selects a name.
-    pub fn selects(&self, name: &[u8]) -> bool {
+    pub(crate) fn selects(&self, name: &[u8]) -> bool {
         match self {
             Self::Clients(pattern) => Space::of(name) == Space::Client && pattern.matches(name),
             Self::Topics(levels) => Space::of(name) == Space::Topic && levels.matches(name),
@@ -152,7 +108,7 @@ impl Target {
 
 /// A regular expression that matches destinations as a whole.
 #[derive(Debug)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     text: Box<[u8]>,
     regex: Regex,
 }
@@ -163,7 +119,7 @@ impl Pattern {
     /// # Errors
     /// `INVALID_REGEX` where it is none, `LIMIT_EXCEEDED` where it is too long or compiles to too
     /// much.
-    pub fn compile(text: &[u8], limits: &Limits) -> Result<Self, Fault> {
+    pub(crate) fn compile(text: &[u8], limits: &Limits) -> Result<Self, Fault> {
         if text.len() > limits.pattern_bytes_max as usize {
             let max = u64::from(limits.pattern_bytes_max);
             return Err(Fault::exceeded(Exceeded { limit: "pattern_bytes_max", max }));
@@ -194,19 +150,19 @@ impl Pattern {
     }
 
     /// Whether it matches the whole of a destination's name.
-    pub fn matches(&self, name: &[u8]) -> bool {
+    pub(crate) fn matches(&self, name: &[u8]) -> bool {
         self.regex.is_match(name)
     }
 
     /// The pattern as the client wrote it.
-    pub fn text(&self) -> &[u8] {
+    pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 }
 
 /// All subscriptions, and those among them that name no single destination.
 #[derive(Debug, Default)]
-pub struct SubscriptionTable {
+pub(crate) struct SubscriptionTable {
     table: Table<SubscriptionIndex, Subscription>,
     patterns: Vec<SubscriptionIndex>,
     /// How many of `patterns` are on topics.
@@ -216,7 +172,7 @@ pub struct SubscriptionTable {
 
 impl SubscriptionTable {
     /// Takes a subscription in.
-    pub fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
+    pub(crate) fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
         let index = self.table.next_key();
         match subscription.target {
             Target::Clients(_) | Target::Topics(_) => self.patterns.push(index),
@@ -229,7 +185,7 @@ impl SubscriptionTable {
     }
 
     /// Ends a subscription.
-    pub fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
+    pub(crate) fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
         let subscription = self.table.remove(index)?;
         match subscription.target {
             Target::Clients(_) | Target::Topics(_) => self.patterns.retain(|other| *other != index),
@@ -241,53 +197,53 @@ impl SubscriptionTable {
     }
 
     /// The subscriptions by pattern that select `name`.
-    pub fn matching(&self, name: &[u8]) -> Vec<SubscriptionIndex> {
+    pub(crate) fn matching(&self, name: &[u8]) -> Vec<SubscriptionIndex> {
         let selects = |index: &&SubscriptionIndex| self[**index].target.selects(name);
         self.patterns.iter().filter(selects).copied().collect()
     }
 
     /// The subscriptions to presence.
-    pub fn presence(&self) -> &[SubscriptionIndex] {
+    pub(crate) fn presence(&self) -> &[SubscriptionIndex] {
         &self.presence
     }
 
     /// The number of regular expressions that are held.
-    pub fn patterns_len(&self) -> usize {
+    pub(crate) fn patterns_len(&self) -> usize {
         self.patterns.len() - self.wildcards_len + self.presence.len()
     }
 
     /// The number of topics with wildcards that are held.
-    pub fn wildcards_len(&self) -> usize {
+    pub(crate) fn wildcards_len(&self) -> usize {
         self.wildcards_len
     }
 
     /// A subscription that may have ended.
-    pub fn get(&self, index: SubscriptionIndex) -> Option<&Subscription> {
+    pub(crate) fn get(&self, index: SubscriptionIndex) -> Option<&Subscription> {
         self.table.get(index)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, index: SubscriptionIndex) -> Option<&mut Subscription> {
+    pub(crate) fn get_mut(&mut self, index: SubscriptionIndex) -> Option<&mut Subscription> {
         self.table.get_mut(index)
     }
 
     /// Whether a subscription exists or has existed.
-    pub fn has_issued(&self, index: SubscriptionIndex) -> bool {
+    pub(crate) fn has_issued(&self, index: SubscriptionIndex) -> bool {
         self.table.has_issued(index)
     }
 
     /// All subscriptions.
-    pub fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
         self.table.iter()
     }
 
     /// The number of subscriptions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 }
@@ -375,18 +331,6 @@ mod tests {
         assert_eq!(compile(&nested).unwrap_err(), Code::InvalidRegex);
         assert_eq!(compile("(a{500}){500}").unwrap_err(), Code::LimitExceeded);
         assert_eq!(compile(&"a".repeat(2000)).unwrap_err(), Code::LimitExceeded);
-    }
-
-    #[test]
-    fn a_delivery_is_found_by_what_is_written_of_it() {
-        let place = Place::new(7, std::num::NonZeroU32::MAX);
-        let id = DeliveryId { subscription: SubscriptionIndex(place), number: u64::MAX };
-        assert_eq!(DeliveryId::parse(id.to_string().as_bytes()), Some(id));
-        for text in
-            ["", "7", "7-1", "7-0-1", "7-1-", "7-1-1-1", "-1-1-1", "7-1-x", "4294967296-1-1"]
-        {
-            assert_eq!(DeliveryId::parse(text.as_bytes()), None, "{text}");
-        }
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 /// A place of a table, and which use of the place it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place(NonZeroU64);
+pub(crate) struct Place(NonZeroU64);
 
 impl Place {
     /// That use of a place; the first is 1.
-    pub const fn new(index: u32, generation: NonZeroU32) -> Self {
+    pub(crate) const fn new(index: u32, generation: NonZeroU32) -> Self {
         let (place, generation) = (index as u64, generation.get() as u64);
         match NonZeroU64::new(generation << 32 | place) {
             Some(both) => Self(both),
@@ -28,12 +28,12 @@ impl Place {
 
     /// Where in the table.
     #[inline]
-    pub fn index(self) -> u32 {
+    pub(crate) fn index(self) -> u32 {
         self.0.get() as u32
     }
 
     /// Which use of the place it is.
-    pub fn generation(self) -> NonZeroU32 {
+    pub(crate) fn generation(self) -> NonZeroU32 {
         NonZeroU32::new((self.0.get() >> 32) as u32).unwrap_or(NonZeroU32::MIN)
     }
 }
@@ -52,7 +52,7 @@ impl fmt::Debug for Place {
 }
 
 /// The id of something in a table: a type of its own for each kind of thing.
-pub trait Key: Copy {
+pub(crate) trait Key: Copy {
     /// The id of what is in a place.
     fn new(place: Place) -> Self;
 
@@ -62,7 +62,7 @@ pub trait Key: Copy {
 
 /// Things by their ids, and by their places in between.
 #[derive(Clone, Debug)]
-pub struct Table<K, T> {
+pub(crate) struct Table<K, T> {
     entries: Vec<Entry<T>>,
     /// Places that are used before new ones are made.
     vacant: Vec<u32>,
@@ -83,7 +83,7 @@ const VACANT: u32 = u32::MAX;
 
 impl<K: Key, T: Default> Table<K, T> {
     /// The id that [`Self::insert`] will give next.
-    pub fn next_key(&self) -> K {
+    pub(crate) fn next_key(&self) -> K {
         let index = self.vacant.last().copied().unwrap_or(self.entries.len() as u32);
         let entry = self.entries.get(index as usize);
         let generation = entry.map_or(NonZeroU32::MIN, |entry| entry.place.generation());
@@ -91,7 +91,7 @@ impl<K: Key, T: Default> Table<K, T> {
     }
 
     /// Takes something in.
-    pub fn insert(&mut self, value: T) -> K {
+    pub(crate) fn insert(&mut self, value: T) -> K {
         let key = self.next_key();
         let entry = Entry { place: key.place(), value };
         match self.vacant.pop() {
@@ -103,7 +103,7 @@ impl<K: Key, T: Default> Table<K, T> {
     }
 
     /// Takes something out, if it is still there.
-    pub fn remove(&mut self, key: K) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: K) -> Option<T> {
         let value = std::mem::take(self.get_mut(key)?);
         let place = key.place();
         // A place whose ids are used up is never used again.
@@ -117,7 +117,7 @@ impl<K: Key, T: Default> Table<K, T> {
 
     /// What has that id, if it is still there.
     #[inline]
-    pub fn get(&self, key: K) -> Option<&T> {
+    pub(crate) fn get(&self, key: K) -> Option<&T> {
         let place = key.place();
         let entry = self.entries.get(place.index() as usize)?;
         if entry.place == place { Some(&entry.value) } else { None }
@@ -125,14 +125,14 @@ impl<K: Key, T: Default> Table<K, T> {
 
     /// The same, to be changed.
     #[inline]
-    pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut T> {
         let place = key.place();
         let entry = self.entries.get_mut(place.index() as usize)?;
         if entry.place == place { Some(&mut entry.value) } else { None }
     }
 
     /// Whether there ever was something with that id.
-    pub fn has_issued(&self, key: K) -> bool {
+    pub(crate) fn has_issued(&self, key: K) -> bool {
         let place = key.place();
         let entry = self.entries.get(place.index() as usize);
         let is_past = entry.is_some_and(|entry| place.generation() < entry.place.generation());
@@ -140,24 +140,24 @@ impl<K: Key, T: Default> Table<K, T> {
     }
 
     /// Everything, in the order of the places.
-    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         let occupied = self.entries.iter().filter(|entry| !entry.is_vacant());
         occupied.map(|entry| (K::new(entry.place), &entry.value))
     }
 
     /// The same, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
         let occupied = self.entries.iter_mut().filter(|entry| !entry.is_vacant());
         occupied.map(|entry| (K::new(entry.place), &mut entry.value))
     }
 
     /// How many things there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 }

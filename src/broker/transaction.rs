@@ -5,7 +5,7 @@ use crate::stomp::{Command, Frame};
 
 /// A transaction that was begun.
 #[derive(Debug)]
-pub struct Transaction {
+pub(crate) struct Transaction {
     /// What the client calls it.
     pub id: Box<[u8]>,
     /// What waits, in the order of arrival.
@@ -16,7 +16,7 @@ pub struct Transaction {
 
 /// A frame that waits, its header lines as the client meant them.
 #[derive(Debug)]
-pub struct HeldFrame {
+pub(crate) struct HeldFrame {
     command: Command,
     lines: OwnedLines,
     has_backslash: bool,
@@ -25,21 +25,21 @@ pub struct HeldFrame {
 
 impl HeldFrame {
     /// Keeps a frame.
-    pub fn new(frame: &Frame<'_>) -> Self {
+    pub(crate) fn new(frame: &Frame<'_>) -> Self {
         let lines = OwnedLines::copied(&frame.headers);
         let has_backslash = frame.has_backslash;
         Self { command: frame.command, lines, has_backslash, body: frame.body.into() }
     }
 
     /// The frame, to be handled.
-    pub fn frame(&self) -> Frame<'_> {
+    pub(crate) fn frame(&self) -> Frame<'_> {
         let headers = self.lines.headers();
         let has_backslash = self.has_backslash;
         Frame { command: self.command, headers, has_backslash, body: &self.body }
     }
 
     /// Octets that it holds.
-    pub fn cost_bytes(&self) -> u64 {
+    pub(crate) fn cost_bytes(&self) -> u64 {
         (size_of::<Self>() + self.lines.cost_bytes() + self.body.len()) as u64
     }
 }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::fault::{ConfigFault, Offence};
 use super::origin::Origin;
-use crate::broker::destination::Space;
 use crate::broker::levels::Levels;
+use crate::broker::space::Space;
 use crate::broker::{Profile, Rights};
 
 /// `[rights]`

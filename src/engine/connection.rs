@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use slab::Slab;
 
 use crate::broker::CloseReason;
-use crate::broker::peer::PeerId;
+use crate::broker::ids::PeerId;
 use crate::stomp::Assembler;
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport};

@@ -31,7 +31,9 @@ use self::connection::{Connection, ConnectionTable, Flags, NEVER, Phase, Totals}
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
 use self::flush::{FlushContext, FlushProgress, flush, keep};
-use crate::broker::peer::{Beats, Encoding, Opening, Peer, PeerId};
+use crate::broker::encoding::Encoding;
+use crate::broker::ids::PeerId;
+use crate::broker::peer::{Beats, Opening, Peer};
 use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};

@@ -1,0 +1,51 @@
+//! The desk: what is addressed to the broker itself. Services subscribe to presence there.
+
+use super::destination::Route;
+use super::fault::{Code, Fault};
+use super::ids::{SessionId, SubscriptionIndex};
+use super::presence::{Event, SNAPSHOT, is_public, send_event};
+use super::profile::Profile;
+use super::subscription::{Standard, Target};
+use super::{Broker, Moment};
+
+/// The broker's own name, as a destination and as a sender.
+pub(super) const BROKER_DESTINATION: &[u8] = b"STOMP-SERVER";
+
+impl Broker {
+    /// Subscribes a service to the events of clients whose destinations match.
+    pub(super) fn subscribe_presence(
+        &mut self,
+        session: SessionId,
+        text: &[u8],
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        if self.sessions[session].profile != Profile::Service {
+            let description = "only services may subscribe to presence";
+            return Err(Fault::staying(Code::NoRights, description));
+        }
+        let same = |one: &Target| matches!(one, Target::Presence(held) if held.text() == text);
+        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
+            return Ok(held);
+        }
+        let pattern = self.compile(text)?;
+        self.begin_subscription(session, Target::Presence(pattern), standard)
+    }
+}
+
+/// Tells a service who is there already.
+pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: Moment) {
+    let subscription = &broker.subscriptions[index];
+    let Target::Presence(pattern) = &subscription.target else { return };
+    let watcher = subscription.session;
+    let present: Vec<_> = broker
+        .sessions
+        .iter()
+        .filter(|(_, session)| is_public(session.profile))
+        .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
+        .map(|(id, _)| id)
+        .collect();
+    let route = Route { session: watcher, subscription: index, is_first: true };
+    for session in present {
+        send_event(broker, Event::Logged, session, SNAPSHOT, &[route], now);
+    }
+}

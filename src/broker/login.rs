@@ -1,0 +1,233 @@
+//! Logins: who gets a session, who takes one over, and how one ends.
+
+use super::desk::BROKER_DESTINATION;
+use super::destination::DestinationTable;
+use super::encoding::Encoding;
+use super::fault::{CloseReason, Code, Fault, Retry};
+use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::peer::{Closure, PeerState};
+use super::presence::Event;
+use super::profile::Profile;
+use super::session::Session;
+use super::subscription::Target;
+use super::{Broker, Moment, write_error};
+use crate::limits::Exceeded;
+use crate::stomp::{Headers, Name, lookalike};
+
+impl Broker {
+    /// The profile that a pair of keys opens.
+    pub(super) fn open_with(
+        &self,
+        application_key: &[u8],
+        profile_key: &[u8],
+    ) -> Result<Profile, Fault> {
+        if !self.keys.opens_application(application_key) {
+            let description = "the application key (secret-key) is wrong";
+            return Err(Fault::closing(Code::InvalidApplicationKey, Retry::Never, description));
+        }
+        self.keys.profile_of(profile_key).ok_or_else(|| {
+            let description = "the profile key (passcode) is wrong";
+            Fault::closing(Code::InvalidProfileKey, Retry::Never, description)
+        })
+    }
+
+    /// Notes the login id of a login that was refused, for the log: as much of it as helps, and nothing
+    /// that is a key, which somebody may have put in its place.
+    #[cold]
+    pub(super) fn note_refused_login(&mut self, peer: PeerId, headers: &Headers<'_>) {
+        let Some(login) = headers.value(Name::Login) else { return };
+        // A wrong key may be the right one somewhere else. A passcode may hold both, with a dot between.
+        let given = [Name::Passcode, Name::SecretKey].into_iter().filter_map(|n| headers.value(n));
+        let mut given = given.flat_map(|value| value.split(|byte| *byte == b'.'));
+        let holds = |key: &[u8]| !key.is_empty() && memchr::memmem::find(login, key).is_some();
+        if given.any(holds) || self.keys.appear_in(login) {
+            return;
+        }
+        let end = login.len().min(SHOWN_LOGIN_BYTES);
+        let ellipsis = if end < login.len() { "…" } else { "" };
+        let shown = format!("{}{ellipsis}", String::from_utf8_lossy(&login[..end]));
+        self.peers.peer_mut(peer).past_login = Some(shown.into());
+    }
+
+    /// Opens a session on a connection, or moves one there, or says why not. One that is moved keeps its
+    /// subscriptions where the client `resumes` them.
+    pub(super) fn log_in(
+        &mut self,
+        peer: PeerId,
+        login: &[u8],
+        profile: Profile,
+        resumes: bool,
+        now: Moment,
+    ) -> Result<SessionId, Fault> {
+        let destinations = &self.destinations;
+        if let Some(session) = self.sessions.find(login, |s| login_of(destinations, s)) {
+            self.take_over(session, peer, profile, resumes, now)?;
+            return Ok(session);
+        }
+        let name = [profile.destination_prefix().as_bytes(), login].concat();
+        let destination = self.find_or_make_destination(&name)?;
+        let session = Session::new(destination, peer, profile, (self.entropy)());
+        let destinations = &self.destinations;
+        let session = self.sessions.insert(login, session, |s| login_of(destinations, s));
+        self.destinations[destination].owner = Some(session);
+        self.rebuild_routes(destination);
+        self.attach(session, peer);
+        self.counters.logins += 1;
+        self.publish_presence(Event::Logged, session, "login", now);
+        Ok(session)
+    }
+
+    /// Moves a session to a newer connection, where its profile yields; the older one is told first.
+    fn take_over(
+        &mut self,
+        session: SessionId,
+        newcomer: PeerId,
+        profile: Profile,
+        resumes: bool,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        let held = self.sessions[session].profile;
+        if !held.yields_to_newcomer() {
+            let description = "the login id is in use, and its client does not yield to another";
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
+        }
+        if held != profile {
+            let description = "the login id is in use under another profile";
+            return Err(Fault::closing(Code::WrongProfile, Retry::Later, description));
+        }
+        self.note_takeover(session, now)?;
+        let older = self.sessions[session].peer;
+        let login = String::from_utf8_lossy(self.login(session)).into();
+        self.peers.peer_mut(older).past_login = Some(login);
+        let reason = CloseReason::TakenOver;
+        self.publish_presence(Event::Disconnected, session, reason.presence_word(), now);
+        let fault = Fault::closing(
+            Code::TakenOver,
+            Retry::Never,
+            "a newer connection logged in with your login id and profile",
+        );
+        let retry = Some(Retry::Never);
+        let encoding = self.peers.peer(older).encoding;
+        self.peers.reply_last(older, Closure { reason, retry }, |out| {
+            write_error(out, encoding, &fault, retry, None);
+        });
+        // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
+        self.sessions[session].transactions = Vec::new();
+        let newer = self.peers.peer(newcomer).encoding;
+        if !resumes || (newer != encoding && newer != Encoding::Classic) {
+            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. One that has them all the
+            // same must be able to name them, and versions write them differently.
+            let ended = std::mem::take(&mut self.sessions[session].subscriptions);
+            self.end_subscriptions(ended, now);
+        } else if newer != encoding {
+            self.fit_to_classic(session, now);
+        }
+        self.put_back_unacknowledged(session, now);
+        self.attach(session, newcomer);
+        self.counters.takeovers += 1;
+        self.publish_presence(Event::Logged, session, "takeover", now);
+        Ok(())
+    }
+
+    /// A classic client cannot acknowledge, gets direct messages once in any case, and otherwise one copy
+    /// by however many subscriptions, which have no ids.
+    fn fit_to_classic(&mut self, session: SessionId, now: Moment) {
+        let held = std::mem::take(&mut self.sessions[session].subscriptions);
+        let is_unfit = |index: &SubscriptionIndex| {
+            matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))
+        };
+        let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
+        self.end_subscriptions(ended, now);
+        for index in &kept {
+            self.subscriptions[*index].standard = None;
+            for id in self.destinations_of(*index) {
+                self.rebuild_routes(id);
+            }
+        }
+        self.sessions[session].subscriptions = kept;
+    }
+
+    /// Two programs that are configured with the same login id would take it from each other for
+    /// ever; past a number of times in a window the newcomer has to wait.
+    fn note_takeover(&mut self, session: SessionId, now: Moment) -> Result<(), Fault> {
+        let window_ms = u64::from(self.limits.takeover_window_ms);
+        let session = &mut self.sessions[session];
+        if now.ms() - session.takeover_window_ms >= window_ms {
+            session.takeover_window_ms = now.ms();
+            session.takeovers = 0;
+        }
+        if session.takeovers >= self.limits.takeovers_max {
+            let description = format!(
+                "the login id was taken over more than {} times in {window_ms} ms (takeovers_max): \
+                 is it configured twice?",
+                self.limits.takeovers_max
+            );
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
+        }
+        session.takeovers += 1;
+        Ok(())
+    }
+
+    fn attach(&mut self, session: SessionId, peer: PeerId) {
+        let one = &mut self.sessions[session];
+        one.peer = peer;
+        // The connection has not published anything yet.
+        one.last_sent_to = None;
+        let profile = one.profile;
+        self.peers.set_limits(peer, self.limits.outbound[profile as usize]);
+        self.peers.peer_mut(peer).state = PeerState::Connected(session);
+    }
+
+    /// Ends the session on a connection, if there is one. The connection stays.
+    pub(super) fn end_session(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
+        let Some(id) = self.peers.peer(peer).session() else { return };
+        self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
+        self.publish_presence(Event::Logout, id, reason.presence_word(), now);
+        self.sessions[id].transactions = Vec::new();
+        let subscriptions = std::mem::take(&mut self.sessions[id].subscriptions);
+        self.end_subscriptions(subscriptions, now);
+        let login = login_of(&self.destinations, &self.sessions[id]);
+        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
+        let destination = self.sessions[id].destination;
+        self.sessions.remove(id, login);
+        self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
+        self.destinations[destination].owner = None;
+        self.rebuild_routes(destination);
+        self.remove_destination_if_unused(destination);
+    }
+
+    fn login(&self, session: SessionId) -> &[u8] {
+        login_of(&self.destinations, &self.sessions[session])
+    }
+
+    /// Checks a login id against the bounds and against what could be mistaken for something else.
+    pub(super) fn check_login(&self, login: &[u8]) -> Result<(), Fault> {
+        if login.is_empty() {
+            return Err(Fault::missing(Name::Login));
+        }
+        let max = u64::from(self.limits.login_id_bytes_max);
+        if login.len() as u64 > max {
+            return Err(Fault::exceeded(Exceeded { limit: "login_id_bytes_max", max }));
+        }
+        lookalike::check(login).map_err(|fault| Fault::malformed(Name::Login, fault.why()))?;
+        if login.eq_ignore_ascii_case(BROKER_DESTINATION) {
+            return Err(Fault::malformed(Name::Login, "is the name of the broker itself"));
+        }
+        if memchr::memmem::find(login, LIST_SEPARATOR).is_some() {
+            let why = "holds ]:[, which stands between the parts of a line in lists of clients";
+            return Err(Fault::malformed(Name::Login, why));
+        }
+        Ok(())
+    }
+}
+
+/// So much of a login id that was refused is shown in the log.
+const SHOWN_LOGIN_BYTES: usize = 256;
+
+/// In the lists of classic ACKs.
+const LIST_SEPARATOR: &[u8] = b"]:[";
+
+/// The login id of a session: the end of its destination's name.
+pub(super) fn login_of<'a>(destinations: &'a DestinationTable, session: &Session) -> &'a [u8] {
+    &destinations[session.destination].name[session.profile.destination_prefix().len()..]
+}

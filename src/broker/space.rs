@@ -1,0 +1,103 @@
+//! Spaces: what kind of destination a name is, told by how it begins.
+
+use super::levels::Levels;
+use crate::stomp::lookalike;
+
+/// What kind of destination a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// The address of a client.
+    Client,
+    /// Every subscriber gets every message.
+    Topic,
+    /// One subscriber gets each message.
+    Queue,
+    /// The broker itself.
+    Broker,
+    /// None: no destination can have the name.
+    Unknown,
+}
+
+impl Space {
+    /// Told by how the name begins.
+    #[inline]
+    pub(crate) fn of(name: &[u8]) -> Self {
+        match Self::prefix_len(name) {
+            Some((space, prefix)) if name.len() > prefix => space,
+            None if name == b"STOMP-SERVER" => Self::Broker,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether a name can be that of a queue, and of no more than one.
+    pub(crate) fn is_one_queue(name: &[u8]) -> bool {
+        let is_plain = lookalike::check(name).is_ok() && !Levels::is_pattern(name);
+        Self::of(name) == Self::Queue && is_plain
+    }
+
+    /// The space that a name begins with, and how long that beginning is.
+    fn prefix_len(name: &[u8]) -> Option<(Self, usize)> {
+        let found = Self::PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
+        found.map(|(prefix, space)| (*space, prefix.len()))
+    }
+
+    const PREFIXES: [(&[u8], Self); 6] = [
+        (b"/agent/", Self::Client),
+        (b"/topic/", Self::Topic),
+        (b"/queue/", Self::Queue),
+        (b"/service/", Self::Client),
+        (b"/admin/", Self::Client),
+        (b"/broker/", Self::Broker),
+    ];
+
+    /// Whether any destination can have a name that a pattern stands for.
+    pub(crate) fn holds_some(pattern: &Levels) -> bool {
+        Self::PREFIXES.iter().any(|(prefix, _)| pattern.reaches_below(&prefix[..prefix.len() - 1]))
+    }
+
+    /// What a name lacks that is in no space, for an ERROR.
+    pub(crate) fn why_unknown(name: &[u8]) -> &'static str {
+        match Self::prefix_len(name) {
+            Some((Self::Broker, _)) => "the broker's own is /broker/presence, or STOMP-SERVER",
+            Some(_) => "nothing follows the name of its space",
+            None => "names begin with /agent/, /service/ or /admin/ (clients), /topic/ or /queue/",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_in_the_space_that_it_begins_with_or_in_none() {
+        let cases = [
+            ("/agent/ana", Space::Client),
+            ("/service/a/b", Space::Client),
+            ("/admin/a", Space::Client),
+            ("/topic/a", Space::Topic),
+            ("/queue/a", Space::Queue),
+            ("/broker/presence", Space::Broker),
+            ("STOMP-SERVER", Space::Broker),
+            ("/topics/news", Space::Unknown),
+            ("/topic", Space::Unknown),
+            ("/topic/", Space::Unknown),
+            ("/agent/", Space::Unknown),
+            ("/broker/", Space::Unknown),
+            ("/AGENT/ana", Space::Unknown),
+            (" /topic/a", Space::Unknown),
+            ("topic/a", Space::Unknown),
+            ("ana", Space::Unknown),
+            ("/", Space::Unknown),
+            ("", Space::Unknown),
+        ];
+        for (name, space) in cases {
+            assert_eq!(Space::of(name.as_bytes()), space, "{name}");
+        }
+        for name in ["/topic/a", "/queue/", "/queue/a ", "/queue/>", "/queue/#", "/queue/a\u{feff}"]
+        {
+            assert!(!Space::is_one_queue(name.as_bytes()), "{name}");
+        }
+        assert!(Space::is_one_queue(b"/queue/dead letters"));
+    }
+}

@@ -1,0 +1,377 @@
+//! Subscriptions of sessions: to topics, to addresses, by patterns; the destinations that they keep
+//! in being, and the routes that follow from them.
+
+use hashbrown::HashSet;
+
+use super::destination::Route;
+use super::fault::{Code, Fault};
+use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::levels::Levels;
+use super::space::Space;
+use super::subscription::{AckMode, Pattern, Standard, Subscription, Target};
+use super::{Broker, Moment, printable};
+use crate::limits::Exceeded;
+use crate::stomp::{Name, lookalike};
+
+impl Broker {
+    /// Subscribes to a topic, or to every topic that a pattern stands for.
+    pub(super) fn subscribe_topic(
+        &mut self,
+        session: SessionId,
+        name: &[u8],
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        self.check_destination_name(name)?;
+        self.check_may_subscribe(session, name)?;
+        if Levels::is_pattern(name) {
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            let levels = Levels::parse(text)
+                .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
+            self.check_wildcards_left()?;
+            return self.subscribe_pattern(session, Target::Topics(levels), standard);
+        }
+        let destination = self.find_or_make_destination(name)?;
+        let same = |one: &Target| matches!(one, Target::Topic(other) if *other == destination);
+        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
+            return Ok(held);
+        }
+        self.subscribe_to(session, destination, Target::Topic(destination), standard)
+    }
+
+    /// Watches one client, which must be logged in.
+    pub(super) fn watch_client(
+        &mut self,
+        watcher: SessionId,
+        name: &[u8],
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        let destination = self.destinations.find(name, None);
+        let Some(owner) = destination.and_then(|id| self.destinations[id].owner) else {
+            let description = format!("nobody is logged in at {}", printable(name));
+            return Err(Fault::staying(Code::NothingToSubscribe, description));
+        };
+        let destination = self.sessions[owner].destination;
+        let target = self.sessions[owner].profile;
+        if !self.sessions[watcher].profile.may_watch(target) {
+            let description =
+                format!("a client of profile {} may not be watched by you", target.description());
+            return Err(Fault::staying(Code::NoRights, description));
+        }
+        let same = |one: &Target| matches!(one, Target::Client(other) if *other == destination);
+        if let Some(held) = self.find_classic_subscription(watcher, same, &standard) {
+            return Ok(held);
+        }
+        self.subscribe_to(watcher, destination, Target::Client(destination), standard)
+    }
+
+    /// Watches every client, present and future, whose destination matches.
+    pub(super) fn watch_clients(
+        &mut self,
+        watcher: SessionId,
+        text: &[u8],
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        let same = |one: &Target| matches!(one, Target::Clients(held) if held.text() == text);
+        if let Some(held) = self.find_classic_subscription(watcher, same, &standard) {
+            return Ok(held);
+        }
+        let pattern = self.compile(text)?;
+        self.subscribe_pattern(watcher, Target::Clients(pattern), standard)
+    }
+
+    /// Subscribes to what is sent to one destination.
+    pub(super) fn subscribe_to(
+        &mut self,
+        session: SessionId,
+        destination: DestinationId,
+        target: Target,
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        let was_idle = self.is_idle_topic(destination);
+        let is_direct = target.is_direct();
+        let index = self.begin_subscription(session, target, standard)?;
+        let watch = self.destinations[destination].watch.get_or_insert_default();
+        watch.attached.push(index);
+        watch.direct += u32::from(is_direct);
+        self.idle_topics -= usize::from(was_idle && !self.is_idle_topic(destination));
+        self.rebuild_routes(destination);
+        Ok(index)
+    }
+
+    /// Attaches a pattern to every destination that it selects; those that come later are attached
+    /// when they are made.
+    fn subscribe_pattern(
+        &mut self,
+        session: SessionId,
+        target: Target,
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        let selected: Vec<_> = self
+            .destinations
+            .iter()
+            .filter(|(_, destination)| target.selects(&destination.name))
+            .map(|(id, _)| id)
+            .collect();
+        let index = self.begin_subscription(session, target, standard)?;
+        for id in selected {
+            self.destinations[id].watch.get_or_insert_default().attached.push(index);
+            self.rebuild_routes(id);
+        }
+        Ok(index)
+    }
+
+    pub(super) fn compile(&self, text: &[u8]) -> Result<Pattern, Fault> {
+        self.check_patterns_left()?;
+        Pattern::compile(text, &self.limits)
+    }
+
+    fn check_patterns_left(&self) -> Result<(), Fault> {
+        let max = u64::from(self.limits.patterns_max);
+        if self.subscriptions.patterns_len() as u64 >= max {
+            return Err(Fault::exceeded(Exceeded { limit: "patterns_max", max }));
+        }
+        Ok(())
+    }
+
+    fn check_wildcards_left(&self) -> Result<(), Fault> {
+        let max = u64::from(self.limits.wildcards_max);
+        if self.subscriptions.wildcards_len() as u64 >= max {
+            return Err(Fault::exceeded(Exceeded { limit: "wildcards_max", max }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_subscription(
+        &mut self,
+        session: SessionId,
+        target: Target,
+        standard: Option<Box<Standard>>,
+    ) -> Result<SubscriptionIndex, Fault> {
+        let max = u64::from(self.limits.subscriptions_per_session_max);
+        if self.sessions[session].subscriptions.len() as u64 >= max {
+            let limit = "subscriptions_per_session_max";
+            return Err(Fault::exceeded(Exceeded { limit, max }));
+        }
+        let index = self.subscriptions.insert(Subscription { session, target, standard });
+        self.sessions[session].subscriptions.push(index);
+        Ok(index)
+    }
+
+    /// Ends subscriptions that their session no longer lists. What they did not acknowledge goes back to
+    /// the front of their queues first, so that none of it goes to another of them.
+    pub(super) fn end_subscriptions(&mut self, ended: Vec<SubscriptionIndex>, now: Moment) {
+        let mut queues: Vec<_> =
+            ended.into_iter().filter_map(|index| self.end_subscription(index, now)).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for id in queues {
+            self.serve_queue(id, now);
+            self.remove_destination_if_unused(id);
+        }
+    }
+
+    /// Ends a subscription; says from which queue it has taken a consumer.
+    fn end_subscription(&mut self, index: SubscriptionIndex, now: Moment) -> Option<DestinationId> {
+        let selected = self.destinations_of(index);
+        let subscription = self.subscriptions.remove(index)?;
+        if let Target::Queue(id) = subscription.target {
+            self.remove_consumer(id, index, subscription.standard, now);
+            return Some(id);
+        }
+        let is_direct = subscription.target.is_direct();
+        for id in selected {
+            let was_idle = self.is_idle_topic(id);
+            if let Some(watch) = &mut self.destinations[id].watch {
+                watch.attached.retain(|other| *other != index);
+                watch.direct -= u32::from(is_direct);
+            }
+            self.rebuild_routes(id);
+            if !was_idle {
+                self.remove_destination_if_unused(id);
+            }
+        }
+        None
+    }
+
+    /// The destinations that a subscription is attached to.
+    pub(super) fn destinations_of(&self, index: SubscriptionIndex) -> Vec<DestinationId> {
+        match &self.subscriptions[index].target {
+            Target::Presence(_) => Vec::new(),
+            Target::Clients(_) | Target::Topics(_) => self
+                .destinations
+                .iter()
+                .filter(|(_, destination)| destination.attached().contains(&index))
+                .map(|(id, _)| id)
+                .collect(),
+            one => one.destination().into_iter().collect(),
+        }
+    }
+
+    fn find_subscription(
+        &self,
+        session: SessionId,
+        wanted: impl Fn(&Target) -> bool,
+    ) -> Option<SubscriptionIndex> {
+        let held = &self.sessions[session].subscriptions;
+        held.iter().copied().find(|index| wanted(&self.subscriptions[*index].target))
+    }
+
+    /// The same subscription, where it was made before. In the standard dialect each has an id of
+    /// its own, and none is the same.
+    pub(super) fn find_classic_subscription(
+        &self,
+        session: SessionId,
+        wanted: impl Fn(&Target) -> bool,
+        standard: &Option<Box<Standard>>,
+    ) -> Option<SubscriptionIndex> {
+        if standard.is_some() { None } else { self.find_subscription(session, wanted) }
+    }
+
+    /// A subscription of a session by its id.
+    pub(super) fn subscription_by_id(
+        &self,
+        session: SessionId,
+        id: &[u8],
+    ) -> Option<SubscriptionIndex> {
+        let held = self.sessions[session].subscriptions.iter().copied();
+        held.into_iter().find(|index| {
+            let standard = self.subscriptions[*index].standard.as_ref();
+            standard.is_some_and(|one| one.id.as_deref() == Some(id))
+        })
+    }
+
+    /// Whether messages of a subscription are to be acknowledged.
+    pub(super) fn acknowledges(&self, index: SubscriptionIndex) -> bool {
+        let standard = self.subscriptions.get(index).and_then(|one| one.standard.as_ref());
+        standard.is_some_and(|standard| standard.mode != AckMode::Auto)
+    }
+
+    pub(super) fn check_may_subscribe(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+        if self.rights[self.sessions[session].profile as usize].may_subscribe(name) {
+            return Ok(());
+        }
+        let description = format!("your profile may not subscribe to {}", printable(name));
+        Err(Fault::staying(Code::NoRights, description))
+    }
+
+    /// Checks the name of a topic or queue against its bound and against what could be mistaken for
+    /// another.
+    pub(super) fn check_destination_name(&self, name: &[u8]) -> Result<(), Fault> {
+        let max = u64::from(self.limits.destination_bytes_max);
+        if name.len() as u64 > max {
+            return Err(Fault::exceeded(Exceeded { limit: "destination_bytes_max", max }));
+        }
+        lookalike::check(name).map_err(|fault| Fault::malformed(Name::Destination, fault.why()))
+    }
+
+    /// What is wrong with a name that is in no space.
+    pub(super) fn unknown_space(name: &[u8], code: Code) -> Fault {
+        let (name, why) = (printable(name), Space::why_unknown(name));
+        Fault::staying(code, format!("there is no destination {name}: {why}"))
+    }
+
+    /// The destination with that name; a new one is attached to every pattern that selects it.
+    pub(super) fn find_or_make_destination(&mut self, name: &[u8]) -> Result<DestinationId, Fault> {
+        if let Some(found) = self.destinations.find(name, None) {
+            return Ok(found);
+        }
+        let max = u64::from(self.limits.destinations_max);
+        if self.destinations.len() as u64 >= max {
+            self.sweep_idle_topics();
+        }
+        if self.destinations.len() as u64 >= max {
+            return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
+        }
+        let made = self.destinations.insert(name);
+        let attached = self.subscriptions.matching(name);
+        if !attached.is_empty() {
+            self.destinations[made].watch.get_or_insert_default().attached = attached;
+        }
+        match Space::of(name) {
+            Space::Topic => {
+                self.idle_topics += 1;
+                self.rebuild_routes(made);
+            }
+            Space::Queue => self.destinations[made].queue = Some(Box::default()),
+            Space::Client | Space::Broker | Space::Unknown => {}
+        }
+        Ok(made)
+    }
+
+    fn is_idle_topic(&self, id: DestinationId) -> bool {
+        let destination = &self.destinations[id];
+        Space::of(&destination.name) == Space::Topic && destination.is_unused()
+    }
+
+    /// Forgets a destination that nothing keeps in being. Topics stay for a while: the next message
+    /// finds who gets it without asking the patterns again.
+    pub(super) fn remove_destination_if_unused(&mut self, id: DestinationId) {
+        if self.destinations.get(id).is_none_or(|one| !one.is_unused()) {
+            return;
+        }
+        if Space::of(&self.destinations[id].name) == Space::Topic {
+            self.idle_topics += 1;
+            if self.idle_topics > self.limits.idle_topics_max as usize {
+                self.sweep_idle_topics();
+            }
+            return;
+        }
+        self.destinations.remove(id);
+    }
+
+    pub(super) fn sweep_idle_topics(&mut self) {
+        let idle: Vec<_> = self
+            .destinations
+            .iter()
+            .filter(|(_, one)| Space::of(&one.name) == Space::Topic && one.is_unused())
+            .map(|(id, _)| id)
+            .collect();
+        for id in idle {
+            self.destinations.remove(id);
+        }
+        self.idle_topics = 0;
+    }
+
+    /// Makes the flat list of who gets copies again.
+    pub(super) fn rebuild_routes(&mut self, id: DestinationId) {
+        if self.destinations[id].watch.is_none() {
+            return;
+        }
+        let routes = self.routes_to(id);
+        let destination = &mut self.destinations[id];
+        match &mut destination.watch {
+            Some(watch) if !watch.attached.is_empty() => watch.routes = routes,
+            _ => destination.watch = None,
+        }
+    }
+
+    /// Who gets what is sent to a destination: the owner's own subscriptions, those that subscribed
+    /// to the topic, those that watch and may watch whoever is there now.
+    pub(super) fn routes_to(&self, id: DestinationId) -> Vec<Route> {
+        let destination = &self.destinations[id];
+        let owner = destination.owner.map(|owner| self.sessions[owner].profile);
+        let is_topic = Space::of(&destination.name) == Space::Topic;
+        let mut own = Vec::new();
+        let mut others = Vec::new();
+        let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
+        for index in destination.attached() {
+            let subscription = &self.subscriptions[*index];
+            let session = subscription.session;
+            if matches!(subscription.target, Target::Own(_)) {
+                own.push(Route { session, subscription: *index, is_first: own.is_empty() });
+                continue;
+            }
+            let watcher = self.sessions[session].profile;
+            if !is_topic && !owner.is_some_and(|owner| watcher.may_watch(owner)) {
+                continue;
+            }
+            let is_first = seen.insert(session);
+            // In the classic dialect a session gets one copy, by however many subscriptions.
+            if is_first || subscription.standard.is_some() {
+                others.push(Route { session, subscription: *index, is_first });
+            }
+        }
+        own.append(&mut others);
+        own
+    }
+}
