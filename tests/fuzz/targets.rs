@@ -1,5 +1,5 @@
 //! What the fuzzer does with the bytes that it makes up, one function a target. The same functions
-//! replay the corpus in an ordinary test, `tests/corpus.rs`.
+//! replay the corpus in an ordinary test, `tests/sim/corpus.rs`.
 //!
 //! None may panic, whatever the bytes; where there is a law, it is asserted: cutting what arrives
 //! elsewhere changes nothing, and the tables of the engine agree after every turn.

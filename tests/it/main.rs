@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are real time")]
 
 mod cli;
+mod conformance;
 mod http;
 mod latency;
 mod limits;

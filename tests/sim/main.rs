@@ -5,6 +5,7 @@ mod actors;
 mod chunking;
 mod client;
 mod closing;
+mod corpus;
 mod faults;
 mod model;
 mod random;
@@ -12,7 +13,6 @@ mod rig;
 mod scripted_socket;
 mod sessions;
 mod standard;
-mod tidy;
 mod transcripts;
 mod world;
 

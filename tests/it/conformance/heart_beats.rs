@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stage::Profile::Agent;
-use crate::stage::{Stage, connect};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::Agent;
+use crate::conformance::stage::{Stage, connect};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Heart-beating'", "without the header there are none", |stage| {
@@ -39,7 +39,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut clock = stage.beating("0,100");
         clock.await_beats(4);
         quiet.say("BEGIN\ntransaction:t\nreceipt:r\n\n");
-        assert!(matches!(quiet.link.next(), crate::stage::Arrival::Frame(_)));
+        assert!(matches!(quiet.link.next(), crate::conformance::stage::Arrival::Frame(_)));
     }),
     statement("STOMP 1.2, 'Heart-beating'", "beats come as often as agreed, not more", |stage| {
         let mut often = stage.strict().beating("0,100");

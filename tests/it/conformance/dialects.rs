@@ -1,7 +1,7 @@
 //! Classic and standard clients in the same sessions and addresses.
 
-use crate::stage::Profile::{Agent, Service, SuperAgent};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::{Agent, Service, SuperAgent};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("Ours, 'Between the dialects'", "a classic SEND arrives as MESSAGE", |stage| {

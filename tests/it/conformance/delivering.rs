@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::stage::Profile::Agent;
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::Agent;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'SEND'", "the destination is required", |stage| {

@@ -1,8 +1,8 @@
 //! CONNECT and CONNECTED: who logs in, with which keys, and which version is spoken.
 
-use crate::stage::Profile::{self, Admin, Agent, Service, SuperAgent};
-use crate::stage::{APPLICATION_KEY, connect};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::{self, Admin, Agent, Service, SuperAgent};
+use crate::conformance::stage::{APPLICATION_KEY, connect};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'CONNECT or STOMP Frame'", "STOMP is handled like CONNECT", |stage| {

@@ -2,7 +2,7 @@
 //! targets are judged by every ordinary test run.
 
 #[expect(unreachable_pub, reason = "the fuzz package shares the file as its library")]
-#[path = "fuzz/targets.rs"]
+#[path = "../fuzz/targets.rs"]
 mod targets;
 
 use std::fs;

@@ -1,8 +1,8 @@
 //! ACK and NACK: which messages they mean, and how each version names one.
 
-use crate::stage::Profile::Service;
-use crate::stage::{Client, Frame, Stage};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::Service;
+use crate::conformance::stage::{Client, Frame, Stage};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "the modes are three", |stage| {

@@ -1,8 +1,8 @@
 //! Header lines: escaping by version, blanks, repetition, encoding, and what passes through.
 
-use crate::stage::Profile::{Agent, Service};
-use crate::stage::{Client, Stage, connect};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::{Agent, Service};
+use crate::conformance::stage::{Client, Stage, connect};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Value Encoding'", r"\n \c \\ \r stand for LF, colon, \, CR", |stage| {
@@ -247,7 +247,11 @@ const FORGED: &str = "forged";
 
 /// A header line that the broker owns comes once, and with the broker's value.
 #[track_caller]
-fn forged(stage: &Stage<'_>, name: &str, is_genuine: fn(&crate::stage::Frame) -> bool) {
+fn forged(
+    stage: &Stage<'_>,
+    name: &str,
+    is_genuine: fn(&crate::conformance::stage::Frame) -> bool,
+) {
     let (mut ana, mut bob) = pair(stage, "1.2", "1.2");
     let topic = shared(stage, &mut bob);
     ana.tell_with(&topic, &format!("{name}:{FORGED}\n"), "");

@@ -1,7 +1,7 @@
 //! Queues: turns, credit, what comes back and where it goes in the end.
 
-use crate::stage::{Broker, Client};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::{Broker, Client};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement(
@@ -294,7 +294,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         |stage| {
             let (queue, mut bob) = (stage.queue(), stage.service());
             bob.subscribe("q", &queue, "");
-            let mut ana = stage.classic(crate::stage::Profile::Agent);
+            let mut ana = stage.classic(crate::conformance::stage::Profile::Agent);
             ana.ask(&format!("SEND\ndestination:{queue}\nexpires:1\nexpiration:soon\n\nx"));
             bob.message().has("expires", "1").has("expiration", "soon").says("x");
         },
@@ -316,16 +316,17 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         |stage| {
             let login = stage.name("taken");
             let queue = stage.queue();
-            let mut older = stage.join(&login, crate::stage::Profile::SuperAgent, "1.2");
+            let mut older =
+                stage.join(&login, crate::conformance::stage::Profile::SuperAgent, "1.2");
             older.subscribe("0", &queue, "ack:client\nprefetch-count:1\n");
             older.tell(&queue, "x");
             older.message().says("x");
-            let mut newer = stage.resume(&login, crate::stage::Profile::SuperAgent);
+            let mut newer = stage.resume(&login, crate::conformance::stage::Profile::SuperAgent);
             older.fails("NEW_CONNECTION_LOGGED");
             let again = newer.message();
             again.says("x").has("subscription", "0").has("redelivered", "true");
             newer.tell(&queue, "y");
-            let last = stage.join(&login, crate::stage::Profile::SuperAgent, "1.2");
+            let last = stage.join(&login, crate::conformance::stage::Profile::SuperAgent, "1.2");
             newer.fails("NEW_CONNECTION_LOGGED");
             // Who does not ask for the subscriptions leaves it to others.
             let mut bob = stage.service();
@@ -343,11 +344,11 @@ fn dying() -> Broker {
 }
 
 #[track_caller]
-fn acknowledge(client: &mut Client, message: &crate::stage::Frame) {
+fn acknowledge(client: &mut Client, message: &crate::conformance::stage::Frame) {
     client.ask(&format!("ACK\nid:{}\n\n", message.get("ack").unwrap()));
 }
 
 #[track_caller]
-fn refuse(client: &mut Client, message: &crate::stage::Frame) {
+fn refuse(client: &mut Client, message: &crate::conformance::stage::Frame) {
     client.ask(&format!("NACK\nid:{}\n\n", message.get("ack").unwrap()));
 }

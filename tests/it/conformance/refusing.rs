@@ -1,8 +1,8 @@
 //! ERROR: what it says, and what follows it.
 
-use crate::stage::Profile::{Agent, Service, SuperAgent};
-use crate::stage::{Broker, connect};
-use crate::{Statement, statement};
+use super::{Statement, statement};
+use crate::conformance::stage::Profile::{Agent, Service, SuperAgent};
+use crate::conformance::stage::{Broker, connect};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'ERROR'", "it has a message, and a body that says its type", |stage| {

@@ -1,8 +1,8 @@
 //! What WebSocket adds: messages and frames, text and binary, subprotocols, closes.
 
-use crate::stage::Profile::Agent;
-use crate::stage::{Arrival, Broker, Carrier, Client, Ending, connect};
-use crate::{Statement, of_websocket};
+use super::{Statement, of_websocket};
+use crate::conformance::stage::Profile::Agent;
+use crate::conformance::stage::{Arrival, Broker, Carrier, Client, Ending, connect};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     of_websocket("Ours, 'Standard dialect'", "a frame that is text is a text message", |stage| {
@@ -140,7 +140,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     of_websocket("Ours, 'Standard dialect'", "4100 to 4199 say: come back later", |stage| {
         let service = stage.service();
         let mut other = stage.stranger();
-        other.say(&connect(&service.login(), crate::stage::Profile::Service, ""));
+        other.say(&connect(&service.login(), crate::conformance::stage::Profile::Service, ""));
         other.expect("ERROR").has("retry", "later");
         assert!(matches!(other.ends().code, Some(4100..4200)));
     }),

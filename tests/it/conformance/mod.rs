@@ -2,11 +2,8 @@
 //! as a list of statements. Each names its source and is checked against the real program, over
 //! each transport.
 //!
-//! `cargo test --test conformance -- --nocapture` prints the list. Nothing sleeps: whoever waits,
+//! `cargo test --test it conformance -- --nocapture` prints the list. Nothing sleeps: whoever waits,
 //! waits for octets, with a deadline.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::disallowed_methods, reason = "deadlines of tests are real time")]
 
 mod acknowledging;
 mod connecting;
