@@ -1,0 +1,31 @@
+//! How long a file may be.
+
+use crate::hold_to;
+use crate::sources::{TREES, program_sources};
+
+/// Lines of a file, its tests not counted.
+const LINES_MAX: usize = 600;
+
+/// What is longer today.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("bench/src/cli.rs", "is long"),
+    ("src/broker/mod.rs", "is long"),
+    ("src/broker/standard.rs", "is long"),
+    ("src/engine/mod.rs", "is long"),
+    ("src/outbound/mod.rs", "is long"),
+];
+
+#[test]
+fn no_file_is_long() {
+    let mut found = Vec::new();
+    for tree in TREES {
+        for source in program_sources(tree) {
+            let lines = source.without_tests().lines().count();
+            println!("{lines:5} {tree}/{}", source.path);
+            if lines > LINES_MAX {
+                found.push((format!("{tree}/{}", source.path), "is long".to_owned()));
+            }
+        }
+    }
+    hold_to(EXCEPTIONS, found, &format!("a file has at most {LINES_MAX} lines without its tests"));
+}
