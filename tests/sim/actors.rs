@@ -7,7 +7,7 @@ use com_broker::broker::Profile;
 use com_broker::engine::ConnectionId;
 
 use crate::client::{Carrier, Client, Envelope};
-use crate::model::{Command, Event, Number, PATTERNS, Seen, Wish};
+use crate::model::{Ask, Command, Event, Number, PATTERNS, Seen, Wish};
 use crate::rig::{APPLICATION_KEY, PROFILE_KEYS};
 
 /// A client, and its end of a connection.
@@ -22,6 +22,8 @@ pub(crate) struct Actor {
     pub(crate) profile: Profile,
     /// Whether it has sent CONNECT.
     pub(crate) asked_to_log_in: bool,
+    /// What a client of the standard dialect has; none for one of the classic.
+    pub(crate) standard: Option<Standing>,
     /// What CONNECTED said.
     pub(crate) session_id: Option<String>,
     /// Whether it takes what arrives.
@@ -56,14 +58,19 @@ impl Actor {
         number: Number,
         carrier: Carrier,
         id: ConnectionId,
-        login: String,
-        profile: Profile,
+        (login, profile): (String, Profile),
+        is_standard: bool,
         now_ms: u64,
     ) -> Self {
+        let client = match is_standard {
+            true => Client::standard(carrier),
+            false => Client::new(carrier, "/"),
+        };
         Self {
             number,
             carrier,
-            client: Client::new(carrier, "/"),
+            client,
+            standard: is_standard.then(Standing::default),
             id: Some(id),
             login,
             profile,
@@ -93,9 +100,16 @@ impl Actor {
     /// Says something.
     pub(crate) fn say(&mut self, command: Command, names_session: bool) {
         self.collect_wire();
-        self.asked_to_log_in |= matches!(command, Command::Connect { .. });
+        self.asked_to_log_in |=
+            matches!(command, Command::Connect { .. } | Command::Ask(Ask::Connect { .. }, _));
         match &command {
             Command::Close => self.client.close(1000, ""),
+            _ if self.standard.is_some() => {
+                let frame = standard_frame(&command) + "\0";
+                let is_message = matches!(self.carrier, Carrier::Ws | Carrier::Wss);
+                let envelope = if is_message { Envelope::Ordinary } else { Envelope::Bare };
+                self.client.send(frame.as_bytes(), &envelope);
+            }
             _ => {
                 let mut frame = self.frame(&command, names_session).into_bytes();
                 if matches!(self.carrier, Carrier::Ws | Carrier::Wss) {
@@ -105,7 +119,11 @@ impl Actor {
             }
         }
         self.collect_wire();
-        self.marks.push_back((self.produced, command));
+        // The end of the header shows a breach of the standard dialect; the NUL behind it need not come.
+        let is_early = self.standard.is_some()
+            && matches!(command, Command::Breach(_))
+            && self.carrier == Carrier::Tcp;
+        self.marks.push_back((self.produced - u64::from(is_early), command));
     }
 
     /// Ends its stream, once all that it said is handed over.
@@ -171,7 +189,7 @@ impl Actor {
                 lines.push("SEND".to_owned());
                 lines.push("no colon".to_owned());
             }
-            Command::Close => {}
+            Command::Close | Command::Ask(..) => {}
         }
         if names_session && let Some(id) = &self.session_id {
             lines.push(format!("session-id:{id}"));
@@ -197,11 +215,117 @@ impl Wish {
     }
 }
 
+/// What a client of the standard dialect has on its connection, as far as it knows.
+#[derive(Default)]
+pub(crate) struct Standing {
+    /// Its subscriptions: ids and destinations.
+    pub(crate) subscriptions: Vec<(String, String)>,
+    /// Messages of queues that it has not acknowledged: subscription, `ack`, body.
+    pub(crate) held: Vec<(String, String, String)>,
+    /// What named messages that it had by subscriptions which have ended.
+    pub(crate) past: Vec<String>,
+}
+
+impl Standing {
+    /// Takes out what an ACK or NACK of one message settles, and gives the bodies.
+    pub(crate) fn settle(&mut self, at: usize) -> Vec<String> {
+        let (subscription, ack, _) = self.held[at].clone();
+        let is_cumulative = subscription.rsplit_once('-').is_some_and(|(mode, _)| mode == "client");
+        let mut index = 0;
+        let is_meant = |held: &mut (String, String, String)| {
+            index += 1;
+            held.0 == subscription && (held.1 == ack || is_cumulative && index - 1 < at)
+        };
+        self.held.extract_if(.., is_meant).map(|(.., body)| body).collect()
+    }
+}
+
+/// The frame of the standard dialect, without its NUL.
+fn standard_frame(command: &Command) -> String {
+    let Command::Ask(ask, receipt) = command else {
+        return match command {
+            Command::Breach("UNKNOWN_COMMAND") => "HELLO\n\n".to_owned(),
+            _ => "SEND\nno colon\n\n".to_owned(),
+        };
+    };
+    let within = |inside: &bool| if *inside { "transaction:t\n" } else { "" };
+    let (head, body) = match ask {
+        Ask::Connect { login, profile, resume, inbox } => {
+            let key = PROFILE_KEYS[*profile as usize];
+            let head = format!(
+                "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{key}\n\
+                 secret-key:{APPLICATION_KEY}\nresume:{resume}\ninbox:{inbox}\n"
+            );
+            return format!("{head}\n");
+        }
+        Ask::Send { destination, body, inside } => {
+            (format!("SEND\ndestination:{destination}\n{}", within(inside)), &**body)
+        }
+        Ask::Subscribe { id, destination, prefetch, .. } => {
+            let (mode, _) = id.rsplit_once('-').unwrap();
+            let lines = format!("id:{id}\nack:{mode}\nprefetch-count:{prefetch}\n");
+            (format!("SUBSCRIBE\ndestination:{destination}\n{lines}"), "")
+        }
+        Ask::Unsubscribe { id } => (format!("UNSUBSCRIBE\nid:{id}\n"), ""),
+        Ask::Settle { is_ack, ack, inside, .. } => {
+            let command = if *is_ack { "ACK" } else { "NACK" };
+            (format!("{command}\nid:{ack}\n{}", within(inside)), "")
+        }
+        Ask::Begin => ("BEGIN\ntransaction:t\n".to_owned(), ""),
+        Ask::Commit => ("COMMIT\ntransaction:t\n".to_owned(), ""),
+        Ask::Abort => ("ABORT\ntransaction:t\n".to_owned(), ""),
+        Ask::Disconnect => ("DISCONNECT\n".to_owned(), ""),
+    };
+    format!("{head}receipt:{receipt}\n\n{body}")
+}
+
 /// What a frame says.
 #[derive(Debug)]
 pub(crate) enum Understood {
     Seen(Seen),
     Event(Event),
+    /// A message of a queue.
+    Job {
+        subscription: String,
+        ack: Option<String>,
+        is_dead: bool,
+        body: String,
+    },
+}
+
+/// Reads a frame of the standard dialect.
+pub(crate) fn understand_standard(frame: &[u8]) -> Understood {
+    let text = std::str::from_utf8(frame).expect("a frame that is no text");
+    let text = text.strip_suffix('\0').expect("a frame without a NUL");
+    let (head, body) = text.split_once("\n\n").expect("a frame without an empty line");
+    let (command, lines) = head.split_once('\n').unwrap_or((head, ""));
+    let header = |key: &str| {
+        let mut lines = lines.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned())
+    };
+    let body = body.to_owned();
+    Understood::Seen(match command {
+        "CONNECTED" => {
+            let code = header("profile-code").unwrap();
+            let profile = Profile::ALL.iter().find(|profile| profile.code() == code).unwrap();
+            Seen::Connected { login: header("login").unwrap(), profile: profile.code() }
+        }
+        "MESSAGE" => {
+            let subscription = header("subscription").unwrap();
+            if header("destination").unwrap().starts_with("/queue/") {
+                let is_dead = header("dead-letter-reason").is_some();
+                return Understood::Job { subscription, ack: header("ack"), is_dead, body };
+            }
+            Seen::Copies {
+                subscriptions: [subscription].into(),
+                origin: header("origin").unwrap(),
+                body,
+            }
+        }
+        "ERROR" => Seen::Error(header("error-code").unwrap()),
+        "RECEIPT" => Seen::Receipt(header("receipt-id")),
+        _ => panic!("a frame that no client expects: {command}"),
+    })
 }
 
 /// Reads a frame from the broker.
@@ -246,7 +370,7 @@ pub(crate) fn understand(frame: &[u8]) -> Understood {
             Seen::Ack { transaction: number("transaction").unwrap(), listed, code }
         }
         "ERROR" => Seen::Error(header("error-code").unwrap()),
-        "RECEIPT" => Seen::Receipt,
+        "RECEIPT" => Seen::Receipt(None),
         _ => panic!("a frame that no client expects: {command}"),
     })
 }

@@ -39,10 +39,17 @@ impl Carrier {
     }
 }
 
+/// How frames are told apart on a stream, and what a WebSocket is asked to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wording {
+    Classic,
+    Standard,
+}
+
 /// What a client saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A frame of the classic dialect.
+    /// A frame, with its NUL.
     Frame(Vec<u8>),
     /// The same, in a WebSocket message that is marked as binary.
     BinaryFrame(Vec<u8>),
@@ -83,6 +90,7 @@ pub(crate) enum Envelope {
 /// A client.
 pub(crate) struct Client {
     carrier: Carrier,
+    wording: Wording,
     tls: Option<Box<ClientConnection>>,
     upgrade: Upgrade,
     /// Octets for the wire.
@@ -111,9 +119,18 @@ enum Upgrade {
 impl Client {
     /// A client that has asked for what its carrier needs: TLS, a WebSocket.
     pub(crate) fn new(carrier: Carrier, path: &str) -> Self {
-        let mut client = Self::without_upgrade(carrier);
+        Self::with(carrier, path, Wording::Classic)
+    }
+
+    /// The same, of the standard dialect.
+    pub(crate) fn standard(carrier: Carrier) -> Self {
+        Self::with(carrier, "/", Wording::Standard)
+    }
+
+    fn with(carrier: Carrier, path: &str, wording: Wording) -> Self {
+        let mut client = Self { wording, ..Self::without_upgrade(carrier) };
         if carrier.is_websocket() {
-            client.write(upgrade_request(path).as_bytes());
+            client.write(upgrade_request(path, wording).as_bytes());
             client.upgrade = Upgrade::Awaiting;
         }
         client
@@ -127,6 +144,7 @@ impl Client {
         });
         Self {
             carrier,
+            wording: Wording::Classic,
             tls,
             upgrade: Upgrade::None,
             wire: Vec::new(),
@@ -252,10 +270,11 @@ impl Client {
             return;
         }
         loop {
-            let event = match (self.carrier.is_websocket(), self.upgrade) {
-                (true, Upgrade::Done) => self.next_ws_event(),
-                (true, _) => None,
-                (false, _) => self.next_prefixed(),
+            let event = match (self.carrier.is_websocket(), self.upgrade, self.wording) {
+                (true, Upgrade::Done, _) => self.next_ws_event(),
+                (true, ..) => None,
+                (false, _, Wording::Classic) => self.next_prefixed(),
+                (false, _, Wording::Standard) => self.next_framed(),
             };
             let Some(event) = event else { return };
             self.events.push((tick, event));
@@ -283,6 +302,22 @@ impl Client {
         let length = u32::from_le_bytes(envelope[1..].try_into().unwrap()) as usize;
         let frame = self.pending.get(5..5 + length)?.to_vec();
         self.pending.drain(..5 + length);
+        Some(Event::Frame(frame))
+    }
+
+    fn next_framed(&mut self) -> Option<Event> {
+        let start = self.pending.iter().position(|byte| *byte != b'\n')?;
+        let frame = &self.pending[start..];
+        let body = find(frame, b"\n\n")? + 2;
+        let head = std::str::from_utf8(&frame[..body]).expect("a head that is no text");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let end = match length {
+            Some(length) => body + length.parse::<usize>().unwrap(),
+            None => body + frame[body..].iter().position(|byte| *byte == 0)?,
+        };
+        assert_eq!(*frame.get(end)?, 0, "a frame without a NUL");
+        let frame = frame[..=end].to_vec();
+        self.pending.drain(..=start + end);
         Some(Event::Frame(frame))
     }
 
@@ -331,12 +366,16 @@ impl Client {
 /// The mask of the recordings.
 const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
-fn upgrade_request(path: &str) -> String {
-    // The browser's client offers this subprotocol.
+fn upgrade_request(path: &str, wording: Wording) -> String {
+    let subprotocol = match wording {
+        // The browser's client offers this.
+        Wording::Classic => "stomp",
+        Wording::Standard => "v12.stomp",
+    };
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: stomp\r\n\r\n"
+         Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
     )
 }
 

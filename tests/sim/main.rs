@@ -19,6 +19,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::client::Carrier;
+use crate::model::Fates;
 use crate::world::{Tally, World};
 
 /// Seeds in an ordinary run of the tests.
@@ -37,6 +38,10 @@ fn clients_over_tcp_see_what_the_model_says() {
     assert!(tally.takeovers > 100 && tally.slow_consumers > 100, "{tally:?}");
     assert!(tally.publishers_paused > 10 && tally.timeouts > 100, "{tally:?}");
     assert!(tally.refused > 100 && tally.delivered > 10_000, "{tally:?}");
+    let Fates { acknowledged, automatic, returned, dead, lost } = tally.fates;
+    assert!(acknowledged > 500 && automatic > 500 && returned > 500 && dead > 10, "{tally:?}");
+    // Only a message that its consumer was to acknowledge cannot be lost.
+    assert!(lost < automatic / 10, "{tally:?}");
 }
 
 #[test]

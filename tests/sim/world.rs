@@ -4,14 +4,16 @@
 //! A run is a seed. Every step draws one action, hands the engine some of what clients wrote, makes
 //! a turn of the loop, tells the model what the engine read in it, and compares what clients got.
 
-use com_broker::broker::{CloseReason, Code, Profile};
+use std::collections::BTreeSet;
+
+use com_broker::broker::{CloseReason, Code, Options, Profile};
 use com_broker::engine::ConnectionId;
 use com_broker::limits::{Limits, OutboundLimits};
 
-use crate::actors::{Actor, Understood, session_id, understand};
+use crate::actors::{Actor, Understood, session_id, understand, understand_standard};
 use crate::client::{Carrier, Event};
 use crate::faults::{Faults, SocketFaults};
-use crate::model::{Command, Model, Number, PATTERNS, Seen, Wish, address};
+use crate::model::{Ask, Command, DEAD, Fates, Model, Number, PATTERNS, Seen, Wish, address};
 use crate::random::Random;
 use crate::rig::Rig;
 use crate::scripted_socket::{Activity, ScriptedSocket};
@@ -25,6 +27,13 @@ pub(crate) struct World {
     carriers: &'static [Carrier],
     actors: Vec<Actor>,
     model: Model,
+    /// How consumers acknowledge in this run.
+    modes: &'static [&'static str],
+    /// Those of the standard dialect that are gone and had not read all that they were written.
+    unread: BTreeSet<Number>,
+    /// When the turn began, and the drain.
+    turn_tick: u64,
+    drain_tick: u64,
     last_number: u64,
     last_transaction: u64,
     is_verbose: bool,
@@ -39,6 +48,8 @@ pub(crate) struct Tally {
     pub(crate) publishers_paused: u64,
     pub(crate) timeouts: u64,
     pub(crate) refused: u64,
+    /// Messages of queues.
+    pub(crate) fates: Fates,
 }
 
 impl Tally {
@@ -50,6 +61,7 @@ impl Tally {
         self.publishers_paused += other.publishers_paused;
         self.timeouts += other.timeouts;
         self.refused += other.refused;
+        self.fates.add(other.fates);
     }
 
     /// More of everything than anybody asks for.
@@ -62,6 +74,13 @@ impl Tally {
             publishers_paused: many,
             timeouts: many,
             refused: many,
+            fates: Fates {
+                acknowledged: many,
+                automatic: many,
+                returned: many,
+                dead: many,
+                lost: 0,
+            },
         }
     }
 }
@@ -72,9 +91,16 @@ impl World {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
         let limits = draw_limits(&mut random);
+        let change = |options: &mut Options| options.dead_letter_queue = Some(DEAD.to_owned());
+        // Where some consume by itself what is written to them, it may be lost on its way.
+        let modes = if random.happens(400) { &MODES[..] } else { &MODES[..2] };
         Self {
-            rig: Rig::new(limits.clone(), seed),
+            rig: Rig::with(limits.clone(), seed, change),
             model: Model::new(&limits),
+            modes,
+            unread: BTreeSet::new(),
+            turn_tick: 0,
+            drain_tick: 0,
             random,
             faults,
             limits,
@@ -117,17 +143,23 @@ impl World {
         }
         self.settle();
         self.check_all_was_seen();
-        if self.random.happens(500) {
+        let drains = self.random.happens(300);
+        if drains {
             self.drain();
         } else {
             self.say_goodbye();
         }
         self.settle();
+        if !drains {
+            self.consume_what_is_left();
+        }
         for _ in 0..20 {
             self.rig.advance(1_000);
             self.settle();
         }
-        self.check_nothing_is_left();
+        self.check_nothing_is_left(drains);
+        let has_read_all = |number: Number| !self.unread.contains(&number);
+        let fates = self.model.queues.judge(has_read_all, !drains);
         let counters = &self.rig.engine.broker().counters;
         Tally {
             delivered: counters.deliveries,
@@ -136,6 +168,7 @@ impl World {
             publishers_paused: counters.publishers_paused,
             timeouts: counters.timeouts,
             refused: counters.connections_refused,
+            fates,
         }
     }
 
@@ -152,13 +185,16 @@ impl World {
         let Some(id) = accepted else { return };
         self.last_number += 1;
         let number = Number(self.last_number);
-        let login = (*self.random.pick(&LOGINS)).to_owned();
+        let is_standard = self.random.happens(500);
+        let logins = if is_standard { &STANDARD_LOGINS[..] } else { &LOGINS[..] };
+        let login = (*self.random.pick(logins)).to_owned();
         let profile = self.draw_profile(&login);
         let carrier = *self.random.pick(self.carriers);
         self.trace(|| format!("{number:?} opens {carrier:?} to be {profile:?} {login}"));
         self.model.open(number);
         let now_ms = self.rig.now().ms();
-        self.actors.push(Actor::new(number, carrier, id, login, profile, now_ms));
+        let who = (login, profile);
+        self.actors.push(Actor::new(number, carrier, id, who, is_standard, now_ms));
         if surplus {
             let actor = self.actors.last_mut().expect("it was just pushed");
             actor.is_surplus = true;
@@ -185,12 +221,127 @@ impl World {
             if !self.actors[index].can_speak() {
                 return;
             }
-            let command = self.draw_command(index);
-            let names_session = self.random.happens(300);
-            let number = self.actors[index].number;
-            self.trace(|| format!("{number:?} says {command:?}"));
-            self.actors[index].say(command, names_session);
+            let commands = match self.actors[index].standard {
+                Some(_) => self.draw_asks(index),
+                None => vec![self.draw_command(index)],
+            };
+            commands.into_iter().for_each(|command| self.say(index, command));
         }
+    }
+
+    fn say(&mut self, index: usize, command: Command) {
+        let names_session = self.random.happens(300);
+        let number = self.actors[index].number;
+        self.trace(|| format!("{number:?} says {command:?}"));
+        self.actors[index].say(command, names_session);
+    }
+
+    /// What a client of the standard dialect says next; a transaction is several frames.
+    fn draw_asks(&mut self, index: usize) -> Vec<Command> {
+        let actor = &self.actors[index];
+        let is_websocket = matches!(actor.carrier, Carrier::Ws | Carrier::Wss);
+        if !actor.asked_to_log_in {
+            let (login, profile) = (actor.login.clone(), actor.profile);
+            let (resume, inbox) = (self.random.happens(500), self.random.happens(300));
+            return vec![self.ask(Ask::Connect { login, profile, resume, inbox })];
+        }
+        let ask = match self.random.below(100) {
+            0..45 => self.draw_send(false),
+            45..60 => return self.draw_subscribe(index).into_iter().collect(),
+            60..64 => return self.draw_unsubscribe(index).into_iter().collect(),
+            64..86 => return self.draw_settle(index, false).into_iter().collect(),
+            86..96 => return self.draw_transaction(index),
+            96 => Ask::Disconnect,
+            97 => return vec![Command::Breach(BREACHES[self.random.below(2) as usize])],
+            98 if is_websocket => return vec![Command::Close],
+            _ => Ask::Connect {
+                login: "again".to_owned(),
+                profile: Profile::Agent,
+                resume: false,
+                inbox: false,
+            },
+        };
+        vec![self.ask(ask)]
+    }
+
+    /// With a receipt of its own.
+    fn ask(&mut self, ask: Ask) -> Command {
+        self.last_transaction += 1;
+        Command::Ask(ask, self.last_transaction)
+    }
+
+    fn draw_send(&mut self, inside: bool) -> Ask {
+        let destination = match self.random.below(10) {
+            0..6 => (*self.random.pick(&QUEUES[..2])).to_owned(),
+            6..9 => (*self.random.pick(&TOPICS)).to_owned(),
+            _ => self.draw_address(),
+        };
+        Ask::Send { destination, body: self.draw_body(), inside }
+    }
+
+    fn draw_subscribe(&mut self, index: usize) -> Option<Command> {
+        let own = address(self.actors[index].profile, &self.actors[index].login);
+        let destination = match self.random.below(10) {
+            // Agents may subscribe to no queues.
+            0..6 if self.actors[index].profile != Profile::Agent => *self.random.pick(&QUEUES),
+            0..9 => *self.random.pick(&TOPIC_PATTERNS),
+            _ => &own,
+        };
+        let mode = *self.random.pick(self.modes);
+        self.last_transaction += 1;
+        let id = format!("{mode}-{}", self.last_transaction);
+        let standing = self.actors[index].standard.as_mut()?;
+        if standing.subscriptions.iter().any(|(_, other)| other == destination) {
+            return None;
+        }
+        let destination = destination.to_owned();
+        standing.subscriptions.push((id.clone(), destination.clone()));
+        let prefetch = 1 + self.random.below(4);
+        Some(self.ask(Ask::Subscribe { id, destination, prefetch }))
+    }
+
+    fn draw_unsubscribe(&mut self, index: usize) -> Option<Command> {
+        let standing = self.actors[index].standard.as_mut()?;
+        let (id, _) = standing.subscriptions.pop()?;
+        let gone = standing.held.extract_if(.., |(subscription, ..)| *subscription == id);
+        standing.past.extend(gone.map(|(_, ack, _)| ack));
+        Some(self.ask(Ask::Unsubscribe { id }))
+    }
+
+    fn draw_settle(&mut self, index: usize, inside: bool) -> Option<Command> {
+        let standing = self.actors[index].standard.as_mut()?;
+        if !standing.past.is_empty() && self.random.happens(100) {
+            // Too late: nothing comes of it.
+            let (ack, subscription) = (self.random.pick(&standing.past).clone(), String::new());
+            let is_ack = self.random.happens(500);
+            let bodies = Vec::new();
+            return Some(self.ask(Ask::Settle { is_ack, subscription, ack, bodies, inside }));
+        }
+        let count = standing.held.len() as u64;
+        let at = self.random.below(count.max(1)) as usize;
+        let (subscription, ack, _) = standing.held.get(at)?.clone();
+        let bodies = standing.settle(at);
+        let is_ack = self.random.happens(700);
+        Some(self.ask(Ask::Settle { is_ack, subscription, ack, bodies, inside }))
+    }
+
+    fn draw_transaction(&mut self, index: usize) -> Vec<Command> {
+        let held = self.actors[index].standard.as_ref().map(|standing| standing.held.clone());
+        let mut all = vec![self.ask(Ask::Begin)];
+        for _ in 0..self.random.below(5) {
+            if self.random.happens(500) {
+                let send = self.draw_send(true);
+                all.push(self.ask(send));
+            } else {
+                all.extend(self.draw_settle(index, true));
+            }
+        }
+        let commits = self.random.happens(700);
+        if !commits && let (Some(standing), Some(held)) = (&mut self.actors[index].standard, held) {
+            standing.held = held;
+        }
+        all.push(self.ask(if commits { Ask::Commit } else { Ask::Abort }));
+        all
     }
 
     fn draw_command(&mut self, index: usize) -> Command {
@@ -245,13 +396,16 @@ impl World {
             let actor = &self.actors[index];
             return address(actor.profile, &actor.login);
         }
-        let login = *self.random.pick(&LOGINS);
+        let logins = [&LOGINS[..], &STANDARD_LOGINS[..]][self.random.below(2) as usize];
+        let login = *self.random.pick(logins);
         address(self.draw_profile(login), login)
     }
 
+    /// Different from all others.
     fn draw_body(&mut self) -> String {
         let longest = if self.random.happens(100) { 3_000 } else { 100 };
         let length = self.random.below(longest) as usize;
+        self.last_transaction += 1;
         format!("{}{}", self.last_transaction, "ñ".repeat(length))
     }
 
@@ -291,6 +445,7 @@ impl World {
         let Some(index) = self.pick_actor(Actor::can_speak) else { return };
         let number = self.actors[index].number;
         self.trace(|| format!("{number:?} ends its stream"));
+        self.unread.insert(number);
         self.actors[index].leave();
     }
 
@@ -338,14 +493,18 @@ impl World {
         for index in order {
             self.hand_over(index);
         }
+        self.turn_tick = self.rig.ticks.get();
         let closed = self.rig.turn();
         let mut moved = !closed.is_empty() || self.rig.engine.has_work();
         let mut activities = self.take_activities(&closed);
         moved |= !activities.is_empty();
         activities.sort_by_key(|(tick, ..)| *tick);
-        for (_, index, activity) in activities {
+        for (tick, index, activity) in activities {
+            self.model.set_tick(tick);
             self.replay(index, activity);
         }
+        // Those that the engine closed by itself it closed at some time in the turn.
+        self.model.set_tick(self.turn_tick);
         self.note_closures(&closed);
         for (id, mut socket) in closed {
             let index = self.index_of(id);
@@ -356,6 +515,8 @@ impl World {
             moved |= self.collect_from_engine(index);
         }
         self.check_bounds();
+        let has_unread = |actor: &&Actor| actor.is_cut || actor.is_broken;
+        self.unread.extend(self.actors.iter().filter(has_unread).map(|actor| actor.number));
         self.actors.retain(|actor| actor.id.is_some() || !actor.saw_end);
         moved
     }
@@ -459,6 +620,7 @@ impl World {
 
     fn note_drain(&mut self, index: usize) {
         let number = self.actors[index].number;
+        self.model.set_tick(self.drain_tick);
         if self.model.login_of(number).is_some() {
             return self.model.end_with_error(number, "DRAINING", "draining");
         }
@@ -475,6 +637,10 @@ impl World {
             let silent_ms = now_ms - actor.heard_ms;
             assert!(silent_ms >= u64::from(most), "{number:?} was silent for {silent_ms} ms only");
             assert!(matches!(actor.carrier, Carrier::Ws | Carrier::Wss));
+            if actor.standard.is_some() {
+                self.trace(|| format!("{number:?} is timed out"));
+                return self.model.end_with_error(number, "TIMED_OUT", "timed-out");
+            }
         } else {
             let ms = now_ms - actor.opened_ms;
             assert!(ms >= u64::from(self.limits.connect_ms_max), "{number:?} had {ms} ms only");
@@ -521,9 +687,9 @@ impl World {
             actor.client.handle_wire(*tick, octets);
         }
         let events = actor.client.take_events();
-        for (_, event) in events {
+        for (tick, event) in events {
             match event {
-                Event::Frame(frame) => self.compare(index, &frame),
+                Event::Frame(frame) => self.compare(index, tick, &frame),
                 Event::Ping | Event::Close(_) => {}
                 other => panic!("{:?} gets {other:?}", self.actors[index].number),
             }
@@ -541,10 +707,25 @@ impl World {
         }
     }
 
-    fn compare(&mut self, index: usize, frame: &[u8]) {
+    fn compare(&mut self, index: usize, tick: u64, frame: &[u8]) {
         let actor = &mut self.actors[index];
         let number = actor.number;
-        match understand(frame) {
+        let understood = match actor.standard {
+            Some(_) => understand_standard(frame),
+            None => understand(frame),
+        };
+        match understood {
+            Understood::Job { subscription, ack, is_dead, body } => {
+                let standing = actor.standard.as_mut().expect("a client of the standard dialect");
+                let queues = &mut self.model.queues;
+                queues.note_delivered(&body, number, subscription.clone(), is_dead, tick);
+                standing.held.extend(ack.map(|ack| (subscription, ack, body)));
+            }
+            Understood::Seen(found @ Seen::Copies { .. }) => {
+                let is_expected = self.model.take_copy(number, &found);
+                let missing = || self.model.missing(number);
+                assert!(is_expected, "{number:?} gets {found:?}, not {:?}", missing().first());
+            }
             Understood::Event(found) if found.reason == "draining" => {}
             Understood::Event(found) => {
                 let expected = self.model.next_event(number, &found.login);
@@ -560,7 +741,7 @@ impl World {
                 }
                 let expected = self.model.next_expected(number);
                 // Behind a gap comes nothing but the last word.
-                if !actor.is_cut || !matches!(found, Seen::Error(_) | Seen::Receipt) {
+                if !actor.is_cut || !matches!(found, Seen::Error(_) | Seen::Receipt(_)) {
                     assert_eq!(Some(found), expected, "a frame for {number:?}");
                 }
             }
@@ -609,13 +790,16 @@ impl World {
         }
     }
 
-    fn check_nothing_is_left(&self) {
+    fn check_nothing_is_left(&self, drained: bool) {
         let engine = &self.rig.engine;
         let broker = engine.broker();
         assert_eq!(engine.len(), 0, "connections");
         assert_eq!(broker.peers.len(), 0, "peers");
         assert_eq!(broker.sessions_len(), 0, "sessions");
-        assert_eq!(broker.destinations_len(), 0, "destinations");
+        // After a drain the queues are left, with what waits there.
+        let most = TOPICS.len() + if drained { QUEUES.len() } else { 0 };
+        let count = broker.destinations_len();
+        assert!(count <= most, "{count} destinations are left, {most} may be");
         assert_eq!(broker.subscriptions_len(), 0, "subscriptions");
         assert_eq!(broker.peers.arena.resident_bytes(), 0, "bytes in queues");
         assert_eq!(engine.inbound_bytes(), 0, "bytes of torn frames");
@@ -634,14 +818,44 @@ impl World {
 
     fn drain(&mut self) {
         self.trace(|| "drain".to_owned());
+        self.drain_tick = self.rig.ticks.get();
         let now = self.rig.now();
         self.rig.engine.begin_drain(now);
         self.model.drain();
     }
 
+    /// Somebody subscribes to all queues, when all others are gone.
+    fn consume_what_is_left(&mut self) {
+        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
+        let id = self.rig.accept(socket).expect("a place for it");
+        self.last_number += 1;
+        let number = Number(self.last_number);
+        let who = ("heir".to_owned(), Profile::Service);
+        self.model.open(number);
+        let now_ms = self.rig.now().ms();
+        self.actors.push(Actor::new(number, Carrier::Tcp, id, who, true, now_ms));
+        let index = self.actors.len() - 1;
+        let login = "heir".to_owned();
+        let profile = Profile::Service;
+        let connect = self.ask(Ask::Connect { login, profile, resume: false, inbox: false });
+        self.say(index, connect);
+        for queue in QUEUES {
+            let (id, destination) = (format!("auto-{queue}"), queue.to_owned());
+            let subscribe = self.ask(Ask::Subscribe { id, destination, prefetch: 1 });
+            self.say(index, subscribe);
+        }
+        self.settle();
+        self.say_goodbye();
+        self.settle();
+        self.check_all_was_seen();
+    }
+
     fn say_goodbye(&mut self) {
         self.trace(|| "goodbye".to_owned());
-        self.actors.iter_mut().filter(|actor| !actor.has_left).for_each(Actor::leave);
+        for actor in self.actors.iter_mut().filter(|actor| !actor.has_left) {
+            self.unread.insert(actor.number);
+            actor.leave();
+        }
     }
 
     // -- small questions --------------------------------------------------------------------
@@ -666,6 +880,19 @@ const LOGINS: [&str; 20] = [
     "ned", "ole", "pia", "x/1", "x/2", "a b", "ñandú",
 ];
 
+/// Those who speak the standard dialect.
+const STANDARD_LOGINS: [&str; 12] =
+    ["sid", "sue", "sam", "tea", "tim", "ugo", "una", "vic", "wes", "xia", "s/1", "zoë"];
+
+const QUEUES: [&str; 3] = ["/queue/a", "/queue/b", DEAD];
+
+const MODES: [&str; 3] = ["client", "client-individual", "auto"];
+
+const TOPICS: [&str; 4] = ["/topic/a", "/topic/a/b", "/topic/a/c", "/topic/b/c/d"];
+
+const TOPIC_PATTERNS: [&str; 6] =
+    ["/topic/a", "/topic/a/b", "/topic/a/*", "/topic/*/c", "/topic/>", "/topic/b/>"];
+
 const BREACHES: [&str; 2] = ["UNKNOWN_COMMAND", "UNKNOWN_FORMAT_HEADER"];
 
 /// What may be queued beyond the bound: what one read of 64 KiB asks for before it is looked at again,
@@ -682,6 +909,8 @@ fn draw_limits(random: &mut Random) -> Limits {
         refusals_max: random.below(4) as u32,
         takeovers_max: 1 + random.below(5) as u32,
         takeover_window_ms: 10_000,
+        idle_topics_max: random.below(3) as u32,
+        deliveries_max: [2, 10, 1_000][random.below(3) as usize],
         outbound: [outbound; 4],
         outbound_total_bytes_max: [20_000, 100_000, 10_000_000][random.below(3) as usize],
         ..Limits::default()

@@ -2,7 +2,7 @@
 //! or on the clock, and what must hold whatever is drawn.
 
 mod commits;
-mod conservation;
+mod consumers;
 mod expiry;
 mod ids;
 mod stage;

@@ -1,12 +1,20 @@
 //! What must happen: a model of the broker that is too simple to be wrong in the same way.
 //!
 //! It is told what the engine read, in the order in which it read it, and says what every client
-//! must see. It knows nothing of queues, transports or bytes.
+//! must see. It knows nothing of transports or bytes. Who gets which message of a queue it does not say,
+//! but [`Queues`] judges it.
 
-use std::collections::{BTreeMap, VecDeque};
+mod queues;
+mod standard;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use com_broker::broker::Profile;
 use com_broker::limits::Limits;
+
+pub(crate) use self::queues::{DEAD, Fates, Queues};
+pub(crate) use self::standard::Ask;
+use self::standard::Standard;
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -31,6 +39,8 @@ pub(crate) enum Command {
     Disconnect,
     /// A WebSocket close.
     Close,
+    /// What a client of the standard dialect asks for, and the `receipt`.
+    Ask(Ask, u64),
     /// Something that is refused with this code, whoever asks for it, and ends the connection.
     Breach(&'static str),
 }
@@ -58,6 +68,12 @@ pub(crate) enum Seen {
         origin: String,
         body: String,
     },
+    /// Messages of the standard dialect with the same content, one by each subscription.
+    Copies {
+        subscriptions: BTreeSet<String>,
+        origin: String,
+        body: String,
+    },
     /// The logins that it lists, sorted; the code where it is not `OK`.
     Ack {
         transaction: u64,
@@ -65,7 +81,8 @@ pub(crate) enum Seen {
         code: Option<String>,
     },
     Error(String),
-    Receipt,
+    /// And its id, in the standard dialect.
+    Receipt(Option<String>),
 }
 
 /// An event of presence: what, of whom, why.
@@ -98,6 +115,9 @@ pub(crate) struct Number(pub(crate) u64);
 pub(crate) struct Model {
     sessions: BTreeMap<String, Session>,
     connections: BTreeMap<Number, Connection>,
+    pub(crate) queues: Queues,
+    /// When what it is told of happened.
+    tick: u64,
     takeovers_max: u32,
     takeover_window_ms: u64,
     is_draining: bool,
@@ -107,6 +127,8 @@ struct Session {
     connection: Number,
     profile: Profile,
     wishes: Vec<Wish>,
+    /// None, where a client of the classic dialect is logged in.
+    standard: Option<Standard>,
     takeovers: u32,
     window_ms: u64,
 }
@@ -116,6 +138,8 @@ struct Connection {
     login: Option<String>,
     is_closing: bool,
     expected: VecDeque<Seen>,
+    /// What waits for COMMIT.
+    transaction: Vec<Ask>,
     /// By login: events of different clients have no order between them.
     events: BTreeMap<String, VecDeque<Event>>,
 }
@@ -126,6 +150,8 @@ impl Model {
         Self {
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
+            queues: Queues::default(),
+            tick: 0,
             takeovers_max: limits.takeovers_max,
             takeover_window_ms: u64::from(limits.takeover_window_ms),
             is_draining: false,
@@ -135,6 +161,11 @@ impl Model {
     /// A connection was accepted.
     pub(crate) fn open(&mut self, number: Number) {
         self.connections.insert(number, Connection::default());
+    }
+
+    /// What is told from here on happened at that time.
+    pub(crate) fn set_tick(&mut self, tick: u64) {
+        self.tick = tick;
     }
 
     /// A frame was read.
@@ -147,12 +178,15 @@ impl Model {
             (Command::Close, _) => self.end(number, "closed"),
             (Command::Breach(code), _) => self.refuse(number, code),
             (Command::Connect { login, profile }, None) => {
-                self.connect(number, login, *profile, now_ms);
+                self.connect(number, (login, *profile), None, now_ms);
+            }
+            (Command::Ask(ask, receipt), login) => {
+                self.answer(number, login, ask, *receipt, now_ms)
             }
             (Command::Connect { .. }, Some(_)) => self.refuse(number, "LOGIN_ID_ALREADY_LOGGED"),
             (_, None) => self.refuse(number, "NOT_LOGGED_IN"),
             (Command::Disconnect, Some(_)) => {
-                self.expect(number, Seen::Receipt);
+                self.expect(number, Seen::Receipt(None));
                 self.end(number, "logout");
             }
             (Command::Send { destination, transaction, body }, Some(login)) => {
@@ -184,6 +218,7 @@ impl Model {
         }
         let connection = self.connections.get_mut(&number).unwrap();
         connection.is_closing = true;
+        self.queues.note_end(number, self.tick);
         if let Some(login) = connection.login.take() {
             self.publish("disconnected", &login, reason);
             self.publish("logout", &login, reason);
@@ -216,12 +251,32 @@ impl Model {
 
     /// The number of subscriptions.
     pub(crate) fn subscriptions_len(&self) -> usize {
-        self.sessions.values().map(|session| session.wishes.len()).sum()
+        let len = |session: &Session| {
+            let standard = session.standard.as_ref().map_or(0, Standard::subscriptions_len);
+            session.wishes.len() + standard
+        };
+        self.sessions.values().map(len).sum()
     }
 
     /// Takes the next thing that a client must see.
     pub(crate) fn next_expected(&mut self, number: Number) -> Option<Seen> {
         self.connections.get_mut(&number).unwrap().expected.pop_front()
+    }
+
+    /// Takes what is expected next of messages that differ by the subscription alone.
+    pub(crate) fn take_copy(&mut self, number: Number, found: &Seen) -> bool {
+        let expected = &mut self.connections.get_mut(&number).unwrap().expected;
+        let Seen::Copies { subscriptions: of, origin, body } = found else { return false };
+        let Some(Seen::Copies { subscriptions, origin: from, body: text }) = expected.front_mut()
+        else {
+            return false;
+        };
+        let is_same =
+            origin == from && body == text && of.iter().all(|id| subscriptions.remove(id));
+        if is_same && subscriptions.is_empty() {
+            expected.pop_front();
+        }
+        is_same
     }
 
     /// Takes the next event that a client must hear of that login.
@@ -236,7 +291,14 @@ impl Model {
         connection.expected.iter().map(|seen| format!("{seen:?}")).chain(events).collect()
     }
 
-    fn connect(&mut self, number: Number, login: &str, profile: Profile, now_ms: u64) {
+    /// Logs in; `standard` is what a client of the standard dialect begins with.
+    fn connect(
+        &mut self,
+        number: Number,
+        (login, profile): (&str, Profile),
+        standard: Option<Standard>,
+        now_ms: u64,
+    ) {
         if let Some(session) = self.sessions.get_mut(login) {
             if !is_public(session.profile) {
                 return self.refuse(number, "LOGIN_ID_ALREADY_LOGGED");
@@ -253,6 +315,11 @@ impl Model {
             }
             session.takeovers += 1;
             let older = std::mem::replace(&mut session.connection, number);
+            session.standard = match (session.standard.take(), standard) {
+                (Some(earlier), Some(newer)) => Some(newer.resume(earlier)),
+                (_, standard) => standard,
+            };
+            self.queues.note_end(older, self.tick);
             self.publish("disconnected", login, "taken-over");
             self.expect(older, Seen::Error("NEW_CONNECTION_LOGGED".to_owned()));
             let older = self.connections.get_mut(&older).unwrap();
@@ -264,6 +331,7 @@ impl Model {
                 connection: number,
                 profile,
                 wishes: Vec::new(),
+                standard,
                 takeovers: 0,
                 window_ms: 0,
             };
@@ -283,26 +351,51 @@ impl Model {
         transaction: Option<u64>,
         body: &str,
     ) {
-        let Some(owner) = self.owner_of(destination) else {
+        if !self.deliver(origin, destination, transaction, body) {
             return self.expect(number, Seen::Error("NO_SUCH_DESTINATION".to_owned()));
-        };
-        let owner_profile = self.sessions[&owner].profile;
-        let watches = |session: &Session| {
-            may_watch(session.profile, owner_profile)
-                && session.wishes.iter().any(|wish| wish.selects(destination))
-        };
-        let watchers = self.sessions.values().filter(|session| watches(session));
-        let receivers: Vec<_> = std::iter::once(self.sessions[&owner].connection)
-            .chain(watchers.map(|session| session.connection))
-            .collect();
-        let (origin, body) = (origin.to_owned(), body.to_owned());
-        let message = Seen::Message { transaction, origin, body };
-        for receiver in receivers {
-            self.expect(receiver, message.clone());
         }
         if let Some(transaction) = transaction {
             self.expect(number, Seen::Ack { transaction, listed: Vec::new(), code: None });
         }
+    }
+
+    /// Gives a message to everyone who gets it. Says whether there is such a destination.
+    fn deliver(
+        &mut self,
+        origin: &str,
+        destination: &str,
+        transaction: Option<u64>,
+        body: &str,
+    ) -> bool {
+        let (origin, body) = (origin.to_owned(), body.to_owned());
+        if destination.starts_with("/queue/") {
+            self.queues.note_sent(body, destination, self.tick);
+            return true;
+        }
+        if destination.starts_with("/topic/") {
+            self.deliver_to_topic(origin, destination, body);
+            return true;
+        }
+        let Some(owner) = self.owner_of(destination) else { return false };
+        let session = &self.sessions[&owner];
+        let (owner_profile, first) = (session.profile, session.connection);
+        let message = Seen::Message { transaction, origin: origin.clone(), body: body.clone() };
+        let to_owner = match &session.standard {
+            None => message.clone(),
+            Some(standard) => match standard.hear(destination) {
+                subscriptions if subscriptions.is_empty() => return false,
+                subscriptions => Seen::Copies { subscriptions, origin, body },
+            },
+        };
+        let watches = |session: &&Session| {
+            may_watch(session.profile, owner_profile)
+                && session.wishes.iter().any(|wish| wish.selects(destination))
+        };
+        let watchers = self.sessions.values().filter(watches).map(|session| session.connection);
+        let watchers: Vec<_> = watchers.collect();
+        self.expect(first, to_owner);
+        watchers.into_iter().for_each(|watcher| self.expect(watcher, message.clone()));
+        true
     }
 
     fn subscribe(&mut self, login: &str, wish: &Wish) -> (Vec<String>, Option<&'static str>) {
