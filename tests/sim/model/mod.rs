@@ -492,7 +492,7 @@ impl Wish {
 }
 
 /// The table of the protocol.
-fn may_watch(watcher: Profile, target: Profile) -> bool {
+pub(crate) fn may_watch(watcher: Profile, target: Profile) -> bool {
     match watcher {
         Profile::SuperAgent => target == Profile::Agent,
         Profile::Service => is_public(target),

@@ -5,5 +5,6 @@ mod commits;
 mod consumers;
 mod expiry;
 mod ids;
+mod routes;
 mod stage;
 mod takeovers;
