@@ -30,11 +30,17 @@ impl Carrier {
         ["tcp", "tls", "ws", "wss"][self as usize]
     }
 
+    /// The one of that name.
+    pub(crate) fn named(name: &str) -> Self {
+        let carrier = Self::ALL.into_iter().find(|one| one.name() == name);
+        carrier.unwrap_or_else(|| panic!("{name} is none of tcp, tls, ws and wss"))
+    }
+
     fn is_encrypted(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
     }
 
-    fn is_websocket(self) -> bool {
+    pub(crate) fn is_websocket(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
     }
 }

@@ -16,10 +16,13 @@
 //!
 //! The sentence says what is demonstrated. `kind` is what the original's behaviour is worth:
 //! `contract` (ordinary clients depend on it), `edge` (odd input), `defect` or `crash` (what it got
-//! wrong); a transcript that was not recorded has neither line. Then comes what happens, with the name of a client in the margin:
+//! wrong); a transcript that was not recorded has neither line. A further line, `over: tcp, tls, ws, wss`,
+//! says that the transcript holds over each of these, whichever the original was recorded over: `open any`
+//! stands for them, only over WebSocket a `(close 1000)` comes, and where streams are among them frames have the
+//! NUL over WebSocket that clients put behind them there. Then comes what happens, with the name of a client in the margin:
 //!
 //! ```text
-//! A: open wss /path      opens a connection: tcp, tls, ws or wss; `silent` for a path asks for no
+//! A: open wss /path      opens a connection: tcp, tls, ws, wss or any; `silent` for a path asks for no
 //!                        upgrade; WebSocket clients offer the subprotocol `stomp`
 //! A> SEND                the lines of a frame that A sends, as the body of an envelope or as a
 //! A> destination:/a      text message; the frame has no line end but those between the lines, so
@@ -76,6 +79,7 @@ use std::path::{Path, PathBuf};
 use self::differences::{align, explain, take_down};
 use self::script::{Script, Step};
 use self::stage::Stage;
+use crate::client::Carrier;
 
 #[test]
 fn every_transcript_is_what_the_broker_does() {
@@ -83,22 +87,28 @@ fn every_transcript_is_what_the_broker_does() {
     let mut wrong = Vec::new();
     for path in files() {
         let text = std::fs::read_to_string(&path).unwrap();
-        let mut played = play(&Script::parse(&text));
-        match explain(&played) {
-            Ok(_) if !played.is_recorded() => {}
-            Ok(differs) => played.differs = differs,
-            Err(difference) => {
-                wrong.push(format!("{}\n  unexplained: {difference}", path.display()));
+        let script = Script::parse(&text);
+        let carriers: Vec<_> = script.over.iter().copied().map(Some).collect();
+        for carrier in if carriers.is_empty() { vec![None] } else { carriers } {
+            let expected = carrier.map_or_else(|| script.clone(), |one| script.over(one));
+            let mut played = play(&expected);
+            let name = carrier.map_or("", Carrier::name);
+            let mut complain =
+                |what: String| wrong.push(format!("{} {name}\n{what}", path.display()));
+            match explain(&played) {
+                Ok(_) if !played.is_recorded() => {}
+                Ok(differs) => played.differs = differs,
+                Err(difference) => complain(format!("  unexplained: {difference}")),
             }
-        }
-        let played = played.print();
-        if played == text {
-            continue;
-        }
-        if is_update {
-            std::fs::write(&path, played).unwrap();
-        } else {
-            wrong.push(format!("{}\n{}", path.display(), first_difference(&text, &played)));
+            let (expected, found) = (expected.print(), played.print());
+            if expected == found {
+                continue;
+            }
+            if is_update {
+                std::fs::write(&path, script.answered_as(&played).print()).unwrap();
+            } else {
+                complain(first_difference(&expected, &found));
+            }
         }
     }
     assert!(wrong.is_empty(), "UPDATE_TRANSCRIPTS=1 rewrites them.\n{}", wrong.join("\n"));

@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use super::text::NUL;
+use crate::client::Carrier;
+
 /// A transcript.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
@@ -12,6 +15,8 @@ pub(crate) struct Script {
     pub(crate) kind: String,
     /// The numbers of the differences that are on purpose, from `docs/protocol.md`.
     pub(crate) differs: Vec<u32>,
+    /// The transports that it holds over; empty where it names its own.
+    pub(crate) over: Vec<Carrier>,
     /// What happens, in order.
     pub(crate) steps: Vec<Step>,
 }
@@ -60,13 +65,20 @@ impl Script {
     pub(crate) fn parse(text: &str) -> Self {
         let mut blocks = text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>());
         let head = blocks.next().expect("an empty file");
-        let mut script =
-            Self { sentence: Vec::new(), kind: String::new(), differs: Vec::new(), steps: vec![] };
+        let mut script = Self {
+            sentence: Vec::new(),
+            kind: String::new(),
+            differs: Vec::new(),
+            over: Vec::new(),
+            steps: Vec::new(),
+        };
         for line in head {
             if let Some(kind) = line.strip_prefix("kind: ") {
                 script.kind = kind.to_owned();
             } else if let Some(differs) = line.strip_prefix("differs: ") {
                 script.differs = differs.split(", ").map(parse_difference).collect();
+            } else if let Some(over) = line.strip_prefix("over: ") {
+                script.over = over.split(", ").map(Carrier::named).collect();
             } else {
                 script.sentence.push(line.to_owned());
             }
@@ -86,6 +98,10 @@ impl Script {
             let names: Vec<_> = self.differs.iter().map(|number| difference(*number)).collect();
             let _ = writeln!(out, "differs: {}", names.join(", "));
         }
+        if !self.over.is_empty() {
+            let names: Vec<_> = self.over.iter().map(|carrier| carrier.name()).collect();
+            let _ = writeln!(out, "over: {}", names.join(", "));
+        }
         for step in &self.steps {
             out.push('\n');
             step.print(&mut out);
@@ -98,6 +114,38 @@ impl Script {
             }
         }
         out
+    }
+
+    /// The same, with the answers and numbers that were found when it was played.
+    pub(crate) fn answered_as(&self, played: &Self) -> Self {
+        let mut script = Self { differs: played.differs.clone(), ..self.clone() };
+        for (step, played) in script.steps.iter_mut().zip(&played.steps) {
+            step.answers = played.answers.clone();
+        }
+        script
+    }
+
+    /// The same as it goes over one of its transports.
+    pub(crate) fn over(&self, carrier: Carrier) -> Self {
+        let mut script = self.clone();
+        let over_websocket = carrier.is_websocket();
+        let adds_nul = over_websocket && self.over.iter().any(|one| !one.is_websocket());
+        for step in &mut script.steps {
+            match &mut step.stimulus {
+                Stimulus::Act(_, action) => {
+                    *action = action.replacen("open any", &format!("open {}", carrier.name()), 1);
+                }
+                Stimulus::Send(_, lines) if adds_nul => {
+                    let last = lines.last_mut().expect("a line");
+                    if !last.ends_with(NUL) {
+                        last.push_str(NUL);
+                    }
+                }
+                Stimulus::Send(..) | Stimulus::Remark(_) | Stimulus::Wait(_) => {}
+            }
+            step.answers.retain(|answer| over_websocket || !answer.is_close());
+        }
+        script
     }
 
     /// Whether the answers of the original are in it.
@@ -163,6 +211,11 @@ impl Step {
 }
 
 impl Answer {
+    /// Whether it is a close of WebSocket.
+    fn is_close(&self) -> bool {
+        self.lines[0].1.starts_with("(close ")
+    }
+
     /// The lines of ours, or of the original's, if there are any.
     pub(crate) fn side(&self, side: Mark) -> Option<Vec<&str>> {
         let lines = self.lines.iter().filter(|(mark, _)| *mark == Mark::Both || *mark == side);

@@ -125,8 +125,7 @@ impl Stage {
 
     fn open(&mut self, name: &str, rest: &str) {
         let (carrier, path) = rest.split_once(' ').unwrap_or((rest, "/"));
-        let carrier = Carrier::ALL.into_iter().find(|one| one.name() == carrier);
-        let carrier = carrier.expect("tcp, tls, ws or wss");
+        let carrier = Carrier::named(carrier);
         let client = match path {
             "silent" => Client::without_upgrade(carrier),
             path => Client::new(carrier, path),

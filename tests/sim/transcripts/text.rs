@@ -3,6 +3,9 @@
 //! `^@` is NUL, `^M` CR, `^I` TAB; `^{c3 28}` are any octets, `^{78 *10000}` the same one many
 //! times. A caret before anything else is a caret.
 
+/// How a line shows NUL.
+pub(crate) const NUL: &str = "^@";
+
 /// The lines of `octets`, which LF separates.
 pub(crate) fn to_lines(octets: &[u8]) -> Vec<String> {
     octets.split(|octet| *octet == b'\n').map(to_line).collect()
@@ -42,7 +45,7 @@ fn to_line(mut octets: &[u8]) -> String {
 fn push_character(line: &mut String, octets: &[u8]) -> usize {
     let is_last = octets.len() == 1;
     match octets {
-        [0, ..] => line.push_str("^@"),
+        [0, ..] => line.push_str(NUL),
         [b'\r', ..] => line.push_str("^M"),
         [b'\t', ..] => line.push_str("^I"),
         [b'^', b'@' | b'M' | b'I' | b'{', ..] => line.push_str("^{5e}"),
