@@ -14,14 +14,14 @@ export {
 export { Message } from './message.js'
 export { Subscription } from './subscription.js'
 
-/** @typedef {import('./client.js').ClientEventMap} ClientEventMap */
-/** @typedef {import('./client.js').ClientOptions} ClientOptions */
-/** @typedef {import('./client.js').SendOptions} SendOptions */
-/** @typedef {import('./client.js').RequestOptions} RequestOptions */
-/** @typedef {import('./client.js').SubscribeOptions} SubscribeOptions */
-/** @typedef {import('./client.js').PresenceEvent} PresenceEvent */
-/** @typedef {import('./client.js').Session} Session */
-/** @typedef {import('./client.js').State} State */
+/** @typedef {import('./events.js').ClientEventMap} ClientEventMap */
+/** @typedef {import('./options.js').ClientOptions} ClientOptions */
+/** @typedef {import('./options.js').SendOptions} SendOptions */
+/** @typedef {import('./options.js').RequestOptions} RequestOptions */
+/** @typedef {import('./options.js').SubscribeOptions} SubscribeOptions */
+/** @typedef {import('./events.js').PresenceEvent} PresenceEvent */
+/** @typedef {import('./events.js').Session} Session */
+/** @typedef {import('./keeper.js').State} State */
 /** @typedef {import('./drop-in.js').DropInOptions} DropInOptions */
 /** @typedef {import('./drop-in.js').OnOpen} OnOpen */
 /** @typedef {import('./drop-in.js').OnClosed} OnClosed */

@@ -9,7 +9,7 @@ import { decodeText } from './octets.js'
  * @typedef {object} Answering
  * @property {(command: 'ACK' | 'NACK', id: string) => Promise<void>} settle
  * @property {(destination: string, body: import('./octets.js').Body,
- *   options: import('./client.js').SendOptions) => Promise<{ delivered: number }>} send
+ *   options: import('./options.js').SendOptions) => Promise<{ delivered: number }>} send
  */
 
 /** A message. */
@@ -70,7 +70,7 @@ export class Message {
    * Answers the sender. If the message is a request, its `request()` resolves.
    *
    * @param {import('./octets.js').Body} body
-   * @param {import('./client.js').SendOptions} [options]
+   * @param {import('./options.js').SendOptions} [options]
    */
   async reply(body, options = {}) {
     const correlation = this.headers['correlation-id']
