@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use com_broker::broker::message::{Content, Head, Message, Origin, UserLines};
-use com_broker::broker::peer::Encoding;
-use com_broker::classic;
+use com_broker::internal::broker::Encoding;
+use com_broker::internal::broker::{Content, Head, Message, Origin, UserLines};
+use com_broker::internal::classic;
+use com_broker::internal::stomp::{Frame, ScanBounds, Version};
 use com_broker::limits::Limits;
-use com_broker::stomp::{Frame, ScanBounds, Version};
 
 #[derive(Debug, Parser)]
 #[command(about = "What reading and writing one frame costs, with a body of 64 octets")]

@@ -6,12 +6,12 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use com_broker::broker::peer::{Encoding, Opening, PeerId};
-use com_broker::broker::{Broker, Keys, Moment, Options};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
+use com_broker::internal::broker::{Broker, Keys, Moment, Options};
+use com_broker::internal::broker::{Encoding, Opening, PeerId};
+use com_broker::internal::outbound::Framing;
+use com_broker::internal::stomp::{Frame, ScanBounds, Version};
 use com_broker::limits::Limits;
-use com_broker::outbound::Framing;
-use com_broker::stomp::{Frame, ScanBounds, Version};
 
 #[derive(Debug, Parser)]
 #[command(about = "What one SEND with a body of 64 octets costs, in memory")]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use com_broker::cli::{self, Arguments};
+use com_broker::internal::cli::{self, Arguments};
 
 fn main() -> ExitCode {
     match cli::run(Arguments::parse()) {

@@ -209,7 +209,9 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::peer::{Opening, PeerId};
+    use super::super::encoding::Encoding;
+    use super::super::ids::PeerId;
+    use super::super::peer::Opening;
     use super::super::{Keys, Options};
     use super::*;
     use crate::limits::Limits;

@@ -121,19 +121,9 @@ impl DestinationTable {
         self.table.iter()
     }
 
-    /// All destinations, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (DestinationId, &mut Destination)> {
-        self.table.iter_mut()
-    }
-
     /// The number of destinations.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 }
 
@@ -158,6 +148,7 @@ fn hash(hasher: &foldhash::fast::RandomState, name: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::table::Key;
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {
@@ -169,7 +160,7 @@ mod tests {
         table.remove(ana);
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);
         let cat = table.insert(b"/agent/cat");
-        assert_eq!(cat.0.index(), ana.0.index(), "the place is used again");
+        assert_eq!(cat.place().index(), ana.place().index(), "the place is used again");
         assert_eq!(table.find(b"/agent/cat", Some(ana)), Some(cat));
         assert!(table.get(ana).is_none(), "its id is not");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);

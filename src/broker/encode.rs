@@ -16,7 +16,7 @@ use crate::stomp::{self, Version};
 /// What is encoded of one message so far. Receivers that get the same octets share one frame; those
 /// that differ in the head alone share what follows it.
 #[derive(Debug)]
-pub(crate) struct Encodings<'m> {
+pub struct Encodings<'m> {
     message: &'m Message<'m>,
     /// The first whole frame of each format, and the tail for others of it, once there was one.
     whole: SmallVec<[Whole<'m>; 1]>,
@@ -35,7 +35,7 @@ pub(super) type Format = (Encoding, Framing);
 
 /// What a frame begins with, and what depends on who gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Head<'a> {
+pub enum Head<'a> {
     /// The session id that a classic client sees.
     Session(&'a [u8; 32]),
     /// A direct message to a client of the standard dialect without a subscription to its address.
@@ -169,7 +169,7 @@ impl<'m> Encodings<'m> {
 impl Message<'_> {
     /// Writes the message as a receiver reads it, without its framing.
     #[inline(always)]
-    pub(crate) fn write(&self, encoding: Encoding, head: Head<'_>, out: &mut Vec<u8>) {
+    pub fn write(&self, encoding: Encoding, head: Head<'_>, out: &mut Vec<u8>) {
         write_head(self, head, out);
         match encoding {
             Encoding::Classic => write_classic(self, out),

@@ -48,7 +48,7 @@ impl Key for DestinationId {
 
 /// A subscription that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SubscriptionIndex(Place);
+pub struct SubscriptionIndex(Place);
 
 impl Key for SubscriptionIndex {
     fn new(place: Place) -> Self {

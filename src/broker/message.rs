@@ -7,7 +7,7 @@ use crate::stomp::{HeaderLine, Headers, Name};
 
 /// A message, borrowed from the frame that brought it or from where it was kept.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub struct Message<'a> {
     /// Its number, which makes its `message-id`.
     pub number: u64,
     /// Whether it was delivered before.
@@ -20,7 +20,7 @@ pub(crate) struct Message<'a> {
 
 /// What a sender says of a message, and the message itself.
 #[derive(Debug)]
-pub(crate) struct Content<'a> {
+pub struct Content<'a> {
     /// The classic sender's transaction, which classic receivers see.
     pub transaction: Option<&'a [u8]>,
     /// Where it was sent to.
@@ -41,7 +41,7 @@ pub(crate) struct Content<'a> {
 /// origin:ana⏎destination:/agent/ana⏎content-type:
 /// ```
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// As a classic MESSAGE has it; empty, where nobody has sent anything yet.
     lines: Box<[u8]>,
     login_len: u32,
@@ -49,7 +49,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// Of a client with that login id and address. Neither may hold what ends a line.
-    pub(crate) fn new(login: &[u8], address: &[u8]) -> Self {
+    pub fn new(login: &[u8], address: &[u8]) -> Self {
         let lines = [Self::BEFORE_LOGIN, login, b"\n", Self::BEFORE_ADDRESS, address, b"\n"];
         let lines = [&lines.concat()[..], Self::BEFORE_TYPE].concat();
         Self { lines: lines.into(), login_len: login.len() as u32 }
@@ -101,7 +101,7 @@ impl Origin {
 
 /// Header lines that pass through, wherever they are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum UserLines<'a> {
+pub enum UserLines<'a> {
     /// Among the lines of a frame.
     Frame(&'a [HeaderLine<'a>]),
     /// With a message that was kept.
@@ -144,7 +144,7 @@ impl<'a> UserLines<'a> {
 
 /// A message that was kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
+pub struct Stored {
     /// Its number, which makes its `message-id`.
     pub number: u64,
     /// How often it was given to a consumer of the queue that it is of.

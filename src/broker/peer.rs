@@ -5,7 +5,7 @@
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Retry};
 use super::ids::{PeerId, SessionId};
-use super::table::{Key, Table};
+use super::table::Table;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 

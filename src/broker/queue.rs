@@ -151,6 +151,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
+    use crate::broker::message::{Content, Message, Origin, UserLines};
     use crate::broker::table::{Key, Place};
 
     fn consumer(number: u32) -> SubscriptionIndex {
@@ -193,7 +194,9 @@ mod tests {
         let stored = |number, deliveries| {
             let is_redelivered = false;
             let message = Message { number, is_redelivered, origin: &origin, content: &content };
-            Rc::new(Stored { deliveries, ..Stored::new(&message, NEVER) })
+            let mut stored = Stored::new(&message, NEVER);
+            stored.deliveries = deliveries;
+            Rc::new(stored)
         };
         let mut queue = Queue::default();
         // A dead letter is older than what was buried before it.

@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
 use super::profile::Profile;
-use super::table::{Key, Table};
+use super::table::Table;
 use super::transaction::Transaction;
 
 /// What the broker knows of a client.
@@ -125,11 +125,6 @@ impl SessionTable {
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
-
-    /// Whether nobody is logged in.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
 }
 
 impl std::ops::Index<SessionId> for SessionTable {
@@ -154,7 +149,8 @@ fn hash(hasher: &foldhash::fast::RandomState, login: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::broker::destination::DestinationTable;
-    use crate::broker::peer::{Encoding, Opening, Peers};
+    use crate::broker::encoding::Encoding;
+    use crate::broker::peer::{Opening, Peers};
     use crate::limits::Limits;
     use crate::outbound::Framing;
 

@@ -10,7 +10,7 @@ use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
 use super::message::Stored;
 use super::space::Space;
-use super::table::{Key, Table};
+use super::table::Table;
 use crate::limits::{Exceeded, Limits};
 
 /// A session's standing wish.
@@ -232,19 +232,9 @@ impl SubscriptionTable {
         self.table.has_issued(index)
     }
 
-    /// All subscriptions.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
-        self.table.iter()
-    }
-
     /// The number of subscriptions.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 }
 

@@ -145,12 +145,6 @@ impl<K: Key, T: Default> Table<K, T> {
         occupied.map(|entry| (K::new(entry.place), &entry.value))
     }
 
-    /// The same, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
-        let occupied = self.entries.iter_mut().filter(|entry| !entry.is_vacant());
-        occupied.map(|entry| (K::new(entry.place), &mut entry.value))
-    }
-
     /// How many things there are.
     pub(crate) fn len(&self) -> usize {
         self.len

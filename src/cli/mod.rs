@@ -20,9 +20,9 @@ use crate::server::certificates::CertificateFault;
 use crate::server::identity::IdentityFault;
 
 pub use certs::CertsArguments;
-pub use login::{LoginArguments, LoginFault, LoginProfile};
+pub use login::LoginFault;
 pub use send::SendArguments;
-pub use serve::{ServeArguments, banner};
+pub use serve::ServeArguments;
 pub use watch::WatchArguments;
 
 /// A message broker: clients log in under a name and a profile, get an address, and send messages

@@ -34,16 +34,6 @@ impl Deadlines {
         self.heap.peek().map(|Reverse((at_ms, _))| *at_ms)
     }
 
-    /// The number of entries.
-    pub fn len(&self) -> usize {
-        self.heap.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
-
     /// Whether a rush has left memory that is worth returning.
     pub fn has_slack(&self) -> bool {
         self.heap.capacity() > 4 * self.heap.len().max(64)

@@ -205,7 +205,7 @@ impl OutboundArena {
 
     /// Notes that all that a queue holds is out, which was all of this turn.
     #[inline]
-    pub fn note_all_out(&mut self, queue: &mut OutboundQueue) -> Out {
+    pub fn note_all_out(&self, queue: &mut OutboundQueue) -> Out {
         debug_assert!(queue.backlog.is_none(), "only frames of this turn");
         let (frames, deliveries) = (queue.frames, queue.deliveries);
         *queue = OutboundQueue::default();

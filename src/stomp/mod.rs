@@ -12,6 +12,6 @@ pub mod lookalike;
 pub mod version;
 
 pub use assembler::Assembler;
-pub use frame::{Command, Frame, Malformed, Scan, ScanBounds, ScanFault};
+pub use frame::{Command, Frame, Malformed, ScanBounds, ScanFault};
 pub use headers::{HeaderLine, Headers, LineFault, Name};
 pub use version::Version;

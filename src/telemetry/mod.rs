@@ -22,6 +22,5 @@ mod table;
 pub use calendar::Timestamp;
 pub use counters::Counters;
 pub use exporter::Exporter;
-pub use files::{FileStamp, try_directory, write_files};
-pub use latencies::{Latencies, Snapshot, Stage};
-pub use table::{percentile_pairs, percentile_table};
+pub use files::try_directory;
+pub use latencies::{Latencies, Stage};

@@ -231,11 +231,6 @@ impl Transport {
         }
     }
 
-    /// Whether it is settled what the connection speaks.
-    pub fn is_open(&self) -> bool {
-        matches!(self.layer, Layer::Prefix(_) | Layer::Stream(_) | Layer::WebSocket(_))
-    }
-
     /// Whether frames are WebSocket messages.
     pub fn is_websocket(&self) -> bool {
         matches!(self.layer, Layer::WebSocket(_))
@@ -296,11 +291,6 @@ impl Transport {
     /// Octets that go out before the next whole frame.
     pub fn control(&self) -> &[u8] {
         &self.control[self.control_sent as usize..]
-    }
-
-    /// Whether control octets are half out, so that no frame may come between.
-    pub fn control_begun(&self) -> bool {
-        self.control_sent > 0
     }
 
     /// Notes that control octets are out.

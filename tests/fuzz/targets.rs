@@ -11,19 +11,21 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use arbitrary::{Arbitrary, Unstructured};
-use com_broker::broker::{Keys, Moment, Options};
-use com_broker::classic::Frame;
 use com_broker::config::{
     Config, ConfigFile, DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS, Overrides,
 };
-use com_broker::engine::{Accepted, ConnectionId, Engine, Socket};
+use com_broker::internal::broker::{Keys, Moment, Options};
+use com_broker::internal::classic::Frame;
+use com_broker::internal::engine::{Accepted, ConnectionId, Engine, Socket};
+use com_broker::internal::stomp::{Assembler, Headers, Name, ScanBounds, Version};
+use com_broker::internal::telemetry::Latencies;
+use com_broker::internal::transport::PrefixLayer;
+use com_broker::internal::transport::{
+    Dialect, FrameBound, ListenerPolicy, Protocols, TransportError,
+};
+use com_broker::internal::transport::{Message, WebSocketLayer};
+use com_broker::internal::transport::{UpgradeLayer, Upgraded};
 use com_broker::limits::{Limits, OutboundLimits};
-use com_broker::stomp::{Assembler, Headers, Name, ScanBounds, Version};
-use com_broker::telemetry::Latencies;
-use com_broker::transport::prefix::PrefixLayer;
-use com_broker::transport::upgrade::{UpgradeLayer, Upgraded};
-use com_broker::transport::websocket::{Message, WebSocketLayer};
-use com_broker::transport::{Dialect, FrameBound, ListenerPolicy, Protocols, TransportError};
 
 /// One frame of the classic dialect.
 pub fn classic_frame(data: &[u8]) {
@@ -156,7 +158,7 @@ pub fn standard_stream(data: &[u8]) {
         for run in runs {
             let mut wire = *run;
             loop {
-                let mut frame = com_broker::stomp::Frame::default();
+                let mut frame = com_broker::internal::stomp::Frame::default();
                 match assembler.next_frame(&mut wire, &bounds, &mut frame) {
                     Ok(true) => frames.push(format!("{frame:?}")),
                     Ok(false) => break,

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use com_broker::broker::Profile;
-use com_broker::engine::ConnectionId;
+use com_broker::internal::broker::Profile;
+use com_broker::internal::engine::ConnectionId;
 
 use crate::client::{Carrier, Client, Envelope};
 use crate::model::{Ask, Command, Event, Number, PATTERNS, Seen, Wish};

@@ -9,10 +9,10 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use com_broker::broker::CloseReason;
-use com_broker::engine::ConnectionId;
+use com_broker::internal::broker::CloseReason;
+use com_broker::internal::engine::ConnectionId;
+use com_broker::internal::transport::{ListenerPolicy, TlsMode};
 use com_broker::limits::Limits;
-use com_broker::transport::{ListenerPolicy, TlsMode};
 use proptest::prelude::*;
 use rustls::ClientConnection;
 

@@ -3,8 +3,8 @@
 
 use std::num::NonZeroU32;
 
-use com_broker::broker::CloseReason;
-use com_broker::engine::ConnectionId;
+use com_broker::internal::broker::CloseReason;
+use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::{Limits, OutboundLimits};
 
 use crate::faults::SocketFaults;

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use com_broker::broker::{Keys, Moment, Options};
-use com_broker::engine::{Accepted, ConnectionId, Engine};
+use com_broker::internal::broker::{Keys, Moment, Options};
+use com_broker::internal::engine::{Accepted, ConnectionId, Engine};
+use com_broker::internal::telemetry::Latencies;
+use com_broker::internal::transport::ListenerPolicy;
 use com_broker::limits::Limits;
-use com_broker::telemetry::Latencies;
-use com_broker::transport::ListenerPolicy;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::random::Random;

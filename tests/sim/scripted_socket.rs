@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 
-use com_broker::engine::Socket;
+use com_broker::internal::engine::Socket;
 
 use crate::faults::SocketFaults;
 

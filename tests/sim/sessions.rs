@@ -1,6 +1,6 @@
 //! What clients say in whole sessions, of every protocol and with every kind of end.
 
-use com_broker::transport::{ListenerPolicy, Protocols, TlsMode};
+use com_broker::internal::transport::{ListenerPolicy, Protocols, TlsMode};
 
 /// What a client says, below what carries it and above TLS.
 pub(crate) struct Session {

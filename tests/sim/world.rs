@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use com_broker::broker::{CloseReason, Code, Options, Profile};
-use com_broker::engine::ConnectionId;
+use com_broker::internal::broker::{CloseReason, Code, Options, Profile};
+use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::{Limits, OutboundLimits};
 
 use crate::actors::{Actor, Understood, session_id, understand, understand_standard};

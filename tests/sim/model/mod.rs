@@ -9,7 +9,7 @@ mod standard;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use com_broker::broker::Profile;
+use com_broker::internal::broker::Profile;
 use com_broker::limits::Limits;
 
 pub(crate) use self::queues::{DEAD, Fates, Queues};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use com_broker::broker::Profile;
+use com_broker::internal::broker::Profile;
 
 use super::{Model, Number, Seen};
 

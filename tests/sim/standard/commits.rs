@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use com_broker::broker::Profile::{Agent, Service, SuperAgent};
+use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
 
 use super::stage::{Stage, Told, Who};

@@ -1,7 +1,7 @@
 //! Where a message of a queue must not go. That none is lost and none is had twice, whatever consumers do and
 //! however they end, is for the simulation to show, with its model of queues.
 
-use com_broker::broker::Profile::Service;
+use com_broker::internal::broker::Profile::Service;
 use com_broker::limits::{Limits, OutboundLimits};
 
 use super::stage::Stage;

@@ -1,6 +1,6 @@
 //! Messages that have a time after which nobody wants them.
 
-use com_broker::broker::Profile::{Agent, Service};
+use com_broker::internal::broker::Profile::{Agent, Service};
 use com_broker::limits::Limits;
 
 use super::stage::Stage;

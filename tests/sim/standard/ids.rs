@@ -1,8 +1,8 @@
 //! Ids of what is gone never mean what came after it.
 
-use com_broker::broker::Profile::{Agent, Service, SuperAgent};
-use com_broker::broker::Rights;
-use com_broker::broker::levels::Levels;
+use com_broker::internal::broker::Levels;
+use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
+use com_broker::internal::broker::Rights;
 use com_broker::limits::Limits;
 
 use super::stage::Stage;

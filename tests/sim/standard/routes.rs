@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use com_broker::broker::Profile::{self, Agent, Service, SuperAgent};
+use com_broker::internal::broker::Profile::{self, Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -1,8 +1,8 @@
 //! An engine, and clients of the standard dialect over plain TCP. What a client says is read at
 //! once, and what everyone is told is taken as soon as it is written.
 
-use com_broker::broker::{Options, Profile};
-use com_broker::engine::ConnectionId;
+use com_broker::internal::broker::{Options, Profile};
+use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::Limits;
 
 use crate::faults::SocketFaults;

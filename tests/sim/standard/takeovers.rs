@@ -1,7 +1,7 @@
 //! What a connection that takes a session over has of the earlier one: in the standard dialect
 //! nothing that it did not ask for, in the classic one what stood.
 
-use com_broker::broker::Profile::{Agent, Service, SuperAgent};
+use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
 
 use super::stage::Stage;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use com_broker::engine::ConnectionId;
+use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::Limits;
 
 use super::script::Stimulus;
