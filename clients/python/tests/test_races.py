@@ -24,7 +24,7 @@ from com_broker import (
     Reconnect,
     broker_client,
 )
-from com_broker._async_client import AsyncClient as Inside
+from com_broker._keeper import Keeper
 
 Run = Callable[[Any], Any]
 
@@ -56,7 +56,7 @@ def at_login(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Non
     """Has something done in the turn of the loop in which a login returns, or some turns later."""
 
     def set_up(turns: int, act: Callable[[], None]) -> None:
-        log_in = Inside._open_and_log_in
+        log_in = Keeper._log_in
 
         def later(left: int) -> None:
             if left == 0:
@@ -64,13 +64,13 @@ def at_login(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Non
             else:
                 asyncio.get_running_loop().call_soon(later, left - 1)
 
-        async def log_in_and_act(self: Inside, number: int) -> Any:
+        async def log_in_and_act(self: Keeper, number: int) -> Any:
             link = await log_in(self, number)
             if number == watched[0]:
                 later(turns)
             return link
 
-        monkeypatch.setattr(Inside, "_open_and_log_in", log_in_and_act)
+        monkeypatch.setattr(Keeper, "_log_in", log_in_and_act)
 
     watched = [1]
     set_up.watched = watched  # type: ignore[attr-defined]
@@ -194,7 +194,7 @@ def test_closing_twice_at_once_waits_for_the_one_end(broker: Broker, run: Run) -
         # So that it takes a while.
         proxy.drop_packets()
         ended: list[int] = []
-        supervisor = client._supervisor
+        supervisor = client._keeper._supervisor
         assert supervisor is not None
 
         async def close(number: int) -> None:
@@ -220,8 +220,8 @@ def test_a_fault_in_writing_ends_the_connection(
             async def fail(*_: object) -> None:
                 raise RuntimeError("on purpose")
 
-            assert client._link is not None
-            monkeypatch.setattr(client._link.transport, "_write_out", fail)
+            assert client._lifecycle.link is not None
+            monkeypatch.setattr(client._lifecycle.link.transport, "_write_out", fail)
             with pytest.raises(ConnectionLost):
                 await client.send("/agent/wfault", "x", timeout=PATIENCE)
 
@@ -254,8 +254,8 @@ def test_a_send_that_is_cancelled_as_its_turn_comes_is_not_sent(run: Run) -> Non
             await asyncio.sleep(0)
             second = asyncio.ensure_future(client.send("/agent/a", b"2"))
             await asyncio.sleep(0)
-            assert client._link is not None
-            transport = client._link.transport
+            assert client._lifecycle.link is not None
+            transport = client._lifecycle.link.transport
             # In the turn in which there is room.
             transport._queued_bytes = 0
             transport._admit_next()
@@ -324,9 +324,9 @@ async def a_broker_that_does_not_read() -> AsyncIterator[tuple[dict[str, Any], a
 
 def queued(client: AsyncClient) -> int:
     """What a client holds to be sent, in bytes."""
-    assert client._link is not None
-    waiting = sum(len(request.octets) for request in client._waiting.values())
-    return client._link.transport._queued_bytes + waiting
+    assert client._lifecycle.link is not None
+    waiting = sum(len(request.octets) for request in client._requests._waiting.values())
+    return client._lifecycle.link.transport._queued_bytes + waiting
 
 
 def test_what_waits_is_bounded_while_nothing_is_read(run: Run) -> None:

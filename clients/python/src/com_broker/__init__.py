@@ -34,6 +34,7 @@ from .errors import (
     ProtocolFault,
     Refused,
     TakenOver,
+    Unconfirmed,
     Unsupported,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "Session",
     "Subscription",
     "TakenOver",
+    "Unconfirmed",
     "Unsupported",
     "__version__",
     "broker_client",

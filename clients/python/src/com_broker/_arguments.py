@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
-from ._model import Body
+from ._model import Body, Message
 
 
 def body_bytes(body: Body) -> bytes:
@@ -54,6 +54,12 @@ def check_headers(headers: Optional[Mapping[str, str]]) -> Mapping[str, str]:
         check_text("the name of a header", key)
         check_text(f"the value of the header {key!r}", value)
     return headers
+
+
+def check_message(message: Message) -> None:
+    """Raises a TypeError unless it is a message."""
+    if not isinstance(message, Message):
+        raise wrong_type("the message", "a Message", message)
 
 
 def check_flag(name: str, value: object) -> None:

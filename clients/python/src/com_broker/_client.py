@@ -10,8 +10,9 @@ from collections.abc import Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
-from ._async_client import MIB, AsyncClient
+from ._async_client import AsyncClient
 from ._model import Body, Message, PresenceEvent, Receipt, Session, Subscription
+from ._options import MIB
 from ._reconnect import Reconnect
 from .errors import Closed, NotConnected
 
@@ -213,7 +214,7 @@ class Client:
         Raises:
             Refused: the broker did not; `code` is `NO_SUCH_DESTINATION` where nobody is at the
                 address.
-            ConnectionLost: the connection ended before the answer. The message may have arrived.
+            Unconfirmed: the connection ended before the answer. The message may have arrived.
             AnswerTimeout: so did the time. What waited for the connection is not sent any more.
             BufferFull: the connection is away, and too much waits for it already.
             Closed: the client is closed.

@@ -14,7 +14,7 @@ from ._model import Receipt
 from ._reconnect import retry_of_close_code
 from ._transport import Transport
 from ._waiting import end, in_words
-from .errors import BrokerError, ConnectionLost, ProtocolFault
+from .errors import BrokerError, ConnectionLost, ProtocolFault, Unconfirmed
 
 Encode = Callable[[str], bytes]
 """Writes a request under the id that it is given."""
@@ -84,7 +84,7 @@ class Link:
         if request.future.done():
             return
         if self.ended.done():
-            _fail(request.future, _lost(None))
+            _fail(request.future, _unconfirmed(None))
             return
         request.is_issued = True
         self._futures[request.id] = request.future
@@ -120,7 +120,7 @@ class Link:
         self._on_end(self)
         futures, self._futures = self._futures, {}
         for future in futures.values():
-            _fail(future, _lost(error))
+            _fail(future, _unconfirmed(error))
         self.ended.set_result(None)
 
     async def _take_all(self) -> Ending:
@@ -192,13 +192,13 @@ class Link:
         self.transport.write(octets)
 
 
-def _lost(cause: Optional[BrokerError]) -> ConnectionLost:
-    lost = ConnectionLost(
+def _unconfirmed(cause: Optional[BrokerError]) -> Unconfirmed:
+    unconfirmed = Unconfirmed(
         "the connection ended before the broker answered, and what was asked may be done"
         + (f": {cause}" if cause else "")
     )
-    lost.__cause__ = cause
-    return lost
+    unconfirmed.__cause__ = cause
+    return unconfirmed
 
 
 def _fail(future: Optional[asyncio.Future[Receipt]], error: BrokerError) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "ProtocolFault",
     "Refused",
     "TakenOver",
+    "Unconfirmed",
     "Unsupported",
 ]
 
@@ -42,9 +43,13 @@ class ConnectFailed(BrokerError, ConnectionError):
 
 
 class ConnectionLost(BrokerError, ConnectionError):
-    """The connection ended before the answer came.
+    """The connection ended."""
 
-    Whether the broker did what was asked is not known. Nothing is sent a second time by itself.
+
+class Unconfirmed(ConnectionLost):
+    """Something was sent, and the connection ended before the broker answered.
+
+    It may be done or not. It is never sent a second time by itself.
     """
 
 
