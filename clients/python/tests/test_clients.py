@@ -99,6 +99,7 @@ def test_each_profile_logs_in(
         ({"profile_key": "wrong-hush"}, "INVALID_PROFILE_KEY"),
     ],
 )
+@pytest.mark.behaviour("login-refused")
 def test_wrong_keys_are_told(
     broker: Broker, run: Run, scheme: str, dialect: str, keys: dict[str, str], code: str
 ) -> None:
@@ -114,6 +115,7 @@ def test_wrong_keys_are_told(
     run(scenario())
 
 
+@pytest.mark.behaviour("bodies-unchanged")
 def test_bodies_arrive_as_they_are(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         bodies: list[Union[str, bytes]] = [
@@ -147,6 +149,7 @@ def test_bodies_arrive_as_they_are(broker: Broker, run: Run, scheme: str, dialec
     run(scenario())
 
 
+@pytest.mark.behaviour("headers-pass")
 def test_headers_and_content_type_pass(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with open_client(broker, scheme, dialect=dialect) as ana:
@@ -259,6 +262,7 @@ def test_what_is_no_text_is_refused_before_anything_is_sent(
     run(scenario())
 
 
+@pytest.mark.behaviour("own-headers-refused")
 def test_headers_that_the_client_or_the_broker_owns_are_refused(
     broker: Broker, run: Run, dialect: str
 ) -> None:
@@ -317,6 +321,7 @@ def test_where_nobody_can_send_to_nobody_is_answered(
     run(scenario())
 
 
+@pytest.mark.behaviour("reply-only-from-asked")
 def test_only_who_was_asked_can_reply(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -344,6 +349,7 @@ def test_only_who_was_asked_can_reply(broker: Broker, run: Run, dialect: str) ->
     run(scenario())
 
 
+@pytest.mark.behaviour("nobody-there")
 def test_an_unknown_destination_raises_and_the_connection_stays(
     broker: Broker, run: Run, scheme: str, dialect: str
 ) -> None:
@@ -365,6 +371,7 @@ def test_an_unknown_destination_raises_and_the_connection_stays(
     run(scenario())
 
 
+@pytest.mark.behaviour("answer-matched")
 def test_answers_find_their_requests(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with open_client(broker, scheme, dialect=dialect) as ana:
@@ -383,6 +390,7 @@ def test_answers_find_their_requests(broker: Broker, run: Run, scheme: str, dial
     run(scenario())
 
 
+@pytest.mark.behaviour("request-replied")
 def test_requests_get_their_replies(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -427,6 +435,7 @@ def test_requests_work_between_the_dialects(broker: Broker, run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.behaviour("request-times-out")
 def test_a_request_without_a_reply_times_out(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -442,6 +451,7 @@ def test_a_request_without_a_reply_times_out(broker: Broker, run: Run, dialect: 
     run(scenario())
 
 
+@pytest.mark.behaviour("copy-not-reply")
 def test_a_copy_of_a_request_is_not_the_reply(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -459,6 +469,7 @@ def test_a_copy_of_a_request_is_not_the_reply(broker: Broker, run: Run, dialect:
     run(scenario())
 
 
+@pytest.mark.behaviour("watch-address")
 def test_watching_by_address(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -487,6 +498,7 @@ def test_watching_by_address(broker: Broker, run: Run, scheme: str, dialect: str
     run(scenario())
 
 
+@pytest.mark.behaviour("watch-pattern")
 def test_watching_by_regex_lasts(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with open_client(broker, scheme, "sue", profile="service", dialect=dialect) as sue:
@@ -529,6 +541,7 @@ def test_what_cannot_be_subscribed_raises(
     run(scenario())
 
 
+@pytest.mark.behaviour("presence")
 def test_presence(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -591,6 +604,7 @@ def test_nobody_forges_presence(broker: Broker, run: Run, dialect: str) -> None:
     run(scenario())
 
 
+@pytest.mark.behaviour("topics")
 def test_topics(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     async def scenario() -> None:
         async with (
@@ -615,6 +629,7 @@ def test_topics(broker: Broker, run: Run, scheme: str, dialect: str) -> None:
     run(scenario())
 
 
+@pytest.mark.behaviour("queues-acknowledged")
 def test_queues_with_acknowledgements(broker: Broker, run: Run, scheme: str) -> None:
     async def scenario() -> None:
         queue = f"/queue/{stem}"
@@ -689,6 +704,7 @@ def test_iteration_ends_when_the_client_closes(broker: Broker, run: Run, scheme:
     run(scenario())
 
 
+@pytest.mark.behaviour("call-cancelled")
 def test_cancelling_a_call_harms_no_other(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
         async with open_client(broker, "tcp", dialect=dialect) as ana:
@@ -708,6 +724,7 @@ def test_cancelling_a_call_harms_no_other(broker: Broker, run: Run, dialect: str
     run(scenario())
 
 
+@pytest.mark.behaviour("certificate-verified")
 def test_a_certificate_is_verified(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario(scheme: str) -> None:
         strange = open_client(broker, scheme, dialect=dialect, ca=None)
@@ -721,6 +738,7 @@ def test_a_certificate_is_verified(broker: Broker, run: Run, dialect: str) -> No
         run(scenario(scheme))
 
 
+@pytest.mark.behaviour("failure-explained")
 def test_a_wrong_port_is_told(run: Run) -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -846,6 +864,7 @@ def test_threads_share_a_blocking_client(client: Client) -> None:
     assert sorted(received) == expected
 
 
+@pytest.mark.behaviour("close-releases")
 def test_closing_releases_whoever_waits(client: Client) -> None:
     outcomes: list[BaseException] = []
     started = threading.Barrier(3)

@@ -58,6 +58,7 @@ def in_classic() -> Conversation:
     return logged_in(ClassicDialect(enveloped=False))
 
 
+@pytest.mark.behaviour("answer-matched")
 def test_a_classic_error_is_about_the_oldest_request() -> None:
     conversation = in_classic()
     conversation.note_request("1")
@@ -223,6 +224,7 @@ def test_presence_that_makes_no_sense_is_a_fault(body: bytes) -> None:
         arrivals.deliver(message)
 
 
+@pytest.mark.behaviour("incoming-bounded")
 def test_headers_count_for_what_may_wait() -> None:
     arrivals = Arrivals(1_000_000)
     headers = {f"x-{number}": "y" * 60 for number in range(200)}
@@ -248,6 +250,7 @@ def test_a_list_without_an_end_takes_no_time() -> None:
     assert event == Answered("1", Receipt())
 
 
+@pytest.mark.behaviour("resumes-own-session")
 def test_who_comes_back_asks_for_its_subscriptions() -> None:
     keys = Keys("a", "b")
     first = StandardDialect().connect("ana", keys, "h", 0)
@@ -261,6 +264,7 @@ def test_who_comes_back_asks_for_its_subscriptions() -> None:
     )
 
 
+@pytest.mark.behaviour("malformed-refused")
 def test_a_frame_that_makes_no_sense_is_a_fault() -> None:
     for conversation, octets in (
         (in_classic(), classic("SEND", destination="/a")),

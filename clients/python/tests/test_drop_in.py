@@ -372,6 +372,7 @@ def test_on_error_takes_what_it_takes(
         assert "key" in told[0][0]
 
 
+@pytest.mark.behaviour("callback-contained")
 def test_an_exception_in_a_callback_is_logged_and_changes_nothing(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -416,6 +417,7 @@ def test_no_connection_is_an_oserror(broker: Broker) -> None:
     assert not client.is_connected()
 
 
+@pytest.mark.behaviour("certificate-verified")
 def test_the_certificate_is_verified(broker: Broker) -> None:
     program = Program(broker)
     arguments = ("127.0.0.1", broker.port, "tls-ana", PROFILE_KEYS["agent"])

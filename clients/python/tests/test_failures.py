@@ -102,6 +102,7 @@ async def failure(url: str, **options: Any) -> str:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("act", [close_at_once, close_when_greeted, reset])
+@pytest.mark.behaviour("failure-explained")
 def test_a_port_that_closes_is_told(run: Run, scheme: str, act: Act) -> None:
     async def scenario() -> None:
         async with serving(act) as port:
@@ -115,6 +116,7 @@ def test_a_port_that_closes_is_told(run: Run, scheme: str, act: Act) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["tls", "wss"])
+@pytest.mark.behaviour("failure-explained")
 def test_tls_to_a_plain_port_is_told(
     program: pathlib.Path, run: Run, scheme: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +185,7 @@ def test_names_and_ports_that_nobody_has_are_told(run: Run, scheme: str) -> None
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.behaviour("login-times-out")
 def test_a_port_that_says_nothing_is_told(run: Run, scheme: str) -> None:
     async def scenario() -> None:
         stop = asyncio.Event()

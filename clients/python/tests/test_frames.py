@@ -80,6 +80,7 @@ def test_headers_that_are_the_brokers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "hu:sh", "hu sh", "hu\nsh", "hu\\sh"])
+@pytest.mark.behaviour("keys-stay-secret")
 def test_a_key_that_cannot_be_right_is_refused_and_not_repeated(key: str) -> None:
     for dialect in (ClassicDialect(enveloped=True), StandardDialect()):
         with pytest.raises(ValueError, match="key is empty, or holds") as caught:
@@ -87,6 +88,7 @@ def test_a_key_that_cannot_be_right_is_refused_and_not_repeated(key: str) -> Non
         assert not key or key not in str(caught.value)
 
 
+@pytest.mark.behaviour("keys-stay-secret")
 def test_keys_do_not_show() -> None:
     assert "secret" not in repr(KEYS)
 
@@ -104,6 +106,7 @@ def test_connected_is_not_escaped() -> None:
     assert frame.get("login") == "a\\b:c"
 
 
+@pytest.mark.behaviour("first-header-wins")
 def test_of_repeated_headers_the_first_counts() -> None:
     (frame,) = StandardReader(1000).feed(b"MESSAGE\na:1\na:2\n\n\0")
     assert frame.get("a") == "1"
@@ -130,6 +133,7 @@ def standard_stream() -> bytes:
 
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("dialect", ["classic", "standard"])
+@pytest.mark.behaviour("chunking-invisible")
 def test_no_split_of_what_arrives_matters(dialect: str, seed: int) -> None:
     draw = random.Random(seed)
     stream = classic_stream() if dialect == "classic" else standard_stream()
@@ -166,9 +170,25 @@ def test_a_big_endian_envelope_is_understood() -> None:
         (StandardReader(100_000), b"x" * 70_000),
     ],
 )
+@pytest.mark.behaviour("malformed-refused")
 def test_what_is_no_frame_is_a_fault(reader: FrameReader, octets: bytes) -> None:
     with pytest.raises(ProtocolFault):
         reader.feed(octets)
+
+
+@pytest.mark.behaviour("frame-bounded")
+@pytest.mark.parametrize(
+    ("reader", "head"),
+    [
+        (EnvelopeReader(100), envelope(b"A\n\n" + b"x" * 97 + b"\0")[:8]),
+        (StandardReader(100), b"A\ncontent-length:101\n\n"),
+    ],
+)
+def test_a_frame_that_is_too_large_is_refused_before_its_body_is_here(
+    reader: FrameReader, head: bytes
+) -> None:
+    with pytest.raises(ProtocolFault, match="frame_bytes_max"):
+        reader.feed(head)
 
 
 def test_a_large_body_in_small_pieces_is_looked_at_once() -> None:

@@ -22,6 +22,7 @@ from com_broker import (
     ConnectionLost,
     NotConnected,
     Reconnect,
+    Unconfirmed,
     broker_client,
 )
 from com_broker._keeper import Keeper
@@ -222,7 +223,7 @@ def test_a_fault_in_writing_ends_the_connection(
 
             assert client._lifecycle.link is not None
             monkeypatch.setattr(client._lifecycle.link.transport, "_write_out", fail)
-            with pytest.raises(ConnectionLost):
+            with pytest.raises(Unconfirmed):
                 await client.send("/agent/wfault", "x", timeout=PATIENCE)
 
     run(scenario())
@@ -234,7 +235,7 @@ def test_a_program_that_cancels_all_tasks_leaves_no_deaf_client(broker: Broker, 
         client = AsyncClient(**broker.options(login="deaf"))
         await client.connect()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            if task.get_coro().__qualname__.startswith("AsyncClient"):  # type: ignore[union-attr]
+            if task.get_coro().__qualname__.startswith("Keeper."):  # type: ignore[union-attr]
                 task.cancel()
         with pytest.raises(Closed, match="cancelled"):
             await client.receive(PATIENCE)
@@ -245,6 +246,7 @@ def test_a_program_that_cancels_all_tasks_leaves_no_deaf_client(broker: Broker, 
     run(scenario())
 
 
+@pytest.mark.behaviour("call-cancelled")
 def test_a_send_that_is_cancelled_as_its_turn_comes_is_not_sent(run: Run) -> None:
     async def scenario() -> None:
         async with a_broker_that_does_not_read() as (options, reading):
@@ -329,6 +331,7 @@ def queued(client: AsyncClient) -> int:
     return client._lifecycle.link.transport._queued_bytes + waiting
 
 
+@pytest.mark.behaviour("outgoing-bounded")
 def test_what_waits_is_bounded_while_nothing_is_read(run: Run) -> None:
     """However many send at once, and again after they gave up."""
     bound, body = 1_000_000, b"x" * 400_000
@@ -364,6 +367,7 @@ def test_what_waits_is_bounded_while_nothing_is_read(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.behaviour("close-releases")
 def test_those_who_wait_for_room_are_released_when_the_client_closes(run: Run) -> None:
     async def scenario() -> None:
         async with a_broker_that_does_not_read() as (options, reading):
@@ -430,6 +434,7 @@ def test_two_subscriptions_to_the_same_end_one_by_one(
     run(scenario())
 
 
+@pytest.mark.behaviour("unsubscribed-stays-so")
 def test_what_is_unsubscribed_as_the_connection_breaks_does_not_come_back(
     start_broker: Callable[..., Broker], run: Run, dialect: str
 ) -> None:
@@ -610,6 +615,7 @@ class Strange(BaseException):
 
 
 @pytest.mark.parametrize("kind", [ValueError, Strange, asyncio.CancelledError, KeyboardInterrupt])
+@pytest.mark.behaviour("callback-contained")
 def test_whatever_a_callback_raises_the_client_hears_on(
     broker: Broker, kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:

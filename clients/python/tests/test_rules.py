@@ -58,6 +58,7 @@ def highest(low: float, high: float) -> float:
     return high
 
 
+@pytest.mark.behaviour("back-off")
 def test_the_ceiling_doubles_up_to_its_maximum() -> None:
     schedule = Schedule(Reconnect(initial=1, maximum=5), highest)
     assert [schedule.next_wait(None) for _ in range(5)] == [1, 2, 4, 5, 5]
@@ -65,15 +66,18 @@ def test_the_ceiling_doubles_up_to_its_maximum() -> None:
         assert schedule.next_wait(None) == 5
 
 
+@pytest.mark.behaviour("retry-obeyed")
 def test_never_means_never() -> None:
     assert Schedule(Reconnect(), highest).next_wait("never") is None
 
 
+@pytest.mark.behaviour("retry-obeyed")
 def test_now_means_at_once_and_only_once() -> None:
     schedule = Schedule(Reconnect(initial=1, maximum=8), highest)
     assert [schedule.next_wait("now") for _ in range(3)] == [0, 2, 4]
 
 
+@pytest.mark.behaviour("retry-obeyed")
 def test_later_has_a_higher_ceiling() -> None:
     schedule = Schedule(Reconnect(initial=1, maximum=8, later=5), highest)
     assert [schedule.next_wait("later") for _ in range(5)] == [5, 5, 5, 8, 8]
@@ -95,6 +99,7 @@ def test_attempts_can_be_bounded() -> None:
     assert schedule.next_wait(None) is not None
 
 
+@pytest.mark.behaviour("back-off")
 def test_jitter_is_drawn_from_the_whole_interval() -> None:
     schedule = Schedule(Reconnect(initial=1, maximum=1))
     waits = [schedule.next_wait(None) or 0.0 for _ in range(500)]
@@ -124,6 +129,7 @@ GOOD: dict[str, Any] = {"login": "ana", "application_key": "hush-a", "profile_ke
     "wrong",
     [{"login": ""}, {"profile_key": ""}, {"dialect": "stomp"}, {"heart_beat": -1}, {"url": "x"}],
 )
+@pytest.mark.behaviour("options-checked")
 def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(ValueError) as caught:  # noqa: PT011  The text is looked at below.
@@ -142,6 +148,7 @@ def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None
         {"incoming_bytes_max": True}, {"frame_bytes_max": "1"}, {"reconnect": 5}, {"proxy": 5},
     ],
 )  # fmt: skip
+@pytest.mark.behaviour("options-checked")
 def test_arguments_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     for kind in (Client, AsyncClient):
@@ -157,6 +164,7 @@ def test_arguments_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
         {"answer_timeout": float("nan")}, {"outgoing_bytes_max": -1}, {"frame_bytes_max": 0},
     ],
 )  # fmt: skip
+@pytest.mark.behaviour("options-checked")
 def test_arguments_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     for kind in (Client, AsyncClient):
@@ -172,6 +180,7 @@ def test_durations_are_words() -> None:
         assert in_words(seconds) == words
 
 
+@pytest.mark.behaviour("keys-stay-secret")
 def test_a_client_shows_no_keys() -> None:
     for kind in (Client, AsyncClient):
         shown = repr(kind("tcp://127.0.0.1", **GOOD))

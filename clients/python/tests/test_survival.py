@@ -24,6 +24,7 @@ from com_broker import (
     Reconnect,
     Refused,
     TakenOver,
+    Unconfirmed,
 )
 
 Run = Callable[[Any], Any]
@@ -76,6 +77,8 @@ async def take_texts(client: AsyncClient, last: str) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.behaviour("comes-back")
+@pytest.mark.behaviour("subscriptions-survive")
 def test_a_restart_is_survived(
     start_broker: StartBroker, run: Run, scheme: str, dialect: str
 ) -> None:
@@ -132,6 +135,8 @@ def test_a_restart_is_survived(
     run(scenario())
 
 
+@pytest.mark.behaviour("subscriptions-survive")
+@pytest.mark.behaviour("waits-while-away")
 def test_what_waits_goes_behind_the_subscriptions(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:
@@ -157,6 +162,7 @@ def test_what_waits_goes_behind_the_subscriptions(
     run(scenario())
 
 
+@pytest.mark.behaviour("never-sent-twice")
 def test_nothing_is_sent_twice(start_broker: StartBroker, run: Run, dialect: str) -> None:
     """Cuts the connection again and again under load.
 
@@ -180,7 +186,7 @@ def test_nothing_is_sent_twice(start_broker: StartBroker, run: Run, dialect: str
                     try:
                         await bob.send("/agent/ana", text)
                         sent.add(text)
-                    except ConnectionLost:
+                    except Unconfirmed:
                         unknown.add(text)
 
             senders = [asyncio.ensure_future(send(name)) for name in "abcdefgh"]
@@ -203,6 +209,28 @@ def test_nothing_is_sent_twice(start_broker: StartBroker, run: Run, dialect: str
         run(scenario(proxy))
 
 
+@pytest.mark.behaviour("answer-times-out")
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    broker: Broker, run: Run, dialect: str
+) -> None:
+    async def scenario(proxy: Proxy) -> None:
+        options = broker.options(login=f"patient-{dialect}", dialect=dialect, answer_timeout=0.2)
+        options["url"] = f"tcp://127.0.0.1:{proxy.port}"
+        client = AsyncClient(**options)
+        await client.connect()
+        proxy.drop_packets()
+        with pytest.raises(AnswerTimeout, match=r"the broker did not answer within 0\.2 s"):
+            await client.send("/topic/a", "into the void")
+        with pytest.raises(AnswerTimeout, match=r"the broker did not answer within 0\.1 s"):
+            await client.subscribe("/topic/a", timeout=0.1)
+        assert client.is_connected
+        await client.close()
+
+    with Proxy(broker.port) as proxy:
+        run(scenario(proxy))
+
+
+@pytest.mark.behaviour("silence-noticed")
 def test_a_half_open_connection_is_noticed(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:
@@ -238,6 +266,7 @@ def test_a_half_open_connection_is_noticed(
             run(scenario(proxy, scheme))
 
 
+@pytest.mark.behaviour("unsubscribed-stays-so")
 def test_what_was_unsubscribed_meanwhile_does_not_come_back(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:
@@ -277,6 +306,7 @@ def test_what_was_unsubscribed_meanwhile_does_not_come_back(
         run(scenario(proxy))
 
 
+@pytest.mark.behaviour("unsubscribed-stays-so")
 def test_what_is_unsubscribed_while_it_is_restored_does_not_come_back(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:
@@ -302,6 +332,7 @@ def test_what_is_unsubscribed_while_it_is_restored_does_not_come_back(
     run(scenario())
 
 
+@pytest.mark.behaviour("heart-beats-sent")
 def test_heart_beats_keep_a_silent_connection(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:
@@ -319,6 +350,7 @@ def test_heart_beats_keep_a_silent_connection(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.behaviour("takeover-stops")
 def test_a_takeover_is_told_and_not_fought(
     broker: Broker, run: Run, scheme: str, dialect: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -349,6 +381,7 @@ def test_a_takeover_is_told_and_not_fought(
     assert "closed for good" in caplog.text
 
 
+@pytest.mark.behaviour("login-refused")
 def test_a_login_in_use_is_refused_for_now(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario() -> None:
         options = broker.options(login=f"one-{dialect}", profile="service", dialect=dialect)
@@ -361,6 +394,7 @@ def test_a_login_in_use_is_refused_for_now(broker: Broker, run: Run, dialect: st
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "wss"])
+@pytest.mark.behaviour("drain-survived")
 def test_a_drain_is_survived(
     start_broker: StartBroker,
     run: Run,
@@ -387,6 +421,8 @@ def test_a_drain_is_survived(
     assert "trying again in 0.0 s" in caplog.text
 
 
+@pytest.mark.behaviour("slow-consumer-returns")
+@pytest.mark.behaviour("incoming-bounded")
 def test_a_slow_consumer_is_cut_and_comes_back(
     start_broker: StartBroker, run: Run, dialect: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -420,6 +456,7 @@ def test_a_slow_consumer_is_cut_and_comes_back(
     assert "SLOW_CONSUMER" in caplog.text
 
 
+@pytest.mark.behaviour("outgoing-bounded")
 def test_the_outgoing_buffer_is_bounded(start_broker: StartBroker, run: Run, dialect: str) -> None:
     broker = start_broker()
 
@@ -452,6 +489,7 @@ def test_the_outgoing_buffer_is_bounded(start_broker: StartBroker, run: Run, dia
     run(scenario())
 
 
+@pytest.mark.behaviour("ack-same-connection")
 def test_an_acknowledgement_is_for_the_connection_that_brought_the_message(
     start_broker: StartBroker, run: Run
 ) -> None:
@@ -475,6 +513,7 @@ def test_an_acknowledgement_is_for_the_connection_that_brought_the_message(
         run(scenario(proxy))
 
 
+@pytest.mark.behaviour("return-switched-off")
 def test_without_reconnect_the_end_is_the_end(
     start_broker: StartBroker, run: Run, dialect: str
 ) -> None:
@@ -575,6 +614,7 @@ def test_a_close_that_is_cancelled_leaves_nothing(broker: Broker, run: Run, dial
         run(scenario(proxy))
 
 
+@pytest.mark.behaviour("close-bounded")
 def test_closing_a_half_open_connection_ends(broker: Broker, run: Run, dialect: str) -> None:
     async def scenario(proxy: Proxy) -> None:
         options = broker.options(login=f"half-{dialect}", dialect=dialect, answer_timeout=0.2)
@@ -588,6 +628,7 @@ def test_closing_a_half_open_connection_ends(broker: Broker, run: Run, dialect: 
         run(scenario(proxy))
 
 
+@pytest.mark.behaviour("comes-back")
 def test_the_blocking_client_survives_a_restart(start_broker: StartBroker, dialect: str) -> None:
     broker = start_broker()
     options = broker.options(dialect=dialect, reconnect=SOON, answer_timeout=PATIENCE)
@@ -651,6 +692,7 @@ class Scripted:
         (1000, "now", True),
     ],
 )
+@pytest.mark.behaviour("retry-obeyed")
 def test_close_codes_and_retry_are_obeyed(
     run: Run, dialect: str, code: int, retry: Optional[str], comes_back: bool
 ) -> None:
@@ -745,6 +787,7 @@ class Resuming:
                 )
 
 
+@pytest.mark.behaviour("resumes-own-session")
 def test_who_comes_back_has_no_gap_and_nothing_that_it_ended(run: Run) -> None:
     async def scenario() -> None:
         broker = Resuming()
