@@ -238,11 +238,11 @@ def head_of(message: Message) -> str:
 
 
 def body_of(message: Message) -> str:
-    """A body as a line; octets that are no text as a count."""
+    """A body as a line; a body that is not UTF-8 as its length."""
     try:
         return message.text
     except UnicodeDecodeError:
-        return f"<{len(message.body)} octets of {message.content_type}>"
+        return f"<{len(message.body)} bytes of {message.content_type}>"
 
 
 def presence_line(event: PresenceEvent) -> str:

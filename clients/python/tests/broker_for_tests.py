@@ -152,11 +152,11 @@ class Proxy:
         if end not in self._pairs:
             return
         try:
-            octets = end.recv(65536)
-            if end in self._silent and octets:
+            data = end.recv(65536)
+            if end in self._silent and data:
                 return
-            if octets:
-                self._pairs[end].sendall(octets)
+            if data:
+                self._pairs[end].sendall(data)
                 return
         except OSError:
             pass

@@ -44,10 +44,10 @@ def logged_in(dialect: Dialect) -> Conversation:
         "destination": "/agent/ana",
     }
     if isinstance(dialect, ClassicDialect):
-        octets = classic("CONNECTED", b"", session_id="s1", connection_id="9", **greeting)
+        data = classic("CONNECTED", b"", session_id="s1", connection_id="9", **greeting)
     else:
-        octets = standard("CONNECTED", b"", session="s1", version="1.2", **greeting)
-    (event,) = conversation.feed(octets)
+        data = standard("CONNECTED", b"", session="s1", version="1.2", **greeting)
+    (event,) = conversation.feed(data)
     assert isinstance(event, Connected)
     assert conversation.session == event.session
     assert (event.session.session_id, event.session.destination) == ("s1", "/agent/ana")
@@ -126,8 +126,8 @@ def test_a_copy_is_told_from_a_message_to_us() -> None:
             standard("MESSAGE", destination="/agent/eve", origin="b", subscription="1"),
         ),
     ):
-        for octets, is_copy in ((ours, False), (theirs, True)):
-            (event,) = conversation.feed(octets)
+        for data, is_copy in ((ours, False), (theirs, True)):
+            (event,) = conversation.feed(data)
             assert isinstance(event, Delivered)
             assert event.message.is_copy is is_copy
 
@@ -266,12 +266,12 @@ def test_who_comes_back_asks_for_its_subscriptions() -> None:
 
 @pytest.mark.behaviour("malformed-refused")
 def test_a_frame_that_makes_no_sense_is_a_fault() -> None:
-    for conversation, octets in (
+    for conversation, data in (
         (in_classic(), classic("SEND", destination="/a")),
         (logged_in(StandardDialect()), standard("SEND", destination="/a")),
     ):
         with pytest.raises(ProtocolFault, match="SEND"):
-            conversation.feed(octets)
+            conversation.feed(data)
 
 
 def test_a_refusal_reads_well() -> None:

@@ -261,8 +261,8 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
     async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while octets := await source.read(10_000):
-                target.write(octets)
+            while data := await source.read(10_000):
+                target.write(data)
             target.close()
 
     await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))

@@ -58,7 +58,7 @@ def test_a_classic_subscription_is_what_the_original_client_sends() -> None:
     assert dialect.disconnect("DISCONNECTED") == b"DISCONNECT\nreceipt-id:DISCONNECTED\n\n"
 
 
-def test_lengths_are_in_octets() -> None:
+def test_lengths_are_in_bytes() -> None:
     wire = ClassicDialect(enveloped=True).send("1", "/agent/ñ", "¡€😀".encode(), None, {})
     (length,) = struct.unpack_from("<I", wire, 1)
     assert length == len(wire) - 5
@@ -95,9 +95,9 @@ def test_keys_do_not_show() -> None:
 
 def test_standard_headers_are_escaped_and_come_back() -> None:
     value = "a:b\\c\nd\re"
-    octets = encode_standard("MESSAGE", [("x:y", value)], b"body")
-    assert octets == b"MESSAGE\nx\\cy:a\\cb\\\\c\\nd\\re\n\nbody\0"
-    assert StandardReader(1000).feed(octets) == [Frame("MESSAGE", (("x:y", value),), b"body")]
+    data = encode_standard("MESSAGE", [("x:y", value)], b"body")
+    assert data == b"MESSAGE\nx\\cy:a\\cb\\\\c\\nd\\re\n\nbody\0"
+    assert StandardReader(1000).feed(data) == [Frame("MESSAGE", (("x:y", value),), b"body")]
 
 
 def test_connected_is_not_escaped() -> None:
@@ -154,7 +154,7 @@ def test_a_big_endian_envelope_is_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reader", "octets"),
+    ("reader", "data"),
     [
         (EnvelopeReader(100), b"HTTP/1.1 400 Bad Request\r\n"),
         (EnvelopeReader(100), b"\0\0\0\0\0"),
@@ -171,9 +171,9 @@ def test_a_big_endian_envelope_is_understood() -> None:
     ],
 )
 @pytest.mark.behaviour("malformed-refused")
-def test_what_is_no_frame_is_a_fault(reader: FrameReader, octets: bytes) -> None:
+def test_what_is_no_frame_is_a_fault(reader: FrameReader, data: bytes) -> None:
     with pytest.raises(ProtocolFault):
-        reader.feed(octets)
+        reader.feed(data)
 
 
 @pytest.mark.behaviour("frame-bounded")
@@ -193,9 +193,9 @@ def test_a_frame_that_is_too_large_is_refused_before_its_body_is_here(
 
 def test_a_large_body_in_small_pieces_is_looked_at_once() -> None:
     body = b"x" * 2_000_000
-    octets = b"MESSAGE\n\n" + body + b"\0"
+    data = b"MESSAGE\n\n" + body + b"\0"
     reader = StandardReader(3_000_000)
     frames = []
-    for at in range(0, len(octets), 1000):
-        frames += reader.feed(octets[at : at + 1000])
+    for at in range(0, len(data), 1000):
+        frames += reader.feed(data[at : at + 1000])
     assert frames == [Frame("MESSAGE", (), body)]

@@ -327,7 +327,7 @@ async def a_broker_that_does_not_read() -> AsyncIterator[tuple[dict[str, Any], a
 def queued(client: AsyncClient) -> int:
     """What a client holds to be sent, in bytes."""
     assert client._lifecycle.link is not None
-    waiting = sum(len(request.octets) for request in client._requests._waiting.values())
+    waiting = sum(len(request.data) for request in client._requests._waiting.values())
     return client._lifecycle.link.transport._queued_bytes + waiting
 
 

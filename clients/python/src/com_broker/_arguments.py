@@ -1,4 +1,4 @@
-"""Whether what a program gives makes sense, said before anything is sent; values are not shown."""
+"""Checks of what a program passes, made before anything is sent; errors show no values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def body_bytes(body: Body) -> bytes:
     """A body as it is sent.
 
     Raises:
-        TypeError: it is neither text nor bytes. A number, above all, is not so many NULs.
+        TypeError: it is neither text nor bytes; `bytes(5)` would be five NULs.
     """
     if isinstance(body, str):
         return body.encode()
@@ -28,14 +28,14 @@ def check_text(name: str, value: object) -> None:
 
 
 def check_destination(destination: str) -> None:
-    """The same of a destination, which cannot be empty."""
+    """Raises unless a destination is a `str` that is not empty."""
     check_text("the destination", destination)
     if not destination:
         raise ValueError("the destination is empty")
 
 
 def check_content_type(content_type: Optional[str]) -> None:
-    """Raises a TypeError unless it is a `str`, or absent."""
+    """Raises a TypeError unless the content type is a `str` or absent."""
     if content_type is not None:
         check_text("content_type", content_type)
 
@@ -57,7 +57,7 @@ def check_headers(headers: Optional[Mapping[str, str]]) -> Mapping[str, str]:
 
 
 def check_message(message: Message) -> None:
-    """Raises a TypeError unless it is a message."""
+    """Raises a TypeError unless a message is a `Message`."""
     if not isinstance(message, Message):
         raise wrong_type("the message", "a Message", message)
 
@@ -83,7 +83,7 @@ def check_timeout(value: Optional[float]) -> None:
 
 
 def check_seconds(name: str, value: float, endless: bool = True) -> None:
-    """Raises a TypeError unless a duration is a number, and a ValueError if it is none of time."""
+    """Raises a TypeError unless a duration is a number; a ValueError if it is negative or NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type(name, "a number of seconds", value)
     # NaN is not at least zero either.
@@ -94,5 +94,5 @@ def check_seconds(name: str, value: float, endless: bool = True) -> None:
 
 
 def wrong_type(name: str, wanted: str, value: object) -> TypeError:
-    """What to raise, naming what was given by its type only."""
+    """The exception for an argument of the wrong type; it names the type, not the value."""
     return TypeError(f"{name} must be {wanted}, and not {type(value).__name__}")

@@ -78,8 +78,8 @@ class AsyncClient:
             `python-socks`.
 
     Raises:
-        ValueError: an argument makes no sense; keys are not repeated.
-        TypeError: it is of another type.
+        ValueError: an argument makes no sense; the text shows no keys.
+        TypeError: an argument has the wrong type.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class AsyncClient:
         """Connects and logs in, once: only later ends of the connection are survived.
 
         Raises:
-            ConnectFailed: there is no connection to be had.
+            ConnectFailed: no connection can be made.
             LoginRefused: the broker does not let us in; `retry` tells whether trying again helps.
             Closed: the client was closed before; make a new one.
         """
@@ -170,15 +170,15 @@ class AsyncClient:
         """Waits until the connection is there, subscriptions restored.
 
         Raises:
-            AnswerTimeout: it is not, after `timeout` seconds.
-            Closed: it will not be any more.
+            AnswerTimeout: the connection is not there after `timeout` seconds.
+            Closed: the client is closed.
         """
         check_timeout(timeout)
         return await self._lifecycle.wait_connected(timeout)
 
     @property
     def session(self) -> Session:
-        """Who we are, as the broker last said.
+        """Our session, as the broker last confirmed it.
 
         Raises:
             NotConnected: we never were logged in.
@@ -227,14 +227,14 @@ class AsyncClient:
             timeout: seconds, `answer_timeout` unless given. Waiting for the connection counts.
 
         Raises:
-            Refused: the broker did not; `code` is `NO_SUCH_DESTINATION` where nobody is at the
-                address.
+            Refused: the broker did not pass it on; `code` is `NO_SUCH_DESTINATION` where
+                nobody is at the address.
             Unconfirmed: the connection ended before the answer. The message may have arrived.
-            AnswerTimeout: so did the time. What waited for the connection is not sent any more.
+            AnswerTimeout: no answer came in time. What waited for the connection is not sent.
             BufferFull: the connection is away, and too much waits for it already.
             Closed: the client is closed.
             ValueError: a header is the broker's, or the dialect cannot carry it.
-            TypeError: the body is neither text nor bytes, or a header no `str`.
+            TypeError: the body is neither text nor bytes, or a header is not a `str`.
         """
         return await self._sending.send(destination, body, content_type, headers, timeout)
 
@@ -280,8 +280,8 @@ class AsyncClient:
 
         Raises:
             BrokerError: as `send` does.
-            ValueError: what the message says of its reply makes no sense; or as `send` does.
-                Whoever answers everybody goes on after it.
+            ValueError: the `reply-to` of the message makes no sense; or as `send` does. A service
+                that answers anybody must catch it and go on.
         """
         return await self._sending.reply(message, body, content_type, headers, timeout)
 
@@ -368,7 +368,8 @@ class AsyncClient:
             timeout: seconds, `answer_timeout` unless given.
 
         Raises:
-            Refused: we are no service (`PROF_NO_RIGHTS`), or the pattern is none (`INVALID_REGEX`).
+            Refused: we are not a service (`PROF_NO_RIGHTS`), or the pattern does not compile
+                (`INVALID_REGEX`).
             BrokerError: as `send` does.
         """
         check_text("the pattern", pattern)

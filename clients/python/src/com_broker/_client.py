@@ -80,8 +80,8 @@ class Client:
             frame_bytes_max=frame_bytes_max,
             proxy=proxy,
         )
-        # Held while something is given to the loop, so that nothing is once it stops. A signal's
-        # handler may close the client in the middle of a call.
+        # Held while work is handed to the loop, so that none is handed over once it stops.
+        # Reentrant: a signal handler may close the client in the middle of a call.
         self._lock = threading.RLock()
         self._loop: Optional[_LoopThread] = None
         self._closer: Optional[threading.Thread] = None
@@ -108,7 +108,7 @@ class Client:
         """Connects and logs in, once: only later ends of the connection are survived.
 
         Raises:
-            ConnectFailed: there is no connection to be had.
+            ConnectFailed: no connection can be made.
             LoginRefused: the broker does not let us in; `retry` tells whether trying again helps.
             Closed: the client was closed before; make a new one.
         """
@@ -139,7 +139,7 @@ class Client:
                 self._closer = threading.current_thread()
             loop, self._loop = self._loop, None
         if not is_first:
-            # Another thread is at it; or this one, and a signal came.
+            # Another thread closes it already; or this one does, and a signal handler calls again.
             if closer is not threading.current_thread():
                 self._closed.wait()
             return
@@ -156,14 +156,14 @@ class Client:
         """Waits until the connection is there, subscriptions restored.
 
         Raises:
-            AnswerTimeout: it is not, after `timeout` seconds.
-            Closed: it will not be any more.
+            AnswerTimeout: the connection is not there after `timeout` seconds.
+            Closed: the client is closed.
         """
         return self._call(self._client.wait_connected(timeout))
 
     @property
     def session(self) -> Session:
-        """Who we are, as the broker last said.
+        """Our session, as the broker last confirmed it.
 
         Raises:
             NotConnected: we never were logged in.
@@ -212,14 +212,14 @@ class Client:
             timeout: seconds, `answer_timeout` unless given. Waiting for the connection counts.
 
         Raises:
-            Refused: the broker did not; `code` is `NO_SUCH_DESTINATION` where nobody is at the
-                address.
+            Refused: the broker did not pass it on; `code` is `NO_SUCH_DESTINATION` where
+                nobody is at the address.
             Unconfirmed: the connection ended before the answer. The message may have arrived.
-            AnswerTimeout: so did the time. What waited for the connection is not sent any more.
+            AnswerTimeout: no answer came in time. What waited for the connection is not sent.
             BufferFull: the connection is away, and too much waits for it already.
             Closed: the client is closed.
             ValueError: a header is the broker's, or the dialect cannot carry it.
-            TypeError: the body is neither text nor bytes, or a header no `str`.
+            TypeError: the body is neither text nor bytes, or a header is not a `str`.
         """
         return self._call(
             self._client.send(
@@ -261,8 +261,8 @@ class Client:
 
         Raises:
             BrokerError: as `send` does.
-            ValueError: what the message says of its reply makes no sense; or as `send` does.
-                Whoever answers everybody goes on after it.
+            ValueError: the `reply-to` of the message makes no sense; or as `send` does. A service
+                that answers anybody must catch it and go on.
         """
         return self._call(
             self._client.reply(
@@ -343,7 +343,8 @@ class Client:
         """Subscribes to who comes and goes, for services; see `AsyncClient.subscribe_presence`.
 
         Raises:
-            Refused: we are no service (`PROF_NO_RIGHTS`), or the pattern is none (`INVALID_REGEX`).
+            Refused: we are not a service (`PROF_NO_RIGHTS`), or the pattern does not compile
+                (`INVALID_REGEX`).
             BrokerError: as `send` does.
         """
         return self._call(
@@ -391,7 +392,7 @@ class Client:
         except concurrent.futures.CancelledError:
             raise Closed("the client was closed in the meantime") from None
         except BaseException:
-            # Ctrl-C in here: the call ends on the other thread as well.
+            # Ctrl-C while waiting: the call is cancelled on the other thread, too.
             future.cancel()
             raise
 
@@ -401,7 +402,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._started = threading.Event()
-        # A program that forgets to close the client can end all the same.
+        # A daemon: a program that forgets to close the client can still end.
         self._thread = threading.Thread(target=self._run, name="com-broker-client", daemon=True)
         self._thread.start()
         self._started.wait()
@@ -411,7 +412,7 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def stop(self) -> None:
-        """Runs what was submitted so far for the last time, cancels it, and ends the thread."""
+        """Gives what was submitted one last turn, cancels it, and ends the thread."""
         self._loop.call_soon_threadsafe(self._stopped.set_result, None)
         self._thread.join()
 

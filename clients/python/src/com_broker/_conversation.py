@@ -17,14 +17,14 @@ from ._model import ListedClient, Session
 UNASKED_CODES = frozenset(
     ("DRAINING", "NEW_CONNECTION_LOGGED", "NOT_LOGGED_IN", "SLOW_CONSUMER", "TIMED_OUT")
 )
-"""Codes of errors that are about the connection, and not about a request."""
+"""Codes of errors that concern the connection and answer no request."""
 
 WATCHED_MAX = 100_000
-"""Of how many sessions it is remembered whose they are."""
+"""How many listed sessions are remembered, with the address of each."""
 
 
 class Conversation:
-    """What was said on one connection."""
+    """The requests and answers of one connection."""
 
     def __init__(self, dialect: Dialect, frame_bytes_max: int, number: int) -> None:
         self._dialect = dialect
@@ -37,16 +37,16 @@ class Conversation:
         self._watched: dict[str, str] = {}
 
     def note_request(self, request: str) -> None:
-        """A request is on its way."""
+        """Records that a request was sent."""
         self._unanswered[request] = None
 
-    def feed(self, octets: bytes) -> list[Event]:
-        """What the octets that arrived amount to.
+    def feed(self, data: bytes) -> list[Event]:
+        """The events in bytes that arrived.
 
         Raises:
             ProtocolFault: they make no sense; the connection is of no more use.
         """
-        return [self._handle(frame) for frame in self._reader.feed(octets)]
+        return [self._handle(frame) for frame in self._reader.feed(data)]
 
     def _handle(self, frame: Frame) -> Event:
         event = self._dialect.interpret(frame, self.session)

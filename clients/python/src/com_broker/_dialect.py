@@ -1,4 +1,4 @@
-"""What is said in each dialect: requests as octets, answers as events. No sockets, no time.
+"""The two dialects: requests to bytes, frames to events. No sockets, no time.
 
 Every client in this package speaks through one of these, so that both dialects, over any
 transport, are written down once.
@@ -53,7 +53,7 @@ RESERVED_HEADERS = frozenset(
 """Headers of SEND and MESSAGE that a sender cannot choose, or chooses by other arguments."""
 
 LISTED_CHARS_MAX = 4096
-"""The longest line that is taken for a listed client; longer ones would take long to understand."""
+"""The longest line read as a listed client; the expression is slow on longer ones."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Connected:
 
     session: Session
     beat_ms: int = 0
-    """How often the broker wants to hear of us; zero if it does not."""
+    """How often the broker expects to hear us; zero if it does not."""
     beat_expected_ms: int = 0
-    """How often we will hear of the broker; zero if there is no knowing."""
+    """How often the broker will be heard; zero if it did not say."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Answered:
-    """A request was honoured."""
+    """The broker did what a request asked."""
 
     request: str
     receipt: Receipt
@@ -88,9 +88,9 @@ class Denied:
 
     error: Refused
     request: Optional[str]
-    """What is refused, if it is a request of ours."""
+    """The id of the request that is refused, if it is one of ours."""
     is_answer: bool = False
-    """Whether it came as the answer to that request, and not as an ERROR."""
+    """Whether it came as an ACK for that request, and not as an ERROR."""
 
 
 Event = Union[Connected, Delivered, Answered, Denied]
@@ -108,13 +108,13 @@ class Keys:
 
 
 class Dialect(ABC):
-    """How requests are written, and what the frames that come back mean."""
+    """How requests are written, and how frames of the broker are read."""
 
     name: str
 
     @abstractmethod
     def reader(self, frame_bytes_max: int) -> FrameReader:
-        """What cuts the frames of one connection."""
+        """A reader for the frames of one connection."""
 
     @abstractmethod
     def connect(
@@ -154,14 +154,14 @@ class Dialect(ABC):
 
     @abstractmethod
     def beat(self, request: str) -> bytes:
-        """Says that we are here."""
+        """A heart-beat."""
 
     beat_is_answered: bool
     """Whether a beat is a request, which the broker answers."""
 
     @abstractmethod
     def interpret(self, frame: Frame, session: Optional[Session]) -> Event:
-        """What a frame means, to the client whose `session` it is."""
+        """The event that a frame is to the client whose `session` is given."""
 
 
 # -- classic ---------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class ClassicDialect(Dialect):
     """The classic dialect: a refused request leaves the connection; there are no queues."""
 
     name = "classic"
-    # There are no heart-beats: asking for something that has no effect does as well.
+    # The dialect has no heart-beats; a request without effect, which is answered, serves as one.
     beat_is_answered = True
 
     def __init__(self, enveloped: bool) -> None:
@@ -481,7 +481,7 @@ def _user_headers(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
 
 
 def trim(name: str) -> str:
-    """A name as a receiver in any language may trim it; U+FEFF is a blank in JavaScript."""
+    """A header name without blanks, in the sense of any language: JavaScript trims U+FEFF, too."""
     return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+$", "", name)
 
 

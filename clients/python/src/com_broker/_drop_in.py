@@ -42,13 +42,13 @@ Callback = Optional[Callable[..., object]]
 CONNECT_SECONDS_MAX = 10.0
 """How long connecting may take, TLS included."""
 SEND_SECONDS_MAX = 30.0
-"""How long the broker may take before it reads what we send."""
+"""How long `send` waits for a broker that does not read."""
 GOODBYE_SECONDS_MAX = 5.0
 """How long the broker may take to confirm a `disconnect` before the connection is cut."""
 GOODBYE = "DISCONNECTED"
 """The id of the receipt for DISCONNECT; no transaction is called so."""
 OUTGOING_BYTES_MAX = 1024 * 1024
-"""What may wait to be written before whoever sends waits as well."""
+"""How many bytes may wait to be written before `send` waits."""
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """The largest frame that is taken from the broker."""
 
@@ -217,12 +217,12 @@ class broker_client:
             TypeError: the message is neither text nor bytes.
         """
         check_destination(destination)
-        octets = body_bytes(message)
+        data = body_bytes(message)
         check_text("content_type", content_type)
         line = self._open_line()
         transaction = self._next_transaction()
         line.write(
-            line.dialect.send(transaction, destination, octets, content_type, {}, line.session)
+            line.dialect.send(transaction, destination, data, content_type, {}, line.session)
         )
         return transaction
 
@@ -277,7 +277,7 @@ class broker_client:
 
 
 class _Callbacks:
-    """What the program wants to be called, by what happened."""
+    """The callbacks of the program, one for each event."""
 
     def __init__(
         self,
@@ -331,7 +331,7 @@ def _accepted(function: Callable[..., object]) -> int:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        # It is written in C, and does not say.
+        # A function written in C has no signature.
         return 1
     for count in (2, 1, 0):
         with contextlib.suppress(TypeError):
@@ -353,13 +353,13 @@ class _Line:
         self._client = client
         self._socket = sock
         self._conversation = Conversation(dialect, FRAME_BYTES_MAX, 1)
-        # Held while something is given to the loop, so that nothing is once it stops.
+        # Held while work is handed to the loop, so that none is handed over once it stops.
         self._gate = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._calls: queue.SimpleQueue[Optional[Callable[[], None]]] = queue.SimpleQueue()
         self._quits = False
         self._opening: concurrent.futures.Future[None] = concurrent.futures.Future()
-        # Both are there once `_opening` has no exception.
+        # Set once `_opening` is done without an exception.
         self._loop: asyncio.AbstractEventLoop
         self._transport: Transport
         self._goodbye: Optional[asyncio.TimerHandle] = None
@@ -385,12 +385,12 @@ class _Line:
             self.join(None)
             raise
 
-    def write(self, octets: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Sends; waits while the broker does not read."""
         with self._gate:
             if not self.is_open:
                 raise NotConnected("the connection has ended: call connect")
-            writing = asyncio.run_coroutine_threadsafe(self._write(octets), self._loop)
+            writing = asyncio.run_coroutine_threadsafe(self._write(data), self._loop)
         try:
             writing.result(SEND_SECONDS_MAX)
         except concurrent.futures.TimeoutError:
@@ -447,11 +447,11 @@ class _Line:
 
     async def _take_all(self) -> None:
         while not self._quits:
-            octets = await self._transport.read()
+            data = await self._transport.read()
             error: Optional[Refused] = None
-            if octets:
+            if data:
                 try:
-                    events = self._conversation.feed(octets)
+                    events = self._conversation.feed(data)
                 except ProtocolFault as fault:
                     events, error = [], Refused(str(fault), "", "never")
                 except Exception:
@@ -467,7 +467,7 @@ class _Line:
             if error is not None:
                 events = [Denied(error, None)]
             await self._call([self._told(event) for event in events])
-            if not octets or any(self._is_last(event) for event in events):
+            if not data or any(self._is_last(event) for event in events):
                 return
 
     def _told(self, event: Event) -> Callable[[], object]:
@@ -496,7 +496,7 @@ class _Line:
         return isinstance(event, Denied) and event.error.closes
 
     async def _call(self, calls: list[Callable[[], object]]) -> None:
-        """Has the calls made, in order, and waits: whoever is slow to take gets no more."""
+        """Has the calls made, in order, and waits: while a callback is slow, nothing is read."""
         made = asyncio.get_running_loop().create_future()
 
         def make() -> None:
@@ -509,11 +509,11 @@ class _Line:
         self._calls.put(make)
         await made
 
-    async def _write(self, octets: bytes) -> None:
-        await self._transport.room(len(octets))
+    async def _write(self, data: bytes) -> None:
+        await self._transport.room(len(data))
         if not self._transport.is_writable:
             raise NotConnected("the connection has ended: call connect")
-        self._transport.write(octets)
+        self._transport.write(data)
 
     def _log_out(self) -> None:
         if self._goodbye is None:
@@ -535,5 +535,5 @@ class _Line:
         except SystemExit:
             self._quits = True
         except BaseException:
-            # Whatever it is: a thread that ended here would leave the program deaf.
+            # Any exception: if this thread ended, no callback would ever be called again.
             logger.exception("%s: a callback failed", self._client.id)

@@ -1,8 +1,8 @@
-"""Frames of both dialects, as values and as octets, cut from a stream however it arrives.
+"""Frames of both dialects, as values and as bytes, cut from a stream however it arrives.
 
 It knows nothing of what the commands mean.
 
-    classic, TCP and TLS    flag  length (4 octets)  frame
+    classic, TCP and TLS    flag  length (4 bytes)  frame
     classic, WebSocket      frame, one a message
     standard                frame NUL, line ends between frames
 
@@ -22,7 +22,7 @@ from .errors import ProtocolFault
 HeaderLines = Iterable[tuple[str, str]]
 
 HEAD_BYTES_MAX = 64 * 1024
-"""What a command and its headers may take; the broker's own bound is a quarter of it."""
+"""The bound on a command with its headers, four times that of the broker."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Frame:
         return next((value for key, value in self.headers if key == name), None)
 
     def text(self, name: str) -> str:
-        """The same, where the broker always gives one."""
+        """The value of a header that must be there."""
         return self.get(name) or ""
 
 
 class FrameReader(Protocol):
     """Cuts frames from what arrives."""
 
-    def feed(self, octets: bytes) -> list[Frame]:
-        """The frames that are whole with `octets`.
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes.
 
         Raises:
             ProtocolFault: what arrived is no frame, or a larger one than is taken.
@@ -77,16 +77,16 @@ def encode_classic(command: str, headers: HeaderLines, body: bytes = b"") -> byt
 
 
 def envelope(frame: bytes) -> bytes:
-    """A classic frame as it goes over TCP and TLS; the length is in octets."""
+    """A classic frame as it goes over TCP and TLS; the length is in bytes."""
     return struct.pack("<BI", 0, len(frame)) + frame
 
 
-def decode_classic(octets: bytes) -> Frame:
-    """Reads a classic frame from the broker; its last octet, a NUL, belongs to no body."""
-    blank = octets.find(b"\n\n", 0, min(HEAD_BYTES_MAX, len(octets) - 1))
+def decode_classic(data: bytes) -> Frame:
+    """Reads a classic frame from the broker; its last byte, a NUL, belongs to no body."""
+    blank = data.find(b"\n\n", 0, min(HEAD_BYTES_MAX, len(data) - 1))
     if blank < 0:
         raise ProtocolFault("a frame without an empty line arrived: is this the broker?")
-    head, body = octets[:blank], octets[blank + 2 : -1]
+    head, body = data[:blank], data[blank + 2 : -1]
     command, *lines = head.decode("utf-8", "replace").split("\n")
     headers = []
     for line in lines:
@@ -104,9 +104,9 @@ class EnvelopeReader:
         self._frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
 
-    def feed(self, octets: bytes) -> list[Frame]:
-        """The frames that are whole with `octets`."""
-        self._buffer += octets
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes."""
+        self._buffer += data
         frames = []
         start = 0
         while len(self._buffer) - start >= 5:
@@ -114,7 +114,7 @@ class EnvelopeReader:
             (length,) = struct.unpack_from(f"{order}I", self._buffer, start + 1)
             if not 0 < length <= self._frame_bytes_max:
                 raise ProtocolFault(
-                    f"an envelope of {length} octets arrived, and frame_bytes_max is "
+                    f"an envelope of {length} bytes arrived, and frame_bytes_max is "
                     f"{self._frame_bytes_max}: does this port speak the classic dialect?"
                 )
             if len(self._buffer) - start < 5 + length:
@@ -128,9 +128,9 @@ class EnvelopeReader:
 class MessageReader:
     """Takes each WebSocket message for one classic frame."""
 
-    def feed(self, octets: bytes) -> list[Frame]:
-        """The frame that `octets` is."""
-        return [decode_classic(octets)]
+    def feed(self, data: bytes) -> list[Frame]:
+        """The one frame that the message `data` holds."""
+        return [decode_classic(data)]
 
 
 # -- the standard dialect: STOMP 1.2 ---------------------------------------------------------------
@@ -193,9 +193,9 @@ class StandardReader:
         self._body_from = 0
         self._body_length: Optional[int] = None
 
-    def feed(self, octets: bytes) -> list[Frame]:
-        """The frames that are whole with `octets`; line ends between frames are heart-beats."""
-        self._buffer += octets
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes; line ends between frames are heart-beats."""
+        self._buffer += data
         frames: list[Frame] = []
         while True:
             frame = self._next_frame()

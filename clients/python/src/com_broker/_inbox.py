@@ -16,13 +16,13 @@ from .errors import AnswerTimeout, BrokerError, Closed, ProtocolFault
 T = TypeVar("T")
 
 ITEM_BYTES = 512
-"""What an item is reckoned to take besides the body and the sender's headers."""
+"""The memory counted for an item besides its body and the sender's headers."""
 HEADER_BYTES = 160
-"""What a header is reckoned to take besides its characters."""
+"""The memory counted for a header besides its characters."""
 
 
 class Arrivals:
-    """Everything that arrives, sorted."""
+    """The messages, presence events and replies that arrived."""
 
     def __init__(self, bytes_max: int) -> None:
         self.messages: Inbox[Message] = Inbox(bytes_max)
@@ -30,7 +30,7 @@ class Arrivals:
         self._replies: dict[str, _Awaited] = {}
 
     def expect_reply(self, correlation_id: str, replier: Optional[str]) -> asyncio.Future[Message]:
-        """A future that gets what comes back with `correlation_id` from the address `replier`.
+        """A future for the message with `correlation_id` from the address `replier`.
 
         Without one, anybody may reply.
         """
@@ -39,11 +39,11 @@ class Arrivals:
         return reply
 
     def forget_reply(self, correlation_id: str) -> None:
-        """Nobody waits for it any more."""
+        """Ends the wait for a reply."""
         self._replies.pop(correlation_id).reply.cancel()
 
     def deliver(self, message: Message) -> None:
-        """Puts a message where it belongs.
+        """Files a message: as a presence event, as a reply, or as a message.
 
         Raises:
             ProtocolFault: it comes from the broker, and makes no sense.
@@ -77,14 +77,14 @@ class Arrivals:
         return self.messages.is_full or self.presence.is_full
 
     def close(self, reason: Optional[BrokerError]) -> None:
-        """Nothing more will arrive."""
+        """Ends both inboxes, and every wait for a reply."""
         for awaited in self._replies.values():
             reply = awaited.reply
             if not reply.done():
                 closed = Closed("the client was closed before the reply came")
                 closed.__cause__ = reason
                 reply.set_exception(closed)
-                # Whoever waits may have gone; that is no reason for a complaint in the log.
+                # Marks the exception as seen: asyncio logs it otherwise, if the caller has left.
                 reply.exception()
         self.messages.close(reason)
         self.presence.close(reason)
@@ -98,12 +98,12 @@ class _Awaited:
     replier: Optional[str]
 
     def takes(self, message: Message) -> bool:
-        """Whether a message is this reply, and not only called so by somebody else."""
+        """Whether a message is this reply; another sender could have used its correlation id."""
         return not self.reply.done() and self.replier in (None, message.origin_destination)
 
 
 class Inbox(Generic[T]):
-    """What arrived and was not taken yet. Any number of tasks may take; each item goes to one."""
+    """Items not taken yet. Any number of tasks may take; each item goes to one."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -155,7 +155,7 @@ class Inbox(Generic[T]):
                 if waiter in self._takers:
                     self._takers.remove(waiter)
                 elif self._items:
-                    # We were woken; should we be cancelled as well, the item is another's.
+                    # This task was woken; if it is cancelled, too, the item goes to another.
                     _wake_one(self._takers)
         item, size = self._items.popleft()
         self._bytes -= size
@@ -164,7 +164,7 @@ class Inbox(Generic[T]):
         return item
 
     def close(self, reason: Optional[BrokerError]) -> None:
-        """Nothing more will come. What is there can still be taken."""
+        """Ends the inbox; items that are in it can still be taken."""
         self._is_closed, self._reason = True, reason
         while self._takers:
             _wake_one(self._takers)

@@ -244,14 +244,14 @@ class Keeper:
             )
             transport.write(self._options.greeting(resume=number > 1))
             while True:
-                octets = await transport.read()
-                if not octets:
+                data = await transport.read()
+                if not data:
                     why = f" ({transport.end_reason})" if transport.end_reason else ""
                     raise ConnectFailed(
                         f"{self._options.url.address} closed the connection before the login was "
                         f"answered{why}: does this port want TLS, or not speak this dialect?"
                     )
-                events = conversation.feed(octets)
+                events = conversation.feed(data)
                 if events:
                     break
             first, *others = events

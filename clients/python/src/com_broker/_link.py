@@ -22,14 +22,14 @@ Encode = Callable[[str], bytes]
 
 @dataclass
 class Request:
-    """Something that the broker will answer."""
+    """A request that the broker will answer."""
 
     id: str
     encode: Encode
-    octets: bytes = field(repr=False)
+    data: bytes = field(repr=False)
     future: asyncio.Future[Receipt]
     is_issued: bool = False
-    """Whether it went to a connection, so that it may be done."""
+    """Whether it was given to a connection, so that the broker may have done it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Ending:
 
     error: BrokerError
     retry: Optional[str]
-    """What the broker said of coming back, if anything."""
+    """The retry advice of the broker: `never`, `later`, `now` or None."""
 
 
 class Link:
@@ -89,7 +89,7 @@ class Link:
         request.is_issued = True
         self._futures[request.id] = request.future
         self._conversation.note_request(request.id)
-        self._write(request.octets)
+        self._write(request.data)
 
     def fail(self, fault: BrokerError) -> None:
         """Gives the connection up."""
@@ -131,15 +131,15 @@ class Link:
                 if ending is not None:
                     return ending
             await self._arrivals.room()
-            octets = await self.transport.read()
+            data = await self.transport.read()
             self._heard_at = self._now()
-            if not octets:
+            if not data:
                 fault = self._fault or ConnectionLost(
                     "the connection to the broker was lost"
                     + (f": {self.transport.end_reason}" if self.transport.end_reason else "")
                 )
                 return Ending(fault, retry_of_close_code(self.transport.close_code))
-            events = self._conversation.feed(octets)
+            events = self._conversation.feed(data)
 
     def _handle(self, event: Event) -> Optional[Ending]:
         if isinstance(event, Delivered):
@@ -158,7 +158,7 @@ class Link:
         return None
 
     async def _beat(self) -> None:
-        """Says that we are here, and notices when the other side is not."""
+        """Sends heart-beats, and gives the connection up when none arrive."""
         intervals = [one for one in (self._say_every, self._hear_every) if one > 0]
         if not intervals:
             return
@@ -166,7 +166,7 @@ class Link:
             await asyncio.sleep(min(intervals) / 4)
             now = self._now()
             if self._arrivals.is_full:
-                # We do not listen, so that silence means nothing.
+                # Nothing is read while the inbox is full, so that silence proves nothing.
                 self._heard_at = now
             patience = 2 * self._hear_every
             if patience and now - self._heard_at > patience:
@@ -175,9 +175,9 @@ class Link:
                 return
             last = self._said_at
             if self._dialect.beat_is_answered:
-                # All that we say is answered, so that hearing something is as good.
+                # Every frame is answered, so that having heard something counts as having sent.
                 last = max(last, self._heard_at)
-            # Early enough for the timer's grain and the way.
+            # 30 % early: the timer ticks each quarter, and the frame needs time on its way.
             if self._say_every and now - last >= 0.7 * self._say_every:
                 self._send_beat()
 
@@ -187,9 +187,9 @@ class Link:
             self._conversation.note_request(number)
         self._write(self._dialect.beat(number))
 
-    def _write(self, octets: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self._said_at = self._now()
-        self.transport.write(octets)
+        self.transport.write(data)
 
 
 def _unconfirmed(cause: Optional[BrokerError]) -> Unconfirmed:
@@ -204,5 +204,5 @@ def _unconfirmed(cause: Optional[BrokerError]) -> Unconfirmed:
 def _fail(future: Optional[asyncio.Future[Receipt]], error: BrokerError) -> None:
     if future is not None and not future.done():
         future.set_exception(error)
-        # Whoever asked may have gone; that is no reason for a complaint in the log.
+        # Marks the exception as seen: asyncio logs it otherwise, if the caller has left.
         future.exception()

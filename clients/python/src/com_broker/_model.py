@@ -36,7 +36,7 @@ class Message:
     """A message: to us, to one whom we watch, to a topic or from a queue."""
 
     body: bytes
-    """What the sender has to say, octet by octet; `text` has it as a string."""
+    """The body as it was sent; `text` decodes it."""
     origin: str
     """The sender's login id, vouched for by the broker."""
     origin_destination: str

@@ -1,4 +1,4 @@
-"""When to try again after a connection ended: exponential back-off with full jitter, as told."""
+"""When to connect again: exponential back-off with full jitter, and the advice of the broker."""
 
 from __future__ import annotations
 

@@ -105,30 +105,30 @@ class Requests:
         self._waiting, self._waiting_bytes = {}, 0
 
     def _hold_back(self, request: Request) -> None:
-        if self._waiting_bytes + len(request.octets) > self._outgoing_bytes_max:
+        if self._waiting_bytes + len(request.data) > self._outgoing_bytes_max:
             raise BufferFull(
                 f"the connection is away, and more than {self._outgoing_bytes_max} bytes "
                 "(outgoing_bytes_max) would wait for it: try again when it is back"
             )
         self._waiting[request.id] = request
-        self._waiting_bytes += len(request.octets)
+        self._waiting_bytes += len(request.data)
 
     def _withdraw(self, request: Request) -> None:
         """Drops a request whose caller has left: if it was not sent yet, it never is."""
         if self._waiting.pop(request.id, None) is not None:
-            self._waiting_bytes -= len(request.octets)
+            self._waiting_bytes -= len(request.data)
         if not request.future.cancel() and not request.future.cancelled():
             # Marks the exception as seen; asyncio complains otherwise if the caller is cancelled.
             request.future.exception()
 
 
 async def _wait_for_room(link: Link, request: Request, deadline: float) -> bool:
-    size = len(request.octets)
+    size = len(request.data)
     if link.transport.has_room(size):
         return True
     # Any number may wait in line; none of them holds its frame meanwhile.
-    request.octets = b""
+    request.data = b""
     now = asyncio.get_running_loop().time()
     has_room = await link.transport.room(size, finite(deadline - now))
-    request.octets = request.encode(request.id)
+    request.data = request.encode(request.id)
     return has_room

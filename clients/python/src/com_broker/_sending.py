@@ -134,7 +134,7 @@ class Sending:
         timeout: Optional[float],
     ) -> Receipt:
         check_destination(destination)
-        octets = body_bytes(body)
+        data = body_bytes(body)
         check_content_type(content_type)
         checked = check_headers(headers)
         check_timeout(timeout)
@@ -144,7 +144,7 @@ class Sending:
             content_type = "text/plain" if is_text else "application/octet-stream"
         given = content_type
         request = self._requests.new(
-            lambda number: self._dialect.send(number, destination, octets, given, checked)
+            lambda number: self._dialect.send(number, destination, data, given, checked)
         )
         return await self._requests.ask(request, timeout)
 

@@ -1,4 +1,4 @@
-"""Carries octets between here and the broker: TCP, TLS, WebSocket, secure WebSocket, by asyncio.
+"""Carries bytes between here and the broker: TCP, TLS, WebSocket, secure WebSocket, by asyncio.
 
 It knows nothing of frames. A transport writes in the order of `write`, on a task of its own, and
 holds what it could not write yet.
@@ -28,12 +28,12 @@ READ_BYTES = 64 * 1024
 CLOSE_SECONDS_MAX = 2.0
 """How long the end of a connection may take before it is cut."""
 REASON_CHARS_MAX = 200
-"""How much of what the other side gives as a reason is repeated."""
+"""How many characters of a reason given by the other side are repeated."""
 
 
 @dataclass(eq=False)
 class _Place:
-    """One who waits in line to write."""
+    """A task that waits to write."""
 
     size: int
     turn: asyncio.Future[None]
@@ -45,7 +45,7 @@ class Transport(ABC):
     close_code: Optional[int] = None
     """The WebSocket close code, once the other side gave one."""
     end_reason: Optional[str] = None
-    """Why `read` found the end, where there is more to say than that it came."""
+    """Why the connection ended, where more is known than that it did."""
 
     def __init__(self, queued_bytes_max: int) -> None:
         self._queue: deque[bytes] = deque()
@@ -53,21 +53,21 @@ class Transport(ABC):
         self._queued_bytes_max = queued_bytes_max
         self._wake: Optional[asyncio.Future[None]] = None
         self._line: deque[_Place] = deque()
-        # Whose turn it is, until it has gone on.
+        # The task whose turn has come, until it has written.
         self._admitted: Optional[_Place] = None
         self._ended = False
         self._writing = asyncio.ensure_future(self._write_all())
 
     @abstractmethod
     async def read(self) -> bytes:
-        """What arrived next; nothing at the end, however it came."""
+        """The next bytes that arrived; none at the end, orderly or not."""
 
     @abstractmethod
     def abort(self) -> None:
         """Cuts the connection at once, so that `read` ends."""
 
     @abstractmethod
-    async def _write_out(self, octets: bytes) -> None:
+    async def _write_out(self, data: bytes) -> None:
         """Writes, and waits while the other side does not take it."""
 
     @abstractmethod
@@ -75,20 +75,20 @@ class Transport(ABC):
         """Ends the connection in order."""
 
     _coalesces: bool
-    """Whether neighbours may be written as one."""
+    """Whether consecutive writes may be joined."""
 
-    def write(self, octets: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Writes, as soon as what was given before is written."""
         if self._ended:
             return
-        self._queue.append(octets)
-        self._queued_bytes += len(octets)
+        self._queue.append(data)
+        self._queued_bytes += len(data)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     @property
     def is_writable(self) -> bool:
-        """Whether what is given to `write` is written, and not dropped behind the end."""
+        """Whether `write` still writes; after the end it drops what it is given."""
         return not self._ended
 
     def has_room(self, size: int) -> bool:
@@ -117,7 +117,7 @@ class Transport(ABC):
             loop.call_soon(self._admit_next)
 
     async def close(self) -> None:
-        """Ends the connection: in order if the other side plays along, and soon in any case."""
+        """Ends the connection: orderly if the other side answers, and soon in any case."""
         self._end_writing()
         try:
             await end(self._writing)
@@ -138,24 +138,24 @@ class Transport(ABC):
                 while not self._queue:
                     self._wake = asyncio.get_running_loop().create_future()
                     await self._wake
-                octets = self._queue.popleft()
-                if self._coalesces and self._queue and len(octets) < READ_BYTES:
-                    octets = b"".join((octets, *self._queue))
+                data = self._queue.popleft()
+                if self._coalesces and self._queue and len(data) < READ_BYTES:
+                    data = b"".join((data, *self._queue))
                     self._queue.clear()
-                await self._write_out(octets)
-                self._queued_bytes -= len(octets)
+                await self._write_out(data)
+                self._queued_bytes -= len(data)
                 self._admit_next()
         except OSError:
-            # Whoever reads notices the end, and says what it was.
+            # `read` notices the end, and reports it.
             self._end_writing()
         except Exception:
-            # Nobody writes any more, which whoever reads would not notice.
+            # Nothing is written any more, which `read` alone would not notice.
             logger.exception("writing to the broker failed")
             self._end_writing()
             self.abort()
 
     def _fits(self, size: int) -> bool:
-        # A frame that is larger than all that may wait goes alone.
+        # A frame above the bound goes when nothing else waits.
         return (
             self._ended
             or self._queued_bytes == 0
@@ -198,8 +198,8 @@ class StreamTransport(Transport):
     def abort(self) -> None:
         self._writer.transport.abort()
 
-    async def _write_out(self, octets: bytes) -> None:
-        self._writer.write(octets)
+    async def _write_out(self, data: bytes) -> None:
+        self._writer.write(data)
         await self._writer.drain()
 
     async def _finish(self) -> None:
@@ -223,7 +223,7 @@ class WebSocketTransport(Transport):
         message: Union[str, bytes] = b""
         try:
             while not message:
-                # An empty message carries nothing, and is not the end either.
+                # An empty message is not the end: empty bytes would say so.
                 message = await self._connection.recv()
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd else None
@@ -238,11 +238,11 @@ class WebSocketTransport(Transport):
     def abort(self) -> None:
         self._connection.transport.abort()
 
-    async def _write_out(self, octets: bytes) -> None:
+    async def _write_out(self, data: bytes) -> None:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            await self._connection.send(octets)
+            await self._connection.send(data)
         except ConnectionClosed as closed:
             raise ConnectionResetError(str(closed)) from None
 
@@ -319,7 +319,7 @@ async def open_transport(
             url.host, url.port, ssl=context, server_hostname=server_hostname
         )
     except ConnectFailed:
-        # It is an OSError as well.
+        # An SSLError is an OSError, so that it comes first.
         raise
     except OSError as error:
         if proxy is not None and not isinstance(error, ssl.SSLError):
@@ -354,9 +354,9 @@ async def _open_websocket(
             subprotocols=[Subprotocol("stomp" if dialect == "classic" else "v12.stomp")],
             compression=None,
             max_size=frame_bytes_max,
-            # Otherwise it would look for one in the environment.
+            # With the default, `websockets` would take a proxy from the environment.
             proxy=proxy.url if proxy else None,
-            # Whoever uses the transport listens for beats, and limits the time.
+            # The link watches for silence, and the keeper limits the time of opening.
             ping_interval=None,
             open_timeout=None,
             close_timeout=CLOSE_SECONDS_MAX,
@@ -438,7 +438,7 @@ def no_host(host: str) -> ConnectFailed:
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in words; never nothing."""
+    """What went wrong, in words; never empty."""
     if isinstance(error, ssl.SSLEOFError):
         return "the other side ended it without a word"
     # Python's own TLS errors have none.
@@ -457,7 +457,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def chain_of(error: BaseException) -> str:
-    """The same, with what caused it."""
+    """What went wrong, with its cause."""
     reasons: list[str] = []
     cause: Optional[BaseException] = error
     while cause is not None and len(reasons) < 4:
@@ -470,19 +470,19 @@ def chain_of(error: BaseException) -> str:
 
 
 def first_line(body: Optional[bytes]) -> str:
-    """What an HTTP answer says, as far as it is a sentence and no page."""
+    """The text of an HTTP answer, if it is a sentence and not a page."""
     words = (body or b"").decode("utf-8", "replace").strip()
     return "" if words.startswith("<") else printable(words.split("\n", 1)[0].strip())
 
 
 def printable(text: str) -> str:
-    """What the other side wrote, shortened, and without what would steer a terminal."""
+    """Text of the other side, shortened, without characters that control a terminal."""
     shown = "".join(char if char.isprintable() else "?" for char in text[: REASON_CHARS_MAX + 1])
     return shown if len(text) <= REASON_CHARS_MAX else shown[:REASON_CHARS_MAX] + "…"
 
 
 def _numbers(error: OSError) -> set[int]:
-    """What the system says; of a host with several addresses asyncio gives only the texts."""
+    """The text of a system error; for a host with several addresses asyncio gives only texts."""
     if error.errno is not None:
         return {error.errno}
     return {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}

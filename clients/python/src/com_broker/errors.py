@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions: each says what was wrong, and where it can what to do about it.
+"""The exceptions of the package; each says what is wrong and, where known, what to do about it.
 
 All of them are a `BrokerError`. Those about the connection are also a `ConnectionError`, and a
 timeout is also a `TimeoutError`, so that programs which catch the built-in ones work as well. Keys
