@@ -1,4 +1,4 @@
-"""Sends to itself and says how fast: load.py [URL] [MESSAGES] [AT_ONCE]; keys: development's."""
+"""Measures messages to itself, with the development keys: load.py [URL] [MESSAGES] [AT_ONCE]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APPLICATION_KEY, PROFILE_KEY = "my_app_secret_key", "my_agent_secret_key"
 async def main(
     url: str = "tcp://127.0.0.1:6662", messages: str = "20000", at_once: str = "100"
 ) -> None:
-    """Keeps AT_ONCE messages under way."""
+    """Sends MESSAGES to itself, AT_ONCE of them concurrently, and prints the rate."""
     async with AsyncClient(
         url, login="load", application_key=APPLICATION_KEY, profile_key=PROFILE_KEY
     ) as client:

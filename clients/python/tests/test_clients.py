@@ -168,7 +168,7 @@ NO_BODIES: list[Any] = [5, 0, True, None, 1.5, [1, 2], (1,), {"a": 1}, object(),
 NO_TEXTS: list[Any] = [5, None, b"/agent/ana", True, ["/agent/ana"], object()]
 
 
-def test_what_is_no_body_is_refused_before_anything_is_sent(
+def test_a_body_of_a_wrong_type_is_refused_before_anything_is_sent(
     broker: Broker, run: Run, dialect: str
 ) -> None:
     """Five is not five NULs."""
@@ -197,7 +197,7 @@ def kind(value: object) -> str:
     return type(value).__name__
 
 
-def test_what_is_no_text_is_refused_before_anything_is_sent(
+def test_a_text_of_a_wrong_type_is_refused_before_anything_is_sent(
     broker: Broker, run: Run, dialect: str
 ) -> None:
     async def scenario() -> None:
@@ -765,7 +765,7 @@ def test_a_wrong_port_is_told(run: Run) -> None:
     run(scenario())
 
 
-def test_a_broker_that_is_none_is_told(run: Run) -> None:
+def test_a_server_that_is_not_the_broker_is_named(run: Run) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()

@@ -201,7 +201,7 @@ def test_a_copy_names_its_receiver_where_its_session_was_listed() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("delivered", "9" * 5000), ("delivered", "²"), ("profile_code", "9" * 5000)]
 )
-def test_numbers_that_are_none_are_ignored(name: str, value: str) -> None:
+def test_headers_that_should_be_numbers_and_are_not_are_ignored(name: str, value: str) -> None:
     conversation = logged_in(StandardDialect())
     command = "RECEIPT" if name == "delivered" else "CONNECTED"
     (event,) = conversation.feed(standard(command, b"", **{name: value}))

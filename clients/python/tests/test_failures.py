@@ -326,7 +326,7 @@ def test_a_proxy_that_fails_is_named_and_its_password_is_not(run: Run) -> None:
 
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1:1", "ftp://hush@a:1", "http://hush", "http://a:b:1"])
-def test_a_proxy_that_is_none_is_refused(proxy: str) -> None:
+def test_a_malformed_proxy_is_refused(proxy: str) -> None:
     with pytest.raises(ValueError, match="the proxy must be a URL") as caught:
         AsyncClient("ws://b", **GOOD, proxy=proxy)
     assert "hush" not in str(caught.value)

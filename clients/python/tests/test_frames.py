@@ -171,7 +171,7 @@ def test_a_big_endian_envelope_is_understood() -> None:
     ],
 )
 @pytest.mark.behaviour("malformed-refused")
-def test_what_is_no_frame_is_a_fault(reader: FrameReader, data: bytes) -> None:
+def test_a_malformed_frame_is_a_fault(reader: FrameReader, data: bytes) -> None:
     with pytest.raises(ProtocolFault):
         reader.feed(data)
 

@@ -226,13 +226,13 @@ def test_nothing_works_before_connect() -> None:
     asyncio.run(without_connecting())
 
 
-def test_a_host_that_is_none_is_told() -> None:
+def test_a_malformed_host_is_named() -> None:
     for scheme in ("tcp", "ws"):
         with pytest.raises(ConnectFailed, match="no name that a host can have"):
             Client(f"{scheme}://{'x' * 70}.example", **GOOD).connect()
 
 
-def test_a_ca_file_that_is_none_is_named(tmp_path: pathlib.Path) -> None:
+def test_a_ca_file_without_a_certificate_is_named(tmp_path: pathlib.Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
     for path, what in ((empty, "no usable certificate"), (tmp_path / "none", "cannot be read")):

@@ -94,7 +94,7 @@ class broker_client:
         self._transactions = itertools.count(1)
 
     def version(self) -> str:
-        """What this is, for people."""
+        """The name and version of this interface, as text."""
         return f"Communication Broker API V{__version__}"
 
     def link_call_back_functions(

@@ -136,7 +136,7 @@ class Inbox(Generic[T]):
 
         Raises:
             AnswerTimeout: none came within `timeout` seconds.
-            Closed: none will come any more.
+            Closed: the client is closed, and the inbox is empty.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (math.inf if timeout is None else timeout)

@@ -102,15 +102,15 @@ class Keeper:
                     await end(self._supervisor)
             finally:
                 if self._lifecycle.live is not None:
-                    # Its supervisor ended before it had begun.
+                    # The supervisor was cancelled before it first ran.
                     await self._lifecycle.live.close()
 
     async def _say_goodbye(self, link: Link) -> None:
-        # Nobody may take messages any more, and the answer is behind them.
+        # The answer comes behind messages that nobody may take: closed inboxes never block reading.
         self._arrivals.close(None)
         request = self._requests.new(self._options.dialect.disconnect)
         link.issue(request)
-        # The end of the connection ends the request as well.
+        # If the connection ends, so does the request.
         seconds = min(self._options.answer_timeout, GOODBYE_SECONDS_MAX)
         await asyncio.wait({request.future}, timeout=seconds)
         request.future.cancel()
@@ -130,7 +130,7 @@ class Keeper:
                     return
                 link = following
         except Exception as error:
-            # A fault of ours must not leave everybody waiting.
+            # After an unexpected exception every caller must still get an answer.
             logger.exception("%r: closed by a fault of the client", self._lifecycle)
             self._lifecycle.set_state("closed")
             fault = BrokerError("the client has a fault; the log says more")
@@ -139,7 +139,7 @@ class Keeper:
 
     def _note_unsupervised(self, _: asyncio.Task[None]) -> None:
         if not self._lifecycle.is_closed:
-            # Whoever cancels all tasks cancels ours, too; maybe before it began.
+            # A program that cancels all tasks cancels this one, too, maybe before it began.
             self._lifecycle.set_state("closed")
             self._finish(BrokerError("the client's task was cancelled"))
             if self._lifecycle.live is not None:
@@ -204,7 +204,7 @@ class Keeper:
                 )
             link = opening.result()
         except BaseException:
-            # It may have come just now.
+            # The login may have succeeded in this very turn.
             await end(opening)
             if not opening.cancelled() and opening.exception() is None:
                 await opening.result().close()

@@ -80,7 +80,7 @@ class Message:
         """The body, read as JSON.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the body is not JSON.
         """
         return json.loads(self.body)
 

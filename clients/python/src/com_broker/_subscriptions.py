@@ -72,7 +72,7 @@ class Subscriptions:
             raise
         except BaseException:
             if request.is_issued:
-                # Nobody holds it, and yet the broker may.
+                # The caller gets no subscription, and yet the broker may have made one.
                 self._disown(subscription)
             raise
         made = dataclasses.replace(subscription, clients=receipt.clients)

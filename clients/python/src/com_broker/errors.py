@@ -1,8 +1,8 @@
 """The exceptions of the package; each says what is wrong and, where known, what to do about it.
 
 All of them are a `BrokerError`. Those about the connection are also a `ConnectionError`, and a
-timeout is also a `TimeoutError`, so that programs which catch the built-in ones work as well. Keys
-are in none of them.
+timeout is also a `TimeoutError`, so that programs which catch the built-in ones work as well. No
+text shows a key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BrokerError(Exception):
 
 
 class NotConnected(BrokerError, ConnectionError):
-    """There is no connection, and none will come by waiting: `connect` was not called."""
+    """`connect` was not called, so that there is nothing to wait for."""
 
 
 class Closed(NotConnected):
@@ -39,7 +39,7 @@ class Closed(NotConnected):
 
 
 class ConnectFailed(BrokerError, ConnectionError):
-    """No connection was to be had: the host, the port, TLS or the WebSocket is at fault."""
+    """No connection could be made; the text names the host, port, TLS or WebSocket at fault."""
 
 
 class ConnectionLost(BrokerError, ConnectionError):
@@ -54,7 +54,7 @@ class Unconfirmed(ConnectionLost):
 
 
 class ProtocolFault(BrokerError):
-    """The other side sent what makes no sense: most likely it is not the broker."""
+    """The other side sent malformed frames: most likely it is not the broker."""
 
 
 class Unsupported(BrokerError):
