@@ -1,4 +1,4 @@
-/** Makes what is not in the sources: types, and the classic script. With --check it only compares. */
+/** Builds the types and the classic script. With --check it only compares the latter. */
 
 import { execFileSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'

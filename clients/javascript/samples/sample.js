@@ -23,10 +23,10 @@ const $ = (id) => document.getElementById(id)
 /** @type {ComBroker.Client | undefined} */
 let client
 
-/** The subscriptions that there are, by what they were asked for with. */
+/** The subscriptions, by the text that each was asked for with. */
 const subscriptions = new Map()
 
-/** What the broker refused so that it ends the connection, though the client may come back. */
+/** The refusal over which the broker ends the connection, and after which the page connects again. */
 let refusal
 
 let messageCount = 0
@@ -58,7 +58,7 @@ function logIn(event) {
   made.addEventListener('reconnecting', ({ detail }) => handleLoss(made, detail))
   made.addEventListener('close', ({ detail }) => handleClose(made, detail.error))
   made.addEventListener('message', ({ detail }) => showMessage(detail))
-  // What goes wrong is told by the events as well.
+  // The events tell of failures, too.
   made.connect().catch(() => {})
 }
 
@@ -77,7 +77,7 @@ function showOpen({ address, profile }) {
   $('to').focus()
 }
 
-/** The client comes back by itself; who has not been in yet is told why, and may change something. */
+/** The client connects again by itself. Before the first login the form says why it failed instead. */
 function handleLoss(lost, { error, delay }) {
   if (!lost.session) {
     write(error.message, 'bad')
@@ -87,7 +87,7 @@ function handleLoss(lost, { error, delay }) {
   }
   write(`${error.message}; again in ${delay} ms`, 'bad')
   showStatus('wait', 'Reconnecting…')
-  // What comes after the first reason is only that it lasts.
+  // Later reasons say only that the broker is still away.
   if (!$('notice').hidden) return
   $('notice').textContent = `${sentence(error)} The page connects again by itself.`
   $('notice').hidden = false
@@ -100,7 +100,7 @@ function handleClose(closed, error) {
   showClosed(error ? sentence(error) : '')
 }
 
-/** STOMP ends the connection over every refused request; a slip should not end the visit. */
+/** STOMP ends the connection over every refused request; a mistyped name should not log people out. */
 async function comeBack(closed) {
   const wanted = [...subscriptions.keys()]
   subscriptions.clear()
@@ -108,7 +108,7 @@ async function comeBack(closed) {
     await closed.connect()
     for (const name of wanted) await makeSubscription(name)
   } catch {
-    // The next event tells.
+    // An event tells why.
   }
 }
 
@@ -149,7 +149,7 @@ async function send(event) {
   try {
     const { delivered } = await sender.send(to, text, { contentType: $('content-type').value })
     showDelivered(to, delivered)
-    // Unless somebody has gone on writing.
+    // The text stays if it was changed meanwhile.
     const isTaken = delivered > 0 || to.startsWith('/queue/')
     if (isTaken && $('body').value === text) $('body').value = ''
     $('body').focus()

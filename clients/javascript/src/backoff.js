@@ -49,7 +49,7 @@ export class Backoff {
     if (openFor >= STABLE_MS) this.#failures = 0
     const bound = Math.min(this.#max, this.#min * 2 ** this.#failures)
     this.#failures += 1
-    // At once only the first time: a broker that keeps on saying so is not to be hammered.
+    // Only the first failure in a row: a broker that repeats `now` must not be flooded with logins.
     if (retry === 'now' && this.#failures === 1) return 0
     const delay = Math.round(this.#clock.random() * bound)
     return retry === 'later' ? this.#later + delay : delay

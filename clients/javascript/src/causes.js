@@ -42,21 +42,21 @@ export function explainCause(url, cause) {
   return `no connection to ${place}${message || code ? `: ${message || code}` : ''}`
 }
 
-/** What OpenSSL says of a certificate that nobody vouches for. */
+/** OpenSSL's codes for a certificate that no trusted authority signed. */
 const UNTRUSTED = /^(CERT_|DEPTH_ZERO_SELF_SIGNED|SELF_SIGNED|UNABLE_TO_(GET_ISSUER|VERIFY_LEAF))/
 
-/** What OpenSSL says of an answer that is not TLS. */
+/** OpenSSL's codes for an answer that is not TLS. */
 const NO_TLS = /^(EPROTO|ERR_SSL_)/
 
 /** How long an inquiry may take. */
 const INQUIRY_MS = 3000
 
 /**
- * Opens a connection as the WebSocket did, to see what becomes of it: that of Node itself knows the
- * cause of a failure and does not tell.
+ * Opens a connection as the WebSocket did, to find out why that failed: the WebSocket of Node itself
+ * does not tell.
  *
  * @param {string} url One that a WebSocket took.
- * @returns {Promise<unknown>} Undefined where nothing is found out.
+ * @returns {Promise<unknown>} Undefined if the cause stays unknown.
  */
 export async function inquireCause(url) {
   const address = new URL(url)

@@ -1,12 +1,12 @@
 /** Frames of the classic dialect. Each is one WebSocket message, and nothing is escaped. */
 
-import { decodeText, encodeText, frameOf, utf8Length } from './octets.js'
+import { decodeText, encodeText, frameOf, utf8Length } from './bytes.js'
 
 /**
  * @typedef {object} ClassicFrame
  * @property {string} command
- * @property {Record<string, string>} headers Of repeated ones the first.
- * @property {string | Uint8Array} body Text where the broker sent text, octets otherwise.
+ * @property {Record<string, string>} headers The first of each name.
+ * @property {string | Uint8Array} body Text where the broker sent text, bytes otherwise.
  */
 
 /**
@@ -14,7 +14,7 @@ import { decodeText, encodeText, frameOf, utf8Length } from './octets.js'
  * @param {Record<string, string | number>} headers
  * @param {string | Uint8Array} [body]
  * @returns {string | Uint8Array}
- * @throws {TypeError} A header holds what would end its line.
+ * @throws {TypeError} A header holds a character that would end its line.
  */
 export function encodeClassic(command, headers, body) {
   const all = body === undefined ? headers : { ...headers, 'content-length': lengthOf(body) }
@@ -27,9 +27,9 @@ export function encodeClassic(command, headers, body) {
  * @returns {ClassicFrame}
  */
 export function decodeClassic(data) {
-  const octets = typeof data === 'string' ? encodeText(data) : new Uint8Array(data)
-  const end = findBlankLine(octets)
-  const [command = '', ...lines] = decodeText(octets.subarray(0, end)).trimEnd().split(/\r?\n/)
+  const bytes = typeof data === 'string' ? encodeText(data) : new Uint8Array(data)
+  const end = findBlankLine(bytes)
+  const [command = '', ...lines] = decodeText(bytes.subarray(0, end)).trimEnd().split(/\r?\n/)
   /** @type {Record<string, string>} */
   const headers = Object.create(null)
   for (const line of lines) {
@@ -37,8 +37,8 @@ export function decodeClassic(data) {
     const name = line.slice(0, Math.max(colon, 0)).trim()
     if (name && !(name in headers)) headers[name] = line.slice(colon + 1).trim()
   }
-  // The last octet is no part of the body, whatever it is.
-  const body = octets.slice(end, Math.max(end, octets.length - 1))
+  // The last byte is dropped whatever its value: it ends the frame.
+  const body = bytes.slice(end, Math.max(end, bytes.length - 1))
   return { command, headers, body: typeof data === 'string' ? decodeText(body) : body }
 }
 
@@ -57,11 +57,11 @@ function plain(name, value) {
   return text
 }
 
-/** @param {Uint8Array} octets */
-function findBlankLine(octets) {
-  for (let at = octets.indexOf(10); at !== -1; at = octets.indexOf(10, at + 1)) {
-    if (octets[at + 1] === 10) return at + 2
-    if (octets[at + 1] === 13 && octets[at + 2] === 10) return at + 3
+/** @param {Uint8Array} bytes */
+function findBlankLine(bytes) {
+  for (let at = bytes.indexOf(10); at !== -1; at = bytes.indexOf(10, at + 1)) {
+    if (bytes[at + 1] === 10) return at + 2
+    if (bytes[at + 1] === 13 && bytes[at + 2] === 10) return at + 3
   }
-  return octets.length
+  return bytes.length
 }

@@ -1,5 +1,6 @@
 /** The client for new programs: promises, events and iterators, over STOMP 1.2. */
 
+import { binaryOf } from './bytes.js'
 import { systemClock } from './clock.js'
 import { checkDestination, checkSubscribed, isAddress } from './destinations.js'
 import { BrokerError, UnconfirmedError } from './errors.js'
@@ -7,7 +8,6 @@ import { ClientEvents } from './events.js'
 import { CORRELATION, checkSubscribeHeaders, checkUserHeaders } from './headers.js'
 import { Keeper } from './keeper.js'
 import { Message } from './message.js'
-import { binaryOf } from './octets.js'
 import { reporter } from './report.js'
 import { Requests } from './requests.js'
 import { Subscriptions } from './subscriptions.js'
@@ -83,26 +83,26 @@ export class Client extends ClientEvents {
   }
 
   /**
-   * Sends a message; resolves when the broker has taken it, and says to how many sessions it was
-   * given. While there is no connection the message waits.
+   * Sends a message; resolves when the broker has taken it, and tells how many sessions it
+   * was given to. While there is no connection the message waits.
    *
    * @param {string} destination An address (`/agent/ana`, `/service/billing`), topic or queue.
-   * @param {import('./octets.js').Body} body Text, or octets.
+   * @param {import('./bytes.js').Body} body Text, or bytes.
    * @param {import('./options.js').SendOptions} [options]
    * @returns {Promise<{ delivered: number }>}
-   * @throws {BrokerError} `NO_SUCH_DESTINATION`, or what else the broker says.
+   * @throws {BrokerError} `NO_SUCH_DESTINATION`, or another code of the broker's.
    * @throws {UnconfirmedError} The connection broke before the broker answered.
    * @throws {import('./errors.js').OverflowError} Too much waits already.
-   * @throws {TypeError} A header is not the sender's to give; nothing was sent.
+   * @throws {TypeError} A header belongs to the protocol; nothing was sent.
    */
   async send(destination, body, options = {}) {
     checkDestination(destination)
     checkUserHeaders(options.headers)
-    const octets = binaryOf(body)
-    const text = octets ? undefined : String(body)
-    const contentType = options.contentType ?? (octets ? undefined : 'text/plain;charset=utf-8')
+    const bytes = binaryOf(body)
+    const text = bytes ? undefined : String(body)
+    const contentType = options.contentType ?? (bytes ? undefined : 'text/plain;charset=utf-8')
     const headers = { ...options.headers, destination, 'content-type': contentType }
-    const receipt = await this.#requests.ask('SEND', headers, octets ?? text, options.signal)
+    const receipt = await this.#requests.ask('SEND', headers, bytes ?? text, options.signal)
     const delivered = Number(receipt.delivered ?? 0)
     if (delivered === 0 && options.undeliverable !== 'ignore' && isAddress(destination)) {
       const message = `nobody is at the destination ${destination}, or it takes no direct messages`
@@ -117,7 +117,7 @@ export class Client extends ClientEvents {
    * topic or queue by any client that gets it there.
    *
    * @param {string} destination
-   * @param {import('./octets.js').Body} body
+   * @param {import('./bytes.js').Body} body
    * @param {import('./options.js').RequestOptions} [options]
    * @returns {Promise<Message>}
    * @throws {import('./errors.js').TimeoutError} No reply came in time.
@@ -146,7 +146,8 @@ export class Client extends ClientEvents {
 
   /**
    * Subscribes to a topic (`*` stands for one level, `>` at the end for all that follow) or a
-   * queue; resolves when the broker has. The subscription is made again after each reconnection.
+   * queue; resolves when the broker confirms it. The subscription is made again after each
+   * reconnection.
    *
    * @param {string} destination
    * @param {import('./options.js').SubscribeOptions} [options]
@@ -167,7 +168,7 @@ export class Client extends ClientEvents {
 
   /**
    * Watches clients: gets a copy of each message to the address, or to all addresses that the
-   * regular expression matches as a whole, whether anybody is there yet or not.
+   * regular expression matches as a whole, also of clients that come later.
    *
    * @param {string | RegExp} destination A name, or an expression in the syntax of Rust's `regex`.
    * @param {(message: Message) => unknown} [listener] Gets the messages; without one, iterate.
@@ -183,8 +184,8 @@ export class Client extends ClientEvents {
     if (!isPattern && !destination.startsWith('/agent/')) {
       throw new BrokerError('PROF_NO_RIGHTS', `only agents may be watched, not ${destination}`)
     }
-    // Also a name is sent as an expression: the broker refuses names of those who are away, and
-    // closes, while an expression is a standing wish.
+    // A name is sent as an expression, too: the broker refuses the name of a client that is away and
+    // ends the connection, while an expression also matches clients that come later.
     const pattern = isPattern ? patternOf(destination) : quote(destination)
     const headers = { destination: pattern, 'destination-type': '1' }
     const name = isPattern ? pattern : destination
@@ -192,10 +193,11 @@ export class Client extends ClientEvents {
   }
 
   /**
-   * Hears who comes and goes. For services.
+   * Gets an event whenever a client comes or goes. For services.
    *
    * @param {{ pattern?: string | RegExp, snapshot?: boolean }} [options] Which addresses, all by
-   *   default; whether to hear first, after each reconnection too, who is there already.
+   *   default; whether to get events of the clients that are there already, at first and after each
+   *   reconnection.
    * @param {(event: PresenceEvent) => unknown} [listener] Gets the events; without one, iterate.
    * @returns {Promise<import('./subscription.js').Subscription<PresenceEvent>>}
    */
@@ -254,7 +256,7 @@ function quote(name) {
 }
 
 /**
- * A regular expression as the broker writes it.
+ * A regular expression in the syntax of the broker.
  *
  * @param {RegExp} expression
  */

@@ -1,8 +1,8 @@
 /** One connection in the standard dialect, from its beginning to its end. */
 
+import { encodeText } from './bytes.js'
 import { BrokerError, ConnectionError } from './errors.js'
 import { Liveness } from './liveness.js'
-import { encodeText } from './octets.js'
 import { Socket } from './socket.js'
 import { encodeFrame, FrameReader } from './standard.js'
 
@@ -10,7 +10,7 @@ import { encodeFrame, FrameReader } from './standard.js'
  * @typedef {object} ConnectionOptions
  * @property {string} url
  * @property {import('./socket.js').WebSocketClass} WebSocket
- * @property {Record<string, string>} login Headers of CONNECT, but for heart-beats.
+ * @property {Record<string, string>} login Headers of CONNECT except `heart-beat`.
  * @property {{ outgoing: number, incoming: number }} heartBeat
  * @property {number} connectTimeout
  * @property {import('./clock.js').Clock} clock
@@ -19,7 +19,7 @@ import { encodeFrame, FrameReader } from './standard.js'
 /**
  * @typedef {object} End Why a connection ended.
  * @property {Error} error
- * @property {import('./errors.js').Retry | undefined} retry What the broker said of coming back.
+ * @property {import('./errors.js').Retry | undefined} retry The broker's advice on reconnecting.
  * @property {number} code The WebSocket close code.
  * @property {number} openFor How long it was logged in, in milliseconds.
  */
@@ -29,11 +29,11 @@ import { encodeFrame, FrameReader } from './standard.js'
  * @property {(headers: Record<string, string>) => void} onConnected
  * @property {(frame: import('./standard.js').Frame) => void} onMessage
  * @property {(id: string, headers: Record<string, string>) => void} onReceipt
- * @property {(id: string, error: BrokerError) => void} onRefused A request was at fault.
+ * @property {(id: string, error: BrokerError) => void} onRefused The broker refused a request.
  * @property {(end: End) => void} onEnd Called once, last.
  */
 
-/** A connection. It logs in by itself. */
+/** A connection, which logs in by itself. */
 export class Connection {
   #options
   #handlers
@@ -71,7 +71,7 @@ export class Connection {
     return this.#connectedAt !== undefined && !this.#isEnded
   }
 
-  /** How many bytes were sent that the network has not taken yet. */
+  /** How many bytes were sent that the network has not accepted yet. */
   get bufferedBytes() {
     return this.#socket.bufferedBytes
   }
@@ -82,7 +82,7 @@ export class Connection {
   }
 
   /**
-   * Logs out and waits for the broker to close, but not for ever.
+   * Logs out, and waits at most `timeout` milliseconds for the broker to close.
    *
    * @param {string} receipt
    * @param {number} timeout
@@ -94,7 +94,7 @@ export class Connection {
   }
 
   /**
-   * Ends it here and now.
+   * Ends the connection at once, without waiting for the broker.
    *
    * @param {Error} error
    */
@@ -118,10 +118,10 @@ export class Connection {
   /** @param {string | ArrayBuffer} data */
   #handleData(data) {
     this.#liveness?.noteArrival()
-    const octets = typeof data === 'string' ? encodeText(data) : new Uint8Array(data)
+    const bytes = typeof data === 'string' ? encodeText(data) : new Uint8Array(data)
     let frames
     try {
-      frames = this.#reader.push(octets)
+      frames = this.#reader.push(bytes)
     } catch (error) {
       const { message } = /** @type {Error} */ (error)
       return this.cut(new ConnectionError('PROTOCOL', `this is no STOMP broker: ${message}`))
@@ -163,7 +163,7 @@ export class Connection {
   /** @param {number} interval */
   #beat(interval) {
     this.#timer = this.#options.clock.setTimeout(() => {
-      // What waits already says the same, once the network takes it.
+      // Unsent data serves as a heart-beat once the network accepts it.
       if (this.bufferedBytes === 0) this.send('\n')
       this.#beat(interval)
     }, interval)
@@ -205,7 +205,7 @@ function brokerError(headers) {
 }
 
 /**
- * What the broker said of coming back: in its ERROR, or else by the close code.
+ * The broker's advice on reconnecting: that of its ERROR, or else that of the close code.
  *
  * @param {Error} error
  * @param {number} code

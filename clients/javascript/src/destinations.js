@@ -1,4 +1,4 @@
-/** Names of destinations, as far as they can be judged without the broker. */
+/** Checks of destination names that need no broker. */
 
 import { BrokerError } from './errors.js'
 
@@ -8,11 +8,11 @@ export function isAddress(destination) {
 }
 
 /**
- * The broker ends the connection over a name that is none; so it is not asked.
+ * Refuses a malformed name here: the broker would end the connection over it.
  *
  * @param {unknown} destination Of a message.
- * @throws {TypeError} It is no text.
- * @throws {BrokerError} `NO_SUCH_DESTINATION`: it is in no space.
+ * @throws {TypeError} It is not a string.
+ * @throws {BrokerError} `NO_SUCH_DESTINATION`: it begins with none of the known prefixes.
  */
 export function checkDestination(destination) {
   check(destination, 'NO_SUCH_DESTINATION')
@@ -20,8 +20,8 @@ export function checkDestination(destination) {
 
 /**
  * @param {unknown} destination Of a subscription.
- * @throws {TypeError} It is no text.
- * @throws {BrokerError} `NO_DESTINATION_SUB`: it is in no space.
+ * @throws {TypeError} It is not a string.
+ * @throws {BrokerError} `NO_DESTINATION_SUB`: it begins with none of the known prefixes.
  */
 export function checkSubscribed(destination) {
   if (destination === '/broker/presence' || destination === 'STOMP-SERVER') return

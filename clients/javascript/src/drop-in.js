@@ -1,7 +1,7 @@
 /** The class that existing pages know. It speaks the classic dialect. */
 
+import { binaryOf } from './bytes.js'
 import { decodeClassic, encodeClassic } from './classic.js'
-import { binaryOf } from './octets.js'
 import { callSafely, reporter } from './report.js'
 import { Socket, webSocketClass } from './socket.js'
 
@@ -42,13 +42,13 @@ import { Socket, webSocketClass } from './socket.js'
  * @param {string} origin The login id of the sender.
  * @param {string} destination The address of the sender, to answer to.
  * @param {string} content_type
- * @param {string | Uint8Array} payload Octets, where they are not UTF-8 text.
+ * @param {string | Uint8Array} payload Bytes, if the body is not UTF-8 text.
  * @param {Record<string, string>} headers All of them.
  * @returns {void}
  */
 
 /**
- * @callback OnACK The broker did what it was asked for.
+ * @callback OnACK The broker carried out a request.
  * @param {string} data `OK`, a line end, and, for subscribe and unsubscribe, the list of clients.
  * @param {{ transaction: string }} details What the call returned that is acknowledged.
  * @returns {void}
@@ -94,7 +94,7 @@ export class COM_BROKER_Client {
   }
 
   /**
-   * Says what to call. To be called before `connect`.
+   * Sets the callbacks. To be called before `connect`.
    *
    * @param {OnOpen | null} [onOpen]
    * @param {OnClosed | null} [onClosed]
@@ -145,7 +145,7 @@ export class COM_BROKER_Client {
    * Sends a message; `onACK` or `onError` says how that went.
    *
    * @param {string} destination An address, for example `/agent/ana`, or a topic or queue.
-   * @param {import('./octets.js').Body} body Text, or octets.
+   * @param {import('./bytes.js').Body} body Text, or bytes.
    * @param {string} [content_type]
    * @returns {string | undefined} The transaction, which the callbacks name.
    */
@@ -221,7 +221,7 @@ export class COM_BROKER_Client {
   }
 
   /**
-   * Tells of a fault found here, when the call that it is about is over.
+   * Reports a fault found here, after the call that it is about has returned.
    *
    * @param {string} code
    * @param {string} error
@@ -302,14 +302,14 @@ export class COM_BROKER_Client {
  * @property {OnACK | null | undefined} onACK
  */
 
-/** The key of all clients that have none of their own. */
+/** The key of clients without the option `applicationKey`. */
 function globalApplicationKey() {
   // By its name alone, so that one that was declared with `let` or `const` is found as well.
   // @ts-expect-error: it is declared nowhere
   return typeof CFG_STOMP_SECRET_KEY === 'undefined' ? DEVELOPMENT_KEY : CFG_STOMP_SECRET_KEY
 }
 
-/** What brokers take that have no keys of their own. */
+/** The key that brokers accept unless they are configured with others. */
 const DEVELOPMENT_KEY = 'my_app_secret_key'
 
 /** @type {Record<number, string>} */
@@ -363,12 +363,12 @@ class Link {
   }
 
   /**
-   * Says goodbye and waits for the broker to close.
+   * Logs out, and waits for the broker to close.
    *
-   * @param {string | Uint8Array} goodbye
+   * @param {string | Uint8Array} logout
    */
-  leave(goodbye) {
-    if (this.isLoggedIn) this.send(goodbye)
+  leave(logout) {
+    if (this.isLoggedIn) this.send(logout)
     else this.#socket.close()
     this.#timer = setTimeout(() => {
       this.#socket.abandon()

@@ -1,6 +1,6 @@
 /** The errors of this package. Each has a `code`, a word that programs can compare. */
 
-/** What all of them are. */
+/** The base class of all errors of this package. */
 export class ClientError extends Error {
   // Written out, because minifiers rename classes.
   name = 'ClientError'
@@ -31,7 +31,7 @@ export class BrokerError extends ClientError {
    */
   constructor(code, message, retry) {
     super(code, message)
-    /** Whether the client should come back, if the connection ended. */
+    /** The broker's advice on reconnecting, if the connection ended. */
     this.retry = retry
   }
 }
@@ -43,7 +43,7 @@ export class ConnectionError extends ClientError {
 
 /**
  * Something was sent, and the connection broke before the broker confirmed it: it may have been
- * delivered or not. It is never sent again by itself. `code` is `UNCONFIRMED`.
+ * delivered or not. The client does not send it again. `code` is `UNCONFIRMED`.
  */
 export class UnconfirmedError extends ClientError {
   name = 'UnconfirmedError'
@@ -55,7 +55,7 @@ export class UnconfirmedError extends ClientError {
   }
 }
 
-/** The client is not connected and not about to be. `code` is `CLOSED`. */
+/** The client is neither connected nor connecting. `code` is `CLOSED`. */
 export class ClosedError extends ClientError {
   name = 'ClosedError'
 
@@ -75,9 +75,9 @@ export class TimeoutError extends ClientError {
   }
 }
 
-/** More waits to be sent, or to be read, than may. `code` is `OUTGOING_FULL` or `INCOMING_FULL`. */
+/** Too much waits to be sent or to be read. `code` is `OUTGOING_FULL` or `INCOMING_FULL`. */
 export class OverflowError extends ClientError {
   name = 'OverflowError'
 }
 
-/** @typedef {'never' | 'later' | 'now'} Retry Whether to come back, in the broker's words. */
+/** @typedef {'never' | 'later' | 'now'} Retry Whether and when to connect again, in the broker's words. */

@@ -1,6 +1,6 @@
-/** Which headers of a message are the sender's own, and which the protocol keeps to itself. */
+/** Which headers of a message its sender may choose, and which belong to the protocol. */
 
-/** What a SEND says to the broker, and what a MESSAGE says of itself: neither passes through. */
+/** Headers that SEND or MESSAGE define. The broker does not pass on what a sender gives for them. */
 const PROTOCOL = new Set([
   'ack',
   'content-length',
@@ -24,14 +24,13 @@ const PROTOCOL = new Set([
   'undeliverable',
 ])
 
-/** What ties a reply to its request. */
+/** Headers that tie a reply to its request. */
 export const CORRELATION = ['correlation-id', 'reply-to']
 
-/** What says what is subscribed to, and how. */
+/** Headers of SUBSCRIBE that say what is subscribed to, and how. */
 const SUBSCRIPTION = ['destination-id', 'destination-type', 'id', 'prefetch-count']
 
-/** What to use instead. */
-/** @type {Record<string, string>} */
+/** What to use instead of a header. @type {Record<string, string>} */
 const INSTEAD = {
   ack: 'the option ack of subscribe()',
   'content-type': 'the option contentType',
@@ -53,8 +52,8 @@ export function userHeadersOf(headers) {
 
 /**
  * @param {Record<string, unknown> | undefined} headers Of a message.
- * @param {string[]} [kept] Names that are taken besides those of the protocol.
- * @throws {TypeError} One has a name that is taken.
+ * @param {string[]} [kept] Names that are reserved besides those of the protocol.
+ * @throws {TypeError} A header has a reserved name.
  */
 export function checkUserHeaders(headers, kept = []) {
   for (const given of Object.keys(headers ?? {})) {
@@ -73,8 +72,8 @@ export function checkSubscribeHeaders(headers) {
 }
 
 /**
- * What a receiver may take a name for: many drop blanks and what is not seen around it, and those who
- * do not unescape end it at a colon.
+ * A name as a receiver may read it: many strip blanks and invisible characters around it, and those
+ * that do not unescape end it at the first colon.
  *
  * @param {string} name
  */

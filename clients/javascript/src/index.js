@@ -29,5 +29,5 @@ export { Subscription } from './subscription.js'
 /** @typedef {import('./drop-in.js').OnMessage} OnMessage */
 /** @typedef {import('./drop-in.js').OnACK} OnACK */
 /** @typedef {import('./errors.js').Retry} Retry */
-/** @typedef {import('./octets.js').Body} Body */
+/** @typedef {import('./bytes.js').Body} Body */
 /** @typedef {import('./socket.js').WebSocketClass} WebSocketClass */

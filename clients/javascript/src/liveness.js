@@ -17,8 +17,8 @@ export class Liveness {
 
   /**
    * @param {import('./clock.js').Clock} clock
-   * @param {number} interval How often the broker lets itself be heard, in milliseconds.
-   * @param {() => void} onSilent Called once, when it does not any more.
+   * @param {number} interval How often the broker sends something, in milliseconds.
+   * @param {() => void} onSilent Called once, when the broker has fallen silent.
    */
   constructor(clock, interval, onSilent) {
     this.#clock = clock
@@ -38,7 +38,7 @@ export class Liveness {
     this.#clock.clearTimeout(this.#timer)
   }
 
-  /** Beats may be late: a network holds them back, a busy broker sends them when it gets to it. */
+  /** Heart-beats may be late: the network or a busy broker holds them back. */
   get #patience() {
     return 2 * this.#interval + MARGIN_MS
   }

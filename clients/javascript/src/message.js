@@ -1,14 +1,14 @@
 /** A message as a client gets it. */
 
+import { decodeText } from './bytes.js'
 import { checkUserHeaders, userHeadersOf } from './headers.js'
-import { decodeText } from './octets.js'
 
 /**
- * What a message needs of its client.
+ * What a message calls of its client.
  *
  * @typedef {object} Answering
  * @property {(command: 'ACK' | 'NACK', id: string) => Promise<void>} settle
- * @property {(destination: string, body: import('./octets.js').Body,
+ * @property {(destination: string, body: import('./bytes.js').Body,
  *   options: import('./options.js').SendOptions) => Promise<{ delivered: number }>} send
  */
 
@@ -28,13 +28,13 @@ export class Message {
     this.destination = headers.destination ?? ''
     /** The login id of the sender. */
     this.origin = headers.origin ?? ''
-    /** The address of the sender, which it cannot forge. */
+    /** The address of the sender, given by the broker: no sender can forge it. */
     this.originDestination = headers['origin-destination'] ?? ''
     /** The media type, if the sender named one. */
     this.contentType = headers['content-type']
     /** Whether it was delivered before, and not acknowledged. */
     this.redelivered = headers.redelivered === 'true'
-    /** All headers, those of the sender's own among them. */
+    /** All headers, those that the sender added included. */
     this.headers = headers
     /** The body. */
     this.bytes = body
@@ -69,7 +69,7 @@ export class Message {
   /**
    * Answers the sender. If the message is a request, its `request()` resolves.
    *
-   * @param {import('./octets.js').Body} body
+   * @param {import('./bytes.js').Body} body
    * @param {import('./options.js').SendOptions} [options]
    */
   async reply(body, options = {}) {
@@ -81,7 +81,7 @@ export class Message {
     return this.#answering.send(destination, body, { ...options, headers })
   }
 
-  /** Acknowledges it; resolves when the broker knows. Needed where `ack` was asked for. */
+  /** Acknowledges it; resolves when the broker confirms it. Needed where `ack` was asked for. */
   async ack() {
     await this.#settle('ACK')
   }

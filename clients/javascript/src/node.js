@@ -16,8 +16,8 @@ provideInquiry(inquireCause)
 provideReport(writeError)
 
 /**
- * The package is looked for beside this one, and then where the program is: npm installs folders as
- * symbolic links, and Node looks from where they lead to.
+ * Looks for the package beside this one, and then beside the program: npm installs a folder as a
+ * symbolic link, and Node resolves packages from the target of the link.
  *
  * @returns {import('./socket.js').WebSocketClass | undefined}
  */

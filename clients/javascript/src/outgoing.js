@@ -1,7 +1,7 @@
 /** Frames that wait to be sent, within a bound: for a connection, or for the network to take them. */
 
+import { utf8Length } from './bytes.js'
 import { OverflowError } from './errors.js'
-import { utf8Length } from './octets.js'
 
 /** A queue of frames. */
 export class Outgoing {
@@ -33,10 +33,10 @@ export class Outgoing {
   }
 
   /**
-   * Whether a connection may be given a frame. One that nothing is before does not wait, however
-   * large it is.
+   * Checks that a connection has room for a frame. It always has if nothing waits before the frame,
+   * however large that is.
    *
-   * @param {number} buffered How many bytes it was given that the network has not taken yet.
+   * @param {number} buffered How many bytes it was given that the network has not accepted yet.
    * @param {string | Uint8Array} frame
    * @throws {OverflowError} There is no room.
    */

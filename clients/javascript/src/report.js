@@ -1,4 +1,4 @@
-/** What becomes of the errors that a program's own callbacks throw: reported, and nothing ends. */
+/** Reports the errors that a program's callbacks throw, so that they end nothing. */
 
 /**
  * Where errors of callbacks go.
@@ -16,7 +16,7 @@ let reportByDefault = (error) => {
 }
 
 /**
- * Says where errors go when a client was given no place for them.
+ * Sets where errors go unless a client has an option for them.
  *
  * @param {Report} report
  */
@@ -30,7 +30,7 @@ export function writeError(error) {
 }
 
 /**
- * A place for errors that throws nothing itself.
+ * A report that throws nothing itself.
  *
  * @param {Report} [given] Instead of the global `reportError` in browsers, and of the console.
  * @returns {Report}

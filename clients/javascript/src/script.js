@@ -6,5 +6,5 @@ const scope = /** @type {any} */ (globalThis)
 
 scope.COM_BROKER_Client = everything.COM_BROKER_Client
 scope.ComBroker = everything
-// Pages assign to it without declaring it; what they set before this script came stays.
+// Pages assign it without declaring it; a value set before this script loaded stays.
 if (!('CFG_STOMP_SECRET_KEY' in scope)) scope.CFG_STOMP_SECRET_KEY = 'my_app_secret_key'

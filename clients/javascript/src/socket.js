@@ -1,4 +1,4 @@
-/** WebSockets: where they come from, why they failed, and how they are let go of. */
+/** WebSockets: which class is used, why a connection failed, and how one is dropped. */
 
 /** @typedef {new (url: string, protocols: string[]) => any} WebSocketClass
  * The browser's, or another with the same interface, for example that of the package `ws`. */
@@ -7,7 +7,7 @@
 let findDefault = () => /** @type {any} */ (globalThis).WebSocket
 
 /**
- * Says where the class is found that is used when none is given.
+ * Sets how the class is found that is used unless an option gives one.
  *
  * @param {() => WebSocketClass | undefined} find
  */
@@ -28,7 +28,7 @@ export function webSocketClass(given) {
 }
 
 /**
- * Why there is no connection, in a sentence, from what the WebSocket says of it.
+ * Makes a sentence that says why there is no connection, from what the WebSocket tells.
  *
  * @callback Explain
  * @param {string} url
@@ -42,7 +42,7 @@ let explain = () =>
   'port speak what the address says (ws:// without TLS, wss:// with), and is its certificate trusted?'
 
 /**
- * Says who knows why connections fail. Browsers tell nobody.
+ * Sets what explains failed connections. Browsers give programs no reason.
  *
  * @param {Explain} given
  */
@@ -51,7 +51,7 @@ export function provideExplanation(given) {
 }
 
 /**
- * What a connection failed of, where the WebSocket does not say: that of Node itself does not.
+ * Finds out why a connection failed: the WebSocket of Node itself does not tell.
  *
  * @callback Inquire
  * @param {string} url
@@ -62,7 +62,7 @@ export function provideExplanation(given) {
 let inquire
 
 /**
- * Says who finds causes of failure out.
+ * Sets what finds out why connections failed.
  *
  * @param {Inquire} given
  */
@@ -119,14 +119,14 @@ export class Socket {
     socket.onerror = (/** @type {any} */ event) => {
       this.#cause ??= event?.error
       if (this.#hasOpened) handlers.onFailure?.(this.#why(1006, ''))
-      // That of Node itself says nothing after this.
+      // The WebSocket of Node itself tells of no `close` after this.
       else this.#failToOpen()
     }
     socket.onclose = (/** @type {any} */ { code, reason }) => {
       if (this.#hasOpened) this.#end(code, reason)
       else this.#failToOpen()
     }
-    // The package ws shows the answer of a server that refuses, where somebody listens.
+    // The package ws gives the answer of a server that refuses to a listener of this event.
     if (typeof socket.on === 'function') {
       socket.on('unexpected-response', (/** @type {any} */ _, /** @type {any} */ response) => {
         readRefusal(response, (refusal) => {
@@ -142,7 +142,7 @@ export class Socket {
     return this.#socket.readyState === OPEN
   }
 
-  /** How many bytes it was given that the network has not taken yet. */
+  /** How many bytes it was given that the network has not accepted yet. */
   get bufferedBytes() {
     return Number(this.#socket.bufferedAmount) || 0
   }
@@ -156,12 +156,12 @@ export class Socket {
     this.#socket.close(1000)
   }
 
-  /** Lets go of a socket that may never answer again: nothing more is heard of it. */
+  /** Drops a socket that may never answer again: its handlers are not called any more. */
   abandon() {
     const socket = this.#socket
     this.#isOver = true
     socket.onopen = socket.onmessage = socket.onclose = null
-    // The package ws throws errors that nobody listens for.
+    // The package ws throws errors that have no listener.
     socket.onerror = () => {}
     // Its close waits half a minute for an answer; its terminate does not.
     if (typeof socket.terminate === 'function') socket.terminate()

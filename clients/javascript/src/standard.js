@@ -1,11 +1,11 @@
 /** Frames of STOMP 1.2. */
 
-import { decodeText, frameOf, utf8Length } from './octets.js'
+import { decodeText, frameOf, utf8Length } from './bytes.js'
 
 /**
  * @typedef {object} Frame
  * @property {string} command
- * @property {Record<string, string>} headers Of repeated ones the first.
+ * @property {Record<string, string>} headers The first of each name.
  * @property {Uint8Array} body
  */
 
@@ -27,22 +27,22 @@ export function encodeFrame(command, headers, body) {
   return frameOf(`${head}content-length:${length}\n\n`, body)
 }
 
-/** Cuts what arrives into frames, however it is split or joined. Line ends between are heart-beats. */
+/** Cuts received data into frames, however it is split or joined. Line ends between them are heart-beats. */
 export class FrameReader {
-  /** What has arrived of a frame that is not whole. */
+  /** The received part of an incomplete frame. */
   #pending = new Uint8Array(0)
 
   /**
-   * @param {Uint8Array} octets
+   * @param {Uint8Array} bytes
    * @returns {Frame[]}
-   * @throws {SyntaxError} The octets are no frames.
+   * @throws {SyntaxError} The bytes are not frames.
    */
-  push(octets) {
-    let buffer = octets
+  push(bytes) {
+    let buffer = bytes
     if (this.#pending.length > 0) {
-      buffer = new Uint8Array(this.#pending.length + octets.length)
+      buffer = new Uint8Array(this.#pending.length + bytes.length)
       buffer.set(this.#pending)
-      buffer.set(octets, this.#pending.length)
+      buffer.set(bytes, this.#pending.length)
     }
     const frames = []
     let at = skipLineEnds(buffer, 0)
@@ -73,7 +73,7 @@ function skipLineEnds(buffer, at) {
 /**
  * @param {Uint8Array} buffer
  * @param {number} start
- * @returns {{ frame: Frame, end: number } | undefined} Undefined where it is not whole.
+ * @returns {{ frame: Frame, end: number } | undefined} Undefined while the frame is incomplete.
  */
 function readFrame(buffer, start) {
   const head = findHeadEnd(buffer, start)
@@ -86,7 +86,7 @@ function readFrame(buffer, start) {
   for (const line of lines) {
     const colon = line.indexOf(':')
     if (colon === -1) throw new SyntaxError(`a header line without a colon: ${line}`)
-    // Nobody can ask for a header without a name: it is no reason to stop reading.
+    // A header without a name can be skipped: no program can ask for it.
     if (colon === 0) continue
     const name = read(line.slice(0, colon))
     // STOMP 1.2, "Repeated Header Entries": the first wins.

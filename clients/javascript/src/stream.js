@@ -1,9 +1,9 @@
-/** What arrives for somebody who takes one thing after the other. */
+/** Iteration over what arrives. */
 
 import { OverflowError } from './errors.js'
 
 /**
- * An async iterator over what is pushed into it. What nobody has taken yet waits here, within a
+ * An async iterator over what is pushed into it. What was not taken yet waits here, within a
  * bound.
  *
  * @template T
@@ -42,7 +42,7 @@ export class Stream {
   }
 
   /**
-   * Nothing more comes. What waits can still be taken; after it comes the error, if there is one.
+   * Ends it. What waits can still be taken; after that it throws the error, if there is one.
    *
    * @param {unknown} [error]
    */

@@ -23,8 +23,8 @@ export class Subscription {
   }
 
   /**
-   * Ends it; resolves when the broker knows, or at once while there is no connection: then the
-   * broker is told as soon as there is one again. Messages that wait can still be iterated over.
+   * Ends it; resolves when the broker confirms that, or at once while there is no connection: then
+   * the broker is told after the next login. Messages that wait can still be iterated over.
    */
   unsubscribe() {
     return this.#unsubscribe()

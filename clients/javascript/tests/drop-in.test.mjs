@@ -108,15 +108,15 @@ for (const transport of ['ws', 'wss']) {
       }
     })
 
-    test('bodies of a mebibyte arrive whole, octets as octets', async () => {
+    test('bodies of a mebibyte arrive whole, text and binary', async () => {
       const login = name('ana')
       const ana = await logIn(broker, transport, login)
-      const octets = Uint8Array.from({ length: 1024 * 1024 }, (_, index) => (index * 7) % 256)
-      for (const body of [octets, octets.buffer, new DataView(octets.buffer)]) {
+      const bytes = Uint8Array.from({ length: 1024 * 1024 }, (_, index) => (index * 7) % 256)
+      for (const body of [bytes, bytes.buffer, new DataView(bytes.buffer)]) {
         ana.client.send(`/agent/${login}`, body, 'application/octet-stream')
         const [, , type, payload] = await ana.messages.take()
         assert.equal(type, 'application/octet-stream')
-        assert.ok(payload instanceof Uint8Array && Buffer.compare(payload, octets) === 0)
+        assert.ok(payload instanceof Uint8Array && Buffer.compare(payload, bytes) === 0)
       }
       const text = 'ñ'.repeat(512 * 1024)
       ana.client.send(`/agent/${login}`, text)

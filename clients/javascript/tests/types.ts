@@ -95,5 +95,5 @@ new Client({ url: 'ws://x/', login: 'ana' })
 client.addEventListener('opened', () => {})
 // @ts-expect-error: there is no such mode
 client.subscribe('/queue/x', { ack: 'none' })
-// @ts-expect-error: a body is text or octets
+// @ts-expect-error: a body is text or bytes
 client.send('/agent/x', 7)

@@ -1,4 +1,4 @@
-/** Text and octets. */
+/** Text as bytes, and bytes as text. */
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
@@ -6,7 +6,7 @@ const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
 /** @typedef {string | ArrayBuffer | ArrayBufferView} Body What can be the body of a message. */
 
 /**
- * The octets of a body that is no text; undefined for one that is.
+ * The bytes of a binary body; undefined for text.
  *
  * @param {unknown} body
  * @returns {Uint8Array | undefined}
@@ -28,15 +28,15 @@ export function encodeText(text) {
 }
 
 /**
- * @param {Uint8Array} octets UTF-8; what is none becomes U+FFFD
+ * @param {Uint8Array} bytes UTF-8; malformed sequences become U+FFFD
  * @returns {string}
  */
-export function decodeText(octets) {
-  return decoder.decode(octets)
+export function decodeText(bytes) {
+  return decoder.decode(bytes)
 }
 
 /**
- * How many octets a text has in UTF-8.
+ * How many bytes a text has in UTF-8.
  *
  * @param {string} text
  */
