@@ -8,6 +8,7 @@ import { ClientEvents } from './events.js'
 import { CORRELATION, checkSubscribeHeaders, checkUserHeaders } from './headers.js'
 import { Keeper } from './keeper.js'
 import { Message } from './message.js'
+import { checkOptions } from './options.js'
 import { reporter } from './report.js'
 import { Requests } from './requests.js'
 import { Subscriptions } from './subscriptions.js'
@@ -28,9 +29,7 @@ export class Client extends ClientEvents {
   constructor(options) {
     const report = reporter(options?.onListenerError)
     super(report)
-    for (const name of /** @type {const} */ (['url', 'login', 'profileKey', 'applicationKey'])) {
-      if (typeof options?.[name] !== 'string') throw new TypeError(`the option ${name} is missing`)
-    }
+    checkOptions(options)
     const { clock = systemClock, outgoingBytesMax = 1024 * 1024, incomingMax = 10_000 } = options
     this.#keeper = new Keeper({ ...options }, clock, {
       onOpen: (session, before) => {

@@ -89,6 +89,8 @@ export class COM_BROKER_Client {
     this.url = wsurl
     /** The application key of this client; undefined for that of all, `CFG_STOMP_SECRET_KEY`. */
     this.applicationKey = options.applicationKey
+    // A client that is written to the console or as JSON does not show it.
+    Object.defineProperty(this, 'applicationKey', { enumerable: false })
     this.#options = options
     this.#report = reporter(options.onListenerError)
   }

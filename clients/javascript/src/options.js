@@ -51,4 +51,36 @@
  * @property {Record<string, string>} [headers] Further headers of SUBSCRIBE.
  */
 
-export {}
+/** The longest delay that timers keep: longer ones fire at once. */
+const DELAY_MAX = 2 ** 31 - 1
+
+/**
+ * Checks what JavaScript does not: a wrong number would otherwise show itself only much later.
+ *
+ * @param {ClientOptions} options
+ * @throws {TypeError} An option is missing, or is not what it should be.
+ */
+export function checkOptions(options) {
+  for (const name of /** @type {const} */ (['url', 'login', 'profileKey', 'applicationKey'])) {
+    if (typeof options?.[name] !== 'string') throw new TypeError(`the option ${name} is missing`)
+  }
+  const { connectTimeout, closeTimeout, outgoingBytesMax, incomingMax, heartBeat } = options
+  checkNumbers('', { connectTimeout, closeTimeout }, DELAY_MAX)
+  checkNumbers('', { outgoingBytesMax, incomingMax }, Number.POSITIVE_INFINITY)
+  checkNumbers('heartBeat.', { ...heartBeat }, DELAY_MAX)
+  checkNumbers('reconnect.', { ...(options.reconnect || {}) }, DELAY_MAX)
+}
+
+/**
+ * @param {string} prefix
+ * @param {Record<string, unknown>} given
+ * @param {number} max
+ */
+function checkNumbers(prefix, given, max) {
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue
+    if (typeof value === 'number' && value >= 0 && value <= max) continue
+    const range = max === DELAY_MAX ? `from 0 to ${max}` : 'of at least 0'
+    throw new TypeError(`the option ${prefix}${name} must be a number ${range}`)
+  }
+}

@@ -39,7 +39,7 @@ const CLASSES = { ws: {} }
 if (globalThis.WebSocket) CLASSES.node = { WebSocket: globalThis.WebSocket }
 
 for (const [name, options] of Object.entries(CLASSES)) {
-  test(`a port that nobody listens at is named, by ${name}`, async (t) => {
+  test(`a port that nobody listens at is named, by ${name} [failure-explained]`, async (t) => {
     const broker = await Broker.start(t)
     await broker.kill()
     const { message, cause } = await failuresAt(broker.transports.ws.url, options)
@@ -51,20 +51,20 @@ for (const [name, options] of Object.entries(CLASSES)) {
     assert.equal(cause.code, 'ECONNREFUSED')
   })
 
-  test(`a certificate that nobody vouches for is named, by ${name}`, async (t) => {
+  test(`a certificate that nobody vouches for is named, by ${name} [certificate-verified]`, async (t) => {
     const broker = await Broker.start(t)
     const { message, cause } = await failuresAt(broker.transports.wss.url, options)
     assert.match(message, /the certificate of localhost:\d+ is not trusted .*NODE_EXTRA_CA_CERTS/)
     assert.match(cause.code, /SELF_SIGNED|UNABLE_TO/)
   })
 
-  test(`a broker that takes only TLS says so, by ${name}`, async (t) => {
+  test(`a broker that takes only TLS says so, by ${name} [failure-explained]`, async (t) => {
     const broker = await Broker.start(t, 'tls = "required"\n')
     const { message } = await failuresAt(broker.transports.ws.url, options)
     assert.match(message, /the answer is 403 Forbidden: only TLS is served on this port$/)
   })
 
-  test(`a port that does not speak TLS is told from one that is not there, by ${name}`, async (t) => {
+  test(`a port that does not speak TLS is told from one that is not there, by ${name} [failure-explained]`, async (t) => {
     const broker = await Broker.start(t, 'tls = "off"\n')
     const { message } = await failuresAt(`wss://127.0.0.1:${broker.port}/`, options)
     assert.match(message, /no TLS with 127\.0\.0\.1:\d+ .*does this port speak it\?/)
@@ -88,7 +88,7 @@ for (const [name, options] of Object.entries(CLASSES)) {
   })
 }
 
-test('a certificate that was made for another name is named', async (t) => {
+test('a certificate that was made for another name is named [certificate-verified]', async (t) => {
   const broker = await Broker.start(t, '', '127.0.0.9')
   const { WebSocket } = broker.transports.wss
   const url = `wss://127.0.0.9:${broker.port}/`

@@ -2,8 +2,16 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { inspect } from 'node:util'
 
-import { BrokerError, Client, ClosedError, OverflowError, TimeoutError } from 'com-broker'
+import {
+  BrokerError,
+  Client,
+  ClosedError,
+  COM_BROKER_Client,
+  OverflowError,
+  TimeoutError,
+} from 'com-broker'
 
 import { APPLICATION_KEY, Broker, PROFILE_KEYS } from './support/broker.mjs'
 import { Mailbox, nextEvent, within } from './support/waiting.mjs'
@@ -78,7 +86,7 @@ for (const transport of ['ws', 'wss']) {
       })
     }
 
-    test('a wrong key rejects, and is not tried again', async (t) => {
+    test('a wrong key rejects, and is not tried again [login-refused]', async (t) => {
       for (const [wrong, code] of [
         [{ applicationKey: 'wrong' }, 'INVALID_APP_KEY'],
         [{ profileKey: 'wrong' }, 'INVALID_PROFILE_KEY'],
@@ -97,7 +105,7 @@ for (const transport of ['ws', 'wss']) {
       }
     })
 
-    test('messages arrive as events and in iterators', async (t) => {
+    test('messages arrive as events and in iterators [headers-pass]', async (t) => {
       const [ana, bob] = [name('ana'), name('bob')]
       const receiver = await open(t, ana)
       const sender = await open(t, bob)
@@ -123,7 +131,7 @@ for (const transport of ['ws', 'wss']) {
       assert.deepEqual(await inbox.next(), { done: true, value: undefined })
     })
 
-    test('bodies of a mebibyte arrive whole, text and binary', async (t) => {
+    test('bodies of a mebibyte arrive whole, text and binary [bodies-unchanged]', async (t) => {
       const login = name('ana')
       const client = await open(t, login)
       const inbox = client.messages()
@@ -136,7 +144,7 @@ for (const transport of ['ws', 'wss']) {
       }
     })
 
-    test('nobody at an address is an error, unless that is no matter', async (t) => {
+    test('nobody at an address is an error, unless that is no matter [nobody-there]', async (t) => {
       const client = await open(t, name('ana'))
       await assert.rejects(client.send('/agent/nobody', 'x'), hasCode('NO_SUCH_DESTINATION'))
       const options = { undeliverable: 'ignore' }
@@ -145,7 +153,7 @@ for (const transport of ['ws', 'wss']) {
       assert.equal(client.state, 'open')
     })
 
-    test('requests get their replies, each its own', async (t) => {
+    test('requests get their replies, each its own [request-replied]', async (t) => {
       const [ana, service] = [name('ana'), name('sums')]
       const server = await open(t, service, { profile: 'service' })
       server.addEventListener('message', async ({ detail: message }) => {
@@ -170,7 +178,7 @@ for (const transport of ['ws', 'wss']) {
       assert.deepEqual(unasked.rest, [])
     })
 
-    test('a request is not its own reply, to oneself or to whom one watches', async (t) => {
+    test('a request is not its own reply, to oneself or to whom one watches [copy-not-reply]', async (t) => {
       const [ana, sue] = [name('ana'), name('sue')]
       const client = await open(t, ana)
       const watcher = await open(t, sue, { profile: 'super agent' })
@@ -182,7 +190,7 @@ for (const transport of ['ws', 'wss']) {
       assert.equal((await client.request(`/agent/${ana}`, 'eco')).text, 'eco!')
     })
 
-    test('requests without a reply time out, or are given up', async (t) => {
+    test('requests without a reply time out, or are given up [request-times-out] [call-cancelled]', async (t) => {
       const [ana, bob] = [name('ana'), name('bob')]
       await open(t, bob)
       const client = await open(t, ana)
@@ -197,7 +205,7 @@ for (const transport of ['ws', 'wss']) {
       await assert.rejects(late, reason)
     })
 
-    test('a super agent watches by name and by regular expression', async (t) => {
+    test('a super agent watches by name and by regular expression [watch-address] [watch-pattern]', async (t) => {
       const [ana, sue] = [name('ana+x'), name('sue')]
       const watcher = await open(t, sue, { profile: 'super agent' })
       const byName = await watcher.watch(`/agent/${ana}`)
@@ -221,7 +229,7 @@ for (const transport of ['ws', 'wss']) {
       await assert.rejects(watcher.watch('/service/x'), hasCode('PROF_NO_RIGHTS'))
     })
 
-    test('topics reach every subscriber; leaving the loop ends the subscription', async (t) => {
+    test('topics reach every subscriber; leaving the loop ends the subscription [topics]', async (t) => {
       const topic = `/topic/${name('news')}`
       const one = await open(t, name('one'))
       const two = await open(t, name('two'))
@@ -243,7 +251,7 @@ for (const transport of ['ws', 'wss']) {
       assert.deepEqual(await one.send(`${topic}/a`, '4'), { delivered: 1 })
     })
 
-    test('an iterator that nobody reads overflows, and says so', async (t) => {
+    test('an iterator that nobody reads overflows, and says so [incoming-bounded]', async (t) => {
       const topic = `/topic/${name('flood')}`
       const client = await open(t, name('ana'), { incomingMax: 3 })
       const subscription = await client.subscribe(topic)
@@ -257,7 +265,7 @@ for (const transport of ['ws', 'wss']) {
       assert.deepEqual(await client.send(topic, 'x'), { delivered: 0 })
     })
 
-    test('messages of queues are acknowledged, or refused and come again', async (t) => {
+    test('messages of queues are acknowledged, or refused and come again [queues-acknowledged]', async (t) => {
       const queue = `/queue/${name('jobs')}`
       const options = { ack: 'client-individual', prefetch: 1 }
       const worker = await open(t, name('worker'), { profile: 'service' })
@@ -284,7 +292,7 @@ for (const transport of ['ws', 'wss']) {
       await assert.rejects(unacknowledged.ack(), TypeError)
     })
 
-    test('a service hears who comes and goes', async (t) => {
+    test('a service hears who comes and goes [presence]', async (t) => {
       const [ana, eve] = [name('ana'), name('eve')]
       const client = await open(t, ana)
       const service = await open(t, eve, { profile: 'service' })
@@ -308,7 +316,7 @@ for (const transport of ['ws', 'wss']) {
       await assert.rejects(client.presence(), hasCode('PROF_NO_RIGHTS'))
     })
 
-    test('who is taken over is told, and does not fight back', async (t) => {
+    test('who is taken over is told, and does not fight back [takeover-stops]', async (t) => {
       const login = name('ana')
       const older = await open(t, login, { reconnect: { minDelay: 1, maxDelay: 2 } })
       older.addEventListener('reconnecting', () => assert.fail('it fights back'))
@@ -327,14 +335,14 @@ for (const transport of ['ws', 'wss']) {
       assert.equal(newer.state, 'open')
     })
 
-    test('a request that the broker refuses rejects with its error, and ends the client', async (t) => {
+    test('a request that the broker refuses rejects with its error, and ends the client [answer-matched]', async (t) => {
       const client = await open(t, name('ana'))
       const closed = nextEvent(client, 'close')
       await assert.rejects(client.subscribe('/queue/not-for-agents'), hasCode('PROF_NO_RIGHTS'))
       assert.equal((await closed).detail.error.code, 'PROF_NO_RIGHTS')
     })
 
-    test('a signal gives up what waits', async (t) => {
+    test('a signal gives up what waits [call-cancelled]', async (t) => {
       const client = await open(t, name('ana'))
       const reason = new Error('enough')
       await assert.rejects(
@@ -351,8 +359,45 @@ for (const transport of ['ws', 'wss']) {
   })
 }
 
-test('options that are missing are named', () => {
+test('options that are missing are named [options-checked]', () => {
   assert.throws(() => new Client({ url: 'ws://x', login: 'ana' }), /profileKey is missing/)
+})
+
+test('numbers that make no sense are named [options-checked]', () => {
+  const keys = { url: 'ws://x', login: 'ana', profileKey: 'a', applicationKey: 'b' }
+  const makes = (options) => () => new Client({ ...keys, ...options })
+  for (const wrong of [-1, Number.NaN, '5', 2 ** 31]) {
+    assert.throws(makes({ connectTimeout: wrong }), /the option connectTimeout must/)
+    assert.throws(makes({ closeTimeout: wrong }), /the option closeTimeout must/)
+    assert.throws(makes({ heartBeat: { incoming: wrong } }), /the option heartBeat.incoming must/)
+    assert.throws(makes({ reconnect: { maxDelay: wrong } }), /the option reconnect.maxDelay must/)
+  }
+  for (const wrong of [-1, Number.NaN, '5']) {
+    assert.throws(makes({ outgoingBytesMax: wrong }), /the option outgoingBytesMax must/)
+    assert.throws(makes({ incomingMax: wrong }), /the option incomingMax must/)
+  }
+  const bounds = { outgoingBytesMax: Number.POSITIVE_INFINITY, incomingMax: 2 ** 31 }
+  makes({ ...bounds, connectTimeout: 0, reconnect: false, heartBeat: { outgoing: 0 } })()
+})
+
+test('keys are in no error and no text form of a client [keys-stay-secret]', async (t) => {
+  const broker = await Broker.start(t)
+  const { url } = broker.transports.ws
+  const keys = { profileKey: 'hush-profile', applicationKey: 'hush-application' }
+  const refused = new Client({ url, login: 'ana', ...keys })
+  const away = new Client({ url: 'ws://127.0.0.1:1/', login: 'ana', ...keys, reconnect: false })
+  const forged = new Client({ url, login: 'ana', ...keys, profileKey: 'hush-profile\n' })
+  const texts = []
+  for (const client of [refused, away, forged]) {
+    const error = await client.connect().catch((error) => error)
+    assert.ok(error instanceof Error)
+    texts.push(inspect(error), JSON.stringify(error), inspect(client, { depth: null }))
+    texts.push(`${client}`, JSON.stringify(client))
+  }
+  const old = new COM_BROKER_Client('old', url, keys)
+  assert.equal(old.applicationKey, keys.applicationKey)
+  texts.push(inspect(old, { depth: null }), JSON.stringify(old))
+  for (const text of texts) assert.doesNotMatch(text, /hush/)
 })
 
 test('an address that is none rejects, and so does a login that cannot be written', async () => {

@@ -71,7 +71,7 @@ for (const transport of ['ws', 'wss']) {
       })
     }
 
-    test('a wrong key is an error, and then the end', async () => {
+    test('a wrong key is an error, and then the end [login-refused]', async () => {
       for (const [wrong, code] of [
         [{ applicationKey: 'wrong' }, 'INVALID_APP_KEY'],
         [{ profile: 'wrong' }, 'INVALID_PROFILE_KEY'],
@@ -108,7 +108,7 @@ for (const transport of ['ws', 'wss']) {
       }
     })
 
-    test('bodies of a mebibyte arrive whole, text and binary', async () => {
+    test('bodies of a mebibyte arrive whole, text and binary [bodies-unchanged]', async () => {
       const login = name('ana')
       const ana = await logIn(broker, transport, login)
       const bytes = Uint8Array.from({ length: 1024 * 1024 }, (_, index) => (index * 7) % 256)
@@ -128,7 +128,7 @@ for (const transport of ['ws', 'wss']) {
       await ana.closed.take()
     })
 
-    test('an unknown destination is an error after which the connection stays', async () => {
+    test('an unknown destination is an error after which the connection stays [answer-matched] [nobody-there]', async () => {
       const login = name('ana')
       const ana = await logIn(broker, transport, login)
       ana.client.send('/agent/nobody', 'x')
@@ -141,7 +141,7 @@ for (const transport of ['ws', 'wss']) {
       await ana.closed.take()
     })
 
-    test('a super agent watches by name and by regular expression', async () => {
+    test('a super agent watches by name and by regular expression [watch-address] [watch-pattern]', async () => {
       const [ana, sue] = [name('ana'), name('sue')]
       const agent = await logIn(broker, transport, ana)
       const watcher = await logIn(broker, transport, sue, { profile: 'super agent' })
@@ -190,7 +190,7 @@ for (const transport of ['ws', 'wss']) {
       await ana.closed.take()
     })
 
-    test('who is taken over is told, and does not fight back', async () => {
+    test('who is taken over is told, and does not fight back [takeover-stops]', async () => {
       const login = name('ana')
       const older = await logIn(broker, transport, login)
       const newer = await logIn(broker, transport, login)
@@ -258,7 +258,7 @@ test('the application key comes from the client, or from a global of its page', 
   }
 })
 
-test('a broker that is not there is an error, and the end', async (t) => {
+test('a broker that is not there is an error, and the end [failure-explained]', async (t) => {
   const broker = await Broker.start(t)
   await broker.stop()
   const ana = open(broker, 'ws', 'ana')
@@ -292,7 +292,7 @@ test('a broker that shuts down says so', async (t) => {
   assert.equal((await ana.closed.take())[1], 1001)
 })
 
-test('what is written to the console holds no keys and no bodies', async (t) => {
+test('what is written to the console holds no keys and no bodies [keys-stay-secret]', async (t) => {
   const broker = await Broker.start(t)
   const lines = []
   t.mock.method(console, 'debug', (line) => lines.push(line))

@@ -26,7 +26,7 @@ test('the classic dialect is written as existing brokers read it', () => {
   assert.throws(() => encodeClassic('SEND', { destination: 'a\nb:c' }), /destination must not/)
 })
 
-test('the classic dialect is read, its last byte dropped', () => {
+test('the classic dialect is read, its last byte dropped [first-header-wins]', () => {
   for (const last of ['0', '\0']) {
     const data = `MESSAGE\norigin: ana \na:b:c\na:second\n\n¿qué?\nx${last}`
     const { command, headers, body } = decodeClassic(data)
@@ -39,7 +39,7 @@ test('the classic dialect is read, its last byte dropped', () => {
   assert.equal(decodeClassic('ACK\n\n\0').command, 'ACK')
 })
 
-test('STOMP 1.2, "Value Encoding": headers are escaped and come back as they were', () => {
+test('STOMP 1.2, "Value Encoding": headers are escaped and come back as they were [headers-pass]', () => {
   const headers = { 'a:b': 'x\\y\r\n:z', plain: ' kept ' }
   const frame = encodeFrame('SEND', headers, 'ñ')
   assert.equal(frame, 'SEND\na\\cb:x\\\\y\\r\\n\\cz\nplain: kept \ncontent-length:2\n\nñ\0')
@@ -50,13 +50,13 @@ test('STOMP 1.2, "Value Encoding": headers are escaped and come back as they wer
   assert.throws(() => encodeFrame('SEND', { a: '\0' }), /NUL/)
 })
 
-test('STOMP 1.2, "Repeated Header Entries": the first wins', () => {
+test('STOMP 1.2, "Repeated Header Entries": the first wins [first-header-wins]', () => {
   const [frame] = new FrameReader().push(bytesOf('MESSAGE\na:1\na:2\n\n\0'))
   assert.equal(frame.headers.a, '1')
   assert.equal('toString' in frame.headers, false)
 })
 
-test('frames are cut out of any split of what arrives', () => {
+test('frames are cut out of any split of what arrives [chunking-invisible]', () => {
   const all = bytesOf(
     '\n\r\nMESSAGE\r\na:ñ\r\ncontent-length:5\r\n\r\nx\0y\nz\0\nRECEIPT\nreceipt-id:1 \n\n\0\n\n',
   )
@@ -86,7 +86,7 @@ test('a header without a name is passed over', () => {
   assert.deepEqual({ ...frame.headers }, { a: '1' })
 })
 
-test('what is no frame is refused', () => {
+test('what is no frame is refused [malformed-refused]', () => {
   for (const wrong of [
     'X\na\n\n\0',
     'X\na:1\ncontent-length:x\n\n\0',

@@ -46,7 +46,7 @@ function make(t, broker, login, options = {}) {
 }
 
 for (const [what, faulty] of FAULTS) {
-  test(`a listener that ${what} of each event`, async (t) => {
+  test(`a listener that ${what} of each event [callback-contained]`, async (t) => {
     const broker = await Broker.start(t)
     const reported = new Mailbox()
     const ana = make(t, broker, 'ana', { onListenerError: reported.put })
@@ -96,7 +96,7 @@ test('a listener can be removed, also one that throws', async (t) => {
 })
 
 for (const [what, faulty] of FAULTS.slice(0, 2)) {
-  test(`a listener that ${what} of each kind of subscription`, async (t) => {
+  test(`a listener that ${what} of each kind of subscription [callback-contained]`, async (t) => {
     const broker = await Broker.start(t)
     const reported = new Mailbox()
     const ana = make(t, broker, 'ana', { onListenerError: reported.put })
@@ -120,7 +120,7 @@ for (const [what, faulty] of FAULTS.slice(0, 2)) {
     assert.equal(ana.state, 'open')
   })
 
-  test(`a callback of COM_BROKER_Client that ${what}`, async (t) => {
+  test(`a callback of COM_BROKER_Client that ${what} [callback-contained]`, async (t) => {
     const broker = await Broker.start(t)
     const { url, WebSocket } = broker.transports.ws
     const reported = new Mailbox()

@@ -36,7 +36,7 @@ async function open(options) {
 const ERROR = (retry) => `ERROR\nerror-code:X\nmessage:why\n${retry ? `retry:${retry}\n` : ''}\n\0`
 
 describe('coming back', () => {
-  test('delays double, each a random part of its bound', async () => {
+  test('delays double, each a random part of its bound [back-off]', async () => {
     const { client, clock, socket, told } = make({ reconnect: { minDelay: 100, maxDelay: 500 } })
     const connected = client.connect()
     for (const [attempt, bound] of [100, 200, 400, 500, 500].entries()) {
@@ -80,7 +80,7 @@ describe('coming back', () => {
       },
     ],
   ]) {
-    test(`${what} ends the client`, async () => {
+    test(`${what} ends the client [retry-obeyed]`, async () => {
       const { client, clock, socket, sockets, told } = await open()
       end(socket())
       const [type, { error }] = await told.take()
@@ -104,7 +104,7 @@ describe('coming back', () => {
     ['close code 4100', (socket) => socket.end(4100)],
     ['close code 4199', (socket) => socket.end(4199)],
   ]) {
-    test(`${what} puts it off`, async () => {
+    test(`${what} puts it off [retry-obeyed]`, async () => {
       const reconnect = { minDelay: 100, laterDelay: 7000 }
       const { client, clock, socket, told } = await open({ reconnect })
       end(socket())
@@ -128,7 +128,7 @@ describe('coming back', () => {
     ['close code 4200', (socket) => socket.end(4200)],
     ['close code 4299', (socket) => socket.end(4299)],
   ]) {
-    test(`${what} brings it back at once, but does not let it hammer`, async () => {
+    test(`${what} brings it back at once, but does not let it hammer [retry-obeyed]`, async () => {
       const { clock, socket, told } = await open({ reconnect: { minDelay: 100 } })
       end(socket())
       assert.equal((await told.take())[1].delay, 0)
@@ -176,7 +176,7 @@ describe('coming back', () => {
     assert.deepEqual(clock.left, [])
   })
 
-  test('without reconnection the first end is the last', async () => {
+  test('without reconnection the first end is the last [return-switched-off]', async () => {
     const { client, socket, told } = await open({ reconnect: false })
     socket().end()
     assert.equal((await told.take())[0], 'close')
@@ -207,7 +207,7 @@ describe('coming back', () => {
     assert.equal(client.state, 'open')
   })
 
-  test('a login that is never answered is given up', async () => {
+  test('a login that is never answered is given up [login-times-out]', async () => {
     const { client, clock, socket, told } = make({ connectTimeout: 1000 })
     client.connect().catch(() => {})
     clock.advance(1000)
@@ -217,7 +217,7 @@ describe('coming back', () => {
     assert.deepEqual(clock.left, [])
   })
 
-  test('a logout that is never answered is given up', async () => {
+  test('a logout that is never answered is given up [close-bounded]', async () => {
     const { client, clock, socket } = await open({ closeTimeout: 1000 })
     const closed = client.close()
     assert.equal(socket().last.command, 'DISCONNECT')
@@ -227,7 +227,7 @@ describe('coming back', () => {
     assert.deepEqual(clock.left, [])
   })
 
-  test('what is no STOMP is not tried again', async () => {
+  test('what is no STOMP is not tried again [malformed-refused]', async () => {
     const { socket, told } = await open()
     socket().receive('X\ny\n\n\0')
     const [type, { error }] = await told.take()
@@ -235,8 +235,40 @@ describe('coming back', () => {
   })
 })
 
+test('answers reach the calls that they answer, in any order [answer-matched]', async () => {
+  const { client, socket } = await open()
+  const sent = ['1', '2', '3'].map((text) => client.send('/topic/x', text))
+  const [one, two, three] = socket()
+    .frames.slice(1)
+    .map(({ headers }) => headers.receipt)
+  const refused = assert.rejects(sent[1], { code: 'X' })
+  socket().receive(`RECEIPT\nreceipt-id:${three}\ndelivered:3\n\n\0`)
+  socket().receive(`RECEIPT\nreceipt-id:nobody's\ndelivered:9\n\n\0`)
+  socket().receive(`RECEIPT\nreceipt-id:${one}\ndelivered:1\n\n\0`)
+  socket().receive(`ERROR\nerror-code:X\nreceipt-id:${two}\n\n\0`)
+  assert.deepEqual([await sent[0], await sent[2]], [{ delivered: 1 }, { delivered: 3 }])
+  await refused
+})
+
+test('close() ends every call that waits [close-releases]', async () => {
+  const { client, socket } = await open()
+  socket().end()
+  const calls = [
+    client.send('/topic/x', 'x'),
+    client.request('/service/x', 'x'),
+    client.subscribe('/topic/x'),
+    client.watch('/agent/x'),
+  ]
+  const iterator = client.messages()
+  const next = iterator.next()
+  const ended = calls.map((call) => assert.rejects(call, { code: 'CLOSED' }))
+  await client.close()
+  await Promise.all(ended)
+  assert.deepEqual(await next, { done: true, value: undefined })
+})
+
 describe('what is sent while away', () => {
-  test('it waits, and goes out in order, behind the subscriptions', async () => {
+  test('it waits, and goes out in order, behind the subscriptions [waits-while-away] [subscriptions-survive]', async () => {
     const { client, clock, socket } = await open()
     const subscribed = client.subscribe('/topic/x')
     socket().receive(`RECEIPT\nreceipt-id:${socket().last.headers.receipt}\n\n\0`)
@@ -258,7 +290,7 @@ describe('what is sent while away', () => {
     assert.equal((await late).destination, '/topic/late')
   })
 
-  test('it is bounded', async () => {
+  test('it is bounded [outgoing-bounded]', async () => {
     const { client, socket } = await open({ outgoingBytesMax: 1000 })
     socket().end()
     const first = client.send('/topic/x', 'x'.repeat(500))
@@ -268,7 +300,7 @@ describe('what is sent while away', () => {
     await closed
   })
 
-  test('it can be taken back', async () => {
+  test('it can be taken back [call-cancelled]', async () => {
     const { client, clock, socket } = await open({ outgoingBytesMax: 1000 })
     socket().end()
     for (let count = 0; count < 5; count++) {
@@ -285,7 +317,7 @@ describe('what is sent while away', () => {
     )
   })
 
-  test('what was sent and not confirmed is never sent again', async () => {
+  test('what was sent and not confirmed is never sent again [never-sent-twice]', async () => {
     const { client, clock, socket } = await open()
     const sent = client.send('/topic/x', 'once')
     socket().end()
@@ -295,7 +327,25 @@ describe('what is sent while away', () => {
     assert.equal(socket().last.command, 'CONNECT')
   })
 
-  test('a subscription that is not confirmed is made again', async () => {
+  test('an acknowledgement does not outlive the connection of its message [ack-same-connection]', async () => {
+    const { client, clock, socket } = await open()
+    const taken = new Mailbox()
+    const subscribed = client.subscribe('/queue/x', { ack: 'client-individual' }, taken.put)
+    const { id, receipt } = socket().last.headers
+    socket().receive(`RECEIPT\nreceipt-id:${receipt}\n\n\0`)
+    await subscribed
+    socket().receive(`MESSAGE\nsubscription:${id}\ndestination:/queue/x\nack:7\n\n\0`)
+    const message = await taken.take()
+    socket().end()
+    await assert.rejects(message.ack(), { code: 'UNCONFIRMED' })
+    clock.advance(1000)
+    socket().logIn()
+    await assert.rejects(message.nack(), { code: 'UNCONFIRMED' })
+    const commands = socket().frames.map(({ command }) => command)
+    assert.deepEqual(commands, ['CONNECT', 'SUBSCRIBE'])
+  })
+
+  test('a subscription that is not confirmed is made again [subscriptions-survive]', async () => {
     const { client, clock, socket } = await open()
     const subscribed = client.subscribe('/topic/x')
     socket().end()
@@ -330,7 +380,7 @@ describe('subscriptions that end', () => {
       .slice(1)
       .map(({ command, headers }) => `${command} ${headers.destination ?? headers.id}`)
 
-  test('CONNECT asks for direct messages, and when coming back for what was subscribed', async () => {
+  test('CONNECT asks for direct messages, and when coming back for what was subscribed [resumes-own-session]', async () => {
     const { client, clock, socket } = await open()
     const wants = () => {
       const { inbox, resume } = socket().frames[0].headers
@@ -368,7 +418,7 @@ describe('subscriptions that end', () => {
       },
     ],
   ]) {
-    test(`${what}: the session that is resumed loses them`, async () => {
+    test(`${what}: the session that is resumed loses them [unsubscribed-stays-so]`, async () => {
       const made = await open()
       const { client, clock, socket } = made
       const kept = await subscribe(made, '/topic/kept')
@@ -432,7 +482,7 @@ describe('subscriptions that end', () => {
 })
 
 describe('a socket that takes nothing', () => {
-  test('what waits in it is bounded, and so is what is subscribed', async () => {
+  test('what waits in it is bounded, and so is what is subscribed [outgoing-bounded]', async () => {
     const { client, clock, socket } = await open({ outgoingBytesMax: 1000 })
     const fake = socket()
     const subscription = client.subscribe('/topic/first')
@@ -486,7 +536,7 @@ describe('headers that are not the sender’s to give', () => {
   TAKEN.push(' content-length ', '\u00a0origin', 'origin\u200b', '\torigin\r', 'origin:x')
 
   for (const name of TAKEN) {
-    test(`${JSON.stringify(name)} is a TypeError before anything is sent`, async () => {
+    test(`${JSON.stringify(name)} is a TypeError before anything is sent [own-headers-refused]`, async () => {
       const { client, socket } = await open()
       const headers = { [name]: 'x' }
       for (const refused of [
@@ -526,7 +576,7 @@ describe('headers that are not the sender’s to give', () => {
     assert.equal(client.state, 'open')
   })
 
-  test('what is passed on are the headers that the sender added', async () => {
+  test('what is passed on are the headers that the sender added [headers-pass]', async () => {
     const { client, socket } = await open()
     const messages = client.messages()
     const lines = ['message-id:1-2', 'origin:bob', 'origin-destination:/agent/bob']
@@ -564,7 +614,7 @@ describe('requests', () => {
     for (const id of ids) assert.match(id, /^[0-9a-f]{32}$/)
   })
 
-  test('only who was asked at an address can answer; the rest are messages', async () => {
+  test('only who was asked at an address can answer; the rest are messages [reply-only-from-asked]', async () => {
     const { client, socket } = await open()
     const messages = client.messages()
     const asked = client.request('/service/billing', 'x')
@@ -586,7 +636,7 @@ describe('requests', () => {
 })
 
 describe('silence', () => {
-  test('a broker that is not heard any more is left', async () => {
+  test('a broker that is not heard any more is left [silence-noticed]', async () => {
     const { clock, socket, told } = await open({ heartBeat: { incoming: 2000 } })
     for (let count = 0; count < 10; count++) {
       clock.advance(4999)
@@ -629,7 +679,7 @@ describe('silence', () => {
     assert.equal(client.state, 'open')
   })
 
-  test('a client that promised beats sends them', async () => {
+  test('a client that promised beats sends them [heart-beats-sent]', async () => {
     const { client, clock, socket } = make({ heartBeat: { outgoing: 3000, incoming: 0 } })
     client.connect().catch(() => {})
     socket().logIn('heart-beat:0,1000\n')

@@ -30,7 +30,7 @@ async function open(t, transport, login, { profile = 'agent', ...options } = {})
 
 for (const kind of ['ws', 'wss']) {
   describe(`over ${kind}`, () => {
-    test('a broker that dies and comes back finds everybody again', async (t) => {
+    test('a broker that dies and comes back finds everybody again [comes-back] [subscriptions-survive]', async (t) => {
       const broker = await Broker.start(t)
       const transport = broker.transports[kind]
       const ana = await open(t, transport, 'ana', { profile: 'service' })
@@ -70,7 +70,7 @@ for (const kind of ['ws', 'wss']) {
       for (const box of [...Object.values(boxes), copies, events]) assert.deepEqual(box.rest, [])
     })
 
-    test('a broker that drains sends everybody to the next one', async (t) => {
+    test('a broker that drains sends everybody to the next one [drain-survived]', async (t) => {
       const broker = await Broker.start(t)
       const ana = await open(t, broker.transports[kind], 'ana')
       const inbox = ana.messages()
@@ -86,7 +86,7 @@ for (const kind of ['ws', 'wss']) {
       assert.equal((await inbox.next()).value.text, 'still here')
     })
 
-    test('a network that loses everything is noticed, and left', async (t) => {
+    test('a network that loses everything is noticed, and left [silence-noticed]', async (t) => {
       const broker = await Broker.start(t)
       const network = await Network.start(t, broker.port)
       const { url, ...transport } = broker.transports[kind]
@@ -113,7 +113,7 @@ for (const kind of ['ws', 'wss']) {
       assert.equal(await heard.take(), 'hola')
     })
 
-    test('nothing is sent twice, whatever breaks', async (t) => {
+    test('nothing is sent twice, whatever breaks [never-sent-twice]', async (t) => {
       const broker = await Broker.start(t)
       const network = await Network.start(t, broker.port)
       const { url, ...transport } = broker.transports[kind]
@@ -156,7 +156,7 @@ for (const kind of ['ws', 'wss']) {
       assert.ok(outcomes.unconfirmed.length > 0 && outcomes.confirmed.length > 500)
     })
 
-    test('a slow consumer is cut off, told so, and comes back', async (t) => {
+    test('a slow consumer is cut off, told so, and comes back [slow-consumer-returns]', async (t) => {
       const bounds = 'hard_bytes_max = "256 KiB"\nsoft_bytes_max = "128 KiB"'
       const limits = `[limits]\nbody_bytes_max = "64 KiB"\n[limits.outbound.agent]\n${bounds}`
       const broker = await Broker.start(t, limits)
@@ -237,7 +237,7 @@ for (const [what, end] of [
     ['a queue', (client) => client.subscribe('/queue/x'), (bob) => bob.send('/queue/x', 'x')],
     ['a client that is watched', (client) => client.watch('/agent/bob'), undefined],
   ]) {
-    test(`unsubscribe() from ${kind} ${what} leaves nothing at the broker`, async (t) => {
+    test(`unsubscribe() from ${kind} ${what} leaves nothing at the broker [unsubscribed-stays-so]`, async (t) => {
       const broker = await Broker.start(t)
       const arrived = []
       const { client, network, sockets } = await openBehind(t, broker, 'ana')
@@ -298,7 +298,7 @@ test('a queue loses nothing to a subscription that ended while away', async (t) 
   assert.deepEqual(texts, ['1', '2', '3'])
 })
 
-test('nothing is missed by who takes its own session over', async (t) => {
+test('nothing is missed by who takes its own session over [resumes-own-session]', async (t) => {
   const broker = await Broker.start(t)
   const { client, network, sockets } = await openBehind(t, broker, 'ana')
   const bob = await open(t, broker.transports.ws, 'bob')
@@ -318,7 +318,7 @@ test('nothing is missed by who takes its own session over', async (t) => {
 })
 
 for (const kind of ['ws', 'wss']) {
-  test(`outgoingBytesMax is kept while the network takes nothing, over ${kind}`, async (t) => {
+  test(`outgoingBytesMax is kept while the network takes nothing, over ${kind} [outgoing-bounded]`, async (t) => {
     const broker = await Broker.start(t)
     const network = await Network.start(t, broker.port)
     const { url, WebSocket } = broker.transports[kind]
@@ -363,7 +363,9 @@ for (const kind of ['ws', 'wss']) {
   })
 }
 
-test('outgoingBytesMax is kept in a browser, too', { skip: isMissing }, async (t) => {
+test('outgoingBytesMax is kept in a browser, too [outgoing-bounded]', {
+  skip: isMissing,
+}, async (t) => {
   const broker = await Broker.start(t)
   const network = await Network.start(t, broker.port)
   const openTab = await startChromium(t, broker)
@@ -411,7 +413,7 @@ test('outgoingBytesMax is kept in a browser, too', { skip: isMissing }, async (t
   )
 })
 
-test('a service whose login is still held comes back later', async (t) => {
+test('a service whose login is still held comes back later [retry-obeyed]', async (t) => {
   const broker = await Broker.start(t)
   const holder = await open(t, broker.transports.ws, 'eve', { profile: 'service' })
   const options = { profile: 'service', reconnect: QUICKLY }
@@ -432,7 +434,7 @@ test('a service whose login is still held comes back later', async (t) => {
   assert.equal((await connected).address, '/service/eve')
 })
 
-test('a program ends by itself when its clients are closed', async (t) => {
+test('a program ends by itself when its clients are closed [close-releases]', async (t) => {
   const broker = await Broker.start(t)
   const program = `
     import { Client, COM_BROKER_Client } from 'com-broker'
