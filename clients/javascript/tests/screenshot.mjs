@@ -1,6 +1,6 @@
 /**
  * Takes the picture of the sample page that the README of the broker shows, docs/page.png.
- * Usage, in clients/javascript: [BROKER=PROGRAM] node tests/screenshot.mjs [FILE]
+ * Usage, after `cargo build` and `npm ci`: [BROKER=PROGRAM] npm run screenshot [FILE]
  */
 
 import { statSync } from 'node:fs'
