@@ -10,10 +10,10 @@ import { APPLICATION_KEY, Broker, PROFILE_KEYS } from './support/broker.mjs'
 import { isMissing, startChromium } from './support/chromium.mjs'
 import { until, within } from './support/waiting.mjs'
 
-/** So often and so patiently does the broker ask whether a client is there. */
+/** How often, and for how long, the broker asks whether a client is still there. */
 const LIMITS = '[limits]\nwebsocket_ping_ms = 500\nwebsocket_pong_ms_max = 1000\n'
 
-/** How long the broker lets itself be heard, until a client of ours would believe in silence. */
+/** How many intervals the page stays frozen: more than the silence that a client accepts. */
 const BEATS = 8
 
 const INTERVAL_MS = 1000
@@ -45,7 +45,7 @@ for (const scheme of ['http', 'https']) {
       return (await client.connect()).id
     }, options)
 
-    // Somebody who is awake counts the time by what the broker sends.
+    // A client that is awake counts the time by what the broker sends.
     let beats = 0
     class Counting extends WebSocketOfNode {
       constructor(...all) {
@@ -65,7 +65,7 @@ for (const scheme of ['http', 'https']) {
     await bob.connect()
 
     const devtools = await tab.context().newCDPSession(tab)
-    // Headless pages are never in the background. One that the debugger holds is the same to us: no
+    // Headless pages are never in the background. A page that the debugger halts behaves alike: no
     // timer fires, nothing that arrives is handled, time goes on.
     await devtools.send('Debugger.enable')
     const paused = new Promise((resolve) => devtools.once('Debugger.paused', resolve))

@@ -10,7 +10,7 @@ import { APPLICATION_KEY, Broker, PROFILE_KEYS } from './support/broker.mjs'
 import { isMissing, startChromium } from './support/chromium.mjs'
 import { Mailbox, within } from './support/waiting.mjs'
 
-/** What both clients say of an address; of the first one the whole error. */
+/** What each class says of an address: the error of `Client`, the sentence of `COM_BROKER_Client`. */
 async function failuresAt(url, options = {}) {
   const keys = { profileKey: PROFILE_KEYS.agent, applicationKey: APPLICATION_KEY }
   const client = new Client({ url, login: 'ana', ...keys, reconnect: false, ...options })
@@ -34,7 +34,7 @@ async function failuresAt(url, options = {}) {
   return error
 }
 
-/** Those that programs here may use: that of `ws`, and that of Node itself where it has one. */
+/** The WebSockets of this Node: that of the package `ws`, and its own if it has one. */
 const CLASSES = { ws: {} }
 if (globalThis.WebSocket) CLASSES.node = { WebSocket: globalThis.WebSocket }
 

@@ -34,7 +34,7 @@ const examples = (language) =>
     ([, text]) => text,
   )
 
-/** What an example prints, as the comments behind its lines say; the order is not always the same. */
+/** What an example prints, as its comments say, sorted: the order is not always the same. */
 const promised = (example) =>
   [...example.matchAll(/console\.log\(.*\)+ \/\/ (.*)$/gm)]
     .flatMap(([, text]) => text.split(', then '))
@@ -90,13 +90,13 @@ function makeProject(name) {
   return made
 }
 
-/** What `npm pack --json` says, behind what the build may say; its form depends on npm's version. */
+/** The answer of `npm pack --json`, after the output of the build; its form depends on npm's version. */
 function readPacked(output) {
   const answer = JSON.parse(output.slice(output.search(/^[[{]/m)))
   return Array.isArray(answer) ? answer[0] : (answer[about.name] ?? answer)
 }
 
-/** An example, with the broker of the test in the place of that of the reader. */
+/** An example with the port of this test's broker. */
 const here = (example) => example.replaceAll(':6661/', `:${broker.port}/`)
 
 async function runModule(name, text, ...more) {

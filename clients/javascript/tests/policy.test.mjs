@@ -433,7 +433,7 @@ describe('subscriptions that end', () => {
       ])
       // What the queue gives meanwhile is not lost: it goes back.
       assert.equal(again.headers.ack, 'client-individual')
-      // As long as that is not confirmed, the next connection is told as well.
+      // Until that is confirmed, each new connection is told again.
       socket().end()
       clock.advance(1000)
       socket().logIn()

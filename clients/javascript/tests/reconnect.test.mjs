@@ -50,7 +50,7 @@ for (const kind of ['ws', 'wss']) {
         assert.equal(event.detail.error.code, 'CONNECTION_LOST')
         assert.equal(event.detail.retry, undefined)
       }
-      // What is sent while nobody is there waits.
+      // What is sent while the broker is away waits.
       const waiting = ['1', '2'].map((text) => ana.send('/topic/news/today', text))
       await until('a few attempts', () => ana.state === 'connecting')
       const back = [ana, eve].map((client) => nextEvent(client, 'open'))
@@ -147,7 +147,7 @@ for (const kind of ['ws', 'wss']) {
         sent.push(...sendMany(`${round}-away`))
         await Promise.all(sent)
       }
-      // Behind everything that may still be on its way.
+      // Arrives after everything that may still be on its way.
       await sender.send('/agent/receiver', 'last')
       await until('the last message', () => arrived.includes('last'))
       assert.equal(new Set(arrived).size, arrived.length, 'something came twice')
@@ -173,7 +173,7 @@ for (const kind of ['ws', 'wss']) {
       const lost = nextEvent(slow, 'reconnecting')
       sockets[0].pause()
       const body = 'x'.repeat(60_000)
-      // As much as the kernel takes, and then more than the broker does.
+      // First the kernel's buffers fill up, then the broker's queue.
       await until('the end of patience', async () => {
         const options = { undeliverable: 'ignore' }
         return (await fast.send('/agent/slow', body, options)).delivered === 0
@@ -189,8 +189,8 @@ for (const kind of ['ws', 'wss']) {
 }
 
 /**
- * A client behind a network that keeps the end of connections from the broker. It is a super agent:
- * the logins of services are not taken over.
+ * A client behind a network that can hide the end of connections from the broker. It is a super agent,
+ * because a service cannot take its login over.
  */
 async function openBehind(t, broker, login) {
   const network = await Network.start(t, broker.port)
@@ -259,7 +259,7 @@ for (const [what, end] of [
       assert.equal(client.session.id, session.id, 'it is the same session')
       await until('the new socket', () => sockets.at(-1).readyState === 1)
       sockets.at(-1).on('message', (data) => arrived.push(String(data)))
-      // What the client says is handled in order: behind this everything is ended.
+      // The broker handles frames in order: after this one everything is ended.
       await client.send('/topic/nobody', 'x')
       if (hear) assert.deepEqual(await hear(bob), { delivered: 0 })
       await bob.send('/agent/bob', 'to myself')
@@ -310,7 +310,7 @@ test('nothing is missed by who takes its own session over [resumes-own-session]'
     sockets.at(-1).terminate()
     network.heal()
     await back
-    // Sent before the broker can have seen the SUBSCRIBE of this connection, or just behind it.
+    // Sent before the broker has read the SUBSCRIBE of this connection, or just after it.
     assert.deepEqual(await bob.send('/topic/x', `${round}`), { delivered: 1 })
     assert.equal(await heard.take(), `${round}`)
   }

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { Broker } from './support/broker.mjs'
 import { isMissing, startChromium } from './support/chromium.mjs'
 
-/** Where pictures go, for people to look at. */
+/** Where the pictures go that people may look at. */
 const pictures = resolve(import.meta.dirname, '../../../target/clients/javascript')
 mkdirSync(pictures, { recursive: true })
 
@@ -121,7 +121,7 @@ for (const scheme of ['http', 'https']) {
   })
 }
 
-/** All but what Chromium writes of a broker that is away. */
+/** Faults of a page, except that the broker is away. */
 const faultsOf = (tab) => tab.faults.filter((fault) => !fault.includes('ERR_CONNECTION_REFUSED'))
 
 test('what fails is told where it was asked for', { skip: isMissing }, async (t) => {

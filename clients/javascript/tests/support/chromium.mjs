@@ -9,7 +9,7 @@ import { chromium } from 'playwright-core'
 
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium'
 
-/** Why tests with Chromium cannot be run; false if they can. With CI=true they must be. */
+/** Why tests with Chromium are skipped; false if they run. With CI=true they always do. */
 export const isMissing =
   !existsSync(executablePath) && process.env.CI !== 'true' ? 'chromium is not installed' : false
 

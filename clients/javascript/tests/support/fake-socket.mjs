@@ -1,4 +1,4 @@
-/** A WebSocket that a test plays the broker of. */
+/** A WebSocket whose other end is played by the test. */
 
 import { FrameReader } from '../../src/standard.js'
 

@@ -30,7 +30,7 @@ export class Network {
     broker.on('data', (data) => this.#pass(pair, client, data, this.losesAnswers))
     for (const socket of pair.sockets) {
       socket.on('error', () => {})
-      // A network that loses packets loses also the news of an end.
+      // A network that loses packets also loses the end of a connection.
       const end = () => {
         if (this.losesRequests || this.losesAnswers || pair.isLost) return
         this.#pairs.delete(pair)

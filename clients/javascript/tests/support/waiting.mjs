@@ -32,7 +32,7 @@ export function nextEvent(target, type) {
   return within(`the event ${type}`, event)
 }
 
-/** What callbacks put in, a test takes out, in order. */
+/** A queue that callbacks fill and a test empties. */
 export class Mailbox {
   #waiting = []
   #takers = []
