@@ -212,7 +212,7 @@ impl Step {
 
 impl Answer {
     /// Whether it is a close of WebSocket.
-    fn is_close(&self) -> bool {
+    pub(crate) fn is_close(&self) -> bool {
         self.lines[0].1.starts_with("(close ")
     }
 
