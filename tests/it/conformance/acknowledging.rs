@@ -1,8 +1,8 @@
 //! ACK and NACK: which messages they mean, and how each version names one.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::Service;
 use crate::conformance::stage::{Client, Frame, Stage};
+use crate::support::client::Profile::Service;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'SUBSCRIBE ack Header'", "the modes are three", |stage| {

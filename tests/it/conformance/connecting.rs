@@ -1,8 +1,8 @@
 //! CONNECT and CONNECTED: who logs in, with which keys, and which version is spoken.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{self, Admin, Agent, Service, SuperAgent};
 use crate::conformance::stage::{APPLICATION_KEY, connect};
+use crate::support::client::Profile::{self, Admin, Agent, Service, SuperAgent};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'CONNECT or STOMP Frame'", "STOMP is handled like CONNECT", |stage| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::Agent;
+use crate::support::client::Profile::Agent;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'SEND'", "the destination is required", |stage| {

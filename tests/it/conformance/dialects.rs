@@ -1,7 +1,7 @@
 //! Classic and standard clients in the same sessions and addresses.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{Agent, Service, SuperAgent};
+use crate::support::client::Profile::{Agent, Service, SuperAgent};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("Ours, 'Between the dialects'", "a classic SEND arrives as MESSAGE", |stage| {
@@ -21,7 +21,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             assert_eq!(ana.tell_with(&bob.address(), "k:a\\cb\n", "hello"), 1);
             let frame = bob.message();
             frame.has("origin", &ana.login()).has("destination", &ana.address()).has("k", "a:b");
-            frame.has("session-id", bob.connected.get("session-id").unwrap()).says("hello");
+            frame.has("session-id", bob.session_id()).says("hello");
             frame.has("content-type", "text/plain").has("content-length", "5");
             frame.lacks("message-id").lacks("subscription").lacks("receipt");
             ana.listen();
@@ -161,7 +161,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut bob = stage.join_classic(&ana.login(), Agent);
         ana.fails("NEW_CONNECTION_LOGGED");
         let session = ana.connected.as_ref().unwrap().get("session").unwrap();
-        bob.connected.has("session-id", session);
+        assert_eq!(bob.session_id(), session);
         stage.agent().tell(&bob.address(), "here");
         bob.message().says("here");
     }),

@@ -1,8 +1,8 @@
 //! RECEIPT, DISCONNECT, and the end of a connection.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::Agent;
 use crate::conformance::stage::connect;
+use crate::support::client::Profile::Agent;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Header receipt'", "every frame but CONNECT may ask for one", |stage| {
@@ -103,7 +103,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'DISCONNECT'", "the login is free once RECEIPT is there", |stage| {
         let mut ana = stage.service();
         ana.ask("DISCONNECT\n\n");
-        stage.join(&ana.login(), crate::conformance::stage::Profile::Service, "1.2");
+        stage.join(&ana.login(), crate::support::client::Profile::Service, "1.2");
     }),
     statement(
         "STOMP 1.2, 'Connection Lingering'",
@@ -150,11 +150,8 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let login = stage.name("quick");
         for _ in 0..20 {
             let mut ana = stage.stranger();
-            let text = connect(
-                &login,
-                crate::conformance::stage::Profile::Service,
-                "accept-version:1.2\n",
-            );
+            let text =
+                connect(&login, crate::support::client::Profile::Service, "accept-version:1.2\n");
             ana.octets(format!("{text}\0DISCONNECT\nreceipt:r\n\n\0").as_bytes());
             ana.expect("CONNECTED");
             ana.expect("RECEIPT").has("receipt-id", "r");

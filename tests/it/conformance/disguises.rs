@@ -1,8 +1,8 @@
 //! What a client gives never passes for what the broker says, and no name for another.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{Agent, Service};
 use crate::conformance::stage::{Stage, connect};
+use crate::support::client::Profile::{Agent, Service};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("Ours, 'Messages'", "no header name reads as the broker's when trimmed", |stage| {

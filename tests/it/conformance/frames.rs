@@ -1,8 +1,8 @@
 //! Frames: commands, line ends, bodies and their length, bounds.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::Agent;
 use crate::conformance::stage::connect;
+use crate::support::client::Profile::Agent;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'STOMP Frames'", "the body follows the blank line, up to NUL", |stage| {

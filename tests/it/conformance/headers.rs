@@ -1,8 +1,8 @@
 //! Header lines: escaping by version, blanks, repetition, encoding, and what passes through.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{Agent, Service};
 use crate::conformance::stage::{Client, Stage, connect};
+use crate::support::client::Profile::{Agent, Service};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Value Encoding'", r"\n \c \\ \r stand for LF, colon, \, CR", |stage| {

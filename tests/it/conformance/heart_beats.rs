@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::Agent;
 use crate::conformance::stage::{Stage, connect};
+use crate::support::client::Profile::Agent;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Heart-beating'", "without the header there are none", |stage| {

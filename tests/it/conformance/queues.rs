@@ -1,7 +1,7 @@
 //! Queues: turns, credit, what comes back and where it goes in the end.
 
 use super::{Statement, statement};
-use crate::conformance::stage::{Broker, Client};
+use crate::conformance::stage::{Client, Server, Setup};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement(
@@ -294,7 +294,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         |stage| {
             let (queue, mut bob) = (stage.queue(), stage.service());
             bob.subscribe("q", &queue, "");
-            let mut ana = stage.classic(crate::conformance::stage::Profile::Agent);
+            let mut ana = stage.classic(crate::support::client::Profile::Agent);
             ana.ask(&format!("SEND\ndestination:{queue}\nexpires:1\nexpiration:soon\n\nx"));
             bob.message().has("expires", "1").has("expiration", "soon").says("x");
         },
@@ -316,17 +316,16 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         |stage| {
             let login = stage.name("taken");
             let queue = stage.queue();
-            let mut older =
-                stage.join(&login, crate::conformance::stage::Profile::SuperAgent, "1.2");
+            let mut older = stage.join(&login, crate::support::client::Profile::SuperAgent, "1.2");
             older.subscribe("0", &queue, "ack:client\nprefetch-count:1\n");
             older.tell(&queue, "x");
             older.message().says("x");
-            let mut newer = stage.resume(&login, crate::conformance::stage::Profile::SuperAgent);
+            let mut newer = stage.resume(&login, crate::support::client::Profile::SuperAgent);
             older.fails("NEW_CONNECTION_LOGGED");
             let again = newer.message();
             again.says("x").has("subscription", "0").has("redelivered", "true");
             newer.tell(&queue, "y");
-            let last = stage.join(&login, crate::conformance::stage::Profile::SuperAgent, "1.2");
+            let last = stage.join(&login, crate::support::client::Profile::SuperAgent, "1.2");
             newer.fails("NEW_CONNECTION_LOGGED");
             // Who does not ask for the subscriptions leaves it to others.
             let mut bob = stage.service();
@@ -339,8 +338,11 @@ pub(crate) const STATEMENTS: &[Statement] = &[
 ];
 
 /// A broker of its own, so that nobody else reads its dead letter queue.
-fn dying() -> Broker {
-    Broker::start("[limits]\ndeliveries_max = 3\n[queues]\ndead_letter_queue = \"/queue/dead\"\n")
+fn dying() -> Server {
+    Setup::new()
+        .limits("deliveries_max = 3")
+        .sections("[queues]\ndead_letter_queue = \"/queue/dead\"\n")
+        .start()
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! ERROR: what it says, and what follows it.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{Agent, Service, SuperAgent};
-use crate::conformance::stage::{Broker, connect};
+use crate::conformance::stage::{Server, connect};
+use crate::support::client::Profile::{Agent, Service, SuperAgent};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'ERROR'", "it has a message, and a body that says its type", |stage| {
@@ -212,10 +212,10 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         held.hears_nothing();
     }),
     statement("Ours, 'Standard dialect'", "a broker that leaves says so: retry:now", |stage| {
-        let broker = Broker::start("");
+        let broker = Server::start();
         let stage = stage.with(&broker);
         let (mut ana, mut bob) = (stage.agent(), stage.service());
-        broker.begin_drain();
+        broker.signal("TERM");
         ana.fails("DRAINING").has("retry", "now");
         bob.fails("DRAINING").has("retry", "now");
     }),

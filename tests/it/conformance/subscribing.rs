@@ -1,8 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE: ids, topics and wildcards, one's own address, watching, rights.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{Admin, Agent, Service, SuperAgent};
 use crate::conformance::stage::connect;
+use crate::support::client::Profile::{Admin, Agent, Service, SuperAgent};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'SUBSCRIBE'", "messages to the destination come from then on", |stage| {

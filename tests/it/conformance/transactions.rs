@@ -1,7 +1,7 @@
 //! BEGIN, COMMIT and ABORT.
 
 use super::{Statement, statement};
-use crate::conformance::stage::Profile::{Agent, SuperAgent};
+use crate::support::client::Profile::{Agent, SuperAgent};
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'BEGIN'", "a SEND within waits for COMMIT", |stage| {

@@ -1,8 +1,8 @@
 //! What WebSocket adds: messages and frames, text and binary, subprotocols, closes.
 
 use super::{Statement, of_websocket};
-use crate::conformance::stage::Profile::Agent;
-use crate::conformance::stage::{Arrival, Broker, Carrier, Client, Ending, connect};
+use crate::conformance::stage::{Arrival, Carrier, Client, Ending, Server, connect};
+use crate::support::client::Profile::Agent;
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     of_websocket("Ours, 'Standard dialect'", "a frame that is text is a text message", |stage| {
@@ -140,14 +140,14 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     of_websocket("Ours, 'Standard dialect'", "4100 to 4199 say: come back later", |stage| {
         let service = stage.service();
         let mut other = stage.stranger();
-        other.say(&connect(&service.login(), crate::conformance::stage::Profile::Service, ""));
+        other.say(&connect(&service.login(), crate::support::client::Profile::Service, ""));
         other.expect("ERROR").has("retry", "later");
         assert!(matches!(other.ends().code, Some(4100..4200)));
     }),
     of_websocket("Ours, 'Standard dialect'", "4200 to 4299 say: come back now", |stage| {
-        let broker = Broker::start("");
+        let broker = Server::start();
         let mut ana = stage.with(&broker).agent();
-        broker.begin_drain();
+        broker.signal("TERM");
         ana.expect("ERROR").has("retry", "now").has("error-code", "DRAINING");
         assert!(matches!(ana.ends().code, Some(4200..4300)));
     }),

@@ -1,6 +1,7 @@
 //! A small blocking client of the classic dialect, over each of the four transports; TLS and
 //! WebSocket are rustls' and tungstenite's own client sides.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -18,6 +19,7 @@ use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::PATIENCE;
+use super::frame::Frame;
 use super::server::{APPLICATION_KEY, PROFILE_KEYS, Server};
 
 /// How a client reaches the broker.
@@ -38,6 +40,12 @@ impl Transport {
 
     fn is_secure(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(["tcp", "tls", "ws", "wss"][*self as usize])
     }
 }
 
@@ -66,6 +74,15 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// A connection to a broker, encrypted where the transport is.
+    pub(crate) fn open(server: &Server, transport: Transport) -> Self {
+        if transport.is_secure() {
+            Self::connect_securely(server.address(), &server.authority())
+        } else {
+            Self::connect(server.address())
+        }
+    }
+
     /// A plain connection.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::Plain(connect(address, None))
@@ -190,46 +207,6 @@ pub(crate) fn upgrade(stream: Stream, offer: Option<&str>) -> (WebSocket<Stream>
     tungstenite::client(request, stream).expect("the upgrade")
 }
 
-/// A frame from the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) command: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Frame {
-    /// Reads what an envelope or a message holds.
-    pub(crate) fn parse(octets: &[u8]) -> Self {
-        let [octets @ .., 0] = octets else { panic!("no NUL ends {}", octets.escape_ascii()) };
-        let end = octets.windows(2).position(|two| two == b"\n\n").expect("a blank line");
-        let head = String::from_utf8(octets[..end].to_vec()).unwrap();
-        let mut lines = head.lines();
-        let command = lines.next().unwrap().to_owned();
-        let headers = lines
-            .map(|line| line.split_once(':').expect("a colon"))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Self { command, headers, body: octets[end + 2..].to_vec() }
-    }
-
-    /// A header's value; empty where there is none.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        let found = self.headers.iter().find(|(other, _)| other == name);
-        found.map_or("", |(_, value)| value)
-    }
-
-    /// The names of the headers, in their order.
-    pub(crate) fn header_names(&self) -> Vec<&str> {
-        self.headers.iter().map(|(name, _)| name.as_str()).collect()
-    }
-
-    /// The body as text.
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-}
-
 /// The octets of a frame as a client writes it, without the NUL that may end it.
 pub(crate) fn encode(command: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut octets = format!("{command}\n").into_bytes();
@@ -290,11 +267,7 @@ impl Client {
 
     /// Connects, and leaves it at that.
     pub(crate) fn open(server: &Server, transport: Transport) -> Self {
-        let stream = if transport.is_secure() {
-            Stream::connect_securely(server.address(), &server.authority())
-        } else {
-            Stream::connect(server.address())
-        };
+        let stream = Stream::open(server, transport);
         if transport.is_websocket() {
             Self::over_websocket(upgrade(stream, Some("stomp")).0)
         } else {
@@ -498,17 +471,17 @@ fn read_envelope(stream: &mut Stream) -> Result<Frame, End> {
     let [0, length @ ..] = prefix else { panic!("the flag of an envelope is {}", prefix[0]) };
     let mut octets = vec![0; u32::from_le_bytes(length) as usize];
     stream.read_exact(&mut octets).map_err(End::Broken)?;
-    Ok(Frame::parse(&octets))
+    Ok(Frame::read_classic(&octets))
 }
 
 fn read_message(websocket: &mut WebSocket<Stream>) -> Result<Frame, End> {
     let mut code = None;
     loop {
         match websocket.read() {
-            Ok(Message::Text(text)) => return Ok(Frame::parse(text.as_bytes())),
+            Ok(Message::Text(text)) => return Ok(Frame::read_classic(text.as_bytes())),
             Ok(Message::Binary(octets)) => {
                 assert!(std::str::from_utf8(&octets).is_err(), "text that came as binary");
-                return Ok(Frame::parse(&octets));
+                return Ok(Frame::read_classic(&octets));
             }
             Ok(Message::Close(close)) => code = close.map(|close| close.code.into()),
             // The pong goes out with the next thing that is done.

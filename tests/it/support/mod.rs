@@ -2,6 +2,7 @@
 //! that hold on every transport.
 
 pub(crate) mod client;
+pub(crate) mod frame;
 pub(crate) mod scenarios;
 pub(crate) mod server;
 

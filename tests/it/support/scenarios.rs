@@ -52,7 +52,7 @@ pub(crate) fn every_profile_logs_in(transport: Transport) {
         client.send_octets(&connect_frame(profile, &login));
         let connected = client.receive_connected();
         assert_eq!(
-            connected.header_names(),
+            connected.names(),
             [
                 "accept-version",
                 "session-id",
@@ -123,11 +123,11 @@ pub(crate) fn a_message_reaches_its_receiver_and_is_acknowledged(transport: Tran
         ("color", "dark: green"),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(message.headers, expected);
+    assert_eq!(message.lines, expected);
     assert_eq!(message.text(), "más");
     let ack = bob.receive();
     assert_eq!(ack.command, "ACK");
-    assert_eq!(ack.header_names(), ["session-id", "transaction", "error-desc"]);
+    assert_eq!(ack.names(), ["session-id", "transaction", "error-desc"]);
     assert_eq!(ack.header("session-id"), session_id);
     assert_eq!(ack.header("transaction"), "t-1");
     assert_eq!(ack.header("error-desc"), "OK");
@@ -307,7 +307,7 @@ pub(crate) fn disconnect_is_receipted_and_ends(transport: Transport) {
     let receipt = ana.receive();
     assert_eq!(receipt.command, "RECEIPT");
     assert_eq!(
-        receipt.header_names(),
+        receipt.names(),
         ["session-id", "login", "destination", "connection-id", "receipt-id"]
     );
     assert_eq!(receipt.header("receipt-id"), "r-9");

@@ -87,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// Whole sections.
+    pub(crate) fn sections(mut self, lines: &str) -> Self {
+        self.sections.push_str(lines);
+        self
+    }
+
     /// Lines for `[performance]`.
     pub(crate) fn performance(mut self, lines: &str) -> Self {
         write!(self.sections, "[performance]\n{lines}\n").unwrap();

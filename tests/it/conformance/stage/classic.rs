@@ -1,24 +1,20 @@
 //! A client of the classic dialect, as far as it meets clients of the standard one.
 
-use super::{APPLICATION_KEY, Arrival, Frame, Link, Profile};
+use crate::support::client::{Client, Profile, Transport};
+use crate::support::frame::Frame;
+use crate::support::server::Server;
 
-pub(crate) struct ClassicClient {
-    link: Link,
-    pub(crate) connected: Frame,
-}
+pub(crate) struct ClassicClient(Client);
 
 impl ClassicClient {
     #[track_caller]
-    pub(crate) fn log_in(mut link: Link, login: &str, profile: Profile) -> Self {
-        let (key, application) = (profile.key(), APPLICATION_KEY);
-        let text = format!(
-            "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{key}\n\
-             secret-key:{application}\n\n\0"
-        );
-        link.send_classic(text.as_bytes());
-        let Arrival::Frame(connected) = link.next() else { panic!("no answer to CONNECT") };
-        assert_eq!(connected.command, "CONNECTED", "{connected}");
-        Self { link, connected }
+    pub(crate) fn log_in(
+        server: &Server,
+        transport: Transport,
+        profile: Profile,
+        login: &str,
+    ) -> Self {
+        Self(Client::log_in(server, transport, profile, login))
     }
 
     /// Sends a frame: the text, and the NUL.
@@ -28,7 +24,7 @@ impl ClassicClient {
 
     /// Sends a frame of those octets.
     pub(crate) fn octets(&mut self, frame: &[u8]) {
-        self.link.send_classic(frame);
+        self.0.send_octets(frame);
     }
 
     /// Sends a frame and takes its ACK, which is good.
@@ -43,13 +39,9 @@ impl ClassicClient {
 
     #[track_caller]
     pub(crate) fn expect(&mut self, command: &str) -> Frame {
-        match self.link.next() {
-            Arrival::Frame(frame) => {
-                assert_eq!(frame.command, command, "{frame}");
-                frame
-            }
-            other => panic!("instead of {command} arrived {other:?}"),
-        }
+        let frame = self.0.receive();
+        assert_eq!(frame.command, command, "{frame}");
+        frame
     }
 
     #[track_caller]
@@ -60,16 +52,14 @@ impl ClassicClient {
     /// The connection ends, in an orderly way.
     #[track_caller]
     pub(crate) fn ends(&mut self) {
-        loop {
-            match self.link.next() {
-                Arrival::Close(_) => {}
-                Arrival::End => return,
-                other => panic!("instead of the end arrived {other:?}"),
-            }
-        }
+        self.0.receive_end();
+    }
+
+    pub(crate) fn session_id(&self) -> &str {
+        &self.0.session_id
     }
 
     pub(crate) fn address(&self) -> String {
-        self.connected.get("destination").unwrap().to_owned()
+        self.0.destination.clone()
     }
 }

@@ -1,52 +1,14 @@
-//! A blocking connection over any transport, which tells what arrives frame by frame.
+//! A blocking connection over any transport, which tells what arrives frame by frame, as the standard dialect
+//! tells frames apart. WebSocket is done by hand here, so that nothing stands between a statement and the
+//! bytes that it is about.
 
-use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::Shutdown;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
-
-use super::{Broker, Frame};
-
-/// What carries frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carrier {
-    Tcp,
-    Tls,
-    Ws,
-    Wss,
-}
-
-impl Carrier {
-    pub(crate) fn is_websocket(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
-
-    fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-}
-
-impl fmt::Display for Carrier {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        })
-    }
-}
-
-/// How frames are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wording {
-    Standard,
-    Classic,
-}
+use crate::support::PATIENCE;
+use crate::support::client::{Stream, Transport};
+use crate::support::frame::Frame;
+use crate::support::server::Server;
 
 /// What arrived next.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,10 +25,8 @@ pub(crate) enum Arrival {
 }
 
 pub(crate) struct Link {
-    stream: Box<dyn Stream>,
-    socket: TcpStream,
+    stream: Stream,
     is_websocket: bool,
-    wording: Wording,
     /// What has arrived and was not used up.
     pending: Vec<u8>,
     /// The subprotocol that the broker chose.
@@ -77,38 +37,13 @@ pub(crate) struct Link {
     pub(crate) answers_pings: bool,
 }
 
-trait Stream: Read + Write + Send {}
-
-impl<T: Read + Write + Send> Stream for T {}
-
-/// How long anything may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 impl Link {
-    pub(crate) fn open(
-        broker: &Broker,
-        carrier: Carrier,
-        wording: Wording,
-        subprotocols: &str,
-    ) -> Self {
-        let socket = TcpStream::connect(broker.address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        let twin = socket.try_clone().unwrap();
-        let stream: Box<dyn Stream> = if carrier.is_encrypted() {
-            let name = ServerName::try_from("localhost").unwrap();
-            let connection = ClientConnection::new(Arc::clone(&broker.tls), name).unwrap();
-            Box::new(StreamOwned::new(connection, twin))
-        } else {
-            Box::new(twin)
-        };
-        let is_websocket = carrier.is_websocket();
+    pub(crate) fn open(server: &Server, transport: Transport, subprotocols: &str) -> Self {
+        let stream = Stream::open(server, transport);
+        let is_websocket = transport.is_websocket();
         let mut link = Self {
             stream,
-            socket,
             is_websocket,
-            wording,
             pending: Vec::new(),
             subprotocol: None,
             accepts_breaks: false,
@@ -155,34 +90,19 @@ impl Link {
         self.write(&frame);
     }
 
-    /// Sends a frame of the classic dialect.
-    pub(crate) fn send_classic(&mut self, frame: &[u8]) {
-        if self.is_websocket {
-            return self.send(frame);
-        }
-        let length = (frame.len() as u32).to_le_bytes();
-        self.write(&[&[0], &length[..], frame].concat());
-    }
-
     pub(crate) fn is_websocket(&self) -> bool {
         self.is_websocket
     }
 
     /// Ends our stream and still reads.
     pub(crate) fn end_stream(&self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.stream.socket().shutdown(Shutdown::Write);
     }
 
     /// What arrives next, within reason.
     pub(crate) fn next(&mut self) -> Arrival {
         loop {
-            let arrival = if self.is_websocket {
-                self.take_message()
-            } else if self.wording == Wording::Classic {
-                self.take_envelope()
-            } else {
-                self.take_frame()
-            };
+            let arrival = if self.is_websocket { self.take_message() } else { self.take_frame() };
             if let Some(arrival) = arrival {
                 return arrival;
             }
@@ -202,14 +122,6 @@ impl Link {
         Frame::take_standard(&mut self.pending).map(Arrival::Frame)
     }
 
-    fn take_envelope(&mut self) -> Option<Arrival> {
-        let length = self.pending.get(1..5)?.try_into().unwrap();
-        let end = 5 + u32::from_le_bytes(length) as usize;
-        let frame = Frame::read_classic(self.pending.get(5..end)?);
-        self.pending.drain(..end);
-        Some(Arrival::Frame(frame))
-    }
-
     fn take_message(&mut self) -> Option<Arrival> {
         let [first, length, ..] = self.pending[..] else { return None };
         let (start, length) = match length {
@@ -226,10 +138,7 @@ impl Link {
                 if first == TEXT {
                     assert!(str::from_utf8(&payload).is_ok(), "a text message is text");
                 }
-                let frame = match self.wording {
-                    Wording::Classic => Frame::read_classic(&payload),
-                    Wording::Standard => Frame::read_message(&payload),
-                };
+                let frame = Frame::read_message(&payload);
                 Some(Arrival::Frame(Frame { is_binary: first == BINARY, ..frame }))
             }
             PING => {

@@ -1,35 +1,36 @@
 //! Where statements are checked: brokers to connect to, and clients with names of their own, so
 //! that statements may be checked at the same time.
 
-mod broker;
 mod classic;
 mod client;
-mod frame;
 mod link;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub(crate) use broker::Broker;
 pub(crate) use classic::ClassicClient;
 pub(crate) use client::{Client, Ending};
-pub(crate) use frame::Frame;
-pub(crate) use link::{Arrival, Carrier, Link, Wording};
+pub(crate) use link::{Arrival, Link};
+
+use crate::support::client::Profile;
+pub(crate) use crate::support::client::Transport as Carrier;
+pub(crate) use crate::support::frame::Frame;
+pub(crate) use crate::support::server::{APPLICATION_KEY, Server, Setup};
 
 /// The brokers of one transport: one as it is by itself, one with small bounds and few rights.
 pub(crate) struct House {
-    plain: Broker,
-    strict: Broker,
+    plain: Server,
+    strict: Server,
 }
 
 impl House {
     pub(crate) fn open() -> Self {
-        Self { plain: Broker::start(""), strict: Broker::start(STRICT) }
+        let strict = Setup::new().limits(STRICT_LIMITS).sections(STRICT_SECTIONS);
+        Self { plain: Server::start(), strict: strict.start() }
     }
 }
 
 /// What the strict broker is told.
-const STRICT: &str = r#"
-[limits]
+const STRICT_LIMITS: &str = r#"
 connect_ms_max = 2_000
 websocket_pong_ms_max = 300
 login_frame_bytes_max = "1 KiB"
@@ -47,7 +48,9 @@ prefetch_max = 4
 queue_messages_max = 5
 deliveries_max = 3
 takeovers_max = 2
+"#;
 
+const STRICT_SECTIONS: &str = r#"
 [rights.agent]
 send = ["/topic/open/>", "/agent/>"]
 subscribe = ["/topic/open/*"]
@@ -62,7 +65,7 @@ dead_letter_queue = "/queue/dead"
 /// A broker to check one statement against, over one transport.
 pub(crate) struct Stage<'h> {
     house: &'h House,
-    broker: &'h Broker,
+    broker: &'h Server,
     carrier: Carrier,
 }
 
@@ -77,7 +80,7 @@ impl<'h> Stage<'h> {
     }
 
     /// The same with a broker that may be stopped.
-    pub(crate) fn with<'b>(&self, broker: &'b Broker) -> Stage<'b>
+    pub(crate) fn with<'b>(&self, broker: &'b Server) -> Stage<'b>
     where
         'h: 'b,
     {
@@ -149,7 +152,7 @@ impl<'h> Stage<'h> {
 
     /// The same, where the subprotocols are chosen.
     pub(crate) fn link(&self, subprotocols: &str) -> Link {
-        Link::open(self.broker, self.carrier, Wording::Standard, subprotocols)
+        Link::open(self.broker, self.carrier, subprotocols)
     }
 
     /// A client of the classic dialect that is logged in.
@@ -158,8 +161,7 @@ impl<'h> Stage<'h> {
     }
 
     pub(crate) fn join_classic(&self, login: &str, profile: Profile) -> ClassicClient {
-        let link = Link::open(self.broker, self.carrier, Wording::Classic, "stomp");
-        ClassicClient::log_in(link, login, profile)
+        ClassicClient::log_in(self.broker, self.carrier, profile, login)
     }
 }
 
@@ -173,29 +175,4 @@ pub(crate) fn connect(login: &str, profile: Profile, more: &str) -> String {
         "CONNECT\n{more}host:broker.example\nlogin:{login}\npasscode:{key}\n\
          secret-key:{application}\n\n"
     )
-}
-
-/// The application key of development.
-pub(crate) const APPLICATION_KEY: &str = "my_app_secret_key";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    Agent,
-    SuperAgent,
-    Service,
-    Admin,
-}
-
-impl Profile {
-    pub(crate) const ALL: [Self; 4] = [Self::Agent, Self::SuperAgent, Self::Service, Self::Admin];
-
-    /// The key of development that opens it.
-    pub(crate) fn key(self) -> &'static str {
-        match self {
-            Self::Agent => "my_agent_secret_key",
-            Self::SuperAgent => "my_super_agent_secret_key",
-            Self::Service => "my_service_secret_key",
-            Self::Admin => "my_admin_secret_key",
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! A frame as it stands on the wire: nothing is unescaped, nothing is trimmed.
+//! A frame of either dialect as it stands on the wire: nothing is unescaped, nothing is trimmed.
 
 use std::fmt;
 
@@ -45,8 +45,9 @@ impl Frame {
 
     /// Reads a frame of the classic dialect, which is all of `octets`.
     pub(crate) fn read_classic(octets: &[u8]) -> Self {
-        let end = octets.windows(2).position(|pair| pair == b"\n\n").unwrap() + 2;
-        let body = octets[end..].strip_suffix(b"\0").unwrap();
+        let [octets @ .., 0] = octets else { panic!("no NUL ends {}", octets.escape_ascii()) };
+        let end = octets.windows(2).position(|pair| pair == b"\n\n").expect("a blank line") + 2;
+        let body = &octets[end..];
         Self { body: body.to_vec(), ..Self::read_head(&octets[..end]) }
     }
 
@@ -66,6 +67,11 @@ impl Frame {
         self.all(name).next()
     }
 
+    /// The same; empty where there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.get(name).unwrap_or_default()
+    }
+
     /// The values of all lines of that name.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.lines.iter().filter(move |line| line.0 == name).map(|line| &*line.1)
@@ -76,6 +82,7 @@ impl Frame {
         self.lines.iter().map(|line| &*line.0).collect()
     }
 
+    /// The body as text.
     pub(crate) fn text(&self) -> &str {
         str::from_utf8(&self.body).unwrap()
     }
