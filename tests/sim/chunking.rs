@@ -19,7 +19,7 @@ use rustls::ClientConnection;
 use crate::faults::SocketFaults;
 use crate::rig::{Rig, identity};
 use crate::scripted_socket::ScriptedSocket;
-use crate::sessions::{REPRESENTATIVES, Session, connect, envelope, sessions};
+use crate::sessions::{REPRESENTATIVES, Session, connect, envelope, long_sessions, sessions};
 
 /// What a session led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +94,26 @@ fn two_pieces_are_as_good_as_one_over_tls() {
             }
             session.check(&whole, &manner(Cuts::Everywhere, Cuts::Nowhere));
             session.check(&whole, &manner(Cuts::Nowhere, Cuts::Everywhere));
+        }
+    });
+}
+
+/// What is longer than a read is cut by the engine itself; a cut of the network may fall there, too.
+#[test]
+fn a_session_may_be_cut_where_buffers_end() {
+    in_parallel(&long_sessions(), |session| {
+        let whole = session.whole();
+        assert!(session.octets.len() > 2 * READ_BYTES, "{} is not long", session.name);
+        assert!(whole.seen.len() > 2 * READ_BYTES, "{}: too little came", session.name);
+        for security in [Security::Plain, Security::Tls13] {
+            let check = |cuts: Vec<usize>| {
+                let (writes, wire) = (Cuts::Nowhere, Cuts::At(cuts));
+                session.check(&whole, &Manner { security, writes, wire, tail: b"" });
+            };
+            for boundary in [READ_BYTES, 2 * READ_BYTES] {
+                (boundary - 1..=boundary + 1).for_each(|cut| check(vec![cut]));
+            }
+            check((1..session.octets.len() / 997).map(|piece| 997 * piece).collect());
         }
     });
 }
@@ -410,6 +430,9 @@ impl End {
         std::mem::take(&mut self.plain)
     }
 }
+
+/// What the engine reads at once.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Does something with each session, on as many threads as there are processors.
 fn in_parallel(sessions: &[Session], check: impl Fn(&Session) + Sync) {

@@ -52,6 +52,44 @@ pub(crate) fn sessions() -> Vec<Session> {
     all
 }
 
+/// Sessions that are longer than any buffer that they pass through, one of each framing.
+pub(crate) fn long_sessions() -> Vec<Session> {
+    const TEXT: u8 = 0x81;
+    let count = 150_000 / 1_500;
+    let body = |number: usize| format!("{number} {}", "ñ".repeat(750));
+    let classic = |number: usize| {
+        let frame =
+            format!("SEND\ndestination:/service/eye\ntransaction:{number}\n\n{}", body(number));
+        frame.into_bytes()
+    };
+    let standard = |number: usize| {
+        let frame =
+            format!("SEND\ndestination:/service/eye\nreceipt:{number}\n\n{}\0", body(number));
+        frame.into_bytes()
+    };
+    let numbers = 0..count;
+    let all = |first: Vec<u8>, next: &dyn Fn(usize) -> Vec<u8>| {
+        [vec![first], numbers.clone().map(next).collect()].concat().concat()
+    };
+    let login = standard_connect("1.2").into_bytes();
+    let upgraded = |subprotocol, login: &[u8]| [upgrade(subprotocol), masked(TEXT, login)].concat();
+    vec![
+        Session::new(
+            "classic, long",
+            all(envelope(&connect("ana", 0)), &|number| envelope(&classic(number))),
+        ),
+        Session::new("standard, long", all(login.clone(), &standard)),
+        Session::new(
+            "WebSocket, classic, long",
+            all(upgraded("stomp", &connect("ana", 0)), &|number| masked(TEXT, &classic(number))),
+        ),
+        Session::new(
+            "WebSocket, standard, long",
+            all(upgraded("v12.stomp", &login), &|number| masked(TEXT, &standard(number))),
+        ),
+    ]
+}
+
 fn classic_sessions() -> Vec<Session> {
     let login = envelope(&connect("ana", 0));
     let text = "SEND\ndestination:/agent/ana\ntransaction:1\n\nñandú €";
