@@ -310,10 +310,10 @@ fn keys_of_the_environment_go_before_those_of_the_file() {
     let server = Setup::new().variable("COM_BROKER_KEY_AGENT", KEY).start();
     let connect = String::from_utf8(connect_frame(Profile::Agent, "ana")).unwrap();
     let mut old = Client::open(&server, Transport::Tcp);
-    old.send_octets(connect.as_bytes());
+    old.send_bytes(connect.as_bytes());
     old.receive_error("INVALID_PROFILE_KEY");
     let mut new = Client::open(&server, Transport::Tcp);
-    new.send_octets(connect.replace(Profile::Agent.key(), KEY).as_bytes());
+    new.send_bytes(connect.replace(Profile::Agent.key(), KEY).as_bytes());
     new.receive_connected();
     assert_shows_no_key(&server.log.text(), &[KEY]);
 }
@@ -361,14 +361,14 @@ fn told(format: &str) -> BTreeSet<(String, Vec<String>)> {
     let mut ana = Client::log_in(&server, Transport::Wss, Profile::Agent, "ana a=b");
     let mut stranger = Client::open(&server, Transport::Tcp);
     let connect = String::from_utf8(connect_frame(Profile::Agent, "eve")).unwrap();
-    stranger.send_octets(connect.replace(Profile::Agent.key(), "wrong").as_bytes());
+    stranger.send_bytes(connect.replace(Profile::Agent.key(), "wrong").as_bytes());
     stranger.receive_error("INVALID_PROFILE_KEY");
     stranger.receive_end();
     let mut garbage = Stream::connect(server.address());
     std::io::Write::write_all(&mut garbage, b"\x16\x03\x01\x00\x04\xff\x00\x00\x00").unwrap();
     garbage.wait_for_any_end();
     let mut plain = Client::over(Stream::connect(server.addresses()[1]));
-    plain.send_octets(connect.as_bytes());
+    plain.send_bytes(connect.as_bytes());
     plain.receive_error("PROTOCOL_NOT_SERVED");
     server.break_config();
     server.signal("HUP");
@@ -448,7 +448,7 @@ fn lines_about_a_listener_and_a_refused_login_name_them() {
     let connect = |login: &str, key: &str| {
         let mut client = Client::open(&server, Transport::Tcp);
         let connect = String::from_utf8(connect_frame(Profile::Agent, login)).unwrap();
-        client.send_octets(connect.replace(Profile::Agent.key(), key).as_bytes());
+        client.send_bytes(connect.replace(Profile::Agent.key(), key).as_bytes());
         client.receive_error("INVALID_PROFILE_KEY");
         client.receive_end();
     };

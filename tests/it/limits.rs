@@ -35,7 +35,7 @@ fn connections_max() {
     for transport in Transport::ALL {
         let mut third = Client::open(&server, transport);
         if !transport.is_websocket() {
-            third.send_octets(&connect_frame(Profile::Agent, "ian"));
+            third.send_bytes(&connect_frame(Profile::Agent, "ian"));
         }
         let error = third.receive_error("LIMIT_EXCEEDED");
         assert!(error.header("error-desc").contains("connections_max"), "{error:?}");
@@ -102,7 +102,7 @@ fn refusals_max_and_refusal_ms_max() {
     }
     // There is room again to tell somebody, whose slowness to leave is bounded as well.
     let mut told = Client::open(&server, Transport::Tcp);
-    told.send_octets(&connect_frame(Profile::Agent, "ian"));
+    told.send_bytes(&connect_frame(Profile::Agent, "ian"));
     told.receive_error("LIMIT_EXCEEDED");
     server.log.wait_for_line(&["closed", "connection=4 ", ":connections_max "]);
     ana.expect_nothing();
@@ -118,7 +118,7 @@ fn login_frame_bytes_max() {
         let mut offender = Client::open(&server, transport);
         let mut frame = connect_frame(Profile::Agent, "offender");
         frame.resize(700, b'x');
-        offender.send_octets(&frame);
+        offender.send_bytes(&frame);
         offender.receive_limit_exceeded("login_frame_bytes_max");
         witness.expect_nothing();
     }
@@ -178,7 +178,7 @@ fn login_id_bytes_max() {
     let mut client = Client::log_in(&server, Transport::Ws, Profile::Agent, &longest);
     client.expect_nothing();
     let mut offender = Client::open(&server, Transport::Tcp);
-    offender.send_octets(&connect_frame(Profile::Agent, &format!("{longest}x")));
+    offender.send_bytes(&connect_frame(Profile::Agent, &format!("{longest}x")));
     offender.receive_limit_exceeded("login_id_bytes_max");
     witness.expect_nothing();
 }
@@ -251,7 +251,7 @@ fn destinations_max() {
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let eva = Client::log_in(&server, Transport::Ws, Profile::Agent, "eva");
     let mut offender = Client::open(&server, Transport::Tcp);
-    offender.send_octets(&connect_frame(Profile::Agent, "bob"));
+    offender.send_bytes(&connect_frame(Profile::Agent, "bob"));
     offender.receive_limit_exceeded("destinations_max");
     ana.expect_nothing();
     // A destination that nothing keeps in being makes room.
@@ -270,7 +270,7 @@ fn takeovers_max() {
         last = newer;
     }
     let mut refused = Client::open(&server, Transport::Tcp);
-    refused.send_octets(&connect_frame(Profile::Agent, "ana"));
+    refused.send_bytes(&connect_frame(Profile::Agent, "ana"));
     let error = refused.receive_error("LOGIN_ID_ALREADY_LOGGED");
     assert_eq!(error.header("retry"), "later");
     assert!(error.header("error-desc").contains("takeovers_max"), "{error:?}");
@@ -284,7 +284,7 @@ fn inbound_total_bytes_max() {
                  inbound_total_bytes_max = 100_000";
     let server = with_limits(lines);
     let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
-    // Frames that lack their last octet are together too much, while each is allowed.
+    // Frames that lack their last byte are together too much, while each is allowed.
     let frame = encode("SEND", &[("destination", "/agent/witness")], &[b'x'; 30_000]);
     let frame = envelope(&frame);
     let (last, most) = frame.split_last().unwrap();
@@ -320,7 +320,7 @@ fn an_announcement_of_two_gibibytes_takes_no_memory() {
         {
             let mut offender = Client::open(&server, Transport::Tcp);
             if logged_in {
-                offender.send_octets(&connect_frame(Profile::Agent, "offender"));
+                offender.send_bytes(&connect_frame(Profile::Agent, "offender"));
                 offender.receive_connected();
             }
             offender.stream().write_all(prefix).unwrap();
@@ -362,7 +362,7 @@ fn accepting_goes_on_when_descriptors_are_free_again() {
     let mut waiting = None;
     for number in 0..60 {
         let mut client = Client::over(Stream::connect(server.address()));
-        client.send_octets(&connect_frame(Profile::Agent, &format!("client/{number}")));
+        client.send_bytes(&connect_frame(Profile::Agent, &format!("client/{number}")));
         if server.log.text().contains("accepting failed") {
             waiting = Some(client);
             break;

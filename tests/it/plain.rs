@@ -12,7 +12,7 @@ use crate::support::server::{Server, Setup};
 every_scenario!(Transport::Tcp);
 
 #[test]
-fn a_session_may_arrive_octet_by_octet() {
+fn a_session_may_arrive_byte_by_byte() {
     let server = Server::start();
     let mut ana = Client::over(Stream::connect(server.address()));
     let session = [
@@ -20,8 +20,8 @@ fn a_session_may_arrive_octet_by_octet() {
         envelope(&encode("SEND", &[("destination", "/agent/ana")], b"a\0b")),
         envelope(&encode("DISCONNECT", &[("receipt-id", "r")], b"")),
     ];
-    for octet in session.concat() {
-        ana.stream().write_all(&[octet]).unwrap();
+    for byte in session.concat() {
+        ana.stream().write_all(&[byte]).unwrap();
     }
     ana.receive_connected();
     assert_eq!(ana.receive_message().body, b"a\0b");
@@ -43,7 +43,7 @@ fn a_session_may_be_cut_in_two_anywhere() {
         ana.stream().write_all(&session[..cut]).unwrap();
         // The other half is certainly read later than this one.
         let mut other = Client::open(&server, Transport::Tcp);
-        other.send_octets(b"FENCE\n\n");
+        other.send_bytes(b"FENCE\n\n");
         other.receive_error("UNKNOWN_COMMAND");
         ana.stream().write_all(&session[cut..]).unwrap();
         ana.receive_connected();
@@ -58,12 +58,12 @@ fn a_session_may_be_cut_in_two_anywhere() {
 fn frames_may_arrive_joined() {
     let server = Server::start();
     let mut ana = Client::over(Stream::connect(server.address()));
-    let mut octets = envelope(&connect_frame(Profile::Agent, "ana"));
+    let mut bytes = envelope(&connect_frame(Profile::Agent, "ana"));
     for number in 0..500 {
         let body = number.to_string();
-        octets.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], body.as_bytes())));
+        bytes.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], body.as_bytes())));
     }
-    ana.stream().write_all(&octets).unwrap();
+    ana.stream().write_all(&bytes).unwrap();
     ana.receive_connected();
     for number in 0..500 {
         assert_eq!(ana.receive_message().text(), number.to_string());
@@ -78,7 +78,7 @@ fn both_byte_orders_of_the_length_are_read_and_little_endian_is_written() {
     ana.stream().write_all(&big(&connect_frame(Profile::Agent, "ana"))).unwrap();
     // The client panics where the answer's envelope is another one.
     ana.receive_connected();
-    // Longer than one octet tells, so that the order matters.
+    // Longer than one byte tells, so that the order matters.
     let body = [b'x'; 0x0203];
     ana.stream().write_all(&big(&encode("SEND", &[("destination", "/agent/ana")], &body))).unwrap();
     assert_eq!(ana.receive_message().body, body);
@@ -136,7 +136,7 @@ fn every_way_to_write_a_frame_that_clients_know_is_read() {
     let server = Server::start();
     let mut ana = Client::open(&server, Transport::Tcp);
     let [application, agent] = [crate::support::server::APPLICATION_KEY, Profile::Agent.key()];
-    ana.send_octets(
+    ana.send_bytes(
         format!(
             "CONNECT\r\naccept-version: 1.2\r\n login :  ana \r\nlogin:eva\r\n\
              passcode: {agent}\r\nsecret-key: {application}\r\n\r\n\0"
@@ -160,7 +160,7 @@ fn what_breaks_the_rules_is_named_and_others_go_on() {
         (b"CONNECT\nlogin:bob\n\n", "LOGIN_ID_ALREADY_LOGGED"),
     ] {
         let mut bob = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "bob");
-        bob.send_octets(frame);
+        bob.send_bytes(frame);
         assert_eq!(bob.receive_error(code).header("retry"), "never");
         bob.receive_end();
     }
@@ -245,7 +245,7 @@ fn a_listener_takes_or_refuses_tls_as_configured() {
         .start();
     let log_in = |stream: Stream| {
         let mut client = Client::over(stream);
-        client.send_octets(&connect_frame(Profile::Admin, &format!("{:p}", &client)));
+        client.send_bytes(&connect_frame(Profile::Admin, &format!("{:p}", &client)));
         client
     };
     let [required, off, optional] = [0, 1, 2].map(|index| server.addresses()[index]);

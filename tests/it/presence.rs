@@ -74,7 +74,7 @@ fn a_client_that_is_refused_is_told() {
     let server = Server::start();
     let mut sup = observer(&server, Transport::Ws, ".*");
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
-    ana.send_octets(b"NONSENSE\n\n");
+    ana.send_bytes(b"NONSENSE\n\n");
     assert_eq!(event(&mut sup), "logged ana login");
     assert_eq!(event(&mut sup), "disconnected ana refused");
     assert_eq!(event(&mut sup), "logout ana refused");
@@ -166,7 +166,7 @@ fn an_unfinished_login_is_nobodys_event() {
     silent.receive_error("TIMED_OUT");
     silent.receive_end();
     let mut refused = Client::open(&server, Transport::Tcp);
-    refused.send_octets(&encode("CONNECT", &[("login", "ana")], b""));
+    refused.send_bytes(&encode("CONNECT", &[("login", "ana")], b""));
     refused.receive_error("MISSING_HEADER");
     refused.receive_end();
     sup.expect_nothing();

@@ -143,7 +143,7 @@ fn a_reload_changes_the_keys_all_or_nothing() {
     server.signal("HUP");
     server.log.wait_for_line(&["ERROR", "not reloaded, nothing changed", "broker.toml:2: keys"]);
     assert_eq!(answer_to(&server, NEW_KEY), "CONNECTED");
-    // A key that another profile has is as wrong as a file that is none.
+    // A key that another profile has is as wrong as a file that does not parse.
     server.rewrite_key(1, Profile::Admin.key());
     server.signal("HUP");
     server.log.wait_for("a second refusal", |log| log.matches("not reloaded").count() == 2);
@@ -322,16 +322,16 @@ fn a_log_that_is_not_read_stops_nobody() {
     let mut stderr = child.stderr.take().unwrap();
     let mut text = String::new();
     let address = wait_for("a listener", PATIENCE, || {
-        let mut octets = [0; 256];
-        let count = stderr.read(&mut octets).unwrap();
-        text.push_str(std::str::from_utf8(&octets[..count]).unwrap());
+        let mut bytes = [0; 256];
+        let count = stderr.read(&mut bytes).unwrap();
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
         let (_, rest) = text.split_once("listening address=")?;
         rest.split_once('\n').map(|(address, _)| address.to_owned())
     });
     let mut ana = Client::over(Stream::connect(address.parse().unwrap()));
     let login = String::from_utf8(connect_frame(Profile::Agent, "ana")).unwrap();
     let login = login.replace(crate::support::server::APPLICATION_KEY, "my_app_secret_key");
-    ana.send_octets(login.replace(Profile::Agent.key(), "my_agent_secret_key").as_bytes());
+    ana.send_bytes(login.replace(Profile::Agent.key(), "my_agent_secret_key").as_bytes());
     ana.receive_connected();
     // Far more lines than a pipe and the channel before it hold.
     for _ in 0..3_000 {

@@ -24,7 +24,7 @@ fn body(number: usize) -> Vec<u8> {
 
 fn number_of(body: &[u8]) -> usize {
     assert_eq!(body.len(), BODY_BYTES);
-    let end = body.iter().position(|octet| *octet == b' ').unwrap();
+    let end = body.iter().position(|byte| *byte == b' ').unwrap();
     std::str::from_utf8(&body[..end]).unwrap().parse().unwrap()
 }
 
@@ -151,9 +151,9 @@ fn a_queue_that_stays_above_its_soft_bound_cuts_its_receiver() {
 
 /// What was on its way to a client that was closed before it read: messages in order.
 fn read_until_broken(client: &mut Client) -> usize {
-    let mut octets = Vec::new();
-    let _ = std::io::Read::read_to_end(client.stream(), &mut octets);
-    octets.len() / BODY_BYTES
+    let mut bytes = Vec::new();
+    let _ = std::io::Read::read_to_end(client.stream(), &mut bytes);
+    bytes.len() / BODY_BYTES
 }
 
 #[test]

@@ -66,18 +66,18 @@ fn an_upgrade_that_stays_half_is_closed() {
     check_line(&server, "upgrade_ms_max");
 }
 
-/// An octet now and then is no excuse.
+/// A byte now and then does not put the deadline off.
 #[test]
 fn an_upgrade_that_trickles_is_closed() {
     let server = only("upgrade_ms_max");
     let mut stream = Stream::connect(server.address());
-    let mut octets = b"GET /".iter().chain(std::iter::repeat(&b'x'));
+    let mut bytes = b"GET /".iter().chain(std::iter::repeat(&b'x'));
     stream.socket().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while !matches!(stream.read(&mut [0]), Ok(0)) {
         assert!(Instant::now() < deadline, "the connection stays open");
         // It may be closed between the two.
-        let _ = stream.write_all(&[*octets.next().unwrap()]);
+        let _ = stream.write_all(&[*bytes.next().unwrap()]);
     }
     check_line(&server, "upgrade_ms_max");
 }
@@ -203,10 +203,10 @@ fn a_websocket_client_that_does_not_answer_pings_is_closed() {
     // tungstenite would answer by itself, so it only upgrades.
     let (websocket, _) = upgrade(Stream::connect(server.address()), Some("stomp"));
     let mut ana = Client::over_websocket(websocket);
-    ana.send_octets(&connect_frame(Profile::Agent, "ana"));
-    let octets = ana.stream().read_to_end();
+    ana.send_bytes(&connect_frame(Profile::Agent, "ana"));
+    let bytes = ana.stream().read_to_end();
     // A ping, and then the close of the classic dialect.
-    assert!(octets.ends_with(b"\x89\0\x88\x02\x03\xe8"), "{}", octets.escape_ascii());
+    assert!(bytes.ends_with(b"\x89\0\x88\x02\x03\xe8"), "{}", bytes.escape_ascii());
     assert_eq!(sup.receive_message().header("event"), "logged");
     for event in ["disconnected", "logout"] {
         let message = sup.receive_message();
@@ -229,19 +229,19 @@ fn a_client_that_never_ends_its_own_stream_is_let_go() {
     assert!(line.contains("transport=tcp"), "{line}");
 }
 
-/// Nor does one that does not even take its last octets.
+/// Nor does one that does not even take its last bytes.
 #[test]
-fn a_client_that_does_not_take_its_last_octets_is_let_go() {
+fn a_client_that_does_not_take_its_last_bytes_is_let_go() {
     let server = Setup::new().limits("close_flush_ms_max = 200").start();
     let mut ana = Client::log_in_narrow(&server, Profile::Agent, "ana");
     let body = vec![b'x'; 1 << 20];
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     // More than the kernel holds for it.
     for _ in 0..7 {
-        octets.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], &body)));
+        bytes.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], &body)));
     }
-    octets.extend(envelope(&encode("DISCONNECT", &[], b"")));
-    ana.stream().write_all(&octets).unwrap();
+    bytes.extend(envelope(&encode("DISCONNECT", &[], b"")));
+    ana.stream().write_all(&bytes).unwrap();
     server.log.wait_for_line(&["closed", "login=\"ana\"", "reason=logout"]);
 }
 
@@ -255,6 +255,6 @@ fn a_handshake_that_is_slow_but_in_time_is_served() {
         drop(Client::log_in(&server, Transport::Tls, Profile::Agent, "eva"));
     }
     let mut ana = Client::over(Stream::secure(socket, config).unwrap());
-    ana.send_octets(&connect_frame(Profile::Agent, "ana"));
+    ana.send_bytes(&connect_frame(Profile::Agent, "ana"));
     ana.receive_connected();
 }

@@ -23,7 +23,7 @@ fn tls_1_2_without_a_server_name_is_served() {
     config.enable_sni = false;
     let stream = Stream::secure(connect(server.address(), None), config).unwrap();
     let mut ana = Client::over(stream);
-    ana.send_octets(&connect_frame(Profile::Agent, "ana"));
+    ana.send_bytes(&connect_frame(Profile::Agent, "ana"));
     ana.receive_connected();
     let body = vec![0xfe; 100_000];
     ana.send("/agent/ana", &body);
@@ -41,14 +41,14 @@ fn a_frame_that_fits_one_record_never_straddles_two() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut ana = Records::connect(&server, version);
         ana.write(&envelope(&connect_frame(Profile::Agent, "ana")));
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         let sizes = [1, 100, 5_000, 9_000, 9_000, 16_000, 3, 700, 12_000, 12_000];
         for size in sizes.repeat(4) {
             let body = vec![b'x'; size];
-            octets.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], &body)));
+            bytes.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], &body)));
         }
-        octets.extend(envelope(&encode("DISCONNECT", &[], b"")));
-        ana.write(&octets);
+        bytes.extend(envelope(&encode("DISCONNECT", &[], b"")));
+        ana.write(&bytes);
         let mut commands = Vec::new();
         while commands.last().is_none_or(|last| last != "RECEIPT") {
             let record = ana.next_record();
@@ -66,11 +66,11 @@ fn a_frame_that_fits_one_record_never_straddles_two() {
 }
 
 #[test]
-fn handshake_and_records_may_arrive_octet_by_octet() {
+fn handshake_and_records_may_arrive_byte_by_byte() {
     let server = Server::start();
     let mut ana = Records::connect_slowly(&server);
-    for octet in envelope(&connect_frame(Profile::Agent, "ana")) {
-        ana.write(&[octet]);
+    for byte in envelope(&connect_frame(Profile::Agent, "ana")) {
+        ana.write(&[byte]);
     }
     assert_eq!(Frame::read_classic(&ana.next_record()[5..]).command, "CONNECTED");
     ana.slowly = true;
@@ -152,18 +152,18 @@ impl Records {
         records
     }
 
-    fn write(&mut self, octets: &[u8]) {
-        self.connection.writer().write_all(octets).unwrap();
+    fn write(&mut self, bytes: &[u8]) {
+        self.connection.writer().write_all(bytes).unwrap();
         self.write_out();
     }
 
     fn write_out(&mut self) {
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         while self.connection.wants_write() {
-            self.connection.write_tls(&mut octets).unwrap();
+            self.connection.write_tls(&mut bytes).unwrap();
         }
-        let pieces = if self.slowly { 1 } else { octets.len().max(1) };
-        for piece in octets.chunks(pieces) {
+        let pieces = if self.slowly { 1 } else { bytes.len().max(1) };
+        for piece in bytes.chunks(pieces) {
             self.socket.write_all(piece).unwrap();
         }
     }

@@ -64,14 +64,14 @@ fn messages_may_be_fragmented_with_pings_between() {
         let body = "ñ".repeat(1 << 19);
         let frame = encode("SEND", &[("destination", "/agent/ana")], body.as_bytes());
         let mut pieces = frame.chunks(1001).peekable();
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         let mut opcode = TEXT;
         while let Some(piece) = pieces.next() {
             let last = if pieces.peek().is_none() { FINAL } else { 0 };
-            octets.extend(masked(last | opcode, piece));
+            bytes.extend(masked(last | opcode, piece));
             opcode = CONTINUATION;
         }
-        ana.stream().write_all(&octets).unwrap();
+        ana.stream().write_all(&bytes).unwrap();
         assert!(ana.receive_message().text() == body);
         ana.send_frame("DISCONNECT", &[], b"");
         assert_eq!(ana.receive().command, "RECEIPT");
@@ -80,7 +80,7 @@ fn messages_may_be_fragmented_with_pings_between() {
 }
 
 #[test]
-fn upgrade_and_messages_may_arrive_octet_by_octet_or_joined() {
+fn upgrade_and_messages_may_arrive_byte_by_byte_or_joined() {
     let server = Server::start();
     let session = [
         UPGRADE,
@@ -154,7 +154,7 @@ fn whoever_breaks_the_protocol_is_told_by_the_close_code() {
     let mut eva = Client::log_in(&server, Transport::Ws, Profile::Agent, "eva");
     let mut unmasked = masked(FINAL | TEXT, b"SEND\n\n");
     unmasked[1] &= 0x7f;
-    for (what, octets, code) in [
+    for (what, bytes, code) in [
         ("an unmasked frame", unmasked, 1002),
         ("a reserved bit", masked(FINAL | 0x40 | TEXT, b"x"), 1002),
         ("a reserved opcode", masked(FINAL | 3, b"x"), 1002),
@@ -167,7 +167,7 @@ fn whoever_breaks_the_protocol_is_told_by_the_close_code() {
     ] {
         for transport in [Transport::Ws, Transport::Wss] {
             let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
-            ana.stream().write_all(&octets).unwrap();
+            ana.stream().write_all(&bytes).unwrap();
             assert_eq!(ana.receive_end(), Some(code), "{what}");
         }
     }
@@ -250,7 +250,7 @@ fn the_connection_ends_as_soon_as_the_close_is_answered() {
 fn a_classic_envelope_within_a_websocket_is_no_frame() {
     let server = Server::start();
     let mut ana = Client::open(&server, Transport::Ws);
-    ana.send_octets(&envelope(&connect_frame(Profile::Agent, "ana")));
+    ana.send_bytes(&envelope(&connect_frame(Profile::Agent, "ana")));
     assert_eq!(ana.receive().command, "ERROR");
     assert_eq!(ana.receive_end(), Some(1000));
 }
@@ -283,19 +283,19 @@ const PONG: u8 = 10;
 /// A frame as a client sends it, written by hand so that it can be wrong.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut octets = vec![first];
+    let mut bytes = vec![first];
     match payload.len() {
-        length @ ..126 => octets.push(0x80 | length as u8),
+        length @ ..126 => bytes.push(0x80 | length as u8),
         length @ ..0x1_0000 => {
-            octets.push(0x80 | 126);
-            octets.extend_from_slice(&(length as u16).to_be_bytes());
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(length as u16).to_be_bytes());
         }
         length => {
-            octets.push(0x80 | 127);
-            octets.extend_from_slice(&(length as u64).to_be_bytes());
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
-    octets.extend_from_slice(&MASK);
-    octets.extend(payload.iter().zip(MASK.iter().cycle()).map(|(octet, mask)| octet ^ mask));
-    octets
+    bytes.extend_from_slice(&MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
 }

@@ -42,13 +42,13 @@ pub(crate) struct Actor {
     /// When it was heard last.
     pub(crate) heard_ms: u64,
     pub(crate) opened_ms: u64,
-    /// Octets that the engine was not given yet.
+    /// Bytes that the engine was not given yet.
     pub(crate) outgoing: Vec<u8>,
-    /// Octets that were ever put into `outgoing`.
+    /// Bytes that were ever put into `outgoing`.
     produced: u64,
-    /// Octets that the engine has read; `consumed ≤ produced`.
+    /// Bytes that the engine has read; `consumed ≤ produced`.
     consumed: u64,
-    /// Where each command ends among all octets, those that were not read yet.
+    /// Where each command ends among all bytes, those that were not read yet.
     marks: VecDeque<(u64, Command)>,
 }
 
@@ -145,9 +145,9 @@ impl Actor {
         self.outgoing.extend_from_slice(&wire);
     }
 
-    /// Notes that the engine read octets. Gives the commands that are whole now.
-    pub(crate) fn note_read(&mut self, octets: u64) -> Vec<Command> {
-        self.consumed += octets;
+    /// Notes that the engine read bytes. Gives the commands that are whole now.
+    pub(crate) fn note_read(&mut self, bytes: u64) -> Vec<Command> {
+        self.consumed += bytes;
         let consumed = self.consumed;
         let mut whole = Vec::new();
         while self.marks.front().is_some_and(|(end, _)| *end <= consumed) {
@@ -295,7 +295,7 @@ pub(crate) enum Understood {
 
 /// Reads a frame of the standard dialect.
 pub(crate) fn understand_standard(frame: &[u8]) -> Understood {
-    let text = std::str::from_utf8(frame).expect("a frame that is no text");
+    let text = std::str::from_utf8(frame).expect("a frame that is UTF-8");
     let text = text.strip_suffix('\0').expect("a frame without a NUL");
     let (head, body) = text.split_once("\n\n").expect("a frame without an empty line");
     let (command, lines) = head.split_once('\n').unwrap_or((head, ""));
@@ -330,7 +330,7 @@ pub(crate) fn understand_standard(frame: &[u8]) -> Understood {
 
 /// Reads a frame from the broker.
 pub(crate) fn understand(frame: &[u8]) -> Understood {
-    let text = std::str::from_utf8(frame).expect("a frame that is no text");
+    let text = std::str::from_utf8(frame).expect("a frame that is UTF-8");
     let text = text.strip_suffix('\0').expect("a frame without a NUL");
     let (head, body) = text.split_once("\n\n").expect("a frame without an empty line");
     let (command, lines) = head.split_once('\n').unwrap_or((head, ""));

@@ -71,7 +71,7 @@ fn two_pieces_are_as_good_as_one() {
     in_parallel(&sessions(), |session| {
         let whole = session.whole();
         assert!(!whole.got.concat().is_empty(), "{}: nothing came", session.name);
-        for cut in 1..session.octets.len() {
+        for cut in 1..session.bytes.len() {
             session.check(&whole, &Manner::plain(Cuts::At(vec![cut])));
         }
         session.check(&whole, &Manner::plain(Cuts::Everywhere));
@@ -89,7 +89,7 @@ fn two_pieces_are_as_good_as_one_over_tls() {
             let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
             // What is above TLS cannot tell the versions apart.
             let step = if security == Security::Tls13 { 1 } else { 11 };
-            for cut in (1..session.octets.len()).step_by(step) {
+            for cut in (1..session.bytes.len()).step_by(step) {
                 session.check(&whole, &manner(Cuts::At(vec![cut]), Cuts::Nowhere));
             }
             session.check(&whole, &manner(Cuts::Everywhere, Cuts::Nowhere));
@@ -103,7 +103,7 @@ fn two_pieces_are_as_good_as_one_over_tls() {
 fn a_session_may_be_cut_where_buffers_end() {
     in_parallel(&long_sessions(), |session| {
         let whole = session.whole();
-        assert!(session.octets.len() > 2 * READ_BYTES, "{} is not long", session.name);
+        assert!(session.bytes.len() > 2 * READ_BYTES, "{} is not long", session.name);
         assert!(whole.seen.len() > 2 * READ_BYTES, "{}: too little came", session.name);
         for security in [Security::Plain, Security::Tls13] {
             let check = |cuts: Vec<usize>| {
@@ -113,7 +113,7 @@ fn a_session_may_be_cut_where_buffers_end() {
             for boundary in [READ_BYTES, 2 * READ_BYTES] {
                 (boundary - 1..=boundary + 1).for_each(|cut| check(vec![cut]));
             }
-            check((1..session.octets.len() / 997).map(|piece| 997 * piece).collect());
+            check((1..session.bytes.len() / 997).map(|piece| 997 * piece).collect());
         }
     });
 }
@@ -124,7 +124,7 @@ fn ciphertext_may_be_cut_anywhere() {
     let session = &sessions()[0];
     let whole = session.whole();
     for security in [Security::Tls12, Security::Tls13] {
-        let half = session.octets.len() / 2;
+        let half = session.bytes.len() / 2;
         let manner = |wire| Manner { security, writes: Cuts::At(vec![half]), wire, tail: b"" };
         let (_, ciphertext) = session.play(&manner(Cuts::Nowhere));
         for cut in 1..ciphertext {
@@ -133,7 +133,7 @@ fn ciphertext_may_be_cut_anywhere() {
     }
 }
 
-/// A record that is no record, behind good ones. What these ask for is done; only the one who breaks
+/// A malformed record behind good ones. What these ask for is done; only the one who breaks
 /// TLS does not see it, where the alert is faster.
 #[test]
 fn what_came_before_a_breach_of_tls_is_done() {
@@ -159,7 +159,7 @@ fn every_session_is_the_same_over_tls() {
             let whole = session.whole();
             for security in [Security::Tls12, Security::Tls13] {
                 let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
-                let half = Cuts::At(vec![session.octets.len() / 2]);
+                let half = Cuts::At(vec![session.bytes.len() / 2]);
                 session.check(&whole, &manner(Cuts::Nowhere, Cuts::Nowhere));
                 session.check(&whole, &manner(half, Cuts::Everywhere));
             }
@@ -220,9 +220,9 @@ impl Session {
         let id = stage.accept(self.policy);
         let mut client = End::new(manner.security);
         let mut written = 0;
-        let mut writes = manner.writes.of(&self.octets, 0).into_iter().peekable();
-        while let Some(octets) = writes.next() {
-            client.write(octets);
+        let mut writes = manner.writes.of(&self.bytes, 0).into_iter().peekable();
+        while let Some(bytes) = writes.next() {
+            client.write(bytes);
             loop {
                 let mut wire = client.take_wire();
                 if wire.is_empty() {
@@ -292,13 +292,13 @@ impl Outcome {
 }
 
 /// A WebSocket frame of the broker's, and what follows it.
-fn split_frame(octets: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = match *octets.get(1)? {
-        126 => 4 + usize::from(u16::from_be_bytes(octets.get(2..4)?.try_into().unwrap())),
+fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = match *bytes.get(1)? {
+        126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap())),
         short @ 0..126 => 2 + usize::from(short),
         _ => panic!("no answer is so long"),
     };
-    octets.split_at_checked(end)
+    bytes.split_at_checked(end)
 }
 
 /// The engine, and what became of the connection that is cut.
@@ -321,9 +321,9 @@ impl Stage {
         self.rig.accept_on(socket, policy).expect("a place for it")
     }
 
-    fn deliver(&mut self, id: ConnectionId, octets: &[u8]) {
+    fn deliver(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(socket) = self.rig.engine.socket_mut(id) {
-            socket.push_inbound(octets);
+            socket.push_inbound(bytes);
             self.settle(id);
         }
     }
@@ -363,7 +363,7 @@ impl Stage {
 
     fn take_outbound(&mut self, id: ConnectionId) -> Vec<u8> {
         let socket = self.socket_mut(id);
-        std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, octets)| octets).collect()
+        std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes).collect()
     }
 }
 
@@ -390,10 +390,10 @@ impl End {
         Self { tls, wire: Vec::new(), plain: Vec::new() }
     }
 
-    fn write(&mut self, octets: &[u8]) {
+    fn write(&mut self, bytes: &[u8]) {
         match &mut self.tls {
-            Some(tls) => tls.writer().write_all(octets).unwrap(),
-            None => self.wire.extend_from_slice(octets),
+            Some(tls) => tls.writer().write_all(bytes).unwrap(),
+            None => self.wire.extend_from_slice(bytes),
         }
     }
 
@@ -410,10 +410,10 @@ impl End {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    fn handle_wire(&mut self, mut octets: &[u8]) {
-        let Some(tls) = &mut self.tls else { return self.plain.extend_from_slice(octets) };
-        while !octets.is_empty() {
-            tls.read_tls(&mut octets).unwrap();
+    fn handle_wire(&mut self, mut bytes: &[u8]) {
+        let Some(tls) = &mut self.tls else { return self.plain.extend_from_slice(bytes) };
+        while !bytes.is_empty() {
+            tls.read_tls(&mut bytes).unwrap();
             let state = match tls.process_new_packets() {
                 Ok(state) => state,
                 // After our own breach nothing else comes.

@@ -59,8 +59,8 @@ pub(crate) enum Event {
     Frame(Vec<u8>),
     /// The same, in a WebSocket message that is marked as binary.
     BinaryFrame(Vec<u8>),
-    /// Octets that are no frames: an answer of HTTP.
-    Octets(Vec<u8>),
+    /// Bytes that are no frames: an answer of HTTP.
+    Bytes(Vec<u8>),
     /// A WebSocket close with this code.
     Close(u16),
     Pong(Vec<u8>),
@@ -79,15 +79,15 @@ pub(crate) enum Envelope {
     Ordinary,
     /// TCP: another flag than 0, and a big-endian length.
     Flag(u8),
-    /// TCP: the length counts characters, not octets.
+    /// TCP: the length counts characters, not bytes.
     Characters,
-    /// TCP: these octets, whatever they mean.
+    /// TCP: these bytes, whatever they mean.
     Literal(Vec<u8>),
-    /// None: the octets go out as they are.
+    /// None: the bytes go out as they are.
     Bare,
     /// WebSocket: a binary message.
     Binary,
-    /// WebSocket: two fragments, the first with so many octets.
+    /// WebSocket: two fragments, the first with so many bytes.
     Fragments(usize),
     /// WebSocket: a frame that is not masked.
     Unmasked,
@@ -99,9 +99,9 @@ pub(crate) struct Client {
     wording: Wording,
     tls: Option<Box<ClientConnection>>,
     upgrade: Upgrade,
-    /// Octets for the wire.
+    /// Bytes for the wire.
     wire: Vec<u8>,
-    /// Octets below WebSocket, above TLS, of which no whole frame has arrived.
+    /// Bytes below WebSocket, above TLS, of which no whole frame has arrived.
     pending: Vec<u8>,
     /// Fragments of a message.
     message: Vec<u8>,
@@ -116,7 +116,7 @@ pub(crate) struct Client {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upgrade {
-    /// There is none: TCP, or a client that asks for none.
+    /// Not asked for: TCP, or a client that does not upgrade.
     None,
     Awaiting,
     Done,
@@ -187,22 +187,22 @@ impl Client {
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, frame: &[u8], envelope: &Envelope) {
-        let octets = self.wrap(frame, envelope);
-        self.write(&octets);
+        let bytes = self.wrap(frame, envelope);
+        self.write(&bytes);
     }
 
     /// Sends a WebSocket ping.
     pub(crate) fn ping(&mut self, payload: &[u8]) {
-        let octets = ws_frame(OpCode::Control(Control::Ping), true, payload, Some(MASK));
-        self.write(&octets);
+        let bytes = ws_frame(OpCode::Control(Control::Ping), true, payload, Some(MASK));
+        self.write(&bytes);
     }
 
     /// Sends a WebSocket close.
     pub(crate) fn close(&mut self, code: u16, reason: &str) {
         self.close_sent = true;
         let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
-        let octets = ws_frame(OpCode::Control(Control::Close), true, &payload, Some(MASK));
-        self.write(&octets);
+        let bytes = ws_frame(OpCode::Control(Control::Close), true, &payload, Some(MASK));
+        self.write(&bytes);
     }
 
     /// Says that nothing more follows, as far as TLS has a word for it.
@@ -212,17 +212,17 @@ impl Client {
         }
     }
 
-    /// Writes octets below WebSocket, above TLS.
-    pub(crate) fn write(&mut self, octets: &[u8]) {
+    /// Writes bytes below WebSocket, above TLS.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         if self.upgrade == Upgrade::Awaiting {
-            return self.waiting.extend_from_slice(octets);
+            return self.waiting.extend_from_slice(bytes);
         }
         match &mut self.tls {
             Some(tls) => {
                 tls.set_buffer_limit(None);
-                tls.writer().write_all(octets).unwrap();
+                tls.writer().write_all(bytes).unwrap();
             }
-            None => self.wire.extend_from_slice(octets),
+            None => self.wire.extend_from_slice(bytes),
         }
     }
 
@@ -243,9 +243,9 @@ impl Client {
     }
 
     /// Takes what arrived; `tick` says when.
-    pub(crate) fn handle_wire(&mut self, tick: u64, octets: &[u8]) {
-        let Some(tls) = &mut self.tls else { return self.handle_plain(tick, octets) };
-        let mut wire = octets;
+    pub(crate) fn handle_wire(&mut self, tick: u64, bytes: &[u8]) {
+        let Some(tls) = &mut self.tls else { return self.handle_plain(tick, bytes) };
+        let mut wire = bytes;
         while !wire.is_empty() {
             tls.read_tls(&mut wire).unwrap();
             let state = tls.process_new_packets().expect("the broker breaks TLS");
@@ -260,7 +260,7 @@ impl Client {
     pub(crate) fn handle_end(&mut self, tick: u64, event: Event) {
         if !self.pending.is_empty() {
             let left = std::mem::take(&mut self.pending);
-            self.events.push((tick, Event::Octets(left)));
+            self.events.push((tick, Event::Bytes(left)));
         }
         self.events.push((tick, event));
     }
@@ -270,8 +270,8 @@ impl Client {
         std::mem::take(&mut self.events)
     }
 
-    fn handle_plain(&mut self, tick: u64, octets: &[u8]) {
-        self.pending.extend_from_slice(octets);
+    fn handle_plain(&mut self, tick: u64, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
         if self.upgrade == Upgrade::Awaiting && !self.finish_upgrade() {
             return;
         }
@@ -315,7 +315,7 @@ impl Client {
         let start = self.pending.iter().position(|byte| *byte != b'\n')?;
         let frame = &self.pending[start..];
         let body = find(frame, b"\n\n")? + 2;
-        let head = std::str::from_utf8(&frame[..body]).expect("a head that is no text");
+        let head = std::str::from_utf8(&frame[..body]).expect("a head that is UTF-8");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
         let end = match length {
             Some(length) => body + length.parse::<usize>().unwrap(),
@@ -388,7 +388,7 @@ fn upgrade_request(path: &str, wording: Wording) -> String {
 fn prefix(frame: &[u8], envelope: &Envelope) -> Vec<u8> {
     let length = frame.len() as u32;
     let (flag, length) = match envelope {
-        Envelope::Literal(octets) => return octets.clone(),
+        Envelope::Literal(bytes) => return bytes.clone(),
         Envelope::Flag(flag) => (*flag, length.to_be_bytes()),
         Envelope::Characters => {
             let characters = std::str::from_utf8(frame).unwrap().chars().count() as u32;
@@ -404,10 +404,10 @@ fn ws_frame(opcode: OpCode, is_final: bool, payload: &[u8], mask: Option<[u8; 4]
     let mut out = Vec::with_capacity(payload.len() + 14);
     header.format(payload.len() as u64, &mut out).unwrap();
     let mask = mask.unwrap_or_default();
-    out.extend(payload.iter().enumerate().map(|(index, octet)| octet ^ mask[index % 4]));
+    out.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]));
     out
 }
 
-fn find(octets: &[u8], wanted: &[u8]) -> Option<usize> {
-    octets.windows(wanted.len()).position(|window| window == wanted)
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }

@@ -321,7 +321,7 @@ fn a_close_says_why() {
 /// Where the peer closes or breaks WebSocket itself, there is no ERROR, and both dialects read the same.
 #[test]
 fn a_close_that_is_the_peers_doing_says_so() {
-    for (what, octets, code) in [
+    for (what, bytes, code) in [
         ("a close", masked(0x88, &4321_u16.to_be_bytes()), 4321),
         ("a close without a code", masked(0x88, b""), 1000),
         ("not masked", b"\x81\x02hi".to_vec(), 1002),
@@ -332,10 +332,10 @@ fn a_close_that_is_the_peers_doing_says_so() {
         for dialect in [Dialect::Classic, Dialect::Standard] {
             let mut stage = Stage::new(tight_limits());
             let id = stage.log_in(dialect, "");
-            if octets.is_empty() {
+            if bytes.is_empty() {
                 stage.socket(id).end_inbound();
             }
-            stage.send(id, &octets);
+            stage.send(id, &bytes);
             let frames = stage.take_frames(id);
             assert_eq!(frames.last(), Some(&Frame::Close(code)), "{what}, {dialect:?}");
             let error =
@@ -359,7 +359,7 @@ enum Frame {
     Close(u16),
 }
 
-/// First octet of a text message.
+/// First byte of a text message.
 const TEXT: u8 = 0x81;
 
 /// An engine, and the sockets that it let go.
@@ -403,8 +403,8 @@ impl Stage {
         id
     }
 
-    fn send(&mut self, id: ConnectionId, octets: &[u8]) {
-        self.socket(id).push_inbound(octets);
+    fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.socket(id).push_inbound(bytes);
         self.rig.engine.note_ready(id.slot, true, false);
         self.settle();
         self.reason = self.rig.engine.close_reason(id).or(self.reason);
@@ -445,15 +445,15 @@ impl Stage {
     /// What the broker wrote.
     fn take(&mut self, id: ConnectionId) -> Vec<u8> {
         let socket = self.socket(id);
-        std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, octets)| octets).collect()
+        std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes).collect()
     }
 
     /// The same, as frames behind the answer to the upgrade.
     fn take_frames(&mut self, id: ConnectionId) -> Vec<Frame> {
-        let octets = self.take(id);
-        let mut rest = match octets.windows(4).position(|four| four == b"\r\n\r\n") {
-            Some(end) if octets.starts_with(b"HTTP") => &octets[end + 4..],
-            _ => &octets[..],
+        let bytes = self.take(id);
+        let mut rest = match bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            Some(end) if bytes.starts_with(b"HTTP") => &bytes[end + 4..],
+            _ => &bytes[..],
         };
         let mut frames = Vec::new();
         while let [first, length, after @ ..] = rest {

@@ -6,11 +6,11 @@ use crate::random::Random;
 /// How likely each fault is in one run, in thousandths.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
-    /// A read gives fewer octets than there are.
+    /// A read gives fewer bytes than there are.
     pub(crate) partial_read: u32,
     /// A read is interrupted by a signal.
     pub(crate) interrupted: u32,
-    /// A write takes fewer octets than it could.
+    /// A write takes fewer bytes than it could.
     pub(crate) partial_write: u32,
     /// A write takes nothing, for a number of turns.
     pub(crate) blocked: u32,
@@ -53,12 +53,12 @@ impl SocketFaults {
         Self::new(Faults::default(), Random::new(1))
     }
 
-    /// How many of `most` octets a read gives; at least one.
+    /// How many of `most` bytes a read gives; at least one.
     pub(crate) fn cut_read(&mut self, most: usize) -> usize {
         self.cut(most, self.faults.partial_read)
     }
 
-    /// How many of `most` octets a write takes; none where it blocks.
+    /// How many of `most` bytes a write takes; none where it blocks.
     pub(crate) fn cut_write(&mut self, most: usize) -> usize {
         if self.random.happens(self.faults.blocked) {
             return 0;

@@ -107,5 +107,5 @@ fn variable(name: &str) -> Option<u64> {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    Some(number.unwrap_or_else(|_| panic!("{name} is no number")))
+    Some(number.unwrap_or_else(|_| panic!("{name} is not a number")))
 }

@@ -1,7 +1,7 @@
 //! A socket that does what it is told: the engine's end of a connection, in memory.
 //!
 //! What the other end wrote is in `inbound`; what the engine wrote piles up in `outbound`, as long
-//! as the other end's window has room for it. It does not know what the octets mean.
+//! as the other end's window has room for it. It does not know what the bytes mean.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ pub(crate) struct ScriptedSocket {
     outbound: VecDeque<(u64, Vec<u8>)>,
     /// When the engine ended its stream.
     ended_at: Option<u64>,
-    /// Octets that the window has room for.
+    /// Bytes that the window has room for.
     window: usize,
     /// Whether the engine was refused a write, so that it waits to be told.
     is_blocking: bool,
@@ -37,7 +37,7 @@ pub(crate) struct ScriptedSocket {
 /// Something that the engine did to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// It read so many octets.
+    /// It read so many bytes.
     Read(u64),
     /// It read the end of the stream.
     End,
@@ -63,8 +63,8 @@ impl ScriptedSocket {
     }
 
     /// The other end writes.
-    pub(crate) fn push_inbound(&mut self, octets: &[u8]) {
-        self.inbound.extend_from_slice(octets);
+    pub(crate) fn push_inbound(&mut self, bytes: &[u8]) {
+        self.inbound.extend_from_slice(bytes);
     }
 
     /// The other end sends its end of stream. Says whether that is new.
@@ -84,8 +84,8 @@ impl ScriptedSocket {
     }
 
     /// Says how much the other end's window takes from now on.
-    pub(crate) fn set_window(&mut self, octets: usize) {
-        self.window = octets;
+    pub(crate) fn set_window(&mut self, bytes: usize) {
+        self.window = bytes;
     }
 
     /// Nothing goes wrong any more.
@@ -136,7 +136,7 @@ impl ScriptedSocket {
         self.activities.push((self.tick(), activity));
     }
 
-    /// How many of `wanted` octets are written now.
+    /// How many of `wanted` bytes are written now.
     fn admit(&mut self, wanted: usize) -> io::Result<usize> {
         if self.is_reset {
             self.note(Activity::Broken);
@@ -179,18 +179,18 @@ impl Read for ScriptedSocket {
 }
 
 impl Write for ScriptedSocket {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(octets)])
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let count = self.admit(slices.iter().map(|slice| slice.len()).sum())?;
-        let mut octets = Vec::with_capacity(count);
+        let mut bytes = Vec::with_capacity(count);
         for slice in slices {
-            let left = count - octets.len();
-            octets.extend_from_slice(&slice[..slice.len().min(left)]);
+            let left = count - bytes.len();
+            bytes.extend_from_slice(&slice[..slice.len().min(left)]);
         }
-        self.outbound.push_back((self.tick(), octets));
+        self.outbound.push_back((self.tick(), bytes));
         Ok(count)
     }
 

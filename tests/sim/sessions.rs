@@ -5,16 +5,16 @@ use com_broker::internal::transport::{ListenerPolicy, Protocols, TlsMode};
 /// What a client says, below what carries it and above TLS.
 pub(crate) struct Session {
     pub(crate) name: String,
-    pub(crate) octets: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) policy: ListenerPolicy,
     /// Whether every connection that may be open is open already.
     pub(crate) is_surplus: bool,
 }
 
 impl Session {
-    pub(crate) fn new(name: impl Into<String>, octets: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         let policy = ListenerPolicy::default();
-        Self { name: name.into(), octets: octets.into(), policy, is_surplus: false }
+        Self { name: name.into(), bytes: bytes.into(), policy, is_surplus: false }
     }
 
     fn on(self, protocols: Protocols, tls: TlsMode, listener: &str) -> Self {
@@ -130,11 +130,11 @@ fn standard_sessions() -> Vec<Session> {
         all.push(Session::new(format!("standard {version}"), standard_talk(version)));
     }
     let login = standard_connect("1.2");
-    let before = |octets: &str| {
+    let before = |bytes: &str| {
         Session::new(
-            format!("standard, {octets:?} first"),
+            format!("standard, {bytes:?} first"),
             [
-                octets.as_bytes(),
+                bytes.as_bytes(),
                 login.as_bytes(),
                 b"SUBSCRIBE\nid:0\nreceipt:r\ndestination:/topic/t\n\n\0",
             ]
@@ -159,8 +159,8 @@ fn standard_sessions() -> Vec<Session> {
         "DISCONNECT\n\n\0SEND\n\n\0",
         "SEND\ncontent-length:9999\n\n\0",
     ] {
-        let octets = format!("{login}BEGIN\ntransaction:t\nreceipt:r\n\n\0{last}{login}");
-        all.push(Session::new(format!("standard, {last:?} last"), octets));
+        let bytes = format!("{login}BEGIN\ntransaction:t\nreceipt:r\n\n\0{last}{login}");
+        all.push(Session::new(format!("standard, {last:?} last"), bytes));
     }
     for first in [
         "CONNECT\nx",
@@ -261,8 +261,8 @@ fn websocket_sessions() -> Vec<Session> {
             ("a logout", masked(TEXT, b"DISCONNECT\nreceipt:1\nreceipt-id:1\n\n\0")),
             ("a close by itself", Vec::new()),
         ] {
-            let octets = [&begun[..], &last, &close, &masked(TEXT, send)].concat();
-            all.push(Session::new(format!("WebSocket, {name}, {what}"), octets));
+            let bytes = [&begun[..], &last, &close, &masked(TEXT, send)].concat();
+            all.push(Session::new(format!("WebSocket, {name}, {what}"), bytes));
         }
     }
     all
@@ -346,15 +346,15 @@ pub(crate) fn upgrade(subprotocols: &str) -> Vec<u8> {
 /// A frame as a WebSocket client sends it.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut octets = vec![first];
+    let mut bytes = vec![first];
     match payload.len() {
-        length @ 0..126 => octets.push(0x80 | length as u8),
+        length @ 0..126 => bytes.push(0x80 | length as u8),
         length => {
-            octets.push(0x80 | 126);
-            octets.extend((length as u16).to_be_bytes());
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
         }
     }
-    octets.extend(MASK);
-    octets.extend(payload.iter().zip(MASK.iter().cycle()).map(|(octet, mask)| octet ^ mask));
-    octets
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
 }

@@ -383,8 +383,8 @@ impl World {
         if self.random.happens(150) {
             return *self.random.pick(&Profile::ALL);
         }
-        let octets = login.bytes().map(usize::from).sum::<usize>();
-        [Profile::Agent, Profile::Agent, Profile::SuperAgent, Profile::Service][octets % 4]
+        let bytes = login.bytes().map(usize::from).sum::<usize>();
+        [Profile::Agent, Profile::Agent, Profile::SuperAgent, Profile::Service][bytes % 4]
     }
 
     /// Mostly that of a client that is there.
@@ -424,7 +424,7 @@ impl World {
         };
         let window = self.random.below(3_000) as usize;
         let number = self.actors[index].number;
-        self.trace(|| format!("{number:?} stops reading, {window} octets fit"));
+        self.trace(|| format!("{number:?} stops reading, {window} bytes fit"));
         self.actors[index].reads = false;
         if let Some(socket) = self.socket_of(index) {
             socket.set_window(window);
@@ -567,9 +567,9 @@ impl World {
         let actor = &mut self.actors[index];
         let number = actor.number;
         match activity {
-            Activity::Read(octets) => {
+            Activity::Read(bytes) => {
                 actor.heard_ms = now_ms;
-                for command in actor.note_read(octets) {
+                for command in actor.note_read(bytes) {
                     self.model.handle(number, &command, now_ms);
                 }
             }
@@ -671,9 +671,9 @@ impl World {
         let was_orderly = socket.ended_at().is_some();
         // One that is gone in the turn in which it lost something cannot be asked any more, but it
         // had more in its queue than its bound.
-        let octets: usize = taken.iter().map(|(_, octets)| octets.len()).sum();
+        let bytes: usize = taken.iter().map(|(_, bytes)| bytes.len()).sum();
         let hard_bytes_max = self.limits.outbound[0].hard_bytes_max as usize;
-        self.actors[index].is_cut |= octets > hard_bytes_max;
+        self.actors[index].is_cut |= bytes > hard_bytes_max;
         self.take_in(index, &taken, was_orderly);
         self.actors[index].saw_end = true;
     }
@@ -683,8 +683,8 @@ impl World {
         if actor.is_broken {
             return;
         }
-        for (tick, octets) in taken {
-            actor.client.handle_wire(*tick, octets);
+        for (tick, bytes) in taken {
+            actor.client.handle_wire(*tick, bytes);
         }
         let events = actor.client.take_events();
         for (tick, event) in events {

@@ -17,7 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("broker", &["classic", "limits", "outbound", "stomp", "telemetry"]),
     ("transport", &["limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
-    // No dialect: how octets become frames is for the broker to know.
+    // No dialect: how bytes become frames is for the broker to know.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
     ("reactor", &["engine", "limits", "telemetry"]),
     ("client", &["input"]),
@@ -69,7 +69,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("client/wire.rs", "Instant::now"),
     // It hands the configuration through to the transport.
     ("engine/mod.rs", "rustls"),
-    // It still chooses how octets become frames.
+    // It still chooses how bytes become frames.
     ("engine/connection.rs", "crate::stomp"),
     ("engine/mod.rs", "crate::stomp"),
     // The time that it tells the engine is the broker's word for it.

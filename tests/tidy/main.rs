@@ -29,8 +29,8 @@ fn nothing_is_left_to_do_or_commented_out() {
     let commented_out = regex(code);
     for source in sources("src").into_iter().chain(sources("tests")) {
         for (index, line) in source.text.lines().enumerate() {
-            let octets = line.as_bytes();
-            let is_left = commented_out.is_match(octets) || left_over.is_match(octets);
+            let bytes = line.as_bytes();
+            let is_left = commented_out.is_match(bytes) || left_over.is_match(bytes);
             assert!(!is_left, "{}:{}: {line}", source.path, index + 1);
         }
     }

@@ -167,7 +167,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("Ours, 'Standard dialect'", "who does not log in in time is told so", |stage| {
         let mut ana = stage.strict().stranger();
-        ana.octets(b"\n");
+        ana.bytes(b"\n");
         ana.fails("TIMED_OUT").has("retry", "later");
     }),
 ];

@@ -51,7 +51,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         |stage| {
             let (mut ana, mut bob) = (stage.classic(Agent), stage.classic(Agent));
             let rest = format!("\ndestination:{}\n\nhello\0", bob.address());
-            ana.octets(&[b"SEND\ntransaction:\xff", rest.as_bytes()].concat());
+            ana.bytes(&[b"SEND\ntransaction:\xff", rest.as_bytes()].concat());
             bob.message().says("hello");
             ana.expect("ACK");
         },
@@ -63,7 +63,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             let (mut ana, mut bob) = (stage.classic(Agent), stage.agent());
             bob.listen();
             let head = format!("SEND\ndestination:{}\ncontent-type:", bob.address());
-            ana.octets(&[head.as_bytes(), b"\xff\nk\xfel:v\xc3\n\nhello\0"].concat());
+            ana.bytes(&[head.as_bytes(), b"\xff\nk\xfel:v\xc3\n\nhello\0"].concat());
             let frame = bob.message();
             frame.has("content-type", "\u{fffd}").has("k\u{fffd}l", "v\u{fffd}").says("hello");
         },

@@ -42,7 +42,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let topic = stage.topic();
         let frames: String =
             (0..100).map(|n| format!("SEND\ndestination:{topic}\nreceipt:{n}\n\n\0")).collect();
-        ana.octets(frames.as_bytes());
+        ana.bytes(frames.as_bytes());
         for n in 0..100 {
             ana.expect("RECEIPT").has("receipt-id", &n.to_string()).has("delivered", "0");
         }
@@ -83,7 +83,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut frames: String =
             (0..200).map(|n| format!("SEND\ndestination:{topic}\n\n{n}\0")).collect();
         frames += "DISCONNECT\nreceipt:bye\n\n\0";
-        ana.octets(frames.as_bytes());
+        ana.bytes(frames.as_bytes());
         ana.expect("RECEIPT").has("receipt-id", "bye");
         ana.ends();
         assert_eq!(bob.bodies(200).last().unwrap(), "199");
@@ -92,7 +92,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let (mut ana, mut bob) = (stage.agent(), stage.agent());
         let topic = stage.topic();
         bob.subscribe("0", &topic, "");
-        ana.octets(
+        ana.bytes(
             format!("DISCONNECT\nreceipt:bye\n\n\0SEND\ndestination:{topic}\n\nx\0nonsense\0")
                 .as_bytes(),
         );
@@ -110,9 +110,9 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         "RECEIPT arrives behind unread input",
         |stage| {
             let mut ana = stage.agent();
-            ana.octets(b"DISCONNECT\nreceipt:bye\n\n\0");
+            ana.bytes(b"DISCONNECT\nreceipt:bye\n\n\0");
             for _ in 0..20 {
-                ana.octets(&[b'\n'; 10_000]);
+                ana.bytes(&[b'\n'; 10_000]);
             }
             ana.expect("RECEIPT").has("receipt-id", "bye");
             ana.ends();
@@ -120,9 +120,9 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     ),
     statement("STOMP 1.2, 'Connection Lingering'", "so does the last ERROR", |stage| {
         let mut ana = stage.agent();
-        ana.octets(b"NONSENSE\n\n\0");
+        ana.bytes(b"NONSENSE\n\n\0");
         for _ in 0..20 {
-            ana.octets(&[b'x'; 10_000]);
+            ana.bytes(&[b'x'; 10_000]);
         }
         ana.fails("UNKNOWN_COMMAND");
     }),
@@ -152,7 +152,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             let mut ana = stage.stranger();
             let text =
                 connect(&login, crate::support::client::Profile::Service, "accept-version:1.2\n");
-            ana.octets(format!("{text}\0DISCONNECT\nreceipt:r\n\n\0").as_bytes());
+            ana.bytes(format!("{text}\0DISCONNECT\nreceipt:r\n\n\0").as_bytes());
             ana.expect("CONNECTED");
             ana.expect("RECEIPT").has("receipt-id", "r");
             ana.ends();

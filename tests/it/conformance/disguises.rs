@@ -54,7 +54,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         for line in [&b"\xa0origin:boss"[..], b"origin\x85:boss", b"\xff:x"] {
             let mut ana = stage.classic(Agent);
             let head = format!("SEND\ndestination:{topic}\n");
-            ana.octets(&[head.as_bytes(), line, b"\n\nx\0"].concat());
+            ana.bytes(&[head.as_bytes(), line, b"\n\nx\0"].concat());
             ana.expect("ERROR").has("error-code", "UNKNOWN_FORMAT_HEADER");
             ana.ends();
         }

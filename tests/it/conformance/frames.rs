@@ -10,7 +10,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.subscribe("0", &stage.name("/topic/other"), "");
         let topic = stage.topic();
         ana.subscribe("1", &topic, "");
-        ana.octets(format!("SEND\ndestination:{topic}\n\nhello\n\nworld\0").as_bytes());
+        ana.bytes(format!("SEND\ndestination:{topic}\n\nhello\n\nworld\0").as_bytes());
         ana.message().has("subscription", "1").says("hello\n\nworld");
     }),
     statement("STOMP 1.2, 'STOMP Frames'", "lines may end in CR LF", |stage| {
@@ -20,7 +20,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         );
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
-        ana.octets(format!("SEND\r\ndestination:{topic}\r\nk:v\r\n\r\nx\r\ny\0").as_bytes());
+        ana.bytes(format!("SEND\r\ndestination:{topic}\r\nk:v\r\n\r\nx\r\ny\0").as_bytes());
         ana.message().has("k", "v").says("x\r\ny");
     }),
     statement("STOMP 1.2, 'STOMP Frames'", "what the broker sends ends its lines in LF", |stage| {
@@ -32,14 +32,14 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut ana = stage.stranger();
         let login = connect(&stage.name("ends"), Agent, "accept-version:1.2\n");
         ana.log_in(&format!("\n\r\n\n{login}"));
-        ana.octets(b"\n\n\r\n\nBEGIN\ntransaction:t\nreceipt:1\n\n\0\r\n\r\n\n");
-        ana.octets(b"\nABORT\ntransaction:t\nreceipt:2\n\n\0\n");
+        ana.bytes(b"\n\n\r\n\nBEGIN\ntransaction:t\nreceipt:1\n\n\0\r\n\r\n\n");
+        ana.bytes(b"\nABORT\ntransaction:t\nreceipt:2\n\n\0\n");
         ana.await_receipt("1");
         ana.await_receipt("2");
     }),
     statement("STOMP 1.2, 'Augmented BNF'", "a CR by itself is no line end", |stage| {
         let mut ana = stage.agent();
-        ana.octets(b"\rBEGIN\ntransaction:t\n\n\0");
+        ana.bytes(b"\rBEGIN\ntransaction:t\n\n\0");
         ana.fails("INVALID_FORMAT_FRAME");
     }),
     statement("STOMP 1.2, 'STOMP Frames'", "commands are case-sensitive", |stage| {
@@ -59,12 +59,12 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         stage.agent().refused("BEGIN \ntransaction:t\n\n", "UNKNOWN_COMMAND");
         stage.agent().refused(" BEGIN\ntransaction:t\n\n", "UNKNOWN_COMMAND");
     }),
-    statement("STOMP 1.2, 'STOMP Frames'", "a frame may arrive octet by octet", |stage| {
+    statement("STOMP 1.2, 'STOMP Frames'", "a frame may arrive byte by byte", |stage| {
         let mut ana = stage.agent();
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
-        for octet in format!("SEND\ndestination:{topic}\n\nslow\0").bytes() {
-            ana.octets(&[octet]);
+        for byte in format!("SEND\ndestination:{topic}\n\nslow\0").bytes() {
+            ana.bytes(&[byte]);
         }
         ana.message().says("slow");
     }),
@@ -74,21 +74,17 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.subscribe("0", &topic, "");
         let frames: String =
             (0..50).map(|n| format!("SEND\ndestination:{topic}\n\n{n}\0\n")).collect();
-        ana.octets(frames.as_bytes());
+        ana.bytes(frames.as_bytes());
         let expected: Vec<_> = (0..50).map(|n| n.to_string()).collect();
         assert_eq!(ana.bodies(50), expected);
     }),
-    statement(
-        "STOMP 1.2, 'Header content-length'",
-        "octets are counted, not characters",
-        |stage| {
-            let mut ana = stage.agent();
-            let topic = stage.topic();
-            ana.subscribe("0", &topic, "");
-            ana.say(&format!("SEND\ndestination:{topic}\ncontent-length:8\n\n¡señal"));
-            ana.message().has("content-length", "8").says("¡señal");
-        },
-    ),
+    statement("STOMP 1.2, 'Header content-length'", "bytes are counted, not characters", |stage| {
+        let mut ana = stage.agent();
+        let topic = stage.topic();
+        ana.subscribe("0", &topic, "");
+        ana.say(&format!("SEND\ndestination:{topic}\ncontent-length:8\n\n¡señal"));
+        ana.message().has("content-length", "8").says("¡señal");
+    }),
     statement("STOMP 1.2, 'Header content-length'", "NULs may stand in a body with it", |stage| {
         let mut ana = stage.agent();
         let topic = stage.topic();
@@ -98,14 +94,14 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("STOMP 1.2, 'Header content-length'", "a NUL is needed even so", |stage| {
         let mut ana = stage.agent();
-        ana.octets(b"SEND\ndestination:/topic/a\ncontent-length:2\n\nabc\0");
+        ana.bytes(b"SEND\ndestination:/topic/a\ncontent-length:2\n\nabc\0");
         ana.fails("INVALID_FORMAT_FRAME");
     }),
     statement("STOMP 1.1, 'SEND'", "without it the first NUL ends the frame", |stage| {
         let mut ana = stage.agent();
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
-        ana.octets(format!("SEND\ndestination:{topic}\n\none\0").as_bytes());
+        ana.bytes(format!("SEND\ndestination:{topic}\n\none\0").as_bytes());
         ana.message().says("one");
     }),
     statement("STOMP 1.2, 'Header content-length'", "it is a number", |stage| {
@@ -123,13 +119,13 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.tell(&topic, "");
         ana.message().has("content-length", "0").says("");
     }),
-    statement("STOMP 1.2, 'Body'", "every octet of a body passes untouched", |stage| {
+    statement("STOMP 1.2, 'Body'", "every byte of a body passes untouched", |stage| {
         let mut ana = stage.agent();
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
         let body: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
         let head = format!("SEND\ndestination:{topic}\ncontent-length:512\n\n");
-        ana.octets(&[head.as_bytes(), &body, b"\0"].concat());
+        ana.bytes(&[head.as_bytes(), &body, b"\0"].concat());
         assert_eq!(ana.message().body, body);
     }),
     statement("STOMP 1.2, 'Body'", "only SEND may have a body", |stage| {
@@ -191,7 +187,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.message().says("x");
         ana.say("UNSUBSCRIBE\nid:0\nreceipt:u\n");
         ana.await_receipt("u");
-        ana.octets(b"DISCONNECT\nreceipt:bye\n\0");
+        ana.bytes(b"DISCONNECT\nreceipt:bye\n\0");
         ana.expect("RECEIPT").has("receipt-id", "bye");
         ana.ends();
         // A SEND could have lost its body.
@@ -215,21 +211,21 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("STOMP 1.2, 'Size Limits'", "so is the header of a frame that goes on", |stage| {
         let mut ana = stage.strict().agent();
-        ana.octets(format!("SEND\nk:{}", "x".repeat(5000)).as_bytes());
+        ana.bytes(format!("SEND\nk:{}", "x".repeat(5000)).as_bytes());
         let error = ana.fails("LIMIT_EXCEEDED");
         assert!(error.get("message").unwrap().contains("header_bytes_max"), "{error}");
     }),
     statement("STOMP 1.2, 'Size Limits'", "so is a body that is only announced", |stage| {
         let mut ana = stage.strict().agent();
-        ana.octets(b"SEND\ndestination:/topic/open/a\ncontent-length:65537\n\n");
+        ana.bytes(b"SEND\ndestination:/topic/open/a\ncontent-length:65537\n\n");
         let error = ana.fails("LIMIT_EXCEEDED");
         assert!(error.get("message").unwrap().contains("body_bytes_max"), "{error}");
     }),
     statement("STOMP 1.2, 'Size Limits'", "so is a body that goes on without a NUL", |stage| {
         let mut ana = stage.strict().agent();
-        ana.octets(b"SEND\ndestination:/topic/open/a\n\n");
+        ana.bytes(b"SEND\ndestination:/topic/open/a\n\n");
         for _ in 0..70 {
-            ana.octets(&[b'x'; 1000]);
+            ana.bytes(&[b'x'; 1000]);
         }
         ana.fails("LIMIT_EXCEEDED");
     }),

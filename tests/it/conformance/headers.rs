@@ -133,7 +133,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("STOMP 1.2, 'Value Encoding'", "a header that is not UTF-8 is refused", |stage| {
         let mut ana = stage.agent();
-        ana.octets(b"SEND\ndestination:/topic/a\nk:\xff\xfe\n\n\0");
+        ana.bytes(b"SEND\ndestination:/topic/a\nk:\xff\xfe\n\n\0");
         ana.fails("UNKNOWN_FORMAT_HEADER");
     }),
     statement("STOMP 1.2, 'Augmented BNF'", "a header line has a colon", |stage| {
@@ -151,7 +151,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("STOMP 1.2, 'STOMP Frames'", "NUL ends no header", |stage| {
         let mut ana = stage.agent();
-        ana.octets(b"SEND\ndestination:/topic/a\nk:v\0\n\n\0");
+        ana.bytes(b"SEND\ndestination:/topic/a\nk:v\0\n\n\0");
         ana.fails("UNKNOWN_FORMAT_HEADER");
     }),
     statement("STOMP 1.2, 'SEND'", "user headers pass through in their order", |stage| {

@@ -60,19 +60,19 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut clock = stage.beating("0,100");
         for _ in 0..10 {
             clock.await_beats(1);
-            ana.octets(b"\n");
+            ana.bytes(b"\n");
         }
         ana.hears_nothing();
     }),
-    statement("STOMP 1.2, 'Heart-beating'", "any octet is a sign of life", |stage| {
+    statement("STOMP 1.2, 'Heart-beating'", "any byte is a sign of life", |stage| {
         let stage = stage.strict();
         let mut ana = stage.beating("100,0");
         let mut clock = stage.beating("0,100");
-        for octet in "BEGIN\nreceipt:r\ntransaction:t\n\n\0".bytes() {
-            if octet % 3 == 0 {
+        for byte in "BEGIN\nreceipt:r\ntransaction:t\n\n\0".bytes() {
+            if byte % 3 == 0 {
                 clock.await_beats(1);
             }
-            ana.octets(&[octet]);
+            ana.bytes(&[byte]);
         }
         ana.await_receipt("r");
     }),
@@ -83,7 +83,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         for _ in 0..3 {
             // Three intervals of the clock are less than the three and the margin that are allowed.
             clock.await_beats(3);
-            ana.octets(b"\n");
+            ana.bytes(b"\n");
         }
         ana.hears_nothing();
     }),
@@ -102,7 +102,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         clock.await_beats(3);
         for _ in 0..120 {
             let frame = slow.message();
-            assert!(frame.text() == body, "a frame of {} octets", frame.body.len());
+            assert!(frame.text() == body, "a frame of {} bytes", frame.body.len());
         }
         slow.hears_nothing();
     }),

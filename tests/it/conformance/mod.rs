@@ -3,7 +3,7 @@
 //! each transport.
 //!
 //! `cargo test --test it conformance -- --nocapture` prints the list. Nothing sleeps: whoever waits,
-//! waits for octets, with a deadline.
+//! waits for bytes, with a deadline.
 
 mod acknowledging;
 mod connecting;

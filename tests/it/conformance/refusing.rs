@@ -53,9 +53,9 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             ana.ends();
             // However it arrives.
             let mut ana = stage.agent();
-            let octets = [frame.as_bytes(), b"\0"].concat();
-            for piece in octets.chunks(9) {
-                ana.octets(piece);
+            let bytes = [frame.as_bytes(), b"\0"].concat();
+            for piece in bytes.chunks(9) {
+                ana.bytes(piece);
             }
             ana.expect("ERROR").has("receipt-id", "r9");
             ana.ends_somehow();
@@ -66,7 +66,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         for more in [&lines[..], &long, "content-length:65537\n"] {
             let mut ana = stage.agent();
             let head = "SEND\ndestination:/topic/open/a\nreceipt:r9\n";
-            ana.octets(format!("{head}{more}\n\0").as_bytes());
+            ana.bytes(format!("{head}{more}\n\0").as_bytes());
             ana.expect("ERROR").has("error-code", "LIMIT_EXCEEDED").has("receipt-id", "r9");
             ana.ends_somehow();
         }
@@ -104,7 +104,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
     statement("STOMP 1.2, 'ERROR'", "RECEIPTs of the frames before it come first", |stage| {
         let mut ana = stage.agent();
-        ana.octets(b"BEGIN\ntransaction:t\nreceipt:1\n\n\0SEND\n\n\0BEGIN\n\n\0");
+        ana.bytes(b"BEGIN\ntransaction:t\nreceipt:1\n\n\0SEND\n\n\0BEGIN\n\n\0");
         ana.expect("RECEIPT").has("receipt-id", "1");
         ana.fails("MISSING_HEADER");
     }),

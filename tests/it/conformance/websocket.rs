@@ -18,7 +18,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut bob = stage.agent();
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
-        bob.octets(&[format!("SEND\ndestination:{topic}\n\n").as_bytes(), b"\xff\0"].concat());
+        bob.bytes(&[format!("SEND\ndestination:{topic}\n\n").as_bytes(), b"\xff\0"].concat());
         let frame = ana.message();
         assert!(frame.is_binary && frame.body == [0xff], "{frame}");
     }),
@@ -79,9 +79,9 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             let mut ana = stage.agent();
             let topic = stage.topic();
             ana.subscribe("0", &topic, "");
-            ana.octets(b"SEND\ndestin");
-            ana.octets(format!("ation:{topic}\n\nin thr").as_bytes());
-            ana.octets(b"ee pieces\0");
+            ana.bytes(b"SEND\ndestin");
+            ana.bytes(format!("ation:{topic}\n\nin thr").as_bytes());
+            ana.bytes(b"ee pieces\0");
             ana.message().says("in three pieces");
         },
     ),
@@ -90,7 +90,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let topic = stage.topic();
         ana.subscribe("0", &topic, "");
         let send = format!("SEND\ndestination:{topic}\n\n");
-        ana.octets(format!("\n\n{send}1\0\n{send}2\0{send}3\0\n").as_bytes());
+        ana.bytes(format!("\n\n{send}1\0\n{send}2\0{send}3\0\n").as_bytes());
         assert_eq!(ana.bodies(3), ["1", "2", "3"]);
     }),
     of_websocket("RFC 6455, 5.4", "a message may come in fragments", |stage| {

@@ -67,7 +67,7 @@ impl Profile {
     }
 }
 
-/// Octets both ways, perhaps encrypted.
+/// Bytes both ways, perhaps encrypted.
 pub(crate) enum Stream {
     Plain(TcpStream),
     Secure(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -115,9 +115,9 @@ impl Stream {
     /// Reads until the end of the stream, which must be orderly: no reset, and on TLS a
     /// close_notify. Gives what came before it.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
-        let mut octets = Vec::new();
-        Read::read_to_end(self, &mut octets).expect("an orderly end");
-        octets
+        let mut bytes = Vec::new();
+        Read::read_to_end(self, &mut bytes).expect("an orderly end");
+        bytes
     }
 
     /// Waits for the end of the stream, orderly or not.
@@ -145,10 +145,10 @@ impl Read for Stream {
 }
 
 impl Write for Stream {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.write(octets),
-            Self::Secure(secure) => secure.write(octets),
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Secure(secure) => secure.write(bytes),
         }
     }
 
@@ -207,15 +207,15 @@ pub(crate) fn upgrade(stream: Stream, offer: Option<&str>) -> (WebSocket<Stream>
     tungstenite::client(request, stream).expect("the upgrade")
 }
 
-/// The octets of a frame as a client writes it, without the NUL that may end it.
+/// The bytes of a frame as a client writes it, without the NUL that may end it.
 pub(crate) fn encode(command: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut octets = format!("{command}\n").into_bytes();
+    let mut bytes = format!("{command}\n").into_bytes();
     for (name, value) in headers {
-        octets.extend_from_slice(format!("{name}:{value}\n").as_bytes());
+        bytes.extend_from_slice(format!("{name}:{value}\n").as_bytes());
     }
-    octets.push(b'\n');
-    octets.extend_from_slice(body);
-    octets
+    bytes.push(b'\n');
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 /// The envelope around a frame, its length little-endian.
@@ -260,7 +260,7 @@ impl Client {
         login: &str,
     ) -> Self {
         let mut client = Self::open(server, transport);
-        client.send_octets(&connect_frame(profile, login));
+        client.send_bytes(&connect_frame(profile, login));
         client.receive_connected();
         client
     }
@@ -278,7 +278,7 @@ impl Client {
     /// A client that the kernel keeps little for, so that it is soon felt when it does not read.
     pub(crate) fn log_in_narrow(server: &Server, profile: Profile, login: &str) -> Self {
         let mut client = Self::over(Stream::Plain(connect(server.address(), Some(16 * 1024))));
-        client.send_octets(&connect_frame(profile, login));
+        client.send_bytes(&connect_frame(profile, login));
         client.receive_connected();
         client
     }
@@ -297,8 +297,8 @@ impl Client {
         Self { link, session_id: String::new(), destination: String::new() }
     }
 
-    /// Sends a frame's octets in an envelope, or as a message.
-    pub(crate) fn send_octets(&mut self, frame: &[u8]) {
+    /// Sends a frame's bytes in an envelope, or as a message.
+    pub(crate) fn send_bytes(&mut self, frame: &[u8]) {
         match &mut self.link {
             Link::Prefixed(stream) => stream.write_all(&envelope(frame)).unwrap(),
             Link::WebSocket(websocket) => {
@@ -313,7 +313,7 @@ impl Client {
 
     /// Sends a frame.
     pub(crate) fn send_frame(&mut self, command: &str, headers: &[(&str, &str)], body: &[u8]) {
-        self.send_octets(&encode(command, headers, body));
+        self.send_bytes(&encode(command, headers, body));
     }
 
     /// Sends a message that is not to be acknowledged.
@@ -425,7 +425,7 @@ impl Client {
         peeked.is_ok()
     }
 
-    /// The octets below envelopes.
+    /// The bytes below envelopes.
     pub(crate) fn stream(&mut self) -> &mut Stream {
         match &mut self.link {
             Link::Prefixed(stream) => stream,
@@ -469,9 +469,9 @@ fn read_envelope(stream: &mut Stream) -> Result<Frame, End> {
     }
     stream.read_exact(&mut prefix[first..]).map_err(End::Broken)?;
     let [0, length @ ..] = prefix else { panic!("the flag of an envelope is {}", prefix[0]) };
-    let mut octets = vec![0; u32::from_le_bytes(length) as usize];
-    stream.read_exact(&mut octets).map_err(End::Broken)?;
-    Ok(Frame::read_classic(&octets))
+    let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut bytes).map_err(End::Broken)?;
+    Ok(Frame::read_classic(&bytes))
 }
 
 fn read_message(websocket: &mut WebSocket<Stream>) -> Result<Frame, End> {
@@ -479,9 +479,9 @@ fn read_message(websocket: &mut WebSocket<Stream>) -> Result<Frame, End> {
     loop {
         match websocket.read() {
             Ok(Message::Text(text)) => return Ok(Frame::read_classic(text.as_bytes())),
-            Ok(Message::Binary(octets)) => {
-                assert!(std::str::from_utf8(&octets).is_err(), "text that came as binary");
-                return Ok(Frame::read_classic(&octets));
+            Ok(Message::Binary(bytes)) => {
+                assert!(std::str::from_utf8(&bytes).is_err(), "text that came as binary");
+                return Ok(Frame::read_classic(&bytes));
             }
             Ok(Message::Close(close)) => code = close.map(|close| close.code.into()),
             // The pong goes out with the next thing that is done.

@@ -14,45 +14,45 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// Reads a frame of the standard dialect off the front of a stream; `None` while it is not whole.
-    pub(crate) fn take_standard(octets: &mut Vec<u8>) -> Option<Self> {
-        let (frame, end) = Self::read_standard(octets)?;
+    pub(crate) fn take_standard(bytes: &mut Vec<u8>) -> Option<Self> {
+        let (frame, end) = Self::read_standard(bytes)?;
         // PHP's extension needs it.
-        assert_eq!(*octets.get(end)?, b'\n', "a line end follows: {frame}");
-        octets.drain(..=end);
+        assert_eq!(*bytes.get(end)?, b'\n', "a line end follows: {frame}");
+        bytes.drain(..=end);
         Some(frame)
     }
 
     /// Reads the frame of the standard dialect that a WebSocket message is.
-    pub(crate) fn read_message(octets: &[u8]) -> Self {
-        let (frame, end) = Self::read_standard(octets).expect("a whole frame");
-        assert_eq!(end, octets.len(), "nothing follows the NUL in a message: {frame}");
+    pub(crate) fn read_message(bytes: &[u8]) -> Self {
+        let (frame, end) = Self::read_standard(bytes).expect("a whole frame");
+        assert_eq!(end, bytes.len(), "nothing follows the NUL in a message: {frame}");
         frame
     }
 
     /// A frame of the standard dialect, and where it ends.
-    fn read_standard(octets: &[u8]) -> Option<(Self, usize)> {
-        let head_end = octets.windows(2).position(|pair| pair == b"\n\n")? + 2;
-        assert!(str::from_utf8(&octets[..head_end]).is_ok(), "a header is UTF-8");
-        let mut frame = Self::read_head(&octets[..head_end]);
+    fn read_standard(bytes: &[u8]) -> Option<(Self, usize)> {
+        let head_end = bytes.windows(2).position(|pair| pair == b"\n\n")? + 2;
+        assert!(str::from_utf8(&bytes[..head_end]).is_ok(), "a header is UTF-8");
+        let mut frame = Self::read_head(&bytes[..head_end]);
         let end = match frame.get("content-length") {
             Some(length) => head_end + length.parse::<usize>().unwrap(),
-            None => head_end + octets[head_end..].iter().position(|octet| *octet == 0)?,
+            None => head_end + bytes[head_end..].iter().position(|byte| *byte == 0)?,
         };
-        assert_eq!(*octets.get(end)?, 0, "a frame ends in NUL: {frame}");
-        frame.body = octets[head_end..end].to_vec();
+        assert_eq!(*bytes.get(end)?, 0, "a frame ends in NUL: {frame}");
+        frame.body = bytes[head_end..end].to_vec();
         Some((frame, end + 1))
     }
 
-    /// Reads a frame of the classic dialect, which is all of `octets`.
-    pub(crate) fn read_classic(octets: &[u8]) -> Self {
-        let [octets @ .., 0] = octets else { panic!("no NUL ends {}", octets.escape_ascii()) };
-        let end = octets.windows(2).position(|pair| pair == b"\n\n").expect("a blank line") + 2;
-        let body = &octets[end..];
-        Self { body: body.to_vec(), ..Self::read_head(&octets[..end]) }
+    /// Reads a frame of the classic dialect, which is all of `bytes`.
+    pub(crate) fn read_classic(bytes: &[u8]) -> Self {
+        let [bytes @ .., 0] = bytes else { panic!("no NUL ends {}", bytes.escape_ascii()) };
+        let end = bytes.windows(2).position(|pair| pair == b"\n\n").expect("a blank line") + 2;
+        let body = &bytes[end..];
+        Self { body: body.to_vec(), ..Self::read_head(&bytes[..end]) }
     }
 
-    fn read_head(octets: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(octets);
+    fn read_head(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
         let mut lines = text.trim_end_matches('\n').split('\n');
         let command = lines.next().unwrap().to_owned();
         let lines = lines

@@ -22,7 +22,7 @@ macro_rules! every_scenario {
             a_foreign_session_id_is_refused,
             nothing_is_accepted_before_login,
             disconnect_is_receipted_and_ends,
-            bodies_hold_any_octets,
+            bodies_hold_any_bytes,
             bodies_of_a_mebibyte_pass_both_ways,
             many_messages_stay_in_order,
             an_empty_frame_ends_only_its_own_connection,
@@ -49,7 +49,7 @@ pub(crate) fn every_profile_logs_in(transport: Transport) {
     for (profile, (code, description, prefix)) in Profile::ALL.into_iter().zip(expected) {
         let login = format!("some/{code}");
         let mut client = Client::open(&server, transport);
-        client.send_octets(&connect_frame(profile, &login));
+        client.send_bytes(&connect_frame(profile, &login));
         let connected = client.receive_connected();
         assert_eq!(
             connected.names(),
@@ -253,7 +253,7 @@ pub(crate) fn a_takeover_keeps_session_and_subscriptions(transport: Transport) {
         (Profile::Service, "sup", "LOGIN_ID_ALREADY_LOGGED"),
     ] {
         let mut refused = Client::open(&server, transport);
-        refused.send_octets(&connect_frame(profile, login));
+        refused.send_bytes(&connect_frame(profile, login));
         assert_eq!(refused.receive_error(code).header("retry"), "later");
         refused.receive_end();
     }
@@ -302,7 +302,7 @@ pub(crate) fn disconnect_is_receipted_and_ends(transport: Transport) {
     let junk = encode("SEND", &[("destination", "/agent/ana")], &vec![b'x'; 200_000]);
     ana.send_frame("DISCONNECT", &[("receipt-id", "r-9")], b"");
     for _ in 0..5 {
-        ana.send_octets(&junk);
+        ana.send_bytes(&junk);
     }
     let receipt = ana.receive();
     assert_eq!(receipt.command, "RECEIPT");
@@ -318,7 +318,7 @@ pub(crate) fn disconnect_is_receipted_and_ends(transport: Transport) {
     server.log.wait_for_line(&["closed", "login=\"ana\"", "reason=logout"]);
 }
 
-pub(crate) fn bodies_hold_any_octets(transport: Transport) {
+pub(crate) fn bodies_hold_any_bytes(transport: Transport) {
     let server = Server::start();
     let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
     let all: Vec<u8> = (0..=255).chain([0, 0, 10, 0]).collect();
@@ -338,7 +338,7 @@ pub(crate) fn bodies_of_a_mebibyte_pass_both_ways(transport: Transport) {
     let body: Vec<u8> = (0..1_u32 << 18).flat_map(|n| (n | 1 << 31).to_be_bytes()).collect();
     ana.send("/agent/bob", &body);
     let message = bob.receive_message();
-    assert!(message.body == body, "a body of {} octets arrived", message.body.len());
+    assert!(message.body == body, "a body of {} bytes arrived", message.body.len());
     bob.send("/agent/ana", &message.body);
     assert!(ana.receive_message().body == body, "the body back");
 }
@@ -364,7 +364,7 @@ pub(crate) fn an_empty_frame_ends_only_its_own_connection(transport: Transport) 
     let server = Server::start();
     let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
     let mut bob = Client::log_in(&server, transport, Profile::Agent, "bob");
-    bob.send_octets(b"");
+    bob.send_bytes(b"");
     let error = bob.receive();
     assert_eq!((error.command.as_str(), error.header("retry")), ("ERROR", "never"));
     bob.receive_end();

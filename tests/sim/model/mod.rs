@@ -206,7 +206,7 @@ impl Model {
     }
 
     /// The broker shuts down. In which order it tells its clients, and so which services still hear
-    /// of whom, is nobody's business.
+    /// of whom, is not specified.
     pub(crate) fn drain(&mut self) {
         self.is_draining = true;
     }

@@ -80,7 +80,7 @@ impl Stage {
         let mut told = self.heard(who);
         let at = told.iter().position(|one| one.command == "RECEIPT");
         let receipt = told.remove(at.unwrap_or_else(|| panic!("no receipt among {told:?}")));
-        self.clients[who.0].unread = told.iter().flat_map(Told::octets).collect();
+        self.clients[who.0].unread = told.iter().flat_map(Told::bytes).collect();
         receipt
     }
 
@@ -113,14 +113,14 @@ impl Stage {
         let mut told = self.heard(who);
         assert!(!told.is_empty(), "nothing was told to {who:?}");
         let first = told.remove(0);
-        self.clients[who.0].unread = told.iter().flat_map(Told::octets).collect();
+        self.clients[who.0].unread = told.iter().flat_map(Told::bytes).collect();
         first
     }
 
     /// Takes everything that a client was told.
     pub(crate) fn heard(&mut self, who: Who) -> Vec<Told> {
-        let mut octets = std::mem::take(&mut self.clients[who.0].unread);
-        std::iter::from_fn(|| Told::take(&mut octets)).collect()
+        let mut bytes = std::mem::take(&mut self.clients[who.0].unread);
+        std::iter::from_fn(|| Told::take(&mut bytes)).collect()
     }
 
     /// Takes the bodies of the messages that a client was told, who was told nothing else.
@@ -150,8 +150,8 @@ impl Stage {
 }
 
 fn collect(socket: &mut ScriptedSocket, into: &mut Vec<u8>) {
-    while let Some((_, octets)) = socket.take_outbound() {
-        into.extend_from_slice(&octets);
+    while let Some((_, bytes)) = socket.take_outbound() {
+        into.extend_from_slice(&bytes);
     }
 }
 
@@ -161,9 +161,9 @@ impl Told {
         self.lines.iter().find(|line| line.0 == name).map(|line| &*line.1)
     }
 
-    fn take(octets: &mut Vec<u8>) -> Option<Self> {
-        let end = octets.iter().position(|octet| *octet == 0)?;
-        let text = String::from_utf8(octets.drain(..=end).collect()).unwrap();
+    fn take(bytes: &mut Vec<u8>) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        let text = String::from_utf8(bytes.drain(..=end).collect()).unwrap();
         let text = text.trim_start_matches('\n').trim_end_matches('\0');
         let (head, body) = text.split_once("\n\n").expect("an empty line");
         let mut lines = head.lines();
@@ -173,7 +173,7 @@ impl Told {
         Some(Self { command, lines, body: body.to_owned() })
     }
 
-    fn octets(&self) -> Vec<u8> {
+    fn bytes(&self) -> Vec<u8> {
         let lines: String =
             self.lines.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         format!("{}\n{lines}\n{}\0", self.command, self.body).into_bytes()

@@ -135,10 +135,10 @@ fn everyday(answer: &Answer) -> impl Iterator<Item = u32> {
     let in_both = |text: &str| {
         answer.lines.iter().any(|(mark, line)| *mark == Mark::Both && line.contains(text))
     };
-    let last_octet = in_both("^@");
+    let last_byte = in_both("^@");
     let ids = in_both("${sid:") || in_both("${cid:");
     let sentence = has_two_sentences(answer);
-    [(1, last_octet), (2, ids), (3, sentence)].into_iter().filter_map(|(n, is)| is.then_some(n))
+    [(1, last_byte), (2, ids), (3, sentence)].into_iter().filter_map(|(n, is)| is.then_some(n))
 }
 
 /// Whether both sides tell of a fault, each in its own sentence.

@@ -11,7 +11,7 @@
 //! ```text
 //! Agent -> service: MESSAGE to the destination first, ACK to the sender after
 //! kind: contract
-//! differs: 1 (last octet), 2 (ids)
+//! differs: 1 (last byte), 2 (ids)
 //! ```
 //!
 //! The sentence says what is demonstrated. `kind` is what the original's behaviour is worth:
@@ -35,7 +35,7 @@
 //! # words                a remark
 //! ```
 //!
-//! `^@` is NUL, `^M` CR, `^I` TAB, `^{c3 28}` any octets, `^{78 *10000}` one of them many times. In
+//! `^@` is NUL, `^M` CR, `^I` TAB, `^{c3 28}` any bytes, `^{78 *10000}` one of them many times. In
 //! the place of session ids and connection ids stand `${sid:A}` and `${cid:A}`, for the client that
 //! learnt the id first, and `${sid:A2}` for its second. The `0` with which the original ended its
 //! frames is written as the NUL with which we do: that is difference 1 and says nothing more.
@@ -50,16 +50,16 @@
 //! ```text
 //! A: end                 ends its stream; `cut` does so without TLS's goodbye
 //! A: reset               breaks the connection
-//! A: octets 00 ff        writes octets as they are
+//! A: octets 00 ff        writes bytes as they are
 //! A: hold                keeps back what it sends from here on, to
-//! A: write 5             write the first five octets of it; -5 all but five; nothing the rest
+//! A: write 5             write the first five bytes of it; -5 all but five; nothing the rest
 //! A: ping abc            a WebSocket ping
 //! A: close 1000 bye      a WebSocket close
 //! A: unanswering         answers no close
 //! A: lingering           does not end its stream when it sees the end of the broker's
 //! A: flag 1              the next envelope has this flag and a big-endian length,
 //! A: characters          or a length that counts characters,
-//! A: envelope 00 c4 …    or is these octets
+//! A: envelope 00 c4 …    or is these bytes
 //! A: bare                the next frame goes without an envelope or message around it
 //! A: binary              the next message is binary,
 //! A: fragments 30        or in two fragments,

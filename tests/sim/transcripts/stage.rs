@@ -101,9 +101,9 @@ impl Stage {
             "hold" => end.held = Some(Vec::new()),
             "write" => self.write_held(name, rest, seen),
             "octets" => {
-                let octets = from_hex(rest);
+                let bytes = from_hex(rest);
                 end.envelope = Envelope::Bare;
-                self.send(name, &octets, seen);
+                self.send(name, &bytes, seen);
             }
             "bare" => end.envelope = Envelope::Bare,
             "envelope" => end.envelope = Envelope::Literal(from_hex(rest)),
@@ -186,7 +186,7 @@ impl Stage {
             let closed = self.rig.turn();
             for (id, mut socket) in closed {
                 let found = self.ends.iter_mut().find(|(_, end)| end.id == Some(id));
-                let (_, end) = found.expect("a connection of nobody's");
+                let (_, end) = found.expect("a connection that a client opened");
                 end.id = None;
                 end.collect(&mut socket);
                 let event = if socket.resets_when_dropped() { Event::Reset } else { Event::End };
@@ -283,7 +283,7 @@ impl Stage {
             Event::BinaryFrame(frame) => {
                 [vec!["(binary)".to_owned()], self.render_frame(frame)].concat()
             }
-            Event::Octets(octets) => [vec!["(octets)".to_owned()], to_lines(octets)].concat(),
+            Event::Bytes(bytes) => [vec!["(octets)".to_owned()], to_lines(bytes)].concat(),
             Event::Close(code) => vec![format!("(close {code})")],
             Event::Pong(payload) => vec![format!("(pong {})", to_lines(payload)[0])],
             Event::Ping => vec!["(ping)".to_owned()],
@@ -317,10 +317,10 @@ impl End {
     /// Takes what the engine wrote. Says whether that was anything.
     fn collect(&mut self, socket: &mut ScriptedSocket) -> bool {
         let mut moved = false;
-        while let Some((tick, octets)) = socket.take_outbound() {
+        while let Some((tick, bytes)) = socket.take_outbound() {
             moved = true;
             if !self.has_left {
-                self.client.handle_wire(tick, &octets);
+                self.client.handle_wire(tick, &bytes);
             }
         }
         moved
@@ -342,14 +342,14 @@ impl End {
 /// How finely time passes.
 const WAIT_STEP_MS: u64 = 100;
 
-fn replace(octets: &[u8], wanted: &[u8], by: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(octets.len());
+fn replace(bytes: &[u8], wanted: &[u8], by: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
     let mut end = 0;
-    for at in memchr::memmem::find_iter(octets, wanted) {
-        out.extend_from_slice(&octets[end..at]);
+    for at in memchr::memmem::find_iter(bytes, wanted) {
+        out.extend_from_slice(&bytes[end..at]);
         out.extend_from_slice(by);
         end = at + wanted.len();
     }
-    out.extend_from_slice(&octets[end..]);
+    out.extend_from_slice(&bytes[end..]);
     out
 }

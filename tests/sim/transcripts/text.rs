@@ -1,14 +1,14 @@
-//! Octets as lines of text that can be read and edited, and back.
+//! Bytes as lines of text that can be read and edited, and back.
 //!
-//! `^@` is NUL, `^M` CR, `^I` TAB; `^{c3 28}` are any octets, `^{78 *10000}` the same one many
+//! `^@` is NUL, `^M` CR, `^I` TAB; `^{c3 28}` are any bytes, `^{78 *10000}` the same one many
 //! times. A caret before anything else is a caret.
 
 /// How a line shows NUL.
 pub(crate) const NUL: &str = "^@";
 
-/// The lines of `octets`, which LF separates.
-pub(crate) fn to_lines(octets: &[u8]) -> Vec<String> {
-    octets.split(|octet| *octet == b'\n').map(to_line).collect()
+/// The lines of `bytes`, which LF separates.
+pub(crate) fn to_lines(bytes: &[u8]) -> Vec<String> {
+    bytes.split(|byte| *byte == b'\n').map(to_line).collect()
 }
 
 /// What [`to_lines`] was made of.
@@ -16,35 +16,35 @@ pub(crate) fn from_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u8> {
     lines.map(from_line).collect::<Vec<_>>().join(&b'\n')
 }
 
-/// Octets in hexadecimal, blanks between them or not.
+/// Bytes in hexadecimal, blanks between them or not.
 pub(crate) fn from_hex(text: &str) -> Vec<u8> {
     let digits: Vec<_> = text.chars().filter(|c| *c != ' ').collect();
-    let octet = |pair: &[char]| {
+    let byte = |pair: &[char]| {
         let text: String = pair.iter().collect();
-        u8::from_str_radix(&text, 16).unwrap_or_else(|_| panic!("{text:?} is no octet"))
+        u8::from_str_radix(&text, 16).unwrap_or_else(|_| panic!("{text:?} is not a byte"))
     };
-    digits.chunks(2).map(octet).collect()
+    digits.chunks(2).map(byte).collect()
 }
 
-fn to_line(mut octets: &[u8]) -> String {
+fn to_line(mut bytes: &[u8]) -> String {
     let mut line = String::new();
-    while let [first, ..] = octets {
-        let run = octets.iter().take_while(|octet| *octet == first).count();
+    while let [first, ..] = bytes {
+        let run = bytes.iter().take_while(|byte| *byte == first).count();
         if run >= RUN_MIN {
             line.push_str(&format!("^{{{first:02x} *{run}}}"));
-            octets = &octets[run..];
+            bytes = &bytes[run..];
             continue;
         }
-        let used = push_character(&mut line, octets);
-        octets = &octets[used..];
+        let used = push_character(&mut line, bytes);
+        bytes = &bytes[used..];
     }
     line
 }
 
-/// Writes the first character of what is left of a line; says how many octets it has.
-fn push_character(line: &mut String, octets: &[u8]) -> usize {
-    let is_last = octets.len() == 1;
-    match octets {
+/// Writes the first character of what is left of a line; says how many bytes it has.
+fn push_character(line: &mut String, bytes: &[u8]) -> usize {
+    let is_last = bytes.len() == 1;
+    match bytes {
         [0, ..] => line.push_str(NUL),
         [b'\r', ..] => line.push_str("^M"),
         [b'\t', ..] => line.push_str("^I"),
@@ -52,14 +52,14 @@ fn push_character(line: &mut String, octets: &[u8]) -> usize {
         // Editors take blanks away at the ends of lines.
         [b' '] if is_last => line.push_str("^{20}"),
         _ => {
-            let most = octets.len().min(4);
-            let character = (1..=most).find_map(|end| std::str::from_utf8(&octets[..end]).ok());
+            let most = bytes.len().min(4);
+            let character = (1..=most).find_map(|end| std::str::from_utf8(&bytes[..end]).ok());
             match character {
                 Some(text) if !text.contains(char::is_control) => {
                     line.push_str(text);
                     return text.len();
                 }
-                _ => line.push_str(&format!("^{{{:02x}}}", octets[0])),
+                _ => line.push_str(&format!("^{{{:02x}}}", bytes[0])),
             }
         }
     }
@@ -67,43 +67,43 @@ fn push_character(line: &mut String, octets: &[u8]) -> usize {
 }
 
 fn from_line(line: &str) -> Vec<u8> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let mut rest = line;
     while let Some(at) = rest.find('^') {
-        octets.extend_from_slice(&rest.as_bytes()[..at]);
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
         rest = &rest[at + 1..];
         let mut after = rest.chars();
         match after.next() {
-            Some('@') => octets.push(0),
-            Some('M') => octets.push(b'\r'),
-            Some('I') => octets.push(b'\t'),
+            Some('@') => bytes.push(0),
+            Some('M') => bytes.push(b'\r'),
+            Some('I') => bytes.push(b'\t'),
             Some('{') => {
                 let (inside, behind) = rest[1..].split_once('}').expect("^{ without }");
                 let (hex, count) = inside.split_once('*').unwrap_or((inside, "1"));
-                octets.extend(from_hex(hex).repeat(count.parse().expect("a number after *")));
+                bytes.extend(from_hex(hex).repeat(count.parse().expect("a number after *")));
                 rest = behind;
                 continue;
             }
             _ => {
-                octets.push(b'^');
+                bytes.push(b'^');
                 continue;
             }
         }
         rest = after.as_str();
     }
-    octets.extend_from_slice(rest.as_bytes());
-    octets
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
 }
 
-/// Equal octets that are written as a count.
+/// Equal bytes that are written as a count.
 const RUN_MIN: usize = 60;
 
 #[test]
-fn lines_of_text_are_the_octets_they_were_made_of() {
-    let octets: Vec<u8> = (0..=255).chain(*b"^@^x^^ ^{\nends in a blank \n\n").collect();
-    let octets = [&octets[..], "ñ€😀".as_bytes(), &[b'x'; 1000], b"\xc3"].concat();
-    let lines = to_lines(&octets);
-    assert_eq!(from_lines(lines.iter().map(String::as_str)), octets);
+fn lines_of_text_are_the_bytes_they_were_made_of() {
+    let bytes: Vec<u8> = (0..=255).chain(*b"^@^x^^ ^{\nends in a blank \n\n").collect();
+    let bytes = [&bytes[..], "ñ€😀".as_bytes(), &[b'x'; 1000], b"\xc3"].concat();
+    let lines = to_lines(&bytes);
+    assert_eq!(from_lines(lines.iter().map(String::as_str)), bytes);
     assert!(lines.iter().any(|line| line.ends_with("ñ€😀^{78 *1000}^{c3}")), "{lines:?}");
     assert_eq!(to_lines(b"^/agent/.*$"), ["^/agent/.*$"]);
 }

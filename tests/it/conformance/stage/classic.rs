@@ -19,12 +19,12 @@ impl ClassicClient {
 
     /// Sends a frame: the text, and the NUL.
     pub(crate) fn say(&mut self, text: &str) {
-        self.octets(&[text.as_bytes(), b"\0"].concat());
+        self.bytes(&[text.as_bytes(), b"\0"].concat());
     }
 
-    /// Sends a frame of those octets.
-    pub(crate) fn octets(&mut self, frame: &[u8]) {
-        self.0.send_octets(frame);
+    /// Sends a frame of those bytes.
+    pub(crate) fn bytes(&mut self, frame: &[u8]) {
+        self.0.send_bytes(frame);
     }
 
     /// Sends a frame and takes its ACK, which is good.

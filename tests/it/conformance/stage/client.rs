@@ -1,4 +1,4 @@
-//! A client of the standard dialect, as octet for octet as a statement wants it.
+//! A client of the standard dialect, as byte for byte as a statement wants it.
 
 use std::collections::VecDeque;
 
@@ -30,9 +30,9 @@ impl Client {
         self.link.send(&[text.as_bytes(), b"\0"].concat());
     }
 
-    /// Sends octets as they are.
-    pub(crate) fn octets(&mut self, octets: &[u8]) {
-        self.link.send(octets);
+    /// Sends bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.link.send(bytes);
     }
 
     /// Sends a CONNECT and takes the CONNECTED.

@@ -55,26 +55,26 @@ impl Link {
         link
     }
 
-    /// Sends octets of frames: on a stream as they are, on WebSocket as one message, text where it
+    /// Sends bytes of frames: on a stream as they are, on WebSocket as one message, text where it
     /// is text.
-    pub(crate) fn send(&mut self, octets: &[u8]) {
-        let is_text = str::from_utf8(octets).is_ok();
-        self.send_as(if is_text { TEXT } else { BINARY }, octets);
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let is_text = str::from_utf8(bytes).is_ok();
+        self.send_as(if is_text { TEXT } else { BINARY }, bytes);
     }
 
     /// The same, as a binary message.
-    pub(crate) fn send_binary(&mut self, octets: &[u8]) {
-        self.send_as(BINARY, octets);
+    pub(crate) fn send_binary(&mut self, bytes: &[u8]) {
+        self.send_as(BINARY, bytes);
     }
 
-    /// Sends one WebSocket frame of that first octet, or octets on a stream.
-    pub(crate) fn send_as(&mut self, first: u8, octets: &[u8]) {
+    /// Sends one WebSocket frame of that first byte, or bytes on a stream.
+    pub(crate) fn send_as(&mut self, first: u8, bytes: &[u8]) {
         if !self.is_websocket {
-            return self.write(octets);
+            return self.write(bytes);
         }
         // A mask of zeros leaves the payload as it is.
         let mut frame = vec![first];
-        match octets.len() {
+        match bytes.len() {
             length @ 0..126 => frame.push(0x80 | length as u8),
             length @ 126..0x1_0000 => {
                 frame.push(0x80 | 126);
@@ -86,7 +86,7 @@ impl Link {
             }
         }
         frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(octets);
+        frame.extend_from_slice(bytes);
         self.write(&frame);
     }
 
@@ -172,8 +172,8 @@ impl Link {
         }
     }
 
-    fn write(&mut self, octets: &[u8]) {
-        self.stream.write_all(octets).unwrap();
+    fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
         self.stream.flush().unwrap();
     }
 
@@ -204,7 +204,7 @@ impl Link {
     }
 }
 
-// First octets of WebSocket frames, RFC 6455, 5.2: the final fragment, and its opcode.
+// First bytes of WebSocket frames, RFC 6455, 5.2: the final fragment, and its opcode.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
