@@ -3,7 +3,6 @@
 use super::deliver::Sending;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
-use super::login::login_of;
 use super::message::{Content, NEVER, UserLines};
 use super::peer::{Closure, PeerState};
 use super::space::Space;
@@ -183,7 +182,7 @@ fn connect(
 fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
     let session = &broker.sessions[request.session];
     let (token, destination) = (*session.token(), session.destination);
-    let login = login_of(&broker.destinations, session).to_vec();
+    let login = session.login(&broker.destinations).to_vec();
     let name = broker.destinations[destination].name.clone();
     let receipt = request.header(Name::ReceiptId).filter(|value| !value.is_empty());
     let number = broker.peers.peer(request.peer).number;
@@ -224,7 +223,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
 }
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
-    if request.header(Name::Destination) == Some(desk::BROKER_DESTINATION) {
+    if request.header(Name::Destination) == Some(Space::BROKER) {
         return subscribe_presence(broker, request, now);
     }
     let kind = request.header(Name::DestinationType);
@@ -322,7 +321,7 @@ fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Opti
         Target::Clients(pattern) => pattern.text() == name,
         Target::Topics(levels) => levels.text().as_bytes() == name,
         Target::Presence(pattern) => {
-            name == desk::BROKER_DESTINATION && events.is_none_or(|text| pattern.text() == text)
+            name == Space::BROKER && events.is_none_or(|text| pattern.text() == text)
         }
     }
 }
@@ -350,7 +349,7 @@ fn list_watched(
         let destination = &broker.destinations[id];
         let Some(owner) = destination.owner.map(|owner| &broker.sessions[owner]) else { continue };
         if watcher.may_watch(owner.profile) {
-            let login = login_of(&broker.destinations, owner);
+            let login = owner.login(&broker.destinations);
             let parts: [&[u8]; 8] =
                 [prefix, b"[", login, b"]:[", owner.token(), b"]:[", &destination.name, b"]\n"];
             parts.iter().for_each(|part| out.extend_from_slice(part));

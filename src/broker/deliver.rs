@@ -6,7 +6,6 @@ use super::encoding::Encoding;
 use super::fault::{Code, Fault};
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
-use super::login::login_of;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
@@ -128,7 +127,7 @@ impl Broker {
         let session = &mut self.sessions[session];
         if !session.origin.is_known() {
             let address = &self.destinations[session.destination].name;
-            session.origin = Origin::new(login_of(&self.destinations, session), address);
+            session.origin = Origin::new(session.login(&self.destinations), address);
         }
     }
 

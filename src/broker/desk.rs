@@ -8,9 +8,6 @@ use super::profile::Profile;
 use super::subscription::{Standard, Target};
 use super::{Broker, Moment};
 
-/// The broker's own name, as a destination and as a sender.
-pub(super) const BROKER_DESTINATION: &[u8] = b"STOMP-SERVER";
-
 impl Broker {
     /// Subscribes a service to the events of clients whose destinations match.
     pub(super) fn subscribe_presence(

@@ -1,7 +1,5 @@
 //! Logins: who gets a session, who takes one over, and how one ends.
 
-use super::desk::BROKER_DESTINATION;
-use super::destination::DestinationTable;
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
@@ -9,6 +7,7 @@ use super::peer::{Closure, PeerState};
 use super::presence::Event;
 use super::profile::Profile;
 use super::session::Session;
+use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
@@ -60,7 +59,7 @@ impl Broker {
         now: Moment,
     ) -> Result<SessionId, Fault> {
         let destinations = &self.destinations;
-        if let Some(session) = self.sessions.find(login, |s| login_of(destinations, s)) {
+        if let Some(session) = self.sessions.find(login, |s| s.login(destinations)) {
             self.take_over(session, peer, profile, resumes, now)?;
             return Ok(session);
         }
@@ -68,7 +67,7 @@ impl Broker {
         let destination = self.find_or_make_destination(&name)?;
         let session = Session::new(destination, peer, profile, (self.entropy)());
         let destinations = &self.destinations;
-        let session = self.sessions.insert(login, session, |s| login_of(destinations, s));
+        let session = self.sessions.insert(login, session, |s| s.login(destinations));
         self.destinations[destination].owner = Some(session);
         self.rebuild_routes(destination);
         self.attach(session, peer);
@@ -186,7 +185,7 @@ impl Broker {
         self.sessions[id].transactions = Vec::new();
         let subscriptions = std::mem::take(&mut self.sessions[id].subscriptions);
         self.end_subscriptions(subscriptions, now);
-        let login = login_of(&self.destinations, &self.sessions[id]);
+        let login = self.sessions[id].login(&self.destinations);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let destination = self.sessions[id].destination;
         self.sessions.remove(id, login);
@@ -197,7 +196,7 @@ impl Broker {
     }
 
     fn login(&self, session: SessionId) -> &[u8] {
-        login_of(&self.destinations, &self.sessions[session])
+        self.sessions[session].login(&self.destinations)
     }
 
     /// Checks a login id against the bounds and against what could be mistaken for something else.
@@ -210,7 +209,7 @@ impl Broker {
             return Err(Fault::exceeded(Exceeded { limit: "login_id_bytes_max", max }));
         }
         lookalike::check(login).map_err(|fault| Fault::malformed(Name::Login, fault.why()))?;
-        if login.eq_ignore_ascii_case(BROKER_DESTINATION) {
+        if login.eq_ignore_ascii_case(Space::BROKER) {
             return Err(Fault::malformed(Name::Login, "is the name of the broker itself"));
         }
         if memchr::memmem::find(login, LIST_SEPARATOR).is_some() {
@@ -226,8 +225,3 @@ const SHOWN_LOGIN_BYTES: usize = 256;
 
 /// In the lists of classic ACKs.
 const LIST_SEPARATOR: &[u8] = b"]:[";
-
-/// The login id of a session: the end of its destination's name.
-pub(super) fn login_of<'a>(destinations: &'a DestinationTable, session: &Session) -> &'a [u8] {
-    &destinations[session.destination].name[session.profile.destination_prefix().len()..]
-}

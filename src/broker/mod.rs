@@ -29,11 +29,13 @@ pub(crate) mod table;
 pub(crate) mod transaction;
 
 mod classic;
+mod commit;
 mod consume;
 mod deliver;
 mod desk;
 mod login;
 mod presence;
+mod request;
 mod room;
 mod standard;
 mod subscribe;

@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use super::desk::BROKER_DESTINATION;
 use super::destination::Route;
 use super::ids::SessionId;
-use super::login::login_of;
 use super::message::{Content, Message, Origin, UserLines};
 use super::profile::Profile;
+use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::telemetry::Timestamp;
@@ -84,13 +83,13 @@ pub(super) fn send_event(
     let user_lines = UserLines::Own(if reason == SNAPSHOT { &lines } else { &lines[..1] });
     let content = Content {
         transaction: None,
-        destination: b"/broker/presence",
+        destination: Space::PRESENCE,
         content_type: Some(b"application/json"),
         has_escapes: false,
         user_lines,
         body: body.as_bytes(),
     };
-    let origin = Origin::new(BROKER_DESTINATION, BROKER_DESTINATION);
+    let origin = Origin::new(Space::BROKER, Space::BROKER);
     let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
     broker.deliver_to(&message, routes, now);
 }
@@ -104,7 +103,7 @@ fn event_json(
 ) -> String {
     let session = &broker.sessions[session];
     let name = &broker.destinations[session.destination].name;
-    let login = login_of(&broker.destinations, session);
+    let login = session.login(&broker.destinations);
     let mut json = format!("{{\"event\":\"{}\",\"login\":", event.word());
     push_json_string(&mut json, login);
     let _ = write!(json, ",\"profile\":\"{}\"", session.profile.description());

@@ -2,6 +2,7 @@
 
 use hashbrown::HashTable;
 
+use super::destination::DestinationTable;
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
 use super::profile::Profile;
@@ -66,6 +67,11 @@ impl Session {
             transactions: Vec::new(),
             token,
         }
+    }
+
+    /// The login id: the end of its address's name.
+    pub(crate) fn login<'a>(&self, destinations: &'a DestinationTable) -> &'a [u8] {
+        &destinations[self.destination].name[self.profile.destination_prefix().len()..]
     }
 
     /// `session-id` on the wire.

@@ -24,7 +24,7 @@ impl Space {
     pub(crate) fn of(name: &[u8]) -> Self {
         match Self::prefix_len(name) {
             Some((space, prefix)) if name.len() > prefix => space,
-            None if name == b"STOMP-SERVER" => Self::Broker,
+            None if name == Self::BROKER => Self::Broker,
             _ => Self::Unknown,
         }
     }
@@ -40,6 +40,12 @@ impl Space {
         let found = Self::PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
         found.map(|(prefix, space)| (*space, prefix.len()))
     }
+
+    /// The broker itself: its name as a destination, and as the sender of what it says.
+    pub(crate) const BROKER: &[u8] = b"STOMP-SERVER";
+
+    /// Where the broker tells who comes and goes.
+    pub(crate) const PRESENCE: &[u8] = b"/broker/presence";
 
     const PREFIXES: [(&[u8], Self); 6] = [
         (b"/agent/", Self::Client),

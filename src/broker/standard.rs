@@ -1,16 +1,19 @@
 //! The standard dialect's rules: what each command of STOMP 1.0, 1.1 and 1.2 does and what its
 //! sender gets.
 
+use super::commit::{begin, commit, hold, take_transaction};
 use super::deliver::Sending;
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
-use super::ids::{DeliveryId, PeerId, SessionId, SubscriptionIndex};
-use super::message::{Content, NEVER, UserLines};
+use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::message::NEVER;
 use super::peer::{Beats, Closure, PeerState};
-use super::room::Demand;
+use super::request::{
+    Request, check_deliverable, content_of, destination_of, escaped, find_delivery, parse_number,
+    read_expiry,
+};
 use super::space::Space;
 use super::subscription::{AckMode, Standard, Target};
-use super::transaction::{HeldFrame, Transaction};
 use super::{Broker, Moment, desk, printable};
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
@@ -157,20 +160,6 @@ fn handle_frame(
     }
 }
 
-/// A frame's header, from a client that is logged in.
-struct Request<'h, 'o> {
-    session: SessionId,
-    version: Version,
-    headers: &'h Headers<'o>,
-}
-
-impl<'o> Request<'_, 'o> {
-    fn required(&self, name: Name) -> Result<&'o [u8], Fault> {
-        let value = self.headers.value(name).filter(|value| !value.is_empty());
-        value.ok_or_else(|| Fault::missing(name))
-    }
-}
-
 /// Answers a frame that was processed, if the client wants a receipt.
 fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: Option<u32>) {
     let Some(receipt) = receipt else { return };
@@ -298,116 +287,6 @@ fn perform(
     Ok(Done::Sent(delivered.unwrap_or(0)))
 }
 
-/// Where a SEND goes.
-#[inline(always)]
-fn destination_of<'o>(frame: &Frame<'o>) -> Result<&'o [u8], Fault> {
-    let destination = frame.headers.value(Name::Destination).filter(|value| !value.is_empty());
-    destination.ok_or_else(|| Fault::missing(Name::Destination))
-}
-
-/// What a SEND sends.
-#[inline(always)]
-fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Content<'f> {
-    Content {
-        transaction: None,
-        destination,
-        content_type: frame.headers.value(Name::ContentType),
-        has_escapes: frame.has_backslash,
-        user_lines: UserLines::of(&frame.headers),
-        body: frame.body,
-    }
-}
-
-/// The last millisecond in which a message may be delivered, by the clock that only goes forward; none,
-/// where that is over already. `expiration` says how long it may wait, as with RabbitMQ, `expires` until when, as with ActiveMQ.
-#[inline(never)]
-fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u64>, Fault> {
-    let number = |name| match headers.value(name) {
-        None => Ok(None),
-        Some(text) => match parse_digits(text) {
-            None => Err(Fault::malformed(name, "is no number of milliseconds")),
-            number => Ok(number),
-        },
-    };
-    let age_ms = number(Name::Expiration)?;
-    let at_unix_ms = number(Name::Expires)?.filter(|at_ms| *at_ms != 0);
-    let by_age_ms = age_ms.map_or(NEVER, |age_ms| now.ms().saturating_add(age_ms));
-    let by_time_ms = match at_unix_ms {
-        None => NEVER,
-        Some(at_ms) if at_ms < now.unix_ms => return Ok(None),
-        Some(at_ms) => now.ms().saturating_add(at_ms - now.unix_ms),
-    };
-    Ok(Some(by_age_ms.min(by_time_ms)))
-}
-
-/// A number of digits only.
-fn parse_digits(text: &[u8]) -> Option<u64> {
-    text.iter().all(u8::is_ascii_digit).then(|| parse_number(text))?
-}
-
-/// Whether somebody is at the address of a SEND that wants to be refused otherwise.
-fn check_deliverable(
-    broker: &Broker,
-    session: SessionId,
-    headers: &Headers<'_>,
-) -> Result<(), Fault> {
-    if headers.value(Name::Undeliverable) != Some(b"error") {
-        return Ok(());
-    }
-    let name = headers.value(Name::Destination).unwrap_or_default();
-    // Who may not send there does not learn who is there.
-    broker.check_sendable(session, name)?;
-    broker.unreachable(name).map_or(Ok(()), Err)
-}
-
-/// The message that an ACK or NACK names, if it is one that is still to be settled. STOMP 1.2 names it
-/// by `id`, 1.0 and 1.1 by `message-id`; as with RabbitMQ both have the same value, and 1.2 takes
-/// either.
-fn find_delivery(broker: &Broker, request: &Request<'_, '_>) -> Result<Option<DeliveryId>, Fault> {
-    let has = |name| request.headers.value(name).is_some();
-    let by_id = request.version == Version::V1_2 && (has(Name::Id) || !has(Name::MessageId));
-    let id = request.required(if by_id { Name::Id } else { Name::MessageId })?;
-    let named = request.headers.value(Name::Subscription);
-    let named = named.filter(|_| request.version < Version::V1_2);
-    let named = named.map(|id| escaped(request.version, id));
-    let unknown = || Broker::unknown("message", id);
-    let delivery = DeliveryId::parse(id);
-    // What is not to be acknowledged has a number for an id; to acknowledge it does no harm.
-    let number = delivery.map(|one| one.number).or_else(|| parse_digits(id)).ok_or_else(unknown)?;
-    if number == 0 || number > broker.last_message {
-        return Err(unknown());
-    }
-    let Some(delivery) = delivery else {
-        let other = named.and_then(|id| broker.subscription_by_id(request.session, &id));
-        let is_other = other.is_some_and(|index| broker.acknowledges(index));
-        return if is_other { Err(of_another(id)) } else { Ok(None) };
-    };
-    let Some(subscription) = broker.subscriptions.get(delivery.subscription) else {
-        // Its subscription may have ended since: that is no fault.
-        let is_late = broker.subscriptions.has_issued(delivery.subscription);
-        return if is_late { Ok(None) } else { Err(unknown()) };
-    };
-    if subscription.session != request.session {
-        return Err(unknown());
-    }
-    let own = subscription.standard.as_ref().and_then(|standard| standard.id.as_deref());
-    match named {
-        Some(named) if own.is_some_and(|own| *own != *named) => Err(of_another(id)),
-        _ => Ok(Some(delivery)),
-    }
-}
-
-/// The fault of an ACK or NACK whose `message-id` and `subscription` do not go together.
-fn of_another(id: &[u8]) -> Fault {
-    let description =
-        format!("the message {} is not of the subscription that is named", printable(id));
-    Fault::closing(Code::UnknownId, Retry::Never, description)
-}
-
-fn parse_number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
 // -- subscriptions --------------------------------------------------------------------------
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -420,7 +299,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     end_inherited(broker, request, name, now);
     let standard = Box::new(read_subscription(broker, request)?);
     let session = request.session;
-    if name == desk::BROKER_DESTINATION || name == b"/broker/presence" {
+    if name == Space::BROKER || name == Space::PRESENCE {
         let text = request.headers.value(Name::DestinationId).unwrap_or(b".*");
         let index = broker.subscribe_presence(session, text, Some(standard))?;
         if request.headers.value(Name::Snapshot) == Some(b"true") {
@@ -538,138 +417,9 @@ fn find_by_destination(
 /// Whether a subscription is for what is called so.
 fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8]) -> bool {
     match &broker.subscriptions[index].target {
-        Target::Presence(_) => name == desk::BROKER_DESTINATION || name == b"/broker/presence",
+        Target::Presence(_) => name == Space::BROKER || name == Space::PRESENCE,
         Target::Clients(pattern) => pattern.text() == name,
         Target::Topics(levels) => levels.text().as_bytes() == name,
         one => one.destination().is_some_and(|id| *broker.destinations[id].name == *name),
     }
-}
-
-/// An id as the client writes it, which is how it gets it back.
-fn escaped(version: Version, id: &[u8]) -> Box<[u8]> {
-    let mut out = Vec::new();
-    version.escape(id, &mut out);
-    out.into()
-}
-
-// -- transactions ---------------------------------------------------------------------------
-
-fn begin(broker: &mut Broker, request: &Request<'_, '_>) -> Result<(), Fault> {
-    let id = request.required(Name::Transaction)?;
-    let max = u64::from(broker.limits.transactions_max);
-    let begun = &mut broker.sessions[request.session].transactions;
-    if begun.iter().any(|one| *one.id == *id) {
-        let description = format!("there is a transaction {} already", printable(id));
-        return Err(Fault::closing(Code::UnknownId, Retry::Never, description));
-    }
-    if begun.len() as u64 >= max {
-        return Err(Fault::exceeded(Exceeded { limit: "transactions_max", max }));
-    }
-    begun.push(Transaction { id: id.into(), frames: Vec::new(), bytes: 0 });
-    Ok(())
-}
-
-fn hold(
-    broker: &mut Broker,
-    request: &Request<'_, '_>,
-    id: &[u8],
-    frame: &Frame<'_>,
-    now: Moment,
-) -> Result<(), Fault> {
-    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. What can be found wrong with a frame
-    // is found wrong now, and not when half of them are done.
-    if frame.command == Command::Send {
-        let destination = request.required(Name::Destination)?;
-        broker.check_sendable(request.session, destination)?;
-        read_expiry(&frame.headers, now)?;
-    } else {
-        find_delivery(broker, request)?;
-    }
-    let max = u64::from(broker.limits.transaction_bytes_max);
-    let begun = &mut broker.sessions[request.session].transactions;
-    let others: u64 = begun.iter().map(|one| one.bytes).sum();
-    let transaction = begun.iter_mut().find(|one| *one.id == *id);
-    let transaction = transaction.ok_or_else(|| Broker::unknown("transaction", id))?;
-    let held = HeldFrame::new(frame);
-    if others + held.cost_bytes() > max {
-        return Err(Fault::exceeded(Exceeded { limit: "transaction_bytes_max", max }));
-    }
-    transaction.bytes += held.cost_bytes();
-    transaction.frames.push(held);
-    Ok(())
-}
-
-/// Does all of a transaction, once nothing of it can fail.
-fn commit(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
-    let transaction = take_transaction(broker, request)?;
-    let session = request.session;
-    broker.note_origin(session);
-    let frames: Vec<_> = transaction.frames.iter().map(HeldFrame::frame).collect();
-    let mut steps = Vec::with_capacity(frames.len());
-    for frame in &frames {
-        let request = Request { headers: &frame.headers, ..*request };
-        steps.push(Step::read(broker, &request, frame, now)?);
-    }
-    let mut demand = Demand::default();
-    for step in &steps {
-        if let Step::Send(content, Some(expires_ms)) = step {
-            demand.add(broker, Sending { session, content, expires_ms: *expires_ms });
-        }
-    }
-    let refuses = frames.iter().any(|frame| frame.command == Command::Nack);
-    broker.check_room(&demand, refuses, now)?;
-    for step in &steps {
-        step.perform(broker, session, now)?;
-    }
-    Ok(())
-}
-
-/// Something that a transaction does.
-enum Step<'f> {
-    /// It sends a message, which may be delivered until then, if at all.
-    Send(Content<'f>, Option<u64>),
-    /// It settles a message, if that is still to be settled; says whether it is consumed.
-    Settle(Option<DeliveryId>, bool),
-}
-
-impl<'f> Step<'f> {
-    /// Reads a frame of a transaction, and finds what is wrong with it.
-    fn read(
-        broker: &Broker,
-        request: &Request<'_, '_>,
-        frame: &'f Frame<'_>,
-        now: Moment,
-    ) -> Result<Self, Fault> {
-        if frame.command != Command::Send {
-            let delivery = find_delivery(broker, request)?;
-            return Ok(Self::Settle(delivery, frame.command == Command::Ack));
-        }
-        let content = content_of(frame, destination_of(frame)?);
-        broker.check_sendable(request.session, content.destination)?;
-        check_deliverable(broker, request.session, &frame.headers)?;
-        Ok(Self::Send(content, read_expiry(&frame.headers, now)?))
-    }
-
-    /// Does it. There is room.
-    fn perform(&self, broker: &mut Broker, session: SessionId, now: Moment) -> Result<(), Fault> {
-        match self {
-            Self::Send(_, None) => broker.counters.messages_expired += 1,
-            Self::Send(content, Some(expires_ms)) => {
-                let sending = Sending { session, content, expires_ms: *expires_ms };
-                broker.send_within_room(sending, now)?;
-            }
-            Self::Settle(delivery, is_consumed) => {
-                delivery.iter().for_each(|one| broker.settle(*one, *is_consumed, now));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn take_transaction(broker: &mut Broker, request: &Request<'_, '_>) -> Result<Transaction, Fault> {
-    let id = request.required(Name::Transaction)?;
-    let begun = &mut broker.sessions[request.session].transactions;
-    let position = begun.iter().position(|one| *one.id == *id);
-    let position = position.ok_or_else(|| Broker::unknown("transaction", id))?;
-    Ok(begun.remove(position))
 }

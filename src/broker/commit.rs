@@ -1,0 +1,141 @@
+//! What BEGIN, COMMIT and ABORT do: a transaction is checked as a whole, then done.
+
+use super::deliver::Sending;
+use super::fault::{Code, Fault, Retry};
+use super::ids::{DeliveryId, SessionId};
+use super::message::Content;
+use super::request::{
+    Request, check_deliverable, content_of, destination_of, find_delivery, read_expiry,
+};
+use super::room::Demand;
+use super::transaction::{HeldFrame, Transaction};
+use super::{Broker, Moment, printable};
+use crate::limits::Exceeded;
+use crate::stomp::{Command, Frame, Name};
+
+pub(super) fn begin(broker: &mut Broker, request: &Request<'_, '_>) -> Result<(), Fault> {
+    let id = request.required(Name::Transaction)?;
+    let max = u64::from(broker.limits.transactions_max);
+    let begun = &mut broker.sessions[request.session].transactions;
+    if begun.iter().any(|one| *one.id == *id) {
+        let description = format!("there is a transaction {} already", printable(id));
+        return Err(Fault::closing(Code::UnknownId, Retry::Never, description));
+    }
+    if begun.len() as u64 >= max {
+        return Err(Fault::exceeded(Exceeded { limit: "transactions_max", max }));
+    }
+    begun.push(Transaction { id: id.into(), frames: Vec::new(), bytes: 0 });
+    Ok(())
+}
+
+pub(super) fn hold(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    id: &[u8],
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<(), Fault> {
+    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. What can be found wrong with a frame
+    // is found wrong now, and not when half of them are done.
+    if frame.command == Command::Send {
+        let destination = request.required(Name::Destination)?;
+        broker.check_sendable(request.session, destination)?;
+        read_expiry(&frame.headers, now)?;
+    } else {
+        find_delivery(broker, request)?;
+    }
+    let max = u64::from(broker.limits.transaction_bytes_max);
+    let begun = &mut broker.sessions[request.session].transactions;
+    let others: u64 = begun.iter().map(|one| one.bytes).sum();
+    let transaction = begun.iter_mut().find(|one| *one.id == *id);
+    let transaction = transaction.ok_or_else(|| Broker::unknown("transaction", id))?;
+    let held = HeldFrame::new(frame);
+    if others + held.cost_bytes() > max {
+        return Err(Fault::exceeded(Exceeded { limit: "transaction_bytes_max", max }));
+    }
+    transaction.bytes += held.cost_bytes();
+    transaction.frames.push(held);
+    Ok(())
+}
+
+/// Does all of a transaction, once nothing of it can fail.
+pub(super) fn commit(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    now: Moment,
+) -> Result<(), Fault> {
+    let transaction = take_transaction(broker, request)?;
+    let session = request.session;
+    broker.note_origin(session);
+    let frames: Vec<_> = transaction.frames.iter().map(HeldFrame::frame).collect();
+    let mut steps = Vec::with_capacity(frames.len());
+    for frame in &frames {
+        let request = Request { headers: &frame.headers, ..*request };
+        steps.push(Step::read(broker, &request, frame, now)?);
+    }
+    let mut demand = Demand::default();
+    for step in &steps {
+        if let Step::Send(content, Some(expires_ms)) = step {
+            demand.add(broker, Sending { session, content, expires_ms: *expires_ms });
+        }
+    }
+    let refuses = frames.iter().any(|frame| frame.command == Command::Nack);
+    broker.check_room(&demand, refuses, now)?;
+    for step in &steps {
+        step.perform(broker, session, now)?;
+    }
+    Ok(())
+}
+
+/// Something that a transaction does.
+enum Step<'f> {
+    /// It sends a message, which may be delivered until then, if at all.
+    Send(Content<'f>, Option<u64>),
+    /// It settles a message, if that is still to be settled; says whether it is consumed.
+    Settle(Option<DeliveryId>, bool),
+}
+
+impl<'f> Step<'f> {
+    /// Reads a frame of a transaction, and finds what is wrong with it.
+    fn read(
+        broker: &Broker,
+        request: &Request<'_, '_>,
+        frame: &'f Frame<'_>,
+        now: Moment,
+    ) -> Result<Self, Fault> {
+        if frame.command != Command::Send {
+            let delivery = find_delivery(broker, request)?;
+            return Ok(Self::Settle(delivery, frame.command == Command::Ack));
+        }
+        let content = content_of(frame, destination_of(frame)?);
+        broker.check_sendable(request.session, content.destination)?;
+        check_deliverable(broker, request.session, &frame.headers)?;
+        Ok(Self::Send(content, read_expiry(&frame.headers, now)?))
+    }
+
+    /// Does it. There is room.
+    fn perform(&self, broker: &mut Broker, session: SessionId, now: Moment) -> Result<(), Fault> {
+        match self {
+            Self::Send(_, None) => broker.counters.messages_expired += 1,
+            Self::Send(content, Some(expires_ms)) => {
+                let sending = Sending { session, content, expires_ms: *expires_ms };
+                broker.send_within_room(sending, now)?;
+            }
+            Self::Settle(delivery, is_consumed) => {
+                delivery.iter().for_each(|one| broker.settle(*one, *is_consumed, now));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn take_transaction(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+) -> Result<Transaction, Fault> {
+    let id = request.required(Name::Transaction)?;
+    let begun = &mut broker.sessions[request.session].transactions;
+    let position = begun.iter().position(|one| *one.id == *id);
+    let position = position.ok_or_else(|| Broker::unknown("transaction", id))?;
+    Ok(begun.remove(position))
+}
