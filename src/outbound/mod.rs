@@ -22,10 +22,10 @@ mod turn;
 
 use std::rc::Rc;
 
-use self::backlog::{Backlog, Chunk};
+use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
 use self::turn::Turn;
-pub use self::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId};
+pub use self::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Out};
 
 /// What all queues hold, and the account of the memory that it takes.
 #[derive(Debug, Default)]
@@ -36,10 +36,8 @@ pub struct OutboundArena {
     runs: Vec<Run>,
     /// When what made the first delivery of this turn arrived; zero, before there is one.
     arrived_ns: u64,
-    /// The chunk that was made last, in case that the next receiver has to keep the same.
-    last_kept: Option<((Encoded, u32), Rc<Chunk>)>,
-    /// Memory of chunks, each counted once.
-    kept_bytes: u64,
+    /// What the backlogs of all queues consist of.
+    chunks: Chunks,
 }
 
 /// One connection's frames, first in, first out: those of turns before, then those of this turn.
@@ -67,17 +65,6 @@ struct Run {
     /// What goes before each of them, in `heads`; empty where they are whole frames.
     head: (u32, u32),
     next: u32,
-}
-
-/// Frames that are out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Out {
-    /// When what made the deliveries among them arrived.
-    pub arrived_ns: u64,
-    /// How many frames.
-    pub frames: u32,
-    /// How many of them deliver a message.
-    pub deliveries: u32,
 }
 
 const NONE: u32 = u32::MAX;
@@ -242,9 +229,9 @@ impl OutboundArena {
     ) -> Out {
         let (out, start) = self.split_at_frame(staged.as_slice(), sent);
         let slice = staged.as_slice().without(start);
-        let chunk = self.make_chunk(Chunk::copied(slice, self.arrived_ns, false));
-        keep_in(queue, chunk, sent - start);
-        note_kept(queue, out, sent);
+        let chunk = self.chunks.keep(Chunk::copied(slice, self.arrived_ns, false));
+        queue.backlog.get_or_insert_default().push(chunk, sent - start);
+        queue.note_kept(out, sent);
         out
     }
 
@@ -263,40 +250,28 @@ impl OutboundArena {
                     0 => self.shared_chunk(run.first, run.frames, false),
                     _ => {
                         let rest = self.turn.slice(run.first, run.frames).without(start);
-                        let chunk = Chunk::copied(rest, self.arrived_ns, false);
-                        self.make_chunk(chunk)
+                        self.chunks.keep(Chunk::copied(rest, self.arrived_ns, false))
                     }
                 };
-                keep_in(queue, chunk, sent - start);
+                queue.backlog.get_or_insert_default().push(chunk, sent - start);
             } else {
                 debug_assert_eq!(sent, 0, "only whole frames are written from where they are");
                 self.keep_parts(queue, framing, run);
             }
         }
-        note_kept(queue, out, sent);
+        queue.note_kept(out, sent);
         out
     }
 
     /// What a queue has kept from turns before, without what is out of it.
     pub fn backlog<'q>(&self, queue: &'q OutboundQueue) -> impl Iterator<Item = &'q [u8]> {
-        let chunks = queue.backlog.iter().flat_map(|backlog| {
-            let skips = std::iter::once(backlog.sent).chain(std::iter::repeat(0));
-            backlog.chunks.iter().zip(skips)
-        });
-        chunks.map(|(chunk, skip)| &chunk.bytes[skip..])
+        queue.backlog.iter().flat_map(|backlog| backlog.pieces())
     }
 
     /// Copies some of that behind what is in `into`: all of it, or at least `bytes_max` octets.
     pub fn stage_backlog(&self, queue: &OutboundQueue, bytes_max: usize, into: &mut FrameRun) {
-        let Some(backlog) = &queue.backlog else { return };
-        let mut skip = backlog.sent;
-        for chunk in &backlog.chunks {
-            if into.bytes.len() >= bytes_max {
-                return;
-            }
-            let slice = chunk.as_slice().without(skip);
-            append_slice(into, slice);
-            skip = 0;
+        if let Some(backlog) = &queue.backlog {
+            backlog.stage(bytes_max, into);
         }
     }
 
@@ -304,31 +279,14 @@ impl OutboundArena {
     pub fn advance_backlog(
         &mut self,
         queue: &mut OutboundQueue,
-        mut octets: usize,
-        mut note: impl FnMut(Out),
+        octets: usize,
+        note: impl FnMut(Out),
     ) {
+        let Some(backlog) = &mut queue.backlog else { return };
         queue.bytes -= octets as u32;
-        while octets > 0
-            && let Some(backlog) = &mut queue.backlog
-            && let Some(chunk) = backlog.chunks.front()
-        {
-            let sent = backlog.sent;
-            let step = octets.min(chunk.bytes.len() - sent);
-            let before = chunk.as_slice().count_within(sent);
-            let after = chunk.as_slice().count_within(sent + step);
-            let (frames, deliveries) = (after.0 - before.0, after.1 - before.1);
-            note(Out { arrived_ns: chunk.arrived_ns, frames, deliveries });
-            queue.frames -= frames;
-            octets -= step;
-            backlog.sent += step;
-            if backlog.sent == chunk.bytes.len() {
-                backlog.sent = 0;
-                let chunk = backlog.chunks.pop_front();
-                if backlog.chunks.is_empty() {
-                    queue.backlog = None;
-                }
-                chunk.into_iter().for_each(|chunk| self.release(chunk));
-            }
+        queue.frames -= backlog.advance(octets, &mut self.chunks, note);
+        if backlog.is_empty() {
+            queue.backlog = None;
         }
     }
 
@@ -340,24 +298,12 @@ impl OutboundArena {
 
     /// Removes all frames of which nothing is out yet.
     pub fn discard_unsent(&mut self, queue: &mut OutboundQueue) {
-        let half_out = self.half_out(queue);
         let mut kept = OutboundQueue::default();
-        if half_out > 0
-            && let Some(mut backlog) = queue.backlog.take()
-            && let Some(first) = backlog.chunks.pop_front()
+        if let Some(begun) = queue.backlog.as_mut().and_then(|one| one.take_begun(&mut self.chunks))
         {
-            let slice = first.as_slice().without(backlog.sent).within(half_out);
-            let ends_here = slice.ends().next().is_some();
-            let begun = self.make_chunk(Chunk::copied(slice, first.arrived_ns, true));
-            self.release(first);
-            keep_in(&mut kept, begun, 0);
-            // Where it goes on in the next, it is all of that.
-            if !ends_here && let Some(rest) = backlog.chunks.pop_front() {
-                keep_in(&mut kept, rest, 0);
-            }
             kept.frames = 1;
-            kept.bytes = self.backlog(&kept).map(|piece| piece.len() as u32).sum();
-            queue.backlog = Some(backlog);
+            kept.bytes = begun.pieces().map(|piece| piece.len() as u32).sum();
+            kept.backlog = Some(Box::new(begun));
         }
         self.discard(queue);
         *queue = kept;
@@ -365,9 +311,8 @@ impl OutboundArena {
 
     /// Removes all frames.
     pub fn discard(&mut self, queue: &mut OutboundQueue) {
-        let backlog = std::mem::take(queue).backlog;
-        for chunk in backlog.into_iter().flat_map(|backlog| backlog.chunks) {
-            self.release(chunk);
+        if let Some(backlog) = std::mem::take(queue).backlog {
+            backlog.discard(&mut self.chunks);
         }
     }
 
@@ -379,9 +324,7 @@ impl OutboundArena {
         self.heads.clear();
         self.runs.clear();
         self.arrived_ns = 0;
-        if let Some((_, chunk)) = self.last_kept.take() {
-            self.release(chunk);
-        }
+        self.chunks.end_turn();
     }
 
     /// Whether nothing was encoded yet in this turn.
@@ -405,7 +348,7 @@ impl OutboundArena {
     /// Memory that queued frames hold.
     #[inline]
     pub fn resident_bytes(&self) -> u64 {
-        self.kept_bytes + self.turn.bytes() as u64
+        self.chunks.bytes() + self.turn.bytes() as u64
     }
 
     /// Whether a past burst has left memory that is worth returning.
@@ -424,15 +367,12 @@ impl OutboundArena {
 
     /// Panics where the account of memory does not hold. `queues` are all that there are.
     pub fn check_invariants<'a>(&self, queues: impl Iterator<Item = &'a OutboundQueue>) {
-        let mut chunks = std::collections::HashMap::new();
+        let mut backlogs = Vec::new();
         for queue in queues {
             let (mut bytes, mut frames) = (0, 0);
-            for (index, chunk) in queue.backlog.iter().flat_map(|one| &one.chunks).enumerate() {
-                let sent = queue.backlog.as_ref().filter(|_| index == 0).map_or(0, |one| one.sent);
-                assert!(sent < chunk.bytes.len(), "a chunk that is out");
-                bytes += chunk.bytes.len() - sent;
-                frames += chunk.as_slice().without(sent).ends().count();
-                chunks.insert(Rc::as_ptr(chunk), chunk.cost_bytes());
+            if let Some(backlog) = queue.backlog.as_deref() {
+                (bytes, frames) = backlog.count();
+                backlogs.push(backlog);
             }
             for run in self.runs_of(queue) {
                 frames += run.frames as usize;
@@ -447,8 +387,7 @@ impl OutboundArena {
             assert_eq!(frames, queue.frames as usize, "frames of a queue");
             assert!(bytes == queue.bytes as usize || bytes >= usize::MAX / 2, "octets of a queue");
         }
-        chunks.extend(self.last_kept.iter().map(|(_, one)| (Rc::as_ptr(one), one.cost_bytes())));
-        assert_eq!(chunks.values().sum::<u64>(), self.kept_bytes, "memory of backlogs");
+        self.chunks.check_invariants(&backlogs);
     }
 
     // -- inside -----------------------------------------------------------------------------
@@ -465,7 +404,7 @@ impl OutboundArena {
     /// Writes a run as its receiver gets it.
     fn copy_run(&self, run: Run, framing: Framing, into: &mut FrameRun) {
         if run.is_whole() {
-            return append_slice(into, self.turn.slice(run.first, run.frames));
+            return into.append(self.turn.slice(run.first, run.frames));
         }
         let head = run.head_in(&self.heads);
         for tail in self.turn.each(run.first, run.frames) {
@@ -481,8 +420,8 @@ impl OutboundArena {
         if !run.has_large_tails() {
             let mut copy = FrameRun::default();
             self.copy_run(run, framing, &mut copy);
-            let chunk = self.make_chunk(Chunk::copied(copy.as_slice(), self.arrived_ns, false));
-            return keep_in(queue, chunk, 0);
+            let chunk = self.chunks.keep(Chunk::copied(copy.as_slice(), self.arrived_ns, false));
+            return queue.backlog.get_or_insert_default().push(chunk, 0);
         }
         let tails: Vec<_> = self.turn.each(run.first, run.frames).collect();
         for tail in tails {
@@ -491,10 +430,11 @@ impl OutboundArena {
             framing.write_header(head.len() + tail.len() as usize, run.first.text, &mut bytes);
             bytes.extend_from_slice(head);
             let begun = FrameRun { bytes, ends: Vec::new() };
-            let chunk = self.make_chunk(Chunk::copied(begun.as_slice(), self.arrived_ns, false));
-            keep_in(queue, chunk, 0);
-            let chunk = self.shared_chunk(tail, 1, true);
-            keep_in(queue, chunk, 0);
+            let begun = self.chunks.keep(Chunk::copied(begun.as_slice(), self.arrived_ns, false));
+            let rest = self.shared_chunk(tail, 1, true);
+            let backlog = queue.backlog.get_or_insert_default();
+            backlog.push(begun, 0);
+            backlog.push(rest, 0);
         }
     }
 
@@ -508,29 +448,9 @@ impl OutboundArena {
 
     /// Frames of this turn as a chunk: the one that was made for another receiver, if it is the same.
     fn shared_chunk(&mut self, first: Encoded, frames: u32, begins_inside: bool) -> Rc<Chunk> {
-        let slice = self.turn.slice(first, frames);
-        let key = (first, frames);
-        if let Some((made, chunk)) = &self.last_kept
-            && *made == key
-        {
-            return Rc::clone(chunk);
-        }
-        let chunk = self.make_chunk(Chunk::copied(slice, self.arrived_ns, begins_inside));
-        if let Some((_, other)) = self.last_kept.replace((key, Rc::clone(&chunk))) {
-            self.release(other);
-        }
-        chunk
-    }
-
-    fn make_chunk(&mut self, chunk: Chunk) -> Rc<Chunk> {
-        self.kept_bytes += chunk.cost_bytes();
-        Rc::new(chunk)
-    }
-
-    fn release(&mut self, chunk: Rc<Chunk>) {
-        if Rc::strong_count(&chunk) == 1 {
-            self.kept_bytes -= chunk.cost_bytes();
-        }
+        let Self { turn, chunks, arrived_ns, .. } = self;
+        let copy = || Chunk::copied(turn.slice(first, frames), *arrived_ns, begins_inside);
+        chunks.keep_shared((first, frames), copy)
     }
 }
 
@@ -564,6 +484,13 @@ impl OutboundQueue {
     pub fn has_runs(&self) -> bool {
         self.first != NONE
     }
+
+    /// Its frames of this turn are kept, but for what is out of them.
+    fn note_kept(&mut self, out: Out, sent: usize) {
+        self.bytes -= sent as u32;
+        self.frames -= out.frames;
+        (self.first, self.last, self.deliveries) = (NONE, NONE, 0);
+    }
 }
 
 impl Default for OutboundQueue {
@@ -584,28 +511,6 @@ impl Run {
     fn head_in(self, heads: &[u8]) -> &[u8] {
         &heads[self.head.0 as usize..][..self.head.1 as usize]
     }
-}
-
-/// Puts a chunk behind the others. `sent` octets of it are out, if it is the first.
-fn keep_in(queue: &mut OutboundQueue, chunk: Rc<Chunk>, sent: usize) {
-    let backlog = queue.backlog.get_or_insert_default();
-    if backlog.chunks.is_empty() {
-        backlog.sent = sent;
-    }
-    backlog.chunks.push_back(chunk);
-}
-
-/// A queue's frames of this turn are kept, but for what is out of them.
-fn note_kept(queue: &mut OutboundQueue, out: Out, sent: usize) {
-    queue.bytes -= sent as u32;
-    queue.frames -= out.frames;
-    (queue.first, queue.last, queue.deliveries) = (NONE, NONE, 0);
-}
-
-fn append_slice(into: &mut FrameRun, slice: FrameSlice<'_>) {
-    let base = into.bytes.len();
-    into.bytes.extend_from_slice(slice.bytes);
-    into.ends.extend(slice.ends().map(|(at, is_delivery)| FrameEnd::new(base + at, is_delivery)));
 }
 
 #[cfg(test)]

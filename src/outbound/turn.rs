@@ -96,6 +96,17 @@ impl FrameEnd {
     }
 }
 
+/// Frames that are out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Out {
+    /// When what made the deliveries among them arrived.
+    pub arrived_ns: u64,
+    /// How many frames.
+    pub frames: u32,
+    /// How many of them deliver a message.
+    pub deliveries: u32,
+}
+
 /// Frames side by side, and where each ends; `ends` ascend, and the last is `bytes.len()` but while a
 /// frame is written.
 #[derive(Debug, Default)]
@@ -111,6 +122,13 @@ impl FrameRun {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+    }
+
+    /// Copies frames behind the others.
+    pub(super) fn append(&mut self, slice: FrameSlice<'_>) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(slice.bytes);
+        self.ends.extend(slice.ends().map(|(at, delivers)| FrameEnd::new(base + at, delivers)));
     }
 
     /// All of it.
