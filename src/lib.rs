@@ -10,6 +10,7 @@ mod classic;
 mod cli;
 pub mod client;
 pub mod config;
+mod cores;
 mod engine;
 mod http;
 mod input;

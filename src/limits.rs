@@ -113,6 +113,9 @@ pub struct Limits {
     pub write_bytes_per_turn_max: u32,
     /// Connections accepted before the established ones get their turn.
     pub accepts_per_turn_max: u32,
+    /// Letters to the loop that may wait to be read, and that are read in one turn: what the program
+    /// around it asks for, such as a drain.
+    pub mailbox_letters_max: u32,
 }
 
 /// What may be queued to one connection before it counts as too slow.
@@ -196,6 +199,7 @@ impl Default for Limits {
             read_bytes_per_turn_max: 256 * KIB,
             write_bytes_per_turn_max: 1024 * KIB,
             accepts_per_turn_max: 128,
+            mailbox_letters_max: 256,
         }
     }
 }

@@ -21,6 +21,8 @@ use serde::Deserialize;
 
 use line::Line;
 
+use crate::cores::Cores;
+
 /// How to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
@@ -256,7 +258,8 @@ struct Writer {
     dropped: Arc<AtomicU64>,
     arriving: Receiver<Event>,
     linger: Duration,
-    cores: Cores,
+    /// Where the process may run: the loop, which begins the thread, may keep to a core of its own.
+    cores: Option<Cores>,
     batch: String,
     out: Box<dyn Write + Send>,
 }
@@ -264,7 +267,10 @@ struct Writer {
 impl Writer {
     /// Writes until there was nothing for a while, then lies down to rest.
     fn run(mut self, rest: &Mutex<Rest>) {
-        self.cores.apply_to_this_thread();
+        if let Some(cores) = &self.cores {
+            // Where the system refuses, the thread stays where the loop is.
+            let _ = cores.keep_this_thread();
+        }
         loop {
             let first = match self.arriving.recv_timeout(self.linger) {
                 Ok(first) => first,
@@ -353,35 +359,6 @@ fn write_patiently(out: &mut impl Write, bytes: &[u8]) -> usize {
     // Standard error has no buffer of its own.
     let _ = out.flush();
     taken
-}
-
-/// The cores that a thread may run on. The loop, which begins the writer's thread, may keep to one of
-/// its own.
-struct Cores(
-    #[cfg(any(target_os = "linux", target_os = "android"))] Option<rustix::thread::CpuSet>,
-);
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-impl Cores {
-    fn of_this_thread() -> Self {
-        Self(rustix::thread::sched_getaffinity(None).ok())
-    }
-
-    fn apply_to_this_thread(&self) {
-        if let Some(cores) = &self.0 {
-            let _ = rustix::thread::sched_setaffinity(None, cores);
-        }
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-impl Cores {
-    fn of_this_thread() -> Self {
-        Self()
-    }
-
-    #[expect(clippy::unused_self, reason = "it does what the other one does")]
-    fn apply_to_this_thread(&self) {}
 }
 
 #[expect(clippy::disallowed_methods, reason = "a log line tells the time of day, off the loop")]

@@ -116,6 +116,8 @@ pub enum CliFault {
     Identity(IdentityFault),
     /// The broker could not run.
     Serve(ServeFault),
+    /// A second signal said to leave before all clients were told.
+    Abandoned,
     /// A command that logs in did not come to its end.
     Login(LoginFault),
     /// Certificates could not be made.
@@ -147,6 +149,7 @@ impl fmt::Display for CliFault {
             Self::Config(fault) => fault.fmt(out),
             Self::Identity(fault) => fault.fmt(out),
             Self::Serve(fault) => fault.fmt(out),
+            Self::Abandoned => out.write_str("left at once, at a second signal"),
             Self::Login(fault) => fault.fmt(out),
             Self::Certificates(fault) => fault.fmt(out),
             Self::Log(fault) => write!(out, "log: {fault}"),

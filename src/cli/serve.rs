@@ -9,7 +9,7 @@ use clap::Args;
 use super::{CliFault, print};
 use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource, check_key_variables};
 use crate::logger::{LogFormat, LogLevel, Logger};
-use crate::server::Prepared;
+use crate::server::{Outcome, Server, environment};
 use crate::transport::{Protocols, TlsMode};
 
 /// `com-broker serve` and `com-broker check`
@@ -82,13 +82,18 @@ impl ServeArguments {
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     let config = arguments.resolve().map_err(CliFault::Config)?;
     let _flushes_at_the_end = Logger::install(config.log).map_err(CliFault::Log)?;
-    let prepared = Prepared::new(config).map_err(CliFault::Serve)?;
-    if prepared.config().is_development() {
+    let mut server = Server::bind(config).map_err(CliFault::Serve)?;
+    server.watch_signals().map_err(CliFault::Serve)?;
+    server.raise_descriptor_limit();
+    if server.config().is_development() {
         let program = env::args().next();
         let program = program.as_deref().unwrap_or("com-broker");
-        print(&banner(prepared.config(), prepared.addresses(), program))?;
+        print(&banner(server.config(), server.addresses(), program))?;
     }
-    prepared.run(&environment).map_err(CliFault::Serve)
+    match server.run().map_err(CliFault::Serve)?.outcome {
+        Outcome::Drained => Ok(()),
+        Outcome::Abandoned => Err(CliFault::Abandoned),
+    }
 }
 
 /// What somebody who starts the broker for the first time should know, ready to paste. It listens on
@@ -147,7 +152,7 @@ For keys and certificates of your own:
     )
 }
 
-/// The arguments with which `watch` and `send` find the broker; none if no listener serves them.
+/// The arguments with which `watch` and `send` find the broker; absent if no listener serves them.
 fn reach(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
     let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_CLIENT_PORT));
     let mut reached = config
@@ -171,11 +176,6 @@ fn reach(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
 
 /// Where `watch` and `send` look for the broker.
 const DEFAULT_CLIENT_PORT: u16 = 6662;
-
-/// A variable that is not Unicode is a wrong key, and not an absent one.
-fn environment(name: &str) -> Option<String> {
-    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-}
 
 #[cfg(test)]
 mod tests {

@@ -176,7 +176,7 @@ socket_receive_buffer_bytes = 5000
             let file = ConfigFile::parse(&path, text).unwrap();
             Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap()
         };
-        let core = core_affinity::get_core_ids().unwrap()[0].id;
+        let core = crate::cores::Cores::of_this_thread().unwrap().numbers()[0];
         let config = read(&format!("{text}core = {core}\n"));
         let description = describe(&config);
         let without_keys: String = description

@@ -23,8 +23,8 @@ pub struct RightsSection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RightsOfProfile {
-    send: Option<Vec<String>>,
-    subscribe: Option<Vec<String>>,
+    pub(super) send: Option<Vec<String>>,
+    pub(super) subscribe: Option<Vec<String>>,
 }
 
 /// `[stomp]`
@@ -44,6 +44,15 @@ pub struct QueuesSection {
 }
 
 impl RightsSection {
+    pub(super) fn of_profile_mut(&mut self, profile: Profile) -> &mut RightsOfProfile {
+        match profile {
+            Profile::Agent => &mut self.agent,
+            Profile::SuperAgent => &mut self.super_agent,
+            Profile::Service => &mut self.service,
+            Profile::Admin => &mut self.admin,
+        }
+    }
+
     /// The rights of each profile, in the order of [`Profile::ALL`].
     pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<[Rights; 4], ConfigFault> {
         let mut rights = Profile::ALL.map(Rights::standard);

@@ -41,8 +41,8 @@ pub enum Place {
     Flag(&'static str),
     /// An environment variable.
     Environment(String),
-    /// A key that nobody set.
-    Unset(String),
+    /// A setting that stands in no file, by the name that it has in one.
+    Setting(String),
 }
 
 impl fmt::Display for Place {
@@ -59,13 +59,14 @@ impl fmt::Display for Place {
                 Ok(())
             }
             Self::Flag(name) => out.write_str(name),
-            Self::Environment(name) | Self::Unset(name) => out.write_str(name),
+            Self::Environment(name) | Self::Setting(name) => out.write_str(name),
         }
     }
 }
 
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Offence {
     /// The configuration file cannot be read; the system's reason.
     Unreadable(String),
@@ -82,11 +83,13 @@ pub enum Offence {
     NotAHost,
     /// A listener's name that says nothing.
     NoName,
+    /// A listener is called as another one is.
+    NameTwice(String),
     /// A listener has no address.
     NoAddress,
     /// A listener's address is not of the form `IP:port`.
     NotAnAddress,
-    /// A pattern of `[rights]` that is none, and why.
+    /// A pattern of `[rights]` that is malformed, and why.
     NotAPattern(String, &'static str),
     /// A pattern of `[rights]` that no destination's name can match.
     StandsForNothing(String),
@@ -118,6 +121,8 @@ pub enum Offence {
     TlsIncomplete(&'static str),
     /// No certificate, where others could reach the broker.
     NoCertificate(SocketAddr),
+    /// No certificate, and a listener that takes TLS; in a configuration made in code.
+    CertificateMissing(SocketAddr),
     /// `--dev` together with a listener that others could reach.
     DevelopmentExposed(SocketAddr),
     /// `--dev` together with keys or certificates of one's own.
@@ -156,6 +161,12 @@ impl fmt::Display for Offence {
             Self::NotAHost => out.write_str(
                 "not a host that the header host of CONNECT could name, such as \"broker.example\"",
             ),
+            Self::NameTwice(name) => {
+                write!(
+                    out,
+                    "another listener is called {name:?} already; logs tell them apart by it"
+                )
+            }
             Self::NoName => out.write_str("a name needs letters that can be seen"),
             Self::NotAPattern(text, why) => write!(out, "{text:?} is no pattern: {why}"),
             Self::StandsForNothing(text) => write!(
@@ -210,6 +221,11 @@ impl fmt::Display for Offence {
                 "no certificate is set, and a development certificate is refused because \
                  {address} is not a loopback address; set certificate and key under [tls], or \
                  tls = \"off\" for that listener"
+            ),
+            Self::CertificateMissing(address) => write!(
+                out,
+                "no certificate is set, and the listener at {address} takes TLS; set one, or no TLS \
+                 for that listener"
             ),
             Self::DevelopmentExposed(address) => write!(
                 out,

@@ -169,7 +169,7 @@ fn place_of(fault: KeyFault, given: &[Given; 5]) -> Place {
     let (KeyFault::Empty(name) | KeyFault::ForbiddenCharacter(name) | KeyFault::Equal(_, name)) =
         fault;
     let key = given.iter().find(|key| key.name == name);
-    key.map_or_else(|| Place::Unset(format!("keys.{name}")), |key| key.place.clone())
+    key.map_or_else(|| Place::Setting(format!("keys.{name}")), |key| key.place.clone())
 }
 
 fn development(origin: &Origin<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault> {
@@ -186,4 +186,13 @@ fn development(origin: &Origin<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault
 
 fn is_well_known(key: &str) -> bool {
     key == DEVELOPMENT_APPLICATION_KEY || DEVELOPMENT_PROFILE_KEYS.contains(&key)
+}
+
+/// Whether one of the keys is one that everybody knows, whatever it is used as.
+pub(super) fn are_well_known(keys: &Keys) -> bool {
+    let known = DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]);
+    let is_used = |key: &str| {
+        keys.opens_application(key.as_bytes()) || keys.profile_of(key.as_bytes()).is_some()
+    };
+    known.into_iter().any(is_used)
 }

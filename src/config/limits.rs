@@ -83,6 +83,7 @@ limits_section! {
     read_bytes_per_turn_max: Bytes,
     write_bytes_per_turn_max: Bytes,
     accepts_per_turn_max: u64,
+    mailbox_letters_max: u64,
 }
 
 impl LimitsSection {
@@ -234,7 +235,7 @@ const BODY_BYTES_LARGEST: u64 = 1 << 30;
 const HEADER_BYTES_LARGEST: u64 = 16 << 20;
 
 /// Refuses bounds that contradict each other, or with which nothing would work.
-fn check(limits: &Limits) -> Result<(), LimitFault> {
+pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     for (name, value) in limit_rows(limits) {
         if value == 0 && !MAY_BE_ZERO.contains(&name) {
             return Err(LimitFault { name: name.into(), offence: Offence::Zero });

@@ -22,6 +22,34 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// A listener that serves every protocol and no TLS. Port zero lets the system choose, and
+    /// [`Server::addresses`](crate::server::Server::addresses) tells what it chose.
+    pub fn new(address: SocketAddr) -> Self {
+        let policy = ListenerPolicy { tls: TlsMode::Off, ..ListenerPolicy::default() };
+        Self { name: None, address, policy }
+    }
+
+    /// Calls it so in the logs.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets what may be spoken there.
+    #[must_use]
+    pub fn protocols(mut self, protocols: Protocols) -> Self {
+        self.policy.protocols = protocols;
+        self
+    }
+
+    /// Sets how it stands to TLS. One that takes TLS needs a certificate in the configuration.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsMode) -> Self {
+        self.policy.tls = tls;
+        self
+    }
+
     /// Whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
@@ -57,7 +85,8 @@ pub(super) fn resolve(
 fn from_arguments(arguments: &[String]) -> Result<Vec<Listener>, ConfigFault> {
     let mut listeners = Vec::new();
     for address in arguments {
-        admit(&mut listeners, parse(address).map(plain), || Place::Flag("--listen"))?;
+        let listener = parse(address).map(plain);
+        admit(&mut listeners, listener, |_| Place::Flag("--listen"))?;
     }
     Ok(listeners)
 }
@@ -68,33 +97,56 @@ fn from_sections(
 ) -> Result<Vec<Listener>, ConfigFault> {
     let mut listeners = Vec::new();
     for (index, section) in sections.iter().enumerate() {
-        let place = |key| origin.place(&format!("listener[{index}].{key}"));
-        if section.protocols.as_deref() == Some(&[]) {
-            return Err(ConfigFault { place: place("protocols"), offence: Offence::NoProtocol });
-        }
-        if section.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
-            return Err(ConfigFault { place: place("name"), offence: Offence::NoName });
-        }
-        admit(&mut listeners, from_section(section), || place("address"))?;
+        let place = |key: &str| origin.place(&format!("listener[{index}].{key}"));
+        admit(&mut listeners, from_section(section), place)?;
     }
     Ok(listeners)
 }
 
-/// Adds a listener unless its address is taken already.
+/// Checks listeners that were made in code.
+pub(super) fn admit_all(
+    origin: &Origin<'_>,
+    given: Vec<Listener>,
+) -> Result<Vec<Listener>, ConfigFault> {
+    if given.is_empty() {
+        return Err(origin.fault("listener", Offence::NoListener));
+    }
+    let mut listeners = Vec::new();
+    for (index, listener) in given.into_iter().enumerate() {
+        let place = |key: &str| origin.place(&format!("listener[{index}].{key}"));
+        admit(&mut listeners, Ok(listener), place)?;
+    }
+    Ok(listeners)
+}
+
+/// Adds a listener that serves something, at an address and under a name of its own. `place` is that of
+/// one of its keys.
 fn admit(
     listeners: &mut Vec<Listener>,
     listener: Result<Listener, Offence>,
-    place: impl Fn() -> Place,
+    place: impl Fn(&str) -> Place,
 ) -> Result<(), ConfigFault> {
-    let offence = match listener {
-        Ok(new) if is_taken(listeners, new.address) => Offence::AddressTwice(new.address),
-        Ok(new) => {
-            listeners.push(new);
-            return Ok(());
-        }
-        Err(offence) => offence,
+    let fault = |key, offence| Err(ConfigFault { place: place(key), offence });
+    let new = match listener {
+        Ok(new) => new,
+        Err(offence) => return fault("address", offence),
     };
-    Err(ConfigFault { place: place(), offence })
+    if new.policy.protocols == Protocols::NONE {
+        return fault("protocols", Offence::NoProtocol);
+    }
+    if let Some(name) = &new.name {
+        if name.trim().is_empty() {
+            return fault("name", Offence::NoName);
+        }
+        if listeners.iter().any(|one| one.name.as_ref() == Some(name)) {
+            return fault("name", Offence::NameTwice(name.clone()));
+        }
+    }
+    if is_taken(listeners, new.address) {
+        return fault("address", Offence::AddressTwice(new.address));
+    }
+    listeners.push(new);
+    Ok(())
 }
 
 fn is_taken(listeners: &[Listener], address: SocketAddr) -> bool {

@@ -1,8 +1,10 @@
-//! The configuration: [`ConfigFile`] mirrors the TOML file, [`Config`] what the broker needs.
+//! The configuration: [`ConfigFile`] mirrors the TOML file, [`Config`] what the broker needs. Programs
+//! make one with [`Config::builder`].
 //!
 //! Precedence is decided in one function, [`Config::resolve`]: argument, then (for keys)
 //! environment, then file, then default.
 
+mod builder;
 mod default;
 mod describe;
 mod dialect;
@@ -24,6 +26,7 @@ use crate::input::Exposure;
 use crate::limits::Limits;
 use crate::logger::{LogFormat, LogLevel, LogOptions};
 
+pub use builder::Builder;
 pub use default::default_document;
 pub use dialect::{QueuesSection, RightsOfProfile, RightsSection, StompSection};
 pub use fault::{ConfigFault, Offence, Place};
@@ -37,46 +40,72 @@ pub use keys::{
 pub use limits::LimitsSection;
 pub use listener::Listener;
 pub use performance::{Performance, PerformanceSection};
-pub use tls::{TlsPlaces, TlsSource};
+pub(crate) use tls::{TlsPlaces, TlsSource};
+
+pub use crate::transport::{ListenerPolicy, Protocols, TlsMode};
 
 use origin::Origin;
 
-/// Everything that can be set, resolved. Building it changes nothing in the world.
+/// Everything that can be set, resolved and checked: a [`Server`](crate::server::Server) runs with it.
+///
+/// It comes from code ([`Config::builder`]) or from a file ([`Config::resolve`]). Making it reads what the
+/// file names, and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// At least one.
-    pub listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// What clients log in with.
-    pub keys: Keys,
+    pub(crate) keys: Keys,
     /// Whether `keys` are those that everybody knows, because none were set.
-    pub keys_are_development: bool,
+    pub(crate) keys_are_development: bool,
     /// Absent when no listener takes TLS and no certificate is set.
-    pub tls: Option<TlsSource>,
+    pub(crate) tls: Option<TlsSource>,
     /// Where the certificate's files are named.
-    pub tls_places: TlsPlaces,
+    pub(crate) tls_places: TlsPlaces,
     /// Files with keys that others can read.
-    pub exposures: Vec<Exposure>,
+    pub(crate) exposures: Vec<Exposure>,
     /// What a reload does not give up.
-    pub held: Held,
+    pub(crate) held: Held,
     /// Every bound.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// What is done for latency at the cost of something else.
-    pub performance: Performance,
+    pub(crate) performance: Performance,
     /// What each profile may send and subscribe to, in the order of the profiles.
-    pub rights: [Rights; 4],
+    pub(crate) rights: [Rights; 4],
     /// The hosts that a standard CONNECT may name; any, if there are none.
-    pub virtual_hosts: Vec<String>,
+    pub(crate) virtual_hosts: Vec<String>,
     /// The queue that takes messages which were refused too often.
-    pub dead_letter_queue: Option<String>,
+    pub(crate) dead_letter_queue: Option<String>,
     /// Where latency histograms are exported.
-    pub latency_directory: Option<PathBuf>,
+    pub(crate) latency_directory: Option<PathBuf>,
     /// How to log.
-    pub log: LogOptions,
-    /// What is needed to read the secrets again.
-    inputs: Inputs,
+    pub(crate) log: LogOptions,
+    /// What is needed to read the secrets again; absent where a program made it.
+    inputs: Option<Inputs>,
 }
 
 impl Config {
+    /// A configuration made in code, with these keys.
+    ///
+    /// ```
+    /// use com_broker::config::{Config, Listener};
+    /// use com_broker::limits::Limits;
+    /// use com_broker::Keys;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keys = Keys::new("app-8c1f", ["agent-57ab", "super-c0ff", "service-91d2", "admin-e4a7"])?;
+    /// let config = Config::builder(keys)
+    ///     .listener(Listener::new("127.0.0.1:0".parse()?))
+    ///     .limits(Limits { connections_max: 100, ..Limits::default() })
+    ///     .build()?;
+    /// assert!(!config.is_development());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(keys: Keys) -> Builder {
+        Builder::new(keys)
+    }
+
     /// Decides between arguments, environment, file and defaults, and checks what came out.
     ///
     /// # Errors
@@ -114,26 +143,92 @@ impl Config {
                 format: overrides.log_format.or(file.log.format).unwrap_or_default(),
                 level: overrides.log_level.or(file.log.level).unwrap_or_default().filter(),
             },
-            inputs: Inputs { path, overrides: overrides.clone() },
+            inputs: Some(Inputs { path, overrides: overrides.clone() }),
         })
     }
 
     /// Reads keys and the place of the certificate again, from the same file, arguments and
-    /// environment, under the same rules. Nothing else in the file is looked at, and the listeners
-    /// are those of this configuration.
+    /// environment, under the same rules and for the listeners of this configuration. The rest of the
+    /// file only counts as what the next start would find. Absent where there is nothing to read: the
+    /// configuration was made in code.
     ///
     /// # Errors
     /// As [`Config::resolve`]; and where what is `held` now would give way to what everybody knows.
     /// This configuration stays as it is.
-    pub fn reload_secrets(
+    pub(crate) fn reload_secrets(
         &self,
         environment: Environment<'_>,
         held: Held,
+    ) -> Option<Result<Secrets, ConfigFault>> {
+        let inputs = self.inputs.as_ref()?;
+        Some(self.read_secrets(inputs, environment, held))
+    }
+
+    fn read_secrets(
+        &self,
+        Inputs { path, overrides }: &Inputs,
+        environment: Environment<'_>,
+        held: Held,
     ) -> Result<Secrets, ConfigFault> {
-        let path = self.inputs.path.as_deref();
-        let file = path.map(ConfigFile::load).transpose()?.unwrap_or_default();
-        let origin = Origin { path, lines: &file.lines };
-        resolve_secrets(&origin, &file, &self.inputs.overrides, environment, &self.listeners, held)
+        let file = path.as_deref().map(ConfigFile::load).transpose()?.unwrap_or_default();
+        let origin = Origin { path: path.as_deref(), lines: &file.lines };
+        let mut secrets =
+            resolve_secrets(&origin, &file, overrides, environment, &self.listeners, held)?;
+        let file = path.clone().map(|path| (path, file));
+        secrets.unapplied = match Self::resolve(file, overrides, environment) {
+            Ok(next) => self.unapplied(&next),
+            Err(fault) => Unapplied::Refused(fault),
+        };
+        Ok(secrets)
+    }
+
+    /// What would be different after a restart with another configuration, besides the secrets.
+    pub(crate) fn unapplied(&self, next: &Self) -> Unapplied {
+        let tables = [
+            ("listener", self.listeners == next.listeners),
+            ("limits", self.limits == next.limits),
+            ("performance", self.performance == next.performance),
+            ("rights", self.rights == next.rights),
+            ("stomp", self.virtual_hosts == next.virtual_hosts),
+            ("queues", self.dead_letter_queue == next.dead_letter_queue),
+            ("latency", self.latency_directory == next.latency_directory),
+            ("log", self.log == next.log),
+        ];
+        let changed: Vec<_> =
+            tables.iter().filter(|(_, is_same)| !is_same).map(|(name, _)| *name).collect();
+        if changed.is_empty() { Unapplied::Nothing } else { Unapplied::Tables(changed) }
+    }
+
+    /// Holds the secrets of another configuration against this one, whose listeners are open: what may
+    /// not replace its own.
+    ///
+    /// # Errors
+    /// Names the first rule that they break.
+    pub(crate) fn check_secrets_of(&self, next: &Self) -> Result<(), ConfigFault> {
+        let fault =
+            |key: &str, offence| Err(ConfigFault { place: Place::Setting(key.into()), offence });
+        let exposed = self.listeners.iter().find(|listener| !listener.is_loopback());
+        if let (Some(listener), true) = (exposed, keys::are_well_known(&next.keys)) {
+            return fault("keys", Offence::WellKnownKey(listener.address));
+        }
+        let mut secured = self.listeners.iter().filter(|one| one.policy.tls != TlsMode::Off);
+        match (&next.tls, secured.next()) {
+            (None, Some(listener)) => fault("tls", Offence::CertificateMissing(listener.address)),
+            (Some(TlsSource::Development { .. }), Some(_)) if self.held.own_certificate => {
+                fault("tls", Offence::CertificateHeld)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The listeners: at least one.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Every bound.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Whether anything is in use that is only fit for development.
@@ -143,7 +238,7 @@ impl Config {
 
     /// The configuration file, if there is one.
     pub fn path(&self) -> Option<&Path> {
-        self.inputs.path.as_deref()
+        self.inputs.as_ref()?.path.as_deref()
     }
 
     /// The effective configuration as TOML, keys masked.
@@ -154,29 +249,42 @@ impl Config {
 
 /// What SIGHUP renews.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// What clients log in with.
-    pub keys: Keys,
+    pub(crate) keys: Keys,
     /// Whether they are those that everybody knows.
-    pub keys_are_development: bool,
+    pub(crate) keys_are_development: bool,
     /// Where the certificate is.
-    pub tls: Option<TlsSource>,
+    pub(crate) tls: Option<TlsSource>,
     /// Where its files are named.
-    pub tls_places: TlsPlaces,
+    pub(crate) tls_places: TlsPlaces,
     /// Files with keys that others can read.
-    pub exposures: Vec<Exposure>,
+    pub(crate) exposures: Vec<Exposure>,
     /// What the next reload does not give up.
-    pub held: Held,
+    pub(crate) held: Held,
+    /// What else has changed, and takes effect with a restart.
+    pub(crate) unapplied: Unapplied,
+}
+
+/// What a reload leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unapplied {
+    /// Nothing else has changed.
+    Nothing,
+    /// These tables of the file say something else than at the start.
+    Tables(Vec<&'static str>),
+    /// The next start would fail, and why.
+    Refused(ConfigFault),
 }
 
 /// Secrets of one's own, which no reload replaces by those that everybody knows: a file that was
 /// emptied by mistake would open the broker to everybody on the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// None of the keys is a well-known one.
-    pub own_keys: bool,
+    pub(crate) own_keys: bool,
     /// The certificate is not a development one.
-    pub own_certificate: bool,
+    pub(crate) own_certificate: bool,
 }
 
 /// What the command line overrules.
@@ -240,6 +348,7 @@ fn resolve_secrets(
         tls_places,
         exposures: choice.exposures,
         held: Held { own_keys: choice.are_own, own_certificate },
+        unapplied: Unapplied::Nothing,
     })
 }
 

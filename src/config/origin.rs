@@ -14,7 +14,7 @@ pub(super) struct Origin<'a> {
 impl Origin<'_> {
     /// Where `key` stands.
     pub(super) fn place(&self, key: &str) -> Place {
-        let Some(path) = self.path else { return Place::Unset(key.into()) };
+        let Some(path) = self.path else { return Place::Setting(key.into()) };
         let line = self.lines.line_near(key);
         Place::File { path: path.into(), line, key: Some(key.into()) }
     }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::fault::{ConfigFault, Offence};
 use super::limits::Bytes;
 use super::origin::Origin;
+use crate::cores::Cores;
 
 /// `[performance]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -54,11 +55,30 @@ impl PerformanceSection {
     }
 }
 
+impl Performance {
+    /// Holds what was set in code against the same rules. Names the setting that breaks one.
+    pub(super) fn check(&self) -> Result<(), (&'static str, Offence)> {
+        let at = |name| move |offence| (name, offence);
+        self.core.map(|one| core(one as u64)).transpose().map_err(at("core"))?;
+        busy_poll_time(self.socket_busy_poll_us.into()).map_err(at("socket_busy_poll_us"))?;
+        for (name, bytes) in [
+            ("socket_send_buffer_bytes", self.socket_send_buffer_bytes),
+            ("socket_receive_buffer_bytes", self.socket_receive_buffer_bytes),
+        ] {
+            buffer_size(bytes.into()).map_err(at(name))?;
+        }
+        Ok(())
+    }
+}
+
 /// A core that this process may run on.
 fn core(wanted: u64) -> Result<usize, Offence> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let found = cores.iter().map(|core| core.id).find(|id| *id as u64 == wanted);
-    found.ok_or_else(|| Offence::NoCore(wanted, cores.iter().map(|core| core.id).collect()))
+    if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+        return Err(Offence::OnlyOn("Linux"));
+    }
+    let cores = Cores::of_this_thread().map(|cores| cores.numbers()).unwrap_or_default();
+    let found = cores.iter().copied().find(|core| *core as u64 == wanted);
+    found.ok_or(Offence::NoCore(wanted, cores))
 }
 
 fn busy_poll_time(us: u64) -> Result<u32, Offence> {

@@ -132,6 +132,11 @@ fn listeners_that_cannot_be_are_refused_on_their_line() {
             "[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n",
             "etc/broker.toml:4: listener[1].address: 127.0.0.1:1 is listed twice",
         ),
+        (
+            "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:1\"\n\
+             [[listener]]\naddress = \"127.0.0.1:2\"\nname = \"web\"\n",
+            "etc/broker.toml:6: listener[1].name: another listener is called \"web\" already",
+        ),
     ] {
         let fault = fault(text);
         assert!(fault.starts_with(expected), "{fault}");
@@ -284,7 +289,7 @@ fn limits_are_refused_on_their_line() {
 fn what_is_done_for_latency_is_off_unless_it_is_asked_for() {
     let config = resolve("").unwrap();
     assert_eq!(config.performance, Performance::default());
-    let core = core_affinity::get_core_ids().unwrap().last().unwrap().id;
+    let core = *crate::cores::Cores::of_this_thread().unwrap().numbers().last().unwrap();
     let text = format!(
         "[performance]\nbusy_poll = true\ncore = {core}\nsocket_send_buffer_bytes = \"1 MiB\"\n\
          socket_receive_buffer_bytes = 8192\n"
@@ -372,19 +377,53 @@ fn secrets_are_read_again_under_the_same_rules() {
         Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap();
 
     fs::write(&path, text.replace("own-agent", "own-new")).unwrap();
-    let secrets = config.reload_secrets(&|_| None, config.held).unwrap();
+    let secrets = config.reload_secrets(&|_| None, config.held).unwrap().unwrap();
     assert_eq!(secrets.keys.profile_of(b"own-new"), Some(Profile::Agent));
 
     // The listeners are those that are open, whatever the file says now.
     fs::write(&path, "").unwrap();
-    let fault = config.reload_secrets(&|_| None, config.held).unwrap_err().to_string();
+    let fault = config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err().to_string();
     assert!(fault.contains("0.0.0.0:6661 is not a loopback address"), "{fault}");
     fs::write(&path, text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[0])).unwrap();
-    let fault = config.reload_secrets(&|_| None, config.held).unwrap_err().to_string();
+    let fault = config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err().to_string();
     assert!(fault.contains("broker.toml:3: keys.agent: this is a well-known"), "{fault}");
     assert!(!fault.contains(DEVELOPMENT_PROFILE_KEYS[0]), "{fault}");
     fs::remove_file(&path).unwrap();
-    config.reload_secrets(&|_| None, config.held).unwrap_err();
+    config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err();
+}
+
+#[test]
+fn what_a_reload_leaves_as_it_is_is_told_by_the_table_that_changed() {
+    let text = format!("{OWN_KEYS}[[listener]]\naddress = \"127.0.0.1:1\"\ntls = \"off\"\n");
+    let scratch = Scratch::new("unapplied", &[("broker.toml", text.as_bytes())]);
+    let path = scratch.0.join("broker.toml");
+    let file = ConfigFile::load(&path).unwrap();
+    let config =
+        Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap();
+    let unapplied = |now: &str| {
+        fs::write(&path, now).unwrap();
+        config.reload_secrets(&|_| None, config.held).unwrap().unwrap().unapplied
+    };
+    assert_eq!(unapplied(&text.replace("own-agent", "own-new")), Unapplied::Nothing);
+    for (tables, added) in [
+        (vec!["listener"], "[[listener]]\naddress = \"127.0.0.1:2\"\ntls = \"off\"\n"),
+        (vec!["limits"], "[limits]\nconnections_max = 7\n"),
+        (vec!["performance", "log"], "[performance]\nbusy_poll = true\n[log]\nlevel = \"off\"\n"),
+        (vec!["rights"], "[rights.agent]\nsend = []\n"),
+        (vec!["stomp"], "[stomp]\nvirtual_hosts = [\"a\"]\n"),
+        (vec!["queues"], "[queues]\ndead_letter_queue = \"/queue/a\"\n"),
+        (vec!["latency"], "[latency]\ndirectory = \"l\"\n"),
+    ] {
+        assert_eq!(unapplied(&format!("{text}{added}")), Unapplied::Tables(tables));
+    }
+    // The secrets are good, and the next start would fail all the same.
+    let Unapplied::Refused(fault) = unapplied(&format!(
+        "{text}[limits]\npatterns_max = 1\n\
+        connections_max = 0\n"
+    )) else {
+        panic!("a limit of zero is refused")
+    };
+    assert!(fault.to_string().ends_with("limits.connections_max: must not be zero"), "{fault}");
 }
 
 #[test]
@@ -406,7 +445,7 @@ fn keys_of_ones_own_do_not_give_way_to_known_ones_while_the_broker_runs() {
         (OWN_KEYS, "broker.toml: tls: no certificate is set, and the broker runs with one"),
     ] {
         fs::write(&path, now).unwrap();
-        let fault = config.reload_secrets(&|_| None, config.held).unwrap_err().to_string();
+        let fault = config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err().to_string();
         assert!(fault.contains(expected), "{fault}");
         assert!(fault.ends_with("start it again"), "{fault}");
     }
@@ -415,9 +454,9 @@ fn keys_of_ones_own_do_not_give_way_to_known_ones_while_the_broker_runs() {
     let config = load();
     assert_eq!(config.held, Held::default());
     fs::write(&path, OWN_KEYS).unwrap();
-    let secrets = config.reload_secrets(&|_| None, config.held).unwrap();
+    let secrets = config.reload_secrets(&|_| None, config.held).unwrap().unwrap();
     fs::write(&path, "").unwrap();
-    config.reload_secrets(&|_| None, secrets.held).unwrap_err();
+    config.reload_secrets(&|_| None, secrets.held).unwrap().unwrap_err();
 }
 
 #[test]

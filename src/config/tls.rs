@@ -14,7 +14,7 @@ const DEVELOPMENT_DIRECTORY: &str = "certs";
 
 /// The source of the server's certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsSource {
+pub(crate) enum TlsSource {
     /// PEM files.
     Files {
         /// The chain, the server's own certificate first.
@@ -31,7 +31,7 @@ pub enum TlsSource {
 
 /// Where the two files of a certificate are named, for messages about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsPlaces {
+pub(crate) struct TlsPlaces {
     /// What names the certificate; absent where it is a development one.
     pub certificate: Option<Place>,
     /// What names its key.

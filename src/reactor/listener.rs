@@ -11,7 +11,7 @@ use crate::transport::ListenerPolicy;
 
 /// A bound socket, and what connections to it may be.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     pub(super) socket: TcpListener,
     pub(super) policy: ListenerPolicy,
     /// The address that was bound: with its port, where any was asked for.
@@ -22,7 +22,7 @@ pub struct Listening {
 
 /// Which families of addresses the address `[::]` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Families {
+pub(crate) enum Families {
     /// IPv6 and IPv4, where the system can do both with one socket.
     Both,
     /// IPv6 alone, because another listener has the port for IPv4.
@@ -35,7 +35,7 @@ impl Listening {
     ///
     /// # Errors
     /// Those of the system: the address is in use, is not this machine's, or needs rights.
-    pub fn bind(
+    pub(crate) fn bind(
         address: SocketAddr,
         families: Families,
         name: Option<&str>,

@@ -1,11 +1,14 @@
 //! The reactor: the only poll and the only clock. It tells the engine what the kernel said, in
 //! turns, and accepts and lets go of sockets for it.
 //!
-//! It does not know STOMP, destinations or what TLS is made of.
+//! From outside it is reached by letters alone ([`Handle`]), which its [`Owner`] reads; signals are
+//! letters, too. It does not know what a letter says, STOMP, destinations or what TLS is made of.
 
 mod alarm;
 mod clock;
 mod listener;
+mod mailbox;
+mod signals;
 mod socket;
 
 use std::io;
@@ -13,39 +16,60 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::low_level::signal_name;
-use signal_hook_mio::v1_0::Signals;
 
 use self::alarm::Alarm;
 use self::clock::Clock;
-pub use self::listener::{Families, Listening};
-pub use self::socket::{SocketOptions, TcpSocket};
+pub(crate) use self::listener::{Families, Listening};
+pub(crate) use self::mailbox::Handle;
+pub use self::mailbox::PostFault;
+use self::mailbox::{Mailbox, mailbox};
+pub(crate) use self::signals::Signal;
+use self::signals::SignalSource;
+pub(crate) use self::socket::{SocketOptions, TcpSocket};
 use crate::broker::Moment;
 use crate::engine::{Accepted, Engine};
-use crate::telemetry::{Latencies, Stage};
+use crate::telemetry::Stage;
 
-/// What the owner of the loop does when a signal asks for it.
-pub trait Owner {
-    /// Reads keys and certificates again and gives them to the engine, or leaves all as it was.
-    fn reload(&mut self, engine: &mut Engine<TcpSocket>);
+/// Who reads the letters of a loop, and knows what they say.
+pub(crate) trait Owner {
+    /// What can be asked of it.
+    type Letter;
 
-    /// Exports the latencies; must not block. `elapsed` is the time since the loop was made.
-    fn export(&mut self, latencies: &mut Latencies, elapsed: Duration);
+    /// Does what a letter asks for, and says what that means for the loop. It must not block.
+    ///
+    /// It is called between reading and flushing, so that what it queues to connections leaves in the
+    /// same turn.
+    fn handle(
+        &mut self,
+        letter: Self::Letter,
+        engine: &mut Engine<TcpSocket>,
+        now: Moment,
+    ) -> Verdict;
+}
+
+/// What a letter means for the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    /// It goes on.
+    GoesOn,
+    /// It accepts nobody any more, and ends when all connections have. Nothing new if it drains already.
+    Drains,
+    /// It ends with this turn.
+    Leaves,
 }
 
 /// How the loop came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every connection has ended. Some may have been cut before they took their last octets.
+    /// Every connection has ended. Some may have been cut before they took their last bytes.
     Drained,
-    /// A second signal said to leave at once.
+    /// It was told to leave at once, and cut what was left.
     Abandoned,
 }
 
 /// How the loop goes about it.
 #[derive(Clone, Copy, Debug)]
-pub struct ReactorOptions {
+pub(crate) struct ReactorOptions {
     /// What is asked of the kernel for each connection.
     pub sockets: SocketOptions,
     /// Whether to ask for events again and again instead of sleeping until there are some.
@@ -54,13 +78,17 @@ pub struct ReactorOptions {
     pub accepts_per_turn_max: u32,
     /// Time that all connections together have when the broker drains.
     pub drain_ms_max: u32,
+    /// Letters that may wait to be read, and that are read in one turn.
+    pub mailbox_letters_max: u32,
 }
 
-/// The loop.
-pub struct Reactor {
+/// The loop; `L` is what a letter to it says.
+pub(crate) struct Reactor<L> {
     poll: Poll,
     events: Events,
-    signals: Signals,
+    mailbox: Mailbox<L>,
+    /// Absent where the signals of the process are somebody else's.
+    signals: Option<SignalSource<L>>,
     listeners: Vec<Listening>,
     /// Places of listeners that may have a connection to accept.
     to_accept: Vec<usize>,
@@ -75,24 +103,27 @@ pub struct Reactor {
     drain_until_ms: Option<u64>,
 }
 
-impl Reactor {
-    /// Registers listeners and signals.
+impl<L> Reactor<L> {
+    /// Registers the listeners. Letters posted by the handle wait until the loop runs.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn new(mut listeners: Vec<Listening>, options: ReactorOptions) -> io::Result<Self> {
+    pub(crate) fn new(
+        mut listeners: Vec<Listening>,
+        options: ReactorOptions,
+    ) -> io::Result<(Self, Handle<L>)> {
         let poll = Poll::new()?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             let token = Token(FIRST_LISTENER.0 - index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
+        let (mailbox, handle) = mailbox(poll.registry(), MAILBOX, options.mailbox_letters_max)?;
         let alarm = Alarm::new(poll.registry())?;
-        Ok(Self {
+        let reactor = Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
-            signals,
+            mailbox,
+            signals: None,
             to_accept: (0..listeners.len()).collect(),
             listeners,
             is_starved: false,
@@ -101,29 +132,45 @@ impl Reactor {
             busy_ms: 0,
             options,
             drain_until_ms: None,
-        })
+        };
+        Ok((reactor, handle))
+    }
+
+    /// Catches the signals of the process from now on; each becomes a letter.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn watch_signals(&mut self, letter_of: fn(Signal) -> L) -> io::Result<()> {
+        self.signals = Some(SignalSource::new(self.poll.registry(), SIGNALS, letter_of)?);
+        Ok(())
     }
 
     /// When the loop was made, by the wall.
-    pub fn started_at(&self) -> std::time::SystemTime {
+    pub(crate) fn started_at(&self) -> std::time::SystemTime {
         self.clock.started_at()
     }
 
-    /// Turns until a signal says to stop and the connections are drained.
+    /// Turns until a letter says to stop and the connections are drained. Then nothing can be posted any
+    /// more. Gives the time since the loop was made as well.
     ///
     /// # Errors
     /// The poll failed, which nothing can go on without.
-    pub fn run(
-        &mut self,
+    pub(crate) fn run(
+        mut self,
         engine: &mut Engine<TcpSocket>,
-        owner: &mut impl Owner,
-    ) -> io::Result<Outcome> {
+        owner: &mut impl Owner<Letter = L>,
+    ) -> io::Result<(Outcome, Duration)> {
         let mut flushed = self.clock.now();
         loop {
             let polled = self.wait(engine, flushed)?;
             engine.latencies.record(Stage::Poll, polled.ns - flushed.ns);
             let signalled = self.note_events(engine, polled);
             engine.receive(polled);
+            let verdict = if signalled || self.mailbox.has_letters() {
+                self.handle_letters(engine, owner, polled)
+            } else {
+                Verdict::GoesOn
+            };
             let turns = &mut engine.broker_mut().counters.turns;
             *turns += 1;
             if turns.is_multiple_of(Stage::DISPATCH_EVERY) {
@@ -135,15 +182,10 @@ impl Reactor {
             engine.latencies.record(Stage::Turn, flushed.ns - polled.ns);
             engine.settle(flushed);
             self.let_go(engine);
-            let outcome = if signalled && self.handle_signals(engine, owner, flushed) {
-                Some(Outcome::Abandoned)
-            } else {
-                self.has_drained(engine, flushed.ms()).then_some(Outcome::Drained)
-            };
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = self.follow(verdict, engine, flushed) {
                 engine.abandon(flushed);
                 self.let_go(engine);
-                return Ok(outcome);
+                return Ok((outcome, Duration::from_nanos(self.clock.now().ns)));
             }
             if !self.to_accept.is_empty() {
                 self.accept(engine);
@@ -151,14 +193,11 @@ impl Reactor {
         }
     }
 
-    /// Time since the loop was made.
-    pub fn elapsed(&mut self) -> Duration {
-        Duration::from_nanos(self.clock.now().ns)
-    }
-
     /// Waits for an event, for work that is left over or for a deadline, and says when it came.
     fn wait(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) -> io::Result<Moment> {
-        let ready = engine.has_work() || (!self.to_accept.is_empty() && !self.is_starved);
+        let ready = engine.has_work()
+            || (!self.to_accept.is_empty() && !self.is_starved)
+            || self.mailbox.has_letters();
         if ready {
             self.poll_once(Some(Duration::ZERO))?;
             return Ok(self.clock.now());
@@ -215,6 +254,7 @@ impl Reactor {
             match event.token() {
                 SIGNALS => signalled = true,
                 ALARM => self.alarm.note_rung(),
+                MAILBOX => self.mailbox.note_rung(),
                 Token(token) if FIRST_LISTENER.0 - token < self.listeners.len() => {
                     let index = FIRST_LISTENER.0 - token;
                     if !self.to_accept.contains(&index) {
@@ -240,40 +280,51 @@ impl Reactor {
         signalled
     }
 
-    /// Handles signals; says whether to leave at once.
+    /// Has the letters read, those of signals first; the strongest verdict counts.
     #[cold]
-    fn handle_signals(
+    fn handle_letters(
         &mut self,
         engine: &mut Engine<TcpSocket>,
-        owner: &mut impl Owner,
+        owner: &mut impl Owner<Letter = L>,
         now: Moment,
-    ) -> bool {
-        let pending: Vec<_> = self.signals.pending().collect();
-        for signal in pending {
-            match signal {
-                SIGHUP => owner.reload(engine),
-                SIGUSR1 => owner.export(&mut engine.latencies, Duration::from_nanos(now.ns)),
-                _ if self.drain_until_ms.is_some() => return true,
-                _ => {
-                    log::info!(
-                        "draining signal={} connections={} drain_ms_max={}",
-                        signal_name(signal).unwrap_or_default(),
-                        engine.len(),
-                        self.options.drain_ms_max
-                    );
-                    self.drain_until_ms = Some(now.ms() + u64::from(self.options.drain_ms_max));
-                    self.close_listeners();
-                    engine.begin_drain(now);
-                    self.let_go(engine);
-                }
-            }
+    ) -> Verdict {
+        let mut verdict = Verdict::GoesOn;
+        for letter in self.signals.iter_mut().flat_map(SignalSource::take_letters) {
+            verdict = verdict.max(owner.handle(letter, engine, now));
         }
-        false
+        for _ in 0..self.mailbox.letters_per_turn_max() {
+            let Some(letter) = self.mailbox.take_letter() else { break };
+            verdict = verdict.max(owner.handle(letter, engine, now));
+        }
+        verdict
     }
 
+    /// Does to the loop what the letters of a turn mean, and says whether it ends.
     #[inline]
-    fn has_drained(&self, engine: &Engine<TcpSocket>, now_ms: u64) -> bool {
-        self.drain_until_ms.is_some_and(|until_ms| engine.is_empty() || now_ms >= until_ms)
+    fn follow(
+        &mut self,
+        verdict: Verdict,
+        engine: &mut Engine<TcpSocket>,
+        now: Moment,
+    ) -> Option<Outcome> {
+        match verdict {
+            Verdict::GoesOn => {}
+            Verdict::Drains => self.begin_drain(engine, now),
+            Verdict::Leaves => return Some(Outcome::Abandoned),
+        }
+        let until_ms = self.drain_until_ms?;
+        (engine.is_empty() || now.ms() >= until_ms).then_some(Outcome::Drained)
+    }
+
+    #[cold]
+    fn begin_drain(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) {
+        if self.drain_until_ms.is_some() {
+            return;
+        }
+        self.drain_until_ms = Some(now.ms() + u64::from(self.options.drain_ms_max));
+        self.close_listeners();
+        engine.begin_drain(now);
+        self.let_go(engine);
     }
 
     fn close_listeners(&mut self) {
@@ -351,8 +402,9 @@ impl Reactor {
 
 const SIGNALS: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
+const MAILBOX: Token = Token(usize::MAX - 2);
 /// Listeners count down from here, connections up from zero.
-const FIRST_LISTENER: Token = Token(usize::MAX - 2);
+const FIRST_LISTENER: Token = Token(usize::MAX - 3);
 
 const EVENTS_PER_TURN: usize = 1024;
 

@@ -14,11 +14,11 @@ use crate::engine::Socket;
 /// points at which a thread may be cancelled, which costs two atomic exchanges a call once there was a
 /// second thread.
 #[derive(Debug)]
-pub struct TcpSocket(TcpStream);
+pub(crate) struct TcpSocket(TcpStream);
 
 /// What is asked of the kernel for each connection.
 #[derive(Clone, Copy, Debug)]
-pub struct SocketOptions {
+pub(crate) struct SocketOptions {
     /// Silence after which a peer is probed.
     pub keepalive: Duration,
     /// How long sent octets may stay unacknowledged.
@@ -37,7 +37,7 @@ impl SocketOptions {
     ///
     /// # Errors
     /// There is no socket to be had.
-    pub fn report_refusals(&self) -> io::Result<()> {
+    pub(crate) fn report_refusals(&self) -> io::Result<()> {
         let socket = RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         let Self { send_buffer_bytes, receive_buffer_bytes, .. } = *self;
         if send_buffer_bytes > 0 {

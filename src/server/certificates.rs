@@ -15,20 +15,21 @@ use rcgen::{
 };
 use rustls_pki_types::UnixTime;
 
-use super::identity;
+use super::pem::read_certificates;
+use super::trust::verify;
 use crate::input::{FILE_BYTES_MAX, Input};
 
 /// The first name in every development certificate.
-pub const DEVELOPMENT_NAME: &str = "localhost";
+pub(crate) const DEVELOPMENT_NAME: &str = "localhost";
 
 /// What else a development certificate is always good for.
 const DEVELOPMENT_ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// Days that a server certificate is valid unless one asks for another number.
-pub const SERVER_DAYS: u32 = 397;
+pub(crate) const SERVER_DAYS: u32 = 397;
 
 /// Days that some platforms accept at most, even from an authority that the user installed.
-pub const SERVER_DAYS_MAX: u32 = 825;
+pub(crate) const SERVER_DAYS_MAX: u32 = 825;
 
 /// Days that the authority is valid, so that it need not be trusted anew every year.
 const AUTHORITY_DAYS: u32 = 3650;
@@ -41,7 +42,7 @@ const AUTHORITY_NAME: &str = "com-broker development authority";
 
 /// The files in a directory of development certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// What clients have to trust.
     pub authority_certificate: PathBuf,
     /// What signs; nobody else may have it.
@@ -54,7 +55,7 @@ pub struct Paths {
 
 impl Paths {
     /// The files by the names they have in every such directory.
-    pub fn within(directory: &Path) -> Self {
+    pub(crate) fn within(directory: &Path) -> Self {
         Self {
             authority_certificate: directory.join("ca.pem"),
             authority_key: directory.join("ca.key"),
@@ -79,7 +80,7 @@ impl Paths {
 
 /// What is wanted of a server certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub(crate) struct Order {
     /// Host names and addresses beside those of this machine.
     pub names: Vec<String>,
     /// Days that it is valid.
@@ -90,7 +91,7 @@ pub struct Order {
 
 /// What was done about an [`Order`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     /// The authority is new, and has to be trusted anew.
     pub authority_made: bool,
     /// The server certificate is new.
@@ -101,7 +102,7 @@ pub struct Receipt {
 ///
 /// # Errors
 /// Names the file that could not be used or written.
-pub fn make(paths: &Paths, order: &Order) -> Result<Receipt, CertificateFault> {
+pub(crate) fn make(paths: &Paths, order: &Order) -> Result<Receipt, CertificateFault> {
     let now = UnixTime::now();
     // Names that cannot be certified are refused before anything is written.
     server_params(order, now)?;
@@ -132,14 +133,15 @@ pub(super) fn renew(paths: &Paths, now: UnixTime) -> Result<(), CertificateFault
 
 /// Why there are no certificates.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum CertificateFault {
     /// The system does not let us read or write the file.
     File(PathBuf, io::Error),
     /// The authority in this file does not sign what clients would accept: it is not one of ours,
     /// or it has expired.
     Authority(PathBuf),
-    /// A name is no host name and no address, or the key cannot be made; the reason.
-    Generation(rcgen::Error),
+    /// A name is neither a host name nor an address, or the key cannot be made; the reason.
+    Generation(String),
 }
 
 impl fmt::Display for CertificateFault {
@@ -166,7 +168,7 @@ impl std::error::Error for CertificateFault {}
 
 impl From<rcgen::Error> for CertificateFault {
     fn from(fault: rcgen::Error) -> Self {
-        Self::Generation(fault)
+        Self::Generation(fault.to_string())
     }
 }
 
@@ -200,9 +202,8 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = server_params(order, now)?.signed_by(&key, &self.issuer)?;
         let foreign = || CertificateFault::Authority(paths.authority_certificate.clone());
-        let authority =
-            identity::read_certificates(&paths.authority_certificate).map_err(|_| foreign())?;
-        identity::verify(&[certificate.der().clone()], &authority[0], DEVELOPMENT_NAME, now)
+        let authority = read_certificates(&paths.authority_certificate).map_err(|_| foreign())?;
+        verify(&[certificate.der().clone()], &authority[0], DEVELOPMENT_NAME, now)
             .map_err(|_| foreign())?;
         let chain = certificate.pem() + &self.certificate_pem;
         write(&paths.server_key, &key.serialize_pem(), KEY_MODE)?;
@@ -284,7 +285,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::server::identity::tests::Scratch;
+    use crate::server::scratch::Scratch;
 
     fn order(force: bool) -> Order {
         Order { names: vec!["broker.example".into(), "192.0.2.7".into()], days: 30, force }
@@ -333,15 +334,15 @@ mod tests {
         let scratch = Scratch::new("names");
         let paths = Paths::within(&scratch.0);
         make(&paths, &order(false)).unwrap();
-        let chain = identity::read_certificates(&paths.server_certificate).unwrap();
+        let chain = read_certificates(&paths.server_certificate).unwrap();
         assert_eq!(chain.len(), 2);
         let now = UnixTime::now();
         for name in ["localhost", "127.0.0.1", "::1", "broker.example", "192.0.2.7"] {
-            identity::verify(&chain, &chain[1], name, now).unwrap();
+            verify(&chain, &chain[1], name, now).unwrap();
         }
-        identity::verify(&chain, &chain[1], "other.example", now).unwrap_err();
+        verify(&chain, &chain[1], "other.example", now).unwrap_err();
         let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + 31 * 86_400));
-        identity::verify(&chain, &chain[1], "localhost", later).unwrap_err();
+        verify(&chain, &chain[1], "localhost", later).unwrap_err();
     }
 
     #[test]
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_is_refused() {
+    fn a_name_that_cannot_be_certified_is_refused() {
         let scratch = Scratch::new("name");
         let paths = Paths::within(&scratch.0);
         let order = Order { names: vec!["höst".into()], days: 1, force: false };

@@ -4,27 +4,28 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::{CertificateError, Error, RootCertStore, ServerConfig, SupportedCipherSuite};
-use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{Error, ServerConfig};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::certificates::{self, CertificateFault};
+use super::pem::{PemFault, read_certificates, read_key};
+use super::trust::{provider, validity_fault, verify};
 use crate::config::{Place, TlsPlaces, TlsSource};
-use crate::input::{Exposure, FILE_BYTES_MAX, Input};
+use crate::input::Exposure;
 
 /// Reads the identity. Where it is a development one that is not there, has expired or does not
 /// fit together, it is made first.
 ///
 /// # Errors
 /// Names the file, the setting that names it, and what is wrong with it.
-pub fn load(source: &TlsSource, places: &TlsPlaces) -> Result<Arc<ServerConfig>, IdentityFault> {
+pub(crate) fn load(
+    source: &TlsSource,
+    places: &TlsPlaces,
+) -> Result<Arc<ServerConfig>, IdentityFault> {
     let identity = match source {
         TlsSource::Files { certificate, key } => {
             let identity = Identity::read(certificate, key).map_err(|fault| fault.at(places))?;
-            if let Some(reason) = identity.validity_fault(UnixTime::now()) {
+            if let Some(reason) = validity_fault(&identity.chain, UnixTime::now()) {
                 let reason = reason.to_string();
                 log::warn!("certificate out of date file={certificate:?} reason={reason:?}");
             }
@@ -39,7 +40,7 @@ pub fn load(source: &TlsSource, places: &TlsPlaces) -> Result<Arc<ServerConfig>,
 }
 
 /// Tells that a file with a secret is one that others can read.
-pub fn warn_of(exposure: &Exposure) {
+pub(crate) fn warn_of(exposure: &Exposure) {
     let Exposure { path, mode } = exposure;
     log::warn!(
         "others than its owner can read or change a file with a secret in it file={path:?} \
@@ -51,7 +52,10 @@ pub fn warn_of(exposure: &Exposure) {
 ///
 /// # Errors
 /// As [`load`]. A development identity that is still to be made is none.
-pub fn check(source: &TlsSource, places: &TlsPlaces) -> Result<Option<Exposure>, IdentityFault> {
+pub(crate) fn check(
+    source: &TlsSource,
+    places: &TlsPlaces,
+) -> Result<Option<Exposure>, IdentityFault> {
     match source {
         TlsSource::Files { certificate, key } => Identity::read(certificate, key)
             .map(|identity| identity.exposure)
@@ -62,23 +66,18 @@ pub fn check(source: &TlsSource, places: &TlsPlaces) -> Result<Option<Exposure>,
 
 /// Why there is no identity.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum IdentityFault {
-    /// The system does not give us the file.
-    Unreadable(PathBuf, std::io::Error),
-    /// The file holds no PEM section, or a broken one.
-    NotPem(PathBuf),
-    /// The file holds PEM sections, but no certificate.
-    NoCertificate(PathBuf),
-    /// The file holds PEM sections, but no private key.
-    NoKey(PathBuf),
-    /// The private key has a pass phrase.
-    KeyEncrypted(PathBuf),
+    /// The file with the certificate cannot be used.
+    Certificate(PemFault),
+    /// The file with its private key cannot be used.
+    Key(PemFault),
     /// The private key in the second file is not that of the certificate in the first.
     Mismatch(PathBuf, PathBuf),
-    /// rustls does not take them; its reason.
-    Unusable(PathBuf, Error),
-    /// The file with the private key cannot be read, or is no PEM file.
-    InKey(Box<Self>),
+    /// TLS cannot be served with the certificate in this file, and why.
+    UnusableCertificate(PathBuf, String),
+    /// TLS cannot be served with the private key in this file, and why.
+    UnusableKey(PathBuf, String),
     /// The development identity cannot be made.
     Development(CertificateFault),
     /// One of these, and the setting that names the file.
@@ -88,13 +87,8 @@ pub enum IdentityFault {
 impl IdentityFault {
     fn at(self, places: &TlsPlaces) -> Self {
         let place = match &self {
-            Self::NoCertificate(_) => &places.certificate,
-            Self::NoKey(_) | Self::KeyEncrypted(_) | Self::Mismatch(..) | Self::InKey(_) => {
-                &places.key
-            }
-            Self::Unusable(_, Error::InvalidCertificate(_)) => &places.certificate,
-            Self::Unusable(..) => &places.key,
-            Self::Unreadable(..) | Self::NotPem(_) => &places.certificate,
+            Self::Certificate(_) | Self::UnusableCertificate(..) => &places.certificate,
+            Self::Key(_) | Self::Mismatch(..) | Self::UnusableKey(..) => &places.key,
             Self::Development(_) | Self::At(..) => &None,
         };
         match place {
@@ -107,24 +101,17 @@ impl IdentityFault {
 impl fmt::Display for IdentityFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(path, reason) => write!(out, "{}: {reason}", path.display()),
-            Self::NotPem(path) => write!(out, "{}: not a PEM file", path.display()),
-            Self::NoCertificate(path) => write!(out, "{}: holds no certificate", path.display()),
-            Self::NoKey(path) => write!(out, "{}: holds no private key", path.display()),
-            Self::KeyEncrypted(path) => write!(
-                out,
-                "{}: the private key has a pass phrase, and nobody is there to type it",
-                path.display()
-            ),
+            Self::Certificate(fault) | Self::Key(fault) => fault.fmt(out),
             Self::Mismatch(certificate, key) => write!(
                 out,
                 "{}: not the private key of the certificate in {}",
                 key.display(),
                 certificate.display()
             ),
-            Self::Unusable(path, reason) => write!(out, "{}: {reason}", path.display()),
+            Self::UnusableCertificate(path, reason) | Self::UnusableKey(path, reason) => {
+                write!(out, "{}: {reason}", path.display())
+            }
             Self::Development(fault) => fault.fmt(out),
-            Self::InKey(fault) => fault.fmt(out),
             Self::At(place, fault) => write!(out, "{place}: {fault}"),
         }
     }
@@ -181,8 +168,8 @@ struct Identity {
 
 impl Identity {
     fn read(certificate: &Path, key: &Path) -> Result<Self, IdentityFault> {
-        let chain = read_certificates(certificate)?;
-        let (secret, exposure) = read_key(key)?;
+        let chain = read_certificates(certificate).map_err(IdentityFault::Certificate)?;
+        let (secret, exposure) = read_key(key).map_err(IdentityFault::Key)?;
         // Everyone is shown the one certificate, also those who do not say whom they look for.
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -200,115 +187,25 @@ impl Identity {
                 Err(IdentityFault::Mismatch(certificate.into(), key.into()))
             }
             Err(fault @ Error::InvalidCertificate(_)) => {
-                Err(IdentityFault::Unusable(certificate.into(), fault))
+                Err(IdentityFault::UnusableCertificate(certificate.into(), fault.to_string()))
             }
-            Err(fault) => Err(IdentityFault::Unusable(key.into(), fault)),
+            Err(fault) => Err(IdentityFault::UnusableKey(key.into(), fault.to_string())),
         }
     }
-
-    /// Whether clients would say that the certificate is out of date. Whether they trust it is
-    /// theirs to judge.
-    fn validity_fault(&self, now: UnixTime) -> Option<CertificateError> {
-        // As its own authority, because the dates are looked at before the signature.
-        match verify(&self.chain, &self.chain[0], "localhost", now) {
-            Err(Error::InvalidCertificate(fault)) if is_about_time(&fault) => Some(fault),
-            _ => None,
-        }
-    }
-}
-
-fn is_about_time(fault: &CertificateError) -> bool {
-    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    matches!(fault, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
-}
-
-/// Judges a chain as a client would that trusts `authority` and looks for `name`.
-pub(super) fn verify(
-    chain: &[CertificateDer<'static>],
-    authority: &CertificateDer<'static>,
-    name: &'static str,
-    now: UnixTime,
-) -> Result<(), Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.clone())?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    let verifier = verifier.map_err(|fault| Error::General(fault.to_string()))?;
-    let name = ServerName::try_from(name).map_err(|fault| Error::General(fault.to_string()))?;
-    verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], now).map(drop)
-}
-
-/// The certificates in a file, at least one.
-pub(super) fn read_certificates(
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, IdentityFault> {
-    let text = read(path)?.bytes;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(IdentityFault::NoCertificate(path.into()))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(_) => Err(IdentityFault::NotPem(path.into())),
-    }
-}
-
-fn read_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Option<Exposure>), IdentityFault> {
-    let in_key = |fault| IdentityFault::InKey(Box::new(fault));
-    let Input { bytes, exposure } = read(path).map_err(in_key)?;
-    let is_encrypted = memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
-    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|fault| match fault {
-        _ if is_encrypted => IdentityFault::KeyEncrypted(path.into()),
-        pem::Error::NoItemsFound => IdentityFault::NoKey(path.into()),
-        _ => in_key(IdentityFault::NotPem(path.into())),
-    })?;
-    Ok((key, exposure))
-}
-
-/// The contents of a file that has a PEM section.
-fn read(path: &Path) -> Result<Input, IdentityFault> {
-    let input = Input::read(path, FILE_BYTES_MAX)
-        .map_err(|reason| IdentityFault::Unreadable(path.into(), reason))?;
-    match memchr::memmem::find(&input.bytes, b"-----BEGIN ") {
-        Some(_) => Ok(input),
-        None => Err(IdentityFault::NotPem(path.into())),
-    }
-}
-
-/// AES-128 comes before AES-256: its handshake hashes with SHA-256, which processors have
-/// instructions for, and its records cost less.
-fn provider() -> Arc<CryptoProvider> {
-    let mut provider = ring::default_provider();
-    let is_aes_128 =
-        |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).contains("AES_128");
-    provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite));
-    Arc::new(provider)
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::fs;
     use std::time::Duration;
 
+    use rustls::RootCertStore;
+    use rustls::crypto::ring;
+    use rustls_pki_types::ServerName;
+
     use super::*;
     use crate::server::certificates::{Order, Paths, make};
-
-    /// A directory that goes away with the test.
-    pub(in crate::server) struct Scratch(pub(in crate::server) PathBuf);
-
-    impl Scratch {
-        pub(in crate::server) fn new(name: &str) -> Self {
-            let name = format!("com-broker-{}-{name}", std::process::id());
-            let directory = std::env::temp_dir().join(name);
-            fs::create_dir_all(&directory).unwrap();
-            Self(directory)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::server::scratch::Scratch;
 
     fn made(name: &str) -> (Scratch, Paths) {
         let scratch = Scratch::new(name);
@@ -411,10 +308,10 @@ pub(super) mod tests {
     fn a_certificate_out_of_date_is_noticed() {
         let (_scratch, paths) = made("dates");
         let identity = Identity::read(&paths.server_certificate, &paths.server_key).unwrap();
-        assert_eq!(identity.validity_fault(in_days(0)), None);
-        assert!(identity.validity_fault(in_days(31)).is_some());
+        assert_eq!(validity_fault(&identity.chain, in_days(0)), None);
+        assert!(validity_fault(&identity.chain, in_days(31)).is_some());
         let epoch = UnixTime::since_unix_epoch(Duration::ZERO);
-        assert!(identity.validity_fault(epoch).is_some());
+        assert!(validity_fault(&identity.chain, epoch).is_some());
     }
 
     #[test]

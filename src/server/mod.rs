@@ -1,44 +1,82 @@
-//! The composition root: binds, builds, runs and drains.
+//! The server: binds what a [`Config`] names, runs the loop, and is told what to do through a
+//! [`Handle`].
+//!
+//! ```
+//! use com_broker::config::{Config, Listener};
+//! use com_broker::server::{Outcome, Server};
+//! use com_broker::Keys;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let keys = Keys::new("app-8c1f", ["agent-57ab", "super-c0ff", "service-91d2", "admin-e4a7"])?;
+//! let config = Config::builder(keys).listener(Listener::new("127.0.0.1:0".parse()?)).build()?;
+//! let running = Server::bind(config)?.spawn()?;
+//! println!("clients find it at {}", running.addresses()[0]);
+//! running.handle().drain()?;
+//! assert_eq!(running.join()?.outcome, Outcome::Drained);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A server keeps to itself: it installs no logger (what it has to say goes to that of the `log` crate,
+//! if the program has one), catches no signals and raises no limits of the process, unless it is asked
+//! to by [`Server::watch_signals`] and [`Server::raise_descriptor_limit`]. Several of them run in one
+//! process; each has a thread, a clock and keys of its own. Where they export latencies, each needs a
+//! directory of its own.
 
-pub mod certificates;
-pub mod identity;
+pub(crate) mod certificates;
+mod handle;
+pub(crate) mod identity;
+mod operator;
+mod pem;
+mod process;
+mod report;
+#[cfg(test)]
+mod scratch;
+mod trust;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use core_affinity::CoreId;
 use rustls::ServerConfig;
 
-use self::identity::IdentityFault;
+pub use self::certificates::CertificateFault;
+pub use self::handle::{Handle, ReloadFault};
+pub use self::identity::IdentityFault;
+pub(crate) use self::operator::environment;
+use self::operator::{Letter, Operator};
+pub use self::pem::{PemDefect, PemFault};
+pub use self::report::Report;
 use crate::broker::Options;
-use crate::config::{Config, Environment, Held};
+use crate::config::{Config, Listener};
 use crate::engine::Engine;
 use crate::limits::Limits;
-use crate::logger::LogFormat;
-use crate::reactor::{
-    Families, Listening, Outcome, Owner, Reactor, ReactorOptions, SocketOptions, TcpSocket,
-};
-use crate::telemetry::{Exporter, Latencies, try_directory};
+use crate::reactor::{Families, Listening, Reactor, ReactorOptions, SocketOptions};
+pub use crate::reactor::{Outcome, PostFault};
+use crate::telemetry::{Latencies, try_directory};
 
-/// A broker that is bound and has read all that it needs, and does not run yet.
-pub struct Prepared {
-    config: Config,
+/// A broker that is bound and has read all that it needs, and does not run yet. Clients that connect
+/// already wait until it does.
+pub struct Server {
+    config: Arc<Config>,
     tls: Option<Arc<ServerConfig>>,
-    reactor: Reactor,
+    reactor: Reactor<Letter>,
+    handle: Handle,
     addresses: Vec<SocketAddr>,
     names: Vec<String>,
 }
 
-impl Prepared {
+impl Server {
     /// Binds and reads everything. What a start that fails would leave behind comes last.
     ///
     /// # Errors
     /// Names what stands in the way; nothing is left of the attempt.
-    pub fn new(config: Config) -> Result<Self, ServeFault> {
+    pub fn bind(config: Config) -> Result<Self, ServeFault> {
         let places = &config.tls_places;
         let checked = config.tls.as_ref().map(|source| identity::check(source, places));
         checked.transpose().map_err(ServeFault::Identity)?;
@@ -54,16 +92,37 @@ impl Prepared {
         let tls = config.tls.as_ref().map(|source| identity::load(source, places)).transpose();
         let tls = tls.map_err(ServeFault::Identity)?;
         config.exposures.iter().for_each(identity::warn_of);
-        raise_descriptor_limit(&config);
-        let Limits { accepts_per_turn_max, drain_ms_max, .. } = config.limits;
+        let Limits { accepts_per_turn_max, drain_ms_max, mailbox_letters_max, .. } = config.limits;
         let options = ReactorOptions {
             sockets,
             busy_poll: config.performance.busy_poll,
             accepts_per_turn_max,
             drain_ms_max,
+            mailbox_letters_max,
         };
-        let reactor = Reactor::new(listeners, options).map_err(ServeFault::Loop)?;
-        Ok(Self { config, tls, reactor, addresses, names })
+        let (reactor, posting) = Reactor::new(listeners, options).map_err(ServeFault::Loop)?;
+        let config = Arc::new(config);
+        let handle = Handle::new(posting, Arc::clone(&config));
+        Ok(Self { config, tls, reactor, handle, addresses, names })
+    }
+
+    /// Has the signals of the process as a program of its own has them: SIGTERM and SIGINT drain, a second
+    /// one leaves at once, SIGHUP reads keys and certificates of a configuration that comes from a file
+    /// again, SIGUSR1 exports latencies.
+    ///
+    /// They stay caught when the server has ended, and then do nothing. Where several servers of a
+    /// process watch them, each gets each.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn watch_signals(&mut self) -> Result<(), ServeFault> {
+        self.reactor.watch_signals(Letter::of_signal).map_err(ServeFault::Loop)
+    }
+
+    /// Raises the number of descriptors that the process may have open to what `connections_max` needs, or
+    /// as far as the system allows; a line of the log says where that is less.
+    pub fn raise_descriptor_limit(&self) {
+        process::raise_descriptor_limit(&self.config.limits);
     }
 
     /// What it runs with.
@@ -71,17 +130,34 @@ impl Prepared {
         &self.config
     }
 
-    /// The addresses that are bound, with their ports where any was asked for.
+    /// The addresses that are bound, in the order of the listeners, with their ports where any was asked
+    /// for.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Runs until it is told to stop.
+    /// What tells it what to do while it runs.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs in a thread of its own.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn spawn(self) -> Result<Running, ServeFault> {
+        let (addresses, handle) = (self.addresses.clone(), self.handle.clone());
+        let thread = thread::Builder::new().name("com-broker".into());
+        let thread = thread.spawn(move || self.run()).map_err(ServeFault::Thread)?;
+        Ok(Running { addresses, handle, thread })
+    }
+
+    /// Runs in this thread until it is told to stop.
     ///
     /// # Errors
     /// Names what the loop cannot go on without.
-    pub fn run(self, environment: Environment<'_>) -> Result<(), ServeFault> {
-        let Self { config, tls, mut reactor, addresses, names } = self;
+    pub fn run(self) -> Result<Report, ServeFault> {
+        let Self { config, tls, reactor, handle: _, addresses, names } = self;
         let options = Options {
             rights: config.rights.clone(),
             virtual_hosts: config.virtual_hosts.clone(),
@@ -91,12 +167,8 @@ impl Prepared {
         let mut engine = Engine::new(options, tls, Latencies::new(reactor.started_at()));
         engine.serve_sample(config.keys_are_development);
         engine.name_listeners(names);
-        let is_for_programs = config.log.format == LogFormat::Json;
-        let exporter = Exporter::new(config.latency_directory.clone(), is_for_programs);
-        let held = config.held;
-        let mut owner = Operator { config: &config, environment, exporter, held };
         if let Some(core) = config.performance.core {
-            pin(core)?;
+            process::pin(core)?;
         }
         for (listener, address) in config.listeners.iter().zip(addresses) {
             match &listener.name {
@@ -104,22 +176,70 @@ impl Prepared {
                 None => log::info!("listening address={address}"),
             }
         }
-        let outcome = reactor.run(&mut engine, &mut owner).map_err(ServeFault::Loop)?;
-        report(outcome, &engine);
-        if outcome == Outcome::Abandoned {
-            return Err(ServeFault::Abandoned);
+        let mut operator = Operator::new(&config);
+        let (outcome, elapsed) =
+            reactor.run(&mut engine, &mut operator).map_err(ServeFault::Loop)?;
+        let report = Report::new(outcome, &engine);
+        report.log(&engine);
+        if outcome == Outcome::Drained {
+            operator.finish(&mut engine.latencies, elapsed);
         }
-        owner.exporter.finish(&mut engine.latencies, reactor.elapsed());
-        Ok(())
+        Ok(report)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// A broker that runs in a thread of its own.
+///
+/// Dropping it does not stop the broker, which then runs until a handle or a signal stops it, or the
+/// process ends.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    handle: Handle,
+    thread: JoinHandle<Result<Report, ServeFault>>,
+}
+
+impl Running {
+    /// The addresses that are bound, in the order of the listeners.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What tells it what to do.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Whether it has ended, so that [`join`](Self::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// Names what the loop could not go on without.
+    ///
+    /// # Panics
+    /// Where the broker's thread panicked, with what it panicked with.
+    pub fn join(self) -> Result<Report, ServeFault> {
+        self.thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     }
 }
 
 /// Why the broker does not run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ServeFault {
     /// The certificate or its key cannot be used.
     Identity(IdentityFault),
-    /// A listener, here with its name if it has one, cannot be bound.
+    /// This address, of the listener of this name if it has one, cannot be bound.
     Bind(SocketAddr, Option<String>, io::Error),
     /// Latency files cannot be written into the directory.
     LatencyDirectory(PathBuf, io::Error),
@@ -127,8 +247,8 @@ pub enum ServeFault {
     Core(usize),
     /// The loop cannot be made, or cannot go on.
     Loop(io::Error),
-    /// A second signal said to leave before all clients were told.
-    Abandoned,
+    /// There is no thread to run in.
+    Thread(io::Error),
 }
 
 impl fmt::Display for ServeFault {
@@ -162,48 +282,12 @@ impl fmt::Display for ServeFault {
                 )
             }
             Self::Loop(error) => write!(out, "the event loop cannot go on: {error}"),
-            Self::Abandoned => out.write_str("left at once, at a second signal"),
+            Self::Thread(error) => write!(out, "there is no thread for the broker: {error}"),
         }
     }
 }
 
 impl std::error::Error for ServeFault {}
-
-/// Does what signals ask for.
-struct Operator<'a> {
-    config: &'a Config,
-    environment: Environment<'a>,
-    exporter: Exporter,
-    /// What the next reload does not give up.
-    held: Held,
-}
-
-impl Operator<'_> {
-    fn try_reload(&mut self, engine: &mut Engine<TcpSocket>) -> Result<(), String> {
-        let secrets = self.config.reload_secrets(self.environment, self.held);
-        let secrets = secrets.map_err(|fault| fault.to_string())?;
-        let tls = secrets.tls.as_ref().map(|source| identity::load(source, &secrets.tls_places));
-        let tls = tls.transpose().map_err(|fault| fault.to_string())?;
-        engine.reload(secrets.keys, tls);
-        engine.serve_sample(secrets.keys_are_development);
-        secrets.exposures.iter().for_each(identity::warn_of);
-        self.held = secrets.held;
-        Ok(())
-    }
-}
-
-impl Owner for Operator<'_> {
-    fn reload(&mut self, engine: &mut Engine<TcpSocket>) {
-        match self.try_reload(engine) {
-            Ok(()) => log::info!("reloaded keys and certificates"),
-            Err(fault) => log::error!("not reloaded, nothing changed fault={fault:?}"),
-        }
-    }
-
-    fn export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
-        self.exporter.begin_export(latencies, elapsed);
-    }
-}
 
 fn socket_options(config: &Config) -> SocketOptions {
     let Config { limits, performance, .. } = config;
@@ -217,8 +301,8 @@ fn socket_options(config: &Config) -> SocketOptions {
 }
 
 fn bind(config: &Config, options: &SocketOptions) -> Result<Vec<Listening>, ServeFault> {
-    let bind_one = |listener: &crate::config::Listener| {
-        let crate::config::Listener { name, address, policy } = listener;
+    let bind_one = |listener: &Listener| {
+        let Listener { name, address, policy } = listener;
         let families = families(*address, &config.listeners);
         Listening::bind(*address, families, name.as_deref(), *policy, options)
             .map_err(|error| ServeFault::Bind(*address, name.clone(), error))
@@ -227,65 +311,11 @@ fn bind(config: &Config, options: &SocketOptions) -> Result<Vec<Listening>, Serv
 }
 
 /// `[::]` is all addresses of both families, unless another listener has its port for IPv4.
-fn families(address: SocketAddr, listeners: &[crate::config::Listener]) -> Families {
+fn families(address: SocketAddr, listeners: &[Listener]) -> Families {
     let others = listeners.iter().map(|one| one.address);
     let has_port_for_ipv4 =
         |one: SocketAddr| one.is_ipv4() && one.port() == address.port() && one.port() != 0;
     if others.into_iter().any(has_port_for_ipv4) { Families::Ipv6 } else { Families::Both }
-}
-
-/// Keeps this thread, which is the loop's, on a core. The log's threads go where this one could before.
-fn pin(core: usize) -> Result<(), ServeFault> {
-    let is_pinned = core_affinity::set_for_current(CoreId { id: core });
-    is_pinned.then_some(()).ok_or(ServeFault::Core(core))
-}
-
-/// Each connection needs a descriptor; many systems start programs with a thousand.
-fn raise_descriptor_limit(config: &Config) {
-    let limits = &config.limits;
-    let connections = u64::from(limits.connections_max) + u64::from(limits.refusals_max);
-    let wanted = connections + DESCRIPTORS_OF_OUR_OWN;
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(allowed) if allowed < wanted => log::warn!(
-            "the system allows fewer descriptors than connections_max needs, ulimit -n or \
-             LimitNOFILE raises that allowed={allowed} needed={wanted} connections_max={}",
-            limits.connections_max
-        ),
-        Ok(_) => {}
-        Err(error) => {
-            let error = error.to_string();
-            log::warn!("the number of descriptors cannot be raised error={error:?}");
-        }
-    }
-}
-
-/// Listeners, the poll, signals, logs, files that are exported.
-const DESCRIPTORS_OF_OUR_OWN: u64 = 64;
-
-/// Tells how the connections ended, and what was counted.
-fn report(outcome: Outcome, engine: &Engine<TcpSocket>) {
-    // Lines about single connections may fill the way to the log: these shall not be dropped.
-    log::logger().flush();
-    if outcome == Outcome::Abandoned {
-        log::warn!("left at once, at a second signal");
-    }
-    let (mut connections, mut connections_cut) = (0, 0);
-    for sum in engine.drain_sums() {
-        connections += sum.connections;
-        if sum.is_cut {
-            connections_cut += sum.connections;
-            log::warn!("cut before all was sent to them {pairs}", pairs = sum);
-        } else {
-            log::info!("closed in the drain {pairs}", pairs = sum);
-        }
-    }
-    if connections_cut == 0 {
-        log::info!("drained connections={connections}");
-    } else {
-        let connections = connections - connections_cut;
-        log::warn!("drained in part connections={connections} connections_cut={connections_cut}");
-    }
-    log::info!("totals {pairs}", pairs = engine.broker().counters);
 }
 
 /// Bits from the system. Without them no session could be told from a forged one.
@@ -305,7 +335,7 @@ mod tests {
     #[test]
     fn all_addresses_are_those_of_ipv6_where_another_listener_has_the_port() {
         let listeners = |addresses: &[&str]| -> Vec<_> {
-            let listener = |address: &&str| crate::config::Listener {
+            let listener = |address: &&str| Listener {
                 name: None,
                 address: address.parse().unwrap(),
                 policy: ListenerPolicy::default(),

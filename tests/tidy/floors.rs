@@ -9,8 +9,9 @@ use crate::{hold_to, regex};
 const FLOORS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("input", &[]),
+    ("cores", &[]),
     ("telemetry", &[]),
-    ("logger", &[]),
+    ("logger", &["cores"]),
     ("stomp", &["limits"]),
     ("classic", &["limits", "stomp"]),
     ("outbound", &["limits"]),
@@ -21,12 +22,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
     ("reactor", &["engine", "limits", "telemetry"]),
     ("client", &["input"]),
-    ("config", &["broker", "input", "limits", "logger", "transport"]),
+    ("config", &["broker", "cores", "input", "limits", "logger", "transport"]),
     (
         "server",
         &[
             "broker",
             "config",
+            "cores",
             "engine",
             "input",
             "limits",

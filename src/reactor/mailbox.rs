@@ -1,0 +1,240 @@
+//! The mailbox of a loop: a bounded channel of letters, and a bell that ends the poll.
+//!
+//! It does not know what a letter says.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use mio::{Registry, Token, Waker};
+
+/// A new mailbox for `letters_max` letters, whose bell the poll reports as `token`.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn mailbox<L>(
+    registry: &Registry,
+    token: Token,
+    letters_max: u32,
+) -> io::Result<(Mailbox<L>, Handle<L>)> {
+    let bell = Arc::new(Bell { waker: Waker::new(registry, token)?, is_rung: false.into() });
+    let (posting, letters) = sync_channel(letters_max as usize);
+    let mailbox = Mailbox { letters, bell: Arc::clone(&bell), letters_max, has_letters: false };
+    Ok((mailbox, Handle { letters: posting, bell }))
+}
+
+/// Where letters are posted, from any thread. Clones post into the same mailbox.
+///
+/// Posting never waits, and does not say that a letter was read: one that is still in the mailbox when
+/// the loop ends is dropped with it. Whoever has to know puts something into the letter that tells when
+/// it is dropped, such as the sending end of a channel.
+///
+/// A loop goes on without handles: it serves its connections, and is not told to stop by anyone having
+/// lost interest in telling it.
+pub(crate) struct Handle<L> {
+    letters: SyncSender<L>,
+    bell: Arc<Bell>,
+}
+
+impl<L> Handle<L> {
+    /// Posts a letter, which the loop reads in its next turn.
+    ///
+    /// # Errors
+    /// The mailbox is full, or the loop has ended. The letter is dropped.
+    pub(crate) fn post(&self, letter: L) -> Result<(), PostFault> {
+        match self.letters.try_send(letter) {
+            Ok(()) => {
+                self.bell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err(PostFault::Full),
+            Err(TrySendError::Disconnected(_)) => Err(PostFault::Ended),
+        }
+    }
+}
+
+impl<L> Clone for Handle<L> {
+    fn clone(&self) -> Self {
+        Self { letters: self.letters.clone(), bell: Arc::clone(&self.bell) }
+    }
+}
+
+impl<L> fmt::Debug for Handle<L> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Handle(..)")
+    }
+}
+
+/// Why a letter was not posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostFault {
+    /// `mailbox_letters_max` letters wait to be read. The loop reads as many in each turn, so a turn
+    /// later there is room again.
+    Full,
+    /// The loop has ended.
+    Ended,
+}
+
+impl fmt::Display for PostFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Full => "the broker's mailbox is full (mailbox_letters_max)",
+            Self::Ended => "the broker has ended",
+        })
+    }
+}
+
+impl std::error::Error for PostFault {}
+
+/// Where the loop reads its letters.
+pub(super) struct Mailbox<L> {
+    letters: Receiver<L>,
+    bell: Arc<Bell>,
+    letters_max: u32,
+    /// Whether there may be letters that were not read.
+    has_letters: bool,
+}
+
+impl<L> Mailbox<L> {
+    /// Notes that the poll reported the bell. To be called before letters are read.
+    pub(super) fn note_rung(&mut self) {
+        // A swap, so that the letters of whoever rang last are seen here.
+        self.bell.is_rung.swap(false, Ordering::AcqRel);
+        self.has_letters = true;
+    }
+
+    /// Whether there may be letters to read.
+    pub(super) fn has_letters(&self) -> bool {
+        self.has_letters
+    }
+
+    /// How many letters are read in one turn, so that who posts without end does not hold it up.
+    pub(super) fn letters_per_turn_max(&self) -> u32 {
+        self.letters_max
+    }
+
+    /// The next letter.
+    pub(super) fn take_letter(&mut self) -> Option<L> {
+        // Where all handles are gone there are no more letters, which is nothing special.
+        let letter = self.letters.try_recv().ok();
+        self.has_letters = letter.is_some();
+        letter
+    }
+}
+
+/// Ends the poll, once for all letters that are posted before it is heard.
+struct Bell {
+    waker: Waker,
+    /// Whether the poll was or is being ended since the loop last began to read.
+    is_rung: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.is_rung.swap(true, Ordering::AcqRel) && self.waker.wake().is_err() {
+            // The next letter tries again.
+            self.is_rung.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    const BELL: Token = Token(7);
+
+    fn make(letters_max: u32) -> (Poll, Events, Mailbox<u32>, Handle<u32>) {
+        let poll = Poll::new().unwrap();
+        let (mailbox, handle) = mailbox(poll.registry(), BELL, letters_max).unwrap();
+        (poll, Events::with_capacity(8), mailbox, handle)
+    }
+
+    fn rings(poll: &mut Poll, events: &mut Events) -> usize {
+        poll.poll(events, Some(Duration::ZERO)).unwrap();
+        events.iter().filter(|event| event.token() == BELL).count()
+    }
+
+    #[test]
+    fn the_bell_rings_once_for_what_is_posted_before_it_is_heard() {
+        let (mut poll, mut events, mut mailbox, handle) = make(8);
+        assert_eq!(rings(&mut poll, &mut events), 0);
+        handle.post(1).unwrap();
+        handle.clone().post(2).unwrap();
+        assert_eq!(rings(&mut poll, &mut events), 1);
+        assert_eq!(rings(&mut poll, &mut events), 0, "it rang a second time");
+        mailbox.note_rung();
+        handle.post(3).unwrap();
+        assert_eq!(rings(&mut poll, &mut events), 1, "what comes while letters are read rings too");
+        let letters: Vec<_> = std::iter::from_fn(|| mailbox.take_letter()).collect();
+        assert_eq!(letters, [1, 2, 3]);
+        assert!(!mailbox.has_letters());
+    }
+
+    #[test]
+    fn a_full_mailbox_takes_nothing_until_it_is_read() {
+        let (_poll, _events, mut mailbox, handle) = make(2);
+        handle.post(1).unwrap();
+        handle.post(2).unwrap();
+        assert_eq!(handle.post(3), Err(PostFault::Full));
+        assert_eq!(mailbox.take_letter(), Some(1));
+        handle.post(4).unwrap();
+        assert_eq!(mailbox.take_letter(), Some(2));
+        assert_eq!(mailbox.take_letter(), Some(4));
+        assert_eq!(mailbox.take_letter(), None);
+    }
+
+    #[test]
+    fn nothing_is_posted_to_a_loop_that_has_ended() {
+        let (poll, _events, mailbox, handle) = make(2);
+        handle.post(1).unwrap();
+        drop((mailbox, poll));
+        assert_eq!(handle.post(2), Err(PostFault::Ended));
+    }
+
+    #[test]
+    fn what_was_posted_is_read_when_all_handles_are_gone() {
+        let (mut poll, mut events, mut mailbox, handle) = make(2);
+        handle.post(1).unwrap();
+        drop(handle);
+        assert_eq!(rings(&mut poll, &mut events), 1);
+        assert_eq!(mailbox.take_letter(), Some(1));
+        assert_eq!(mailbox.take_letter(), None);
+    }
+
+    /// Whatever the threads do at the same time, a letter never lies there unannounced.
+    #[test]
+    fn no_letter_is_left_lying() {
+        const COUNT: u32 = 20_000;
+        let (mut poll, mut events, mut mailbox, handle) = make(16);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                let handle = handle.clone();
+                scope.spawn(move || {
+                    for number in 0..COUNT {
+                        while handle.post(number) == Err(PostFault::Full) {
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut read = 0;
+            while read < 2 * COUNT {
+                // Ten seconds would be the end of the test: a bell that was not rung.
+                poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+                assert!(!events.is_empty(), "{read} letters were read, and no bell rang");
+                mailbox.note_rung();
+                while mailbox.take_letter().is_some() {
+                    read += 1;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,162 @@
+//! Who reads the letters to a server's loop, and does what they ask for.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+use super::identity;
+use crate::broker::{Keys, Moment};
+use crate::config::{Config, Held, Unapplied};
+use crate::engine::Engine;
+use crate::logger::LogFormat;
+use crate::reactor::{Owner, Signal, TcpSocket, Verdict};
+use crate::telemetry::{Exporter, Latencies};
+
+/// What can be asked of a server.
+pub(super) enum Letter {
+    /// Stop, within `drain_ms_max`. Nothing new if it does that already.
+    Drain,
+    /// Leave at once.
+    Leave,
+    /// A signal to stop: a drain, and to leave at once if it drains already.
+    Stop(Signal),
+    /// Take these secrets.
+    Reload(Box<Renewal>),
+    /// Read the secrets again, from where they came from.
+    Reread,
+    /// Export the latencies.
+    ExportLatencies,
+}
+
+impl Letter {
+    pub(super) fn of_signal(signal: Signal) -> Self {
+        match signal {
+            Signal::Terminate | Signal::Interrupt => Self::Stop(signal),
+            Signal::HangUp => Self::Reread,
+            Signal::User1 => Self::ExportLatencies,
+        }
+    }
+}
+
+/// Secrets that are fit to use, for they were checked and read.
+pub(super) struct Renewal {
+    pub(super) keys: Keys,
+    pub(super) keys_are_development: bool,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) held: Held,
+    pub(super) unapplied: Unapplied,
+}
+
+/// The owner of the loop.
+pub(super) struct Operator<'a> {
+    config: &'a Config,
+    exporter: Exporter,
+    /// What the next reload does not give up.
+    held: Held,
+    is_draining: bool,
+}
+
+impl<'a> Operator<'a> {
+    pub(super) fn new(config: &'a Config) -> Self {
+        let is_for_programs = config.log.format == LogFormat::Json;
+        let exporter = Exporter::new(config.latency_directory.clone(), is_for_programs);
+        Self { config, exporter, held: config.held, is_draining: false }
+    }
+
+    /// Exports latencies a last time.
+    pub(super) fn finish(self, latencies: &mut Latencies, elapsed: Duration) {
+        self.exporter.finish(latencies, elapsed);
+    }
+
+    fn begin_drain(&mut self, signal: Option<Signal>, engine: &Engine<TcpSocket>) -> Verdict {
+        if self.is_draining {
+            return Verdict::GoesOn;
+        }
+        self.is_draining = true;
+        let (connections, drain_ms_max) = (engine.len(), self.config.limits.drain_ms_max);
+        match signal {
+            Some(signal) => log::info!(
+                "draining signal={signal} connections={connections} drain_ms_max={drain_ms_max}"
+            ),
+            None => log::info!("draining connections={connections} drain_ms_max={drain_ms_max}"),
+        }
+        Verdict::Drains
+    }
+
+    fn reread(&self) -> Option<Result<Renewal, String>> {
+        let secrets = self.config.reload_secrets(&environment, self.held)?;
+        let renew = || {
+            let secrets = secrets.map_err(|fault| fault.to_string())?;
+            let tls =
+                secrets.tls.as_ref().map(|source| identity::load(source, &secrets.tls_places));
+            let tls = tls.transpose().map_err(|fault| fault.to_string())?;
+            secrets.exposures.iter().for_each(identity::warn_of);
+            Ok(Renewal {
+                keys: secrets.keys,
+                keys_are_development: secrets.keys_are_development,
+                tls,
+                held: secrets.held,
+                unapplied: secrets.unapplied,
+            })
+        };
+        Some(renew())
+    }
+
+    fn renew(&mut self, renewal: Renewal, engine: &mut Engine<TcpSocket>) {
+        engine.reload(renewal.keys, renewal.tls);
+        engine.serve_sample(renewal.keys_are_development);
+        self.held = renewal.held;
+        log::info!("reloaded keys and certificates");
+        match renewal.unapplied {
+            Unapplied::Nothing => {}
+            Unapplied::Tables(tables) => {
+                let tables = tables.join(",");
+                log::warn!(
+                    "changed in the configuration, and left as it is until a restart tables={tables}"
+                );
+            }
+            Unapplied::Refused(fault) => {
+                let fault = fault.to_string();
+                log::warn!("a restart with this configuration would fail fault={fault:?}");
+            }
+        }
+    }
+}
+
+impl Owner for Operator<'_> {
+    type Letter = Letter;
+
+    fn handle(&mut self, letter: Letter, engine: &mut Engine<TcpSocket>, now: Moment) -> Verdict {
+        match letter {
+            Letter::Drain => return self.begin_drain(None, engine),
+            Letter::Stop(signal) if !self.is_draining => {
+                return self.begin_drain(Some(signal), engine);
+            }
+            Letter::Stop(_) => {
+                log::warn!("left at once, at a second signal");
+                return Verdict::Leaves;
+            }
+            Letter::Leave => {
+                log::warn!("left at once, as the program asked");
+                return Verdict::Leaves;
+            }
+            Letter::Reload(renewal) => self.renew(*renewal, engine),
+            Letter::Reread => match self.reread() {
+                Some(Ok(renewal)) => self.renew(renewal, engine),
+                Some(Err(fault)) => log::error!("not reloaded, nothing changed fault={fault:?}"),
+                None => log::warn!("not reloaded, the configuration was made by the program"),
+            },
+            Letter::ExportLatencies => {
+                self.exporter.begin_export(&mut engine.latencies, Duration::from_nanos(now.ns));
+            }
+        }
+        Verdict::GoesOn
+    }
+}
+
+/// A variable that is not Unicode is a wrong key, and not an absent one.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
