@@ -7,7 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use com_broker::Keys;
-use com_broker::client::{Event, Options, StandardClient, StandardTarget};
+use com_broker::client::{Options, SendOptions, StandardClient, StandardTarget};
 use com_broker::config::{Config, Listener};
 use com_broker::limits::Limits;
 use com_broker::server::{Outcome, Server};
@@ -36,11 +36,11 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     };
     let mut ana = StandardClient::connect(&options("ana"))?;
     let mut bob = StandardClient::connect(&options("bob"))?;
-    ana.subscribe("/topic/news")?;
-    bob.send("/topic/news", "hello from bob")?;
-    let text = next_text(&mut ana)?;
-    println!("ana got {text:?}");
-    assert_eq!(text, "hello from bob");
+    ana.subscribe("news", StandardTarget::Destination("/topic/news"))?;
+    bob.send("/topic/news", "hello from bob", &SendOptions::default())?;
+    let message = ana.next(Duration::from_secs(10))?.ok_or("nothing arrived")?;
+    println!("ana got {:?}", String::from_utf8_lossy(&message.body));
+    assert_eq!(message.body, b"hello from bob");
     bob.disconnect()?;
 
     // Every client is told, and what was queued to it is written; then the thread ends.

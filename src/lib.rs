@@ -1,9 +1,70 @@
-//! Communication Broker: clients log in under a name and a profile, get an address, and send
-//! messages to any address, over TCP, TLS, WebSocket and secure WebSocket.
+//! Communication Broker: clients log in under a name and a profile, get an address, and send messages
+//! to any address, to topics and to queues, over TCP, TLS, WebSocket and secure WebSocket. Nothing is
+//! persisted. This crate is the broker as a library; the program `com-broker` is a thin shell around it.
 //!
-//! What is API: [`server`], [`config`], [`limits`], [`Profile`] and [`Keys`]. `ARCHITECTURE.md`
-//! draws the floors that the other modules stand on; each module says what it provides and what it
-//! does not know.
+//! # A broker within a program
+//!
+//! A [`Config`](config::Config) says what it shall be, a [`Server`](server::Server) binds and runs it, a
+//! [`Handle`](server::Handle) tells it what to do meanwhile:
+//!
+//! ```
+//! use com_broker::config::{Config, Listener};
+//! use com_broker::limits::Limits;
+//! use com_broker::server::{Outcome, Server};
+//! use com_broker::Keys;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // What clients log in with: the key of the application, then one for each profile.
+//! let keys = Keys::new("app-8c1f", ["agent-57ab", "super-c0ff", "service-91d2", "admin-e4a7"])?;
+//! let config = Config::builder(keys)
+//!     .listener(Listener::new("127.0.0.1:0".parse()?))
+//!     .limits(Limits { connections_max: 100, ..Limits::default() })
+//!     .build()?;
+//!
+//! // In a thread of its own. Port 0 lets the system choose one.
+//! let running = Server::bind(config)?.spawn()?;
+//! println!("clients find it at {}", running.addresses()[0]);
+//!
+//! // Tells every client, writes what is queued, and ends.
+//! running.handle().drain()?;
+//! assert_eq!(running.join()?.outcome, Outcome::Drained);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/embedded.rs` does the same and sends a message through it.
+//!
+//! # Where to start
+//!
+//! - [`server`]: bind, run, drain, reload; what a server does to its process, and what it does not.
+//! - [`config`]: a configuration from code or from a file, and the rules that both are held against.
+//! - [`limits`]: every bound by name. The names are those of the file, of the log, and of the ERROR frames
+//!   that peers get.
+//! - [`Keys`] and [`Profile`]: what clients log in with, and what that makes them.
+//!
+//! What goes over the wire is described in `docs/protocol.md`, how to run the program in
+//! `docs/operations.md`, how it is built in `ARCHITECTURE.md`.
+//!
+//! # The turn
+//!
+//! A server is one thread and one loop. Each turn of it reads every connection that has something, within
+//! its share; reads the letters that handles have posted; writes to every connection that got something,
+//! once; and then looks at deadlines and at clients that are too slow. That is what can be relied on:
+//!
+//! - Frames of one connection are handled in the order in which they were sent, and what one connection
+//!   sends to another arrives in that order.
+//! - What a handle asks for is done in the turn after it was posted, all of it between two reads: no frame
+//!   is handled under half a reload.
+//! - Nothing that a client does makes another wait for longer than a share of a turn, and no memory grows
+//!   without a bound in [`Limits`](limits::Limits).
+//! - A loop with nothing to do sleeps, without a timeout, until the kernel has something for it.
+//!
+//! # What is not API
+//!
+//! Everything that is not named above. The module `internal` serves the program, the tests, the fuzz
+//! targets and the benchmarks of this repository, and changes without notice. Log lines are for people
+//! and their tools: their `key=value` pairs are described in `docs/operations.md` and only ever added to.
+//! Enums marked as non-exhaustive grow.
 
 mod broker;
 mod classic;

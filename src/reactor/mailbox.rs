@@ -166,8 +166,9 @@ mod tests {
     fn the_bell_rings_once_for_what_is_posted_before_it_is_heard() {
         let (mut poll, mut events, mut mailbox, handle) = make(8);
         assert_eq!(rings(&mut poll, &mut events), 0);
+        let other = handle.clone();
         handle.post(1).unwrap();
-        handle.clone().post(2).unwrap();
+        other.post(2).unwrap();
         assert_eq!(rings(&mut poll, &mut events), 1);
         assert_eq!(rings(&mut poll, &mut events), 0, "it rang a second time");
         mailbox.note_rung();

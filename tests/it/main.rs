@@ -9,6 +9,7 @@
 
 mod cli;
 mod conformance;
+mod embedded;
 mod http;
 mod latency;
 mod limits;
