@@ -1,4 +1,4 @@
-"""The examples of README.md, run as they stand there but for the port."""
+"""The examples of docs/stomp-clients.md, run as they stand there but for the port."""
 
 import os
 import queue
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent.parent.parent / "README.md"
+PAGE = HERE.parent.parent.parent / "docs" / "stomp-clients.md"
 
 # How an example is run, by the language that it says it is in. `{work}` is where packages are.
 COMMANDS = {
@@ -94,10 +94,11 @@ def read(stream, lines):
 def read_examples():
     """All examples, in their order."""
     examples = []
-    clients = PAGE.read_text().split("\n## STOMP clients\n", 1)[1].split("\n## ", 1)[0]
-    for section in clients.split("\n### ")[1:]:
+    for section in PAGE.read_text().split("\n## ")[1:]:
         name = section.split("\n", 1)[0].strip()
         blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)
         for number, (language, code) in enumerate(blocks, 1):
             examples.append(Example(name, number, language, code))
+    languages = {example.language for example in examples}
+    assert languages == set(COMMANDS), f"{PAGE} has examples in {languages}"
     return examples

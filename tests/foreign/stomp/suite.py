@@ -16,7 +16,7 @@ ROOT = HERE.parent.parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from broker import Broker, Fault, build, run_script, wait_until  # noqa: E402
-from examples import read_examples  # noqa: E402
+from examples import PAGE, read_examples  # noqa: E402
 
 # What every client does, but for what its library cannot.
 CHECKS = ["connect", "subscribe_and_send", "receipt", "ack", "nack", "transaction", "heart_beat",
@@ -137,8 +137,8 @@ class Report:
 
 
 def check_table(report, work):
-    """The table in README.md names the versions that are installed."""
-    text = (ROOT / "README.md").read_text()
+    """The table in docs/stomp-clients.md names the versions that are installed."""
+    text = PAGE.read_text()
     lock = json.loads((HERE / "package-lock.json").read_text())["packages"]
     wanted = [tuple(line.split("==")) for line in
               (HERE / "requirements.txt").read_text().splitlines() if line.startswith("stomp")]
@@ -147,7 +147,7 @@ def check_table(report, work):
     for name, release in wanted:
         held = re.search(rf"^\| {re.escape(name)} .*\b{re.escape(release)}\b", text, re.M)
         report.tell(bool(held), f"ok the table has {name} {release}" if held else
-                    f"FAILED the table has {name} {release}: README.md names another version")
+                    f"FAILED the table has {name} {release}: {PAGE.name} names another version")
 
 
 def main():

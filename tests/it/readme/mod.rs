@@ -1,8 +1,25 @@
-//! The Rust example of README.md: that it stands there as it is compiled here, and that it works.
+//! What README.md and the pages beside it say: the Rust example as it is compiled here, the commands as
+//! they stand there, and figures that stand elsewhere, too.
 
 mod hello;
 
-use crate::support::server::Setup;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::support::server::{BINARY, Server, Setup, forget_environment};
+
+/// A page of the repository.
+fn page(path: &str) -> String {
+    fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// What stands between two texts, each of which occurs.
+fn between<'a>(text: &'a str, before: &str, behind: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).expect(before);
+    rest.split_once(behind).expect(behind).0
+}
 
 #[test]
 fn the_rust_example_says_hello() {
@@ -13,28 +30,119 @@ fn the_rust_example_says_hello() {
 
 #[test]
 fn the_rust_example_stands_in_the_readme() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
-    let (_, block) = readme.split_once("```rust\n").unwrap();
-    let (block, _) = block.split_once("```").unwrap();
     let compiled = include_str!("hello.rs").replace("pub(crate) fn", "fn");
     let (_, example) = compiled.split_once("\n\n").unwrap();
-    assert_eq!(block, example);
+    assert_eq!(between(&page("README.md"), "```rust\n", "```"), example);
 }
 
 #[test]
-fn the_readme_tells_the_instructions_that_were_counted() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
-    let counted = read("bench/instructions.txt");
-    let counted = counted.lines().find_map(|line| line.strip_prefix("sent ")).unwrap().to_owned();
-    let readme = read("README.md").replace(",", "");
+fn the_readme_is_short() {
+    assert!(page("README.md").lines().count() <= 150);
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_says() {
+    let server = Setup::new().without_keys().start();
+    fs::create_dir_all(server.path("target/release")).unwrap();
+    symlink(BINARY, server.path("target/release/com-broker")).unwrap();
+    let readme = page("README.md");
+    let section = between(&readme, "## The command line\n", "\n## ");
+    let commands: Vec<_> =
+        section.split("```sh\n").skip(1).map(|rest| rest.split_once("\n```").unwrap().0).collect();
+    let [ana, sue, send, send_securely, eve] = commands[..] else { panic!("{commands:?}") };
+
+    let mut ana = Shown::run(&server, ana);
+    ana.expect("logged in as ana, agent, at /agent/ana");
+    let mut sue = Shown::run(&server, sue);
+    sue.expect("watching /agent/a.*, who is there and who comes later");
+    for (send, text) in [(send, "hello"), (send_securely, "hello again")] {
+        Shown::run(&server, send).expect("to /agent/ana: 2 clients got it");
+        for watcher in [&mut ana, &mut sue] {
+            watcher.expect(&format!("    {text}"));
+        }
+    }
+    let mut eve = Shown::run(&server, eve);
+    eve.expect("ana is logged in, /agent/ana");
+    drop(sue);
+    eve.expect("sue logged out, /agent/sue");
+}
+
+/// A command of a page, and what it shows. It ends with the test.
+struct Shown {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Shown {
+    /// Runs a command as it stands there, but for the port, beside the server's certificates.
+    fn run(server: &Server, command: &str) -> Self {
+        let port = server.address().port().to_string();
+        let command = if command.contains("--url ") {
+            command.replace("6661", &port)
+        } else {
+            command.replace(" --login ", &format!(" --url tcp://127.0.0.1:{port} --login "))
+        };
+        assert!(command.contains(&port), "{command}");
+        let mut shell = Command::new("sh");
+        forget_environment(&mut shell);
+        shell.args(["-c", &format!("exec {command}")]).current_dir(server.path(""));
+        let mut child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Waits for a line that ends with, or goes on behind a comma after, this text.
+    fn expect(&mut self, text: &str) {
+        let mut shown = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.lines.read_line(&mut line).unwrap() > 0, "{text} is missing: {shown}");
+            let line = line.trim_end();
+            if line.ends_with(text) || line.starts_with(&format!("{text},")) {
+                return;
+            }
+            shown.push_str(line);
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_bars_of_the_readme_are_among_those_that_were_measured() {
+    let (begin, end) = ("<!-- scripts/compare-peers writes from here -->", "<!-- to here -->");
+    let (readme, performance) = (page("README.md"), page("docs/performance.md"));
+    let measured: Vec<Vec<_>> =
+        between(&performance, begin, end).lines().map(|line| line.split(" | ").collect()).collect();
+    let rows: Vec<Vec<_>> =
+        between(between(&readme, begin, end), "|---|---:|---:|---:|---:|---|\n", "\n\n")
+            .lines()
+            .map(|line| line.split(" | ").collect())
+            .collect();
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        // All but how far rounds lie apart.
+        let is_the_same =
+            |found: &&Vec<_>| found.len() == 7 && found[..4] == row[..4] && found[5..] == row[4..];
+        assert!(measured.iter().any(|found| is_the_same(&found)), "{row:?}");
+    }
+}
+
+#[test]
+fn the_instructions_that_were_counted_are_told() {
+    let counted = page("bench/instructions.txt");
+    let counted = counted.lines().find_map(|line| line.strip_prefix("sent ")).unwrap();
+    let performance = page("docs/performance.md").replace(',', "");
     for (before, behind) in [
         ("parsed dispatched encoded and queued takes\n", " instructions"),
         ("| instructions for a SEND with one receiver (bench/instructions) | ", " |"),
         ("- **1000 instructions**: ", " now"),
     ] {
-        let (_, rest) = readme.split_once(before).expect(before);
-        assert_eq!(rest.split_once(behind).unwrap().0, counted, "{before}");
+        assert_eq!(between(&performance, before, behind), counted, "{before}");
     }
 }
