@@ -12,9 +12,9 @@ pub struct Limits {
     // -- connections ------------------------------------------------------------------------
     /// Connections that may be open at once, those that are not logged in included.
     pub connections_max: u32,
-    /// Connections above `connections_max` that may be open at once, only to be told so.
+    /// Connections beyond `connections_max` that may be open at once, accepted only to be refused.
     pub refusals_max: u32,
-    /// Time that such a connection has to say what it speaks and to take its ERROR.
+    /// Time that such a connection has to show its protocol and to take its ERROR.
     pub refusal_ms_max: u32,
     /// Time for a TLS handshake to finish.
     pub tls_handshake_ms_max: u32,
@@ -24,9 +24,9 @@ pub struct Limits {
     pub connect_ms_max: u32,
     /// Size of an HTTP upgrade request.
     pub upgrade_bytes_max: u32,
-    /// Silence after which a WebSocket client is pinged. Zero: only one that owes a heart-beat is.
+    /// Silence after which a WebSocket client is pinged. Zero: only one whose heart-beat is late is.
     pub websocket_ping_ms: u32,
-    /// Time that a pinged WebSocket client has to let us hear anything.
+    /// Time that a pinged WebSocket client has to send anything.
     pub websocket_pong_ms_max: u32,
     /// Silence after which the kernel probes a TCP connection.
     pub tcp_keepalive_ms: u32,
@@ -34,7 +34,7 @@ pub struct Limits {
     pub tcp_user_timeout_ms: u32,
     /// Time that a connection which is being closed has to take its last bytes.
     pub close_flush_ms_max: u32,
-    /// Time that we wait, after our own end of stream, for the peer's.
+    /// Time that the broker waits for a client's end of stream after its own.
     pub linger_ms_max: u32,
     /// Time that all connections together have to take what is queued when the broker drains.
     pub drain_ms_max: u32,
@@ -70,7 +70,7 @@ pub struct Limits {
     pub wildcards_max: u32,
     /// Length of a regular expression.
     pub pattern_bytes_max: u32,
-    /// Compiled size of a regular expression, and the size of its lazy automaton's cache.
+    /// Size of a compiled regular expression, and of the cache that its matching may fill.
     pub pattern_compiled_bytes_max: u32,
 
     // -- the standard dialect ---------------------------------------------------------------
@@ -85,7 +85,7 @@ pub struct Limits {
     pub transaction_bytes_max: u32,
     /// Length of a subscription's id.
     pub subscription_id_bytes_max: u32,
-    /// Topics that nobody subscribes to by name and that are remembered all the same.
+    /// Topics that are remembered although nobody subscribes to them by name.
     pub idle_topics_max: u32,
     /// Messages that may wait in one queue.
     pub queue_messages_max: u32,

@@ -6,6 +6,7 @@ mod hello;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::support::server::{BINARY, Server, Setup, forget_environment};
@@ -145,4 +146,51 @@ fn the_instructions_that_were_counted_are_told() {
     ] {
         assert_eq!(between(&performance, before, behind), counted, "{before}");
     }
+}
+
+#[test]
+fn the_links_of_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "SECURITY"]
+        .map(|name| root.join(name).with_extension("md"))
+        .into_iter()
+        .chain(
+            ["bench", "clients/javascript", "clients/python"]
+                .map(|at| root.join(at).join("README.md")),
+        )
+        .chain(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")))
+        .collect();
+    let mut broken = Vec::new();
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        for (_, rest) in text.match_indices("](").map(|(at, _)| text.split_at(at + 2)) {
+            let link = rest.split(')').next().unwrap();
+            if link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let leads = if heading.is_empty() {
+                target.exists()
+            } else {
+                fs::read_to_string(&target)
+                    .is_ok_and(|text| anchors(&text).any(|one| one == heading))
+            };
+            if !leads {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// What the headings of a page are called in links.
+fn anchors(page: &str) -> impl Iterator<Item = String> {
+    page.lines().filter(|line| line.starts_with('#')).map(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|&one| one.is_alphanumeric() || " -_".contains(one));
+        kept.collect::<String>().replace(' ', "-")
+    })
 }
