@@ -7,7 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use com_broker::Keys;
-use com_broker::client::{Options, SendOptions, StandardClient, StandardTarget};
+use com_broker_client::{Options, SendOptions, StandardClient, StandardTarget};
 use com_broker::config::{Config, Listener};
 use com_broker::limits::Limits;
 use com_broker::server::{Outcome, Server};

@@ -69,7 +69,6 @@
 mod broker;
 mod classic;
 mod cli;
-pub mod client;
 pub mod config;
 mod cores;
 mod engine;

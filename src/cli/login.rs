@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-
-use crate::broker::Profile;
-use crate::client::{
+use com_broker_client::{
     BrokerUrl, ClientError, Options, Printable, Retry, ServerError, StandardClient,
 };
+
+use crate::broker::Profile;
 use crate::config::{
     ConfigFault, DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS, KEY_FILE_BYTES_MAX,
     check_key_variables,

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use com_broker_client::{Printable, SendOptions, StandardClient};
 
 use super::login::{KEYS_HELP, LoginArguments, LoginFault, parse_count};
-use crate::client::{Printable, SendOptions, StandardClient};
 
 /// `com-broker send`
 #[derive(Args, Clone, Debug)]

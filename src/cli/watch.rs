@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::login::{KEYS_HELP, LoginArguments, LoginFault, parse_count};
-use crate::client::{
+use com_broker_client::{
     Printable, Session, StandardClient, StandardMessage, StandardTarget, is_harmful,
 };
+
+use super::login::{KEYS_HELP, LoginArguments, LoginFault, parse_count};
 
 /// `com-broker watch`
 #[derive(Args, Clone, Debug)]

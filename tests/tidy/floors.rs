@@ -21,7 +21,6 @@ const FLOORS: &[(&str, &[&str])] = &[
     // No dialect: how bytes become frames is for the broker to know.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
     ("reactor", &["engine", "limits", "telemetry"]),
-    ("client", &["input"]),
     ("config", &["broker", "cores", "input", "limits", "logger", "transport"]),
     (
         "server",
@@ -38,7 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    ("cli", &["broker", "client", "config", "input", "limits", "logger", "server", "transport"]),
+    ("cli", &["broker", "config", "input", "limits", "logger", "server", "transport"]),
     ("main", &[]),
     ("lib", &[]),
 ];
@@ -48,7 +47,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     (r"\bInstant::now\b", &["reactor/clock.rs"]),
     (r"\bSystemTime::now\b", &["reactor/clock.rs"]),
     (r"\bmio\b|\bsignal_hook_mio\b", &["reactor"]),
-    (r"\brustls\b", &["transport", "server", "client"]),
+    (r"\brustls\b", &["transport", "server"]),
     (r"\bunsafe\b", &[]),
     (r"\bRc<RefCell<", &[]),
     (r"\bthread_local!", &[]),
@@ -56,10 +55,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     // Floors that know no sockets.
     (
         r"\bstd::(io|net|fs)\b",
-        &[
-            "cli", "client", "config", "engine", "input.rs", "logger", "main.rs", "reactor",
-            "server",
-        ],
+        &["cli", "config", "engine", "input.rs", "logger", "main.rs", "reactor", "server"],
     ),
 ];
 
@@ -67,8 +63,6 @@ const ABSENCES: &[(&str, &[&str])] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     // Its thread writes the time of a line when the line was made, outside the loop.
     ("logger.rs", "SystemTime::now"),
-    // A client blocks by itself; it has no loop to be told the time by.
-    ("client/wire.rs", "Instant::now"),
     // It hands the configuration through to the transport.
     ("engine/mod.rs", "rustls"),
     // It still chooses how bytes become frames.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::regex;
 
 /// The trees of code that are built into programs and libraries.
-pub(crate) const TREES: &[&str] = &["src", "bench/src"];
+pub(crate) const TREES: &[&str] = &["src", "bench/src", "clients/rust/src"];
 
 /// A file of ours.
 pub(crate) struct Source {

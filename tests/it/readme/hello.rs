@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use com_broker::client::{Client, ClientError, Event, Options, SendOptions};
+use com_broker_client::{Client, ClientError, Event, Options, SendOptions};
 
 /// Logs in at `url`, says something to itself, and gives back what it heard.
 pub(crate) fn say_hello(url: &str) -> Result<Option<String>, ClientError> {

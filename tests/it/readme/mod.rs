@@ -1,7 +1,15 @@
 //! What README.md and the pages beside it say: the Rust example as it is compiled here, the commands as
 //! they stand there, and figures that stand elsewhere, too.
 
+#[path = "../../../clients/rust/examples/classic.rs"]
+#[expect(dead_code, reason = "the test gives it a broker of its own")]
+mod classic;
 mod hello;
+#[path = "../../../clients/rust/examples/standard.rs"]
+#[expect(dead_code, reason = "the test gives it a broker of its own")]
+mod standard;
+
+use com_broker_client::Options;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -27,6 +35,33 @@ fn the_rust_example_says_hello() {
     let server = Setup::new().without_keys().start();
     let heard = hello::say_hello(&format!("tcp://{}", server.address())).unwrap();
     assert_eq!(heard.as_deref(), Some("hello, me"));
+}
+
+#[test]
+fn the_examples_of_the_rust_client_hear_what_they_send() {
+    let server = Setup::new().without_keys().start();
+    let options = |login: &str, profile_key: &str| {
+        Options::new(format!("tcp://{}", server.address()))
+            .login(login)
+            .keys("my_app_secret_key", profile_key)
+    };
+    let heard = classic::say_hello(&options("rosa", "my_agent_secret_key")).unwrap();
+    assert_eq!(heard, "hello, me");
+    let heard = standard::publish(&options("billing", "my_service_secret_key")).unwrap();
+    assert_eq!(heard, "1: paid");
+}
+
+#[test]
+fn the_examples_of_the_rust_client_stand_in_its_readme() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/rust");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let blocks: Vec<_> = readme.split("```rust,no_run\n").skip(1).collect();
+    assert_eq!(blocks.len(), 2);
+    for (block, name) in blocks.into_iter().zip(["classic", "standard"]) {
+        let (block, _) = block.split_once("```").unwrap();
+        let program = std::fs::read_to_string(format!("{root}/examples/{name}.rs")).unwrap();
+        assert_eq!(program.split_once("\n\n").unwrap().1, block, "{name}");
+    }
 }
 
 #[test]

@@ -1,79 +1,19 @@
-//! A small blocking client of the broker, for tools and tests and for programs that talk to the
-//! broker from a thread of their own.
-//!
-//! It speaks the classic dialect over TCP (`tcp://`), TLS (`tls://`), WebSocket (`ws://`) and
-//! secure WebSocket (`wss://`). [`StandardClient`] speaks standard STOMP over the same.
-//!
-//! ```no_run
-//! use com_broker::client::{Client, Event, Options, SendOptions, Target};
-//! use std::time::Duration;
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options::new("tls://broker.example:6662")
-//!     .login("wat")
-//!     .keys(std::env::var("APPLICATION_KEY")?, std::env::var("SERVICE_KEY")?)
-//!     .ca("certs/ca.pem");
-//! let mut client = Client::connect(&options)?;
-//! println!("we are {}", client.session().destination);
-//!
-//! // Copies of what the agents get, now and when further ones log in.
-//! for agent in client.subscribe(Target::Pattern("/agent/.*"))? {
-//!     println!("watching {}", agent.destination);
-//! }
-//!
-//! client.send_and_wait("/agent/ana", "hello", &SendOptions::default())?;
-//!
-//! while let Some(event) = client.next(Duration::from_secs(60))? {
-//!     match event {
-//!         Event::Message(message) => println!("{message:?}"),
-//!         Event::Ack(ack) => println!("{} arrived", ack.transaction),
-//!         Event::Error(error) => println!("{error}"),
-//!         Event::Closed => return Ok(()),
-//!     }
-//! }
-//! client.disconnect()?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! Nothing happens between calls: a client that does not call [`Client::next`] for long answers no
-//! WebSocket pings, and its messages pile up in the broker, until it is cut off as too slow.
-//!
-//! It knows nothing of the broker's inside.
-
-mod connection;
-mod error;
-mod event;
-mod frame;
-mod options;
-mod printable;
-mod standard;
-mod stomp;
-mod tls;
-mod url;
-mod wire;
-
-#[cfg(test)]
-mod scripted_broker;
-#[cfg(test)]
-mod tests;
+//! A client of the classic dialect: it gets an ACK for what it sends, and copies of what the clients get that
+//! it watches.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use connection::{Arrival, Connection};
-pub use error::{ClientError, TrustFault};
-pub use event::{Ack, Event, ListedClient, Message, Retry, ServerError, Session, TransactionId};
-pub use frame::{EncodeFault, Envelope, Frame, FrameFault, FrameReader};
-pub use options::Options;
-pub use printable::Printable;
-pub use standard::{StandardClient, StandardMessage, StandardTarget};
-pub use url::{BrokerUrl, Scheme, UrlFault};
-
-pub(crate) use printable::is_harmful;
-
-use event::{EventQueue, Incoming, PROTOCOL_HEADERS};
-use wire::Deadline;
+use crate::BROKER;
+use crate::connection::{Arrival, Connection};
+use crate::error::ClientError;
+use crate::event::{
+    Ack, Event, EventQueue, Incoming, ListedClient, Message, PROTOCOL_HEADERS, Session,
+    TransactionId,
+};
+use crate::frame::{EncodeFault, Frame};
+use crate::options::{Options, SendOptions};
+use crate::wire::Deadline;
 
 /// A client that is logged in.
 ///
@@ -374,39 +314,6 @@ impl Client {
     }
 }
 
-/// What a message is sent with. The default fits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SendOptions {
-    /// What the body is. Without one: `text/plain` for UTF-8, `application/octet-stream` otherwise.
-    pub content_type: Option<String>,
-    /// Further headers, which reach the receiver as they are.
-    pub headers: Vec<(String, String)>,
-}
-
-impl SendOptions {
-    /// Says what the body is.
-    #[must_use]
-    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
-        self.content_type = Some(content_type.into());
-        self
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((key.into(), value.into()));
-        self
-    }
-
-    fn content_type_of(&self, body: &[u8]) -> &str {
-        match &self.content_type {
-            Some(content_type) => content_type,
-            None if std::str::from_utf8(body).is_ok() => "text/plain",
-            None => "application/octet-stream",
-        }
-    }
-}
-
 /// Whom to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
@@ -416,9 +323,6 @@ pub enum Target<'a> {
     /// `/agent/.*`.
     Pattern(&'a str),
 }
-
-/// The broker's own address: where presence comes from.
-pub const BROKER: &str = "STOMP-SERVER";
 
 /// How many requests may be on their way without an answer.
 const UNANSWERED_MAX: usize = 65_536;

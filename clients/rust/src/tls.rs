@@ -1,6 +1,7 @@
 //! Whom a client trusts, and the TLS handshake with a broker.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,14 +12,13 @@ use rustls::{SignatureScheme, StreamOwned};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::error::{ClientError, TrustFault};
-use super::url::BrokerUrl;
-use super::wire::Wire;
-use crate::input::{FILE_BYTES_MAX, Input};
+use crate::error::{ClientError, TrustFault};
+use crate::url::BrokerUrl;
+use crate::wire::Wire;
 
 /// Whose certificates are accepted.
 #[derive(Clone, Debug)]
-pub(super) enum Trust {
+pub(crate) enum Trust {
     /// Those that the system's authorities signed.
     System,
     /// Those that an authority in this PEM file signed.
@@ -29,13 +29,13 @@ pub(super) enum Trust {
     Anyone,
 }
 
-pub(super) fn connect(
+pub(crate) fn connect(
     mut wire: Wire,
     url: &BrokerUrl,
     trust: &Trust,
 ) -> Result<StreamOwned<ClientConnection, Wire>, ClientError> {
     let name = ServerName::try_from(url.host.clone())
-        .map_err(|_| ClientError::Url(super::url::UrlFault::Host))?;
+        .map_err(|_| ClientError::Url(crate::url::UrlFault::Host))?;
     let config = client_config(trust).map_err(ClientError::Trust)?;
     let mut connection = ClientConnection::new(Arc::new(config), name)
         .map_err(|source| ClientError::Tls { address: url.address(), source })?;
@@ -83,10 +83,26 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, TrustFault> {
 
 fn file_roots(path: &Path) -> Result<RootCertStore, TrustFault> {
     let unreadable = |source| TrustFault::Unreadable { path: path.to_owned(), source };
-    let text = Input::read(path, FILE_BYTES_MAX).map_err(unreadable)?.bytes;
+    let text = read_bounded(path).map_err(unreadable)?;
     let mut roots = RootCertStore::empty();
     add(&mut roots, CertificateDer::pem_slice_iter(&text))?;
     Ok(roots)
+}
+
+/// Larger files are no certificates.
+const CA_BYTES_MAX: u64 = 4 << 20;
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    // To open a pipe would wait for whoever writes to it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(CA_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > CA_BYTES_MAX {
+        return Err(io::Error::other(format!("too large: more than {CA_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn add(

@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::error::ClientError;
-use super::frame::Frame;
-use super::printable::Printable;
+use crate::error::ClientError;
+use crate::frame::Frame;
+use crate::printable::Printable;
 
 /// Something that arrived, in the order in which it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn of(frame: &Frame) -> Self {
+    pub(crate) fn of(frame: &Frame) -> Self {
         Self {
             session_id: owned(frame, "session-id"),
             login: owned(frame, "login"),
@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// The same, of the standard dialect, which does not number connections.
-    pub(super) fn of_standard(frame: &Frame) -> Self {
+    pub(crate) fn of_standard(frame: &Frame) -> Self {
         Self { session_id: owned(frame, "session"), ..Self::of(frame) }
     }
 }
@@ -119,7 +119,7 @@ impl fmt::Debug for Message {
 }
 
 /// Headers of SEND and MESSAGE that a sender cannot choose.
-pub(super) const PROTOCOL_HEADERS: [&str; 6] =
+pub(crate) const PROTOCOL_HEADERS: [&str; 6] =
     ["transaction", "session-id", "origin", "destination", "content-type", "content-length"];
 
 /// The broker did what the transaction asked for.
@@ -211,7 +211,7 @@ pub enum Retry {
 }
 
 impl Retry {
-    pub(super) fn parse(word: &str) -> Self {
+    pub(crate) fn parse(word: &str) -> Self {
         match word {
             "never" => Self::Never,
             "now" => Self::Now,
@@ -226,9 +226,9 @@ impl Retry {
 pub struct TransactionId(u64);
 
 impl TransactionId {
-    pub(super) const FIRST: Self = Self(1);
+    pub(crate) const FIRST: Self = Self(1);
 
-    pub(super) fn following(self) -> Self {
+    pub(crate) fn following(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
 
@@ -245,14 +245,14 @@ impl fmt::Display for TransactionId {
 
 /// A frame that arrived, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Incoming {
+pub(crate) enum Incoming {
     Connected(Session),
     Event(Event),
     Receipt,
 }
 
 impl Incoming {
-    pub(super) fn of(frame: Frame, awaited: &'static str) -> Result<Self, ClientError> {
+    pub(crate) fn of(frame: Frame, awaited: &'static str) -> Result<Self, ClientError> {
         match frame.command.as_str() {
             "MESSAGE" => Ok(Self::Event(Event::Message(Message::of(frame)))),
             "ERROR" => Ok(Self::Event(Event::Error(ServerError::of(&frame)))),
@@ -279,7 +279,7 @@ fn ack_of(frame: Frame, awaited: &'static str) -> Result<Event, ClientError> {
 
 /// What arrived while something else was awaited: bounded, in order.
 #[derive(Debug)]
-pub(super) struct EventQueue {
+pub(crate) struct EventQueue {
     events: VecDeque<Event>,
     /// The sum of what the events weigh.
     bytes: usize,
@@ -287,23 +287,23 @@ pub(super) struct EventQueue {
 }
 
 impl EventQueue {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self { events: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    pub(super) fn push(&mut self, event: Event) {
+    pub(crate) fn push(&mut self, event: Event) {
         self.bytes += weight(&event);
         self.events.push_back(event);
     }
 
-    pub(super) fn take_first(&mut self) -> Option<Event> {
+    pub(crate) fn take_first(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         self.bytes -= weight(&event);
         Some(event)
     }
 
     /// Takes the answer to a transaction out of the middle.
-    pub(super) fn take_answer(&mut self, transaction: TransactionId) -> Option<Event> {
+    pub(crate) fn take_answer(&mut self, transaction: TransactionId) -> Option<Event> {
         let answers = |event: &Event| match event {
             Event::Ack(ack) => ack.transaction == transaction,
             Event::Error(error) => error.transaction == Some(transaction),
@@ -315,7 +315,7 @@ impl EventQueue {
         Some(event)
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes >= self.bytes_max
     }
 }

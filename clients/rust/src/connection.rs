@@ -8,17 +8,17 @@ use rustls::{ClientConnection, StreamOwned};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, ClientRequestBuilder, HandshakeError, Message, WebSocket};
 
-use super::error::ClientError;
-use super::frame::{Envelope, Frame, FrameFault, FrameReader};
-use super::options::Options;
-use super::stomp::{self, StompReader};
-use super::tls;
-use super::url::{BrokerUrl, UrlFault};
-use super::wire::{Deadline, Wire};
+use crate::error::ClientError;
+use crate::frame::{Envelope, Frame, FrameFault, FrameReader};
+use crate::options::Options;
+use crate::stomp::{self, StompReader};
+use crate::tls;
+use crate::url::{BrokerUrl, UrlFault};
+use crate::wire::{Deadline, Wire};
 
 /// A connection that sends and receives frames and says nothing of its own: for programs that want
 /// to speak the dialect by themselves, well or badly. Everyone else wants
-/// [`Client`](super::Client).
+/// [`Client`](crate::Client).
 pub struct Connection {
     framing: Framing,
     url: BrokerUrl,
@@ -92,7 +92,7 @@ impl Connection {
         &self.url
     }
 
-    pub(super) fn open_until(options: &Options, deadline: Deadline) -> Result<Self, ClientError> {
+    pub(crate) fn open_until(options: &Options, deadline: Deadline) -> Result<Self, ClientError> {
         let (url, stream) = open_stream(options, deadline)?;
         let framing = if url.scheme.is_websocket() {
             Framing::WebSocket(Box::new(upgrade(stream, &url, options, "stomp")?))
@@ -104,7 +104,7 @@ impl Connection {
     }
 
     /// The same, for frames of STOMP 1.2.
-    pub(super) fn open_standard(
+    pub(crate) fn open_standard(
         options: &Options,
         deadline: Deadline,
     ) -> Result<Self, ClientError> {
@@ -119,7 +119,7 @@ impl Connection {
         Ok(Self { framing, url, write_timeout: options.answer_timeout, phase: Phase::Open })
     }
 
-    pub(super) fn next_until(&mut self, deadline: Deadline) -> Result<Arrival, ClientError> {
+    pub(crate) fn next_until(&mut self, deadline: Deadline) -> Result<Arrival, ClientError> {
         if self.phase == Phase::Ended {
             return Ok(Arrival::End);
         }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use rustls::CertificateError;
 
-use super::event::{ServerError, TransactionId};
-use super::frame::{EncodeFault, FrameFault};
-use super::printable::Printable;
-use super::url::UrlFault;
+use crate::event::{ServerError, TransactionId};
+use crate::frame::{EncodeFault, FrameFault};
+use crate::printable::Printable;
+use crate::url::UrlFault;
 
 /// Why a client could not do what it was asked to. Keys never appear in it.
 #[derive(Debug)]

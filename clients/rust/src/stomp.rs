@@ -2,13 +2,13 @@
 //!
 //! It knows neither sockets nor what the commands mean.
 
-use super::frame::{EncodeFault, Frame, FrameFault};
+use crate::frame::{EncodeFault, Frame, FrameFault};
 
 /// Writes a frame, with the NUL at its end.
 ///
 /// # Errors
 /// A NUL where it would end the frame.
-pub(super) fn encode(frame: &Frame) -> Result<Vec<u8>, EncodeFault> {
+pub(crate) fn encode(frame: &Frame) -> Result<Vec<u8>, EncodeFault> {
     // STOMP 1.2, "Value Encoding": CONNECT and CONNECTED are not escaped, for older peers.
     let is_escaped = frame.command != "CONNECT";
     let mut bytes = Vec::with_capacity(256 + frame.body.len());
@@ -50,7 +50,7 @@ fn push_text(bytes: &mut Vec<u8>, text: &str, is_escaped: bool) {
 
 /// Cuts a stream of bytes into frames, however they were split and joined.
 #[derive(Debug)]
-pub(super) struct StompReader {
+pub(crate) struct StompReader {
     bytes: Vec<u8>,
     /// `taken ≤ bytes.len()`; what stands before it has been returned.
     taken: usize,
@@ -59,12 +59,12 @@ pub(super) struct StompReader {
 
 impl StompReader {
     /// A reader that refuses frames of more than `frame_bytes_max`.
-    pub(super) fn new(frame_bytes_max: usize) -> Self {
+    pub(crate) fn new(frame_bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), taken: 0, frame_bytes_max }
     }
 
     /// Takes what has arrived.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
         self.bytes.extend_from_slice(bytes);
@@ -75,7 +75,7 @@ impl StompReader {
     /// # Errors
     /// What arrives is no STOMP, or is longer than allowed. There is no way to find the next frame
     /// after that.
-    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, FrameFault> {
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, FrameFault> {
         let blank = |byte: &u8| matches!(byte, b'\n' | b'\r');
         self.taken += self.bytes[self.taken..].iter().take_while(|byte| blank(byte)).count();
         let rest = &self.bytes[self.taken..];
@@ -95,7 +95,7 @@ impl StompReader {
     }
 
     /// Whether nothing of a further frame has arrived.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes[self.taken..].iter().all(|byte| matches!(byte, b'\n' | b'\r'))
     }
 }

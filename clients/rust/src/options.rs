@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::tls::Trust;
+use crate::tls::Trust;
 
 /// How a client connects. Only the URL, the login id and the keys have no default.
 ///
 /// ```
-/// use com_broker::client::Options;
+/// use com_broker_client::Options;
 /// use std::time::Duration;
 ///
 /// let options = Options::new("tls://broker.example:6662")
@@ -21,14 +21,14 @@ use super::tls::Trust;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub(super) url: String,
-    pub(super) login: Option<String>,
-    pub(super) keys: Option<LoginKeys>,
-    pub(super) trust: Trust,
-    pub(super) connect_timeout: Duration,
-    pub(super) answer_timeout: Duration,
-    pub(super) frame_bytes_max: usize,
-    pub(super) queued_bytes_max: usize,
+    pub(crate) url: String,
+    pub(crate) login: Option<String>,
+    pub(crate) keys: Option<LoginKeys>,
+    pub(crate) trust: Trust,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) queued_bytes_max: usize,
 }
 
 impl Options {
@@ -110,11 +110,44 @@ impl Options {
     }
 }
 
+/// What a message is sent with. The default fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SendOptions {
+    /// What the body is. Without one: `text/plain` for UTF-8, `application/octet-stream` otherwise.
+    pub content_type: Option<String>,
+    /// Further headers, which reach the receiver as they are.
+    pub headers: Vec<(String, String)>,
+}
+
+impl SendOptions {
+    /// Says what the body is.
+    #[must_use]
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.content_type = Some(content_type.into());
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((key.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn content_type_of(&self, body: &[u8]) -> &str {
+        match &self.content_type {
+            Some(content_type) => content_type,
+            None if std::str::from_utf8(body).is_ok() => "text/plain",
+            None => "application/octet-stream",
+        }
+    }
+}
+
 /// The two secrets of a login; `Debug` does not show them.
 #[derive(Clone)]
-pub(super) struct LoginKeys {
-    pub(super) application: String,
-    pub(super) profile: String,
+pub(crate) struct LoginKeys {
+    pub(crate) application: String,
+    pub(crate) profile: String,
 }
 
 impl fmt::Debug for LoginKeys {

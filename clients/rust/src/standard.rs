@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::connection::{Arrival, Connection};
-use super::error::ClientError;
-use super::event::{Retry, ServerError, Session};
-use super::frame::{EncodeFault, Frame};
-use super::options::Options;
-use super::wire::Deadline;
-use super::{BROKER, SendOptions};
+use crate::BROKER;
+use crate::connection::{Arrival, Connection};
+use crate::error::ClientError;
+use crate::event::{Retry, ServerError, Session};
+use crate::frame::{EncodeFault, Frame};
+use crate::options::{Options, SendOptions};
+use crate::wire::Deadline;
 
 /// A client of the standard dialect that is logged in.
 ///

@@ -6,7 +6,7 @@ use std::fmt;
 /// Displays bytes on one line: what is not printable is escaped.
 ///
 /// ```
-/// use com_broker::client::Printable;
+/// use com_broker_client::Printable;
 ///
 /// assert_eq!(Printable(b"caf\xc3\xa9 \x1b[31m \xff").to_string(), "café \\x1b[31m \\xff");
 /// ```
@@ -28,7 +28,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Whether a terminal would do something else with the character than draw it.
-pub(crate) fn is_harmful(c: char) -> bool {
+pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

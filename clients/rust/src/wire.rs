@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::error::ClientError;
-use super::url::BrokerUrl;
+use crate::error::ClientError;
+use crate::url::BrokerUrl;
 
 /// A socket whose reads and writes end with `WouldBlock` once the deadline has passed.
 ///
@@ -13,7 +13,7 @@ use super::url::BrokerUrl;
 /// now and then does not extend it. One read or write is tried even after it, so that a deadline of
 /// zero takes what is there.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: TcpStream,
     deadline: Deadline,
     /// Whether something was tried after the deadline.
@@ -24,7 +24,7 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Connects to the first address of the host that answers.
-    pub(super) fn connect(url: &BrokerUrl, deadline: Deadline) -> Result<Self, ClientError> {
+    pub(crate) fn connect(url: &BrokerUrl, deadline: Deadline) -> Result<Self, ClientError> {
         let addresses = (url.host.as_str(), url.port)
             .to_socket_addrs()
             .map_err(|source| ClientError::Resolve { host: url.host.clone(), source })?;
@@ -55,7 +55,7 @@ impl Wire {
         Ok(Self { socket, deadline, is_overdue: false, read_timeout: None })
     }
 
-    pub(super) fn set_deadline(&mut self, deadline: Deadline) {
+    pub(crate) fn set_deadline(&mut self, deadline: Deadline) {
         self.deadline = deadline;
         self.is_overdue = false;
     }
@@ -118,19 +118,19 @@ impl Write for Wire {
 
 /// When something has to be finished.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// Takes as long as it takes.
-    pub(super) const NEVER: Self = Self(None);
+    pub(crate) const NEVER: Self = Self(None);
 
-    pub(super) fn after(timeout: Duration) -> Self {
+    pub(crate) fn after(timeout: Duration) -> Self {
         // What is too far away to be counted never comes.
         Self(now().checked_add(timeout))
     }
 
     /// What is left; `None` if there is no end.
-    pub(super) fn remaining(self) -> Option<Duration> {
+    pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(now()))
     }
 }
