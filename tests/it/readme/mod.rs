@@ -2,11 +2,11 @@
 //! they stand there, and figures that stand elsewhere, too.
 
 #[path = "../../../clients/rust/examples/classic.rs"]
-#[expect(dead_code, reason = "the test gives it a broker of its own")]
+#[expect(dead_code, unreachable_pub, reason = "a program with a `main` of its own")]
 mod classic;
 mod hello;
 #[path = "../../../clients/rust/examples/standard.rs"]
-#[expect(dead_code, reason = "the test gives it a broker of its own")]
+#[expect(dead_code, unreachable_pub, reason = "a program with a `main` of its own")]
 mod standard;
 
 use com_broker_client::Options;
