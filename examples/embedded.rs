@@ -7,10 +7,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use com_broker::Keys;
-use com_broker_client::{Options, SendOptions, StandardClient, StandardTarget};
 use com_broker::config::{Config, Listener};
 use com_broker::limits::Limits;
 use com_broker::server::{Outcome, Server};
+use com_broker_client::{Options, SendOptions, StandardClient, StandardTarget};
 
 fn main() -> Result<(), Box<dyn Error>> {
     run()

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use com_broker::Keys;
-use com_broker_client::{ClientError, Options, SendOptions, StandardClient, StandardTarget};
 use com_broker::config::{Builder, Config, Listener, Performance, TlsMode};
 use com_broker::limits::{Limits, OutboundLimits};
 use com_broker::server::{Outcome, PostFault, ReloadFault, Report, Running, ServeFault, Server};
+use com_broker_client::{ClientError, Options, SendOptions, StandardClient, StandardTarget};
 
 use crate::support::{Directory, PATIENCE};
 

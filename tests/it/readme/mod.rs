@@ -54,12 +54,12 @@ fn the_examples_of_the_rust_client_hear_what_they_send() {
 #[test]
 fn the_examples_of_the_rust_client_stand_in_its_readme() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/rust");
-    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let readme = fs::read_to_string(format!("{root}/README.md")).unwrap();
     let blocks: Vec<_> = readme.split("```rust,no_run\n").skip(1).collect();
     assert_eq!(blocks.len(), 2);
     for (block, name) in blocks.into_iter().zip(["classic", "standard"]) {
         let (block, _) = block.split_once("```").unwrap();
-        let program = std::fs::read_to_string(format!("{root}/examples/{name}.rs")).unwrap();
+        let program = fs::read_to_string(format!("{root}/examples/{name}.rs")).unwrap();
         assert_eq!(program.split_once("\n\n").unwrap().1, block, "{name}");
     }
 }
