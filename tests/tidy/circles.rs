@@ -16,7 +16,6 @@ use crate::{hold_to, regex};
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("bench/src", "cli, compare"),
     ("src/broker", "desk, login, presence"),
-    ("clients/rust/src", "error, event"),
     ("src/server", "certificates, identity"),
 ];
 

@@ -8,10 +8,10 @@ use crate::BROKER;
 use crate::connection::{Arrival, Connection};
 use crate::error::ClientError;
 use crate::event::{
-    Ack, Event, EventQueue, Incoming, ListedClient, Message, PROTOCOL_HEADERS, Session,
-    TransactionId,
+    Ack, Event, EventQueue, ListedClient, Message, PROTOCOL_HEADERS, Session, TransactionId,
 };
 use crate::frame::{EncodeFault, Frame};
+use crate::incoming::Incoming;
 use crate::options::{Options, SendOptions};
 use crate::wire::Deadline;
 

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::error::ClientError;
 use crate::frame::Frame;
 use crate::printable::Printable;
 
@@ -82,7 +81,7 @@ impl Message {
         self.headers.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    fn of(frame: Frame) -> Self {
+    pub(crate) fn of(frame: Frame) -> Self {
         Self {
             origin: owned(&frame, "origin"),
             destination: owned(&frame, "destination"),
@@ -144,7 +143,7 @@ pub struct ListedClient {
 
 impl ListedClient {
     /// Reads `[login]:[session id]:[destination]`, whatever stands before it.
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let line = line.trim_end();
         let (_, rest) = line.split_once('[')?;
         // From the right, since a login id may hold anything.
@@ -177,7 +176,7 @@ impl ServerError {
         self.retry.is_some()
     }
 
-    fn of(frame: &Frame) -> Self {
+    pub(crate) fn of(frame: &Frame) -> Self {
         Self {
             description: owned(frame, "error-desc"),
             code: frame.header("error-code").map(str::to_owned),
@@ -232,7 +231,7 @@ impl TransactionId {
         Self(self.0.wrapping_add(1))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
     }
 }
@@ -241,40 +240,6 @@ impl fmt::Display for TransactionId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(out)
     }
-}
-
-/// A frame that arrived, understood.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Incoming {
-    Connected(Session),
-    Event(Event),
-    Receipt,
-}
-
-impl Incoming {
-    pub(crate) fn of(frame: Frame, awaited: &'static str) -> Result<Self, ClientError> {
-        match frame.command.as_str() {
-            "MESSAGE" => Ok(Self::Event(Event::Message(Message::of(frame)))),
-            "ERROR" => Ok(Self::Event(Event::Error(ServerError::of(&frame)))),
-            "ACK" => ack_of(frame, awaited).map(Self::Event),
-            "CONNECTED" => Ok(Self::Connected(Session::of(&frame))),
-            "RECEIPT" => Ok(Self::Receipt),
-            _ => Err(ClientError::Unexpected { command: frame.command, awaited }),
-        }
-    }
-}
-
-/// `OK` is what existing clients compare with; anything else is a refusal.
-fn ack_of(frame: Frame, awaited: &'static str) -> Result<Event, ClientError> {
-    if frame.header("error-desc") != Some("OK") {
-        return Ok(Event::Error(ServerError::of(&frame)));
-    }
-    let Some(transaction) = frame.header("transaction").and_then(TransactionId::parse) else {
-        return Err(ClientError::Unexpected { command: frame.command, awaited });
-    };
-    let text = String::from_utf8_lossy(&frame.body);
-    let clients = text.lines().filter_map(ListedClient::parse).collect();
-    Ok(Event::Ack(Ack { transaction, clients }))
 }
 
 /// What arrived while something else was awaited: bounded, in order.
@@ -339,6 +304,7 @@ fn owned(frame: &Frame, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incoming::Incoming;
 
     fn incoming(frame: &str) -> Incoming {
         Incoming::of(Frame::parse(frame.as_bytes()).unwrap(), "anything").unwrap()

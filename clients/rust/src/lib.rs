@@ -50,6 +50,7 @@ mod connection;
 mod error;
 mod event;
 mod frame;
+mod incoming;
 mod options;
 mod printable;
 mod standard;
