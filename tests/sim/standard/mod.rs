@@ -8,3 +8,4 @@ mod ids;
 mod routes;
 mod stage;
 mod takeovers;
+mod versions;

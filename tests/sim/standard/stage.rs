@@ -1,4 +1,4 @@
-//! An engine, and clients of the standard dialect over plain TCP. What a client says is read at
+//! An engine, and clients over plain TCP, of the standard dialect but for those who are said not to be. What a client says is read at
 //! once, and what everyone is told is taken as soon as it is written.
 
 use com_broker::internal::broker::{Options, Profile};
@@ -8,6 +8,7 @@ use com_broker::limits::Limits;
 use crate::faults::SocketFaults;
 use crate::rig::{APPLICATION_KEY, PROFILE_KEYS, Rig};
 use crate::scripted_socket::ScriptedSocket;
+use crate::sessions::{connect, envelope};
 
 pub(crate) struct Stage {
     pub(crate) rig: Rig,
@@ -48,10 +49,7 @@ impl Stage {
 
     /// A client that is logged in, whose CONNECT has further header lines.
     pub(crate) fn join_with(&mut self, login: &str, profile: Profile, more: &str) -> Who {
-        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
-        let id = self.rig.accept(socket).expect("a place for it");
-        let who = Who(self.clients.len());
-        self.clients.push(Client { id, unread: Vec::new() });
+        let who = self.open();
         let key = PROFILE_KEYS[profile as usize];
         self.say(
             who,
@@ -63,11 +61,30 @@ impl Stage {
         who
     }
 
+    /// A client of the classic dialect that is logged in.
+    pub(crate) fn join_classic(&mut self, login: &str, profile: Profile) -> Who {
+        let who = self.open();
+        self.write(who, &envelope(&connect(login, profile as usize)));
+        assert_eq!(self.next(who).command, "CONNECTED");
+        who
+    }
+
     /// A client says something: the text, and the NUL.
     pub(crate) fn say(&mut self, who: Who, text: &str) {
+        self.write(who, &[text.as_bytes(), b"\0"].concat());
+    }
+
+    fn open(&mut self) -> Who {
+        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
+        let id = self.rig.accept(socket).expect("a place for it");
+        self.clients.push(Client { id, unread: Vec::new() });
+        Who(self.clients.len() - 1)
+    }
+
+    fn write(&mut self, who: Who, bytes: &[u8]) {
         let id = self.clients[who.0].id;
         let socket = self.rig.engine.socket_mut(id).expect("an open connection");
-        socket.push_inbound(&[text.as_bytes(), b"\0"].concat());
+        socket.push_inbound(bytes);
         self.rig.engine.note_ready(id.slot, true, true);
         self.turn();
     }
@@ -162,6 +179,10 @@ impl Told {
     }
 
     fn take(bytes: &mut Vec<u8>) -> Option<Self> {
+        // The envelope of the classic dialect, which begins with a NUL.
+        if bytes.first() == Some(&0) {
+            bytes.drain(..5);
+        }
         let end = bytes.iter().position(|byte| *byte == 0)?;
         let text = String::from_utf8(bytes.drain(..=end).collect()).unwrap();
         let text = text.trim_start_matches('\n').trim_end_matches('\0');
