@@ -94,7 +94,7 @@ pub struct CompletionArguments {
 /// Does what the arguments ask for.
 ///
 /// # Errors
-/// Whatever kept it from being done; [`CliFault::exit_code`] tells the shell.
+/// Whatever kept it from being done; its exit code tells the shell.
 pub fn run(arguments: Arguments) -> Result<(), CliFault> {
     match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(arguments) => serve::run(&arguments),
