@@ -4,8 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
-use slab::Slab;
-
+use super::Accepted;
 use crate::broker::CloseReason;
 use crate::broker::ids::PeerId;
 use crate::stomp::Assembler;
@@ -20,7 +19,7 @@ pub trait Socket: Read + Write {
     /// Those of the system.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Whether a read that gave `count` of `wanted` octets may have left some, so that another is due
+    /// Whether a read that gave `count` of `wanted` bytes may have left some, so that another is due
     /// before the kernel announces more. Where it did not, that other read would be for nothing.
     fn may_have_more(_count: usize, _wanted: usize) -> bool {
         true
@@ -35,87 +34,6 @@ pub struct ConnectionId {
     pub slot: u32,
     /// Which use of the place it is.
     pub generation: NonZeroU32,
-}
-
-/// All connections.
-#[derive(Debug)]
-pub(super) struct ConnectionTable<S> {
-    slab: Slab<Connection<S>>,
-    /// The generation of each place's next use. It may begin anew after 2³² uses, for nothing keeps an
-    /// id for that long: deadlines are met, and lists are emptied.
-    generations: Vec<NonZeroU32>,
-}
-
-impl<S> ConnectionTable<S> {
-    pub(super) fn new() -> Self {
-        Self { slab: Slab::new(), generations: Vec::new() }
-    }
-
-    /// The id of the next connection.
-    pub(super) fn next_id(&self) -> ConnectionId {
-        let slot = self.slab.vacant_key();
-        let generation = self.generations.get(slot).copied().unwrap_or(NonZeroU32::MIN);
-        ConnectionId { slot: slot as u32, generation }
-    }
-
-    /// Takes in the connection of [`Self::next_id`].
-    pub(super) fn insert(&mut self, connection: Connection<S>) {
-        debug_assert_eq!(connection.id, self.next_id());
-        let slot = self.slab.insert(connection);
-        if slot == self.generations.len() {
-            self.generations.push(NonZeroU32::MIN);
-        }
-    }
-
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection<S>> {
-        self.find(id)?;
-        let next = id.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        self.generations[id.slot as usize] = next;
-        self.slab.try_remove(id.slot as usize)
-    }
-
-    /// A connection that may be gone.
-    pub(super) fn find(&self, id: ConnectionId) -> Option<&Connection<S>> {
-        self.slab.get(id.slot as usize).filter(|one| one.id == id)
-    }
-
-    /// The same, to be changed.
-    pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
-        self.slab.get_mut(id.slot as usize).filter(|one| one.id == id)
-    }
-
-    /// The connection at a place.
-    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Connection<S>> {
-        self.slab.get_mut(slot)
-    }
-
-    /// All connections and their places.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Connection<S>)> {
-        self.slab.iter()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slab.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.slab.is_empty()
-    }
-}
-
-/// The connection at a place, which is not reaped before the turn ends.
-impl<S> std::ops::Index<usize> for ConnectionTable<S> {
-    type Output = Connection<S>;
-
-    fn index(&self, slot: usize) -> &Connection<S> {
-        &self.slab[slot]
-    }
-}
-
-impl<S> std::ops::IndexMut<usize> for ConnectionTable<S> {
-    fn index_mut(&mut self, slot: usize) -> &mut Connection<S> {
-        &mut self.slab[slot]
-    }
 }
 
 /// A connection.
@@ -155,7 +73,7 @@ pub(super) struct Connection<S> {
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The first octets, the TLS handshake, the upgrade request: what is spoken is not settled.
+    /// The first bytes, the TLS handshake, the upgrade request: what is spoken is not settled.
     AwaitingProtocol,
     /// CONNECT.
     AwaitingConnect,
@@ -206,7 +124,7 @@ pub(super) struct Flags {
     pub(super) ended: bool,
     /// It is not read because memory is short.
     pub(super) paused: bool,
-    /// It is above `connections_max`, and only waits to be told so.
+    /// It is beyond `connections_max`, accepted only to be refused.
     pub(super) surplus: bool,
 }
 
@@ -219,10 +137,52 @@ pub(super) struct Totals {
     pub(super) frames_out: u32,
 }
 
+/// The limit that surplus connections are beyond.
+pub(super) const SURPLUS: &str = "connections_max";
+
 /// No deadline.
 pub(super) const NEVER: u64 = u64::MAX;
 
 impl<S> Connection<S> {
+    /// A connection of which nothing is known yet, and which must show what it speaks until then.
+    pub(super) fn new(
+        id: ConnectionId,
+        number: u64,
+        socket: S,
+        accepted: Accepted,
+        now_ms: u64,
+        deadline_ms: u64,
+    ) -> Self {
+        Self {
+            socket,
+            tls: None,
+            transport: Transport::new(),
+            assembler: None,
+            policy: accepted.policy,
+            listener: accepted.listener,
+            phase: Phase::AwaitingProtocol,
+            flags: Flags::default(),
+            peer: None,
+            id,
+            address: accepted.address,
+            number,
+            deadline_ms,
+            armed_ms: deadline_ms,
+            heard_ms: now_ms,
+            asked_ms: NEVER,
+            said_ms: now_ms,
+            accepted_ms: now_ms,
+            totals: Totals::default(),
+            staged: Vec::new(),
+        }
+    }
+
+    /// Memory that is held for frames that have arrived only in part.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let torn = self.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes());
+        (self.transport.held_bytes() + torn) as u64
+    }
+
     /// Whether the transport still reads what arrives: for frames, or for a WebSocket's close, which
     /// is only found by whoever has followed the messages before it.
     pub(super) fn reads_transport(&self) -> bool {

@@ -171,9 +171,7 @@ impl<L> Reactor<L> {
             } else {
                 Verdict::GoesOn
             };
-            let turns = &mut engine.broker_mut().counters.turns;
-            *turns += 1;
-            if turns.is_multiple_of(Stage::DISPATCH_EVERY) {
+            if engine.turns().is_multiple_of(Stage::DISPATCH_EVERY) {
                 let received = self.clock.now();
                 engine.latencies.record(Stage::Dispatch, received.ns - polled.ns);
             }

@@ -46,6 +46,6 @@ impl Report {
                 "drained in part connections={connections} connections_cut={connections_cut}"
             );
         }
-        log::info!("totals {pairs}", pairs = engine.broker().counters);
+        log::info!("totals {pairs}", pairs = engine.counters());
     }
 }

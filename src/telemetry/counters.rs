@@ -49,6 +49,31 @@ impl Counters {
     /// How many counters there are.
     pub const LEN: usize = 19;
 
+    /// What was counted here and there together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            connections_accepted: self.connections_accepted + other.connections_accepted,
+            connections_refused: self.connections_refused + other.connections_refused,
+            connections_closed: self.connections_closed + other.connections_closed,
+            logins: self.logins + other.logins,
+            logins_refused: self.logins_refused + other.logins_refused,
+            takeovers: self.takeovers + other.takeovers,
+            frames_in: self.frames_in + other.frames_in,
+            bytes_in: self.bytes_in + other.bytes_in,
+            frames_out: self.frames_out + other.frames_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+            deliveries: self.deliveries + other.deliveries,
+            slow_consumers: self.slow_consumers + other.slow_consumers,
+            limit_exceeded: self.limit_exceeded + other.limit_exceeded,
+            protocol_errors: self.protocol_errors + other.protocol_errors,
+            timeouts: self.timeouts + other.timeouts,
+            publishers_paused: self.publishers_paused + other.publishers_paused,
+            messages_dropped: self.messages_dropped + other.messages_dropped,
+            messages_expired: self.messages_expired + other.messages_expired,
+            turns: self.turns + other.turns,
+        }
+    }
+
     /// Each counter's name and value, in the order of the fields.
     pub fn as_pairs(&self) -> [(&'static str, u64); Self::LEN] {
         // Without `..`, so that a counter which is forgotten here does not compile.
@@ -118,6 +143,14 @@ mod tests {
         let fields: Vec<String> =
             counters.as_pairs().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("{counters:?}"), format!("Counters {{ {} }}", fields.join(", ")));
+    }
+
+    #[test]
+    fn a_sum_is_that_of_each_counter() {
+        let one = Counters { logins: 2, turns: 5, ..Counters::default() };
+        let other = Counters { logins: 3, frames_in: 7, ..Counters::default() };
+        let sum = Counters { logins: 5, frames_in: 7, turns: 5, ..Counters::default() };
+        assert_eq!(one.plus(&other), sum);
     }
 
     #[test]

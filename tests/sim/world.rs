@@ -160,7 +160,7 @@ impl World {
         self.check_nothing_is_left(drains);
         let has_read_all = |number: Number| !self.unread.contains(&number);
         let fates = self.model.queues.judge(has_read_all, !drains);
-        let counters = &self.rig.engine.broker().counters;
+        let counters = &self.rig.engine.counters();
         Tally {
             delivered: counters.deliveries,
             takeovers: counters.takeovers,

@@ -68,7 +68,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("engine/mod.rs", "rustls"),
     // It still chooses how bytes become frames.
     ("engine/connection.rs", "crate::stomp"),
-    ("engine/mod.rs", "crate::stomp"),
+    ("engine/inbound.rs", "crate::stomp"),
     // The time that it tells the engine is the broker's word for it.
     ("reactor/clock.rs", "crate::broker"),
     ("reactor/mod.rs", "crate::broker"),

@@ -18,7 +18,7 @@ fn a_message_that_waited_longer_than_its_expiration_is_not_delivered() {
     let bodies: Vec<_> = told.iter().map(|one| &*one.body).collect();
     assert_eq!(bodies, ["long", "for ever"]);
     assert_eq!(told[0].get("expiration"), Some("3000"), "it passes, as with RabbitMQ");
-    assert_eq!(stage.rig.engine.broker().counters.messages_expired, 1);
+    assert_eq!(stage.rig.engine.counters().messages_expired, 1);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_message_may_say_when_it_expires_instead() {
     stage.wait(1001);
     stage.subscribe(bob, "0", "/queue/a", "");
     assert_eq!(stage.bodies(bob), ["2", "3"]);
-    assert_eq!(stage.rig.engine.broker().counters.messages_expired, 2);
+    assert_eq!(stage.rig.engine.counters().messages_expired, 2);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_message_that_is_expired_when_it_arrives_is_delivered_to_nobody() {
         assert_eq!(stage.send(ana, to, "expires:1\n", "late"), 0, "{to}");
     }
     assert_eq!(stage.heard(bob), []);
-    assert_eq!(stage.rig.engine.broker().counters.messages_expired, 5);
+    assert_eq!(stage.rig.engine.counters().messages_expired, 5);
     // Who gets it at once gets it however short its time is.
     for to in ["/topic/a", "/queue/a", "/service/bob"] {
         assert_eq!(stage.send(ana, to, "expiration:0\n", "now"), 1, "{to}");
@@ -83,7 +83,7 @@ fn what_is_expired_makes_room_before_a_send_is_refused() {
     stage.send(ana, "/queue/b", "expiration:10\n", &"x".repeat(4_000));
     stage.wait(11);
     stage.send(ana, "/queue/c", "", &"y".repeat(4_000));
-    assert_eq!(stage.rig.engine.broker().counters.messages_expired, 2);
+    assert_eq!(stage.rig.engine.counters().messages_expired, 2);
     stage.subscribe(ana, "a", "/queue/a", "");
     assert_eq!(stage.bodies(ana), ["stays", "has room"]);
 }

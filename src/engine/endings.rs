@@ -71,7 +71,7 @@ impl fmt::Display for Sum {
 
 /// What was not told yet.
 #[derive(Debug, Default)]
-pub(super) struct Closings {
+pub(super) struct Endings {
     /// The second in which lines were written last, and how many.
     second: u64,
     lines: u32,
@@ -81,7 +81,7 @@ pub(super) struct Closings {
     drain: Option<Sums>,
 }
 
-impl Closings {
+impl Endings {
     /// Writes a line about a connection, unless there were so many in this second that it is only
     /// counted. In a drain all are counted, and have lines for those who look closely.
     pub(super) fn note(&mut self, ending: &Ending<'_>, now_ms: u64) {
@@ -194,16 +194,16 @@ mod tests {
     #[test]
     fn a_drain_is_summed_up_by_reason_and_by_what_was_lost() {
         const DRAINING: CloseReason = CloseReason::Refused(Code::Draining);
-        let mut closings = Closings::default();
-        closings.note(&ending(CloseReason::Lost, 0), 0);
-        closings.begin_drain();
+        let mut endings = Endings::default();
+        endings.note(&ending(CloseReason::Lost, 0), 0);
+        endings.begin_drain();
         for _ in 0..15_000 {
-            closings.note(&ending(DRAINING, 0), 1);
+            endings.note(&ending(DRAINING, 0), 1);
         }
-        closings.note(&ending(DRAINING, 5), 1);
-        closings.note(&ending(DRAINING, 6), 2);
-        closings.note(&ending(CloseReason::LoggedOut, 0), 3);
-        let shown: Vec<_> = closings.drain_sums().iter().map(ToString::to_string).collect();
+        endings.note(&ending(DRAINING, 5), 1);
+        endings.note(&ending(DRAINING, 6), 2);
+        endings.note(&ending(CloseReason::LoggedOut, 0), 3);
+        let shown: Vec<_> = endings.drain_sums().iter().map(ToString::to_string).collect();
         assert_eq!(
             shown,
             [
@@ -219,21 +219,21 @@ mod tests {
 
     #[test]
     fn those_beyond_the_lines_of_a_second_are_summed_up_when_it_is_over() {
-        let mut closings = Closings::default();
+        let mut endings = Endings::default();
         for _ in 0..LINES_PER_SECOND_MAX {
-            closings.note(&ending(CloseReason::Lost, 0), 1_500);
+            endings.note(&ending(CloseReason::Lost, 0), 1_500);
         }
-        assert_eq!(closings.due_ms(), None);
-        closings.note(&ending(CloseReason::Lost, 0), 1_999);
-        closings.note(&ending(CloseReason::Lost, 1), 1_999);
-        assert_eq!(closings.untold.0.iter().map(|sum| sum.connections).sum::<u64>(), 2);
-        assert_eq!(closings.due_ms(), Some(2_000));
-        closings.tell_due(1_999);
-        assert_eq!(closings.due_ms(), Some(2_000));
-        closings.tell_due(2_000);
-        assert_eq!(closings.due_ms(), None);
+        assert_eq!(endings.due_ms(), None);
+        endings.note(&ending(CloseReason::Lost, 0), 1_999);
+        endings.note(&ending(CloseReason::Lost, 1), 1_999);
+        assert_eq!(endings.untold.0.iter().map(|sum| sum.connections).sum::<u64>(), 2);
+        assert_eq!(endings.due_ms(), Some(2_000));
+        endings.tell_due(1_999);
+        assert_eq!(endings.due_ms(), Some(2_000));
+        endings.tell_due(2_000);
+        assert_eq!(endings.due_ms(), None);
         // Another second has lines again.
-        closings.note(&ending(CloseReason::Lost, 0), 2_000);
-        assert_eq!((closings.lines, closings.due_ms()), (1, None));
+        endings.note(&ending(CloseReason::Lost, 0), 2_000);
+        assert_eq!((endings.lines, endings.due_ms()), (1, None));
     }
 }

@@ -1,0 +1,435 @@
+//! What arrives: read into one buffer, told apart, and handed to the broker; and what the transport
+//! itself has to answer.
+
+use std::io::ErrorKind;
+
+use super::Engine;
+use super::connection::{Connection, NEVER, Phase, SURPLUS, Socket};
+use crate::broker::encoding::Encoding;
+use crate::broker::ids::PeerId;
+use crate::broker::peer::Opening;
+use crate::broker::{Broker, CloseReason, Code, Fault, Moment, Retry};
+use crate::http;
+use crate::limits::{Exceeded, Limits};
+use crate::stomp::{Assembler, Frame, ScanBounds, Version};
+use crate::transport::tls::TlsLayer;
+use crate::transport::{
+    Dialect, FrameBound, Inbound, PlainRequest, Protocols, TlsMode, TransportError, detect,
+};
+
+/// What every read goes through; connections own no buffers.
+pub(super) struct Scratch {
+    wire: Box<[u8]>,
+    plain: Box<[u8]>,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self {
+            wire: vec![0; WIRE_BYTES].into_boxed_slice(),
+            plain: vec![0; PLAIN_BYTES].into_boxed_slice(),
+        }
+    }
+}
+
+const WIRE_BYTES: usize = 64 * 1024;
+const PLAIN_BYTES: usize = 32 * 1024;
+
+impl<S: Socket> Engine<S> {
+    pub(super) fn read_connection(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.flags.listed_to_read = false;
+        let mut budget = self.limits.read_bytes_per_turn_max as usize;
+        loop {
+            if self.holds_back(slot) {
+                return;
+            }
+            let connection = &mut self.connections[slot];
+            if !connection.flags.readable || matches!(connection.phase, Phase::Closed(_)) {
+                return;
+            }
+            if budget == 0 {
+                return self.connections.list_to_read(slot);
+            }
+            let wanted = budget.min(self.scratch.wire.len());
+            match connection.socket.read(&mut self.scratch.wire[..wanted]) {
+                Ok(0) => {
+                    connection.flags.readable = false;
+                    connection.flags.ended = true;
+                    return self.handle_end(slot);
+                }
+                Ok(count) => {
+                    budget -= count;
+                    connection.totals.bytes_in += count as u64;
+                    connection.note_heard(self.now.ms());
+                    self.counters.bytes_in += count as u64;
+                    if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
+                        connection.flags.readable = false;
+                    }
+                    self.handle_octets(slot, count);
+                    self.relieve_pressure();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.flags.readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.close_now(slot, CloseReason::Lost),
+            }
+        }
+    }
+
+    /// Handles what was read into the scratch buffer.
+    fn handle_octets(&mut self, slot: u32, count: usize) {
+        // Another connection may have taken the session over in this very turn.
+        self.note_closure(slot);
+        let connection = &mut self.connections[slot];
+        if !connection.reads_transport() {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch.wire);
+        let held_before = connection.held_bytes();
+        if connection.phase == Phase::AwaitingProtocol
+            && connection.tls.is_none()
+            && connection.totals.bytes_in == count as u64
+        {
+            self.settle_security(slot, scratch[0]);
+        }
+        if self.connections[slot].tls.is_some() {
+            self.handle_encrypted(slot, &scratch[..count]);
+        } else {
+            self.handle_plain(slot, &mut scratch[..count]);
+        }
+        self.scratch.wire = scratch;
+        let connection = &mut self.connections[slot];
+        connection.transport.release();
+        if let Err(exceeded) = self.memory.note_held(held_before, connection.held_bytes()) {
+            let fault = Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) };
+            self.refuse(slot, &fault);
+        }
+        self.wake_flush(slot);
+    }
+
+    /// Begins TLS, or not, by a connection's first octet and the listener's policy.
+    #[inline(never)]
+    pub(super) fn settle_security(&mut self, slot: u32, first: u8) {
+        let connection = &mut self.connections[slot];
+        let refused = match (first == detect::TLS_HANDSHAKE, connection.policy.tls, &self.tls) {
+            (true, TlsMode::Off, _) | (true, _, None) => Some("TLS is not served on this port"),
+            (false, TlsMode::Required, _) => {
+                // Whatever it speaks is told so.
+                connection.policy.protocols = Protocols::NONE;
+                None
+            }
+            (false, _, _) => None,
+            (true, _, Some(config)) => match TlsLayer::new(config) {
+                Ok(layer) => {
+                    connection.tls = Some(Box::new(layer));
+                    let time_ms = self.limits.tls_handshake_ms_max;
+                    self.set_deadline(slot, self.now.ms() + u64::from(time_ms));
+                    None
+                }
+                Err(_) => Some("the TLS configuration is unusable"),
+            },
+        };
+        if let Some(why) = refused {
+            self.close_now(slot, CloseReason::Transport(why));
+        }
+    }
+
+    #[inline(never)]
+    fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) {
+        let mut wire = wire;
+        let mut plain = std::mem::take(&mut self.scratch.plain);
+        loop {
+            let connection = &mut self.connections[slot];
+            if !connection.reads_transport() {
+                break;
+            }
+            let Some(tls) = &mut connection.tls else { break };
+            let was_handshaking = tls.is_handshaking();
+            let result = tls.decrypt(&mut wire, &mut plain);
+            let is_ended = tls.is_ended_by_peer();
+            if was_handshaking && !tls.is_handshaking() {
+                self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
+            }
+            match result {
+                Ok(0) if is_ended => {
+                    self.handle_close_notify(slot);
+                    break;
+                }
+                Ok(0) => break,
+                Ok(count) => self.handle_plain(slot, &mut plain[..count]),
+                Err(TransportError::Tls(why)) => {
+                    self.begin_close(slot, CloseReason::Transport(why));
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.scratch.plain = plain;
+    }
+
+    /// The peer's stream ended as TLS says it. Its socket may stay open, waiting for us to say so too.
+    fn handle_close_notify(&mut self, slot: u32) {
+        match self.connections[slot].phase {
+            Phase::AwaitingClose(reason) => self.end_stream(slot, reason),
+            _ => self.begin_close(slot, CloseReason::EndOfStream),
+        }
+    }
+
+    /// Handles octets as the peer meant them, TLS peeled off.
+    fn handle_plain(&mut self, slot: u32, octets: &mut [u8]) {
+        let mut wire = octets;
+        loop {
+            let connection = &mut self.connections[slot];
+            if !connection.phase.reads_frames() {
+                return self.await_close(slot, wire);
+            }
+            let bound = frame_bound(&self.limits, connection.phase);
+            let policy = connection.policy;
+            let upgrade_max = self.limits.upgrade_bytes_max;
+            match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
+                Ok(None) => return,
+                Ok(Some(Inbound::Frame(frame))) => {
+                    let Some(peer) = connection.peer else { return };
+                    connection.totals.frames_in += 1;
+                    self.broker.handle_classic(peer, frame, self.now);
+                    self.note_handled(slot);
+                }
+                Ok(Some(Inbound::Octets { octets, is_binary })) => {
+                    let Some(peer) = connection.peer else { return };
+                    let Some(assembler) = &mut connection.assembler else { return };
+                    if connection.phase == Phase::AwaitingConnect {
+                        self.broker.peers.peer_mut(peer).prefer_binary(is_binary);
+                    }
+                    let mut frames = FrameSource { assembler, octets, limits: &self.limits };
+                    connection.totals.frames_in +=
+                        handle_standard(&mut self.broker, peer, &mut frames, self.now);
+                    self.note_handled(slot);
+                }
+                Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
+                Ok(Some(Inbound::Unserved(dialect, what))) => {
+                    self.refuse_unserved(slot, dialect, what);
+                }
+                Ok(Some(Inbound::Request(request))) => self.answer_request(slot, &request),
+                Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
+                Err(error) => return self.handle_breach(slot, error),
+            }
+        }
+    }
+
+    /// Follows the broker after it handled frames of a connection.
+    #[inline]
+    fn note_handled(&mut self, slot: u32) {
+        if self.connections[slot].phase == Phase::AwaitingConnect {
+            self.note_login(slot);
+        }
+        self.note_closure(slot);
+    }
+
+    /// Looks for the peer's close in what it still sends; its frames are not looked at.
+    #[inline(never)]
+    fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
+        let connection = &mut self.connections[slot];
+        if !connection.reads_transport() {
+            return;
+        }
+        let mut wire = octets;
+        let bound = frame_bound(&self.limits, Phase::Open);
+        let policy = connection.policy;
+        loop {
+            match connection.transport.next_inbound(&mut wire, &policy, bound, 0) {
+                Ok(None) => return,
+                Ok(Some(Inbound::Closed)) | Err(_) => break,
+                Ok(Some(_)) => {}
+            }
+        }
+        if let Phase::AwaitingClose(reason) = connection.phase {
+            self.end_stream(slot, reason);
+        }
+    }
+
+    /// Opens the broker's side of a connection, once it is settled what it speaks.
+    #[inline(never)]
+    fn open(&mut self, slot: u32, dialect: Dialect) {
+        let connection = &mut self.connections[slot];
+        let encoding = match dialect {
+            Dialect::Classic => Encoding::Classic,
+            Dialect::Standard => {
+                connection.assembler = Some(Box::default());
+                Encoding::Standard(Version::V1_0)
+            }
+        };
+        let opening = Opening {
+            slot,
+            number: connection.number,
+            framing: connection.transport.framing(),
+            encoding,
+        };
+        connection.peer = Some(self.broker.open_peer(opening));
+        connection.phase = Phase::AwaitingConnect;
+        self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
+        if self.connections[slot].flags.surplus {
+            self.refuse_surplus(slot);
+        }
+    }
+
+    /// Tells a connection that its listener does not serve what it speaks.
+    #[inline(never)]
+    fn refuse_unserved(&mut self, slot: u32, dialect: Dialect, what: &'static str) {
+        let why = why_unserved(&self.connections[slot], what);
+        self.open(slot, dialect);
+        if self.connections[slot].phase == Phase::AwaitingConnect {
+            self.counters.protocol_errors += 1;
+            let fault = Fault::closing(Code::ProtocolNotServed, Retry::Never, why);
+            self.refuse(slot, &fault);
+        }
+    }
+
+    /// Tells a connection above `connections_max` that there is no place for it.
+    fn refuse_surplus(&mut self, slot: u32) {
+        let max = self.limits.connections_max;
+        let fault = Fault {
+            description: format!("all {max} connections that {SURPLUS} allows are in use").into(),
+            retry: Some(Retry::Later),
+            ..Fault::exceeded(Exceeded { limit: SURPLUS, max: max.into() })
+        };
+        self.refuse(slot, &fault);
+    }
+
+    /// After a login there is no deadline but those of pings and heart-beats.
+    #[inline(never)]
+    fn note_login(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot];
+        let Some(peer) = connection.peer else { return };
+        if self.broker.peers.peer(peer).session().is_none() {
+            return;
+        }
+        connection.phase = Phase::Open;
+        connection.deadline_ms = NEVER;
+        self.check_liveness(slot);
+    }
+
+    #[inline(never)]
+    fn answer_request(&mut self, slot: u32, request: &PlainRequest) {
+        let connection = &mut self.connections[slot];
+        let protocols = connection.policy.protocols;
+        if !protocols.http && !protocols.ws {
+            let why = if lacks_tls(connection) { ONLY_TLS } else { NO_HTTP };
+            connection.transport.answer(&http::refusal(request, why));
+            return self.handle_breach(slot, TransportError::BadRequest(why));
+        }
+        let served = http::Served { http: protocols.http, sample: self.serves_sample };
+        let response = http::answer(request, served);
+        connection.transport.answer(&response);
+        self.begin_close(slot, CloseReason::Answered);
+    }
+
+    /// Tells a peer what it did wrong, in its own dialect where one is settled, and closes.
+    #[inline(never)]
+    fn handle_breach(&mut self, slot: u32, error: TransportError) {
+        let fault = match error {
+            TransportError::TooLarge(exceeded) => Fault::exceeded(exceeded),
+            TransportError::EmptyFrame => {
+                Fault::closing(Code::MalformedFrame, Retry::Never, error.to_string())
+            }
+            TransportError::BadRequest(why)
+            | TransportError::WebSocket(_, why)
+            | TransportError::Tls(why) => {
+                self.counters.protocol_errors += 1;
+                return self.begin_close(slot, CloseReason::Transport(why));
+            }
+            TransportError::Unrecognized => {
+                return self.begin_close(slot, CloseReason::Transport("unrecognized"));
+            }
+        };
+        self.refuse(slot, &fault);
+    }
+
+    /// The peer's stream ended.
+    #[inline(never)]
+    pub(super) fn handle_end(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot];
+        match connection.phase {
+            Phase::AwaitingProtocol | Phase::AwaitingConnect | Phase::Open => {
+                // What was asked before the end is still answered.
+                self.begin_close(slot, CloseReason::EndOfStream);
+                self.wake_flush(slot);
+            }
+            Phase::Flushing(_) | Phase::Closed(_) => {}
+            Phase::AwaitingClose(reason) | Phase::Lingering(reason) => {
+                self.close_now(slot, reason);
+            }
+        }
+    }
+}
+
+/// Why a connection's listener does not serve what it speaks.
+fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {
+    match lacks_tls(connection) {
+        true => ONLY_TLS.to_owned(),
+        false => format!("this listener does not serve {what}"),
+    }
+}
+
+/// Whether a connection is plain where only TLS is served.
+fn lacks_tls<S>(connection: &Connection<S>) -> bool {
+    connection.tls.is_none() && connection.policy.tls == TlsMode::Required
+}
+
+const ONLY_TLS: &str = "only TLS is served on this port";
+
+/// What a request is told by a listener that serves neither plain HTTP nor WebSocket.
+const NO_HTTP: &str = "this listener does not serve HTTP and WebSocket";
+
+fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
+    match phase {
+        Phase::Open => FrameBound {
+            bytes_max: limits.frame_bytes_max(),
+            limit: "body_bytes_max",
+            limit_max: limits.body_bytes_max,
+        },
+        _ => FrameBound {
+            bytes_max: limits.login_frame_bytes_max,
+            limit: "login_frame_bytes_max",
+            limit_max: limits.login_frame_bytes_max,
+        },
+    }
+}
+
+/// What arrived of the standard dialect, to be cut into frames.
+struct FrameSource<'a> {
+    assembler: &'a mut Assembler,
+    octets: &'a [u8],
+    limits: &'a Limits,
+}
+
+/// Handles the frames in what arrived, until it is used up or the connection closes. Says how many.
+fn handle_standard(
+    broker: &mut Broker,
+    peer: PeerId,
+    source: &mut FrameSource<'_>,
+    now: Moment,
+) -> u32 {
+    let mut count = 0;
+    loop {
+        let one = broker.peers.peer(peer);
+        if one.closure().is_some() {
+            break;
+        }
+        let bounds = ScanBounds::new(source.limits, one.session().is_some());
+        let mut frame = Frame::default();
+        match source.assembler.next_frame(&mut source.octets, &bounds, &mut frame) {
+            Ok(true) => broker.handle_standard(peer, &frame, now),
+            Ok(false) => break,
+            Err(malformed) => {
+                broker.refuse_octets(peer, &malformed, now);
+                return count;
+            }
+        }
+        count += 1;
+    }
+    source.assembler.release();
+    count
+}

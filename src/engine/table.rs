@@ -1,0 +1,239 @@
+//! The connections by their places, and the lists of those that there is work for.
+//!
+//! It knows of a connection only its id and whether it is listed.
+
+use std::num::NonZeroU32;
+
+use slab::Slab;
+
+use super::connection::{Connection, ConnectionId};
+
+/// All connections, and the work that they wait for.
+#[derive(Debug)]
+pub(super) struct Table<S> {
+    slab: Slab<Connection<S>>,
+    /// The generation of each place's next use. It may begin anew after 2³² uses, for nothing keeps an
+    /// id for that long: deadlines are met, and lists are emptied.
+    generations: Vec<NonZeroU32>,
+    /// Connections that may have something to read.
+    pub(super) to_read: WorkList,
+    /// Connections that have something to write without being on the broker's list.
+    pub(super) to_flush: WorkList,
+    /// Connections that are closed.
+    pub(super) to_reap: WorkList,
+}
+
+impl<S> Table<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            slab: Slab::new(),
+            generations: Vec::new(),
+            to_read: WorkList::default(),
+            to_flush: WorkList::default(),
+            to_reap: WorkList::default(),
+        }
+    }
+
+    /// The id of the next connection.
+    pub(super) fn next_id(&self) -> ConnectionId {
+        let slot = self.slab.vacant_key();
+        let generation = self.generations.get(slot).copied().unwrap_or(NonZeroU32::MIN);
+        ConnectionId { slot: slot as u32, generation }
+    }
+
+    /// Takes in the connection of [`Self::next_id`].
+    pub(super) fn insert(&mut self, connection: Connection<S>) {
+        debug_assert_eq!(connection.id, self.next_id());
+        let slot = self.slab.insert(connection);
+        if slot == self.generations.len() {
+            self.generations.push(NonZeroU32::MIN);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection<S>> {
+        self.find(id)?;
+        let next = id.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.generations[id.slot as usize] = next;
+        self.slab.try_remove(id.slot as usize)
+    }
+
+    /// Lists a connection to be read in the next [`Engine::receive`](super::Engine::receive).
+    pub(super) fn list_to_read(&mut self, slot: u32) {
+        let connection = &mut self[slot];
+        if !connection.flags.listed_to_read {
+            connection.flags.listed_to_read = true;
+            let id = connection.id;
+            self.to_read.push(id);
+        }
+    }
+
+    /// Lists a connection to be written to in the next [`Engine::flush`](super::Engine::flush).
+    pub(super) fn list_to_flush(&mut self, slot: u32) {
+        let connection = &mut self[slot];
+        if !connection.flags.listed_to_flush {
+            connection.flags.listed_to_flush = true;
+            let id = connection.id;
+            self.to_flush.push(id);
+        }
+    }
+
+    /// A connection that may be gone.
+    pub(super) fn find(&self, id: ConnectionId) -> Option<&Connection<S>> {
+        self.slab.get(id.slot as usize).filter(|one| one.id == id)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(id.slot as usize).filter(|one| one.id == id)
+    }
+
+    /// The connection at a place.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(slot as usize)
+    }
+
+    /// All connections and their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Connection<S>)> {
+        self.slab.iter().map(|(slot, connection)| (slot as u32, connection))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Whether a connection is on one of the lists.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.to_read.is_empty() && self.to_flush.is_empty() && self.to_reap.is_empty())
+    }
+
+    /// Whether a rush has left memory that is worth returning.
+    pub(super) fn has_slack(&self) -> bool {
+        [&self.to_read, &self.to_flush, &self.to_reap].into_iter().any(WorkList::has_slack)
+    }
+
+    /// Returns the memory of a past rush.
+    pub(super) fn trim(&mut self) {
+        for list in [&mut self.to_read, &mut self.to_flush, &mut self.to_reap] {
+            list.trim();
+        }
+    }
+}
+
+/// The connection at a place, which is not reaped before the turn ends.
+impl<S> std::ops::Index<u32> for Table<S> {
+    type Output = Connection<S>;
+
+    fn index(&self, slot: u32) -> &Connection<S> {
+        &self.slab[slot as usize]
+    }
+}
+
+impl<S> std::ops::IndexMut<u32> for Table<S> {
+    fn index_mut(&mut self, slot: u32) -> &mut Connection<S> {
+        &mut self.slab[slot as usize]
+    }
+}
+
+/// Connections that there is work for, in the order in which it came up.
+#[derive(Debug, Default)]
+pub(super) struct WorkList(Vec<ConnectionId>);
+
+impl WorkList {
+    pub(super) fn push(&mut self, id: ConnectionId) {
+        self.0.push(id);
+    }
+
+    /// Takes out all that are listed. Those that are listed while these are worked on are for the next
+    /// time.
+    pub(super) fn take(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Takes back what [`Self::take`] gave and is emptied now, so that its memory is used again.
+    pub(super) fn take_back(&mut self, emptied: Vec<ConnectionId>) {
+        debug_assert!(emptied.is_empty(), "a list that was not worked off");
+        if self.0.is_empty() {
+            self.0 = emptied;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a rush has left memory that is worth returning.
+    pub(super) fn has_slack(&self) -> bool {
+        self.0.capacity() > LIST_KEPT
+    }
+
+    /// Returns the memory of a past rush.
+    pub(super) fn trim(&mut self) {
+        self.0.shrink_to(LIST_KEPT);
+    }
+}
+
+/// Entries that lists keep room for.
+pub(super) const LIST_KEPT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Accepted;
+    use crate::transport::ListenerPolicy;
+
+    fn insert(table: &mut Table<()>) -> ConnectionId {
+        let address = "192.0.2.1:5".parse().unwrap();
+        let accepted = Accepted { address, policy: ListenerPolicy::default(), listener: 0 };
+        let id = table.next_id();
+        table.insert(Connection::new(id, 1, (), accepted, 0, 0));
+        id
+    }
+
+    #[test]
+    fn the_id_of_a_connection_that_is_gone_finds_nothing_though_its_place_is_used_again() {
+        let mut table = Table::new();
+        let first = insert(&mut table);
+        assert!(table.remove(first).is_some());
+        let second = insert(&mut table);
+        assert_eq!(first.slot, second.slot);
+        assert!(table.find(first).is_none() && table.remove(first).is_none());
+        assert!(table.find(second).is_some());
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn who_is_listed_while_a_list_is_worked_on_is_there_the_next_time() {
+        let mut table = Table::new();
+        let id = insert(&mut table);
+        table.list_to_read(id.slot);
+        table.list_to_read(id.slot);
+        let mut list = table.to_read.take();
+        assert_eq!(list, [id], "it is listed once");
+        table[id.slot].flags.listed_to_read = false;
+        table.list_to_read(id.slot);
+        list.clear();
+        table.to_read.take_back(list);
+        assert!(table.has_work());
+        assert_eq!(table.to_read.take(), [id]);
+        assert!(!table.has_work());
+    }
+
+    #[test]
+    fn a_rush_leaves_memory_until_it_is_returned() {
+        let mut table = Table::new();
+        for _ in 0..=LIST_KEPT {
+            let id = insert(&mut table);
+            table.list_to_flush(id.slot);
+        }
+        let mut list = table.to_flush.take();
+        list.clear();
+        table.to_flush.take_back(list);
+        assert!(table.has_slack());
+        table.trim();
+        assert!(!table.has_slack());
+    }
+}
