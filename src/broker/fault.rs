@@ -196,32 +196,41 @@ pub enum Code {
 impl Code {
     /// The word on the wire.
     pub fn word(self) -> &'static str {
+        self.number_and_word().1
+    }
+
+    /// The number in the close codes of WebSocket, below 100. It is on the wire: it never changes.
+    pub(crate) fn number(self) -> u16 {
+        self.number_and_word().0
+    }
+
+    fn number_and_word(self) -> (u16, &'static str) {
         match self {
-            Self::MalformedCommand => "INVALID_FORMAT_COMMAND",
-            Self::UnknownCommand => "UNKNOWN_COMMAND",
-            Self::MalformedHeader => "UNKNOWN_FORMAT_HEADER",
-            Self::WrongProfile => "WRONG_PROFILE_REGISTERED",
-            Self::TakenOver => "NEW_CONNECTION_LOGGED",
-            Self::AlreadyLogged => "LOGIN_ID_ALREADY_LOGGED",
-            Self::NoRights => "PROF_NO_RIGHTS",
-            Self::NothingToSubscribe => "NO_DESTINATION_SUB",
-            Self::InvalidDestinationType => "INVALID_DEST_TYPE",
-            Self::InvalidRegex => "INVALID_REGEX",
-            Self::InvalidApplicationKey => "INVALID_APP_KEY",
-            Self::InvalidProfileKey => "INVALID_PROFILE_KEY",
-            Self::MissingHeader => "MISSING_HEADER",
-            Self::NotLoggedIn => "NOT_LOGGED_IN",
-            Self::WrongSession => "WRONG_SESSION",
-            Self::NoSuchDestination => "NO_SUCH_DESTINATION",
-            Self::LimitExceeded => "LIMIT_EXCEEDED",
-            Self::SlowConsumer => "SLOW_CONSUMER",
-            Self::Draining => "DRAINING",
-            Self::TimedOut => "TIMED_OUT",
-            Self::ProtocolNotServed => "PROTOCOL_NOT_SERVED",
-            Self::MalformedFrame => "INVALID_FORMAT_FRAME",
-            Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
-            Self::UnknownHost => "UNKNOWN_HOST",
-            Self::UnknownId => "UNKNOWN_ID",
+            Self::MalformedCommand => (0, "INVALID_FORMAT_COMMAND"),
+            Self::UnknownCommand => (1, "UNKNOWN_COMMAND"),
+            Self::MalformedHeader => (2, "UNKNOWN_FORMAT_HEADER"),
+            Self::WrongProfile => (3, "WRONG_PROFILE_REGISTERED"),
+            Self::TakenOver => (4, "NEW_CONNECTION_LOGGED"),
+            Self::AlreadyLogged => (5, "LOGIN_ID_ALREADY_LOGGED"),
+            Self::NoRights => (6, "PROF_NO_RIGHTS"),
+            Self::NothingToSubscribe => (7, "NO_DESTINATION_SUB"),
+            Self::InvalidDestinationType => (8, "INVALID_DEST_TYPE"),
+            Self::InvalidRegex => (9, "INVALID_REGEX"),
+            Self::InvalidApplicationKey => (10, "INVALID_APP_KEY"),
+            Self::InvalidProfileKey => (11, "INVALID_PROFILE_KEY"),
+            Self::MissingHeader => (12, "MISSING_HEADER"),
+            Self::NotLoggedIn => (13, "NOT_LOGGED_IN"),
+            Self::WrongSession => (14, "WRONG_SESSION"),
+            Self::NoSuchDestination => (15, "NO_SUCH_DESTINATION"),
+            Self::LimitExceeded => (16, "LIMIT_EXCEEDED"),
+            Self::SlowConsumer => (17, "SLOW_CONSUMER"),
+            Self::Draining => (18, "DRAINING"),
+            Self::TimedOut => (19, "TIMED_OUT"),
+            Self::ProtocolNotServed => (20, "PROTOCOL_NOT_SERVED"),
+            Self::MalformedFrame => (21, "INVALID_FORMAT_FRAME"),
+            Self::UnsupportedVersion => (22, "UNSUPPORTED_VERSION"),
+            Self::UnknownHost => (23, "UNKNOWN_HOST"),
+            Self::UnknownId => (24, "UNKNOWN_ID"),
         }
     }
 }
@@ -240,10 +249,19 @@ pub enum Retry {
 impl Retry {
     /// The word on the wire.
     pub fn word(self) -> &'static str {
+        self.number_and_word().1
+    }
+
+    /// The hundreds in the close codes of WebSocket, above 4000. It is on the wire: it never changes.
+    pub(crate) fn number(self) -> u16 {
+        self.number_and_word().0
+    }
+
+    fn number_and_word(self) -> (u16, &'static str) {
         match self {
-            Self::Never => "never",
-            Self::Later => "later",
-            Self::Now => "now",
+            Self::Never => (0, "never"),
+            Self::Later => (1, "later"),
+            Self::Now => (2, "now"),
         }
     }
 }

@@ -78,7 +78,9 @@ impl<S: Socket> Engine<S> {
     pub(super) fn handle_drained(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
         let peer = connection.peer.map(|peer| self.broker.peers.peer(peer));
-        let code = close_code(reason, peer);
+        let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
+        let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
+        let code = close_code(is_standard, reason, retry);
         if connection.transport.begin_close(code) && !connection.flags.ended {
             connection.phase = Phase::AwaitingClose(reason);
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
@@ -159,11 +161,9 @@ impl<S: Socket> Engine<S> {
 /// The WebSocket close code that goes with a reason; none where the peer's own close or breach has
 /// settled it. Classic clients wait for 1000; clients of the standard dialect learn from the hundreds
 /// whether to come back.
-fn close_code(reason: CloseReason, peer: Option<&Peer>) -> Option<CloseCode> {
-    let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
-    let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
+fn close_code(is_standard: bool, reason: CloseReason, retry: Option<Retry>) -> Option<CloseCode> {
     if let (true, Some(code), Some(retry)) = (is_standard, reason.code(), retry) {
-        return Some(CloseCode::from(4000 + 100 * retry as u16 + code as u16));
+        return Some(CloseCode::from(4000 + 100 * retry.number() + code.number()));
     }
     match (reason, retry) {
         (CloseReason::EndOfStream | CloseReason::Transport(_), _) => None,
@@ -171,5 +171,76 @@ fn close_code(reason: CloseReason, peer: Option<&Peer>) -> Option<CloseCode> {
         (CloseReason::Exceeded(_), Some(Retry::Later)) => Some(CloseCode::Again),
         (CloseReason::Exceeded(_), _) => Some(CloseCode::Size),
         _ => Some(CloseCode::Normal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    const CODES: [Code; 25] = [
+        Code::MalformedCommand,
+        Code::UnknownCommand,
+        Code::MalformedHeader,
+        Code::WrongProfile,
+        Code::TakenOver,
+        Code::AlreadyLogged,
+        Code::NoRights,
+        Code::NothingToSubscribe,
+        Code::InvalidDestinationType,
+        Code::InvalidRegex,
+        Code::InvalidApplicationKey,
+        Code::InvalidProfileKey,
+        Code::MissingHeader,
+        Code::NotLoggedIn,
+        Code::WrongSession,
+        Code::NoSuchDestination,
+        Code::LimitExceeded,
+        Code::SlowConsumer,
+        Code::Draining,
+        Code::TimedOut,
+        Code::ProtocolNotServed,
+        Code::MalformedFrame,
+        Code::UnsupportedVersion,
+        Code::UnknownHost,
+        Code::UnknownId,
+    ];
+
+    fn code_of(is_standard: bool, reason: CloseReason, retry: Option<Retry>) -> Option<u16> {
+        close_code(is_standard, reason, retry).map(u16::from)
+    }
+
+    #[test]
+    fn close_codes_of_the_standard_dialect_are_what_clients_have_seen_from_the_first_release_on() {
+        for (number, code) in CODES.into_iter().enumerate() {
+            let number = number as u16;
+            for (retry, first) in [(Retry::Never, 4000), (Retry::Later, 4100), (Retry::Now, 4200)] {
+                let found = code_of(true, CloseReason::Refused(code), Some(retry));
+                assert_eq!(found, Some(first + number), "{code:?} {retry:?}");
+            }
+        }
+        for (reason, code) in [
+            (CloseReason::TakenOver, 4004),
+            (CloseReason::Exceeded("body_bytes_max"), 4016),
+            (CloseReason::TooSlow("hard_bytes_max"), 4017),
+            (CloseReason::TimedOut("connect_ms_max"), 4019),
+        ] {
+            assert_eq!(code_of(true, reason, Some(Retry::Never)), Some(code), "{reason}");
+        }
+    }
+
+    #[test]
+    fn classic_clients_and_those_that_were_told_no_error_get_the_codes_of_websocket() {
+        for (reason, retry, code) in [
+            (CloseReason::LoggedOut, None, Some(1000)),
+            (CloseReason::Refused(Code::NotLoggedIn), Some(Retry::Never), Some(1000)),
+            (CloseReason::Refused(Code::Draining), Some(Retry::Now), Some(1001)),
+            (CloseReason::Exceeded("body_bytes_max"), Some(Retry::Never), Some(1009)),
+            (CloseReason::Exceeded("connections_max"), Some(Retry::Later), Some(1013)),
+            (CloseReason::EndOfStream, None, None),
+            (CloseReason::Transport("a reserved opcode"), None, None),
+        ] {
+            assert_eq!(code_of(false, reason, retry), code, "{reason}");
+        }
+        assert_eq!(code_of(true, CloseReason::LoggedOut, None), Some(1000));
     }
 }
