@@ -12,7 +12,7 @@ use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 /// How a connection presents itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
-    /// Where the engine keeps the connection; given back with [`Peers::take_dirty`].
+    /// Where the engine keeps the connection; given back with `Peers::take_dirty`.
     pub slot: u32,
     /// The number of the connection, never used twice: `connection-id` on the wire.
     pub number: u64,

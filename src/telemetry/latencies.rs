@@ -39,7 +39,7 @@ impl Stage {
     }
 }
 
-/// One histogram of nanoseconds per [`Stage`].
+/// One histogram of nanoseconds per stage (delivery, dispatch, turn, poll).
 #[derive(Debug)]
 pub struct Latencies {
     /// When recording began, by the calendar.
