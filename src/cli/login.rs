@@ -215,6 +215,7 @@ impl LoginFault {
             Self::Client(
                 ClientError::Url(_)
                 | ClientError::Missing(_)
+                | ClientError::Zero(_)
                 | ClientError::Trust(_)
                 | ClientError::Unsendable(_),
             ) => ExitCode::from(2),

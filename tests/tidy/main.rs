@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behaviours;
 mod circles;
 mod floors;
 mod lengths;

@@ -7,9 +7,7 @@ use std::time::Duration;
 use crate::BROKER;
 use crate::connection::{Arrival, Connection};
 use crate::error::ClientError;
-use crate::event::{
-    Ack, Event, EventQueue, ListedClient, Message, PROTOCOL_HEADERS, Session, TransactionId,
-};
+use crate::event::{Ack, Event, EventQueue, ListedClient, Message, Session, TransactionId};
 use crate::frame::{EncodeFault, Frame};
 use crate::incoming::Incoming;
 use crate::options::{Options, SendOptions};
@@ -37,8 +35,7 @@ impl Client {
     /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
     /// whether trying again makes sense.
     pub fn connect(options: &Options) -> Result<Self, ClientError> {
-        let login = options.login.as_deref().ok_or(ClientError::Missing("login id"))?;
-        let keys = options.keys.as_ref().ok_or(ClientError::Missing("key"))?;
+        let (login, keys) = options.credentials()?;
         let deadline = Deadline::after(options.connect_timeout);
         let mut connection = Connection::open_until(options, deadline)?;
         let connect = Frame::new("CONNECT")
@@ -79,9 +76,10 @@ impl Client {
             .with("destination", destination)
             .with("content-type", options.content_type_of(body))
             .with("content-length", body.len().to_string());
-        for (key, value) in &options.headers {
-            if PROTOCOL_HEADERS.contains(&key.as_str()) {
-                return Err(ClientError::Unsendable(EncodeFault::Reserved(key.clone())));
+        for (key, value) in options.user_headers()? {
+            // Nothing is escaped in this dialect, and blanks around a value are dropped.
+            if value.trim_matches(' ') != value {
+                return Err(ClientError::Unsendable(EncodeFault::Padded(key.clone())));
             }
             frame.headers.push((key.clone(), value.clone()));
         }
@@ -213,7 +211,8 @@ impl Client {
     }
 
     /// Logs out: sends DISCONNECT, waits until the broker has confirmed it and closed the
-    /// connection. Returns what had not been taken yet.
+    /// connection. Returns what had not been taken yet, up to `queued_bytes_max`; what arrives beyond it
+    /// while we wait is dropped.
     ///
     /// # Errors
     /// The broker did not confirm. We are logged out all the same, since the connection is closed.

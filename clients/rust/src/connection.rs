@@ -322,6 +322,7 @@ fn next_stomp(
 }
 
 fn open_stream(options: &Options, deadline: Deadline) -> Result<(BrokerUrl, Stream), ClientError> {
+    options.check_limits()?;
     let url = BrokerUrl::parse(&options.url).map_err(ClientError::Url)?;
     let wire = Wire::connect(&url, deadline)?;
     let stream = if url.scheme.is_tls() {

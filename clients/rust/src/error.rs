@@ -18,6 +18,8 @@ pub enum ClientError {
     Url(UrlFault),
     /// The named option was not given.
     Missing(&'static str),
+    /// The named option is zero, with which nothing could succeed.
+    Zero(&'static str),
     /// The host's name leads nowhere.
     Resolve {
         /// The host in the URL.
@@ -92,6 +94,7 @@ impl fmt::Display for ClientError {
         match self {
             Self::Url(fault) => fault.fmt(out),
             Self::Missing(option) => write!(out, "no {option} was given"),
+            Self::Zero(option) => write!(out, "the option {option} must be more than zero"),
             Self::Resolve { host, source } => write!(out, "no address for host {host:?}: {source}"),
             Self::Connect { address, source } => match source.kind() {
                 io::ErrorKind::ConnectionRefused => {

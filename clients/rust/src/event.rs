@@ -117,8 +117,8 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Headers of SEND and MESSAGE that a sender cannot choose.
-pub(crate) const PROTOCOL_HEADERS: [&str; 6] =
+/// Headers of MESSAGE that have a place of their own in [`Message`].
+const PROTOCOL_HEADERS: [&str; 6] =
     ["transaction", "session-id", "origin", "destination", "content-type", "content-length"];
 
 /// The broker did what the transaction asked for.

@@ -240,6 +240,9 @@ pub enum EncodeFault {
     ColonInKey(String),
     /// The header belongs to the protocol and cannot be set by hand.
     Reserved(String),
+    /// The named header would not arrive as it is: its name is empty or, as perhaps its value, has blanks
+    /// around it, which receivers drop.
+    Padded(String),
     /// The frame is longer than an envelope can say.
     TooLong,
 }
@@ -252,6 +255,10 @@ impl fmt::Display for EncodeFault {
             Self::Reserved(key) => {
                 write!(out, "header {key:?} belongs to the protocol, choose another name")
             }
+            Self::Padded(key) => write!(
+                out,
+                "header {key:?} has no name or has blanks around it or its value, which would not arrive"
+            ),
             Self::TooLong => out.write_str("the frame is longer than 4 GiB"),
         }
     }
@@ -325,6 +332,7 @@ mod tests {
         assert_eq!(body("ACK\n\n\0"), b"");
     }
 
+    // behaviour: first-header-wins
     #[test]
     fn blanks_are_trimmed_and_the_first_of_repeated_headers_counts() {
         let frame = Frame::parse(b"ACK\r\n login :  ana \r\nlogin:bob\r\nx:a:b\r\n\r\n\0").unwrap();
@@ -333,6 +341,7 @@ mod tests {
         assert_eq!(frame.header("y"), None);
     }
 
+    // behaviour: malformed-refused
     #[test]
     fn what_is_not_a_frame_is_named() {
         assert_eq!(Frame::parse(b""), Err(FrameFault::NoBlankLine));
@@ -365,6 +374,7 @@ mod tests {
         assert_eq!(fault, EncodeFault::ColonInKey("x:y".to_owned()));
     }
 
+    // behaviour: keys-stay-secret
     #[test]
     fn keys_are_masked_in_debug() {
         let frame = Frame::new("CONNECT").with("passcode", "hush").with("secret-key", "hush");
@@ -386,6 +396,7 @@ mod tests {
     }
 
     proptest! {
+        // behaviour: chunking-invisible
         #[test]
         fn cutting_is_invisible(
             frames in proptest::collection::vec(frames(), 0..5),
@@ -411,6 +422,7 @@ mod tests {
             prop_assert_eq!(found, frames);
         }
 
+        // behaviour: bodies-unchanged
         #[test]
         fn a_message_round_trips(frame in frames()) {
             let bytes = frame.encode(Envelope::Message).unwrap();

@@ -62,6 +62,8 @@ mod wire;
 #[cfg(test)]
 mod scripted_broker;
 #[cfg(test)]
+mod standard_tests;
+#[cfg(test)]
 mod tests;
 
 pub use classic::{Client, Target};

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::ClientError;
+use crate::frame::EncodeFault;
 use crate::tls::Trust;
 
 /// How a client connects. Only the URL, the login id and the keys have no default.
@@ -108,6 +110,30 @@ impl Options {
         self.queued_bytes_max = bytes;
         self
     }
+
+    /// The login id and the keys, without which there is nothing to connect for.
+    pub(crate) fn credentials(&self) -> Result<(&str, &LoginKeys), ClientError> {
+        let login = self.login.as_deref().filter(|login| !login.is_empty());
+        let login = login.ok_or(ClientError::Missing("login id"))?;
+        let has_both = |keys: &&LoginKeys| !keys.application.is_empty() && !keys.profile.is_empty();
+        let keys = self.keys.as_ref().filter(has_both).ok_or(ClientError::Missing("key"))?;
+        Ok((login, keys))
+    }
+
+    /// Refuses limits under which nothing could ever succeed. An answer that may take no time is none of
+    /// them: it takes what is there.
+    pub(crate) fn check_limits(&self) -> Result<(), ClientError> {
+        for (name, is_zero) in [
+            ("connect_timeout", self.connect_timeout.is_zero()),
+            ("frame_bytes_max", self.frame_bytes_max == 0),
+            ("queued_bytes_max", self.queued_bytes_max == 0),
+        ] {
+            if is_zero {
+                return Err(ClientError::Zero(name));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a message is sent with. The default fits.
@@ -134,6 +160,20 @@ impl SendOptions {
         self
     }
 
+    /// The further headers, unless one of them is not the sender's to choose.
+    pub(crate) fn user_headers(&self) -> Result<&[(String, String)], EncodeFault> {
+        for (key, _) in &self.headers {
+            let name = name_as_read(key);
+            if RESERVED_HEADERS.contains(&name) {
+                return Err(EncodeFault::Reserved(key.clone()));
+            }
+            if name.is_empty() || key.trim() != key {
+                return Err(EncodeFault::Padded(key.clone()));
+            }
+        }
+        Ok(&self.headers)
+    }
+
     pub(crate) fn content_type_of(&self, body: &[u8]) -> &str {
         match &self.content_type {
             Some(content_type) => content_type,
@@ -141,6 +181,38 @@ impl SendOptions {
             None => "application/octet-stream",
         }
     }
+}
+
+/// What only the client or the broker says of a message: `docs/protocol.md`, "Messages".
+const RESERVED_HEADERS: [&str; 21] = [
+    "ack",
+    "content-length",
+    "content-type",
+    "dead-letter-reason",
+    "destination",
+    "error-code",
+    "error-desc",
+    "event",
+    "message-id",
+    "origin",
+    "origin-destination",
+    "passcode",
+    "receipt",
+    "receipt-id",
+    "redelivered",
+    "secret-key",
+    "session-id",
+    "snapshot",
+    "subscription",
+    "transaction",
+    "undeliverable",
+];
+
+/// A name as a receiver may read it: many strip blanks around it, and those that do not unescape end it at
+/// the first colon. The broker, which knows more of what is not seen, refuses the rest.
+fn name_as_read(key: &str) -> &str {
+    let is_dropped = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
+    key.split(':').next().unwrap_or_default().trim_matches(is_dropped)
 }
 
 /// The two secrets of a login; `Debug` does not show them.

@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const CONNECT: &str = "CONNECT\naccept-version:1.2\nlogin:ana\n\
     passcode:my_agent_secret_key\nsecret-key:my_app_secret_key\n\n";
 
+/// What it gets in the standard dialect.
+pub(super) const STANDARD_CONNECTED: &str = "CONNECTED\nversion:1.2\nsession:s1\nlogin:ana\n\
+    profile-code:1\nprofile-desc:agent\ndestination:/agent/ana\n\n";
+
 /// What it gets.
 pub(super) const CONNECTED: &str = "CONNECTED\naccept-version:1.2\nsession-id:s1\nlogin:ana\n\
     profile-code:1\nprofile-desc:agent\ndestination:/agent/ana\nconnection-id:7\n\n";
@@ -47,7 +51,7 @@ impl ScriptedBroker {
 
     /// A frame in each WebSocket message.
     pub(super) fn websocket(script: impl FnOnce(&mut dyn Peer) + Send + 'static) -> Self {
-        Self::start(|socket| script(&mut upgrade(socket)))
+        Self::start(|socket| script(&mut upgrade(socket, "stomp")))
     }
 
     /// The same inside TLS.
@@ -55,7 +59,25 @@ impl ScriptedBroker {
         script: impl FnOnce(&mut dyn Peer) + Send + 'static,
     ) -> (Self, String) {
         let (config, ca) = tls_config();
-        let broker = Self::start(move |socket| script(&mut upgrade(tls_stream(config, socket))));
+        let broker =
+            Self::start(move |socket| script(&mut upgrade(tls_stream(config, socket), "stomp")));
+        (broker, ca)
+    }
+
+    /// Frames of STOMP 1.2 over TCP.
+    pub(super) fn standard(script: impl FnOnce(&mut dyn Peer) + Send + 'static) -> Self {
+        Self::start(|socket| script(&mut NulTerminated(socket)))
+    }
+
+    /// Frames of STOMP 1.2 in WebSocket messages, inside TLS.
+    pub(super) fn standard_secure_websocket(
+        script: impl FnOnce(&mut dyn Peer) + Send + 'static,
+    ) -> (Self, String) {
+        let (config, ca) = tls_config();
+        let broker = Self::start(move |socket| {
+            let socket = upgrade(tls_stream(config, socket), "v12.stomp");
+            script(&mut NulTerminated(Pieces { socket, unread: Vec::new() }));
+        });
         (broker, ca)
     }
 
@@ -121,6 +143,80 @@ impl<S: Read + Write + Close> Peer for Prefixed<S> {
     }
 }
 
+/// The standard dialect: a NUL ends a frame.
+pub(super) struct NulTerminated<S>(pub(super) S);
+
+impl<S: Read + Write + Close> Peer for NulTerminated<S> {
+    fn expect(&mut self, frame: &[u8]) {
+        let mut bytes = Vec::new();
+        // A body may hold a NUL, too: how long the frame is, only the script knows.
+        while bytes.len() <= frame.len() {
+            let mut byte = [0];
+            if self.0.read(&mut byte).unwrap_or(0) == 0 {
+                break;
+            }
+            bytes.push(byte[0]);
+        }
+        assert_frame(&bytes, &[frame, b"\0"].concat());
+    }
+
+    fn answer(&mut self, frame: &str) {
+        self.0.write_all(format!("{frame}\0\n").as_bytes()).unwrap();
+    }
+
+    fn close(&mut self) {
+        self.0.half_close();
+        assert_eq!(self.0.read(&mut [0]).unwrap_or(0), 0, "nothing follows");
+    }
+
+    fn log_in(&mut self) {
+        self.expect(CONNECT.as_bytes());
+        self.answer(STANDARD_CONNECTED);
+    }
+}
+
+/// WebSocket messages as a stream; each that is written is torn in two, since a message need not be a frame.
+struct Pieces<S> {
+    socket: WebSocket<S>,
+    unread: Vec<u8>,
+}
+
+impl<S: Read + Write> Read for Pieces<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.unread.is_empty() {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => self.unread = text.as_bytes().to_vec(),
+                Ok(Message::Binary(bytes)) => self.unread = bytes.to_vec(),
+                Ok(Message::Close(_)) | Err(_) => return Ok(0),
+                Ok(_) => {}
+            }
+        }
+        let count = buffer.len().min(self.unread.len());
+        buffer[..count].copy_from_slice(&self.unread[..count]);
+        self.unread.drain(..count);
+        Ok(count)
+    }
+}
+
+impl<S: Read + Write> Write for Pieces<S> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for piece in bytes.chunks(bytes.len().div_ceil(2).max(1)) {
+            self.socket.send(Message::binary(piece.to_vec())).map_err(std::io::Error::other)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Read + Write> Close for Pieces<S> {
+    fn half_close(&mut self) {
+        self.socket.close(None).unwrap();
+    }
+}
+
 impl<S: Read + Write> Peer for WebSocket<S> {
     fn expect(&mut self, frame: &[u8]) {
         loop {
@@ -156,6 +252,12 @@ pub(super) trait Close {
     fn half_close(&mut self);
 }
 
+impl Close for &mut TcpStream {
+    fn half_close(&mut self) {
+        self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
 impl Close for TcpStream {
     fn half_close(&mut self) {
         self.shutdown(std::net::Shutdown::Write).unwrap();
@@ -175,12 +277,12 @@ fn assert_frame(found: &[u8], expected: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// Answers the subprotocol `stomp`, which must be offered.
+/// Answers a subprotocol, which must be offered.
 #[expect(clippy::result_large_err, reason = "the type of the callback is not ours")]
-fn upgrade<S: Read + Write>(stream: S) -> WebSocket<S> {
+fn upgrade<S: Read + Write>(stream: S, subprotocol: &str) -> WebSocket<S> {
     tungstenite::accept_hdr(stream, |request: &Request, mut response: Response| {
         let protocol = request.headers().get("Sec-WebSocket-Protocol").unwrap();
-        assert_eq!(protocol, "stomp");
+        assert_eq!(protocol, subprotocol);
         response.headers_mut().insert("Sec-WebSocket-Protocol", protocol.clone());
         Ok(response)
     })

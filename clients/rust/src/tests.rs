@@ -1,10 +1,13 @@
 //! The client against a scripted broker, over all four transports.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::scripted_broker::{Peer, Prefixed, ScriptedBroker, tls_config};
+use tungstenite::handshake::derive_accept_key;
+
+use super::scripted_broker::{NulTerminated, Peer, Prefixed, ScriptedBroker, tls_config};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +39,7 @@ fn full_script(peer: &mut dyn Peer) {
     peer.ping();
     peer.answer(
         "MESSAGE\ntransaction:9\nsession-id:s1\norigin:bob\ndestination:/agent/bob\n\
-         content-type:text/plain\ncontent-length:4\n\nback",
+         content-type:text/plain\ncontent-length:4\ncolour:red\n\nback",
     );
     peer.answer("ACK\nsession-id:s1\ntransaction:2\nerror-desc:OK\n\n");
     peer.expect(b"DISCONNECT\nreceipt-id:DISCONNECTED\n\n");
@@ -61,11 +64,14 @@ fn play_full_script(broker: ScriptedBroker, options: &Options) {
         panic!("the message was kept while the ACK was awaited")
     };
     assert_eq!(message.body, b"back");
+    assert_eq!(message.headers, [("colour".to_owned(), "red".to_owned())]);
     assert!(client.is_addressee(&message));
     assert_eq!(client.disconnect().unwrap(), []);
     broker.finish();
 }
 
+// behaviour: bodies-unchanged
+// behaviour: headers-pass
 #[test]
 fn a_session_over_tcp() {
     let broker = ScriptedBroker::tcp(full_script);
@@ -80,6 +86,7 @@ fn a_session_over_tls() {
     play_full_script(broker, &options);
 }
 
+// behaviour: bodies-unchanged
 #[test]
 fn a_session_over_websocket() {
     let broker = ScriptedBroker::websocket(full_script);
@@ -94,6 +101,8 @@ fn a_session_over_secure_websocket() {
     play_full_script(broker, &options);
 }
 
+// behaviour: login-refused
+// behaviour: keys-stay-secret
 #[test]
 fn a_wrong_key_is_refused_for_good_and_not_repeated() {
     let broker = ScriptedBroker::tcp(|peer| {
@@ -110,6 +119,8 @@ fn a_wrong_key_is_refused_for_good_and_not_repeated() {
     broker.finish();
 }
 
+// behaviour: answer-matched
+// behaviour: nobody-there
 #[test]
 fn an_error_without_a_transaction_is_about_the_oldest_request() {
     let broker = ScriptedBroker::tcp(|peer| {
@@ -132,7 +143,8 @@ fn an_error_without_a_transaction_is_about_the_oldest_request() {
     // Out of order: what belongs to the others waits for them.
     let error = client.wait_ack(third, PATIENCE).unwrap_err();
     assert!(matches!(&error, ClientError::Refused(error)
-        if error.transaction == Some(third) && !error.closes()));
+        if error.transaction == Some(third) && !error.closes()
+            && error.code.as_deref() == Some("NO_SUCH_DESTINATION")));
     assert_eq!(client.wait_ack(second, PATIENCE).unwrap().transaction, second);
     let Some(Event::Error(error)) = client.next(PATIENCE).unwrap() else { panic!("it was kept") };
     assert_eq!(error.transaction, Some(first));
@@ -214,6 +226,7 @@ fn subscriptions_are_listed() {
     broker.finish();
 }
 
+// behaviour: incoming-bounded
 #[test]
 fn a_full_queue_loses_nothing() {
     let broker = ScriptedBroker::tcp(|peer| {
@@ -247,6 +260,7 @@ fn a_full_queue_loses_nothing() {
     broker.finish();
 }
 
+// behaviour: chunking-invisible
 #[test]
 fn a_frame_that_comes_in_pieces_survives_a_timeout() {
     let (resume, resumed) = std::sync::mpsc::channel();
@@ -270,6 +284,7 @@ fn a_frame_that_comes_in_pieces_survives_a_timeout() {
     broker.finish();
 }
 
+// behaviour: answer-times-out
 #[test]
 fn a_broker_that_is_silent_is_not_waited_for() {
     let (resume, resumed) = std::sync::mpsc::channel::<()>();
@@ -290,6 +305,7 @@ fn a_broker_that_is_silent_is_not_waited_for() {
     broker.finish();
 }
 
+// behaviour: own-headers-refused
 #[test]
 fn what_cannot_be_sent_is_not_sent() {
     let broker = ScriptedBroker::tcp(|peer| {
@@ -303,8 +319,14 @@ fn what_cannot_be_sent_is_not_sent() {
     };
     let forged = SendOptions::default().header("a", "b\ndestination:/agent/c");
     assert_eq!(fault("/agent/b", forged), EncodeFault::LineBreak("a".to_owned()));
-    let reserved = SendOptions::default().header("origin", "boss");
-    assert_eq!(fault("/agent/b", reserved), EncodeFault::Reserved("origin".to_owned()));
+    for name in ["origin", "session-id", "receipt", "event", " origin", "ack\u{3000}"] {
+        let reserved = SendOptions::default().header(name, "boss");
+        assert_eq!(fault("/agent/b", reserved), EncodeFault::Reserved(name.to_owned()));
+    }
+    for (name, value) in [("", "a"), (" note", "a"), ("note", "a "), ("note", " a")] {
+        let padded = SendOptions::default().header(name, value);
+        assert_eq!(fault("/agent/b", padded), EncodeFault::Padded(name.to_owned()));
+    }
     let fault = fault("/agent/b\n\n", SendOptions::default());
     assert_eq!(fault, EncodeFault::LineBreak("destination".to_owned()));
     let error = client.disconnect().unwrap_err();
@@ -312,6 +334,7 @@ fn what_cannot_be_sent_is_not_sent() {
     broker.finish();
 }
 
+// behaviour: frame-bounded
 #[test]
 fn a_frame_that_is_too_long_is_not_awaited() {
     let broker = ScriptedBroker::start(|socket| {
@@ -328,6 +351,7 @@ fn a_frame_that_is_too_long_is_not_awaited() {
     broker.finish();
 }
 
+// behaviour: malformed-refused
 #[test]
 fn a_stream_that_ends_inside_a_frame_is_torn() {
     let broker = ScriptedBroker::start(|socket| {
@@ -343,6 +367,7 @@ fn a_stream_that_ends_inside_a_frame_is_torn() {
     broker.finish();
 }
 
+// behaviour: failure-explained
 #[test]
 fn nobody_there_is_said_with_the_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -351,18 +376,285 @@ fn nobody_there_is_said_with_the_address() {
     assert_eq!(error.to_string(), format!("connection refused at {free}: is the broker running?"));
 }
 
+// behaviour: options-checked
 #[test]
 fn what_was_not_given_is_named_before_connecting() {
     let error = Client::connect(&Options::new("tcp://127.0.0.1:1")).unwrap_err();
     assert_eq!(error.to_string(), "no login id was given");
     let error = Client::connect(&Options::new("tcp://127.0.0.1:1").login("ana")).unwrap_err();
     assert_eq!(error.to_string(), "no key was given");
+    let error = Client::connect(&Options::new("tcp://127.0.0.1:1").login("ana").keys("", "b"));
+    assert_eq!(error.unwrap_err().to_string(), "no key was given");
+    let error = Client::connect(&Options::new("tcp://127.0.0.1:1").login("").keys("a", "b"));
+    assert_eq!(error.unwrap_err().to_string(), "no login id was given");
+}
+
+// behaviour: options-checked
+#[test]
+fn limits_of_zero_are_named_before_connecting() {
+    let all = Options::new("tcp://127.0.0.1:1").login("ana").keys("a", "b");
+    for (name, options) in [
+        ("connect_timeout", all.clone().connect_timeout(Duration::ZERO)),
+        ("frame_bytes_max", all.clone().frame_bytes_max(0)),
+        ("queued_bytes_max", all.queued_bytes_max(0)),
+    ] {
+        let expected = format!("the option {name} must be more than zero");
+        assert_eq!(Client::connect(&options).unwrap_err().to_string(), expected);
+        assert_eq!(StandardClient::connect(&options).unwrap_err().to_string(), expected);
+        assert_eq!(Connection::open(&options).unwrap_err().to_string(), expected);
+    }
+}
+
+/// A limit, and most of it.
+const LOGIN_LIMIT: Duration = Duration::from_secs(2);
+const MOST_OF_IT: Duration = Duration::from_millis(1_500);
+
+/// Reads until nothing has come for `quiet`; true if the stream then goes on, false if it has ended.
+fn is_open_after(socket: &mut TcpStream, quiet: Duration) -> bool {
+    socket.set_read_timeout(Some(quiet)).unwrap();
+    loop {
+        match socket.read(&mut [0; 1024]) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(fault) => return fault.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+// behaviour: login-times-out
+#[test]
+fn connecting_and_logging_in_share_one_limit() {
+    let broker = ScriptedBroker::start(|mut socket| {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        assert!(is_open_after(&mut socket, MOST_OF_IT), "the client waits for the handshake");
+        let request = String::from_utf8(request).unwrap();
+        let key = |line: &str| line.strip_prefix("Sec-WebSocket-Key: ").map(str::to_owned);
+        let accept = derive_accept_key(request.lines().find_map(key).unwrap().as_bytes());
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: stomp\r\n\r\n"
+        );
+        socket.write_all(response.as_bytes()).unwrap();
+        // With a limit of its own, the login would be waited for longer than this.
+        assert!(!is_open_after(&mut socket, MOST_OF_IT), "the limit begins anew");
+    });
+    let options = options("ws", &broker).connect_timeout(LOGIN_LIMIT);
+    let error = Client::connect(&options).unwrap_err();
+    assert!(matches!(error, ClientError::NoAnswer { .. }), "{error:?}");
+    broker.finish();
+}
+
+// behaviour: login-times-out
+#[test]
+fn a_login_without_an_answer_is_given_up() {
+    for scheme in ["tcp", "tls", "ws", "wss"] {
+        let broker = ScriptedBroker::start(|mut socket| {
+            assert!(!is_open_after(&mut socket, PATIENCE), "the client gives up");
+        });
+        let options =
+            options(scheme, &broker).insecure().connect_timeout(Duration::from_millis(50));
+        let error = Client::connect(&options).unwrap_err();
+        assert!(matches!(error, ClientError::NoAnswer { .. }), "{scheme}: {error:?}");
+        broker.finish();
+    }
+}
+
+// behaviour: keys-stay-secret
+#[test]
+fn keys_are_in_no_text_form_and_no_error() {
+    let broker = ScriptedBroker::tcp(|peer| {
+        peer.expect(b"CONNECT\naccept-version:1.2\nlogin:ana\npasscode:hush\nsecret-key:hush\n\n");
+        peer.answer(scripted_broker::CONNECTED);
+        peer.close();
+    });
+    let client = Client::connect(&options("tcp", &broker).keys("hush", "hush")).unwrap();
+    assert!(!format!("{client:?}").contains("hush"), "{client:?}");
+    drop(client);
+    broker.finish();
+    let broker = ScriptedBroker::start(|mut socket| {
+        assert!(!is_open_after(&mut socket, PATIENCE), "nothing is sent");
+    });
+    let error = Client::connect(&options("tcp", &broker).keys("hush", "hush\n")).unwrap_err();
+    assert!(matches!(error, ClientError::Unsendable(_)), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+    broker.finish();
+}
+
+/// A client that has subscribed hears what the broker sends.
+fn hearing(
+    subscribe: &'static [u8],
+    ack: &'static str,
+    sent: &'static [&str],
+) -> (Client, ScriptedBroker) {
+    let broker = ScriptedBroker::tcp(move |peer| {
+        peer.log_in();
+        peer.expect(subscribe);
+        peer.answer(ack);
+        for frame in sent {
+            peer.answer(frame);
+        }
+        peer.close();
+    });
+    (connect(&broker), broker)
+}
+
+/// The messages that come until the broker closes the connection.
+fn heard(mut client: Client) -> Vec<Message> {
+    let mut messages = Vec::new();
+    loop {
+        match client.next(PATIENCE).unwrap().expect("the broker closes the connection") {
+            Event::Message(message) => messages.push(message),
+            Event::Closed => return messages,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+// behaviour: watch-address
+#[test]
+fn what_a_watched_client_gets_is_heard() {
+    let (mut client, broker) = hearing(
+        b"SUBSCRIBE\ntransaction:1\nsession-id:s1\ndestination-type:0\n\
+          destination:/agent/bob\n\n",
+        "ACK\nsession-id:s1\ntransaction:1\nerror-desc:OK\n\nDestinations subscribed:\n\
+         --------------------\n[bob]:[s2]:[/agent/bob]\n--------------------",
+        &["MESSAGE\nsession-id:s2\norigin:eve\ndestination:/agent/eve\n\nhi"],
+    );
+    let watched = client.subscribe(Target::Client("/agent/bob")).unwrap();
+    let Some(Event::Message(message)) = client.next(PATIENCE).unwrap() else { panic!("it comes") };
+    assert!(!client.is_addressee(&message), "it is a copy");
+    assert_eq!((&*message.origin, &*message.body), ("eve", &b"hi"[..]));
+    drop(client);
+    assert_eq!(message.session_id, watched[0].session_id);
+    broker.finish();
+}
+
+// behaviour: watch-pattern
+#[test]
+fn what_clients_get_that_a_pattern_matches_is_heard() {
+    let (mut client, broker) = hearing(
+        b"SUBSCRIBE\ntransaction:1\nsession-id:s1\ndestination-type:1\n\
+          destination:/agent/.*\n\n",
+        "ACK\nsession-id:s1\ntransaction:1\nerror-desc:OK\n\nDestinations subscribed:\n\
+         --------------------\n[bob]:[s2]:[/agent/bob]\n--------------------",
+        &[
+            "MESSAGE\nsession-id:s2\norigin:eve\ndestination:/agent/eve\n\nhi",
+            "MESSAGE\nsession-id:later\norigin:eve\ndestination:/agent/eve\n\nhi",
+        ],
+    );
+    let watched = client.subscribe(Target::Pattern("/agent/.*")).unwrap();
+    assert_eq!(watched[0].destination, "/agent/bob");
+    let receivers: Vec<_> = heard(client).into_iter().map(|message| message.session_id).collect();
+    assert_eq!(receivers, ["s2", "later"]);
+    broker.finish();
+}
+
+// behaviour: presence
+#[test]
+fn presence_is_heard() {
+    let (mut client, broker) = hearing(
+        b"SUBSCRIBE\ntransaction:1\nsession-id:s1\ndestination-type:0\n\
+          destination:STOMP-SERVER\ndestination-id:/agent/.*\nsnapshot:true\n\n",
+        "ACK\nsession-id:s1\ntransaction:1\nerror-desc:OK\n\n",
+        &[
+            "MESSAGE\norigin:STOMP-SERVER\ndestination:STOMP-SERVER\nevent:logged\nsnapshot:true\n\n{}",
+            "MESSAGE\norigin:STOMP-SERVER\ndestination:STOMP-SERVER\nevent:logout\n\n{}",
+        ],
+    );
+    client.subscribe_presence("/agent/.*", true).unwrap();
+    let messages = heard(client);
+    let said: Vec<_> = messages.iter().map(|message| message.header("event")).collect();
+    assert_eq!(said, [Some("logged"), Some("logout")]);
+    assert_eq!(messages[0].header("snapshot"), Some("true"));
+    assert!(messages.iter().all(|message| message.origin == BROKER));
+    broker.finish();
+}
+
+// behaviour: first-header-wins
+#[test]
+fn the_first_of_repeated_headers_counts() {
+    let (mut client, broker) = hearing(
+        b"UNSUBSCRIBE\ntransaction:1\nsession-id:s1\n\n",
+        "ACK\nsession-id:s1\ntransaction:1\ntransaction:2\nerror-desc:OK\nerror-desc:no\n\n",
+        &["MESSAGE\norigin:bob\norigin:eve\ncolour:red\ncolour:blue\n\n"],
+    );
+    client.unsubscribe(None).unwrap();
+    let messages = heard(client);
+    assert_eq!((&*messages[0].origin, messages[0].header("colour")), ("bob", Some("red")));
+    broker.finish();
+}
+
+/// Logs in, reads one frame of a client, and ends the connection without an answer; fails if the client
+/// comes back or says anything more.
+fn read_one_and_end(
+    log_in: fn(&mut TcpStream),
+    last_bytes: &'static [u8],
+) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        log_in(&mut socket);
+        let mut sent = Vec::new();
+        while !sent.ends_with(last_bytes) {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            sent.push(byte[0]);
+        }
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap_or(0), 0, "nothing is sent again");
+        // The client has dropped its end, so whatever it did is done.
+        listener.set_nonblocking(true).unwrap();
+        let again = listener.accept().unwrap_err();
+        assert_eq!(again.kind(), std::io::ErrorKind::WouldBlock, "it does not connect again");
+    });
+    (address, thread)
+}
+
+fn options_at(address: SocketAddr) -> Options {
+    Options::new(format!("tcp://{address}"))
+        .login("ana")
+        .keys("my_app_secret_key", "my_agent_secret_key")
+        .connect_timeout(PATIENCE)
+        .answer_timeout(PATIENCE)
+}
+
+// behaviour: never-sent-twice
+#[test]
+fn what_has_no_answer_when_the_connection_ends_is_not_sent_again() {
+    let (address, thread) = read_one_and_end(|socket| Prefixed(socket).log_in(), b"hi");
+    let mut client = Client::connect(&options_at(address)).unwrap();
+    let id = client.send("/agent/bob", "hi", &SendOptions::default()).unwrap();
+    for _ in 0..2 {
+        let error = client.wait_ack(id, PATIENCE).unwrap_err();
+        assert!(matches!(error, ClientError::Ended { awaited: "ACK" }), "{error:?}");
+    }
+    let error = client.send("/agent/bob", "hi", &SendOptions::default()).unwrap_err();
+    assert!(matches!(error, ClientError::Closed), "{error:?}");
+    drop(client);
+    thread.join().unwrap();
+
+    let (address, thread) = read_one_and_end(|socket| NulTerminated(socket).log_in(), b"hi\0");
+    let mut client = StandardClient::connect(&options_at(address)).unwrap();
+    let error = client.send("/topic/x", "hi", &SendOptions::default()).unwrap_err();
+    assert!(matches!(error, ClientError::Ended { awaited: "RECEIPT" }), "{error:?}");
+    let error = client.send("/topic/x", "hi", &SendOptions::default()).unwrap_err();
+    assert!(matches!(error, ClientError::Closed), "{error:?}");
+    drop(client);
+    thread.join().unwrap();
 }
 
 fn refuse_tls(peer: &mut dyn Peer) {
     peer.expect(b"");
 }
 
+// behaviour: certificate-verified
 #[test]
 fn a_certificate_of_a_stranger_is_not_trusted() {
     let (_, other_ca) = tls_config();
@@ -378,6 +670,7 @@ fn a_certificate_of_a_stranger_is_not_trusted() {
     );
 }
 
+// behaviour: certificate-verified
 #[test]
 fn a_certificate_for_another_host_is_not_trusted() {
     let (broker, ca) = ScriptedBroker::tls(refuse_tls);
@@ -394,6 +687,7 @@ fn insecure_trusts_anyone() {
     play_full_script(broker, &options);
 }
 
+// behaviour: failure-explained
 #[test]
 fn a_port_without_tls_is_suspected() {
     let broker = ScriptedBroker::start(|mut socket| {
@@ -427,6 +721,7 @@ fn a_websocket_without_the_subprotocol_is_refused() {
     broker.finish();
 }
 
+// behaviour: failure-explained
 #[test]
 fn a_path_that_is_no_websocket_is_suspected() {
     let broker = ScriptedBroker::start(|mut socket| {

@@ -176,6 +176,7 @@ mod tests {
         assert_eq!(BrokerUrl::parse("ws://b:7").unwrap().address(), "b:7");
     }
 
+    // behaviour: options-checked
     #[test]
     fn faults_name_the_part() {
         for (url, fault) in [
