@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -709,6 +710,54 @@ fn a_ca_must_be_one() {
     let error = Client::connect(&options("tls", &broker).ca("/nowhere/ca.pem")).unwrap_err();
     assert!(error.to_string().starts_with("the CA file /nowhere/ca.pem cannot be read"), "{error}");
     broker.finish();
+}
+
+/// What a client says of a CA file that it does not take; the broker must not hear of it.
+fn fault_of_ca(path: &Path) -> String {
+    let broker = ScriptedBroker::start(|mut socket| {
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0, "no handshake begins");
+    });
+    let error = Client::connect(&options("tls", &broker).ca(path)).unwrap_err();
+    assert!(matches!(error, ClientError::Trust(TrustFault::Unreadable { .. })), "{error:?}");
+    broker.finish();
+    let before = format!("the CA file {} cannot be read: ", path.display());
+    error.to_string().strip_prefix(&before).expect("it names the file").to_owned()
+}
+
+#[test]
+fn a_ca_file_may_have_four_mebibytes_and_not_a_byte_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    let (broker, ca) = ScriptedBroker::tls(full_script);
+    let mut text = ca.into_bytes();
+    text.resize(4 << 20, b'\n');
+    std::fs::write(&path, &text).unwrap();
+    let options = options("tls", &broker).ca(&path);
+    play_full_script(broker, &options);
+    text.push(b'\n');
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(fault_of_ca(&path), "too large: more than 4194304 bytes");
+}
+
+#[test]
+fn a_ca_file_must_be_a_regular_file() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(fault_of_ca(folder.path()), "not a regular file");
+    assert!(fault_of_ca(&folder.path().join("none.pem")).contains("os error 2"));
+}
+
+/// Whoever opens a pipe waits for its writer, and some devices never end.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_not_opened_for_a_ca() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let link = folder.path().join("link.pem");
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for path in [&*pipe, &*link, Path::new("/dev/zero")] {
+        assert_eq!(fault_of_ca(path), "not a regular file", "{}", path.display());
+    }
 }
 
 #[test]
