@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::BROKER;
-use crate::connection::{Arrival, Connection};
+use crate::connection::{Arrival, Connection, Dialect};
 use crate::error::ClientError;
-use crate::event::{Ack, Event, EventQueue, ListedClient, Message, Session, TransactionId};
+use crate::event::{Ack, Event, ListedClient, Message, Session, TransactionId};
 use crate::frame::{EncodeFault, Frame};
 use crate::incoming::Incoming;
+use crate::login::{CONNECTED, log_in};
 use crate::options::{Options, SendOptions};
+use crate::queue::WeighedQueue;
 use crate::wire::Deadline;
 
 /// A client that is logged in.
@@ -25,7 +27,7 @@ pub struct Client {
     /// What the broker has yet to answer, in the order of sending, which is the order of answers.
     unanswered: VecDeque<TransactionId>,
     /// What arrived while an answer was awaited.
-    queue: EventQueue,
+    queue: WeighedQueue<Event>,
 }
 
 impl Client {
@@ -35,27 +37,15 @@ impl Client {
     /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
     /// whether trying again makes sense.
     pub fn connect(options: &Options) -> Result<Self, ClientError> {
-        let (login, keys) = options.credentials()?;
-        let deadline = Deadline::after(options.connect_timeout);
-        let mut connection = Connection::open_until(options, deadline)?;
-        let connect = Frame::new("CONNECT")
-            .with("accept-version", "1.2")
-            .with("login", login)
-            .with("passcode", &keys.profile)
-            .with("secret-key", &keys.application);
-        connection.send(&connect)?;
-        let session = match connection.next_until(deadline)? {
-            Arrival::Frame(frame) => await_connected(frame)?,
-            Arrival::NotYet => return Err(ClientError::NoAnswer { awaited: "CONNECTED" }),
-            Arrival::End => return Err(ClientError::Ended { awaited: "CONNECTED" }),
-        };
+        let (connection, answer) = log_in(options, Dialect::Classic)?;
+        let session = await_connected(answer)?;
         Ok(Self {
             connection,
             session,
             answer_timeout: options.answer_timeout,
             next_transaction: TransactionId::FIRST,
             unanswered: VecDeque::new(),
-            queue: EventQueue::new(options.queued_bytes_max),
+            queue: WeighedQueue::new(options.queued_bytes_max),
         })
     }
 
@@ -112,7 +102,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Ack, ClientError> {
         let deadline = Deadline::after(timeout);
-        let mut answer = self.queue.take_answer(transaction);
+        let mut answer = self.queue.take(|event| event.answers(transaction));
         loop {
             match answer {
                 Some(Event::Ack(ack)) if ack.transaction == transaction => return Ok(ack),
@@ -328,9 +318,9 @@ const UNANSWERED_MAX: usize = 65_536;
 
 fn await_connected(frame: Frame) -> Result<Session, ClientError> {
     let command = frame.command.clone();
-    match Incoming::of(frame, "CONNECTED")? {
+    match Incoming::of(frame, CONNECTED)? {
         Incoming::Connected(session) => Ok(session),
         Incoming::Event(Event::Error(error)) => Err(ClientError::Refused(Box::new(error))),
-        _ => Err(ClientError::Unexpected { command, awaited: "CONNECTED" }),
+        _ => Err(ClientError::Unexpected { command, awaited: CONNECTED }),
     }
 }

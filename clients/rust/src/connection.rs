@@ -32,7 +32,7 @@ impl Connection {
     /// # Errors
     /// The URL is wrong, nobody is there, the certificate is not trusted, …
     pub fn open(options: &Options) -> Result<Self, ClientError> {
-        Self::open_until(options, Deadline::after(options.connect_timeout))
+        Self::open_until(options, Dialect::Classic, Deadline::after(options.connect_timeout))
     }
 
     /// Sends one frame.
@@ -92,30 +92,28 @@ impl Connection {
         &self.url
     }
 
-    pub(crate) fn open_until(options: &Options, deadline: Deadline) -> Result<Self, ClientError> {
-        let (url, stream) = open_stream(options, deadline)?;
-        let framing = if url.scheme.is_websocket() {
-            Framing::WebSocket(Box::new(upgrade(stream, &url, options, "stomp")?))
-        } else {
-            let reader = FrameReader::new(options.frame_bytes_max);
-            Framing::LengthPrefixed { stream, reader }
-        };
-        Ok(Self { framing, url, write_timeout: options.answer_timeout, phase: Phase::Open })
-    }
-
-    /// The same, for frames of STOMP 1.2.
-    pub(crate) fn open_standard(
+    /// Opens for frames of a dialect.
+    pub(crate) fn open_until(
         options: &Options,
+        dialect: Dialect,
         deadline: Deadline,
     ) -> Result<Self, ClientError> {
         let (url, stream) = open_stream(options, deadline)?;
         let carrier = if url.scheme.is_websocket() {
-            Carrier::WebSocket(Box::new(upgrade(stream, &url, options, "v12.stomp")?))
+            Carrier::WebSocket(Box::new(upgrade(stream, &url, options, dialect)?))
         } else {
             Carrier::Stream(stream)
         };
-        let reader = StompReader::new(options.frame_bytes_max);
-        let framing = Framing::Stomp { carrier, reader };
+        let bytes_max = options.frame_bytes_max;
+        let framing = match (dialect, carrier) {
+            (Dialect::Classic, Carrier::WebSocket(socket)) => Framing::WebSocket(socket),
+            (Dialect::Classic, Carrier::Stream(stream)) => {
+                Framing::LengthPrefixed { stream, reader: FrameReader::new(bytes_max) }
+            }
+            (Dialect::Standard, carrier) => {
+                Framing::Stomp { carrier, reader: StompReader::new(bytes_max) }
+            }
+        };
         Ok(Self { framing, url, write_timeout: options.answer_timeout, phase: Phase::Open })
     }
 
@@ -158,6 +156,23 @@ pub enum Arrival {
     NotYet,
     /// The end of the stream.
     End,
+}
+
+/// What the frames of a connection look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Classic,
+    Standard,
+}
+
+impl Dialect {
+    /// What a WebSocket offers.
+    fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Classic => "stomp",
+            Self::Standard => "v12.stomp",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,14 +352,14 @@ fn upgrade(
     stream: Stream,
     url: &BrokerUrl,
     options: &Options,
-    subprotocol: &str,
+    dialect: Dialect,
 ) -> Result<WebSocket<Stream>, ClientError> {
     let scheme = if url.scheme.is_tls() { "wss" } else { "ws" };
     let uri = format!("{scheme}://{}{}", url.address(), url.path)
         .parse()
         .map_err(|_| ClientError::Url(UrlFault::Host))?;
     // A response without the subprotocol is refused by tungstenite, as browsers do.
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(subprotocol);
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(dialect.subprotocol());
     let config = WebSocketConfig::default()
         .read_buffer_size(SCRATCH_BYTES)
         .max_message_size(Some(options.frame_bytes_max))

@@ -74,7 +74,8 @@ pub enum ClientError {
         /// The answer that was awaited.
         transaction: TransactionId,
     },
-    /// The same, where nothing can be done about it.
+    /// The same in the standard dialect: take messages and go on. Whether the call did anything is not
+    /// known, and its answer is not waited for again.
     Flooded,
     /// So much was sent without looking at the answers that no more can be remembered.
     TooManyUnanswered,

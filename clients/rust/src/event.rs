@@ -2,11 +2,11 @@
 //!
 //! It knows frames, not how they came.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use crate::frame::Frame;
 use crate::printable::Printable;
+use crate::queue::{ITEM_BYTES, Weighed, weight_of_headers};
 
 /// Something that arrived, in the order in which it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Message {
     }
 
     fn bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let headers = weight_of_headers(&self.headers);
         self.body.len() + headers + self.destination.len() + self.origin.len()
     }
 }
@@ -242,59 +242,27 @@ impl fmt::Display for TransactionId {
     }
 }
 
-/// What arrived while something else was awaited: bounded, in order.
-#[derive(Debug)]
-pub(crate) struct EventQueue {
-    events: VecDeque<Event>,
-    /// The sum of what the events weigh.
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl EventQueue {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, bytes_max }
-    }
-
-    pub(crate) fn push(&mut self, event: Event) {
-        self.bytes += weight(&event);
-        self.events.push_back(event);
-    }
-
-    pub(crate) fn take_first(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        self.bytes -= weight(&event);
-        Some(event)
-    }
-
-    /// Takes the answer to a transaction out of the middle.
-    pub(crate) fn take_answer(&mut self, transaction: TransactionId) -> Option<Event> {
-        let answers = |event: &Event| match event {
-            Event::Ack(ack) => ack.transaction == transaction,
-            Event::Error(error) => error.transaction == Some(transaction),
-            Event::Message(_) | Event::Closed => false,
-        };
-        let index = self.events.iter().position(answers)?;
-        let event = self.events.remove(index)?;
-        self.bytes -= weight(&event);
-        Some(event)
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= self.bytes_max
-    }
-}
-
-/// What an event counts for in the queue, what it needs itself included.
-fn weight(event: &Event) -> usize {
-    const EVENT_BYTES: usize = 256;
-    EVENT_BYTES
-        + match event {
-            Event::Message(message) => message.bytes(),
-            Event::Error(error) => error.description.len(),
-            Event::Ack(ack) => ack.clients.len() * EVENT_BYTES,
-            Event::Closed => 0,
+impl Event {
+    /// Whether it is the answer to a transaction.
+    pub(crate) fn answers(&self, transaction: TransactionId) -> bool {
+        match self {
+            Self::Ack(ack) => ack.transaction == transaction,
+            Self::Error(error) => error.transaction == Some(transaction),
+            Self::Message(_) | Self::Closed => false,
         }
+    }
+}
+
+impl Weighed for Event {
+    fn weight(&self) -> usize {
+        ITEM_BYTES
+            + match self {
+                Self::Message(message) => message.bytes(),
+                Self::Error(error) => error.description.len(),
+                Self::Ack(ack) => ack.clients.len() * ITEM_BYTES,
+                Self::Closed => 0,
+            }
+    }
 }
 
 fn owned(frame: &Frame, key: &str) -> String {
@@ -393,19 +361,27 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_weighs_what_it_holds() {
-        let mut queue = EventQueue::new(600);
-        let ack = |id| Event::Ack(Ack { transaction: TransactionId(id), clients: Vec::new() });
-        for id in 1..=3 {
-            assert!(!queue.is_full());
-            queue.push(ack(id));
-        }
-        assert!(queue.is_full());
-        assert_eq!(queue.take_answer(TransactionId(2)), Some(ack(2)));
-        assert_eq!(queue.take_answer(TransactionId(2)), None);
-        assert_eq!(queue.take_first(), Some(ack(1)));
-        assert_eq!(queue.take_first(), Some(ack(3)));
-        assert_eq!(queue.take_first(), None);
-        assert_eq!(queue.bytes, 0);
+    fn only_the_answer_to_a_transaction_is_its_answer() {
+        let ack = Event::Ack(Ack { transaction: TransactionId(2), clients: Vec::new() });
+        assert!(ack.answers(TransactionId(2)) && !ack.answers(TransactionId(3)));
+        let refused = incoming("ERROR\nerror-desc:no\ntransaction:2\n\n\0");
+        let Incoming::Event(refused) = refused else { panic!("{refused:?}") };
+        assert!(refused.answers(TransactionId(2)) && !refused.answers(TransactionId(3)));
+        // The number in a message is that of its sender.
+        let message = incoming("MESSAGE\norigin:ana\ntransaction:2\n\n\0");
+        let Incoming::Event(message) = message else { panic!("{message:?}") };
+        assert!(!message.answers(TransactionId(2)));
+    }
+
+    #[test]
+    fn an_event_weighs_what_it_holds() {
+        let weight = |frame: &str| match incoming(frame) {
+            Incoming::Event(event) => event.weight() - ITEM_BYTES,
+            other => panic!("{other:?}"),
+        };
+        let message = 1 + 2 + 3 + size_of::<(String, String)>() + 5;
+        assert_eq!(weight("MESSAGE\norigin:a\ndestination:bc\nx:yz\n\nhello\0"), message);
+        assert_eq!(weight("ERROR\nerror-desc:no\n\n\0"), 2);
+        assert_eq!(weight("ACK\ntransaction:1\nerror-desc:OK\n\n[a]:[b]:[c]\0"), ITEM_BYTES);
     }
 }

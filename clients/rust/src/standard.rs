@@ -1,15 +1,16 @@
 //! A client of the standard dialect, STOMP 1.2: it learns how many got what it sends, hears topics and
 //! queues, and is told of each message where it was sent to.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::BROKER;
-use crate::connection::{Arrival, Connection};
+use crate::connection::{Arrival, Connection, Dialect};
 use crate::error::ClientError;
 use crate::event::{Retry, ServerError, Session};
 use crate::frame::Frame;
+use crate::login::{CONNECTED, log_in};
 use crate::options::{Options, SendOptions};
+use crate::queue::{ITEM_BYTES, Weighed, WeighedQueue, weight_of_headers};
 use crate::wire::Deadline;
 
 /// A client of the standard dialect that is logged in.
@@ -22,9 +23,7 @@ pub struct StandardClient {
     answer_timeout: Duration,
     last_receipt: u64,
     /// What arrived while an answer was awaited.
-    queue: VecDeque<StandardMessage>,
-    queued_bytes: usize,
-    queued_bytes_max: usize,
+    queue: WeighedQueue<StandardMessage>,
 }
 
 impl StandardClient {
@@ -34,30 +33,17 @@ impl StandardClient {
     /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
     /// whether trying again makes sense.
     pub fn connect(options: &Options) -> Result<Self, ClientError> {
-        let (login, keys) = options.credentials()?;
-        let deadline = Deadline::after(options.connect_timeout);
-        let mut connection = Connection::open_standard(options, deadline)?;
-        // Without `host`, which a broker with virtual hosts would compare with names of its own.
-        let connect = Frame::new("CONNECT")
-            .with("accept-version", "1.2")
-            .with("login", login)
-            .with("passcode", &keys.profile)
-            .with("secret-key", &keys.application);
-        connection.send(&connect)?;
-        let session = match connection.next_until(deadline)? {
-            Arrival::Frame(frame) if frame.command == "CONNECTED" => Session::of_standard(&frame),
-            Arrival::Frame(frame) => return Err(unexpected(frame, "CONNECTED")),
-            Arrival::NotYet => return Err(ClientError::NoAnswer { awaited: "CONNECTED" }),
-            Arrival::End => return Err(ClientError::Ended { awaited: "CONNECTED" }),
-        };
+        let (connection, answer) = log_in(options, Dialect::Standard)?;
+        if answer.command != CONNECTED {
+            return Err(unexpected(answer, CONNECTED));
+        }
+        let session = Session::of_standard(&answer);
         Ok(Self {
             connection,
             session,
             answer_timeout: options.answer_timeout,
             last_receipt: 0,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            queued_bytes_max: options.queued_bytes_max,
+            queue: WeighedQueue::new(options.queued_bytes_max),
         })
     }
 
@@ -113,8 +99,7 @@ impl StandardClient {
         timeout: impl Into<Option<Duration>>,
     ) -> Result<Option<StandardMessage>, ClientError> {
         const AWAITED: &str = "a message";
-        if let Some(message) = self.queue.pop_front() {
-            self.queued_bytes -= message.bytes();
+        if let Some(message) = self.queue.take_first() {
             return Ok(Some(message));
         }
         let deadline = timeout.into().map_or(Deadline::NEVER, Deadline::after);
@@ -136,8 +121,6 @@ impl StandardClient {
     /// # Errors
     /// The broker did not confirm. We are logged out all the same, since the connection is closed.
     pub fn disconnect(mut self) -> Result<(), ClientError> {
-        // A flood would keep us here, and nobody waits for it any more.
-        self.queued_bytes_max = usize::MAX;
         self.request(Frame::new("DISCONNECT")).map(drop)
     }
 
@@ -163,13 +146,12 @@ impl StandardClient {
         loop {
             match self.connection.next_until(deadline)? {
                 Arrival::Frame(frame) if frame.command == "MESSAGE" => {
+                    // Nobody takes what comes then.
                     if is_farewell {
                         continue;
                     }
-                    let message = StandardMessage::of(frame);
-                    self.queued_bytes += message.bytes();
-                    self.queue.push_back(message);
-                    if self.queued_bytes > self.queued_bytes_max {
+                    self.queue.push(StandardMessage::of(frame));
+                    if self.queue.is_full() {
                         return Err(ClientError::Flooded);
                     }
                 }
@@ -244,11 +226,12 @@ impl StandardMessage {
             body: frame.body,
         }
     }
+}
 
-    fn bytes(&self) -> usize {
-        const MESSAGE_BYTES: usize = 256;
-        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
-        MESSAGE_BYTES + self.body.len() + headers + self.destination.len() + self.origin.len()
+impl Weighed for StandardMessage {
+    fn weight(&self) -> usize {
+        let headers = weight_of_headers(&self.headers);
+        ITEM_BYTES + self.body.len() + headers + self.destination.len() + self.origin.len()
     }
 }
 
