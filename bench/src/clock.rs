@@ -19,8 +19,13 @@ impl Clock {
     }
 }
 
+/// The date and time now, for reports: `2026-01-31 23:59 UTC`.
+pub fn readable_now() -> String {
+    format!("{} UTC", date_and_minute(since_epoch()))
+}
+
 /// The date and time in UTC, as `2026-01-31 23:59`.
-pub fn date_and_minute(since_epoch: Duration) -> String {
+fn date_and_minute(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute) = (seconds / 3_600 % 24, seconds / 60 % 60);

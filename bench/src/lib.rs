@@ -1,11 +1,16 @@
 //! A load generator for message brokers: scenarios, protocols, and what is told of a run.
 //!
 //! ```text
-//! cli ─► scenario ─► driver ─► protocol          what is sent, over what, in which octets
-//!   │        └─► check, statistics ─► outcome    what arrived, and when
-//!   └─► compare, report, threshold               what people and programs are told
+//! arguments                                       what the command line says
+//!     ▲
+//!    run ─► scenario ─► driver ─► protocol         what is sent, over what, in which bytes
+//!     ▲        └─► check, statistics ─► outcome    what arrived, and when
+//!  compare ─► report                               many runs: medians, ratios, bars
+//!     ▲
+//!    cli ─► report, threshold, relay               what people and programs are told
 //! ```
 
+pub mod arguments;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -18,6 +23,7 @@ pub mod progress;
 pub mod protocol;
 pub mod relay;
 pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod stamp;
 pub mod statistics;

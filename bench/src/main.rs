@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use com_broker_bench::arguments::Arguments;
 use com_broker_bench::cli;
 
 fn main() -> ExitCode {
-    match cli::run(&cli::Arguments::parse()) {
+    match cli::run(&Arguments::parse()) {
         Ok(code) => code,
         Err(fault) => {
             eprintln!("com-broker-bench: {fault}");

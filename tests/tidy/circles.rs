@@ -12,9 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::sources::{Source, TREES, program_sources};
 use crate::{hold_to, regex};
 
-/// The circles of today: the folder, and the neighbours that need each other.
-const EXCEPTIONS: &[(&str, &str)] = &[("bench/src", "cli, compare")];
-
 #[test]
 fn no_import_goes_round_in_a_circle() {
     let mut found = Vec::new();
@@ -30,7 +27,7 @@ fn no_import_goes_round_in_a_circle() {
             found.push((place.trim_end_matches('/').to_owned(), circle.join(", ")));
         }
     }
-    hold_to(EXCEPTIONS, found, "neighbours do not need each other");
+    hold_to(&[], found, "neighbours do not need each other");
 }
 
 /// Modules, and which of them uses which.

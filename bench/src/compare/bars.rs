@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{CaseResults, TargetResults};
+use super::cases::{CaseResults, TargetResults};
 use crate::outcome::Outcome;
 use crate::statistics::{Spread, readable_ns, three_digits};
 

@@ -4,7 +4,8 @@ use clap::Parser;
 use serde::Deserialize;
 
 use super::bars::BarSection;
-use crate::cli::{Arguments, Command};
+use super::cases::{CaseSection, TargetSection};
+use crate::arguments::{Arguments, Command};
 
 /// A matrix of cases and targets.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,45 +28,6 @@ pub struct Matrix {
     pub(super) cases: Vec<CaseSection>,
     #[serde(rename = "bar", default)]
     pub(super) bars: Vec<BarSection>,
-}
-
-/// A server.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TargetSection {
-    pub(super) name: String,
-    pub(super) url: String,
-    /// Its process, whose CPU time is looked at.
-    pub(super) pid: Option<u32>,
-    /// Processes that are stopped while another target is measured, so that none disturbs.
-    #[serde(default)]
-    pub(super) pause: Vec<u32>,
-    /// Conventions: `["--login", "guest"]`.
-    #[serde(default)]
-    pub(super) arguments: Vec<String>,
-    /// Repetitions of a target that takes long, where they are to be fewer.
-    pub(super) repeat_max: Option<usize>,
-}
-
-/// A scenario with its arguments.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CaseSection {
-    /// What it is selected by.
-    pub(super) name: String,
-    /// What people read; the name, if there is none.
-    pub(super) title: Option<String>,
-    /// `"fan-out --receivers 100"`
-    pub(super) run: String,
-    /// The targets that it is for; all, if it names none.
-    #[serde(default)]
-    pub(super) targets: Vec<String>,
-}
-
-impl CaseSection {
-    pub(super) fn title(&self) -> &str {
-        self.title.as_deref().unwrap_or(&self.name)
-    }
 }
 
 fn repeat_default() -> usize {
