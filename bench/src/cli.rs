@@ -10,6 +10,7 @@ use crate::arguments::{Arguments, Command, Common, Compare, Floor};
 use crate::clock::{readable_now, since_epoch};
 use crate::compare;
 use crate::fault::Fault;
+use crate::machine::{pin, raise_descriptor_limit};
 use crate::outcome::Outcome;
 use crate::relay::{self, Relay};
 use crate::report::html::{Curve, Page};
@@ -22,8 +23,7 @@ use crate::threshold::Threshold;
 /// # Errors
 /// Whatever kept it from being done.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Fault> {
-    // More descriptors than connections; where the system refuses, connecting will tell.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    raise_descriptor_limit();
     match &arguments.command {
         Command::Floor(floor) => run_relay(floor),
         Command::Compare(arguments) => {
@@ -147,31 +147,6 @@ fn page(outcome: &Outcome) -> String {
     page.plot("Latency by percentile", &curves);
     page.text(&table::table(outcome));
     page.finish()
-}
-
-/// Stays on one core, by default the last, which the kernel bothers least.
-fn pin(core: Option<&str>) -> Result<(), Fault> {
-    if core == Some("none") {
-        return Ok(());
-    }
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let id = match core {
-        None => cores.last(),
-        Some(text) => {
-            let wanted: usize = text.parse().map_err(|_| Fault::Usage(format!("--core {text}")))?;
-            let found = cores.iter().find(|id| id.id == wanted);
-            let known =
-                found.ok_or_else(|| Fault::Usage(format!("--core {text}: no such core")))?;
-            Some(known)
-        }
-    };
-    if let Some(id) = id
-        && !core_affinity::set_for_current(*id)
-        && core.is_some()
-    {
-        return Err(Fault::Usage(format!("--core {}: the system refuses", id.id)));
-    }
-    Ok(())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Fault> {

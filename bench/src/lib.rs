@@ -17,6 +17,7 @@ pub mod clock;
 pub mod compare;
 pub mod driver;
 pub mod fault;
+pub mod machine;
 pub mod outcome;
 pub mod process;
 pub mod progress;
