@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 /// Larger files are no certificates, no keys and no configuration.
-pub const FILE_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// What a file held.
 #[derive(Debug)]
-pub struct Input {
+pub(crate) struct Input {
     /// All of it.
     pub bytes: Vec<u8>,
     /// Who else can read or change it, if anybody can: of interest where it is a secret.
@@ -28,7 +28,7 @@ impl Input {
     ///
     /// # Errors
     /// Those of the system; or what the file is, if it is not a regular one, or is too large.
-    pub fn read(path: &Path, bytes_max: u64) -> io::Result<Self> {
+    pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Self> {
         // To open a device may do something to it, so it is asked before; what was opened may be
         // another one by then, so it is asked behind.
         check_regular(&fs::metadata(path)?)?;
@@ -44,7 +44,7 @@ impl Input {
     ///
     /// # Errors
     /// As for [`Input::read`], and where it is not UTF-8.
-    pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<(String, Option<Exposure>)> {
+    pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<(String, Option<Exposure>)> {
         let Self { bytes, exposure } = Self::read(path, bytes_max)?;
         Ok((text(bytes)?, exposure))
     }
@@ -54,13 +54,13 @@ impl Input {
 ///
 /// # Errors
 /// Those of the system; or that it is too large, or not UTF-8.
-pub fn read_text_waiting(path: &Path, bytes_max: u64) -> io::Result<String> {
+pub(crate) fn read_text_waiting(path: &Path, bytes_max: u64) -> io::Result<String> {
     text(read_to_end(File::open(path)?, bytes_max)?)
 }
 
 /// A file that others than its owner can read or change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exposure {
+pub(crate) struct Exposure {
     /// The file.
     pub path: PathBuf,
     /// Its permissions.

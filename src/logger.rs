@@ -25,7 +25,7 @@ use crate::cores::Cores;
 
 /// How to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogOptions {
+pub(crate) struct LogOptions {
     /// The form of a line.
     pub format: LogFormat,
     /// The least important lines that are written.
@@ -103,7 +103,7 @@ const FLUSH_MS_MAX: u64 = 1_000;
 const LINGER: Duration = Duration::from_millis(50);
 
 /// The sending end, installed as the logger of the process.
-pub struct Logger {
+pub(crate) struct Logger {
     level: LevelFilter,
     dropped: Arc<AtomicU64>,
     sender: Sender,
@@ -114,7 +114,7 @@ impl Logger {
     ///
     /// # Errors
     /// When there is a logger already.
-    pub fn install(options: LogOptions) -> io::Result<LoggerGuard> {
+    pub(crate) fn install(options: LogOptions) -> io::Result<LoggerGuard> {
         let (logger, guard) = Self::new(options, LINGER, io::stderr());
         // A logger lives as long as the process.
         log::set_logger(Box::leak(Box::new(logger))).map_err(|_| io::ErrorKind::AlreadyExists)?;
@@ -177,7 +177,7 @@ fn cut(message: &mut String) {
 }
 
 /// Writes what is still waiting when it is dropped. What is logged afterwards is lost.
-pub struct LoggerGuard {
+pub(crate) struct LoggerGuard {
     sender: Sender,
 }
 

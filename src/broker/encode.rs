@@ -16,7 +16,7 @@ use crate::stomp::{self, Version};
 /// What is encoded of one message so far. Receivers that get the same octets share one frame; those
 /// that differ in the head alone share what follows it.
 #[derive(Debug)]
-pub struct Encodings<'m> {
+pub(crate) struct Encodings<'m> {
     message: &'m Message<'m>,
     /// The first whole frame of each format, and the tail for others of it, once there was one.
     whole: SmallVec<[Whole<'m>; 1]>,

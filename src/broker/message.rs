@@ -144,7 +144,7 @@ impl<'a> UserLines<'a> {
 
 /// A message that was kept.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Its number, which makes its `message-id`.
     pub number: u64,
     /// How often it was given to a consumer of the queue that it is of.

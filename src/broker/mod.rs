@@ -42,9 +42,11 @@ mod subscribe;
 
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
-pub use self::fault::{CloseReason, Code, Fault, Retry};
+pub use self::fault::{CloseReason, Code};
+pub(crate) use self::fault::{Fault, Retry};
 use self::ids::{DestinationId, PeerId};
-pub use self::keys::{KeyFault, Keys};
+pub(crate) use self::keys::KeyFault;
+pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
 pub use self::profile::Profile;

@@ -19,11 +19,11 @@ use crate::server::ServeFault;
 use crate::server::certificates::CertificateFault;
 use crate::server::identity::IdentityFault;
 
-pub use certs::CertsArguments;
-pub use login::LoginFault;
-pub use send::SendArguments;
-pub use serve::ServeArguments;
-pub use watch::WatchArguments;
+pub(crate) use certs::CertsArguments;
+pub(crate) use login::LoginFault;
+pub(crate) use send::SendArguments;
+pub(crate) use serve::ServeArguments;
+pub(crate) use watch::WatchArguments;
 
 /// A message broker: clients log in under a name and a profile, get an address, and send messages
 /// to any address, over TCP, TLS and WebSocket.

@@ -98,7 +98,7 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
 
 /// What somebody who starts the broker for the first time should know, ready to paste. It listens on
 /// `addresses`, and `program` is how it was called.
-pub fn banner(config: &Config, addresses: &[SocketAddr], program: &str) -> String {
+pub(super) fn banner(config: &Config, addresses: &[SocketAddr], program: &str) -> String {
     let mut lines = vec!["com-broker is in DEVELOPMENT mode.".to_owned(), String::new()];
     if config.keys_are_development {
         lines.push("  keys          the development keys, which everybody knows".into());

@@ -10,18 +10,18 @@ use super::ConnectionId;
 
 /// All deadlines.
 #[derive(Debug, Default)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
 }
 
 impl Deadlines {
     /// Asks for a look at a connection at a time.
-    pub fn arm(&mut self, at_ms: u64, id: ConnectionId) {
+    pub(crate) fn arm(&mut self, at_ms: u64, id: ConnectionId) {
         self.heap.push(Reverse((at_ms, id)));
     }
 
     /// Takes the next entry that is due: for when it was armed, and for whom.
-    pub fn next_due(&mut self, now_ms: u64) -> Option<(u64, ConnectionId)> {
+    pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<(u64, ConnectionId)> {
         let Reverse((at_ms, _)) = self.heap.peek()?;
         if *at_ms > now_ms {
             return None;
@@ -30,17 +30,17 @@ impl Deadlines {
     }
 
     /// When the next entry is due.
-    pub fn next_ms(&self) -> Option<u64> {
+    pub(crate) fn next_ms(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse((at_ms, _))| *at_ms)
     }
 
     /// Whether a rush has left memory that is worth returning.
-    pub fn has_slack(&self) -> bool {
+    pub(crate) fn has_slack(&self) -> bool {
         self.heap.capacity() > 4 * self.heap.len().max(64)
     }
 
     /// Returns the memory of a past rush.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         if self.has_slack() {
             self.heap.shrink_to(2 * self.heap.len());
         }

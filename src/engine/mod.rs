@@ -18,7 +18,7 @@
 
 mod closing;
 mod connection;
-pub mod deadlines;
+pub(crate) mod deadlines;
 mod endings;
 mod flush;
 mod inbound;

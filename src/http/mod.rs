@@ -9,7 +9,7 @@ use crate::transport::upgrade::{TEXT, response};
 
 /// What there is to be served.
 #[derive(Clone, Copy, Debug)]
-pub struct Served {
+pub(crate) struct Served {
     /// Whether the listener serves plain requests at all.
     pub http: bool,
     /// Whether the sample page is among what is served.
@@ -17,14 +17,14 @@ pub struct Served {
 }
 
 /// The whole response to a request, after which the connection closes.
-pub fn answer(request: &PlainRequest, served: Served) -> Vec<u8> {
+pub(crate) fn answer(request: &PlainRequest, served: Served) -> Vec<u8> {
     let Answer { status, content_type, lines, body } = find(request, served);
     // RFC 9110, 9.3.2: the answer to HEAD is that to GET, length and all, without the body.
     response(status, content_type, lines, body, request.method == Method::Head)
 }
 
 /// The whole response to any request where HTTP is not served.
-pub fn refusal(request: &PlainRequest, why: &str) -> Vec<u8> {
+pub(crate) fn refusal(request: &PlainRequest, why: &str) -> Vec<u8> {
     let body = format!("{why}\n");
     response("403 Forbidden", TEXT, "", body.as_bytes(), request.method == Method::Head)
 }

@@ -25,7 +25,7 @@ use std::rc::Rc;
 use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
 use self::turn::Turn;
-pub use self::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Out};
+pub(crate) use self::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Out};
 
 /// What all queues hold, and the account of the memory that it takes.
 #[derive(Debug, Default)]

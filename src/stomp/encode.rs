@@ -8,14 +8,14 @@ use wide::u8x16;
 use super::Version;
 
 /// Begins a frame with its command.
-pub fn begin(out: &mut Vec<u8>, command: &str) {
+pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
     out.extend_from_slice(command.as_bytes());
     out.push(b'\n');
 }
 
 /// Adds a header line, escaped as the version does.
 #[inline]
-pub fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[u8]) {
+pub(crate) fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[u8]) {
     version.escape(name, out);
     out.push(b':');
     version.escape(value, out);
@@ -25,7 +25,7 @@ pub fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[u8]) {
 /// Whether `head`, which was written as so many lines without escaping, has nothing in it that a version
 /// would escape: it is UTF-8, and its colons and line feeds are those of the lines.
 #[inline]
-pub fn is_plain(head: &[u8], lines: u32) -> bool {
+pub(crate) fn is_plain(head: &[u8], lines: u32) -> bool {
     let (mut colons, mut feeds, mut others) = (0, 0, u8x16::splat(0));
     let (lanes, rest) = head.as_chunks::<16>();
     let mut last = [b' '; 16];
@@ -45,7 +45,7 @@ pub fn is_plain(head: &[u8], lines: u32) -> bool {
 }
 
 /// Adds a header line as it is: STOMP 1.2, "Value Encoding", leaves CONNECTED unescaped.
-pub fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(crate) fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     out.extend_from_slice(value);
@@ -53,7 +53,7 @@ pub fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Ends the header, adds the body and the NUL.
-pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
+pub(crate) fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     out.extend_from_slice(body);
     out.push(0);

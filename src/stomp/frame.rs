@@ -22,7 +22,7 @@ pub struct Frame<'a> {
 
 /// Header lines that are nobody else's.
 #[derive(Debug)]
-pub struct OwnedLines(Vec<OwnedLine>);
+pub(crate) struct OwnedLines(Vec<OwnedLine>);
 
 /// A header line that is nobody else's.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ const ALLOCATION_BYTES: usize = 16;
 
 impl OwnedLines {
     /// Copies lines as they are.
-    pub fn copied(headers: &Headers<'_>) -> Self {
+    pub(crate) fn copied(headers: &Headers<'_>) -> Self {
         Self(headers.lines().map(|line| OwnedLine::new(line.name, line.value)).collect())
     }
 
@@ -59,7 +59,10 @@ impl OwnedLines {
     ///
     /// # Errors
     /// A line holds an escape sequence that the version does not define.
-    pub fn unescaped(headers: &Headers<'_>, version: Version) -> Result<Self, UndefinedEscape> {
+    pub(crate) fn unescaped(
+        headers: &Headers<'_>,
+        version: Version,
+    ) -> Result<Self, UndefinedEscape> {
         let unescape = |line: HeaderLine<'_>| {
             let name = version.unescape(line.name)?;
             Ok(OwnedLine::new(&name, &version.unescape(line.value)?))
@@ -68,7 +71,7 @@ impl OwnedLines {
     }
 
     /// The lines, to be looked at.
-    pub fn headers(&self) -> Headers<'_> {
+    pub(crate) fn headers(&self) -> Headers<'_> {
         let mut headers = Headers::new(u32::MAX);
         for OwnedLine { name, value } in &self.0 {
             // There were no more lines than are allowed when they were copied.
@@ -78,7 +81,7 @@ impl OwnedLines {
     }
 
     /// Octets that they hold.
-    pub fn cost_bytes(&self) -> usize {
+    pub(crate) fn cost_bytes(&self) -> usize {
         self.0.iter().map(|line| OwnedLine::cost_of(&line.name, &line.value)).sum()
     }
 }

@@ -13,7 +13,7 @@ use wide::u8x16;
 /// Walks the line feeds of what begins with a header. `STANDARD` says which octets are marked: NUL
 /// alone, or all that standard STOMP has to look at twice: NUL, backslash and what is not ASCII.
 #[derive(Debug)]
-pub struct LineFeeds<'a, const STANDARD: bool> {
+pub(crate) struct LineFeeds<'a, const STANDARD: bool> {
     octets: &'a [u8],
     /// Where the block begins that is looked at, a multiple of [`BLOCK`].
     block: usize,
@@ -28,7 +28,7 @@ pub struct LineFeeds<'a, const STANDARD: bool> {
 impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
     /// Before the first.
     #[inline]
-    pub fn new(octets: &'a [u8]) -> Self {
+    pub(crate) fn new(octets: &'a [u8]) -> Self {
         let (feeds, marks) = classify::<STANDARD>(octets);
         Self { octets, block: 0, feeds, marks, is_marked: false }
     }
@@ -36,7 +36,7 @@ impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
     /// Whether a marked octet stands before `end`, which is at most one behind the line feed that was
     /// told last, or behind the last octet, if there was none.
     #[inline]
-    pub fn is_marked_before(&self, end: usize) -> bool {
+    pub(crate) fn is_marked_before(&self, end: usize) -> bool {
         let inside = end - self.block;
         debug_assert!(inside <= BLOCK, "the end is in the block");
         if self.marks == 0 {

@@ -6,7 +6,7 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// Why a name could be taken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookalike {
+pub(crate) enum Lookalike {
     /// It is not UTF-8.
     NotUtf8,
     /// A blank stands at an end.
@@ -23,7 +23,7 @@ pub enum Lookalike {
 
 impl Lookalike {
     /// What is wrong, to stand behind the name of what it is wrong with.
-    pub fn why(self) -> &'static str {
+    pub(crate) fn why(self) -> &'static str {
         match self {
             Self::NotUtf8 => "is not UTF-8",
             Self::BlankAtEnd => "begins or ends with a blank",
@@ -39,7 +39,7 @@ impl Lookalike {
 ///
 /// # Errors
 /// The first reason for which it could be taken for another.
-pub fn check(name: &[u8]) -> Result<(), Lookalike> {
+pub(crate) fn check(name: &[u8]) -> Result<(), Lookalike> {
     if let [first, .., last] | [first @ last] = name
         && first.is_ascii_graphic()
         && last.is_ascii_graphic()
@@ -59,7 +59,7 @@ pub fn check(name: &[u8]) -> Result<(), Lookalike> {
 
 /// Drops from both ends what any receiver may drop: blanks of every kind, control characters, and what
 /// is not seen.
-pub fn trim(text: &str) -> &str {
+pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c == ' ' || fault_of(c).is_some())
 }
 

@@ -3,15 +3,17 @@
 //!
 //! It knows nothing of sessions, sockets or time.
 
-pub mod assembler;
-pub mod encode;
-pub mod frame;
-pub mod headers;
-pub mod lines;
-pub mod lookalike;
-pub mod version;
+pub(crate) mod assembler;
+pub(crate) mod encode;
+pub(crate) mod frame;
+pub(crate) mod headers;
+pub(crate) mod lines;
+pub(crate) mod lookalike;
+pub(crate) mod version;
 
 pub use assembler::Assembler;
-pub use frame::{Command, Frame, Malformed, ScanBounds, ScanFault};
-pub use headers::{HeaderLine, Headers, LineFault, Name};
+pub(crate) use frame::{Command, Malformed, ScanFault};
+pub use frame::{Frame, ScanBounds};
+pub(crate) use headers::{HeaderLine, LineFault};
+pub use headers::{Headers, Name};
 pub use version::Version;

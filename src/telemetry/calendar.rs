@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Milliseconds since 1970-01-01, shown as RFC 3339 writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timestamp(pub u64);
+pub(crate) struct Timestamp(pub u64);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

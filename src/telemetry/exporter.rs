@@ -12,7 +12,7 @@ use super::table::{percentile_pairs, percentile_table};
 /// Exports latencies: the percentile table to the log and, when there is a directory, the files.
 /// What goes wrong is told on the log; there is nobody else who could act on it.
 #[derive(Debug)]
-pub struct Exporter {
+pub(crate) struct Exporter {
     /// Where the files go, if anywhere.
     directory: Option<PathBuf>,
     /// Whether programs read the log: they get pairs in place of a table.
@@ -25,14 +25,14 @@ pub struct Exporter {
 
 impl Exporter {
     /// An exporter to the log, which is read by people or by programs, and to `directory`.
-    pub fn new(directory: Option<PathBuf>, is_for_programs: bool) -> Self {
+    pub(crate) fn new(directory: Option<PathBuf>, is_for_programs: bool) -> Self {
         Self { directory, is_for_programs, sequence: 0, running: None }
     }
 
     /// Begins an export of what was recorded until `elapsed` after the start, without waiting for
     /// its end. While the export before is still running it only says so on the log: the interval
     /// goes on and will be part of the next export.
-    pub fn begin_export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
+    pub(crate) fn begin_export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
         if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             log::warn!("latency export ignored, the one before is still running");
             return;
@@ -56,7 +56,7 @@ impl Exporter {
 
     /// Exports a last time, after the loop: when it returns the files are written and no thread is
     /// left.
-    pub fn finish(mut self, latencies: &mut Latencies, elapsed: Duration) {
+    pub(crate) fn finish(mut self, latencies: &mut Latencies, elapsed: Duration) {
         self.join();
         self.begin_export(latencies, elapsed);
         self.join();

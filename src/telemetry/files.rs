@@ -26,7 +26,7 @@ use super::latencies::{Snapshot, Stage};
 /// # Errors
 /// Names the path that could not be written. `AlreadyExists` if a file of this stamp is there: it
 /// is left as it was.
-pub fn write_files(
+pub(super) fn write_files(
     snapshot: &Snapshot,
     directory: &Path,
     stamp: FileStamp,
@@ -47,7 +47,7 @@ pub fn write_files(
 ///
 /// # Errors
 /// Those of the system.
-pub fn try_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn try_directory(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let probe = directory.join(format!(".com-broker-{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).open(&probe)?;
@@ -57,7 +57,7 @@ pub fn try_directory(directory: &Path) -> io::Result<()> {
 /// What sets the files of one export apart from those of any other export of any run. It sorts by
 /// time and is written `<date>T<time>Z-<process id>-<sequence>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileStamp {
+pub(super) struct FileStamp {
     taken_at: SystemTime,
     process_id: u32,
     /// Counts the exports of the process.
@@ -66,7 +66,7 @@ pub struct FileStamp {
 
 impl FileStamp {
     /// The stamp of the `sequence`th export of a process.
-    pub fn new(taken_at: SystemTime, process_id: u32, sequence: u32) -> Self {
+    pub(super) fn new(taken_at: SystemTime, process_id: u32, sequence: u32) -> Self {
         Self { taken_at, process_id, sequence }
     }
 }

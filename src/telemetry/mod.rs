@@ -19,8 +19,9 @@ mod files;
 mod latencies;
 mod table;
 
-pub use calendar::Timestamp;
-pub use counters::Counters;
-pub use exporter::Exporter;
-pub use files::try_directory;
-pub use latencies::{Latencies, Stage};
+pub(crate) use calendar::Timestamp;
+pub(crate) use counters::Counters;
+pub(crate) use exporter::Exporter;
+pub(crate) use files::try_directory;
+pub use latencies::Latencies;
+pub(crate) use latencies::Stage;

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use super::latencies::{Snapshot, Stage};
 
 /// The totals of all stages: a line of headings, then a line per stage.
-pub fn percentile_table(snapshot: &Snapshot) -> String {
+pub(super) fn percentile_table(snapshot: &Snapshot) -> String {
     let mut table = format!("{:<9}{:>14}", "stage", "count");
     for heading in ["min", "mean"].into_iter().chain(QUANTILES.map(|(heading, _)| heading)) {
         push_cell(&mut table, heading);
@@ -21,7 +21,7 @@ pub fn percentile_table(snapshot: &Snapshot) -> String {
 }
 
 /// The same as pairs, a line per stage; times in nanoseconds, and none where nothing was recorded.
-pub fn percentile_pairs(snapshot: &Snapshot) -> Vec<String> {
+pub(super) fn percentile_pairs(snapshot: &Snapshot) -> Vec<String> {
     let row = |stage: Stage| {
         let histogram = snapshot.total(stage);
         let mut pairs = format!("stage={} count={}", stage.name(), histogram.len());

@@ -3,7 +3,7 @@
 
 /// What the first octets begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detected {
+pub(crate) enum Detected {
     /// Not settled yet.
     Partial,
     /// A length-prefixed envelope of the classic dialect.
@@ -15,13 +15,13 @@ pub enum Detected {
 }
 
 /// The first octet of a TLS record that carries a handshake.
-pub const TLS_HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// After how many octets everything is settled: the longest HTTP method and the blank after it.
-pub const LONGEST: usize = 8;
+pub(crate) const LONGEST: usize = 8;
 
 /// Looks at the first octets, at least one, of what is not TLS.
-pub fn detect(octets: &[u8]) -> Detected {
+pub(crate) fn detect(octets: &[u8]) -> Detected {
     match octets.first() {
         None => Detected::Partial,
         Some(b'\n' | b'\r' | b'A'..=b'Z' | b'a'..=b'z') => http_or_stomp(octets),

@@ -4,21 +4,21 @@
 //! It does not know STOMP, sessions, sockets or the clock. It is driven from memory: what was read
 //! is lent to it, and it lends the next frame on, without copying where the frame is whole.
 
-pub mod detect;
-pub mod policy;
-pub mod prefix;
-pub mod request;
+pub(crate) mod detect;
+pub(crate) mod policy;
+pub(crate) mod prefix;
+pub(crate) mod request;
 mod stream;
-pub mod tls;
-pub mod upgrade;
-pub mod websocket;
+pub(crate) mod tls;
+pub(crate) mod upgrade;
+pub(crate) mod websocket;
 
 use std::fmt;
 
 use self::detect::{Detected, detect};
 pub use self::policy::{ListenerPolicy, Protocols, TlsMode};
 use self::prefix::PrefixLayer;
-pub use self::request::PlainRequest;
+pub(crate) use self::request::PlainRequest;
 use self::stream::StreamLayer;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
@@ -27,7 +27,7 @@ use crate::outbound::Framing;
 
 /// What carries one connection's frames, above TLS.
 #[derive(Debug)]
-pub struct Transport {
+pub(crate) struct Transport {
     layer: Layer,
     /// Octets that go out between frames: a handshake's answer, a ping, a pong, a close.
     control: Vec<u8>,
@@ -49,7 +49,7 @@ enum Layer {
 
 /// What the next octets turned out to be.
 #[derive(Debug)]
-pub enum Inbound<'a> {
+pub(crate) enum Inbound<'a> {
     /// It is settled what the connection speaks.
     Opened(Dialect),
     /// It is settled as well, and the listener does not serve it.
@@ -126,7 +126,7 @@ impl fmt::Display for TransportError {
 
 impl Transport {
     /// A connection of which nothing has been read.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { layer: Layer::Detecting(Vec::new()), control: Vec::new(), control_sent: 0 }
     }
 
@@ -135,7 +135,7 @@ impl Transport {
     ///
     /// # Errors
     /// After an error nothing more may be read from the connection.
-    pub fn next_inbound<'a, 'w: 'a>(
+    pub(crate) fn next_inbound<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
         policy: &ListenerPolicy,
@@ -194,7 +194,7 @@ impl Transport {
 
     /// Frees what a finished frame took. To be called when a run of octets is used up.
     #[inline]
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if let Layer::Prefix(prefix) = &mut self.layer {
             prefix.release();
         } else if let Layer::WebSocket(websocket) = &mut self.layer {
@@ -206,7 +206,7 @@ impl Transport {
 
     /// Memory that is held for frames that have arrived only in part.
     #[inline]
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         // Asked twice for each read; a comparison is guessed right where a table of jumps is not.
         if let Layer::Prefix(prefix) = &self.layer {
             return prefix.held_bytes();
@@ -221,7 +221,7 @@ impl Transport {
     }
 
     /// How outgoing frames are framed.
-    pub fn framing(&self) -> Framing {
+    pub(crate) fn framing(&self) -> Framing {
         match &self.layer {
             Layer::Prefix(_) => Framing::LengthPrefix,
             Layer::WebSocket(_) => Framing::WebSocket,
@@ -232,12 +232,12 @@ impl Transport {
     }
 
     /// Whether frames are WebSocket messages.
-    pub fn is_websocket(&self) -> bool {
+    pub(crate) fn is_websocket(&self) -> bool {
         matches!(self.layer, Layer::WebSocket(_))
     }
 
     /// What carries the frames, for the log.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match &self.layer {
             Layer::Detecting(_) => "undetected",
             Layer::Prefix(_) | Layer::Stream(_) => "tcp",
@@ -247,14 +247,14 @@ impl Transport {
     }
 
     /// Puts an answer to an HTTP request into the control octets; nothing more is read.
-    pub fn answer(&mut self, response: &[u8]) {
+    pub(crate) fn answer(&mut self, response: &[u8]) {
         self.control.extend_from_slice(response);
         self.layer = Layer::Answered;
     }
 
     /// Puts an answer to an HTTP request that did not become whole in time into the control octets.
     /// Says whether there is such a request.
-    pub fn answer_late(&mut self, limit: &str) -> bool {
+    pub(crate) fn answer_late(&mut self, limit: &str) -> bool {
         let Layer::Upgrading(upgrade) = &self.layer else { return false };
         upgrade.refuse_late(limit, &mut self.control);
         self.layer = Layer::Answered;
@@ -262,7 +262,7 @@ impl Transport {
     }
 
     /// Puts a ping into the control octets.
-    pub fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         if let Layer::WebSocket(websocket) = &mut self.layer {
             websocket.ping(&mut self.control);
         }
@@ -270,7 +270,7 @@ impl Transport {
 
     /// Puts a heart-beat of the standard dialect into the control octets: a line end, on WebSocket
     /// as a message of its own, text or binary.
-    pub fn beat(&mut self, text: bool) {
+    pub(crate) fn beat(&mut self, text: bool) {
         match &self.layer {
             Layer::Stream(_) => self.control.push(b'\n'),
             Layer::WebSocket(websocket) => websocket.beat(text, &mut self.control),
@@ -281,7 +281,7 @@ impl Transport {
     /// Begins to close, when all data is out: puts a WebSocket close into the control octets, unless
     /// one was sent. Without a code it is that of the peer's own close or of its breach.
     /// Says whether the peer has something to answer.
-    pub fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
+    pub(crate) fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
         match &mut self.layer {
             Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),
             _ => false,
@@ -289,12 +289,12 @@ impl Transport {
     }
 
     /// Octets that go out before the next whole frame.
-    pub fn control(&self) -> &[u8] {
+    pub(crate) fn control(&self) -> &[u8] {
         &self.control[self.control_sent as usize..]
     }
 
     /// Notes that control octets are out.
-    pub fn note_control_sent(&mut self, octets: usize) {
+    pub(crate) fn note_control_sent(&mut self, octets: usize) {
         self.control_sent += octets as u32;
         debug_assert!(self.control_sent as usize <= self.control.len());
         if self.control_sent as usize == self.control.len() {

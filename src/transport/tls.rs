@@ -9,7 +9,7 @@ use super::TransportError;
 
 /// TLS of one connection.
 #[derive(Debug)]
-pub struct TlsLayer {
+pub(crate) struct TlsLayer {
     connection: ServerConnection,
     /// Whether the peer said that nothing more follows.
     close_received: bool,
@@ -24,7 +24,7 @@ impl TlsLayer {
     ///
     /// # Errors
     /// The configuration cannot serve any connection.
-    pub fn new(config: &Arc<ServerConfig>) -> Result<Self, TransportError> {
+    pub(crate) fn new(config: &Arc<ServerConfig>) -> Result<Self, TransportError> {
         let mut connection = ServerConnection::new(Arc::clone(config))
             .map_err(|_| TransportError::Tls("the TLS configuration is unusable"))?;
         // The queue in front of it is the bound; at most one window is staged here.
@@ -37,7 +37,11 @@ impl TlsLayer {
     ///
     /// # Errors
     /// The peer broke the protocol. The alert that says so is still to be written.
-    pub fn decrypt(&mut self, wire: &mut &[u8], plain: &mut [u8]) -> Result<usize, TransportError> {
+    pub(crate) fn decrypt(
+        &mut self,
+        wire: &mut &[u8],
+        plain: &mut [u8],
+    ) -> Result<usize, TransportError> {
         loop {
             match self.connection.reader().read(plain) {
                 Ok(0) => {
@@ -66,29 +70,29 @@ impl TlsLayer {
     }
 
     /// Whether the peer said that nothing more follows.
-    pub fn is_ended_by_peer(&self) -> bool {
+    pub(crate) fn is_ended_by_peer(&self) -> bool {
         self.close_received
     }
 
     /// Whether the handshake is still going on.
-    pub fn is_handshaking(&self) -> bool {
+    pub(crate) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
 
     /// Encrypts octets, at most one record's worth to make one record.
-    pub fn encrypt(&mut self, plain: &[u8]) {
+    pub(crate) fn encrypt(&mut self, plain: &[u8]) {
         // Without a limit, and into memory, this does not fail.
         let _ = self.connection.writer().write_all(plain);
         self.unsent_bytes += plain.len();
     }
 
     /// Says that nothing more follows.
-    pub fn begin_close(&mut self) {
+    pub(crate) fn begin_close(&mut self) {
         self.connection.send_close_notify();
     }
 
     /// Whether there is something to write.
-    pub fn wants_write(&self) -> bool {
+    pub(crate) fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }
 
@@ -96,7 +100,7 @@ impl TlsLayer {
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn write_to(&mut self, socket: &mut impl Write) -> io::Result<usize> {
+    pub(crate) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<usize> {
         let written = self.connection.write_tls(socket)?;
         if !self.connection.wants_write() {
             self.unsent_bytes = 0;
@@ -105,13 +109,13 @@ impl TlsLayer {
     }
 
     /// How many of the octets that were encrypted may not be written yet.
-    pub fn unsent_bytes(&self) -> u64 {
+    pub(crate) fn unsent_bytes(&self) -> u64 {
         self.unsent_bytes as u64
     }
 }
 
 /// Octets that fit into one record.
-pub const RECORD_BYTES_MAX: usize = 16_384;
+pub(crate) const RECORD_BYTES_MAX: usize = 16_384;
 
 fn name(error: &rustls::Error) -> TransportError {
     use rustls::Error;

@@ -185,7 +185,7 @@ const WRONG_VERSION: &str = "426 Upgrade Required";
 
 /// Header lines of an answer that asks for a WebSocket instead. RFC 9110, 7.8: the connection option
 /// goes with the header.
-pub const UPGRADE_LINES: &str =
+pub(crate) const UPGRADE_LINES: &str =
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
 
 /// Whether it is 16 bytes in base64.
@@ -224,7 +224,7 @@ fn write_acceptance(control: &mut Vec<u8>, key: &[u8], subprotocol: Option<&str>
 
 /// A whole HTTP response after which the connection closes, or, as HEAD has it, all of it but the
 /// body. `lines` are further header lines, each with its end.
-pub fn response(
+pub(crate) fn response(
     status: &str,
     content_type: &str,
     lines: &str,
@@ -244,7 +244,7 @@ pub fn response(
 }
 
 /// The media type of plain text.
-pub const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-pub use tungstenite::protocol::frame::coding::CloseCode;
+pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Dialect, FrameBound, TransportError};
 
