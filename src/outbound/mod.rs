@@ -567,6 +567,19 @@ mod tests {
     }
 
     #[test]
+    fn what_shares_a_tail_is_counted_like_what_is_encoded_whole() {
+        let mut arena = OutboundArena::default();
+        let mut queue = OutboundQueue::default();
+        for head in [&b"one"[..], b"one", b"two"] {
+            let lane = LaneId::tails(LANE, Framing::Line);
+            let tail = arena.encode_tail(lane, Framing::Line, |out| out.extend_from_slice(b"tail"));
+            arena.push_parts(&mut queue, Framing::Line, head, tail);
+        }
+        let out = arena.note_all_out(&mut queue);
+        assert_eq!((out.frames, out.deliveries), (3, 3));
+    }
+
+    #[test]
     fn a_delivery_behind_an_answer_has_the_arrival_of_its_own_turn() {
         let mut arena = OutboundArena::default();
         let mut queue = OutboundQueue::default();
