@@ -55,8 +55,9 @@
 //!   sends to another arrives in that order.
 //! - What a handle asks for is done in the turn after it was posted, all of it between two reads: no frame
 //!   is handled under half a reload.
-//! - Nothing that a client does makes another wait for longer than a share of a turn, and no memory grows
-//!   without a bound in [`Limits`](limits::Limits).
+//! - What is read from one connection in a turn is bounded, and a client that does not read is cut off
+//!   before its queue exceeds its bound in [`Limits`](limits::Limits). The work that one frame causes is not
+//!   bounded yet: a subscription with a wildcard is matched against all destinations within its turn.
 //! - A loop with nothing to do sleeps, without a timeout, until the kernel has something for it.
 //!
 //! # What is not API
@@ -101,7 +102,7 @@ pub mod internal {
         };
     }
     pub mod classic {
-        pub use crate::classic::*;
+        pub use crate::classic::Frame;
     }
     pub mod cli {
         pub use crate::cli::{Arguments, run};

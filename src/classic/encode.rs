@@ -3,7 +3,7 @@
 //! Every frame ends in one NUL, which clients drop unseen.
 
 /// Begins a frame with its command.
-pub fn begin(out: &mut Vec<u8>, command: &str) {
+pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
     out.extend_from_slice(command.as_bytes());
     out.push(b'\n');
 }
@@ -11,7 +11,7 @@ pub fn begin(out: &mut Vec<u8>, command: &str) {
 /// Adds a header line. A value cannot hold a line end: nothing is escaped in this dialect, so what
 /// would end the line is replaced by a blank.
 #[inline]
-pub fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(crate) fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     line_text(out, value);
@@ -20,7 +20,7 @@ pub fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// Adds a header line whose name and value are known to hold nothing that ends a line.
 #[inline(always)]
-pub fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.push(b':');
     out.extend_from_slice(value);
@@ -29,7 +29,7 @@ pub fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Begins a MESSAGE, up to the receiver's session id.
 #[inline(always)]
-pub fn begin_message(out: &mut Vec<u8>, token: &[u8; 32]) {
+pub(crate) fn begin_message(out: &mut Vec<u8>, token: &[u8; 32]) {
     const BEFORE: &[u8; 19] = b"MESSAGE\nsession-id:";
     let mut head = [b'\n'; 19 + 32 + 1];
     head[..19].copy_from_slice(BEFORE);
@@ -39,7 +39,7 @@ pub fn begin_message(out: &mut Vec<u8>, token: &[u8; 32]) {
 
 /// Adds a header line whose value is a number.
 #[inline]
-pub fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
+pub(crate) fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     number(out, value);
@@ -48,7 +48,7 @@ pub fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
 
 /// Adds a number, in decimal.
 #[inline(always)]
-pub fn number(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
     let digit = |divisor| b'0' + (value / divisor % 10) as u8;
     match value {
         0..10 => out.push(digit(1)),
@@ -71,7 +71,7 @@ fn push_digits(out: &mut Vec<u8>, mut value: u64) {
 
 /// Adds a header's name or value; where it `may_end_line`, what would do so is replaced.
 #[inline(always)]
-pub fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
+pub(crate) fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
     if may_end_line {
         return line_text(out, text);
     }
@@ -80,14 +80,14 @@ pub fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
 
 /// Ends the headers, adds the body and the final NUL.
 #[inline(always)]
-pub fn finish(out: &mut Vec<u8>, body: &[u8]) {
+pub(crate) fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     self::body(out, body);
 }
 
 /// Adds the body and the final NUL.
 #[inline(always)]
-pub fn body(out: &mut Vec<u8>, body: &[u8]) {
+pub(crate) fn body(out: &mut Vec<u8>, body: &[u8]) {
     out.extend_from_slice(body);
     out.push(0);
 }

@@ -3,7 +3,8 @@
 //! It knows nothing of sessions, sockets or time; the envelope around a frame belongs to the
 //! transport.
 
-pub mod encode;
-pub mod frame;
+pub(crate) mod encode;
+pub(crate) mod frame;
 
-pub use frame::{Command, Frame, FrameFault};
+pub use frame::Frame;
+pub(crate) use frame::{Command, FrameFault};
