@@ -1,4 +1,4 @@
-//! What reading and writing one frame costs, with a body of 64 octets. `bench/instructions` runs it
+//! What reading and writing one frame costs, with a body of 64 bytes. `bench/instructions` runs it
 //! under callgrind, which counts only what the functions do whose names begin with `measured`; run by
 //! hand it prints nanoseconds. It is a program of its own: were frames parsed in two places of one
 //! program, the compiler would treat neither as it treats the broker's.
@@ -14,7 +14,7 @@ use com_broker::internal::stomp::{Frame, ScanBounds, Version};
 use com_broker::limits::Limits;
 
 #[derive(Debug, Parser)]
-#[command(about = "What reading and writing one frame costs, with a body of 64 octets")]
+#[command(about = "What reading and writing one frame costs, with a body of 64 bytes")]
 struct Arguments {
     /// What is done
     #[arg(value_enum, default_value_t = Scenario::ParseClassic)]
@@ -75,16 +75,16 @@ const STANDARD: &[u8] = b"SEND\ndestination:/agent/receiver-0\n\
     xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\0";
 
 #[inline(never)]
-fn measured_classic_parse(octets: &[u8], limits: &Limits) {
+fn measured_classic_parse(bytes: &[u8], limits: &Limits) {
     let mut frame = classic::Frame::default();
-    frame.read(black_box(octets), limits).expect("it is a frame");
+    frame.read(black_box(bytes), limits).expect("it is a frame");
     black_box(&frame);
 }
 
 #[inline(never)]
-fn measured_standard_parse(octets: &[u8], bounds: &ScanBounds) {
+fn measured_standard_parse(bytes: &[u8], bounds: &ScanBounds) {
     let mut frame = Frame::default();
-    frame.scan(black_box(octets), bounds).expect("it is a frame");
+    frame.scan(black_box(bytes), bounds).expect("it is a frame");
     black_box(&frame);
 }
 

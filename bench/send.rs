@@ -1,4 +1,4 @@
-//! What one SEND costs, with a body of 64 octets, in memory: parse, dispatch, encode and queue.
+//! What one SEND costs, with a body of 64 bytes, in memory: parse, dispatch, encode and queue.
 //! `bench/instructions` runs it under callgrind, which counts only what the functions do whose names begin with `measured`; run by hand it prints nanoseconds, emptying the
 //! queues included.
 
@@ -14,7 +14,7 @@ use com_broker::internal::stomp::{Frame, ScanBounds, Version};
 use com_broker::limits::Limits;
 
 #[derive(Debug, Parser)]
-#[command(about = "What one SEND with a body of 64 octets costs, in memory")]
+#[command(about = "What one SEND with a body of 64 bytes costs, in memory")]
 struct Arguments {
     /// What is done
     #[arg(value_enum, default_value_t = Scenario::Sent)]
@@ -92,9 +92,9 @@ fn measured_classic(broker: &mut Broker, sender: PeerId, frame: &[u8], now: Mome
 }
 
 #[inline(never)]
-fn measured_standard(world: &mut World, octets: &[u8], now: Moment) {
+fn measured_standard(world: &mut World, bytes: &[u8], now: Moment) {
     let mut frame = Frame::default();
-    frame.scan(black_box(octets), &world.bounds).expect("it is a frame");
+    frame.scan(black_box(bytes), &world.bounds).expect("it is a frame");
     world.broker.handle_standard(world.standard_sender, &frame, now);
 }
 
@@ -205,10 +205,10 @@ fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     peer
 }
 
-fn handle_standard(broker: &mut Broker, peer: PeerId, octets: &[u8]) {
+fn handle_standard(broker: &mut Broker, peer: PeerId, bytes: &[u8]) {
     let bounds = ScanBounds::new(&Limits::default(), true);
     let mut frame = Frame::default();
-    frame.scan(octets, &bounds).expect("it is a frame");
+    frame.scan(bytes, &bounds).expect("it is a frame");
     broker.handle_standard(peer, &frame, Moment::default());
 }
 

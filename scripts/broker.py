@@ -148,13 +148,13 @@ class Broker:
 class Frame:
     """A frame from the broker."""
 
-    def __init__(self, octets):
-        if not octets.endswith(b"\0"):
-            raise Fault(f"a frame that does not end in NUL: {octets!r}")
-        head, blank, body = octets[:-1].partition(b"\n\n")
+    def __init__(self, data):
+        if not data.endswith(b"\0"):
+            raise Fault(f"a frame that does not end in NUL: {data!r}")
+        head, blank, body = data[:-1].partition(b"\n\n")
         if not blank:
-            raise Fault(f"a frame without a blank line: {octets!r}")
-        self.octets = octets
+            raise Fault(f"a frame without a blank line: {data!r}")
+        self.data = data
         self.command, *lines = head.decode().split("\n")
         self.names = [line.split(":", 1)[0] for line in lines]
         self.headers = {}
@@ -167,7 +167,7 @@ class Frame:
         return self.headers.get(name)
 
     def __repr__(self):
-        return repr(self.octets)
+        return repr(self.data)
 
 
 def frame(command, headers=(), body=b""):
@@ -182,9 +182,9 @@ def connect_frame(login, profile="agent", key=APPLICATION_KEY):
         "secret-key": key})
 
 
-def envelope(octets):
+def envelope(data):
     """A frame as it goes over TCP and TLS."""
-    return b"\0" + struct.pack("<I", len(octets)) + octets
+    return b"\0" + struct.pack("<I", len(data)) + data
 
 
 def take_envelope(buffer):
@@ -196,9 +196,9 @@ def take_envelope(buffer):
         raise Fault(f"an envelope with the flag {flag}")
     if len(buffer) < 5 + length:
         return None
-    octets = bytes(buffer[5:5 + length])
+    data = bytes(buffer[5:5 + length])
     del buffer[:5 + length]
-    return octets
+    return data
 
 
 UPGRADE = (
@@ -207,15 +207,15 @@ UPGRADE = (
     b"Sec-WebSocket-Protocol: stomp\r\n\r\n")
 
 
-def masked(octets, opcode=1):
+def masked(data, opcode=1):
     """A WebSocket message of a client, under a mask that changes nothing."""
-    if len(octets) < 126:
-        length = bytes([0x80 | len(octets)])
-    elif len(octets) < 65536:
-        length = b"\xfe" + struct.pack(">H", len(octets))
+    if len(data) < 126:
+        length = bytes([0x80 | len(data)])
+    elif len(data) < 65536:
+        length = b"\xfe" + struct.pack(">H", len(data))
     else:
-        length = b"\xff" + struct.pack(">Q", len(octets))
-    return bytes([0x80 | opcode]) + length + bytes(4) + octets
+        length = b"\xff" + struct.pack(">Q", len(data))
+    return bytes([0x80 | opcode]) + length + bytes(4) + data
 
 
 def take_upgrade(buffer):
@@ -243,10 +243,10 @@ def take_message(buffer):
         if len(buffer) < at + length:
             return None
         opcode = buffer[0]
-        octets = bytes(buffer[at:at + length])
+        data = bytes(buffer[at:at + length])
         del buffer[:at + length]
         if opcode in (0x81, 0x82):
-            return octets
+            return data
     return None
 
 

@@ -59,7 +59,7 @@ pub enum Command {
     Idle(Idle),
     /// A fan-out without and with a receiver that has stopped to read
     StoppedReader(StoppedReader),
-    /// Be the relay that only moves octets: what this machine's kernel allows at best
+    /// Be the relay that only moves bytes: what this machine's kernel allows at best
     Floor(Floor),
     /// Run a matrix of cases and targets from a file, interleaved and repeated
     Compare(Compare),

@@ -11,7 +11,7 @@ pub struct Outcome {
     pub scenario: String,
     /// What was measured.
     pub target: String,
-    /// Octets of every body.
+    /// Bytes of every body.
     pub body_bytes: usize,
     /// Length of the measured part.
     pub elapsed_ns: u64,

@@ -1,8 +1,8 @@
-//! The floor relay: what a broker costs that does nothing but move octets.
+//! The floor relay: what a broker costs that does nothing but move bytes.
 //!
 //! It reads length and channel of a frame and writes the frame, unparsed, to the channel's
 //! receivers. No session, no rights, no headers: what it costs is what this machine's kernel asks
-//! for the same sockets and the same octets, and no broker can be had for less. With a certificate
+//! for the same sockets and the same bytes, and no broker can be had for less. With a certificate
 //! it does so over TLS, for what handshakes and encryption cost by themselves.
 
 use std::collections::HashMap;
@@ -183,12 +183,12 @@ impl Relay {
         self.scratch = scratch;
     }
 
-    fn decrypt(&mut self, index: usize, mut octets: &[u8]) -> Result<(), Fault> {
+    fn decrypt(&mut self, index: usize, mut bytes: &[u8]) -> Result<(), Fault> {
         let mut plain = [0; 16 * 1024];
         let Some(connection) = &mut self.connections[index] else { return Ok(()) };
         let Some(mut tls) = connection.tls.take() else { return Ok(()) };
-        while !octets.is_empty() {
-            tls.read_tls(&mut octets).map_err(|error| Fault::io("TLS", error))?;
+        while !bytes.is_empty() {
+            tls.read_tls(&mut bytes).map_err(|error| Fault::io("TLS", error))?;
             tls.process_new_packets().map_err(|error| Fault::Refused(error.to_string()))?;
             while let Ok(count @ 1..) = tls.reader().read(&mut plain) {
                 self.take(index, &plain[..count])?;
@@ -206,17 +206,17 @@ impl Relay {
     }
 
     /// Relays the whole frames of what arrived, and keeps what is left.
-    fn take(&mut self, index: usize, octets: &[u8]) -> Result<(), Fault> {
+    fn take(&mut self, index: usize, bytes: &[u8]) -> Result<(), Fault> {
         let Some(connection) = &mut self.connections[index] else { return Ok(()) };
         if connection.inbound.is_empty() {
-            let taken = self.relay(index, octets)?;
+            let taken = self.relay(index, bytes)?;
             if let Some(connection) = &mut self.connections[index] {
-                connection.inbound.extend_from_slice(&octets[taken..]);
+                connection.inbound.extend_from_slice(&bytes[taken..]);
             }
             return Ok(());
         }
         let mut inbound = std::mem::take(&mut connection.inbound);
-        inbound.extend_from_slice(octets);
+        inbound.extend_from_slice(bytes);
         let taken = self.relay(index, &inbound)?;
         inbound.drain(..taken);
         if let Some(connection) = &mut self.connections[index] {
@@ -226,37 +226,37 @@ impl Relay {
     }
 
     /// Frames to one channel that follow each other are written in one go.
-    fn relay(&mut self, index: usize, octets: &[u8]) -> Result<usize, Fault> {
+    fn relay(&mut self, index: usize, bytes: &[u8]) -> Result<usize, Fault> {
         let (mut start, mut end, mut run_channel) = (0, 0, 0);
-        while let Some(header) = octets[end..].first_chunk::<HEADER_BYTES>() {
+        while let Some(header) = bytes[end..].first_chunk::<HEADER_BYTES>() {
             let (channel, length) = split_header(*header)?;
             let next = end + HEADER_BYTES + length;
-            if next > octets.len() {
+            if next > bytes.len() {
                 break;
             }
             if channel != run_channel || channel >= ECHO {
-                self.send(run_channel, &octets[start..end]);
+                self.send(run_channel, &bytes[start..end]);
                 (start, run_channel) = (end, channel);
             }
             if channel >= ECHO {
-                self.answer(index, channel, &octets[end..next]);
+                self.answer(index, channel, &bytes[end..next]);
                 start = next;
             }
             end = next;
         }
-        self.send(run_channel, &octets[start..end]);
+        self.send(run_channel, &bytes[start..end]);
         Ok(end)
     }
 
     #[inline]
-    fn send(&mut self, channel: u32, octets: &[u8]) {
-        if octets.is_empty() {
+    fn send(&mut self, channel: u32, bytes: &[u8]) {
+        if bytes.is_empty() {
             return;
         }
         let Some(receivers) = self.channels.get(&channel) else { return };
         for index in receivers {
             if let Some(connection) = &mut self.connections[*index] {
-                connection.outbound.extend_from_slice(octets);
+                connection.outbound.extend_from_slice(bytes);
                 if !connection.is_dirty {
                     connection.is_dirty = true;
                     self.dirty.push(*index);

@@ -1,4 +1,4 @@
-//! The first sixteen octets of every body: when the message was meant to be sent, by whom, and its
+//! The first sixteen bytes of every body: when the message was meant to be sent, by whom, and its
 //! number. They are printable ASCII, so that bodies survive protocols that insist on text.
 
 /// What a body says of its message.
@@ -13,7 +13,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Octets that a stamp takes, and so the size of the smallest body.
+    /// Bytes that a stamp takes, and so the size of the smallest body.
     pub const BYTES: usize = 16;
     /// Streams that can be told apart.
     pub const STREAMS_MAX: u32 = 1 << 20;
@@ -76,7 +76,7 @@ mod tests {
             Stamp { intended_ns: 123_456_789_012, stream: 99_999, sequence: 7 },
         ] {
             let text = stamp.encode();
-            assert!(text.iter().all(|octet| (b' '..0x7F).contains(octet)), "{text:?}");
+            assert!(text.iter().all(|byte| (b' '..0x7F).contains(byte)), "{text:?}");
             assert_eq!(Stamp::decode(&text), Some(stamp));
         }
     }

@@ -12,10 +12,10 @@ use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
 
 /// Handles one frame of a connection that is not closing.
-pub(super) fn handle(broker: &mut Broker, peer: PeerId, octets: &[u8], now: Moment) {
+pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Moment) {
     broker.counters.frames_in += 1;
     let mut frame = Frame::default();
-    let result = match frame.read(octets, &broker.limits) {
+    let result = match frame.read(bytes, &broker.limits) {
         Ok(()) => handle_frame(broker, peer, &frame, now),
         Err(fault) => Err(fault.into()),
     };

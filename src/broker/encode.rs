@@ -13,7 +13,7 @@ use crate::classic;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
 use crate::stomp::{self, Version};
 
-/// What is encoded of one message so far. Receivers that get the same octets share one frame; those
+/// What is encoded of one message so far. Receivers that get the same bytes share one frame; those
 /// that differ in the head alone share what follows it.
 #[derive(Debug)]
 pub(crate) struct Encodings<'m> {
@@ -155,7 +155,7 @@ impl<'m> Encodings<'m> {
                 if versions_differ {
                     self.tails.push((lane, is_named, tail));
                 } else {
-                    // Nothing had to be escaped: all versions read the same octets.
+                    // Nothing had to be escaped: all versions read the same bytes.
                     let lane =
                         |version| LaneId::tails(Encoding::Standard(version).index(), framing);
                     self.tails.extend(Version::ALL.map(|version| (lane(version), is_named, tail)));
@@ -180,7 +180,7 @@ impl Message<'_> {
     }
 }
 
-/// Encodes a message for one receiver, or for all who read the same octets.
+/// Encodes a message for one receiver, or for all who read the same bytes.
 #[inline(never)]
 pub(super) fn encode_whole(
     message: &Message<'_>,
@@ -345,7 +345,7 @@ fn write_escaped(message: &Message<'_>, version: Version, is_named: bool, out: &
     });
 }
 
-/// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any octets.
+/// STOMP 1.2, "Value Encoding": headers are UTF-8. Classic clients may send any bytes.
 fn utf8(text: &[u8]) -> Cow<'_, [u8]> {
     match String::from_utf8_lossy(text) {
         Cow::Borrowed(_) => Cow::Borrowed(text),

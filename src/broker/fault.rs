@@ -129,7 +129,7 @@ impl From<ScanFault> for Fault {
                 (Code::MalformedHeader, "the header content-length is no number")
             }
             ScanFault::NoNul => (Code::MalformedFrame, "no NUL follows the body"),
-            ScanFault::StrayOctet => {
+            ScanFault::StrayByte => {
                 (Code::MalformedFrame, "something else than line ends stands between frames")
             }
             ScanFault::Exceeds(exceeded) => return Self::exceeded(exceeded),

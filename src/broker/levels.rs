@@ -101,7 +101,7 @@ fn is_foreign(level: &[u8]) -> bool {
 }
 
 fn split(name: &[u8]) -> impl Iterator<Item = &[u8]> {
-    name.split(|octet| matches!(octet, b'/' | b'.'))
+    name.split(|byte| matches!(byte, b'/' | b'.'))
 }
 
 #[cfg(test)]

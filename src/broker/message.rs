@@ -76,7 +76,7 @@ impl Origin {
         &self.lines[from..self.lines.len() - Self::BEFORE_TYPE.len() - 1]
     }
 
-    /// Octets that it holds.
+    /// Bytes that it holds.
     pub(crate) fn held_bytes(&self) -> usize {
         self.lines.len()
     }
@@ -206,12 +206,12 @@ impl Stored {
         }
     }
 
-    /// Octets that it holds.
+    /// Bytes that it holds.
     pub(crate) fn cost_bytes(&self) -> u64 {
         Self::cost_of(&self.origin, &self.content())
     }
 
-    /// Octets that a message will hold once it is kept.
+    /// Bytes that a message will hold once it is kept.
     pub(crate) fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
         let mut lines = 0;
         content.user_lines.for_each(|name, value| lines += OwnedLine::cost_of(name, value));

@@ -95,7 +95,7 @@ pub struct Broker {
     idle_topics: usize,
     /// Queues that hold messages which their consumers have credit for, and had no room.
     backlogged: Vec<DestinationId>,
-    /// Octets that all queues hold.
+    /// Bytes that all queues hold.
     queued_bytes: u64,
     /// Queues with a message that expires, by when the first may.
     expiring: BTreeSet<(u64, DestinationId)>,
@@ -142,9 +142,9 @@ impl Broker {
 
     /// Handles one frame of the classic dialect. Not to be called for a connection that is closing.
     #[inline]
-    pub fn handle_classic(&mut self, peer: PeerId, octets: &[u8], now: Moment) {
+    pub fn handle_classic(&mut self, peer: PeerId, bytes: &[u8], now: Moment) {
         debug_assert!(self.peers.peer(peer).closure().is_none(), "a frame of a closing connection");
-        classic::handle(self, peer, octets, now);
+        classic::handle(self, peer, bytes, now);
     }
 
     /// Handles one frame of the standard dialect. Not to be called for a connection that is closing.
@@ -154,7 +154,7 @@ impl Broker {
     }
 
     /// Tells a client of the standard dialect what is wrong with the frame that it sent.
-    pub fn refuse_octets(&mut self, peer: PeerId, malformed: &Malformed, now: Moment) {
+    pub fn refuse_bytes(&mut self, peer: PeerId, malformed: &Malformed, now: Moment) {
         let mut receipt = malformed.receipt.as_deref();
         if self.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
             receipt = receipt.map(<[u8]>::trim_ascii);

@@ -437,7 +437,7 @@ mod tests {
         peers.open(Opening { slot: 0, number: 1, framing, encoding }, LIMITS)
     }
 
-    /// Whether a delivery of that many octets, its line end among them, was queued.
+    /// Whether a delivery of that many bytes, its line end among them, was queued.
     fn push(peers: &mut Peers, id: PeerId, size: usize) -> bool {
         let lane = LaneId::messages(0, Framing::Line);
         let frame =

@@ -11,7 +11,7 @@ use super::message::Stored;
 #[derive(Debug)]
 pub(crate) struct Queue {
     waiting: VecDeque<Rc<Stored>>,
-    /// Octets of `waiting`, what each message costs besides included.
+    /// Bytes of `waiting`, what each message costs besides included.
     bytes: u64,
     /// No message expires sooner; [`NEVER`] where none waits.
     expires_ms: u64,
@@ -116,7 +116,7 @@ impl Queue {
         self.waiting.is_empty()
     }
 
-    /// Octets that waiting messages hold.
+    /// Bytes that waiting messages hold.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -129,14 +129,14 @@ impl Pattern {
             Fault::staying(Code::InvalidRegex, description)
         };
         let source = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
-        // Letters outside ASCII in a class have no meaning among octets.
-        let regex = build(source, false, limits).or_else(|on_octets| {
-            if matches!(on_octets, regex::Error::CompiledTooBig(_)) {
-                return Err(on_octets);
+        // Letters outside ASCII in a class have no meaning among bytes.
+        let regex = build(source, false, limits).or_else(|on_bytes| {
+            if matches!(on_bytes, regex::Error::CompiledTooBig(_)) {
+                return Err(on_bytes);
             }
             build(source, true, limits).map_err(|on_letters| match on_letters {
                 regex::Error::CompiledTooBig(_) => on_letters,
-                _ => on_octets,
+                _ => on_bytes,
             })
         });
         match regex {
@@ -255,7 +255,7 @@ impl std::ops::IndexMut<SubscriptionIndex> for SubscriptionTable {
 /// How deep groups may nest in a pattern.
 const NEST_MAX: u32 = 32;
 
-/// Builds what matches a whole name, by octets or by letters.
+/// Builds what matches a whole name, by bytes or by letters.
 fn build(source: &str, by_letters: bool, limits: &Limits) -> Result<Regex, regex::Error> {
     let build = |text: &str| {
         RegexBuilder::new(text)
@@ -301,10 +301,7 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(compile(text).unwrap().matches(b"/agent/ana"), expected, "{text}");
         }
-        assert!(
-            !compile("/agent/.").unwrap().matches("/agent/ñ".as_bytes()),
-            "octets, not letters"
-        );
+        assert!(!compile("/agent/.").unwrap().matches("/agent/ñ".as_bytes()), "bytes, not letters");
         assert!(compile("/agent/..").unwrap().matches("/agent/ñ".as_bytes()));
         for text in ["/agent/Pe[nñ]a", r"/agent/\p{Lu}.ña", "/agent/P[^x]ñ."] {
             assert!(compile(text).unwrap().matches("/agent/Peña".as_bytes()), "{text}");

@@ -10,7 +10,7 @@ pub(crate) struct Transaction {
     pub id: Box<[u8]>,
     /// What waits, in the order of arrival.
     pub frames: Vec<HeldFrame>,
-    /// Octets of `frames`.
+    /// Bytes of `frames`.
     pub bytes: u64,
 }
 
@@ -38,7 +38,7 @@ impl HeldFrame {
         Frame { command: self.command, headers, has_backslash, body: &self.body }
     }
 
-    /// Octets that it holds.
+    /// Bytes that it holds.
     pub(crate) fn cost_bytes(&self) -> u64 {
         (size_of::<Self>() + self.lines.cost_bytes() + self.body.len()) as u64
     }

@@ -97,9 +97,9 @@ fn line_text(out: &mut Vec<u8>, text: &[u8]) {
     let start = out.len();
     out.extend_from_slice(text);
     if memchr::memchr3(b'\n', b'\r', 0, text).is_some() {
-        for octet in &mut out[start..] {
-            if matches!(octet, b'\n' | b'\r' | 0) {
-                *octet = b' ';
+        for byte in &mut out[start..] {
+            if matches!(byte, b'\n' | b'\r' | 0) {
+                *byte = b' ';
             }
         }
     }

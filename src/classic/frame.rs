@@ -1,4 +1,4 @@
-//! Reading one classic frame, borrowed from the octets that the transport lends.
+//! Reading one classic frame, borrowed from the bytes that the transport lends.
 //!
 //! A frame is a command, header lines, a blank line and a body:
 //!
@@ -23,14 +23,14 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads `octets`, which are exactly one frame.
+    /// Reads `bytes`, which are exactly one frame.
     ///
     /// # Errors
     /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
     #[inline]
-    pub fn parse(octets: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
         let mut frame = Self::default();
-        frame.read(octets, limits)?;
+        frame.read(bytes, limits)?;
         Ok(frame)
     }
 
@@ -39,28 +39,28 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// As [`Self::parse`]; then what is here is not to be looked at.
     #[inline]
-    pub fn read(&mut self, octets: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
-        let mut feeds = LineFeeds::<false>::new(octets);
-        let end = feeds.next().unwrap_or(octets.len());
-        if !octets.starts_with(b"SEND\n") {
-            self.command = Command::parse(without_return(&octets[..end]))?;
+    pub fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
+        let mut feeds = LineFeeds::<false>::new(bytes);
+        let end = feeds.next().unwrap_or(bytes.len());
+        if !bytes.starts_with(b"SEND\n") {
+            self.command = Command::parse(without_return(&bytes[..end]))?;
         }
         self.headers.allow(limits.header_count_max);
         let mut from = end + 1;
         loop {
             let Some(end) = feeds.next() else {
-                self.read_last_line(octets.get(from..).unwrap_or_default())?;
-                from = octets.len();
+                self.read_last_line(bytes.get(from..).unwrap_or_default())?;
+                from = bytes.len();
                 break;
             };
-            let line = without_return(&octets[from..end]);
+            let line = without_return(&bytes[from..end]);
             from = end + 1;
             if line.is_empty() {
                 break;
             }
             self.headers.push_line(line, true)?;
         }
-        let body_from = from.min(octets.len());
+        let body_from = from.min(bytes.len());
         // The lines that were held until here are bounded by their number.
         if body_from > limits.header_bytes_max as usize {
             let max = u64::from(limits.header_bytes_max);
@@ -70,7 +70,7 @@ impl<'a> Frame<'a> {
             // It is a NUL.
             return Err(FrameFault::MalformedHeader);
         }
-        let rest = &octets[body_from..];
+        let rest = &bytes[body_from..];
         self.body = trim_final_nul(rest, self.headers.value(Name::ContentLength));
         if self.body.len() > limits.body_bytes_max as usize {
             let max = u64::from(limits.body_bytes_max);
@@ -121,7 +121,7 @@ impl Command {
             b"SUBSCRIBE" => Ok(Self::Subscribe),
             b"UNSUBSCRIBE" => Ok(Self::Unsubscribe),
             b"DISCONNECT" => Ok(Self::Disconnect),
-            _ if word.iter().any(|octet| matches!(octet, b' ' | 0)) => {
+            _ if word.iter().any(|byte| matches!(byte, b' ' | 0)) => {
                 Err(FrameFault::MalformedCommand)
             }
             _ => Err(FrameFault::UnknownCommand),
@@ -166,8 +166,8 @@ fn without_return(line: &[u8]) -> &[u8] {
     }
 }
 
-/// Existing clients count characters, not octets, in `content-length`, so it cannot say where the
-/// body ends; but where it equals the number of octets, a final NUL is counted in and belongs to
+/// Existing clients count characters, not bytes, in `content-length`, so it cannot say where the
+/// body ends; but where it equals the number of bytes, a final NUL is counted in and belongs to
 /// the body.
 fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8] {
     match rest {
@@ -180,8 +180,8 @@ fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8]
 #[inline]
 fn is_number(text: &[u8], number: usize) -> bool {
     let mut left = number;
-    for octet in text.iter().rev() {
-        if usize::from(*octet) != usize::from(b'0') + left % 10 {
+    for byte in text.iter().rev() {
+        if usize::from(*byte) != usize::from(b'0') + left % 10 {
             return false;
         }
         left /= 10;
@@ -195,9 +195,9 @@ mod tests {
 
     use super::*;
 
-    fn parse(octets: &[u8]) -> Result<Frame<'_>, FrameFault> {
+    fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameFault> {
         static LIMITS: std::sync::OnceLock<Limits> = std::sync::OnceLock::new();
-        Frame::parse(octets, LIMITS.get_or_init(Limits::default))
+        Frame::parse(bytes, LIMITS.get_or_init(Limits::default))
     }
 
     #[test]
@@ -218,18 +218,18 @@ mod tests {
 
     #[test]
     fn a_frame_may_end_early() {
-        for octets in [&b"SEND"[..], b"SEND\n", b"SEND\n\n", b"SEND\na:b", b"SEND\na:b\n"] {
-            assert_eq!(parse(octets).unwrap().body, b"", "{octets:?}");
+        for bytes in [&b"SEND"[..], b"SEND\n", b"SEND\n\n", b"SEND\na:b", b"SEND\na:b\n"] {
+            assert_eq!(parse(bytes).unwrap().body, b"", "{bytes:?}");
         }
     }
 
     #[test]
     fn commands_are_malformed_or_unknown() {
-        for octets in [&b"CON NECT\n\n"[..], b"CONNECT \n\n", b"\0", b"\0CONNECT\n"] {
-            assert_eq!(parse(octets).unwrap_err(), FrameFault::MalformedCommand, "{octets:?}");
+        for bytes in [&b"CON NECT\n\n"[..], b"CONNECT \n\n", b"\0", b"\0CONNECT\n"] {
+            assert_eq!(parse(bytes).unwrap_err(), FrameFault::MalformedCommand, "{bytes:?}");
         }
-        for octets in [&b"FOO\n\n"[..], b"connect\n", b"\n", b"", b"C", b"MESSAGE\n\n"] {
-            assert_eq!(parse(octets).unwrap_err(), FrameFault::UnknownCommand, "{octets:?}");
+        for bytes in [&b"FOO\n\n"[..], b"connect\n", b"\n", b"", b"C", b"MESSAGE\n\n"] {
+            assert_eq!(parse(bytes).unwrap_err(), FrameFault::UnknownCommand, "{bytes:?}");
         }
     }
 
@@ -237,8 +237,8 @@ mod tests {
     fn header_lines_need_a_colon_and_something_after_it() {
         for lines in ["login ana\n\n", "login:\n\n", "lo\0gin:ana\n\n", ":\n\n", " \n\n", "a:b\n\0"]
         {
-            let octets = format!("SEND\n{lines}");
-            assert_eq!(parse(octets.as_bytes()).unwrap_err(), FrameFault::MalformedHeader);
+            let bytes = format!("SEND\n{lines}");
+            assert_eq!(parse(bytes.as_bytes()).unwrap_err(), FrameFault::MalformedHeader);
         }
         let frame = parse(b"SEND\n:x\ntransaction: \n\n").unwrap();
         assert_eq!(frame.headers.user_lines()[0].name, b"");
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn one_nul_at_the_end_is_not_part_of_the_body_unless_content_length_says_so() {
-        let body = |octets| parse(octets).unwrap().body;
+        let body = |bytes| parse(bytes).unwrap().body;
         assert_eq!(body(b"SEND\ncontent-length:2\n\nhi\0"), b"hi");
         assert_eq!(body(b"SEND\ncontent-length:3\n\nhi\0"), b"hi\0");
         assert_eq!(body(b"SEND\ncontent-length:2\n\n\0\0"), b"\0\0");
@@ -264,7 +264,7 @@ mod tests {
             body_bytes_max: 3,
             ..Limits::default()
         };
-        let limit = |octets: &[u8]| match Frame::parse(octets, &limits) {
+        let limit = |bytes: &[u8]| match Frame::parse(bytes, &limits) {
             Err(FrameFault::Exceeds(exceeded)) => exceeded.limit,
             other => panic!("{other:?}"),
         };
@@ -275,8 +275,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&octets);
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
         }
 
         #[test]
@@ -284,14 +284,14 @@ mod tests {
             headers in prop::collection::vec(("[a-z]{1,9}", "[!-~]{1,20}"), 0..9),
             body in prop::collection::vec(any::<u8>(), 0..99),
         ) {
-            let mut octets = b"SEND\n".to_vec();
+            let mut bytes = b"SEND\n".to_vec();
             for (name, value) in &headers {
-                octets.extend_from_slice(format!(" {name} : {value}\r\n").as_bytes());
+                bytes.extend_from_slice(format!(" {name} : {value}\r\n").as_bytes());
             }
-            octets.extend_from_slice(b"\n");
-            octets.extend_from_slice(&body);
-            octets.push(0);
-            let frame = parse(&octets).unwrap();
+            bytes.extend_from_slice(b"\n");
+            bytes.extend_from_slice(&body);
+            bytes.push(0);
+            let frame = parse(&bytes).unwrap();
             prop_assert_eq!(frame.body, &body[..]);
             for (line, (name, value)) in frame.headers.lines().zip(&headers) {
                 prop_assert_eq!(line.name, name.as_bytes());

@@ -72,7 +72,7 @@ impl<S: Socket> Engine<S> {
         self.connections.to_reap.push(id);
     }
 
-    /// What comes after the last octet of a connection that closes: a WebSocket close, a
+    /// What comes after the last byte of a connection that closes: a WebSocket close, a
     /// close_notify, the end of our stream; then the peer's.
     #[cold]
     pub(super) fn handle_drained(&mut self, slot: u32, reason: CloseReason) {

@@ -26,9 +26,9 @@ pub(super) enum FlushProgress {
 pub(super) struct FlushContext {
     /// Where pieces are put side by side.
     staging: FrameRun,
-    /// Deliveries of which the kernel took the last octet: when they arrived, and how many.
+    /// Deliveries of which the kernel took the last byte: when they arrived, and how many.
     pub(super) delivered: Vec<(u64, u32)>,
-    /// Octets that one connection may be given in one go.
+    /// Bytes that one connection may be given in one go.
     pub(super) bytes_max: usize,
 }
 
@@ -38,7 +38,7 @@ impl FlushContext {
     }
 }
 
-/// Writes control octets and queued frames of one connection. What the kernel does not take of this
+/// Writes control bytes and queued frames of one connection. What the kernel does not take of this
 /// turn's frames is kept in the queue's backlog.
 pub(super) fn flush<S: Socket>(
     connection: &mut Connection<S>,
@@ -98,7 +98,7 @@ impl<S: Socket> Flush<'_, S> {
                 self.write_turn()?
             };
             match step {
-                Step::Wrote(octets) => left = left.saturating_sub(octets),
+                Step::Wrote(bytes) => left = left.saturating_sub(bytes),
                 Step::Blocked => return Ok(FlushProgress::Blocked),
             }
         }
@@ -138,7 +138,7 @@ impl<S: Socket> Flush<'_, S> {
     }
 
     /// Writes what was kept from turns before: the rest of the frame that is half out, where control
-    /// octets wait to go behind it, otherwise as much as one call takes.
+    /// bytes wait to go behind it, otherwise as much as one call takes.
     fn write_backlog(&mut self, only_half_out: bool) -> io::Result<Step> {
         let written = if only_half_out {
             let half_out = self.arena.half_out(self.queue);
@@ -175,7 +175,7 @@ impl<S: Socket> Flush<'_, S> {
 
 /// What one write did.
 enum Step {
-    /// So many octets are out.
+    /// So many bytes are out.
     Wrote(usize),
     /// The kernel takes no more.
     Blocked,
@@ -203,7 +203,7 @@ fn flush_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushP
     }
 }
 
-/// Writes control octets. They go between whole frames.
+/// Writes control bytes. They go between whole frames.
 fn write_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<Step> {
     let control = connection.transport.control();
     let written = match &mut connection.tls {
@@ -278,7 +278,7 @@ fn write_gathered<'a, S: Socket>(
     Ok(written)
 }
 
-/// A run of octets to be written.
+/// A run of bytes to be written.
 enum Part<'a> {
     Staged(usize, usize),
     Kept(&'a [u8]),
@@ -290,15 +290,15 @@ const PARTS_MAX: usize = 32;
 /// Pieces up to this size are copied: that costs less than a part of their own.
 const COPIED_BYTES_MAX: usize = 2048;
 
-/// Octets that one call is offered, but for the last piece's.
+/// Bytes that one call is offered, but for the last piece's.
 const STAGED_BYTES_MAX: usize = 128 * 1024;
 
-/// Plain octets that TLS takes before its records are written, but for the last frame's: it takes a
+/// Plain bytes that TLS takes before its records are written, but for the last frame's: it takes a
 /// window at most, so that the queue stays the bound.
 const TLS_WINDOW_BYTES: usize = 64 * 1024;
 
 /// Packs frames into records, as many as fit one, and none begins in a record that it does not fit into
-/// where the framing wants that. Says how many octets that were: a window's, to the end of a frame.
+/// where the framing wants that. Says how many bytes that were: a window's, to the end of a frame.
 fn encrypt(tls: &mut TlsLayer, frames: FrameSlice<'_>, framing: Framing) -> usize {
     let whole = frames.bytes.len();
     let keeps_whole = framing.keeps_records_whole();
@@ -332,7 +332,7 @@ fn flush_tls<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushProgr
     Ok(FlushProgress::Drained)
 }
 
-/// How many octets the kernel took; none, where it takes none now.
+/// How many bytes the kernel took; none, where it takes none now.
 #[inline]
 fn taken(result: io::Result<usize>) -> io::Result<usize> {
     match result {

@@ -66,7 +66,7 @@ impl<S: Socket> Engine<S> {
                     if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
                         connection.flags.readable = false;
                     }
-                    self.handle_octets(slot, count);
+                    self.handle_bytes(slot, count);
                     self.relieve_pressure();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -80,7 +80,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Handles what was read into the scratch buffer.
-    fn handle_octets(&mut self, slot: u32, count: usize) {
+    fn handle_bytes(&mut self, slot: u32, count: usize) {
         // Another connection may have taken the session over in this very turn.
         self.note_closure(slot);
         let connection = &mut self.connections[slot];
@@ -110,7 +110,7 @@ impl<S: Socket> Engine<S> {
         self.wake_flush(slot);
     }
 
-    /// Begins TLS, or not, by a connection's first octet and the listener's policy.
+    /// Begins TLS, or not, by a connection's first byte and the listener's policy.
     #[inline(never)]
     pub(super) fn settle_security(&mut self, slot: u32, first: u8) {
         let connection = &mut self.connections[slot];
@@ -178,9 +178,9 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Handles octets as the peer meant them, TLS peeled off.
-    fn handle_plain(&mut self, slot: u32, octets: &mut [u8]) {
-        let mut wire = octets;
+    /// Handles bytes as the peer meant them, TLS peeled off.
+    fn handle_plain(&mut self, slot: u32, bytes: &mut [u8]) {
+        let mut wire = bytes;
         loop {
             let connection = &mut self.connections[slot];
             if !connection.phase.reads_frames() {
@@ -197,13 +197,13 @@ impl<S: Socket> Engine<S> {
                     self.broker.handle_classic(peer, frame, self.now);
                     self.note_handled(slot);
                 }
-                Ok(Some(Inbound::Octets { octets, is_binary })) => {
+                Ok(Some(Inbound::Bytes { bytes, is_binary })) => {
                     let Some(peer) = connection.peer else { return };
                     let Some(assembler) = &mut connection.assembler else { return };
                     if connection.phase == Phase::AwaitingConnect {
                         self.broker.peers.peer_mut(peer).prefer_binary(is_binary);
                     }
-                    let mut frames = FrameSource { assembler, octets, limits: &self.limits };
+                    let mut frames = FrameSource { assembler, bytes, limits: &self.limits };
                     connection.totals.frames_in +=
                         handle_standard(&mut self.broker, peer, &mut frames, self.now);
                     self.note_handled(slot);
@@ -230,12 +230,12 @@ impl<S: Socket> Engine<S> {
 
     /// Looks for the peer's close in what it still sends; its frames are not looked at.
     #[inline(never)]
-    fn await_close(&mut self, slot: u32, octets: &mut [u8]) {
+    fn await_close(&mut self, slot: u32, bytes: &mut [u8]) {
         let connection = &mut self.connections[slot];
         if !connection.reads_transport() {
             return;
         }
-        let mut wire = octets;
+        let mut wire = bytes;
         let bound = frame_bound(&self.limits, Phase::Open);
         let policy = connection.policy;
         loop {
@@ -401,7 +401,7 @@ fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
 /// What arrived of the standard dialect, to be cut into frames.
 struct FrameSource<'a> {
     assembler: &'a mut Assembler,
-    octets: &'a [u8],
+    bytes: &'a [u8],
     limits: &'a Limits,
 }
 
@@ -420,11 +420,11 @@ fn handle_standard(
         }
         let bounds = ScanBounds::new(source.limits, one.session().is_some());
         let mut frame = Frame::default();
-        match source.assembler.next_frame(&mut source.octets, &bounds, &mut frame) {
+        match source.assembler.next_frame(&mut source.bytes, &bounds, &mut frame) {
             Ok(true) => broker.handle_standard(peer, &frame, now),
             Ok(false) => break,
             Err(malformed) => {
-                broker.refuse_octets(peer, &malformed, now);
+                broker.refuse_bytes(peer, &malformed, now);
                 return count;
             }
         }

@@ -6,10 +6,10 @@
 pub enum Framing {
     /// They end themselves, and a line end follows each.
     ///
-    /// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` takes two octets for the end
-    /// of a body that has a length; without the line end it loses the first octet of the next frame.
+    /// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` takes two bytes for the end
+    /// of a body that has a length; without the line end it loses the first byte of the next frame.
     Line,
-    /// A flag octet 0 and the length, four octets, little-endian.
+    /// A flag byte 0 and the length, four bytes, little-endian.
     LengthPrefix,
     /// Each is one WebSocket message: text where it is UTF-8, otherwise binary.
     WebSocket,
@@ -70,7 +70,7 @@ impl Framing {
         out[from..from + header_len].copy_from_slice(&header[..header_len]);
     }
 
-    /// Writes what goes before a frame of `length` octets that is text or is not.
+    /// Writes what goes before a frame of `length` bytes that is text or is not.
     #[inline]
     pub(super) fn write_header(self, length: usize, text: bool, out: &mut Vec<u8>) {
         match self {
@@ -87,7 +87,7 @@ impl Framing {
         }
     }
 
-    /// Octets that go before a frame of `length` octets.
+    /// Bytes that go before a frame of `length` bytes.
     #[inline]
     pub fn header_len(self, length: usize) -> usize {
         match self {
@@ -106,7 +106,7 @@ impl Framing {
 
 const PREFIX_BYTES: usize = 5;
 
-/// Of a WebSocket message of 126 to 65,535 octets.
+/// Of a WebSocket message of 126 to 65,535 bytes.
 const USUAL_HEADER_BYTES: usize = 4;
 
 /// Of the largest.
@@ -121,7 +121,7 @@ fn websocket_header_len(length: usize) -> usize {
 }
 
 /// RFC 6455, "Base Framing Protocol": the last fragment of an unmasked message, its length in as few
-/// octets as can be.
+/// bytes as can be.
 #[inline]
 fn websocket_header(length: usize, text: bool) -> ([u8; HEADER_BYTES_MAX], usize) {
     let mut header = [0; HEADER_BYTES_MAX];

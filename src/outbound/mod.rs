@@ -1,8 +1,8 @@
 //! Frames on their way out: what was encoded in this turn of the loop, and each connection's queue
 //! of it.
 //!
-//! A message is encoded once for all receivers that read the same octets, together with its framing,
-//! side by side with the frames before it. What a receiver gets in a turn is one run of octets, or a
+//! A message is encoded once for all receivers that read the same bytes, together with its framing,
+//! side by side with the frames before it. What a receiver gets in a turn is one run of bytes, or a
 //! few, that are written from where they are: a queue holds no bytes and an idle one costs nothing.
 //!
 //! ```text
@@ -46,7 +46,7 @@ pub struct OutboundQueue {
     /// Runs of this turn; [`NONE`] together.
     first: u32,
     last: u32,
-    /// Octets that are not out yet.
+    /// Bytes that are not out yet.
     bytes: u32,
     /// Frames that are not wholly out yet.
     frames: u32,
@@ -200,7 +200,7 @@ impl OutboundArena {
     }
 
     /// Copies all frames of this turn behind what is in `into`, unless they are more than `bytes_max`
-    /// octets or a large tail is among them. Says whether it did. The queue stays as it is.
+    /// bytes or a large tail is among them. Says whether it did. The queue stays as it is.
     pub fn stage(
         &self,
         queue: &OutboundQueue,
@@ -220,7 +220,7 @@ impl OutboundArena {
         true
     }
 
-    /// Keeps what was staged for later turns, but for the first `sent` octets, which are out.
+    /// Keeps what was staged for later turns, but for the first `sent` bytes, which are out.
     pub fn keep_staged(
         &mut self,
         queue: &mut OutboundQueue,
@@ -235,7 +235,7 @@ impl OutboundArena {
         out
     }
 
-    /// Keeps all frames of this turn for later ones, but for the first `sent` octets, which are out and
+    /// Keeps all frames of this turn for later ones, but for the first `sent` bytes, which are out and
     /// of the only run.
     pub fn keep(&mut self, queue: &mut OutboundQueue, framing: Framing, sent: usize) -> Out {
         let mut out = Out::default();
@@ -268,29 +268,29 @@ impl OutboundArena {
         queue.backlog.iter().flat_map(|backlog| backlog.pieces())
     }
 
-    /// Copies some of that behind what is in `into`: all of it, or at least `bytes_max` octets.
+    /// Copies some of that behind what is in `into`: all of it, or at least `bytes_max` bytes.
     pub fn stage_backlog(&self, queue: &OutboundQueue, bytes_max: usize, into: &mut FrameRun) {
         if let Some(backlog) = &queue.backlog {
             backlog.stage(bytes_max, into);
         }
     }
 
-    /// Notes that so many octets more of the backlog are out, and tells chunk by chunk what that was.
+    /// Notes that so many bytes more of the backlog are out, and tells chunk by chunk what that was.
     pub fn advance_backlog(
         &mut self,
         queue: &mut OutboundQueue,
-        octets: usize,
+        bytes: usize,
         note: impl FnMut(Out),
     ) {
         let Some(backlog) = &mut queue.backlog else { return };
-        queue.bytes -= octets as u32;
-        queue.frames -= backlog.advance(octets, &mut self.chunks, note);
+        queue.bytes -= bytes as u32;
+        queue.frames -= backlog.advance(bytes, &mut self.chunks, note);
         if backlog.is_empty() {
             queue.backlog = None;
         }
     }
 
-    /// How many octets are missing of a frame that is half out; where it goes on in a further piece of
+    /// How many bytes are missing of a frame that is half out; where it goes on in a further piece of
     /// the backlog, those of the first piece. Zero, where none is half out.
     pub fn half_out(&self, queue: &OutboundQueue) -> usize {
         queue.backlog.as_ref().map_or(0, |backlog| backlog.half_out())
@@ -333,7 +333,7 @@ impl OutboundArena {
         self.turn.bytes() == 0 && self.arrived_ns == 0
     }
 
-    /// Octets that were encoded in this turn.
+    /// Bytes that were encoded in this turn.
     #[inline]
     pub fn turn_bytes(&self) -> usize {
         self.turn.bytes()
@@ -376,16 +376,16 @@ impl OutboundArena {
             }
             for run in self.runs_of(queue) {
                 frames += run.frames as usize;
-                let octets = self.turn.slice(run.first, run.frames).bytes.len();
-                bytes += octets;
-                assert_eq!(octets, (run.to - run.first.from) as usize);
+                let length = self.turn.slice(run.first, run.frames).bytes.len();
+                bytes += length;
+                assert_eq!(length, (run.to - run.first.from) as usize);
                 if !run.is_whole() {
                     // Framing depends on who gets it.
                     bytes = usize::MAX / 2;
                 }
             }
             assert_eq!(frames, queue.frames as usize, "frames of a queue");
-            assert!(bytes == queue.bytes as usize || bytes >= usize::MAX / 2, "octets of a queue");
+            assert!(bytes == queue.bytes as usize || bytes >= usize::MAX / 2, "bytes of a queue");
         }
         self.chunks.check_invariants(&backlogs);
     }
@@ -438,7 +438,7 @@ impl OutboundArena {
         }
     }
 
-    /// What is out of some frames when the first `sent` octets are, and where the frame begins that
+    /// What is out of some frames when the first `sent` bytes are, and where the frame begins that
     /// is half out or next.
     fn split_at_frame(&self, slice: FrameSlice<'_>, sent: usize) -> (Out, usize) {
         let (frames, deliveries) = slice.count_within(sent);
@@ -455,7 +455,7 @@ impl OutboundArena {
 }
 
 impl OutboundQueue {
-    /// Octets that are not out yet, framing included.
+    /// Bytes that are not out yet, framing included.
     #[inline]
     pub fn bytes(&self) -> u32 {
         self.bytes
@@ -535,7 +535,7 @@ mod tests {
     }
 
     /// All that a queue holds, as its receiver gets it.
-    fn octets_of(arena: &OutboundArena, queue: &OutboundQueue, framing: Framing) -> Vec<u8> {
+    fn bytes_of(arena: &OutboundArena, queue: &OutboundQueue, framing: Framing) -> Vec<u8> {
         let mut out = FrameRun {
             bytes: arena.backlog(queue).flatten().copied().collect(),
             ..FrameRun::default()
@@ -658,10 +658,10 @@ mod tests {
                 3..6 => [0, 2, 1][sent - 3],
                 _ => [0, 4, 3, 2, 1, 0][sent - 6],
             };
-            assert_eq!(arena.half_out(&queue), rest, "{sent} octets are out");
+            assert_eq!(arena.half_out(&queue), rest, "{sent} bytes are out");
             arena.discard_unsent(&mut queue);
-            let left = octets_of(&arena, &queue, Framing::Line);
-            assert_eq!(left, b"on\ntw\nthre\n"[sent..sent + rest], "{sent} octets are out");
+            let left = bytes_of(&arena, &queue, Framing::Line);
+            assert_eq!(left, b"on\ntw\nthre\n"[sent..sent + rest], "{sent} bytes are out");
             arena.end_turn();
             arena.check_invariants([&queue].into_iter());
         }
@@ -673,7 +673,7 @@ mod tests {
         Push(usize),
         PushParts(usize, usize),
         Private(usize),
-        /// The kernel takes so many octets of what there is.
+        /// The kernel takes so many bytes of what there is.
         Flush(usize),
         DiscardUnsent,
         EndTurn,
@@ -695,11 +695,11 @@ mod tests {
         arena: &mut OutboundArena,
         queue: &mut OutboundQueue,
         framing: Framing,
-        octets: usize,
+        bytes: usize,
     ) -> (Vec<u8>, u32) {
         let (mut written, mut frames) = (Vec::new(), 0);
         if let Some(run) = arena.only_run(queue) {
-            let count = octets.min(run.bytes.len());
+            let count = bytes.min(run.bytes.len());
             written.extend_from_slice(&run.bytes[..count]);
             frames += match count == run.bytes.len() {
                 true => arena.note_all_out(queue).frames,
@@ -709,7 +709,7 @@ mod tests {
         }
         let mut staged = FrameRun::default();
         if arena.stage(queue, framing, 3000, &mut staged) {
-            let count = octets.min(staged.bytes.len());
+            let count = bytes.min(staged.bytes.len());
             written.extend_from_slice(&staged.bytes[..count]);
             frames += match count == staged.bytes.len() {
                 true => arena.note_all_out(queue).frames,
@@ -719,7 +719,7 @@ mod tests {
         }
         arena.keep(queue, framing, 0);
         let pieces: Vec<u8> = arena.backlog(queue).flatten().copied().collect();
-        let count = octets.min(pieces.len());
+        let count = bytes.min(pieces.len());
         written.extend_from_slice(&pieces[..count]);
         arena.advance_backlog(queue, count, |out| frames += out.frames);
         (written, frames)
@@ -763,12 +763,12 @@ mod tests {
                         arena.push_parts(queue, framing, &head, encoded);
                         model.push_back((framed(framing, &[head, tail].concat()), false));
                     }
-                    Action::Flush(octets) => {
-                        let (written, frames) = flush(&mut arena, queue, framing, octets);
+                    Action::Flush(bytes) => {
+                        let (written, frames) = flush(&mut arena, queue, framing, bytes);
                         let mut expected_frames = 0;
-                        for octet in &written {
+                        for byte in &written {
                             let (left, begun) = model.front_mut().unwrap();
-                            prop_assert_eq!(left.remove(0), *octet);
+                            prop_assert_eq!(left.remove(0), *byte);
                             *begun = true;
                             if left.is_empty() {
                                 expected_frames += 1;
@@ -791,7 +791,7 @@ mod tests {
                 for ((queue, model), framing) in queues.iter().zip(&models).zip(framings) {
                     let expected: Vec<u8> =
                         model.iter().flat_map(|(left, _)| left).copied().collect();
-                    prop_assert_eq!(octets_of(&arena, queue, framing), &expected[..]);
+                    prop_assert_eq!(bytes_of(&arena, queue, framing), &expected[..]);
                     prop_assert_eq!(queue.bytes() as usize, expected.len());
                     prop_assert_eq!(queue.frames() as usize, model.len());
                 }

@@ -1,5 +1,5 @@
 //! What is encoded in one turn of the loop. Frames that are alike stand side by side in a lane, so
-//! that frames which follow each other to one receiver are one run of octets; when the turn is
+//! that frames which follow each other to one receiver are one run of bytes; when the turn is
 //! flushed all lanes are empty again, their memory kept for the next.
 //!
 //! ```text
@@ -65,7 +65,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Octets.
+    /// Bytes.
     pub(super) fn len(&self) -> u32 {
         self.to - self.from
     }
@@ -83,7 +83,7 @@ impl FrameEnd {
         Self(at as u32 | if is_delivery { Self::DELIVERY } else { 0 })
     }
 
-    /// Where, in octets.
+    /// Where, in bytes.
     #[inline]
     pub fn at(self) -> usize {
         (self.0 & !Self::DELIVERY) as usize
@@ -152,7 +152,7 @@ impl<'a> FrameSlice<'a> {
         Self { bytes, ends, base: 0 }
     }
 
-    /// Octets in which no frame ends that matters.
+    /// Bytes in which no frame ends that matters.
     pub fn unbroken(bytes: &'a [u8]) -> Self {
         Self::new(bytes, &[])
     }
@@ -162,24 +162,24 @@ impl<'a> FrameSlice<'a> {
         self.ends.iter().map(move |end| (end.at() - self.base, end.is_delivery()))
     }
 
-    /// How many frames end within the first `octets`, and how many of them deliver a message.
-    pub fn count_within(self, octets: usize) -> (u32, u32) {
-        let ended = self.ends().take_while(|(at, _)| *at <= octets);
+    /// How many frames end within the first `bytes`, and how many of them deliver a message.
+    pub fn count_within(self, bytes: usize) -> (u32, u32) {
+        let ended = self.ends().take_while(|(at, _)| *at <= bytes);
         ended.fold((0, 0), |(frames, deliveries), (_, is_delivery)| {
             (frames + 1, deliveries + u32::from(is_delivery))
         })
     }
 
-    /// The first `octets`, and the frames that end there.
-    pub(super) fn within(self, octets: usize) -> Self {
-        let ended = self.ends.partition_point(|end| end.at() - self.base <= octets);
-        Self { bytes: &self.bytes[..octets], ends: &self.ends[..ended], base: self.base }
+    /// The first `bytes`, and the frames that end there.
+    pub(super) fn within(self, bytes: usize) -> Self {
+        let ended = self.ends.partition_point(|end| end.at() - self.base <= bytes);
+        Self { bytes: &self.bytes[..bytes], ends: &self.ends[..ended], base: self.base }
     }
 
-    /// Without the first `octets`; frames that end there are gone.
-    pub fn without(self, octets: usize) -> Self {
-        let gone = self.ends.partition_point(|end| end.at() - self.base <= octets);
-        Self { bytes: &self.bytes[octets..], ends: &self.ends[gone..], base: self.base + octets }
+    /// Without the first `bytes`; frames that end there are gone.
+    pub fn without(self, bytes: usize) -> Self {
+        let gone = self.ends.partition_point(|end| end.at() - self.base <= bytes);
+        Self { bytes: &self.bytes[bytes..], ends: &self.ends[gone..], base: self.base + bytes }
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) struct Turn {
     lanes: [FrameRun; LaneId::COUNT],
     /// A bit for each lane that holds something.
     used: u32,
-    /// Octets in all lanes.
+    /// Bytes in all lanes.
     bytes: usize,
     /// Whether a turn has left lanes that are worth returning.
     has_slack: bool,
@@ -234,7 +234,7 @@ impl Turn {
         })
     }
 
-    /// Octets that were encoded and not flushed yet.
+    /// Bytes that were encoded and not flushed yet.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes

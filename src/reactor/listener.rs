@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), options.keepalive / 3);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(options.user_timeout));
-        // The kernel doubles them for what it keeps beside the octets.
+        // The kernel doubles them for what it keeps beside the bytes.
         assert_eq!(socket.send_buffer_size().unwrap(), 200_000);
         assert_eq!(socket.recv_buffer_size().unwrap(), 100_000);
     }

@@ -21,7 +21,7 @@ pub(crate) struct TcpSocket(TcpStream);
 pub(crate) struct SocketOptions {
     /// Silence after which a peer is probed.
     pub keepalive: Duration,
-    /// How long sent octets may stay unacknowledged.
+    /// How long sent bytes may stay unacknowledged.
     pub user_timeout: Duration,
     /// For how many microseconds a read that finds nothing asks the device.
     pub busy_poll_us: u32,
@@ -138,8 +138,8 @@ impl Read for TcpSocket {
 
 impl Write for TcpSocket {
     #[inline]
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        Ok(send(&self.0, octets, SendFlags::NOSIGNAL)?)
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(&self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

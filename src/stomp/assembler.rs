@@ -1,4 +1,4 @@
-//! Cutting frames of standard STOMP out of octets that arrive cut anywhere.
+//! Cutting frames of standard STOMP out of bytes that arrive cut anywhere.
 //!
 //! A frame that is whole in what arrived is lent from there. Where one is torn, what arrived is
 //! kept until it is used up:
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A torn frame is scanned again only when what it needs has arrived, so that a peer that sends an
-//! octet at a time cannot make the work grow with the square of the frame's length.
+//! byte at a time cannot make the work grow with the square of the frame's length.
 
 use memchr::{memchr, memchr2};
 
@@ -76,9 +76,9 @@ impl Assembler {
             return Ok(false);
         }
         *frame = Frame::default();
-        let octets = &self.pending[self.start..];
-        let scan = frame.scan(octets, bounds);
-        match scan.or_else(|fault| frame.scan_unusual(octets, bounds, fault))? {
+        let bytes = &self.pending[self.start..];
+        let scan = frame.scan(bytes, bounds);
+        match scan.or_else(|fault| frame.scan_unusual(bytes, bounds, fault))? {
             Scan::Whole(used) => {
                 self.start += used;
                 self.examined = self.start;
@@ -93,7 +93,7 @@ impl Assembler {
         }
     }
 
-    /// Frees what is used up. To be called when a run of octets is.
+    /// Frees what is used up. To be called when a run of bytes is.
     pub fn release(&mut self) {
         if self.start == self.pending.len() {
             *self = Self::default();
@@ -116,7 +116,7 @@ impl Assembler {
         let (found, most) = match self.need {
             // A carriage return by itself may be half of a line end between frames.
             None => (frame_bytes > 1, 1),
-            Some(Need::Octets(octets)) => (frame_bytes >= octets, usize::MAX),
+            Some(Need::Bytes(bytes)) => (frame_bytes >= bytes, usize::MAX),
             Some(Need::Command) => (memchr2(b'\n', 0, new).is_some(), LONGEST_COMMAND),
             Some(Need::Line) => {
                 (memchr2(b'\n', 0, new).is_some(), bounds.header_bytes_max as usize)
@@ -136,7 +136,7 @@ fn skip_line_ends(wire: &mut &[u8]) -> Result<(), ScanFault> {
     loop {
         match wire {
             [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => *wire = rest,
-            [b'\r', _, ..] => return Err(ScanFault::StrayOctet),
+            [b'\r', _, ..] => return Err(ScanFault::StrayByte),
             _ => return Ok(()),
         }
     }
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn a_dribbling_peer_is_bounded_at_every_stage() {
         let limits = Limits { header_bytes_max: 40, body_bytes_max: 10, ..Limits::default() };
-        for octets in [
+        for bytes in [
             &b"SEND\nx:1234567890123456789012345678901234567890"[..],
             b"SEND\n\n123456789012345678901234567890123456789012345",
             b"SEND\ncontent-length:11\n\n",
         ] {
-            let runs: Vec<_> = octets.chunks(1).collect();
-            assert!(matches!(read(&runs, &limits), Err(ScanFault::Exceeds(_))), "{octets:?}");
+            let runs: Vec<_> = bytes.chunks(1).collect();
+            assert!(matches!(read(&runs, &limits), Err(ScanFault::Exceeds(_))), "{bytes:?}");
         }
     }
 
@@ -194,16 +194,16 @@ mod tests {
             (b"SEND\nx\n\n\0", ScanFault::NoName),
             (b"SEND\na:b\0\n\n", ScanFault::NulInHeader),
             (b"SEND\ncontent-length:1\n\nab", ScanFault::NoNul),
-            (b"\rSEND\n\n\0", ScanFault::StrayOctet),
+            (b"\rSEND\n\n\0", ScanFault::StrayByte),
         ];
-        for (octets, fault) in cases {
-            assert_eq!(read(&[octets], &Limits::default()), Err(fault));
-            let runs: Vec<_> = octets.chunks(1).collect();
-            assert!(read(&runs, &Limits::default()).is_err(), "{}", octets.escape_ascii());
+        for (bytes, fault) in cases {
+            assert_eq!(read(&[bytes], &Limits::default()), Err(fault));
+            let runs: Vec<_> = bytes.chunks(1).collect();
+            assert!(read(&runs, &Limits::default()).is_err(), "{}", bytes.escape_ascii());
         }
     }
 
-    /// What is read of octets that arrive in these runs, up to what is malformed.
+    /// What is read of bytes that arrive in these runs, up to what is malformed.
     fn read_all(runs: &[&[u8]], logged_in: bool) -> (Vec<Command>, Option<Box<Malformed>>) {
         let limits = Limits { header_bytes_max: 60, header_count_max: 3, ..Limits::default() };
         let bounds = ScanBounds::new(&limits, logged_in);
@@ -233,10 +233,10 @@ mod tests {
             ][..]), 0..12),
             logged_in in any::<bool>(),
         ) {
-            let octets = words.concat().into_bytes();
-            let whole = read_all(&[&octets], logged_in);
+            let bytes = words.concat().into_bytes();
+            let whole = read_all(&[&bytes], logged_in);
             for size in [1, 2, 3, 7] {
-                let runs: Vec<_> = octets.chunks(size).collect();
+                let runs: Vec<_> = bytes.chunks(size).collect();
                 prop_assert_eq!(read_all(&runs, logged_in), whole.clone(), "by {}", size);
             }
         }
@@ -250,7 +250,7 @@ mod tests {
             crlf in any::<bool>(),
         ) {
             let end = if crlf { "\r\n" } else { "\n" };
-            let mut octets = Vec::new();
+            let mut bytes = Vec::new();
             let mut expected = Vec::new();
             for (value, body, with_length, beats) in &frames {
                 let body: Vec<u8> = body.iter().copied().filter(|o| *with_length || *o != 0).collect();
@@ -260,26 +260,26 @@ mod tests {
                     head += &format!("content-length:{}{end}", body.len());
                     lines.push((b"content-length".to_vec(), body.len().to_string().into_bytes()));
                 }
-                octets.extend_from_slice(head.as_bytes());
-                octets.extend_from_slice(end.as_bytes());
-                octets.extend_from_slice(&body);
-                octets.push(0);
-                octets.extend_from_slice(end.repeat(*beats).as_bytes());
+                bytes.extend_from_slice(head.as_bytes());
+                bytes.extend_from_slice(end.as_bytes());
+                bytes.extend_from_slice(&body);
+                bytes.push(0);
+                bytes.extend_from_slice(end.repeat(*beats).as_bytes());
                 expected.push((Command::Send, lines, body));
             }
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
-            cuts.extend([0, octets.len()]);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
-            let runs: Vec<_> = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect();
+            let runs: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
             prop_assert_eq!(read(&runs, &Limits::default()).unwrap(), expected.clone());
-            let runs: Vec<_> = octets.chunks(1).collect();
+            let runs: Vec<_> = bytes.chunks(1).collect();
             prop_assert_eq!(read(&runs, &Limits::default()).unwrap(), expected);
         }
 
         #[test]
-        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read(&[&octets], &Limits::default());
-            let _ = read(&octets.chunks(3).collect::<Vec<_>>(), &Limits::default());
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&[&bytes], &Limits::default());
+            let _ = read(&bytes.chunks(3).collect::<Vec<_>>(), &Limits::default());
         }
     }
 }

@@ -32,12 +32,12 @@ pub(crate) fn is_plain(head: &[u8], lines: u32) -> bool {
     last[..rest.len()].copy_from_slice(rest);
     for lane in lanes.iter().chain([&last]) {
         let lane = u8x16::new(*lane);
-        let is = |octet| lane.simd_eq(u8x16::splat(octet));
+        let is = |byte| lane.simd_eq(u8x16::splat(byte));
         colons += is(b':').to_bitmask().count_ones();
         feeds += is(b'\n').to_bitmask().count_ones();
         others |= is(b'\r') | is(b'\\') | is(0) | lane;
     }
-    // Whether one of the others is there, or an octet that is not ASCII, tells the top bit.
+    // Whether one of the others is there, or a byte that is not ASCII, tells the top bit.
     let is_unusual = others.to_bitmask() != 0;
     colons == lines
         && feeds == lines

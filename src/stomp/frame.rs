@@ -39,7 +39,7 @@ impl OwnedLine {
         Self { name: name.into(), value: value.into() }
     }
 
-    /// Octets that a line holds once it is copied: short ones take more for being kept by themselves
+    /// Bytes that a line holds once it is copied: short ones take more for being kept by themselves
     /// than for what they say.
     pub fn cost_of(name: &[u8], value: &[u8]) -> usize {
         size_of::<Self>() + name.len() + value.len() + 2 * ALLOCATION_BYTES
@@ -80,7 +80,7 @@ impl OwnedLines {
         headers
     }
 
-    /// Octets that they hold.
+    /// Bytes that they hold.
     pub(crate) fn cost_bytes(&self) -> usize {
         self.0.iter().map(|line| OwnedLine::cost_of(&line.name, &line.value)).sum()
     }
@@ -89,7 +89,7 @@ impl OwnedLines {
 /// What scanning found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// A whole frame, which took so many octets.
+    /// A whole frame, which took so many bytes.
     Whole(usize),
     /// The frame goes on beyond what has arrived.
     Partial(Need),
@@ -98,48 +98,48 @@ pub enum Scan {
 /// What has to arrive before scanning again can find more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The end of the first line, or more octets than any command has.
+    /// The end of the first line, or more bytes than any command has.
     Command,
     /// The end of a line.
     Line,
     /// The NUL that ends a body of unknown length.
     Nul,
-    /// This many octets in all.
-    Octets(usize),
+    /// This many bytes in all.
+    Bytes(usize),
 }
 
 impl<'a> Frame<'a> {
-    /// Scans a frame that begins with the first of `octets` into this one, in place: a frame is large.
+    /// Scans a frame that begins with the first of `bytes` into this one, in place: a frame is large.
     /// Unless it is whole, what is here then is not to be looked at, nor to be scanned into again.
     ///
     /// # Errors
     /// The first thing in it that breaks the rules or a bound, even if the frame is not whole. It may
     /// be none after all: [`Self::scan_unusual`] tells.
     #[inline]
-    pub fn scan(&mut self, octets: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
-        let mut feeds = LineFeeds::<true>::new(octets);
-        let Some(feed) = feeds.next() else { return partial(octets, 0, bounds) };
-        self.command = Command::parse(without_return(&octets[..feed]))?;
+    pub fn scan(&mut self, bytes: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
+        let mut feeds = LineFeeds::<true>::new(bytes);
+        let Some(feed) = feeds.next() else { return partial(bytes, 0, bounds) };
+        self.command = Command::parse(without_return(&bytes[..feed]))?;
         self.headers.allow(bounds.header_count_max);
         let mut at = feed + 1;
         loop {
-            let Some(feed) = feeds.next() else { return partial(octets, at, bounds) };
-            let line = without_return(&octets[at..feed]);
+            let Some(feed) = feeds.next() else { return partial(bytes, at, bounds) };
+            let line = without_return(&bytes[at..feed]);
             at = feed + 1;
             check_header_bytes(at, bounds)?;
             match line.first() {
                 None => break,
-                // STOMP 1.2, "Augmented BNF": a name has at least one octet, a value may have none.
+                // STOMP 1.2, "Augmented BNF": a name has at least one byte, a value may have none.
                 Some(b':') => return Err(ScanFault::NoName),
                 Some(_) => self.headers.push_line(line, false)?,
             };
         }
-        self.has_backslash = feeds.is_marked_before(at) && has_backslash(&octets[..at])?;
-        let end = match body_end(octets, at, &self.headers, bounds)? {
+        self.has_backslash = feeds.is_marked_before(at) && has_backslash(&bytes[..at])?;
+        let end = match body_end(bytes, at, &self.headers, bounds)? {
             Ok(end) => end,
             Err(need) => return Ok(Scan::Partial(need)),
         };
-        self.body = &octets[at..end];
+        self.body = &bytes[at..end];
         Ok(Scan::Whole(end + 1))
     }
 
@@ -151,11 +151,11 @@ impl<'a> Frame<'a> {
     #[cold]
     pub fn scan_unusual(
         &mut self,
-        octets: &'a [u8],
+        bytes: &'a [u8],
         bounds: &ScanBounds,
         fault: ScanFault,
     ) -> Result<Scan, Box<Malformed>> {
-        let outline = Outline::of(octets, bounds);
+        let outline = Outline::of(bytes, bounds);
         // However much of it has arrived, and whatever follows.
         let fault = if outline.is_no_command { ScanFault::UnknownCommand } else { fault };
         // What is no client of STOMP wants no receipt, and is told at once.
@@ -165,7 +165,7 @@ impl<'a> Frame<'a> {
             HeaderEnd::Torn if !is_stranger => Ok(Scan::Partial(Need::Line)),
             HeaderEnd::Nul { at, in_line } => {
                 *self = Self::default();
-                let fault = match self.read_lines(&octets[..outline.lines_end], bounds) {
+                let fault = match self.read_lines(&bytes[..outline.lines_end], bounds) {
                     Err(fault) => fault,
                     Ok(()) if in_line || self.command == Command::Send => ScanFault::NulInHeader,
                     Ok(()) => return Ok(Scan::Whole(at + 1)),
@@ -181,7 +181,7 @@ impl<'a> Frame<'a> {
     /// Reads lines that are whole, one at a time.
     fn read_lines(&mut self, head: &'a [u8], bounds: &ScanBounds) -> Result<(), ScanFault> {
         let mut lines = head
-            .split_inclusive(|octet| *octet == b'\n')
+            .split_inclusive(|byte| *byte == b'\n')
             .map(|line| without_return(line.strip_suffix(b"\n").unwrap_or(line)));
         self.command = Command::parse(lines.next().unwrap_or_default())?;
         self.headers.allow(bounds.header_count_max);
@@ -222,9 +222,9 @@ enum HeaderEnd {
 }
 
 impl<'a> Outline<'a> {
-    fn of(octets: &'a [u8], bounds: &ScanBounds) -> Self {
+    fn of(bytes: &'a [u8], bounds: &ScanBounds) -> Self {
         let max = bounds.header_bytes_max as usize;
-        let first = memchr2(b'\n', 0, octets).unwrap_or(octets.len());
+        let first = memchr2(b'\n', 0, bytes).unwrap_or(bytes.len());
         let mut outline = Self {
             command: None,
             is_no_command: first > LONGEST_COMMAND,
@@ -234,8 +234,8 @@ impl<'a> Outline<'a> {
         };
         loop {
             let from = outline.lines_end;
-            let Some(length) = memchr2(b'\n', 0, &octets[from..]) else {
-                if octets.len() > max {
+            let Some(length) = memchr2(b'\n', 0, &bytes[from..]) else {
+                if bytes.len() > max {
                     outline.end = HeaderEnd::Bound;
                 }
                 return outline;
@@ -245,11 +245,11 @@ impl<'a> Outline<'a> {
                 outline.end = HeaderEnd::Bound;
                 return outline;
             }
-            if octets[at] == 0 {
+            if bytes[at] == 0 {
                 outline.end = HeaderEnd::Nul { at, in_line: length > 0 };
                 return outline;
             }
-            let line = without_return(&octets[from..at]);
+            let line = without_return(&bytes[from..at]);
             outline.lines_end = at + 1;
             if from == 0 {
                 outline.command = Command::parse(line).ok();
@@ -287,13 +287,13 @@ impl Default for Frame<'_> {
 /// The bounds that scanning holds, now.
 #[derive(Clone, Copy, Debug)]
 pub struct ScanBounds {
-    /// Octets of the command and the header lines.
+    /// Bytes of the command and the header lines.
     pub header_bytes_max: u32,
     /// Header lines.
     pub header_count_max: u32,
-    /// Octets of the body.
+    /// Bytes of the body.
     pub body_bytes_max: u32,
-    /// What the bound on header octets and body is called, where it is one.
+    /// What the bound on header bytes and body is called, where it is one.
     pub login: bool,
 }
 
@@ -396,7 +396,7 @@ pub enum ScanFault {
     /// What follows the body is no NUL.
     NoNul,
     /// A carriage return stands between frames without its line feed.
-    StrayOctet,
+    StrayByte,
     /// A bound is exceeded.
     Exceeds(Exceeded),
 }
@@ -436,12 +436,12 @@ fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
 
 /// A header that goes on: it may already be wrong.
 #[cold]
-fn partial(octets: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFault> {
-    check_header_bytes(octets.len(), bounds)?;
-    if memchr(0, octets).is_some() {
+fn partial(bytes: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFault> {
+    check_header_bytes(bytes.len(), bounds)?;
+    if memchr(0, bytes).is_some() {
         return Err(ScanFault::NulInHeader);
     }
-    if at == 0 && octets.len() > LONGEST_COMMAND {
+    if at == 0 && bytes.len() > LONGEST_COMMAND {
         return Err(ScanFault::UnknownCommand);
     }
     Ok(Scan::Partial(if at == 0 { Need::Command } else { Need::Line }))
@@ -459,7 +459,7 @@ fn check_header_bytes(bytes: usize, bounds: &ScanBounds) -> Result<(), ScanFault
 
 /// Where the NUL that ends the frame stands, or what has to arrive first.
 fn body_end(
-    octets: &[u8],
+    bytes: &[u8],
     from: usize,
     headers: &Headers<'_>,
     bounds: &ScanBounds,
@@ -467,7 +467,7 @@ fn body_end(
     let too_large = || bounds.exceeded("body_bytes_max", bounds.body_bytes_max);
     let max = bounds.body_bytes_max as usize;
     let Some(length) = headers.value(Name::ContentLength) else {
-        let body = &octets[from..];
+        let body = &bytes[from..];
         let end = memchr(0, &body[..body.len().min(max + 1)]);
         return match end {
             None if body.len() > max => Err(too_large()),
@@ -477,21 +477,21 @@ fn body_end(
     };
     let length = match parse_length(length) {
         Ok(length) => length,
-        Err(fault) => return bodiless_end(octets, from, length, fault),
+        Err(fault) => return bodiless_end(bytes, from, length, fault),
     };
     if length > max as u64 {
         return Err(too_large());
     }
     let end = from + length as usize;
-    match octets.get(end) {
-        None => Ok(Err(Need::Octets(end + 1))),
+    match bytes.get(end) {
+        None => Ok(Err(Need::Bytes(end + 1))),
         Some(0) => Ok(Ok(end)),
-        // STOMP 1.2, "Standard Headers": the frame still needs to be terminated with a NUL octet.
+        // STOMP 1.2, "Standard Headers": the frame still needs to be terminated with a NUL byte.
         Some(_) => Err(ScanFault::NoNul),
     }
 }
 
-/// STOMP 1.2, "Header content-length": an octet count.
+/// STOMP 1.2, "Header content-length": a byte count.
 #[inline]
 fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
     let text = text.trim_ascii();
@@ -499,8 +499,8 @@ fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
         return Err(ScanFault::MalformedLength);
     }
     let mut length = 0;
-    for octet in text {
-        let digit = octet.wrapping_sub(b'0');
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             return Err(ScanFault::MalformedLength);
         }
@@ -512,14 +512,14 @@ fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
 /// Some clients write a negative length where there is no body.
 #[cold]
 fn bodiless_end(
-    octets: &[u8],
+    bytes: &[u8],
     from: usize,
     length: &[u8],
     fault: ScanFault,
 ) -> Result<Result<usize, Need>, ScanFault> {
-    match octets.get(from) {
+    match bytes.get(from) {
         _ if !is_negative(length) => Err(fault),
-        None => Ok(Err(Need::Octets(from + 1))),
+        None => Ok(Err(Need::Bytes(from + 1))),
         Some(0) => Ok(Ok(from)),
         Some(_) => Err(fault),
     }
@@ -540,21 +540,21 @@ mod tests {
         ScanBounds::new(&Limits::default(), true)
     }
 
-    fn fault(octets: &[u8]) -> Option<ScanFault> {
-        scan(&mut Frame::default(), octets, &bounds()).err().map(|malformed| malformed.fault)
+    fn fault(bytes: &[u8]) -> Option<ScanFault> {
+        scan(&mut Frame::default(), bytes, &bounds()).err().map(|malformed| malformed.fault)
     }
 
     fn scan<'a>(
         frame: &mut Frame<'a>,
-        octets: &'a [u8],
+        bytes: &'a [u8],
         bounds: &ScanBounds,
     ) -> Result<Scan, Box<Malformed>> {
-        frame.scan(octets, bounds).or_else(|fault| frame.scan_unusual(octets, bounds, fault))
+        frame.scan(bytes, bounds).or_else(|fault| frame.scan_unusual(bytes, bounds, fault))
     }
 
-    fn whole(octets: &[u8]) -> (Frame<'_>, usize) {
+    fn whole(bytes: &[u8]) -> (Frame<'_>, usize) {
         let mut frame = Frame::default();
-        match scan(&mut frame, octets, &bounds()) {
+        match scan(&mut frame, bytes, &bounds()) {
             Ok(Scan::Whole(used)) => (frame, used),
             other => panic!("{other:?}"),
         }
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn stomp_1_2_content_length_counts_octets_and_a_nul_follows() {
+    fn stomp_1_2_content_length_counts_bytes_and_a_nul_follows() {
         let (frame, _) = whole("SEND\ncontent-length:4\n\nñ\0x\0".as_bytes());
         assert_eq!(frame.body, "ñ\0x".as_bytes());
         assert_eq!(fault(b"SEND\ncontent-length:1\n\nab\0"), Some(ScanFault::NoNul));
@@ -605,13 +605,13 @@ mod tests {
 
     #[test]
     fn a_frame_that_has_no_body_may_end_without_its_empty_line() {
-        for (octets, length) in [
+        for (bytes, length) in [
             (&b"DISCONNECT\nreceipt:bye\n\0"[..], 24),
             (b"DISCONNECT\r\nreceipt:bye\r\n\0\n", 26),
             (b"DISCONNECT\nreceipt:bye\n\0SEND\nno colon\n\n\0", 24),
             (b"DISCONNECT\nreceipt:bye\n\0a:b\n\n\0", 24),
         ] {
-            let (frame, used) = whole(octets);
+            let (frame, used) = whole(bytes);
             assert_eq!((frame.command, used, frame.body), (Command::Disconnect, length, &b""[..]));
             assert_eq!(frame.headers.value(Name::Receipt), Some(&b"bye"[..]));
         }
@@ -629,18 +629,18 @@ mod tests {
         assert_eq!(fault(b"SEND\ncontent-length:--1\n\n\0"), Some(ScanFault::MalformedLength));
         let mut frame = Frame::default();
         let scan = frame.scan(b"SEND\ncontent-length:-1\n\n", &bounds()).unwrap();
-        assert_eq!(scan, Scan::Partial(Need::Octets(25)));
+        assert_eq!(scan, Scan::Partial(Need::Bytes(25)));
     }
 
     #[test]
     fn stomp_1_2_error_a_malformed_frame_has_its_receipt() {
         let limits = Limits { header_count_max: 2, body_bytes_max: 9, ..Limits::default() };
-        let receipt = |octets: &[u8], logged_in| {
+        let receipt = |bytes: &[u8], logged_in| {
             let bounds = ScanBounds::new(&limits, logged_in);
-            let malformed = scan(&mut Frame::default(), octets, &bounds).unwrap_err();
+            let malformed = scan(&mut Frame::default(), bytes, &bounds).unwrap_err();
             malformed.receipt.map(|receipt| String::from_utf8(receipt.into()).unwrap())
         };
-        for octets in [
+        for bytes in [
             &b"SEND\nreceipt:r\ncontent-length:1\n\nxy\0"[..],
             b"SEND\nreceipt:r\ncontent-length:x\n\n\0",
             b"SEND\nreceipt:r\ncontent-length:-1\n\nx\0",
@@ -653,8 +653,8 @@ mod tests {
             b"SEND\nreceipt:r\na:1\0\n\n\0",
             b"SEND\nreceipt:r\n\0",
         ] {
-            assert_eq!(receipt(octets, true).as_deref(), Some("r"), "{}", octets.escape_ascii());
-            assert_eq!(receipt(octets, false).as_deref(), Some("r"), "{}", octets.escape_ascii());
+            assert_eq!(receipt(bytes, true).as_deref(), Some("r"), "{}", bytes.escape_ascii());
+            assert_eq!(receipt(bytes, false).as_deref(), Some("r"), "{}", bytes.escape_ascii());
         }
         assert_eq!(receipt(b"FOO\r\nreceipt:r\r\n\r\n", true).as_deref(), Some("r"));
         assert_eq!(receipt(b"FOO\nreceipt:r\n\n", false), None, "it may be no client of STOMP");
@@ -671,9 +671,9 @@ mod tests {
             login_frame_bytes_max: 10,
             ..Limits::default()
         };
-        let limit = |octets: &[u8], logged_in| match scan(
+        let limit = |bytes: &[u8], logged_in| match scan(
             &mut Frame::default(),
-            octets,
+            bytes,
             &ScanBounds::new(&limits, logged_in),
         ) {
             Err(malformed) => match malformed.fault {

@@ -121,7 +121,7 @@ impl<'a> Headers<'a> {
 
     fn push_other(&mut self, line: HeaderLine<'a>) {
         self.has_user_lines |= line.passes_through();
-        let is_graphic = |octet: Option<&u8>| octet.is_some_and(u8::is_ascii_graphic);
+        let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
         self.has_odd_names |= !is_graphic(line.name.first()) || !is_graphic(line.name.last());
         self.others.push(line);
     }
@@ -232,14 +232,14 @@ fn is_disguise(name: &[u8]) -> bool {
 }
 
 #[inline(never)]
-fn trim_blanks(mut octets: &[u8]) -> &[u8] {
-    while let [b' ', rest @ ..] = octets {
-        octets = rest;
+fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = bytes {
+        bytes = rest;
     }
-    while let [rest @ .., b' '] = octets {
-        octets = rest;
+    while let [rest @ .., b' '] = bytes {
+        bytes = rest;
     }
-    octets
+    bytes
 }
 
 /// Lines besides the frequent ones that need no allocation.
@@ -286,7 +286,7 @@ impl Name {
     }
 
     /// The frequent name that a line begins with, and what stands behind its colon: they are told by
-    /// their first eight octets, without looking for the colon first.
+    /// their first eight bytes, without looking for the colon first.
     #[inline(always)]
     fn leading(line: &[u8]) -> Option<(Self, &[u8])> {
         const DESTINATION: u64 = u64::from_ne_bytes(*b"destinat");
@@ -343,7 +343,7 @@ impl Name {
 names! {
     Destination b"destination" "Where a frame goes, or what is subscribed.",
     ContentType b"content-type" "The media type of the body.",
-    ContentLength b"content-length" "The number of octets of the body.",
+    ContentLength b"content-length" "The number of bytes of the body.",
     SessionId b"session-id" "Classic dialect: the session.",
     Transaction b"transaction" "Classic: echoed in the ACK; standard: the transaction.",
     Receipt b"receipt" "Any frame: a RECEIPT is wanted.",

@@ -1,40 +1,40 @@
-//! Finding the ends of header lines, and the octets that need a second look, sixty-four at a time.
+//! Finding the ends of header lines, and the bytes that need a second look, sixty-four at a time.
 //!
 //! Header lines are short: a search that begins anew for each costs more to begin than to do. So a
-//! header is looked at in blocks, each of which becomes a word with a bit for every octet.
+//! header is looked at in blocks, each of which becomes a word with a bit for every byte.
 //!
 //! ```text
-//! octets  SEND⏎destination:/agent/ana⏎⏎hello∅
+//! bytes  SEND⏎destination:/agent/ana⏎⏎hello∅
 //! feeds   00001000000000000000000000011000000      bits that are not told yet
 //! ```
 
 use wide::u8x16;
 
-/// Walks the line feeds of what begins with a header. `STANDARD` says which octets are marked: NUL
+/// Walks the line feeds of what begins with a header. `STANDARD` says which bytes are marked: NUL
 /// alone, or all that standard STOMP has to look at twice: NUL, backslash and what is not ASCII.
 #[derive(Debug)]
 pub(crate) struct LineFeeds<'a, const STANDARD: bool> {
-    octets: &'a [u8],
+    bytes: &'a [u8],
     /// Where the block begins that is looked at, a multiple of [`BLOCK`].
     block: usize,
-    /// Line feeds in the block that were not told yet, a bit for each octet.
+    /// Line feeds in the block that were not told yet, a bit for each byte.
     feeds: u64,
-    /// Marked octets in the block.
+    /// Marked bytes in the block.
     marks: u64,
-    /// Whether a marked octet stands before the block.
+    /// Whether a marked byte stands before the block.
     is_marked: bool,
 }
 
 impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
     /// Before the first.
     #[inline]
-    pub(crate) fn new(octets: &'a [u8]) -> Self {
-        let (feeds, marks) = classify::<STANDARD>(octets);
-        Self { octets, block: 0, feeds, marks, is_marked: false }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let (feeds, marks) = classify::<STANDARD>(bytes);
+        Self { bytes, block: 0, feeds, marks, is_marked: false }
     }
 
-    /// Whether a marked octet stands before `end`, which is at most one behind the line feed that was
-    /// told last, or behind the last octet, if there was none.
+    /// Whether a marked byte stands before `end`, which is at most one behind the line feed that was
+    /// told last, or behind the last byte, if there was none.
     #[inline]
     pub(crate) fn is_marked_before(&self, end: usize) -> bool {
         let inside = end - self.block;
@@ -54,7 +54,7 @@ impl<const STANDARD: bool> Iterator for LineFeeds<'_, STANDARD> {
     #[inline]
     fn next(&mut self) -> Option<usize> {
         while self.feeds == 0 {
-            let rest = self.octets.get(self.block + BLOCK..).filter(|rest| !rest.is_empty())?;
+            let rest = self.bytes.get(self.block + BLOCK..).filter(|rest| !rest.is_empty())?;
             self.is_marked |= self.marks != 0;
             self.block += BLOCK;
             (self.feeds, self.marks) = classify::<STANDARD>(rest);
@@ -65,17 +65,17 @@ impl<const STANDARD: bool> Iterator for LineFeeds<'_, STANDARD> {
     }
 }
 
-/// Octets that are looked at together.
+/// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
-/// Line feeds and marked octets among the first of `octets`.
+/// Line feeds and marked bytes among the first of `bytes`.
 #[inline]
-fn classify<const STANDARD: bool>(octets: &[u8]) -> (u64, u64) {
-    match octets.first_chunk::<BLOCK>() {
+fn classify<const STANDARD: bool>(bytes: &[u8]) -> (u64, u64) {
+    match bytes.first_chunk::<BLOCK>() {
         Some(block) => classify_block::<STANDARD>(block),
         None => {
             let mut block = [b' '; BLOCK];
-            block[..octets.len()].copy_from_slice(octets);
+            block[..bytes.len()].copy_from_slice(bytes);
             classify_block::<STANDARD>(&block)
         }
     }
@@ -93,7 +93,7 @@ fn classify_block<const STANDARD: bool>(block: &[u8; BLOCK]) -> (u64, u64) {
             others |= others_of(lane);
         }
     }
-    // Few blocks have marked octets: which these are is asked apart.
+    // Few blocks have marked bytes: which these are is asked apart.
     let marked = least.simd_eq(u8x16::splat(0)) | others;
     let marks = if marked.to_bitmask() == 0 { 0 } else { marks_in::<STANDARD>(block) };
     (feeds, marks)
@@ -112,7 +112,7 @@ fn marks_in<const STANDARD: bool>(block: &[u8; BLOCK]) -> u64 {
     marks
 }
 
-/// What standard STOMP has to look at twice besides NUL. The top bit of an octet that is not ASCII is
+/// What standard STOMP has to look at twice besides NUL. The top bit of a byte that is not ASCII is
 /// its bit in the mask.
 #[inline]
 fn others_of(lane: u8x16) -> u8x16 {
@@ -128,24 +128,24 @@ mod tests {
     proptest! {
         #[test]
         fn line_feeds_and_marks_are_where_a_plain_walk_finds_them(
-            octets in prop::collection::vec(
+            bytes in prop::collection::vec(
                 prop::sample::select(&b"\n\x0b\x09abcdefghijklmnop\0\\\x8a\xff"[..]), 0..300),
             stop in 0..40usize,
         ) {
             let expected: Vec<_> =
-                (0..octets.len()).filter(|index| octets[*index] == b'\n').collect();
-            prop_assert_eq!(LineFeeds::<false>::new(&octets).collect::<Vec<_>>(), &expected[..]);
-            prop_assert_eq!(LineFeeds::<true>::new(&octets).collect::<Vec<_>>(), &expected[..]);
+                (0..bytes.len()).filter(|index| bytes[*index] == b'\n').collect();
+            prop_assert_eq!(LineFeeds::<false>::new(&bytes).collect::<Vec<_>>(), &expected[..]);
+            prop_assert_eq!(LineFeeds::<true>::new(&bytes).collect::<Vec<_>>(), &expected[..]);
             let (mut classic, mut standard) =
-                (LineFeeds::<false>::new(&octets), LineFeeds::<true>::new(&octets));
+                (LineFeeds::<false>::new(&bytes), LineFeeds::<true>::new(&bytes));
             let mut end = 0;
             for _ in 0..stop {
-                end = classic.next().map_or(octets.len(), |at| at + 1);
+                end = classic.next().map_or(bytes.len(), |at| at + 1);
                 standard.next();
             }
-            let before = &octets[..end];
+            let before = &bytes[..end];
             prop_assert_eq!(classic.is_marked_before(end), before.contains(&0));
-            let is_marked = |octet: &u8| matches!(octet, 0 | b'\\' | 0x80..);
+            let is_marked = |byte: &u8| matches!(byte, 0 | b'\\' | 0x80..);
             prop_assert_eq!(standard.is_marked_before(end), before.iter().any(is_marked));
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn check(name: &[u8]) -> Result<(), Lookalike> {
     if let [first, .., last] | [first @ last] = name
         && first.is_ascii_graphic()
         && last.is_ascii_graphic()
-        && name.iter().all(|octet| matches!(octet, b' '..=b'~'))
+        && name.iter().all(|byte| matches!(byte, b' '..=b'~'))
     {
         return Ok(());
     }

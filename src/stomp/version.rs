@@ -29,7 +29,7 @@ impl Version {
         let Some(accepted) = accepted else { return Some(Self::V1_0) };
         let offers = |version: &Self| {
             accepted
-                .split(|octet| *octet == b',')
+                .split(|byte| *byte == b',')
                 .any(|offer| offer.trim_ascii() == version.text().as_bytes())
         };
         Self::ALL.into_iter().rev().find(offers)
@@ -46,8 +46,8 @@ impl Version {
         }
         let mut out = text[..first].to_vec();
         let mut rest = text[first..].iter();
-        while let Some(octet) = rest.next() {
-            out.push(match octet {
+        while let Some(byte) = rest.next() {
+            out.push(match byte {
                 b'\\' => match (rest.next(), self) {
                     (Some(b'n'), _) => b'\n',
                     (Some(b'c'), _) => b':',
@@ -65,8 +65,8 @@ impl Version {
     ///
     /// What a version cannot escape, and what would end the line or the frame, becomes a blank.
     pub fn escape(self, text: &[u8], out: &mut Vec<u8>) {
-        for octet in text {
-            match (octet, self) {
+        for byte in text {
+            match (byte, self) {
                 (b'\n', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\n"),
                 (b':', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\c"),
                 (b'\\', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\\\"),

@@ -1,7 +1,7 @@
-//! Telling by its first octets what a connection speaks. The table is the first one of
+//! Telling by its first bytes what a connection speaks. The table is the first one of
 //! `docs/protocol.md`.
 
-/// What the first octets begin.
+/// What the first bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detected {
     /// Not settled yet.
@@ -14,24 +14,24 @@ pub(crate) enum Detected {
     Http,
 }
 
-/// The first octet of a TLS record that carries a handshake.
+/// The first byte of a TLS record that carries a handshake.
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
-/// After how many octets everything is settled: the longest HTTP method and the blank after it.
+/// After how many bytes everything is settled: the longest HTTP method and the blank after it.
 pub(crate) const LONGEST: usize = 8;
 
-/// Looks at the first octets, at least one, of what is not TLS.
-pub(crate) fn detect(octets: &[u8]) -> Detected {
-    match octets.first() {
+/// Looks at the first bytes, at least one, of what is not TLS.
+pub(crate) fn detect(bytes: &[u8]) -> Detected {
+    match bytes.first() {
         None => Detected::Partial,
-        Some(b'\n' | b'\r' | b'A'..=b'Z' | b'a'..=b'z') => http_or_stomp(octets),
-        // The flag of an envelope is 0 for a little-endian length, and any other octet that begins
+        Some(b'\n' | b'\r' | b'A'..=b'Z' | b'a'..=b'z') => http_or_stomp(bytes),
+        // The flag of an envelope is 0 for a little-endian length, and any other byte that begins
         // nothing else for a big-endian one: the original broker took them all.
         Some(_) => Detected::Prefix,
     }
 }
 
-fn http_or_stomp(octets: &[u8]) -> Detected {
+fn http_or_stomp(bytes: &[u8]) -> Detected {
     // PRI begins HTTP/2, which is told so in HTTP/1.
     const METHODS: [&[u8]; 10] = [
         b"GET ",
@@ -47,10 +47,10 @@ fn http_or_stomp(octets: &[u8]) -> Detected {
     ];
     let mut partial = false;
     for method in METHODS {
-        if octets.starts_with(method) {
+        if bytes.starts_with(method) {
             return Detected::Http;
         }
-        partial |= method.starts_with(octets);
+        partial |= method.starts_with(bytes);
     }
     if partial { Detected::Partial } else { Detected::Stomp }
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_octets_tell_protocols_apart() {
+    fn first_bytes_tell_protocols_apart() {
         let cases: [(&[u8], Detected); 17] = [
             (b"\0", Detected::Prefix),
             (b"\x01", Detected::Prefix),
@@ -80,8 +80,8 @@ mod tests {
             (b"GET /", Detected::Http),
             (b"GETX", Detected::Stomp),
         ];
-        for (octets, expected) in cases {
-            assert_eq!(detect(octets), expected, "{}", octets.escape_ascii());
+        for (bytes, expected) in cases {
+            assert_eq!(detect(bytes), expected, "{}", bytes.escape_ascii());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a connection's bytes become the octets of frames, and frames bytes: detection, TLS, HTTP
+//! How what a socket carries becomes frames, and frames that again: detection, TLS, HTTP
 //! upgrade, WebSocket, length prefix.
 //!
 //! It does not know STOMP, sessions, sockets or the clock. It is driven from memory: what was read
@@ -29,7 +29,7 @@ use crate::outbound::Framing;
 #[derive(Debug)]
 pub(crate) struct Transport {
     layer: Layer,
-    /// Octets that go out between frames: a handshake's answer, a ping, a pong, a close.
+    /// Bytes that go out between frames: a handshake's answer, a ping, a pong, a close.
     control: Vec<u8>,
     /// How much of `control` is out; `control_sent ≤ control.len()`.
     control_sent: u32,
@@ -47,7 +47,7 @@ enum Layer {
     Answered,
 }
 
-/// What the next octets turned out to be.
+/// What the next bytes turned out to be.
 #[derive(Debug)]
 pub(crate) enum Inbound<'a> {
     /// It is settled what the connection speaks.
@@ -56,10 +56,10 @@ pub(crate) enum Inbound<'a> {
     Unserved(Dialect, &'static str),
     /// One whole frame of the classic dialect.
     Frame(&'a [u8]),
-    /// Octets of the standard dialect, cut anywhere.
-    Octets {
-        /// The octets.
-        octets: &'a [u8],
+    /// Bytes of the standard dialect, cut anywhere.
+    Bytes {
+        /// The bytes.
+        bytes: &'a [u8],
         /// Whether they came as a binary WebSocket message.
         is_binary: bool,
     },
@@ -81,7 +81,7 @@ pub enum Dialect {
 /// The bound on a frame, now.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameBound {
-    /// Octets that a frame may have.
+    /// Bytes that a frame may have.
     pub bytes_max: u32,
     /// What the bound is called that a larger frame must have exceeded.
     pub limit: &'static str,
@@ -99,13 +99,13 @@ impl FrameBound {
 /// What a peer did that ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportError {
-    /// The octets begin nothing that we know.
+    /// The bytes begin nothing that we know.
     Unrecognized,
-    /// An envelope announces a frame of no octets.
+    /// An envelope announces a frame of no bytes.
     EmptyFrame,
     /// A frame is larger than allowed.
     TooLarge(Exceeded),
-    /// The request cannot be upgraded; an answer is in the control octets.
+    /// The request cannot be upgraded; an answer is in the control bytes.
     BadRequest(&'static str),
     /// WebSocket was broken; the close that is still to be begun has this code.
     WebSocket(CloseCode, &'static str),
@@ -116,8 +116,8 @@ pub enum TransportError {
 impl fmt::Display for TransportError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unrecognized => out.write_str("the first octets begin no protocol of ours"),
-            Self::EmptyFrame => out.write_str("the envelope announces a frame of no octets"),
+            Self::Unrecognized => out.write_str("the first bytes begin no protocol of ours"),
+            Self::EmptyFrame => out.write_str("the envelope announces a frame of no bytes"),
             Self::TooLarge(exceeded) => write!(out, "the frame has {exceeded}"),
             Self::BadRequest(why) | Self::WebSocket(_, why) | Self::Tls(why) => out.write_str(why),
         }
@@ -172,18 +172,14 @@ impl Transport {
             Layer::WebSocket(websocket) => {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
                 Ok(message.map(|message| match message {
-                    Message::Data { dialect: Dialect::Classic, octets, .. } => {
-                        Inbound::Frame(octets)
-                    }
-                    Message::Data { octets, is_binary, .. } => {
-                        Inbound::Octets { octets, is_binary }
-                    }
+                    Message::Data { dialect: Dialect::Classic, bytes, .. } => Inbound::Frame(bytes),
+                    Message::Data { bytes, is_binary, .. } => Inbound::Bytes { bytes, is_binary },
                     Message::Closed => Inbound::Closed,
                 }))
             }
             Layer::Stream(stream) => {
-                let octets = stream.next_octets(wire);
-                Ok(octets.map(|octets| Inbound::Octets { octets, is_binary: false }))
+                let bytes = stream.next_bytes(wire);
+                Ok(bytes.map(|bytes| Inbound::Bytes { bytes, is_binary: false }))
             }
             Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Prefix(_) | Layer::Answered => {
                 *wire = &mut [];
@@ -192,7 +188,7 @@ impl Transport {
         }
     }
 
-    /// Frees what a finished frame took. To be called when a run of octets is used up.
+    /// Frees what a finished frame took. To be called when a run of bytes is used up.
     #[inline]
     pub(crate) fn release(&mut self) {
         if let Layer::Prefix(prefix) = &mut self.layer {
@@ -246,13 +242,13 @@ impl Transport {
         }
     }
 
-    /// Puts an answer to an HTTP request into the control octets; nothing more is read.
+    /// Puts an answer to an HTTP request into the control bytes; nothing more is read.
     pub(crate) fn answer(&mut self, response: &[u8]) {
         self.control.extend_from_slice(response);
         self.layer = Layer::Answered;
     }
 
-    /// Puts an answer to an HTTP request that did not become whole in time into the control octets.
+    /// Puts an answer to an HTTP request that did not become whole in time into the control bytes.
     /// Says whether there is such a request.
     pub(crate) fn answer_late(&mut self, limit: &str) -> bool {
         let Layer::Upgrading(upgrade) = &self.layer else { return false };
@@ -261,14 +257,14 @@ impl Transport {
         true
     }
 
-    /// Puts a ping into the control octets.
+    /// Puts a ping into the control bytes.
     pub(crate) fn ping(&mut self) {
         if let Layer::WebSocket(websocket) = &mut self.layer {
             websocket.ping(&mut self.control);
         }
     }
 
-    /// Puts a heart-beat of the standard dialect into the control octets: a line end, on WebSocket
+    /// Puts a heart-beat of the standard dialect into the control bytes: a line end, on WebSocket
     /// as a message of its own, text or binary.
     pub(crate) fn beat(&mut self, text: bool) {
         match &self.layer {
@@ -278,7 +274,7 @@ impl Transport {
         }
     }
 
-    /// Begins to close, when all data is out: puts a WebSocket close into the control octets, unless
+    /// Begins to close, when all data is out: puts a WebSocket close into the control bytes, unless
     /// one was sent. Without a code it is that of the peer's own close or of its breach.
     /// Says whether the peer has something to answer.
     pub(crate) fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
@@ -288,14 +284,14 @@ impl Transport {
         }
     }
 
-    /// Octets that go out before the next whole frame.
+    /// Bytes that go out before the next whole frame.
     pub(crate) fn control(&self) -> &[u8] {
         &self.control[self.control_sent as usize..]
     }
 
-    /// Notes that control octets are out.
-    pub(crate) fn note_control_sent(&mut self, octets: usize) {
-        self.control_sent += octets as u32;
+    /// Notes that control bytes are out.
+    pub(crate) fn note_control_sent(&mut self, bytes: usize) {
+        self.control_sent += bytes as u32;
         debug_assert!(self.control_sent as usize <= self.control.len());
         if self.control_sent as usize == self.control.len() {
             self.control = Vec::new();

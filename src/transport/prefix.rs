@@ -1,7 +1,7 @@
 //! Cutting frames out of a stream by their length-prefixed envelopes.
 //!
 //! ```text
-//! flag  length (4 octets)  frame
+//! flag  length (4 bytes)  frame
 //! 0     little-endian      …
 //! else  big-endian         …
 //! ```
@@ -67,7 +67,7 @@ impl PrefixLayer {
                 // What tells the end may be in `wire`.
                 Extent::Ends(end) if end == envelope.len() && may_go_on(envelope, wire) => end + 1,
                 Extent::Ends(end) => break end,
-                Extent::Needs(octets) => octets,
+                Extent::Needs(bytes) => bytes,
             };
             if !self.fill(self.start + wanted, wire) {
                 return Ok(None);
@@ -78,7 +78,7 @@ impl PrefixLayer {
         Ok(Some(&self.pending[frame]))
     }
 
-    /// Frees what is used up. To be called when a run of octets is.
+    /// Frees what is used up. To be called when a run of bytes is.
     #[inline]
     pub fn release(&mut self) {
         if self.start > 0 {
@@ -125,7 +125,7 @@ impl PrefixLayer {
         Ok(Some(&envelope[ENVELOPE_BYTES..]))
     }
 
-    /// Moves octets over until `want` are pending; says whether they are.
+    /// Moves bytes over until `want` are pending; says whether they are.
     fn fill(&mut self, want: usize, wire: &mut &mut [u8]) -> bool {
         let missing = want.saturating_sub(self.pending.len()).min(wire.len());
         let (taken, rest) = std::mem::take(wire).split_at_mut(missing);
@@ -142,21 +142,21 @@ const ENVELOPE_BYTES: usize = 5;
 enum Extent {
     /// Here; so much has arrived.
     Ends(usize),
-    /// So many octets are needed to tell.
+    /// So many bytes are needed to tell.
     Needs(usize),
 }
 
-/// Measures the envelope that `octets` begin with.
+/// Measures the envelope that `bytes` begin with.
 #[inline]
-fn measure(octets: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
-    if octets.len() < ENVELOPE_BYTES {
+fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
+    if bytes.len() < ENVELOPE_BYTES {
         return Ok(Extent::Needs(ENVELOPE_BYTES));
     }
-    let claimed = read_length(octets, bound)?;
+    let claimed = read_length(bytes, bound)?;
     let end = ENVELOPE_BYTES + claimed;
-    match octets.get(end) {
-        Some(next) if is_of_text(*next) => measure_text(octets, claimed, bound),
-        None if octets.len() < end => Ok(Extent::Needs(end)),
+    match bytes.get(end) {
+        Some(next) if is_of_text(*next) => measure_text(bytes, claimed, bound),
+        None if bytes.len() < end => Ok(Extent::Needs(end)),
         _ => Ok(Extent::Ends(end)),
     }
 }
@@ -164,29 +164,25 @@ fn measure(octets: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
 /// Measures an envelope behind whose claimed end stands what may be more of its text: where its
 /// length counts characters that is so, and otherwise the next envelope has an odd flag.
 #[cold]
-fn measure_text(
-    octets: &[u8],
-    claimed: usize,
-    bound: FrameBound,
-) -> Result<Extent, TransportError> {
-    let (claimed_end, frame) = (ENVELOPE_BYTES + claimed, &octets[ENVELOPE_BYTES..]);
+fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Extent, TransportError> {
+    let (claimed_end, frame) = (ENVELOPE_BYTES + claimed, &bytes[ENVELOPE_BYTES..]);
     if frame[..claimed].is_ascii() {
         return Ok(Extent::Ends(claimed_end));
     }
-    let text_len = octets_of(claimed, frame);
+    let text_len = bytes_of(claimed, frame);
     if !is_text_so_far(&frame[..text_len.min(frame.len())]) {
         return Ok(Extent::Ends(claimed_end));
     }
     let text_end = ENVELOPE_BYTES + text_len;
-    let behind_claimed = look(&octets[claimed_end..], bound);
-    let behind_text = octets.get(text_end..).map(|rest| look(rest, bound));
+    let behind_claimed = look(&bytes[claimed_end..], bound);
+    let behind_text = bytes.get(text_end..).map(|rest| look(rest, bound));
     let is_too_large = text_len > bound.bytes_max as usize;
     match (behind_claimed, behind_text) {
         (Look::Other, _) if is_too_large => Err(TransportError::TooLarge(bound.exceeded())),
         (Look::Other, None) => Ok(Extent::Needs(text_end)),
         (Look::Other, Some(_)) => Ok(Extent::Ends(text_end)),
         (_, Some(Look::Envelope)) if !is_too_large => Ok(Extent::Ends(text_end)),
-        (Look::Torn, _) | (Look::Envelope, Some(Look::Torn)) => Ok(Extent::Needs(octets.len() + 1)),
+        (Look::Torn, _) | (Look::Envelope, Some(Look::Torn)) => Ok(Extent::Needs(bytes.len() + 1)),
         (Look::Envelope, _) => Ok(Extent::Ends(claimed_end)),
     }
 }
@@ -197,10 +193,10 @@ fn may_go_on(envelope: &[u8], wire: &[u8]) -> bool {
 }
 
 fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportError> {
-    let octets = [envelope[1], envelope[2], envelope[3], envelope[4]];
+    let bytes = [envelope[1], envelope[2], envelope[3], envelope[4]];
     let length = match envelope[0] {
-        0 => u32::from_le_bytes(octets),
-        _ => u32::from_be_bytes(octets),
+        0 => u32::from_le_bytes(bytes),
+        _ => u32::from_be_bytes(bytes),
     };
     match length {
         0 => Err(TransportError::EmptyFrame),
@@ -210,7 +206,7 @@ fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportErr
     }
 }
 
-/// What octets look like where an envelope may begin.
+/// What bytes look like where an envelope may begin.
 enum Look {
     /// An envelope of an allowed length, or nothing at all.
     Envelope,
@@ -220,12 +216,12 @@ enum Look {
     Other,
 }
 
-fn look(octets: &[u8], bound: FrameBound) -> Look {
-    match octets {
+fn look(bytes: &[u8], bound: FrameBound) -> Look {
+    match bytes {
         [] => Look::Envelope,
-        [_, _, _, _, _, ..] if read_length(octets, bound).is_ok() => Look::Envelope,
+        [_, _, _, _, _, ..] if read_length(bytes, bound).is_ok() => Look::Envelope,
         [_, _, _, _, _, ..] => Look::Other,
-        // The first octets of a big-endian length say how large it is at least.
+        // The first bytes of a big-endian length say how large it is at least.
         [flag, length @ ..] if *flag > 0 => {
             let mut least = [0; 4];
             least[..length.len()].copy_from_slice(length);
@@ -236,9 +232,9 @@ fn look(octets: &[u8], bound: FrameBound) -> Look {
     }
 }
 
-/// Whether text may hold this octet: any but a control character that is no blank.
-fn is_of_text(octet: u8) -> bool {
-    matches!(octet, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)
+/// Whether text may hold this byte: any but a control character that is no blank.
+fn is_of_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)
 }
 
 /// Whether it is UTF-8, but for a character that may be cut at the end.
@@ -249,19 +245,19 @@ fn is_text_so_far(frame: &[u8]) -> bool {
     }
 }
 
-/// How many octets the first characters of `available` have; each that has not arrived is taken to
+/// How many bytes the first characters of `available` have; each that has not arrived is taken to
 /// have one.
-fn octets_of(characters: usize, available: &[u8]) -> usize {
-    let mut octets = 0;
+fn bytes_of(characters: usize, available: &[u8]) -> usize {
+    let mut bytes = 0;
     for _ in 0..characters {
-        octets += match available.get(octets) {
+        bytes += match available.get(bytes) {
             None | Some(0..=0xbf) => 1,
             Some(0xc0..=0xdf) => 2,
             Some(0xe0..=0xef) => 3,
             Some(0xf0..) => 4,
         };
     }
-    octets
+    bytes
 }
 
 #[cfg(test)]
@@ -279,7 +275,7 @@ mod tests {
         [&[flag], &length[..], frame].concat()
     }
 
-    /// The frames that come out when the octets arrive in these runs.
+    /// The frames that come out when the bytes arrive in these runs.
     fn read(runs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TransportError> {
         let mut layer = PrefixLayer::default();
         let mut frames = Vec::new();
@@ -309,12 +305,12 @@ mod tests {
     #[test]
     fn a_length_in_characters_is_understood_when_text_goes_on_behind_it() {
         let text = "SEND\n\nñandú€😀";
-        let octets = envelope(0, text.chars().count(), text.as_bytes());
-        assert_eq!(read(&[&octets]).unwrap(), [text.as_bytes()]);
+        let bytes = envelope(0, text.chars().count(), text.as_bytes());
+        assert_eq!(read(&[&bytes]).unwrap(), [text.as_bytes()]);
         let next = envelope(0, 4, b"next");
-        let both = [&octets[..], &next].concat();
+        let both = [&bytes[..], &next].concat();
         assert_eq!(read(&[&both]).unwrap(), [text.as_bytes(), b"next"]);
-        // Torn anywhere but where the claimed end is the last octet that arrived.
+        // Torn anywhere but where the claimed end is the last byte that arrived.
         let claimed_end = ENVELOPE_BYTES + text.chars().count();
         for cut in (1..both.len()).filter(|cut| *cut != claimed_end) {
             let frames = read(&[&both[..cut], &both[cut..]]).unwrap();
@@ -323,15 +319,15 @@ mod tests {
     }
 
     #[test]
-    fn a_length_in_octets_stays_one_whatever_the_text_and_the_next_flag() {
+    fn a_length_in_bytes_stays_one_whatever_the_text_and_the_next_flag() {
         let text = "SEND\n\nñandú".as_bytes();
         for flag in 0..=255 {
             let next = envelope(flag, 9, b"SEND\n\nok!");
             let both = [envelope(flag, text.len(), text), next].concat();
             assert_eq!(read(&[&both]).unwrap(), [text, b"SEND\n\nok!"], "flag {flag}");
             if !is_of_text(flag) {
-                let octets: Vec<_> = both.chunks(1).collect();
-                assert_eq!(read(&octets).unwrap(), [text, b"SEND\n\nok!"], "flag {flag}");
+                let bytes: Vec<_> = both.chunks(1).collect();
+                assert_eq!(read(&bytes).unwrap(), [text, b"SEND\n\nok!"], "flag {flag}");
             }
         }
     }
@@ -339,8 +335,8 @@ mod tests {
     #[test]
     fn a_length_in_characters_is_understood_with_a_nul_at_the_end() {
         let text = "SEND\n\nñandú\0";
-        let octets = envelope(0, text.chars().count(), text.as_bytes());
-        let both = [&octets[..], &octets].concat();
+        let bytes = envelope(0, text.chars().count(), text.as_bytes());
+        let both = [&bytes[..], &bytes].concat();
         assert_eq!(read(&[&both]).unwrap(), [text.as_bytes(), text.as_bytes()]);
         let torn: Vec<_> = both.chunks(both.len() - 3).collect();
         assert_eq!(read(&torn).unwrap(), [text.as_bytes(), text.as_bytes()]);
@@ -349,8 +345,8 @@ mod tests {
     #[test]
     fn characters_are_counted_only_as_far_as_a_frame_may_go() {
         let text = "€".repeat(500);
-        let octets = envelope(0, 500, text.as_bytes());
-        assert_eq!(read(&[&octets]), Err(TransportError::TooLarge(BOUND.exceeded())));
+        let bytes = envelope(0, 500, text.as_bytes());
+        assert_eq!(read(&[&bytes]), Err(TransportError::TooLarge(BOUND.exceeded())));
     }
 
     proptest! {
@@ -359,14 +355,14 @@ mod tests {
             frames in prop::collection::vec((flag(), prop_oneof![bytes(), text()]), 1..6),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         ) {
-            let mut octets = Vec::new();
+            let mut bytes = Vec::new();
             for (flag, frame) in &frames {
-                octets.extend(envelope(*flag, frame.len(), frame));
+                bytes.extend(envelope(*flag, frame.len(), frame));
             }
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
-            cuts.extend([0, octets.len()]);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
-            let runs: Vec<_> = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect();
+            let runs: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
             let expected: Vec<_> = frames.into_iter().map(|(_, frame)| frame).collect();
             prop_assert_eq!(read(&runs).unwrap(), expected);
         }

@@ -65,11 +65,11 @@ impl<'a> RequestHead<'a> {
     /// It is malformed, as RFC 9112 has it: folded lines, blanks before a colon and stray carriage
     /// returns among it.
     pub(super) fn parse(
-        octets: &'a [u8],
+        bytes: &'a [u8],
         lines: &'a mut HeaderLines<'a>,
     ) -> Result<Self, HeadFault> {
         let mut request = httparse::Request::new(lines);
-        match request.parse(octets) {
+        match request.parse(bytes) {
             Ok(Status::Complete(_)) => {}
             Err(Error::TooManyHeaders) => return Err(HeadFault::TooManyLines),
             Err(Error::Version) => return Err(HeadFault::Version),
@@ -109,7 +109,7 @@ impl<'a> RequestHead<'a> {
             (None, ..) => return Err(HeadFault::Malformed("The request target is no path")),
         };
         let accepts_html = self.list("accept").any(|range| {
-            let media_type = range.split(|octet| *octet == b';').next().unwrap_or_default();
+            let media_type = range.split(|byte| *byte == b';').next().unwrap_or_default();
             media_type.trim_ascii().eq_ignore_ascii_case(b"text/html")
         });
         Ok(PlainRequest { method, path: path.to_owned(), accepts_html })
@@ -142,7 +142,7 @@ impl<'a> RequestHead<'a> {
     /// The elements of a list. RFC 9110, 5.3 and 5.6.1: it may stand in several lines, with blanks
     /// around elements and with empty ones.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let elements = self.values(name).flat_map(|value| value.split(|octet| *octet == b','));
+        let elements = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
     }
 
@@ -170,7 +170,7 @@ fn path_of(target: &str) -> Option<&str> {
         target
     } else {
         let (scheme, rest) = target.split_once("://")?;
-        if scheme.is_empty() || !scheme.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
+        if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return None;
         }
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -182,18 +182,15 @@ fn path_of(target: &str) -> Option<&str> {
 
 /// RFC 9110, 7.2: a host, which may be empty, and perhaps a port.
 fn is_host(value: &[u8]) -> bool {
-    let name_end = match value.iter().position(|octet| *octet == b']') {
+    let name_end = match value.iter().position(|byte| *byte == b']') {
         Some(end) if value[0] == b'[' => end + 1,
         Some(_) => return false,
-        None => value.iter().position(|octet| *octet == b':').unwrap_or(value.len()),
+        None => value.iter().position(|byte| *byte == b':').unwrap_or(value.len()),
     };
     let (name, port) = value.split_at(name_end);
-    let is_of_name =
-        |octet: &u8| octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(octet);
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
     let is_name = match name {
-        [b'[', address @ .., b']'] => {
-            address.iter().all(|octet| is_of_name(octet) || *octet == b':')
-        }
+        [b'[', address @ .., b']'] => address.iter().all(|byte| is_of_name(byte) || *byte == b':'),
         _ => name.iter().all(is_of_name),
     };
     let is_port = match port {

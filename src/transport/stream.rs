@@ -16,7 +16,7 @@ impl StreamLayer {
     }
 
     /// The next bytes, or `None` when `wire` is used up.
-    pub(super) fn next_octets<'a, 'w: 'a>(
+    pub(super) fn next_bytes<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
     ) -> Option<&'a [u8]> {
@@ -25,8 +25,8 @@ impl StreamLayer {
             self.lent = true;
             return Some(&self.held);
         }
-        let octets = std::mem::take(wire);
-        (!octets.is_empty()).then_some(octets)
+        let bytes = std::mem::take(wire);
+        (!bytes.is_empty()).then_some(bytes)
     }
 
     /// Frees what was lent out last.
@@ -49,11 +49,11 @@ mod tests {
     #[test]
     fn what_was_held_comes_first_and_is_freed() {
         let mut layer = StreamLayer::new(b"CON".to_vec());
-        let mut octets = *b"NECT";
-        let mut wire = &mut octets[..];
-        assert_eq!(layer.next_octets(&mut wire), Some(&b"CON"[..]));
-        assert_eq!(layer.next_octets(&mut wire), Some(&b"NECT"[..]));
-        assert_eq!(layer.next_octets(&mut wire), None);
+        let mut bytes = *b"NECT";
+        let mut wire = &mut bytes[..];
+        assert_eq!(layer.next_bytes(&mut wire), Some(&b"CON"[..]));
+        assert_eq!(layer.next_bytes(&mut wire), Some(&b"NECT"[..]));
+        assert_eq!(layer.next_bytes(&mut wire), None);
         assert_eq!(layer.held_bytes(), 0);
     }
 }

@@ -13,14 +13,14 @@ pub(crate) struct TlsLayer {
     connection: ServerConnection,
     /// Whether the peer said that nothing more follows.
     close_received: bool,
-    /// Octets that were encrypted since all was written.
+    /// Bytes that were encrypted since all was written.
     unsent_bytes: usize,
     /// How the peer broke the protocol, once it has: what it had sent before is still lent out.
     breach: Option<TransportError>,
 }
 
 impl TlsLayer {
-    /// A connection of which no octet was read.
+    /// A connection of which no byte was read.
     ///
     /// # Errors
     /// The configuration cannot serve any connection.
@@ -79,7 +79,7 @@ impl TlsLayer {
         self.connection.is_handshaking()
     }
 
-    /// Encrypts octets, at most one record's worth to make one record.
+    /// Encrypts bytes, at most one record's worth to make one record.
     pub(crate) fn encrypt(&mut self, plain: &[u8]) {
         // Without a limit, and into memory, this does not fail.
         let _ = self.connection.writer().write_all(plain);
@@ -108,13 +108,13 @@ impl TlsLayer {
         Ok(written)
     }
 
-    /// How many of the octets that were encrypted may not be written yet.
+    /// How many of the bytes that were encrypted may not be written yet.
     pub(crate) fn unsent_bytes(&self) -> u64 {
         self.unsent_bytes as u64
     }
 }
 
-/// Octets that fit into one record.
+/// Bytes that fit into one record.
 pub(crate) const RECORD_BYTES_MAX: usize = 16_384;
 
 fn name(error: &rustls::Error) -> TransportError {

@@ -1,6 +1,6 @@
 //! The HTTP request that begins a WebSocket, or that is answered as it is.
 //!
-//! httparse reads it; tungstenite's own handshake machine refuses clients that send few octets at a
+//! httparse reads it; tungstenite's own handshake machine refuses clients that send few bytes at a
 //! time or anything behind the request, lists in several lines, and HTTP/1.0.
 
 use tungstenite::handshake::derive_accept_key;
@@ -22,7 +22,7 @@ pub struct UpgradeLayer {
 pub enum Upgraded {
     /// More has to arrive.
     Partial,
-    /// WebSocket; the answer is in the control octets.
+    /// WebSocket; the answer is in the control bytes.
     WebSocket(Dialect),
     /// A plain request, to be answered.
     Request(PlainRequest),
@@ -38,7 +38,7 @@ impl UpgradeLayer {
     ///
     /// # Errors
     /// The request is none, is too large, or asks for what is not served. The answer that says so
-    /// is in the control octets.
+    /// is in the control bytes.
     pub fn next_request(
         &mut self,
         wire: &mut &mut [u8],
@@ -149,9 +149,9 @@ impl From<HeadFault> for Refusal {
 const END_BYTES_MAX: usize = 3;
 
 /// Where the head ends: behind its empty line. RFC 9112, 2.2: a line feed alone may end a line.
-fn find_end(octets: &[u8], from: usize) -> Option<usize> {
-    let mut feeds = memchr::memchr_iter(b'\n', &octets[from..]).map(|at| from + at + 1);
-    feeds.find_map(|next| match &octets[next..] {
+fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut feeds = memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
+    feeds.find_map(|next| match &bytes[next..] {
         [b'\n', ..] => Some(next + 1),
         [b'\r', b'\n', ..] => Some(next + 2),
         _ => None,
@@ -190,7 +190,7 @@ pub(crate) const UPGRADE_LINES: &str =
 
 /// Whether it is 16 bytes in base64.
 fn is_key(key: &[u8]) -> bool {
-    let is_digit = |octet: &u8| octet.is_ascii_alphanumeric() || b"+/".contains(octet);
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
 }
 
@@ -256,8 +256,8 @@ mod tests {
         Sec-WebSocket-Version: 13\r\n";
 
     fn request(text: &str) -> (Result<Upgraded, TransportError>, String, String) {
-        let mut octets = text.as_bytes().to_vec();
-        let mut wire = &mut octets[..];
+        let mut bytes = text.as_bytes().to_vec();
+        let mut wire = &mut bytes[..];
         let mut control = Vec::new();
         let result = UpgradeLayer::new(Protocols::ALL, Vec::new()).next_request(
             &mut wire,
@@ -297,13 +297,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_may_arrive_octet_by_octet() {
+    fn a_request_may_arrive_byte_by_byte() {
         let mut layer = UpgradeLayer::new(Protocols::ALL, Vec::new());
         let mut control = Vec::new();
         let text = format!("{UPGRADE}\r\n");
-        for (index, octet) in text.bytes().enumerate() {
-            let mut octets = [octet];
-            let mut wire = &mut octets[..];
+        for (index, byte) in text.bytes().enumerate() {
+            let mut bytes = [byte];
+            let mut wire = &mut bytes[..];
             let result = layer.next_request(&mut wire, 4096, &mut control).unwrap();
             assert_eq!(result == Upgraded::Partial, index + 1 < text.len());
         }

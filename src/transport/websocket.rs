@@ -6,7 +6,7 @@
 //! idle connection would keep, while the bound on memory per idle connection is a promise.
 //!
 //! The rule for what goes out: data frames are framed from queues by [`crate::outbound::Framing`]; pings,
-//! pongs and closes are put into the control octets, and the flush puts those out only between
+//! pongs and closes are put into the control bytes, and the flush puts those out only between
 //! whole data frames. A close is put there only by [`WebSocketLayer::begin_close`], when all data is
 //! out, for no data may follow it; until then its code is kept. A data frame that is half out needs
 //! no stored header, for the header is a pure function of the frame's length and opcode.
@@ -51,8 +51,8 @@ pub enum Message<'a> {
     Data {
         /// What it is in.
         dialect: Dialect,
-        /// Its octets.
-        octets: &'a [u8],
+        /// Its bytes.
+        bytes: &'a [u8],
         /// Whether it is a binary message.
         is_binary: bool,
     },
@@ -103,15 +103,15 @@ impl WebSocketLayer {
             return Ok(None);
         }
         match self.next_raw(wire, control, bound) {
-            Ok(Some(Raw::Whole(kind, octets))) => {
+            Ok(Some(Raw::Whole(kind, bytes))) => {
                 let is_binary = kind == Data::Binary;
-                Ok(Some(Message::Data { dialect: self.dialect, octets, is_binary }))
+                Ok(Some(Message::Data { dialect: self.dialect, bytes, is_binary }))
             }
             Ok(Some(Raw::Gathered(kind))) => {
                 self.lent = true;
                 let is_binary = kind == Data::Binary;
-                let octets = &self.message[..];
-                Ok(Some(Message::Data { dialect: self.dialect, octets, is_binary }))
+                let bytes = &self.message[..];
+                Ok(Some(Message::Data { dialect: self.dialect, bytes, is_binary }))
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
@@ -148,7 +148,7 @@ impl WebSocketLayer {
     }
 
     /// Puts a close into `control`, unless one was sent: with `code`, otherwise with the one that the
-    /// peer's octets have settled. Says whether the peer's own close is to be waited for.
+    /// peer's bytes have settled. Says whether the peer's own close is to be waited for.
     pub fn begin_close(&mut self, code: Option<CloseCode>, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
@@ -224,7 +224,7 @@ impl WebSocketLayer {
                 self.header = Vec::new();
                 break parsed;
             }
-            // An octet at a time never takes more than the header.
+            // A byte at a time never takes more than the header.
             let Some((first, rest)) = std::mem::take(wire).split_first_mut() else {
                 return Ok(None);
             };
@@ -359,7 +359,7 @@ enum Breach {
 /// RFC 6455, 5.5.
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
-/// Control octets that may wait for a peer that does not read.
+/// Control bytes that may wait for a peer that does not read.
 const PENDING_CONTROL_BYTES_MAX: usize = 1024;
 
 fn parse_header(cursor: &mut Cursor<&[u8]>) -> Result<Option<(FrameHeader, u64)>, Breach> {
@@ -384,7 +384,7 @@ fn read_close(payload: &[u8]) -> Result<CloseCode, Breach> {
             }
             std::str::from_utf8(reason).map(|_| code).map_err(|_| Breach::Text)
         }
-        [_] => Err(Breach::Protocol("a close of one octet")),
+        [_] => Err(Breach::Protocol("a close of one byte")),
     }
 }
 
@@ -404,8 +404,8 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     for chunk in chunks {
         *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
     }
-    for (index, octet) in rest.iter_mut().enumerate() {
-        *octet ^= mask[index & 3];
+    for (index, byte) in rest.iter_mut().enumerate() {
+        *byte ^= mask[index & 3];
     }
 }
 
@@ -429,7 +429,7 @@ mod tests {
         };
         let mut out = Vec::new();
         header.format(payload.len() as u64, &mut out).unwrap();
-        out.extend(payload.iter().enumerate().map(|(index, octet)| octet ^ mask[index % 4]));
+        out.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]));
         out
     }
 
@@ -449,9 +449,7 @@ mod tests {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_message(&mut wire, &mut outcome.control, BOUND) {
-                    Ok(Some(Message::Data { octets, .. })) => {
-                        outcome.messages.push(octets.to_vec())
-                    }
+                    Ok(Some(Message::Data { bytes, .. })) => outcome.messages.push(bytes.to_vec()),
                     Ok(Some(Message::Closed)) => outcome.closed = true,
                     Ok(None) => break,
                     Err(error) => {
@@ -469,8 +467,8 @@ mod tests {
         outcome
     }
 
-    fn code(octets: &[u8]) -> Option<u16> {
-        let outcome = read(&[octets]);
+    fn code(bytes: &[u8]) -> Option<u16> {
+        let outcome = read(&[bytes]);
         match outcome.error? {
             TransportError::WebSocket(code, _) => {
                 let code = u16::from(code);
@@ -483,16 +481,16 @@ mod tests {
 
     #[test]
     fn control_frames_may_come_between_fragments() {
-        let octets = [frame(0x01, b"one "), frame(0x89, b"ping"), frame(0x80, b"message")].concat();
-        let outcome = read(&[&octets]);
+        let bytes = [frame(0x01, b"one "), frame(0x89, b"ping"), frame(0x80, b"message")].concat();
+        let outcome = read(&[&bytes]);
         assert_eq!(outcome.messages, [b"one message"]);
         assert_eq!(outcome.control, b"\x8a\x04ping");
     }
 
     #[test]
     fn a_close_is_echoed_and_nothing_is_read_after_it() {
-        let octets = [frame(0x88, &1000u16.to_be_bytes()), frame(0x81, b"late")].concat();
-        let outcome = read(&[&octets]);
+        let bytes = [frame(0x88, &1000u16.to_be_bytes()), frame(0x81, b"late")].concat();
+        let outcome = read(&[&bytes]);
         assert!(outcome.closed && outcome.messages.is_empty());
         assert_eq!(outcome.control, [0x88, 2, 3, 0xe8]);
         assert_eq!(read(&[&frame(0x88, b"")]).control, [0x88, 2, 3, 0xe8]);
@@ -537,35 +535,35 @@ mod tests {
                 (prop::collection::vec(any::<u8>(), 0..300), 1..4usize, any::<bool>()), 1..5),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         ) {
-            let mut octets = Vec::new();
+            let mut bytes = Vec::new();
             for (payload, fragments, ping) in &messages {
                 let size = payload.len().div_ceil(*fragments).max(1);
                 let chunks: Vec<_> = payload.chunks(size).collect();
                 let last = chunks.len().saturating_sub(1);
                 if chunks.is_empty() {
-                    octets.extend(frame(0x82, b""));
+                    bytes.extend(frame(0x82, b""));
                 }
                 for (index, chunk) in chunks.iter().enumerate() {
                     let first = if index == 0 { 2 } else { 0 } | if index == last { 0x80 } else { 0 };
-                    octets.extend(frame(first, chunk));
+                    bytes.extend(frame(first, chunk));
                     if *ping {
-                        octets.extend(frame(0x89, b"p"));
+                        bytes.extend(frame(0x89, b"p"));
                     }
                 }
             }
-            let whole = read(&[&octets]);
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
-            cuts.extend([0, octets.len()]);
+            let whole = read(&[&bytes]);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
-            let runs: Vec<_> = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]).collect();
+            let runs: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
             let expected: Vec<_> = messages.iter().map(|(payload, ..)| payload.clone()).collect();
             prop_assert_eq!(&whole.messages, &expected);
             prop_assert_eq!(read(&runs), whole);
         }
 
         #[test]
-        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..400)) {
-            read(&[&octets]);
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            read(&[&bytes]);
         }
     }
 }

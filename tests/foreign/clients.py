@@ -35,12 +35,12 @@ class StreamClient:
     def open(self, broker):
         return socket.create_connection(("127.0.0.1", broker.port), PATIENCE)
 
-    def send(self, octets):
-        self.stream.sendall(envelope(octets))
+    def send(self, data):
+        self.stream.sendall(envelope(data))
 
     def receive(self, seconds=PATIENCE):
         deadline = time.monotonic() + seconds
-        while (octets := take_envelope(self.buffer)) is None:
+        while (data := take_envelope(self.buffer)) is None:
             self.stream.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 received = self.stream.recv(65536)
@@ -49,7 +49,7 @@ class StreamClient:
             if not received:
                 raise Fault("the broker closed where a frame was expected")
             self.buffer += received
-        return octets
+        return data
 
     def ending(self):
         self.stream.settimeout(PATIENCE)
@@ -120,11 +120,11 @@ class WebSocketClient:
 
         return self.loop.run_until_complete(limited())
 
-    def send(self, octets):
+    def send(self, data):
         try:
-            self.wait(self.socket.send(octets.decode()))
+            self.wait(self.socket.send(data.decode()))
         except UnicodeDecodeError:
-            self.wait(self.socket.send(octets))
+            self.wait(self.socket.send(data))
 
     def receive(self, seconds=PATIENCE):
         from websockets.exceptions import ConnectionClosed
@@ -181,8 +181,8 @@ class ProgramClient:
     def read_errors(self):
         self.errors = self.process.stderr.read()
 
-    def write(self, octets):
-        self.process.stdin.write(octets)
+    def write(self, data):
+        self.process.stdin.write(data)
         self.process.stdin.flush()
 
     def close(self):
@@ -210,15 +210,15 @@ class OpensslClient(ProgramClient):
             "-CAfile", broker.authority, "-verify_return_error"])
 
     def read(self):
-        while octets := self.process.stdout.read1(65536):
-            self.received.put(octets)
+        while data := self.process.stdout.read1(65536):
+            self.received.put(data)
         self.received.put(None)
 
-    def send(self, octets):
-        self.write(envelope(octets))
+    def send(self, data):
+        self.write(envelope(data))
 
     def receive(self, seconds=PATIENCE):
-        while (octets := take_envelope(self.buffer)) is None:
+        while (data := take_envelope(self.buffer)) is None:
             try:
                 received = self.received.get(timeout=seconds)
             except queue.Empty:
@@ -226,7 +226,7 @@ class OpensslClient(ProgramClient):
             if received is None:
                 raise Fault(f"openssl ended where a frame was expected: {self.errors.decode()}")
             self.buffer += received
-        return octets
+        return data
 
     def ending(self):
         received = self.received.get(timeout=PATIENCE)
@@ -279,12 +279,12 @@ class NodeClient(ProgramClient):
         order = {"order": order, "payload": base64.b64encode(payload).decode()}
         self.write(json.dumps(order).encode() + b"\n")
 
-    def send(self, octets):
+    def send(self, data):
         try:
-            octets.decode()
-            self.order("text", octets)
+            data.decode()
+            self.order("text", data)
         except UnicodeDecodeError:
-            self.order("binary", octets)
+            self.order("binary", data)
 
     def receive(self, seconds=PATIENCE):
         message = self.next("message", seconds)

@@ -57,10 +57,10 @@ class Room:
 
 
 def expect(client, command, **headers):
-    octets = client.receive()
-    if octets is None:
+    data = client.receive()
+    if data is None:
         raise Fault(f"{command} was expected, and nothing came")
-    received = Frame(octets)
+    received = Frame(data)
     check(received.command == command, f"{command} was expected: {received}")
     for name, value in headers.items():
         name = name.replace("_", "-")
@@ -127,7 +127,7 @@ def watch(room):
         check(f"]:[/agent/{room.login(name)}]\n" in listed, f"{name} is not listed: {listed}")
     bob.send(frame("SEND", {"destination": f"/agent/{room.login('ana')}"}, b"hola"))
     received, copied = expect(ana, "MESSAGE"), expect(watcher, "MESSAGE")
-    check(received.octets == copied.octets, f"the copy differs: {copied}")
+    check(received.data == copied.data, f"the copy differs: {copied}")
     watcher.send(frame("UNSUBSCRIBE", {"transaction": "2"}))
     expect(watcher, "ACK", transaction="2", error_desc="OK")
     bob.send(frame("SEND", {"destination": f"/agent/{room.login('ana')}", "transaction": "3"}))

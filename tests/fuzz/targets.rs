@@ -40,8 +40,8 @@ pub fn classic_frame(data: &[u8]) {
 /// Header lines, against looking each name up from the front.
 pub fn headers(data: &[u8]) {
     let pairs: Vec<_> = data
-        .split(|octet| *octet == b'\n')
-        .map(|line| line.split_at(line.iter().position(|octet| *octet == b':').unwrap_or(0)))
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(0)))
         .take(64)
         .collect();
     let mut headers = Headers::new(64);
@@ -64,7 +64,7 @@ pub fn headers(data: &[u8]) {
         if let Ok(text) = version.unescape(data) {
             version.escape(&text, &mut escaped);
             let again = version.unescape(&escaped).expect("we write no undefined escapes");
-            let blank = |octet| matches!(octet, b'\r' | 0);
+            let blank = |byte| matches!(byte, b'\r' | 0);
             let same = text.iter().zip(&*again).all(|(a, b)| a == b || (blank(*a) && *b == b' '));
             assert!(text.len() == again.len() && same, "what was escaped is unescaped");
         }
@@ -105,7 +105,7 @@ pub fn websocket_bytes(data: &[u8]) {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_message(&mut wire, &mut control, BOUND) {
-                    Ok(Some(Message::Data { octets, .. })) => messages.push(octets.to_vec()),
+                    Ok(Some(Message::Data { bytes, .. })) => messages.push(bytes.to_vec()),
                     Ok(Some(Message::Closed)) => messages.push(b"closed".to_vec()),
                     Ok(None) => break,
                     Err(error) => return (messages, control, Some(error)),
@@ -210,7 +210,7 @@ const BYTES_MAX: u32 = 4096;
 const BOUND: FrameBound =
     FrameBound { bytes_max: BYTES_MAX, limit: "body_bytes_max", limit_max: BYTES_MAX };
 
-/// The first octets say where the others are cut.
+/// The first bytes say where the others are cut.
 fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let (cuts, whole) = data.split_at(data.len().min(4));
     let mut runs = Vec::new();
@@ -225,7 +225,7 @@ fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     (runs, whole)
 }
 
-/// What one client does, or happens to it. `Room`: the kernel takes so many octets more from the
+/// What one client does, or happens to it. `Room`: the kernel takes so many bytes more from the
 /// broker, and then none.
 #[derive(Arbitrary, Debug)]
 enum Step<'a> {
@@ -238,11 +238,11 @@ enum Step<'a> {
     Acknowledge { who: u8, negative: bool, subscription: u8, message: u8 },
     Transaction { who: u8, what: u8 },
     Disconnect { who: u8 },
-    Frame { who: u8, octets: &'a [u8] },
-    Octets { who: u8, octets: &'a [u8] },
+    Frame { who: u8, bytes: &'a [u8] },
+    Bytes { who: u8, bytes: &'a [u8] },
     EndOfStream { who: u8 },
     Reset { who: u8 },
-    Room { who: u8, octets: u16 },
+    Room { who: u8, bytes: u16 },
     Wait { ms: u16 },
     Turn,
     Drain,
@@ -343,14 +343,14 @@ impl World {
                 self.send_frame(*who, frame.as_bytes());
             }
             Step::Disconnect { who } => self.send_frame(*who, b"DISCONNECT\nreceipt-id:r\n\n\0"),
-            Step::Frame { who, octets } => self.send_frame(*who, octets),
-            Step::Octets { who, octets } => {
-                self.with_socket(*who, |socket, _| socket.incoming.extend(*octets));
+            Step::Frame { who, bytes } => self.send_frame(*who, bytes),
+            Step::Bytes { who, bytes } => {
+                self.with_socket(*who, |socket, _| socket.incoming.extend(*bytes));
             }
             Step::EndOfStream { who } => self.with_socket(*who, |socket, _| socket.ended = true),
             Step::Reset { who } => self.with_socket(*who, |socket, _| socket.is_reset = true),
-            Step::Room { who, octets } => {
-                self.with_socket(*who, |socket, _| socket.room = usize::from(*octets));
+            Step::Room { who, bytes } => {
+                self.with_socket(*who, |socket, _| socket.room = usize::from(*bytes));
             }
             Step::Wait { ms } => {
                 self.now.ns += u64::from(*ms) * 1_000_000;
@@ -521,13 +521,13 @@ impl Read for MemorySocket {
 }
 
 impl Write for MemorySocket {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_reset {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let taken = octets.len().min(self.room);
+        let taken = bytes.len().min(self.room);
         self.room -= taken;
-        if taken == 0 && !octets.is_empty() {
+        if taken == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(taken)

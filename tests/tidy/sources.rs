@@ -82,6 +82,10 @@ pub(crate) fn program_sources(folder: &str) -> Vec<Source> {
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        // What cargo builds beside a package of its own is nobody's to keep tidy.
+        if path.ends_with("target") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -5,7 +5,7 @@
 //! socket ─► scratch ─► [TLS] ─► [WebSocket] ─► Protocol::scan ─► events
 //! ```
 //!
-//! It knows nothing of scenarios, and it owns octets only while an event is torn across reads.
+//! It knows nothing of scenarios, and it owns bytes only while an event is torn across reads.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl Connection {
         self.records.take()
     }
 
-    /// Appends octets that need no frame, such as a body with its envelope.
+    /// Appends bytes that need no frame, such as a body with its envelope.
     #[inline]
     pub(super) fn push(&mut self, parts: [&[u8]; 4]) {
         for part in parts {
@@ -204,12 +204,12 @@ impl Connection {
                 Ok(0) => return Ok(ReadProgress::Ended),
                 Ok(count) => {
                     on_arrival();
-                    let octets = &scratch[..count];
+                    let bytes = &scratch[..count];
                     match self.tls.take() {
-                        None => self.take(octets, protocol, on_event)?,
+                        None => self.take(bytes, protocol, on_event)?,
                         Some(mut tls) => {
-                            self.records.note(octets);
-                            let result = self.decrypt(&mut tls, octets, protocol, on_event);
+                            self.records.note(bytes);
+                            let result = self.decrypt(&mut tls, bytes, protocol, on_event);
                             self.has_answered |= tls.wants_write();
                             self.tls = Some(tls);
                             result?;
@@ -260,13 +260,13 @@ impl Connection {
     fn decrypt(
         &mut self,
         tls: &mut ClientConnection,
-        mut octets: &[u8],
+        mut bytes: &[u8],
         protocol: &dyn Protocol,
         on_event: &mut impl FnMut(&mut Self, Event<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let mut plain = [0; 16 * 1024];
-        while !octets.is_empty() {
-            tls.read_tls(&mut octets).map_err(|error| Fault::io("TLS", error))?;
+        while !bytes.is_empty() {
+            tls.read_tls(&mut bytes).map_err(|error| Fault::io("TLS", error))?;
             tls.process_new_packets().map_err(|error| Fault::Refused(error.to_string()))?;
             loop {
                 match tls.reader().read(&mut plain) {
@@ -283,17 +283,17 @@ impl Connection {
     /// Takes events out of what arrived, and keeps what is left of it.
     fn take(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         protocol: &dyn Protocol,
         on_event: &mut impl FnMut(&mut Self, Event<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         if self.inbound.is_empty() {
-            let taken = self.events_in(octets, protocol, on_event)?;
-            self.inbound.extend_from_slice(&octets[taken..]);
+            let taken = self.events_in(bytes, protocol, on_event)?;
+            self.inbound.extend_from_slice(&bytes[taken..]);
             return Ok(());
         }
         let mut inbound = std::mem::take(&mut self.inbound);
-        inbound.extend_from_slice(octets);
+        inbound.extend_from_slice(bytes);
         let taken = self.events_in(&inbound, protocol, on_event)?;
         inbound.drain(..taken);
         self.inbound = inbound;
@@ -302,28 +302,28 @@ impl Connection {
 
     fn events_in(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         protocol: &dyn Protocol,
         on_event: &mut impl FnMut(&mut Self, Event<'_>) -> Result<(), Fault>,
     ) -> Result<usize, Fault> {
         match self.carries {
-            Carries::Stream => self.events_in_stream(octets, protocol, on_event),
-            Carries::Messages(_) => self.events_in_messages(octets, protocol, on_event),
+            Carries::Stream => self.events_in_stream(bytes, protocol, on_event),
+            Carries::Messages(_) => self.events_in_messages(bytes, protocol, on_event),
         }
     }
 
     #[inline]
     fn events_in_stream(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         protocol: &dyn Protocol,
         on_event: &mut impl FnMut(&mut Self, Event<'_>) -> Result<(), Fault>,
     ) -> Result<usize, Fault> {
         let mut taken = 0;
-        while let Scan::Whole(count, event) = protocol.scan(&octets[taken..])? {
+        while let Scan::Whole(count, event) = protocol.scan(&bytes[taken..])? {
             taken += count;
             on_event(self, event)?;
-            if taken == octets.len() {
+            if taken == bytes.len() {
                 break;
             }
         }
@@ -332,19 +332,19 @@ impl Connection {
 
     fn events_in_messages(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         protocol: &dyn Protocol,
         on_event: &mut impl FnMut(&mut Self, Event<'_>) -> Result<(), Fault>,
     ) -> Result<usize, Fault> {
         let mut taken = 0;
         if self.phase == Phase::AwaitingUpgrade {
-            let Some(length) = websocket::response(octets)? else { return Ok(0) };
+            let Some(length) = websocket::response(bytes)? else { return Ok(0) };
             taken = length;
             self.phase = Phase::Open;
             let login = std::mem::take(&mut self.login);
             self.answer(&login);
         }
-        while let Some(frame) = websocket::frame(&octets[taken..])? {
+        while let Some(frame) = websocket::frame(&bytes[taken..])? {
             taken += frame.bytes;
             match frame.opcode {
                 websocket::PING => {
@@ -391,9 +391,9 @@ fn connecting(error: io::Error) -> Fault {
 }
 
 #[inline]
-fn write_out(socket: &mut TcpStream, octets: &[u8], sent: &mut usize) -> io::Result<()> {
-    while *sent < octets.len() {
-        match socket.write(&octets[*sent..]) {
+fn write_out(socket: &mut TcpStream, bytes: &[u8], sent: &mut usize) -> io::Result<()> {
+    while *sent < bytes.len() {
+        match socket.write(&bytes[*sent..]) {
             Ok(count) => *sent += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

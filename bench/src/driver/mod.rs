@@ -69,7 +69,7 @@ pub struct DriverOptions {
     pub spins: bool,
     /// How TLS is spoken, where the target wants it.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Octets of every body.
+    /// Bytes of every body.
     pub body_bytes: usize,
 }
 
@@ -110,12 +110,12 @@ impl Driver {
     /// # Errors
     /// The system refuses another connection.
     pub fn connect(&mut self, login: &Login) -> Result<ConnectionId, Fault> {
-        let mut octets = Vec::new();
-        self.protocol.login(login, &mut octets);
+        let mut bytes = Vec::new();
+        self.protocol.login(login, &mut bytes);
         let socket = self.begin_connect().map_err(|error| Fault::io("connecting", error))?;
         let now_ns = self.clock.now_ns();
         let mut connection =
-            Connection::new(socket, &self.target, self.tls.as_ref(), octets, now_ns)?;
+            Connection::new(socket, &self.target, self.tls.as_ref(), bytes, now_ns)?;
         let id = self.free.pop().unwrap_or(ConnectionId(self.connections.len() as u32));
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
@@ -133,10 +133,10 @@ impl Driver {
 
     /// Subscribes a connection that has logged in.
     pub fn subscribe(&mut self, id: ConnectionId, number: u32, destination: &str) {
-        let mut octets = Vec::new();
-        self.protocol.subscribe(number, destination, &mut octets);
+        let mut bytes = Vec::new();
+        self.protocol.subscribe(number, destination, &mut bytes);
         if let Some(connection) = &mut self.connections[id.index()] {
-            connection.push_message(&octets);
+            connection.push_message(&bytes);
             connection.awaited += 1;
             self.awaited += 1;
         }
@@ -223,7 +223,7 @@ impl Driver {
         self.clock
     }
 
-    /// Octets of every body.
+    /// Bytes of every body.
     pub fn body_bytes(&self) -> usize {
         self.padding.len()
     }
@@ -307,7 +307,7 @@ impl Driver {
         }
         let clock = self.clock;
         let awaited = &mut self.awaited;
-        // One look at the clock a read, before anything is made of the octets: what a read brings has
+        // One look at the clock a read, before anything is made of the bytes: what a read brings has
         // arrived by then, however long it takes us to find out what it is.
         let arrived_ns = Cell::new(0);
         let note_arrival = || {
@@ -327,7 +327,7 @@ impl Driver {
                     *awaited -= 1;
                     on_notice(id, Notice::Confirmed, now_ns);
                 }
-                Event::Answer(octets) => connection.answer(octets),
+                Event::Answer(bytes) => connection.answer(bytes),
                 Event::Nothing => {}
                 Event::Refused(text) => return Err(Fault::Refused(text)),
             }

@@ -39,27 +39,27 @@ pub fn config(authority: Option<&Path>, resumes: bool) -> Result<Arc<ClientConfi
 /// Counts the records of a stream by their headers, which are never encrypted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Records {
-    /// Octets of a header that has begun, and how many.
+    /// Bytes of a header that has begun, and how many.
     header: [u8; HEADER_BYTES],
     held: usize,
-    /// Octets of the current record that are to come.
+    /// Bytes of the current record that are to come.
     left: usize,
     count: u64,
 }
 
 impl Records {
-    pub(super) fn note(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() {
+    pub(super) fn note(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
             if self.left > 0 {
-                let skipped = self.left.min(octets.len());
+                let skipped = self.left.min(bytes.len());
                 self.left -= skipped;
-                octets = &octets[skipped..];
+                bytes = &bytes[skipped..];
                 continue;
             }
-            let taken = (HEADER_BYTES - self.held).min(octets.len());
-            self.header[self.held..self.held + taken].copy_from_slice(&octets[..taken]);
+            let taken = (HEADER_BYTES - self.held).min(bytes.len());
+            self.header[self.held..self.held + taken].copy_from_slice(&bytes[..taken]);
             self.held += taken;
-            octets = &octets[taken..];
+            bytes = &bytes[taken..];
             if self.held == HEADER_BYTES {
                 self.held = 0;
                 self.left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
@@ -135,11 +135,11 @@ mod tests {
 
     #[test]
     fn records_are_counted_however_they_are_split() {
-        let octets = b"\x17\x03\x03\x00\x03abc\x17\x03\x03\x00\x00\x17\x03\x03\x01\x00";
-        let octets = [&octets[..], &[7; 256]].concat();
-        for size in 1..octets.len() {
+        let bytes = b"\x17\x03\x03\x00\x03abc\x17\x03\x03\x00\x00\x17\x03\x03\x01\x00";
+        let bytes = [&bytes[..], &[7; 256]].concat();
+        for size in 1..bytes.len() {
             let mut records = Records::default();
-            octets.chunks(size).for_each(|chunk| records.note(chunk));
+            bytes.chunks(size).for_each(|chunk| records.note(chunk));
             assert_eq!(records.take(), 3, "{size}");
         }
     }

@@ -17,14 +17,14 @@ pub(super) fn request(host: &str, path: &str, subprotocols: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The length of the response at the front of some octets, once it is there.
+/// The length of the response at the front of some data, once it is there.
 ///
 /// # Errors
 /// The server does not upgrade.
-pub(super) fn response(octets: &[u8]) -> Result<Option<usize>, Fault> {
-    let Some(end) = memmem::find(octets, b"\r\n\r\n") else { return Ok(None) };
-    if !octets.starts_with(b"HTTP/1.1 101") {
-        let line = octets.split(|octet| *octet == b'\r').next().unwrap_or_default();
+pub(super) fn response(data: &[u8]) -> Result<Option<usize>, Fault> {
+    let Some(end) = memmem::find(data, b"\r\n\r\n") else { return Ok(None) };
+    if !data.starts_with(b"HTTP/1.1 101") {
+        let line = data.split(|byte| *byte == b'\r').next().unwrap_or_default();
         return Err(Fault::Refused(String::from_utf8_lossy(line).into_owned()));
     }
     Ok(Some(end + 4))
@@ -54,17 +54,17 @@ pub(super) struct Frame<'a> {
     pub(super) opcode: u8,
     pub(super) is_final: bool,
     pub(super) payload: &'a [u8],
-    /// Octets that header and payload take.
+    /// Bytes that header and payload take.
     pub(super) bytes: usize,
 }
 
-/// The frame at the front of some octets, once it is there.
+/// The frame at the front of some data, once it is there.
 ///
 /// # Errors
 /// A server must not mask.
 #[inline]
-pub(super) fn frame(octets: &[u8]) -> Result<Option<Frame<'_>>, Fault> {
-    let [first, second, rest @ ..] = octets else { return Ok(None) };
+pub(super) fn frame(data: &[u8]) -> Result<Option<Frame<'_>>, Fault> {
+    let [first, second, rest @ ..] = data else { return Ok(None) };
     if second & MASKED != 0 {
         return Err(Fault::Malformed("a masked WebSocket frame"));
     }
@@ -80,7 +80,7 @@ pub(super) fn frame(octets: &[u8]) -> Result<Option<Frame<'_>>, Fault> {
         length => (usize::from(*length), 2),
     };
     let bytes = start + length;
-    Ok(octets.get(start..bytes).map(|payload| Frame {
+    Ok(data.get(start..bytes).map(|payload| Frame {
         opcode: first & 0x0F,
         is_final: first & FINAL != 0,
         payload,
@@ -110,12 +110,12 @@ mod tests {
     #[test]
     fn a_frame_is_taken_once_it_is_whole() {
         let long = [&[0x82, 126, 0x01, 0x00], &[7; 256][..]].concat();
-        for octets in [&b"\x81\x02hi"[..], &long] {
-            for length in 0..octets.len() {
-                assert_eq!(frame(&octets[..length]).unwrap(), None);
+        for data in [&b"\x81\x02hi"[..], &long] {
+            for length in 0..data.len() {
+                assert_eq!(frame(&data[..length]).unwrap(), None);
             }
-            let found = frame(octets).unwrap().unwrap();
-            assert_eq!((found.bytes, found.is_final), (octets.len(), true));
+            let found = frame(data).unwrap().unwrap();
+            assert_eq!((found.bytes, found.is_final), (data.len(), true));
         }
         assert!(frame(b"\x81\x82....hi").is_err());
     }

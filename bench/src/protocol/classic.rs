@@ -78,11 +78,11 @@ impl Protocol for Classic {
     }
 
     #[inline]
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault> {
         if self.is_framed {
-            return Ok(Scan::Whole(octets.len(), self.event_of(octets)?));
+            return Ok(Scan::Whole(bytes.len(), self.event_of(bytes)?));
         }
-        let Some((prefix, rest)) = octets.split_first_chunk::<PREFIX_BYTES>() else {
+        let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(Scan::Partial);
         };
         if prefix[0] != 0 {
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn frames_are_told_apart() {
-        let octets = [
+        let bytes = [
             framed("CONNECTED\nsession-id:5\n\n\0"),
             framed("MESSAGE\norigin:bob\ncontent-length:2\n\nhi\0"),
             framed("ACK\ntransaction:s0\nerror-desc:OK\n\n\0"),
             framed("MESSAGE\na:b\n\n\0"),
         ]
         .concat();
-        let found = events(&classic(false), &octets);
+        let found = events(&classic(false), &bytes);
         assert_eq!(found, ["Confirmed", "message hi", "Confirmed", "message "]);
     }
 

@@ -19,7 +19,7 @@ pub const SUBSCRIBE: u32 = u32::MAX;
 /// The channel of a frame that is only echoed.
 pub const ECHO: u32 = u32::MAX - 1;
 
-/// Octets of length and channel.
+/// Bytes of length and channel.
 pub const HEADER_BYTES: usize = 8;
 
 impl Protocol for Floor {
@@ -37,8 +37,8 @@ impl Protocol for Floor {
     }
 
     #[inline]
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
-        let Some((header, rest)) = octets.split_first_chunk::<HEADER_BYTES>() else {
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault> {
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(Scan::Partial);
         };
         let (channel, length) = split_header(*header)?;
@@ -94,11 +94,11 @@ mod tests {
 
     #[test]
     fn frames_are_told_apart() {
-        let mut octets = Vec::new();
-        Floor.subscribe(0, "bench-3", &mut octets);
-        assert_eq!(octets, b"\x08\0\0\0\xFF\xFF\xFF\xFF\x03\0\0\0");
-        octets.extend(published(&Floor, "bench-3", b"hello"));
-        assert_eq!(events(&Floor, &octets), ["Confirmed", "message hello"]);
+        let mut bytes = Vec::new();
+        Floor.subscribe(0, "bench-3", &mut bytes);
+        assert_eq!(bytes, b"\x08\0\0\0\xFF\xFF\xFF\xFF\x03\0\0\0");
+        bytes.extend(published(&Floor, "bench-3", b"hello"));
+        assert_eq!(events(&Floor, &bytes), ["Confirmed", "message hello"]);
         assert!(Floor.scan(b"\x03\0\0\0\0\0\0\0").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! What the protocols have in common: how to log in, subscribe and publish, and what arrives.
 //!
-//! A protocol is stateless: octets in, events out. It knows neither sockets nor scenarios.
+//! A protocol is stateless: bytes in, events out. It knows neither sockets nor scenarios.
 
 mod classic;
 mod floor;
@@ -35,8 +35,8 @@ pub trait Protocol {
     /// Takes one event off the front of what arrived.
     ///
     /// # Errors
-    /// The octets are not of this protocol.
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault>;
+    /// The bytes are not of this protocol.
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault>;
 
     /// What a scenario calls its destinations unless it is told.
     fn destination_pattern(&self) -> &'static str;
@@ -80,18 +80,18 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An envelope of these octets.
+    /// An envelope of these bytes.
     pub fn new(head: Vec<u8>, tail: &[u8]) -> Self {
         Self { head: head.into_boxed_slice(), tail: tail.into() }
     }
 }
 
-/// What is at the front of some octets.
+/// What is at the front of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scan<'a> {
     /// Not yet a whole event.
     Partial,
-    /// An event, and how many octets it took.
+    /// An event, and how many bytes it took.
     Whole(usize, Event<'a>),
 }
 
@@ -102,7 +102,7 @@ pub enum Event<'a> {
     Confirmed,
     /// A message, of which only the body matters.
     Message(&'a [u8]),
-    /// The server wants these octets back.
+    /// The server wants these bytes back.
     Answer(&'static [u8]),
     /// Nothing that matters.
     Nothing,
@@ -156,8 +156,8 @@ pub fn protocol_of(target: &Target, credentials: Credentials) -> Box<dyn Protoco
 }
 
 /// What the server said, as far as a person can read it.
-fn readable(octets: &[u8]) -> String {
-    let shown = &octets[..octets.len().min(400)];
+fn readable(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(400)];
     let text = String::from_utf8_lossy(shown);
     let lines: Vec<_> = text.split(['\n', '\r', '\0']).filter(|line| !line.is_empty()).collect();
     lines.join(", ").replace(char::is_control, " ")
@@ -178,14 +178,14 @@ fn decimal(digits: &[u8]) -> Option<usize> {
 pub(crate) mod testing {
     use super::*;
 
-    /// All events of some octets, whatever the pieces in which they are scanned.
-    pub(crate) fn events(protocol: &dyn Protocol, octets: &[u8]) -> Vec<String> {
-        for length in 0..octets.len() {
+    /// All events of some bytes, whatever the pieces in which they are scanned.
+    pub(crate) fn events(protocol: &dyn Protocol, bytes: &[u8]) -> Vec<String> {
+        for length in 0..bytes.len() {
             // No prefix may be mistaken for something else than what the whole begins with.
-            assert!(protocol.scan(&octets[..length]).is_ok(), "at {length}");
+            assert!(protocol.scan(&bytes[..length]).is_ok(), "at {length}");
         }
         let mut events = Vec::new();
-        let mut rest = octets;
+        let mut rest = bytes;
         while let Scan::Whole(count, event) = protocol.scan(rest).unwrap() {
             events.push(match event {
                 Event::Message(body) => format!("message {}", String::from_utf8_lossy(body)),

@@ -45,10 +45,10 @@ impl Protocol for Mqtt {
     }
 
     #[inline]
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
-        let Some((start, length)) = remaining_length(octets)? else { return Ok(Scan::Partial) };
-        let Some(rest) = octets.get(start..start + length) else { return Ok(Scan::Partial) };
-        let event = match (octets[0] & 0xF0, rest) {
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault> {
+        let Some((start, length)) = remaining_length(bytes)? else { return Ok(Scan::Partial) };
+        let Some(rest) = bytes.get(start..start + length) else { return Ok(Scan::Partial) };
+        let event = match (bytes[0] & 0xF0, rest) {
             (PUBLISH, [high, low, rest @ ..]) => {
                 let topic_bytes = usize::from(u16::from_be_bytes([*high, *low]));
                 let body = rest.get(topic_bytes..);
@@ -91,7 +91,7 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-// MQTT 3.1.1, 2.2.3 "Remaining Length": seven bits an octet, the lowest first.
+// MQTT 3.1.1, 2.2.3 "Remaining Length": seven bits a byte, the lowest first.
 fn push_length(out: &mut Vec<u8>, mut length: usize) {
     while length > 0x7F {
         out.push((length & 0x7F) as u8 | 0x80);
@@ -101,16 +101,16 @@ fn push_length(out: &mut Vec<u8>, mut length: usize) {
 }
 
 /// Where the rest of a packet begins, and its length.
-fn remaining_length(octets: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
+fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
     let mut length = 0;
-    for (index, octet) in octets.iter().skip(1).take(4).enumerate() {
-        length |= usize::from(octet & 0x7F) << (7 * index);
-        if octet & 0x80 == 0 {
+    for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
             return Ok(Some((index + 2, length)));
         }
     }
-    if octets.len() > 4 {
-        return Err(Fault::Malformed("a packet length of more than four octets"));
+    if bytes.len() > 4 {
+        return Err(Fault::Malformed("a packet length of more than four bytes"));
     }
     Ok(None)
 }
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn packets_are_told_apart() {
         let long = vec![b'x'; 70_000];
-        let mut octets = b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\xD0\x00".to_vec();
-        octets.extend(published(&mqtt(), "bench/a", b"hello"));
-        let found = events(&mqtt(), &octets);
+        let mut bytes = b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\xD0\x00".to_vec();
+        bytes.extend(published(&mqtt(), "bench/a", b"hello"));
+        let found = events(&mqtt(), &bytes);
         assert_eq!(found, ["Confirmed", "Confirmed", "Nothing", "message hello"]);
         let packet = published(&mqtt(), "bench/a", &long);
         assert_eq!(mqtt().scan(&packet).unwrap(), Scan::Whole(packet.len(), Event::Message(&long)));
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn refusals_are_told() {
-        for octets in [&b"\x20\x02\x00\x05"[..], b"\x90\x03\x00\x01\x80"] {
-            assert!(matches!(mqtt().scan(octets).unwrap(), Scan::Whole(_, Event::Refused(_))));
+        for bytes in [&b"\x20\x02\x00\x05"[..], b"\x90\x03\x00\x01\x80"] {
+            assert!(matches!(mqtt().scan(bytes).unwrap(), Scan::Whole(_, Event::Refused(_))));
         }
         assert!(mqtt().scan(b"\x30\xFF\xFF\xFF\xFF\x01").is_err());
     }

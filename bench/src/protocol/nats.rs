@@ -42,13 +42,13 @@ impl Protocol for Nats {
     }
 
     #[inline]
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
-        let Some(end) = memchr(b'\n', octets) else { return Ok(Scan::Partial) };
-        let line = octets[..end].strip_suffix(b"\r").unwrap_or(&octets[..end]);
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault> {
+        let Some(end) = memchr(b'\n', bytes) else { return Ok(Scan::Partial) };
+        let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
         if line.starts_with(b"MSG ") {
-            let digits = line.rsplit(|octet| *octet == b' ').next().unwrap_or_default();
+            let digits = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
             let length = decimal(digits).ok_or(Fault::Malformed("MSG without a length"))?;
-            let rest = &octets[end + 1..];
+            let rest = &bytes[end + 1..];
             if rest.len() < length + 2 {
                 return Ok(Scan::Partial);
             }
@@ -95,10 +95,10 @@ mod tests {
 
     #[test]
     fn lines_are_told_apart() {
-        let octets = b"INFO {}\r\nPONG\r\nMSG bench.a 1 5\r\nhe\r\no\r\nPING\r\n-ERR 'no'\r\n";
+        let bytes = b"INFO {}\r\nPONG\r\nMSG bench.a 1 5\r\nhe\r\no\r\nPING\r\n-ERR 'no'\r\n";
         let answer = format!("{:?}", Event::Answer(b"PONG\r\n"));
         let refused = format!("{:?}", Event::Refused("-ERR 'no'".into()));
         let expected = ["Nothing", "Confirmed", "message he\r\no", &answer, &refused];
-        assert_eq!(events(&nats(), octets), expected);
+        assert_eq!(events(&nats(), bytes), expected);
     }
 }

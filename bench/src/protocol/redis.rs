@@ -39,8 +39,8 @@ impl Protocol for Redis {
     }
 
     #[inline]
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
-        let mut cursor = Cursor { octets, at: 0 };
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault> {
+        let mut cursor = Cursor { bytes, at: 0 };
         let Some(line) = cursor.line() else { return Ok(Scan::Partial) };
         let event = match line.split_first() {
             Some((b'*', count)) => {
@@ -72,7 +72,7 @@ fn push_command(out: &mut Vec<u8>, words: &[&str]) {
 }
 
 struct Cursor<'a> {
-    octets: &'a [u8],
+    bytes: &'a [u8],
     at: usize,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
     /// The next line without its end.
     #[inline]
     fn line(&mut self) -> Option<&'a [u8]> {
-        let rest = &self.octets[self.at..];
+        let rest = &self.bytes[self.at..];
         let end = memchr(b'\n', rest)?;
         self.at += end + 1;
         Some(rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]))
@@ -92,8 +92,8 @@ impl<'a> Cursor<'a> {
         let Some(line) = self.line() else { return Ok(None) };
         let digits = line.strip_prefix(b"$").and_then(decimal);
         let length = digits.ok_or(Fault::Malformed("a bulk string without a length"))?;
-        let Some(text) = self.octets.get(self.at..self.at + length) else { return Ok(None) };
-        if self.octets.len() < self.at + length + 2 {
+        let Some(text) = self.bytes.get(self.at..self.at + length) else { return Ok(None) };
+        if self.bytes.len() < self.at + length + 2 {
             return Ok(None);
         }
         self.at += length + 2;
@@ -141,10 +141,10 @@ mod tests {
 
     #[test]
     fn replies_are_told_apart() {
-        let octets = b"+PONG\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
+        let bytes = b"+PONG\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
             *3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\nh\r\nj\r\n:5\r\n-ERR no\r\n";
         let refused = format!("{:?}", Event::Refused("-ERR no".into()));
         let expected = ["Confirmed", "Confirmed", "message h\r\nj", "Nothing", &refused];
-        assert_eq!(events(&redis(), octets), expected);
+        assert_eq!(events(&redis(), bytes), expected);
     }
 }

@@ -51,13 +51,13 @@ impl Protocol for Stomp {
     }
 
     #[inline]
-    fn scan<'a>(&self, octets: &'a [u8]) -> Result<Scan<'a>, Fault> {
+    fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault> {
         // Line ends between frames are heart-beats or padding.
-        let blank = octets.iter().take_while(|octet| matches!(octet, b'\n' | b'\r')).count();
-        if blank == octets.len() {
+        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+        if blank == bytes.len() {
             return Ok(Scan::Partial);
         }
-        let frame = &octets[blank..];
+        let frame = &bytes[blank..];
         let Some((headers, body_at)) = split_headers(frame) else { return Ok(Scan::Partial) };
         let body = &frame[body_at..];
         let length = match content_length(headers)? {
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn frames_are_told_apart() {
-        let octets = b"CONNECTED\nversion:1.2\n\n\0\n\nMESSAGE\ncontent-length:3\nid:1\n\na\0b\0\n\
+        let bytes = b"CONNECTED\nversion:1.2\n\n\0\n\nMESSAGE\ncontent-length:3\nid:1\n\na\0b\0\n\
             RECEIPT\nreceipt-id:s0\n\n\0MESSAGE\r\nid:2\r\n\r\nhi\0";
-        let found = events(&stomp(), octets);
+        let found = events(&stomp(), bytes);
         assert_eq!(found, ["Confirmed", "message a\0b", "Confirmed", "message hi"]);
     }
 

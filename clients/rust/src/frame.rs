@@ -11,7 +11,7 @@ use std::fmt;
 pub struct Frame {
     /// The first line.
     pub command: String,
-    /// The header lines, in order. Octets that are not UTF-8 arrive as U+FFFD.
+    /// The header lines, in order. Bytes that are not UTF-8 arrive as U+FFFD.
     pub headers: Vec<(String, String)>,
     /// What follows the blank line.
     pub body: Vec<u8>,

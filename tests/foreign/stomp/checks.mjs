@@ -63,9 +63,9 @@ const CHECKS = {
     session.send(place('topic'), 'x'.repeat(300_000))
     equal((await topic.next()).body, 'x'.repeat(300_000), 'body')
     if (session.sendBinary) {
-      const octets = Uint8Array.from({ length: 768 }, (_, index) => index % 256)
-      session.sendBinary(place('topic'), octets)
-      equal((await topic.next()).binaryBody.join(), octets.join(), 'binary body')
+      const bytes = Uint8Array.from({ length: 768 }, (_, index) => index % 256)
+      session.sendBinary(place('topic'), bytes)
+      equal((await topic.next()).binaryBody.join(), bytes.join(), 'binary body')
     }
     await session.disconnect()
   },

@@ -64,9 +64,9 @@ $checks = [
             expect($headers['color'] === 'rojo', 'another color');
             $stomp->send($destination, str_repeat('x', 300_000));
             expect_body($stomp, str_repeat('x', 300_000));
-            $octets = str_repeat(implode('', array_map('chr', range(0, 255))), 3);
-            $stomp->send($destination, $octets, ['content-length' => strlen($octets)]);
-            expect_body($stomp, $octets);
+            $bytes = str_repeat(implode('', array_map('chr', range(0, 255))), 3);
+            $stomp->send($destination, $bytes, ['content-length' => strlen($bytes)]);
+            expect_body($stomp, $bytes);
         }
     },
     'receipt' => function () {

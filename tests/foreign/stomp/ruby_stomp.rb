@@ -76,9 +76,9 @@ def subscribe_and_send
     expect(headers["color"] == color, "another color: #{headers}")
     client.publish(destination, "x" * 300_000)
     expect_body(queue, "x" * 300_000)
-    octets = (0..255).to_a.pack("C*") * 3
-    client.publish(destination, octets)
-    expect_body(queue, octets)
+    bytes = (0..255).to_a.pack("C*") * 3
+    client.publish(destination, bytes)
+    expect_body(queue, bytes)
   end
   client.close
 end

@@ -141,9 +141,9 @@ def subscribe_and_send():
     expect_body(listener, b"x" * 300_000)
     # Over WebSocket the library sends text only.
     if TRANSPORT in ("tcp", "tls"):
-        octets = bytes(range(256)) * 3
-        connection.send(topic, octets)
-        expect_body(listener, octets)
+        data = bytes(range(256)) * 3
+        connection.send(topic, data)
+        expect_body(listener, data)
     connection.unsubscribe(destination=topic, id="1")
     leave(connection)
 

@@ -36,8 +36,8 @@ const adapter = {
 
 function session(client, ended) {
   let beatsSeen = 0
-  client.getTransportSocket().on('data', octets => {
-    if (octets.every(octet => octet === 10)) beatsSeen += octets.length
+  client.getTransportSocket().on('data', bytes => {
+    if (bytes.every(byte => byte === 10)) beatsSeen += bytes.length
   })
   client.on('error', () => {})
   const send = (headers, body) => client.send(headers).end(body)
@@ -77,9 +77,9 @@ function read(client, message, put) {
   const parts = []
   message.on('data', part => parts.push(part))
   message.on('end', () => {
-    const octets = Buffer.concat(parts)
+    const bytes = Buffer.concat(parts)
     put({
-      headers: message.headers, body: octets.toString(), binaryBody: octets,
+      headers: message.headers, body: bytes.toString(), binaryBody: bytes,
       ack: () => client.ack(message), nack: () => client.nack(message),
     })
   })
@@ -87,7 +87,7 @@ function read(client, message, put) {
 
 function seeReceipt(client) {
   const parts = []
-  const see = octets => parts.push(octets)
+  const see = bytes => parts.push(bytes)
   client.getTransportSocket().on('data', see)
   return () => {
     client.getTransportSocket().off('data', see)

@@ -251,7 +251,7 @@ type Reason = (u32, fn(&Difference<'_>) -> bool);
 const REASONS: &[Reason] = &[
     (16, |one| one.replaces(|line| line.strip_suffix("^@^@").map(|line| format!("{line}^@")))),
     (17, |one| one.lacks_only("Subscription: ")),
-    (18, |one| one.answer.lines[0] == (Mark::Both, "(octets)".to_owned())),
+    (18, |one| one.answer.lines[0] == (Mark::Both, "(bytes)".to_owned())),
     (14, |one| {
         let counted = |line: &str| line.starts_with("content-length:");
         let header = |line: &str| line.contains(':') && !line.contains('^');

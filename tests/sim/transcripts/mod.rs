@@ -42,7 +42,7 @@
 //!
 //! What clients get besides frames is in parentheses: `(close 1000)` of WebSocket, `(pong abc)`,
 //! `(ping)`, `(end)` of the stream, `(reset)`, `(send failed)`; `(binary)` before a frame that comes
-//! as a binary message, `(octets)` before what is no frame. `broker- (died …)` is the original's
+//! as a binary message, `(bytes)` before what is no frame. `broker- (died …)` is the original's
 //! end. A client answers a close, and ends its stream when it sees the end of the broker's.
 //!
 //! What clients do besides sending frames:
@@ -50,7 +50,7 @@
 //! ```text
 //! A: end                 ends its stream; `cut` does so without TLS's goodbye
 //! A: reset               breaks the connection
-//! A: octets 00 ff        writes bytes as they are
+//! A: bytes 00 ff        writes bytes as they are
 //! A: hold                keeps back what it sends from here on, to
 //! A: write 5             write the first five bytes of it; -5 all but five; nothing the rest
 //! A: ping abc            a WebSocket ping

@@ -248,7 +248,7 @@ fn parse_difference(text: &str) -> u32 {
 /// A difference's number, and in a word what it is about.
 fn difference(number: u32) -> String {
     const WORDS: [&str; 19] = [
-        "last octet",
+        "last byte",
         "ids",
         "sentence",
         "no empty success",
@@ -261,7 +261,7 @@ fn difference(number: u32) -> String {
         "no silence",
         "envelopes",
         "CRLF and repeated headers",
-        "octet counts and user headers",
+        "byte counts and user headers",
         "sane answer",
         "NUL at the end",
         "one subscription only",

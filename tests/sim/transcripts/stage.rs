@@ -100,7 +100,7 @@ impl Stage {
             }
             "hold" => end.held = Some(Vec::new()),
             "write" => self.write_held(name, rest, seen),
-            "octets" => {
+            "bytes" => {
                 let bytes = from_hex(rest);
                 end.envelope = Envelope::Bare;
                 self.send(name, &bytes, seen);
@@ -283,7 +283,7 @@ impl Stage {
             Event::BinaryFrame(frame) => {
                 [vec!["(binary)".to_owned()], self.render_frame(frame)].concat()
             }
-            Event::Bytes(bytes) => [vec!["(octets)".to_owned()], to_lines(bytes)].concat(),
+            Event::Bytes(bytes) => [vec!["(bytes)".to_owned()], to_lines(bytes)].concat(),
             Event::Close(code) => vec![format!("(close {code})")],
             Event::Pong(payload) => vec![format!("(pong {})", to_lines(payload)[0])],
             Event::Ping => vec!["(ping)".to_owned()],
