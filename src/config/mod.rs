@@ -199,22 +199,25 @@ impl Config {
         if changed.is_empty() { Unapplied::Nothing } else { Unapplied::Tables(changed) }
     }
 
-    /// Holds the secrets of another configuration against this one, whose listeners are open: what may
-    /// not replace its own.
+    /// Checks whether the secrets of another configuration may replace those in use, for the listeners of
+    /// this one and for what is `held` now.
     ///
     /// # Errors
     /// Names the first rule that they break.
-    pub(crate) fn check_secrets_of(&self, next: &Self) -> Result<(), ConfigFault> {
+    pub(crate) fn check_secrets_of(&self, next: &Self, held: Held) -> Result<(), ConfigFault> {
         let fault =
             |key: &str, offence| Err(ConfigFault { place: Place::Setting(key.into()), offence });
         let exposed = self.listeners.iter().find(|listener| !listener.is_loopback());
         if let (Some(listener), true) = (exposed, keys::are_well_known(&next.keys)) {
             return fault("keys", Offence::WellKnownKey(listener.address));
         }
+        if held.own_keys && !next.held.own_keys {
+            return fault("keys", Offence::KeysHeld);
+        }
         let mut secured = self.listeners.iter().filter(|one| one.policy.tls != TlsMode::Off);
         match (&next.tls, secured.next()) {
             (None, Some(listener)) => fault("tls", Offence::CertificateMissing(listener.address)),
-            (Some(TlsSource::Development { .. }), Some(_)) if self.held.own_certificate => {
+            (Some(TlsSource::Development { .. }), Some(_)) if held.own_certificate => {
                 fault("tls", Offence::CertificateHeld)
             }
             _ => Ok(()),
@@ -285,6 +288,14 @@ pub(crate) struct Held {
     pub(crate) own_keys: bool,
     /// The certificate is not a development one.
     pub(crate) own_certificate: bool,
+}
+
+impl Held {
+    /// Adds what is held from now on, besides what was before.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.own_keys |= more.own_keys;
+        self.own_certificate |= more.own_certificate;
+    }
 }
 
 /// What the command line overrules.

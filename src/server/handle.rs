@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::identity::{self, IdentityFault};
-use super::operator::{Letter, Renewal};
+use super::operator::{HeldNow, Letter, Renewal};
 use crate::config::{Config, ConfigFault};
 use crate::reactor::{self, PostFault};
 
@@ -21,11 +21,16 @@ use crate::reactor::{self, PostFault};
 pub struct Handle {
     posting: reactor::Handle<Letter>,
     config: Arc<Config>,
+    held: HeldNow,
 }
 
 impl Handle {
-    pub(super) fn new(posting: reactor::Handle<Letter>, config: Arc<Config>) -> Self {
-        Self { posting, config }
+    pub(super) fn new(
+        posting: reactor::Handle<Letter>,
+        config: Arc<Config>,
+        held: HeldNow,
+    ) -> Self {
+        Self { posting, config, held }
     }
 
     /// Stops it: it accepts nobody any more, tells every client, and ends when all have taken what was
@@ -51,10 +56,11 @@ impl Handle {
     /// server's thread.
     ///
     /// # Errors
-    /// The keys are not for the listeners that are open, or the certificate cannot be used, so that
-    /// nothing changes; or it has ended, or its mailbox is full.
+    /// The keys are not for the listeners that are open; or they, or the certificate, are those of
+    /// development, and would replace your own; or the certificate cannot be used; or the server has
+    /// ended, or its mailbox is full. Then nothing changes.
     pub fn reload(&self, config: &Config) -> Result<(), ReloadFault> {
-        self.config.check_secrets_of(config).map_err(ReloadFault::Config)?;
+        self.config.check_secrets_of(config, *self.held.lock()).map_err(ReloadFault::Config)?;
         let tls = config.tls.as_ref().map(|source| identity::load(source, &config.tls_places));
         let tls = tls.transpose().map_err(ReloadFault::Identity)?;
         config.exposures.iter().for_each(identity::warn_of);
@@ -62,10 +68,14 @@ impl Handle {
             keys: config.keys.clone(),
             keys_are_development: config.keys_are_development,
             tls,
-            held: config.held,
             unapplied: self.config.unapplied(config),
         };
-        self.posting.post(Letter::Reload(Box::new(renewal))).map_err(ReloadFault::Post)
+        // Again: another thread may have reloaded while the certificate was read.
+        let mut held = self.held.lock();
+        self.config.check_secrets_of(config, *held).map_err(ReloadFault::Config)?;
+        self.posting.post(Letter::Reload(Box::new(renewal))).map_err(ReloadFault::Post)?;
+        held.add(config.held);
+        Ok(())
     }
 
     /// Exports latencies: a table to the log, and files to the directory that the configuration names, if

@@ -49,7 +49,7 @@ pub use self::certificates::CertificateFault;
 pub use self::handle::{Handle, ReloadFault};
 pub use self::identity::IdentityFault;
 pub(crate) use self::operator::environment;
-use self::operator::{Letter, Operator};
+use self::operator::{HeldNow, Letter, Operator};
 pub use self::pem::{PemDefect, PemFault};
 pub use self::report::Report;
 use crate::broker::Options;
@@ -67,6 +67,7 @@ pub struct Server {
     tls: Option<Arc<ServerConfig>>,
     reactor: Reactor<Letter>,
     handle: Handle,
+    held: HeldNow,
     addresses: Vec<SocketAddr>,
     names: Vec<String>,
 }
@@ -102,8 +103,9 @@ impl Server {
         };
         let (reactor, posting) = Reactor::new(listeners, options).map_err(ServeFault::Loop)?;
         let config = Arc::new(config);
-        let handle = Handle::new(posting, Arc::clone(&config));
-        Ok(Self { config, tls, reactor, handle, addresses, names })
+        let held = HeldNow::new(config.held);
+        let handle = Handle::new(posting, Arc::clone(&config), held.clone());
+        Ok(Self { config, tls, reactor, handle, held, addresses, names })
     }
 
     /// Has the signals of the process as a program of its own has them: SIGTERM and SIGINT drain, a second
@@ -157,7 +159,7 @@ impl Server {
     /// # Errors
     /// Names what the loop cannot go on without.
     pub fn run(self) -> Result<Report, ServeFault> {
-        let Self { config, tls, reactor, handle: _, addresses, names } = self;
+        let Self { config, tls, reactor, handle: _, held, addresses, names } = self;
         let options = Options {
             rights: config.rights.clone(),
             virtual_hosts: config.virtual_hosts.clone(),
@@ -176,7 +178,7 @@ impl Server {
                 None => log::info!("listening address={address}"),
             }
         }
-        let mut operator = Operator::new(&config);
+        let mut operator = Operator::new(&config, held);
         let (outcome, elapsed) =
             reactor.run(&mut engine, &mut operator).map_err(ServeFault::Loop)?;
         let report = Report::new(outcome, &engine);

@@ -1,7 +1,7 @@
 //! Who reads the letters to a server's loop, and does what they ask for.
 
 use std::env;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -45,24 +45,38 @@ pub(super) struct Renewal {
     pub(super) keys: Keys,
     pub(super) keys_are_development: bool,
     pub(super) tls: Option<Arc<ServerConfig>>,
-    pub(super) held: Held,
     pub(super) unapplied: Unapplied,
+}
+
+/// What the next reload must not give up, shared by the loop and all handles: secrets are checked and
+/// noted where they are accepted, so that two reloads in a row cannot go back to the development keys.
+#[derive(Clone, Debug)]
+pub(super) struct HeldNow(Arc<Mutex<Held>>);
+
+impl HeldNow {
+    pub(super) fn new(held: Held) -> Self {
+        Self(Arc::new(Mutex::new(held)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Held> {
+        // Two flags are whole whatever a thread did that panicked while it held them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The owner of the loop.
 pub(super) struct Operator<'a> {
     config: &'a Config,
     exporter: Exporter,
-    /// What the next reload does not give up.
-    held: Held,
+    held: HeldNow,
     is_draining: bool,
 }
 
 impl<'a> Operator<'a> {
-    pub(super) fn new(config: &'a Config) -> Self {
+    pub(super) fn new(config: &'a Config, held: HeldNow) -> Self {
         let is_for_programs = config.log.format == LogFormat::Json;
         let exporter = Exporter::new(config.latency_directory.clone(), is_for_programs);
-        Self { config, exporter, held: config.held, is_draining: false }
+        Self { config, exporter, held, is_draining: false }
     }
 
     /// Exports latencies a last time.
@@ -85,29 +99,30 @@ impl<'a> Operator<'a> {
         Verdict::Drains
     }
 
+    /// Reads the secrets again; `None` where the configuration did not come from a file.
     fn reread(&self) -> Option<Result<Renewal, String>> {
-        let secrets = self.config.reload_secrets(&environment, self.held)?;
+        let held = *self.held.lock();
+        let secrets = self.config.reload_secrets(&environment, held)?;
         let renew = || {
             let secrets = secrets.map_err(|fault| fault.to_string())?;
             let tls =
                 secrets.tls.as_ref().map(|source| identity::load(source, &secrets.tls_places));
             let tls = tls.transpose().map_err(|fault| fault.to_string())?;
             secrets.exposures.iter().for_each(identity::warn_of);
+            self.held.lock().add(secrets.held);
             Ok(Renewal {
                 keys: secrets.keys,
                 keys_are_development: secrets.keys_are_development,
                 tls,
-                held: secrets.held,
                 unapplied: secrets.unapplied,
             })
         };
         Some(renew())
     }
 
-    fn renew(&mut self, renewal: Renewal, engine: &mut Engine<TcpSocket>) {
+    fn renew(&self, renewal: Renewal, engine: &mut Engine<TcpSocket>) {
         engine.reload(renewal.keys, renewal.tls);
         engine.serve_sample(renewal.keys_are_development);
-        self.held = renewal.held;
         log::info!("reloaded keys and certificates");
         match renewal.unapplied {
             Unapplied::Nothing => {}

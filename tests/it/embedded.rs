@@ -214,6 +214,25 @@ fn a_reload_does_not_open_a_listener_that_others_reach_to_known_keys() {
 }
 
 #[test]
+fn a_reload_does_not_go_back_from_own_keys_to_known_ones() {
+    let known = || {
+        let keys = Keys::new(APPLICATION, ["my_agent_secret_key", "b", "c", "d"]).unwrap();
+        Config::builder(keys).listener(loopback())
+    };
+    let own = || Config::builder(keys("it-agent")).listener(loopback());
+    let server = bind(known());
+    let reload = |config: Builder| server.handle().reload(&config.build().unwrap());
+    reload(known()).unwrap();
+    reload(own()).unwrap();
+    let fault = reload(known()).unwrap_err();
+    assert!(matches!(fault, ReloadFault::Config(_)), "{fault}");
+    assert!(fault.to_string().starts_with("keys: these would be the development keys"), "{fault}");
+    reload(own()).unwrap();
+    let server = bind(own());
+    server.handle().reload(&known().build().unwrap()).unwrap_err();
+}
+
+#[test]
 fn what_stands_in_the_way_is_named_and_nothing_is_left() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
