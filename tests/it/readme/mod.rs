@@ -1,10 +1,9 @@
-//! What README.md and the pages beside it say: the Rust example as it is compiled here, the commands as
-//! they stand there, and figures that stand elsewhere, too.
+//! What README.md and the pages beside it say: the commands as they stand there, the examples of the
+//! Rust client as they are compiled, and figures that stand elsewhere, too.
 
 #[path = "../../../clients/rust/examples/classic.rs"]
 #[expect(dead_code, unreachable_pub, reason = "a program with a `main` of its own")]
 mod classic;
-mod hello;
 #[path = "../../../clients/rust/examples/standard.rs"]
 #[expect(dead_code, unreachable_pub, reason = "a program with a `main` of its own")]
 mod standard;
@@ -28,13 +27,6 @@ fn page(path: &str) -> String {
 fn between<'a>(text: &'a str, before: &str, behind: &str) -> &'a str {
     let (_, rest) = text.split_once(before).expect(before);
     rest.split_once(behind).expect(behind).0
-}
-
-#[test]
-fn the_rust_example_says_hello() {
-    let server = Setup::new().without_keys().start();
-    let heard = hello::say_hello(&format!("tcp://{}", server.address())).unwrap();
-    assert_eq!(heard.as_deref(), Some("hello, me"));
 }
 
 #[test]
@@ -62,13 +54,6 @@ fn the_examples_of_the_rust_client_stand_in_its_readme() {
         let program = fs::read_to_string(format!("{root}/examples/{name}.rs")).unwrap();
         assert_eq!(program.split_once("\n\n").unwrap().1, block, "{name}");
     }
-}
-
-#[test]
-fn the_rust_example_stands_in_the_readme() {
-    let compiled = include_str!("hello.rs").replace("pub(crate) fn", "fn");
-    let (_, example) = compiled.split_once("\n\n").unwrap();
-    assert_eq!(between(&page("README.md"), "```rust\n", "```"), example);
 }
 
 #[test]
