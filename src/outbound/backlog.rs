@@ -1,49 +1,49 @@
-//! What receivers did not take in the turn in which it was encoded, kept until they do.
+//! Backlogs: frames that a receiver did not take in the turn that encoded them, kept until it does.
 //!
-//! Receivers that are equally slow share a chunk, and the memory that it takes is counted once.
+//! Receivers that are equally slow share a chunk; its memory is counted once.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, Out};
+use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Out};
 
-/// Bytes that are kept, by one queue or by several.
+/// Unsent frames, shared by the backlogs that hold them.
 #[derive(Debug)]
 pub(super) struct Chunk {
     bytes: Box<[u8]>,
-    /// Where frames end in it.
+    /// Where frames end in `bytes`.
     ends: Box<[FrameEnd]>,
-    /// When what made the deliveries in it arrived.
+    /// Arrival time of the messages that are delivered here.
     arrived_ns: u64,
-    /// Whether its first bytes go on with a frame that the chunk before began.
+    /// Whether it begins with the rest of a frame whose beginning is in the chunk before.
     begins_inside: bool,
 }
 
-/// What the chunks of all backlogs take, and the one that the next receiver may share.
+/// The account of all chunks, and the newest one, which the next receiver may share.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    /// The chunk that was made last of frames in a lane: the first of them, and how many.
+    /// The newest chunk that was copied from a lane, under its first frame and the number of frames.
     last: Option<((Encoded, u32), Rc<Chunk>)>,
     /// Memory of chunks, each counted once.
     bytes: u64,
 }
 
-/// One queue's chunks, first in, first out.
+/// One queue's chunks, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     chunks: VecDeque<Rc<Chunk>>,
-    /// Bytes of the first chunk that are out already.
+    /// Bytes of the first chunk that are written already.
     sent: usize,
 }
 
 impl Chunk {
-    /// Copies frames that are whole, but for what is out of the first.
+    /// Copies frames. With `begins_inside`, the slice begins with the rest of a frame.
     pub(super) fn copied(slice: FrameSlice<'_>, arrived_ns: u64, begins_inside: bool) -> Self {
         let ends = slice.ends().map(|(at, is_delivery)| FrameEnd::new(at, is_delivery)).collect();
         Self { bytes: slice.bytes.into(), ends, arrived_ns, begins_inside }
     }
 
-    /// Memory that it takes.
+    /// Memory of the chunk, bookkeeping included.
     fn cost_bytes(&self) -> u64 {
         (size_of::<Self>() + self.bytes.len() + size_of_val(&*self.ends)) as u64
     }
@@ -54,13 +54,13 @@ impl Chunk {
 }
 
 impl Chunks {
-    /// Takes a chunk into the account.
+    /// Adds a chunk to the account.
     pub(super) fn keep(&mut self, chunk: Chunk) -> Rc<Chunk> {
         self.bytes += chunk.cost_bytes();
         Rc::new(chunk)
     }
 
-    /// The chunk that was made last, where it was of the same frames; otherwise a new one.
+    /// The newest chunk if it holds the same frames, otherwise a new one.
     pub(super) fn keep_shared(
         &mut self,
         frames: (Encoded, u32),
@@ -78,14 +78,14 @@ impl Chunks {
         chunk
     }
 
-    /// Lets go of a chunk; the last to do so takes it out of the account.
+    /// Drops a reference to a chunk; the last one takes it out of the account.
     fn release(&mut self, chunk: Rc<Chunk>) {
         if Rc::strong_count(&chunk) == 1 {
             self.bytes -= chunk.cost_bytes();
         }
     }
 
-    /// Forgets what the lanes of the turn were copied to.
+    /// Drops the newest chunk, since the lanes that it was copied from are emptied.
     pub(super) fn end_turn(&mut self) {
         if let Some((_, chunk)) = self.last.take() {
             self.release(chunk);
@@ -98,7 +98,7 @@ impl Chunks {
         self.bytes
     }
 
-    /// Panics where the account does not hold. `backlogs` are all that there are.
+    /// Panics if the account is wrong. `backlogs` are all that exist.
     pub(super) fn check_invariants(&self, backlogs: &[&Backlog]) {
         let kept = backlogs.iter().flat_map(|backlog| &backlog.chunks);
         let kept = kept.chain(self.last.iter().map(|(_, chunk)| chunk));
@@ -109,7 +109,7 @@ impl Chunks {
 }
 
 impl Backlog {
-    /// Puts a chunk behind the others. `sent` bytes of it are out, if it is the first.
+    /// Appends a chunk. `sent` bytes of it are written already, if it is the first.
     pub(super) fn push(&mut self, chunk: Rc<Chunk>, sent: usize) {
         if self.chunks.is_empty() {
             self.sent = sent;
@@ -117,13 +117,13 @@ impl Backlog {
         self.chunks.push_back(chunk);
     }
 
-    /// What is not out yet, chunk by chunk.
+    /// Unsent bytes, chunk by chunk.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let skips = std::iter::once(self.sent).chain(std::iter::repeat(0));
         self.chunks.iter().zip(skips).map(|(chunk, skip)| &chunk.bytes[skip..])
     }
 
-    /// Copies what is not out yet behind what is in `into`: all of it, or at least `bytes_max` bytes.
+    /// Appends unsent bytes to `into`, in whole chunks, until it holds `bytes_max` bytes or more.
     pub(super) fn stage(&self, bytes_max: usize, into: &mut FrameRun) {
         let mut skip = self.sent;
         for chunk in &self.chunks {
@@ -135,8 +135,8 @@ impl Backlog {
         }
     }
 
-    /// Notes that so many bytes more are out, and tells chunk by chunk what that was. Returns how many
-    /// frames.
+    /// Removes the first `bytes`, which are written, and reports them to `note` chunk by chunk. Returns
+    /// the number of frames that ended in them.
     pub(super) fn advance(
         &mut self,
         mut bytes: usize,
@@ -163,9 +163,9 @@ impl Backlog {
         frames_out
     }
 
-    /// Unsent bytes of a partly written frame; zero, if there is none. Where the frame goes on in the
-    /// next chunk, those in the first.
-    pub(super) fn half_out(&self) -> usize {
+    /// Unsent bytes of a partly written frame that are in the first chunk; zero if no frame is partly
+    /// written.
+    pub(super) fn partial_bytes(&self) -> usize {
         let Some(first) = self.chunks.front() else { return 0 };
         let ends = first.as_slice().ends().map(|(at, _)| at);
         let before = ends.clone().take_while(|at| *at <= self.sent).last();
@@ -179,41 +179,41 @@ impl Backlog {
         ends.clone().find(|at| *at > self.sent).unwrap_or(first.bytes.len()) - self.sent
     }
 
-    /// Takes out what is left of a partly written frame, as a backlog of its own.
+    /// Takes out the rest of a partly written frame, as a backlog of its own.
     pub(super) fn take_begun(&mut self, chunks: &mut Chunks) -> Option<Self> {
-        let half_out = self.half_out();
-        if half_out == 0 {
+        let partial_bytes = self.partial_bytes();
+        if partial_bytes == 0 {
             return None;
         }
         let first = self.chunks.pop_front()?;
-        let slice = first.as_slice().without(self.sent).within(half_out);
+        let slice = first.as_slice().without(self.sent).within(partial_bytes);
         let ends_here = slice.ends().next().is_some();
         let mut begun = Self::default();
         begun.push(chunks.keep(Chunk::copied(slice, first.arrived_ns, true)), 0);
         chunks.release(first);
         self.sent = 0;
-        // Where it goes on in the next chunk, it is all of that.
+        // A frame that continues in the next chunk is that whole chunk (`keep_parts`).
         if !ends_here && let Some(rest) = self.chunks.pop_front() {
             begun.push(rest, 0);
         }
         Some(begun)
     }
 
-    /// Lets go of all chunks.
+    /// Drops all chunks.
     pub(super) fn discard(self, chunks: &mut Chunks) {
         self.chunks.into_iter().for_each(|chunk| chunks.release(chunk));
     }
 
-    /// Whether everything is out.
+    /// Whether everything is written.
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
-    /// Bytes that are not out yet, and frames that are not wholly out.
+    /// Unsent bytes, and frames that are not wholly written.
     pub(super) fn count(&self) -> (usize, usize) {
         let mut sent = self.sent;
         self.chunks.iter().fold((0, 0), |(bytes, frames), chunk| {
-            assert!(sent < chunk.bytes.len(), "a chunk that is out");
+            assert!(sent < chunk.bytes.len(), "a wholly written chunk is removed");
             let left = chunk.as_slice().without(std::mem::take(&mut sent));
             (bytes + left.bytes.len(), frames + left.ends().count())
         })

@@ -1,34 +1,34 @@
-//! What goes before and behind each outgoing frame, so that the frames of a stream can be told apart.
-//! It is written together with the frame: what goes to one receiver can go to others as it is.
+//! Framing: the bytes before and behind each outgoing frame that separate the frames of a stream.
+//! They are encoded together with the frame, so that all receivers with the same framing share them.
 
-/// How frames are told apart on the way out.
+/// How outgoing frames are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// They end themselves, and a line end follows each.
+    /// Frames delimit themselves, and a line end follows each.
     ///
-    /// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` takes two bytes for the end
-    /// of a body that has a length; without the line end it loses the first byte of the next frame.
+    /// STOMP 1.2, "STOMP Frames": EOLs may follow a frame. PHP's `stomp` consumes two bytes behind a
+    /// body that has a length; without the line end it loses the first byte of the next frame.
     Line,
-    /// A flag byte 0 and the length, four bytes, little-endian.
+    /// A flag byte 0 and the length in four bytes, little-endian, go before each frame.
     LengthPrefix,
-    /// Each is one WebSocket message: text where it is UTF-8, otherwise binary.
+    /// Each frame is one WebSocket message: text if it is UTF-8, otherwise binary.
     WebSocket,
-    /// Each is one binary WebSocket message.
+    /// Each frame is one binary WebSocket message.
     WebSocketBinary,
 }
 
 impl Framing {
-    /// How many there are.
+    /// Number of variants.
     pub const COUNT: usize = 4;
 
-    /// Writes a frame with what goes before and behind it.
-    #[inline(always)]
+    /// Writes a frame with its header and its end.
+    #[inline(always)] // so that `framing` and `write` are known in each encoder
     pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let from = out.len();
         match self {
             Self::Line => {}
             Self::LengthPrefix => out.extend_from_slice(&[0; PREFIX_BYTES]),
-            // Room for the header that most frames have.
+            // Room for a header of the usual size.
             Self::WebSocket | Self::WebSocketBinary => {
                 out.extend_from_slice(&[0; USUAL_HEADER_BYTES]);
             }
@@ -44,7 +44,7 @@ impl Framing {
         }
     }
 
-    /// Writes what goes behind a frame.
+    /// Writes the bytes behind a frame.
     #[inline]
     pub(super) fn write_end(self, out: &mut Vec<u8>) {
         if self.has_end() {
@@ -52,14 +52,14 @@ impl Framing {
         }
     }
 
-    /// Whether anything goes behind a frame.
+    /// Whether a frame has bytes behind it.
     #[inline]
     pub fn has_end(self) -> bool {
         self == Self::Line
     }
 
-    /// Writes the header of a payload that stands behind the room for the usual one.
-    #[inline(never)]
+    /// Writes the header of a payload before which room for the usual header was left.
+    #[inline(never)] // large, and `write` is inlined into each encoder
     fn write_websocket_header(self, out: &mut Vec<u8>, from: usize) {
         let payload = &out[from + USUAL_HEADER_BYTES..];
         let text = self == Self::WebSocket && std::str::from_utf8(payload).is_ok();
@@ -70,7 +70,7 @@ impl Framing {
         out[from..from + header_len].copy_from_slice(&header[..header_len]);
     }
 
-    /// Writes what goes before a frame of `length` bytes that is text or is not.
+    /// Writes the header of a frame of `length` bytes.
     #[inline]
     pub(super) fn write_header(self, length: usize, text: bool, out: &mut Vec<u8>) {
         match self {
@@ -87,7 +87,7 @@ impl Framing {
         }
     }
 
-    /// Bytes that go before a frame of `length` bytes.
+    /// Size of the header of a frame of `length` bytes.
     #[inline]
     pub fn header_len(self, length: usize) -> usize {
         match self {
@@ -97,8 +97,8 @@ impl Framing {
         }
     }
 
-    /// Whether a frame must not begin in a TLS record that it does not fit into: clients of the
-    /// classic dialect read a whole frame with one call.
+    /// Whether a frame must not straddle two TLS records: clients of the classic dialect read a whole
+    /// frame with one call.
     pub fn keeps_records_whole(self) -> bool {
         self == Self::LengthPrefix
     }
@@ -106,10 +106,10 @@ impl Framing {
 
 const PREFIX_BYTES: usize = 5;
 
-/// Of a WebSocket message of 126 to 65,535 bytes.
+/// Header of a WebSocket message of 126 to 65,535 bytes.
 const USUAL_HEADER_BYTES: usize = 4;
 
-/// Of the largest.
+/// Header of the largest WebSocket message.
 const HEADER_BYTES_MAX: usize = 10;
 
 fn websocket_header_len(length: usize) -> usize {
@@ -120,8 +120,8 @@ fn websocket_header_len(length: usize) -> usize {
     }
 }
 
-/// RFC 6455, "Base Framing Protocol": the last fragment of an unmasked message, its length in as few
-/// bytes as can be.
+/// RFC 6455, "Base Framing Protocol": an unfragmented, unmasked message, with the shortest encoding of
+/// its length.
 #[inline]
 fn websocket_header(length: usize, text: bool) -> ([u8; HEADER_BYTES_MAX], usize) {
     let mut header = [0; HEADER_BYTES_MAX];
@@ -141,8 +141,8 @@ fn websocket_header(length: usize, text: bool) -> ([u8; HEADER_BYTES_MAX], usize
     (header, header_len)
 }
 
-/// Moves a payload that was written behind the usual header to behind one of `header_len`.
-#[cold]
+/// Moves a payload that stands behind room for the usual header, so that one of `header_len` fits.
+#[cold] // few frames are shorter than 126 bytes or longer than 65,535
 fn make_room(out: &mut Vec<u8>, from: usize, header_len: usize) {
     let payload = from + USUAL_HEADER_BYTES..out.len();
     let end = from + header_len + payload.len();
@@ -162,7 +162,7 @@ mod tests {
         [Framing::Line, Framing::LengthPrefix, Framing::WebSocket, Framing::WebSocketBinary];
 
     #[test]
-    fn a_frame_is_written_with_the_header_that_is_announced() {
+    fn write_and_write_header_give_the_same_bytes() {
         for framing in ALL {
             for length in [0, 1, 125, 126, 127, 0xffff, 0x10000, 1 << 20] {
                 let payload: Vec<u8> = (0..length).map(|index| index as u8 & 0x7f).collect();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_the_ones_of_the_recordings() {
+    fn headers_are_those_of_recorded_connections() {
         let write = |framing: Framing, length, text| {
             let mut out = Vec::new();
             framing.write_header(length, text, &mut out);

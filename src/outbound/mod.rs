@@ -1,54 +1,54 @@
-//! Frames on their way out: what was encoded in this turn of the loop, and each connection's queue
-//! of it.
+//! Outgoing frames: the lanes in which a turn of the loop encodes them, and the queue of each
+//! connection.
 //!
 //! A message is encoded once for all receivers that read the same bytes, together with its framing,
-//! side by side with the frames before it. What a receiver gets in a turn is one run of bytes, or a
-//! few, that are written from where they are: a queue holds no bytes and an idle one costs nothing.
+//! behind the frames before it. What a receiver gets in a turn is one run of bytes or a few, written
+//! to the socket from the lane itself: a queue holds no bytes, and an idle one costs nothing.
 //!
 //! ```text
 //! lanes    ░░░frame│frame│frame│frame░░░          one for each encoding, emptied every turn
 //!             └──────┬──────────┘
-//! runs             run ◄─ first, last of a queue   those that are not alike: head + tail, head + tail
+//! runs             run ◄─ first, last of a queue   heads of their own: head + tail, head + tail
 //!
 //! backlog  chunk ─► chunk ─► chunk                 what a slow receiver did not take in its turn,
-//!                                                  shared with others as slow as it
+//!                                                  shared by equally slow ones
 //! ```
 //!
-//! It does not know what the bytes mean, nor what carries them.
+//! It does not know what the bytes mean, nor which transport carries them.
 
 mod backlog;
 mod framing;
-mod turn;
+mod lanes;
 
 use std::rc::Rc;
 
 use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
-use self::turn::Turn;
-pub(crate) use self::turn::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Out};
+use self::lanes::Lanes;
+pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Out};
 
-/// What all queues hold, and the account of the memory that it takes.
+/// The frames of all queues, and the account of their memory.
 #[derive(Debug, Default)]
 pub struct OutboundArena {
-    turn: Turn,
-    /// Heads of runs that have one.
+    lanes: Lanes,
+    /// Heads of runs, side by side.
     heads: Vec<u8>,
     runs: Vec<Run>,
-    /// When what made the first delivery of this turn arrived; zero, before there is one.
+    /// Arrival time of the first message delivered in this turn; zero before there is one.
     arrived_ns: u64,
-    /// What the backlogs of all queues consist of.
+    /// The chunks of all backlogs.
     chunks: Chunks,
 }
 
-/// One connection's frames, first in, first out: those of turns before, then those of this turn.
+/// One connection's frames, oldest first: the backlog of earlier turns, then the runs of this turn.
 #[derive(Debug)]
 pub struct OutboundQueue {
-    /// Runs of this turn; [`NONE`] together.
+    /// First and last run of this turn; both [`NONE`] if there is none.
     first: u32,
     last: u32,
-    /// Bytes that are not out yet.
+    /// Unsent bytes.
     bytes: u32,
-    /// Frames that are not wholly out yet.
+    /// Frames that are not wholly written.
     frames: u32,
     /// Deliveries among the frames of this turn.
     deliveries: u32,
@@ -59,57 +59,55 @@ pub struct OutboundQueue {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     first: Encoded,
-    /// Where the last of them ends in the lane.
+    /// Where the last frame ends in the lane.
     to: u32,
     frames: u32,
-    /// What goes before each of them, in `heads`; empty where they are whole frames.
+    /// Start and length, in `heads`, of the head before each frame; empty if they are whole frames.
     head: (u32, u32),
     next: u32,
 }
 
 const NONE: u32 = u32::MAX;
 
-/// Runs that have room without leaving anything to give back.
+/// Runs whose memory is kept from turn to turn.
 const RUNS_KEPT: usize = 512;
 
-/// What a turn encodes of messages that can wait.
+/// Encoded bytes at which messages that can wait are left to the next turn.
 const ENCODED_BYTES_MAX: usize = 1 << 30;
 
-/// Tails from this size on, on average, are kept apart from their heads, so that slow receivers share
-/// them.
+/// Average size from which the tails of a run get chunks of their own, which slow receivers share.
 const SHARED_TAIL_BYTES_MIN: u32 = 2048;
 
 impl OutboundArena {
     // -- encoding ---------------------------------------------------------------------------
 
     /// Encodes a frame. It has to be pushed in the same turn.
-    #[inline(always)]
+    #[inline(always)] // once a message, with the encoder as a closure
     pub fn encode(
         &mut self,
         lane: LaneId,
         framing: Framing,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Encoded {
-        self.turn.encode(lane, |out| framing.write(out, write))
+        self.lanes.encode(lane, |out| framing.write(out, write))
     }
 
-    /// Encodes what frames have in common behind heads of their own, for framings that put the same
-    /// behind a frame.
+    /// Encodes a tail that frames with different heads share, for all framings with the same end.
     pub fn encode_tail(
         &mut self,
         lane: LaneId,
         framing: Framing,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Encoded {
-        let mut tail = self.turn.encode(lane, |out| {
+        let mut tail = self.lanes.encode(lane, |out| {
             write(out);
             framing.write_end(out);
         });
-        tail.text = std::str::from_utf8(self.turn.bytes_of(tail)).is_ok();
+        tail.text = std::str::from_utf8(self.lanes.bytes_of(tail)).is_ok();
         tail
     }
 
-    /// Notes when what is encoded from now on arrived; the first time of a turn counts.
+    /// Notes the arrival time of what is encoded from now on; only the first one of a turn counts.
     #[inline]
     pub fn note_arrival(&mut self, arrived_ns: u64) {
         if self.arrived_ns == 0 {
@@ -119,8 +117,8 @@ impl OutboundArena {
 
     // -- queueing ---------------------------------------------------------------------------
 
-    /// Appends a frame.
-    #[inline(always)]
+    /// Appends a frame to a queue.
+    #[inline(always)] // once a receiver, in the loop over them
     pub fn push(&mut self, queue: &mut OutboundQueue, frame: Encoded) {
         queue.bytes += frame.len();
         queue.frames += 1;
@@ -129,7 +127,7 @@ impl OutboundArena {
             && last.to == frame.from
             && last.first.lane == frame.lane
         {
-            // Tails have lanes of their own: the run is one of whole frames, too.
+            // Tails have lanes of their own, so the run consists of whole frames.
             last.to = frame.to;
             last.frames += 1;
             return;
@@ -137,7 +135,7 @@ impl OutboundArena {
         self.append(queue, Run { first: frame, to: frame.to, frames: 1, head: (0, 0), next: NONE });
     }
 
-    /// Appends a frame of a head that only this receiver gets and a tail that others get as well.
+    /// Appends a frame of a head for this receiver alone and a tail that others share.
     #[inline]
     pub fn push_parts(
         &mut self,
@@ -167,7 +165,7 @@ impl OutboundArena {
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
 
-    #[inline(always)]
+    #[inline(always)] // the usual case of `push`: most queues are one run
     fn append(&mut self, queue: &mut OutboundQueue, run: Run) {
         let index = self.runs.len() as u32;
         match self.runs.get_mut(queue.last as usize) {
@@ -180,17 +178,17 @@ impl OutboundArena {
 
     // -- writing ----------------------------------------------------------------------------
 
-    /// All that a queue holds, where that is one run of whole frames of this turn.
+    /// The content of a queue, if that is one run of whole frames of this turn.
     #[inline]
     pub fn only_run(&self, queue: &OutboundQueue) -> Option<FrameSlice<'_>> {
         if queue.first != queue.last || queue.backlog.is_some() {
             return None;
         }
         let run = self.runs.get(queue.first as usize).filter(|run| run.head.1 == 0)?;
-        Some(self.turn.slice(run.first, run.frames))
+        Some(self.lanes.slice(run.first, run.frames))
     }
 
-    /// Notes that all that a queue holds is out, which was all of this turn.
+    /// Notes that a queue without a backlog is wholly written.
     #[inline]
     pub fn note_all_out(&self, queue: &mut OutboundQueue) -> Out {
         debug_assert!(queue.backlog.is_none(), "only frames of this turn");
@@ -199,8 +197,8 @@ impl OutboundArena {
         Out { arrived_ns: self.arrived_ns, frames, deliveries }
     }
 
-    /// Copies all frames of this turn behind what is in `into`, unless they are more than `bytes_max`
-    /// bytes or a large tail is among them. Says whether it did. The queue stays as it is.
+    /// Appends all frames of this turn to `into`, unless there is a backlog, more than `bytes_max`
+    /// bytes, or a large tail. Returns whether it did. The queue does not change.
     pub fn stage(
         &self,
         queue: &OutboundQueue,
@@ -220,7 +218,7 @@ impl OutboundArena {
         true
     }
 
-    /// Keeps what was staged for later turns, but for the first `sent` bytes, which are out.
+    /// Moves staged frames to the backlog, except the first `sent` bytes, which are written.
     pub fn keep_staged(
         &mut self,
         queue: &mut OutboundQueue,
@@ -235,21 +233,21 @@ impl OutboundArena {
         out
     }
 
-    /// Keeps all frames of this turn for later ones, but for the first `sent` bytes, which are out and
-    /// of the only run.
+    /// Moves all frames of this turn to the backlog, except the first `sent` bytes, which are written.
+    /// Unless there is a single run of whole frames, `sent` is zero.
     pub fn keep(&mut self, queue: &mut OutboundQueue, framing: Framing, sent: usize) -> Out {
         let mut out = Out::default();
         let mut next = queue.first;
         while let Some(run) = self.runs.get(next as usize).copied() {
             next = run.next;
             if run.is_whole() {
-                let slice = self.turn.slice(run.first, run.frames);
+                let slice = self.lanes.slice(run.first, run.frames);
                 let start;
                 (out, start) = self.split_at_frame(slice, sent);
                 let chunk = match start {
                     0 => self.shared_chunk(run.first, run.frames, false),
                     _ => {
-                        let rest = self.turn.slice(run.first, run.frames).without(start);
+                        let rest = self.lanes.slice(run.first, run.frames).without(start);
                         self.chunks.keep(Chunk::copied(rest, self.arrived_ns, false))
                     }
                 };
@@ -263,19 +261,20 @@ impl OutboundArena {
         out
     }
 
-    /// What a queue has kept from turns before, without what is out of it.
+    /// Unsent bytes of a queue's backlog, piece by piece.
     pub fn backlog<'q>(&self, queue: &'q OutboundQueue) -> impl Iterator<Item = &'q [u8]> {
         queue.backlog.iter().flat_map(|backlog| backlog.pieces())
     }
 
-    /// Copies some of that behind what is in `into`: all of it, or at least `bytes_max` bytes.
+    /// Appends the backlog to `into`, in whole pieces, until it holds `bytes_max` bytes or more.
     pub fn stage_backlog(&self, queue: &OutboundQueue, bytes_max: usize, into: &mut FrameRun) {
         if let Some(backlog) = &queue.backlog {
             backlog.stage(bytes_max, into);
         }
     }
 
-    /// Notes that so many bytes more of the backlog are out, and tells chunk by chunk what that was.
+    /// Removes the first `bytes` of the backlog, which are written, and reports them to `note` chunk by
+    /// chunk.
     pub fn advance_backlog(
         &mut self,
         queue: &mut OutboundQueue,
@@ -290,13 +289,13 @@ impl OutboundArena {
         }
     }
 
-    /// How many bytes are missing of a frame that is half out; where it goes on in a further piece of
-    /// the backlog, those of the first piece. Zero, where none is half out.
+    /// Unsent bytes of a partly written frame that are in the first piece of the backlog; zero if no
+    /// frame is partly written.
     pub fn half_out(&self, queue: &OutboundQueue) -> usize {
-        queue.backlog.as_ref().map_or(0, |backlog| backlog.half_out())
+        queue.backlog.as_ref().map_or(0, |backlog| backlog.partial_bytes())
     }
 
-    /// Removes all frames of which nothing is out yet.
+    /// Removes all frames except one that is partly written.
     pub fn discard_unsent(&mut self, queue: &mut OutboundQueue) {
         let mut kept = OutboundQueue::default();
         if let Some(begun) = queue.backlog.as_mut().and_then(|one| one.take_begun(&mut self.chunks))
@@ -318,54 +317,54 @@ impl OutboundArena {
 
     // -- turns and memory -------------------------------------------------------------------
 
-    /// Forgets what was encoded. No queue may hold frames of this turn any more.
+    /// Empties the lanes. No queue may hold frames of this turn any more.
     pub fn end_turn(&mut self) {
-        self.turn.clear();
+        self.lanes.clear();
         self.heads.clear();
         self.runs.clear();
         self.arrived_ns = 0;
         self.chunks.end_turn();
     }
 
-    /// Whether nothing was encoded yet in this turn.
+    /// Whether nothing has been encoded in this turn.
     #[inline]
     pub fn is_fresh(&self) -> bool {
-        self.turn.bytes() == 0 && self.arrived_ns == 0
+        self.lanes.bytes() == 0 && self.arrived_ns == 0
     }
 
-    /// Bytes that were encoded in this turn.
+    /// Bytes encoded in this turn.
     #[inline]
     pub fn turn_bytes(&self) -> usize {
-        self.turn.bytes()
+        self.lanes.bytes()
     }
 
-    /// Whether so much was encoded that what can wait for the next turn should: places in lanes have 31
+    /// Whether messages that can wait should be left to the next turn: positions in a lane have 31
     /// bits.
     pub fn is_full(&self) -> bool {
-        self.turn.bytes() >= ENCODED_BYTES_MAX
+        self.lanes.bytes() >= ENCODED_BYTES_MAX
     }
 
-    /// Memory that queued frames hold.
+    /// Memory of queued frames.
     #[inline]
     pub fn resident_bytes(&self) -> u64 {
-        self.chunks.bytes() + self.turn.bytes() as u64
+        self.chunks.bytes() + self.lanes.bytes() as u64
     }
 
-    /// Whether a past burst has left memory that is worth returning.
+    /// Whether a past burst has left memory that is worth freeing.
     pub fn has_slack(&self) -> bool {
-        self.turn.has_slack() || self.runs.capacity() > RUNS_KEPT
+        self.lanes.has_slack() || self.runs.capacity() > RUNS_KEPT
     }
 
-    /// Returns the memory of a past burst when nothing is queued.
+    /// Frees the memory of a past burst, if this turn has no runs.
     pub fn trim(&mut self) {
         if self.runs.is_empty() {
-            self.turn.trim();
+            self.lanes.trim();
             self.heads = Vec::new();
             self.runs = Vec::new();
         }
     }
 
-    /// Panics where the account of memory does not hold. `queues` are all that there are.
+    /// Panics if the account of memory is wrong. `queues` are all that exist.
     pub fn check_invariants<'a>(&self, queues: impl Iterator<Item = &'a OutboundQueue>) {
         let mut backlogs = Vec::new();
         for queue in queues {
@@ -376,11 +375,11 @@ impl OutboundArena {
             }
             for run in self.runs_of(queue) {
                 frames += run.frames as usize;
-                let length = self.turn.slice(run.first, run.frames).bytes.len();
+                let length = self.lanes.slice(run.first, run.frames).bytes.len();
                 bytes += length;
                 assert_eq!(length, (run.to - run.first.from) as usize);
                 if !run.is_whole() {
-                    // Framing depends on who gets it.
+                    // The size of the header depends on the receiver's framing.
                     bytes = usize::MAX / 2;
                 }
             }
@@ -401,17 +400,17 @@ impl OutboundArena {
         })
     }
 
-    /// Writes a run as its receiver gets it.
+    /// Appends a run to `into`, in the form in which its receiver reads it.
     fn copy_run(&self, run: Run, framing: Framing, into: &mut FrameRun) {
         if run.is_whole() {
-            return into.append(self.turn.slice(run.first, run.frames));
+            return into.append(self.lanes.slice(run.first, run.frames));
         }
         let head = run.head_in(&self.heads);
-        for tail in self.turn.each(run.first, run.frames) {
+        for tail in self.lanes.each(run.first, run.frames) {
             let length = head.len() + tail.len() as usize;
             framing.write_header(length, run.first.text, &mut into.bytes);
             into.bytes.extend_from_slice(head);
-            into.bytes.extend_from_slice(self.turn.bytes_of(tail));
+            into.bytes.extend_from_slice(self.lanes.bytes_of(tail));
             into.ends.push(FrameEnd::new(into.bytes.len(), true));
         }
     }
@@ -423,7 +422,7 @@ impl OutboundArena {
             let chunk = self.chunks.keep(Chunk::copied(copy.as_slice(), self.arrived_ns, false));
             return queue.backlog.get_or_insert_default().push(chunk, 0);
         }
-        let tails: Vec<_> = self.turn.each(run.first, run.frames).collect();
+        let tails: Vec<_> = self.lanes.each(run.first, run.frames).collect();
         for tail in tails {
             let head = run.head_in(&self.heads);
             let mut bytes = Vec::new();
@@ -438,30 +437,30 @@ impl OutboundArena {
         }
     }
 
-    /// What is out of some frames when the first `sent` bytes are, and where the frame begins that
-    /// is half out or next.
+    /// What is written once the first `sent` bytes are, and where the first frame begins that is not
+    /// wholly written.
     fn split_at_frame(&self, slice: FrameSlice<'_>, sent: usize) -> (Out, usize) {
         let (frames, deliveries) = slice.count_within(sent);
         let start = slice.ends().map(|(at, _)| at).take_while(|at| *at <= sent).last();
         (Out { arrived_ns: self.arrived_ns, frames, deliveries }, start.unwrap_or(0))
     }
 
-    /// Frames of this turn as a chunk: the one that was made for another receiver, if it is the same.
+    /// Frames of this turn as a chunk, shared with the receiver before if it kept the same frames.
     fn shared_chunk(&mut self, first: Encoded, frames: u32, begins_inside: bool) -> Rc<Chunk> {
-        let Self { turn, chunks, arrived_ns, .. } = self;
-        let copy = || Chunk::copied(turn.slice(first, frames), *arrived_ns, begins_inside);
+        let Self { lanes, chunks, arrived_ns, .. } = self;
+        let copy = || Chunk::copied(lanes.slice(first, frames), *arrived_ns, begins_inside);
         chunks.keep_shared((first, frames), copy)
     }
 }
 
 impl OutboundQueue {
-    /// Bytes that are not out yet, framing included.
+    /// Unsent bytes, framing included.
     #[inline]
     pub fn bytes(&self) -> u32 {
         self.bytes
     }
 
-    /// Frames that are not wholly out yet.
+    /// Frames that are not wholly written.
     #[inline]
     pub fn frames(&self) -> u32 {
         self.frames
@@ -473,19 +472,19 @@ impl OutboundQueue {
         self.bytes == 0
     }
 
-    /// Whether something is left of turns before.
+    /// Whether frames of earlier turns are unsent.
     #[inline]
     pub fn has_backlog(&self) -> bool {
         self.backlog.is_some()
     }
 
-    /// Whether there is something of this turn.
+    /// Whether it holds frames of this turn.
     #[inline]
     pub fn has_runs(&self) -> bool {
         self.first != NONE
     }
 
-    /// Its frames of this turn are kept, but for what is out of them.
+    /// Accounts for this turn's frames having moved to the backlog, except the `sent` bytes.
     fn note_kept(&mut self, out: Out, sent: usize) {
         self.bytes -= sent as u32;
         self.frames -= out.frames;
@@ -527,14 +526,14 @@ mod tests {
         arena.encode(LaneId::messages(LANE, framing), framing, |out| out.extend_from_slice(text))
     }
 
-    /// A frame as its receiver gets it.
+    /// A frame as its receiver reads it.
     fn framed(framing: Framing, text: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         framing.write(&mut out, |out| out.extend_from_slice(text));
         out
     }
 
-    /// All that a queue holds, as its receiver gets it.
+    /// The content of a queue as its receiver reads it.
     fn bytes_of(arena: &OutboundArena, queue: &OutboundQueue, framing: Framing) -> Vec<u8> {
         let mut out = FrameRun {
             bytes: arena.backlog(queue).flatten().copied().collect(),
@@ -567,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shares_a_tail_is_counted_like_what_is_encoded_whole() {
+    fn frames_with_a_shared_tail_are_counted_as_deliveries() {
         let mut arena = OutboundArena::default();
         let mut queue = OutboundQueue::default();
         for head in [&b"one"[..], b"one", b"two"] {
@@ -598,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn what_slow_receivers_keep_of_the_same_is_counted_once() {
+    fn the_backlog_that_slow_receivers_share_is_counted_once() {
         let mut arena = OutboundArena::default();
         let mut queues: [OutboundQueue; 3] = Default::default();
         let frame = encode(&mut arena, Framing::Line, &[7; 999]);
@@ -634,7 +633,7 @@ mod tests {
         arena.check_invariants(queues.iter());
         assert!(arena.resident_bytes() < 13_000, "{}", arena.resident_bytes());
         arena.advance_backlog(&mut queues[0], 55, |out| assert_eq!(out.frames, 0));
-        assert_eq!(arena.half_out(&queues[0]), 10_000, "the head is out, the tail is not");
+        assert_eq!(arena.half_out(&queues[0]), 10_000, "the head is written, the tail is not");
         arena.discard_unsent(&mut queues[0]);
         assert_eq!((queues[0].frames(), queues[0].bytes()), (1, 10_000));
         arena.advance_backlog(&mut queues[0], 10_000, |out| assert_eq!(out.frames, 1));
@@ -643,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn discarding_keeps_the_frame_that_is_half_out() {
+    fn discarding_keeps_the_partly_written_frame() {
         for sent in 0..=11 {
             let mut arena = OutboundArena::default();
             let mut queue = OutboundQueue::default();
@@ -658,22 +657,22 @@ mod tests {
                 3..6 => [0, 2, 1][sent - 3],
                 _ => [0, 4, 3, 2, 1, 0][sent - 6],
             };
-            assert_eq!(arena.half_out(&queue), rest, "{sent} bytes are out");
+            assert_eq!(arena.half_out(&queue), rest, "{sent} bytes written");
             arena.discard_unsent(&mut queue);
             let left = bytes_of(&arena, &queue, Framing::Line);
-            assert_eq!(left, b"on\ntw\nthre\n"[sent..sent + rest], "{sent} bytes are out");
+            assert_eq!(left, b"on\ntw\nthre\n"[sent..sent + rest], "{sent} bytes written");
             arena.end_turn();
             arena.check_invariants([&queue].into_iter());
         }
     }
 
-    /// What happens to one of several queues.
+    /// An operation on one of several queues.
     #[derive(Clone, Debug)]
     enum Action {
         Push(usize),
         PushParts(usize, usize),
         Private(usize),
-        /// The kernel takes so many bytes of what there is.
+        /// The kernel takes up to this many bytes.
         Flush(usize),
         DiscardUnsent,
         EndTurn,
@@ -690,7 +689,7 @@ mod tests {
         ]
     }
 
-    /// Writes as the engine does: what can be written at once, the rest kept.
+    /// Writes as the engine does: as much as one write takes, and the rest goes to the backlog.
     fn flush(
         arena: &mut OutboundArena,
         queue: &mut OutboundQueue,
@@ -733,7 +732,7 @@ mod tests {
             let mut arena = OutboundArena::default();
             let mut queues: [OutboundQueue; 3] = Default::default();
             let framings = [Framing::Line, Framing::LengthPrefix, Framing::WebSocket];
-            // Of each frame what is not out yet, and whether some of it is.
+            // For each frame, its unsent bytes and whether it is partly written.
             let mut models: [VecDeque<(Vec<u8>, bool)>; 3] = Default::default();
             let mut number = 0u8;
             for (index, action) in steps {

@@ -1,6 +1,6 @@
-//! What is encoded in one turn of the loop. Frames that are alike stand side by side in a lane, so
-//! that frames which follow each other to one receiver are one run of bytes; when the turn is
-//! flushed all lanes are empty again, their memory kept for the next.
+//! Lanes: buffers for the frames that one turn of the loop encodes. Frames of one encoding and framing
+//! stand side by side, so that those which follow each other to one receiver are one run of bytes.
+//! After the flush the lanes are emptied; their memory is kept for the next turn.
 //!
 //! ```text
 //! lane   frame│frame│frame│frame│…       ends  ─┬─────┬─────┬─────┬─
@@ -10,28 +10,27 @@
 
 use super::framing::Framing;
 
-/// Where frames of one kind stand side by side.
+/// A lane, by encoding and framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneId(u8);
 
 impl LaneId {
-    /// Lanes of one encoding: its messages in each framing, and tails with and without an end.
+    /// Lanes of one encoding: messages in each framing, tails with an end, and tails without one.
     const PER_ENCODING: usize = Framing::COUNT + 2;
 
     const COUNT: usize = Self::ENCODINGS * Self::PER_ENCODING + Framing::COUNT;
 
-    /// How many encodings of messages there may be.
+    /// Number of message encodings that there may be.
     pub const ENCODINGS: usize = 4;
 
-    /// The lane of messages in one encoding, each with its framing.
+    /// The lane of messages of one encoding and framing.
     #[inline]
     pub fn messages(encoding: usize, framing: Framing) -> Self {
         debug_assert!(encoding < Self::ENCODINGS);
         Self((encoding * Self::PER_ENCODING + framing as usize) as u8)
     }
 
-    /// The lane of what messages in one encoding have in common behind heads of their own, for
-    /// framings that put the same behind a frame.
+    /// The lane of tails of one encoding, for all framings with the same end.
     #[inline]
     pub fn tails(encoding: usize, framing: Framing) -> Self {
         debug_assert!(encoding < Self::ENCODINGS);
@@ -39,7 +38,7 @@ impl LaneId {
         Self((encoding * Self::PER_ENCODING + place) as u8)
     }
 
-    /// The lane of frames that only one client gets and that are no deliveries.
+    /// The lane of frames for one client alone that do not deliver a message.
     #[inline]
     pub fn private(framing: Framing) -> Self {
         Self((Self::ENCODINGS * Self::PER_ENCODING + framing as usize) as u8)
@@ -51,21 +50,21 @@ impl LaneId {
     }
 }
 
-/// A frame, or a tail, that was encoded in this turn.
+/// A frame or a tail that was encoded in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoded {
     pub(super) lane: LaneId,
-    /// Whether it is UTF-8, where that matters: of tails only.
+    /// Whether a tail is UTF-8; always false for a frame.
     pub(super) text: bool,
-    /// `from ≤ to`, both in the lane.
+    /// Byte range in the lane; `from ≤ to`.
     pub(super) from: u32,
     pub(super) to: u32,
-    /// The place of its end among the lane's.
+    /// Index of its end in the lane's `ends`.
     pub(super) index: u32,
 }
 
 impl Encoded {
-    /// Bytes.
+    /// Size in bytes.
     pub(super) fn len(&self) -> u32 {
         self.to - self.from
     }
@@ -83,7 +82,7 @@ impl FrameEnd {
         Self(at as u32 | if is_delivery { Self::DELIVERY } else { 0 })
     }
 
-    /// Where, in bytes.
+    /// Offset of the end, in bytes.
     #[inline]
     pub fn at(self) -> usize {
         (self.0 & !Self::DELIVERY) as usize
@@ -96,19 +95,19 @@ impl FrameEnd {
     }
 }
 
-/// Frames that are out.
+/// Frames that the kernel has taken wholly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Out {
-    /// When what made the deliveries among them arrived.
+    /// Arrival time of the messages that were delivered.
     pub arrived_ns: u64,
-    /// How many frames.
+    /// Number of frames.
     pub frames: u32,
-    /// How many of them deliver a message.
+    /// Number of frames that deliver a message.
     pub deliveries: u32,
 }
 
-/// Frames side by side, and where each ends; `ends` ascend, and the last is `bytes.len()` but while a
-/// frame is written.
+/// Frames side by side, and where each ends. `ends` ascend; the last one is `bytes.len()`, except while
+/// a frame is being written.
 #[derive(Debug, Default)]
 pub struct FrameRun {
     /// The frames.
@@ -118,20 +117,20 @@ pub struct FrameRun {
 }
 
 impl FrameRun {
-    /// Forgets what is in it.
+    /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 
-    /// Copies frames behind the others.
+    /// Appends a copy of frames.
     pub(super) fn append(&mut self, slice: FrameSlice<'_>) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(slice.bytes);
         self.ends.extend(slice.ends().map(|(at, delivers)| FrameEnd::new(base + at, delivers)));
     }
 
-    /// All of it.
+    /// Borrows all frames.
     pub fn as_slice(&self) -> FrameSlice<'_> {
         FrameSlice::new(&self.bytes, &self.ends)
     }
@@ -142,7 +141,7 @@ impl FrameRun {
 pub struct FrameSlice<'a> {
     /// The frames.
     pub bytes: &'a [u8],
-    /// Where each ends, less `base`.
+    /// Where each ends; `base` has to be subtracted.
     ends: &'a [FrameEnd],
     base: usize,
 }
@@ -152,7 +151,7 @@ impl<'a> FrameSlice<'a> {
         Self { bytes, ends, base: 0 }
     }
 
-    /// Bytes in which no frame ends that matters.
+    /// Bytes in which the ends of frames do not matter.
     pub fn unbroken(bytes: &'a [u8]) -> Self {
         Self::new(bytes, &[])
     }
@@ -162,7 +161,7 @@ impl<'a> FrameSlice<'a> {
         self.ends.iter().map(move |end| (end.at() - self.base, end.is_delivery()))
     }
 
-    /// How many frames end within the first `bytes`, and how many of them deliver a message.
+    /// Number of frames that end within the first `bytes`, and of the deliveries among them.
     pub fn count_within(self, bytes: usize) -> (u32, u32) {
         let ended = self.ends().take_while(|(at, _)| *at <= bytes);
         ended.fold((0, 0), |(frames, deliveries), (_, is_delivery)| {
@@ -170,34 +169,34 @@ impl<'a> FrameSlice<'a> {
         })
     }
 
-    /// The first `bytes`, and the frames that end there.
+    /// The first `bytes`, and the ends in them.
     pub(super) fn within(self, bytes: usize) -> Self {
         let ended = self.ends.partition_point(|end| end.at() - self.base <= bytes);
         Self { bytes: &self.bytes[..bytes], ends: &self.ends[..ended], base: self.base }
     }
 
-    /// Without the first `bytes`; frames that end there are gone.
+    /// What follows the first `bytes`, and the ends behind them.
     pub fn without(self, bytes: usize) -> Self {
         let gone = self.ends.partition_point(|end| end.at() - self.base <= bytes);
         Self { bytes: &self.bytes[bytes..], ends: &self.ends[gone..], base: self.base + bytes }
     }
 }
 
-/// Everything that is encoded in a turn.
+/// The lanes of a turn.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Lanes {
     lanes: [FrameRun; LaneId::COUNT],
-    /// A bit for each lane that holds something.
+    /// A bit for each lane that is not empty.
     used: u32,
     /// Bytes in all lanes.
     bytes: usize,
-    /// Whether a turn has left lanes that are worth returning.
+    /// Whether a turn has left memory that is worth freeing.
     has_slack: bool,
 }
 
-impl Turn {
-    /// Encodes a frame with its framing, or a tail with what goes behind a frame.
-    #[inline(always)]
+impl Lanes {
+    /// Encodes a frame with its framing, or a tail with the end of a frame.
+    #[inline(always)] // once a message, with the encoder as a closure
     pub(super) fn encode(&mut self, lane: LaneId, write: impl FnOnce(&mut Vec<u8>)) -> Encoded {
         self.used |= 1 << lane.0;
         let run = &mut self.lanes[usize::from(lane.0)];
@@ -213,7 +212,7 @@ impl Turn {
         &self.lanes[usize::from(encoded.lane.0)].bytes[encoded.from as usize..encoded.to as usize]
     }
 
-    /// Frames that stand side by side: the first of them, and where the last ends.
+    /// A run of frames that begins with `first`.
     pub(super) fn slice(&self, first: Encoded, frames: u32) -> FrameSlice<'_> {
         let lane = &self.lanes[usize::from(first.lane.0)];
         let ends = &lane.ends[first.index as usize..(first.index + frames) as usize];
@@ -222,7 +221,7 @@ impl Turn {
         FrameSlice { bytes: &lane.bytes[from..to], ends, base: from }
     }
 
-    /// Frames that stand side by side, one by one.
+    /// The frames of a run, one by one.
     pub(super) fn each(&self, first: Encoded, frames: u32) -> impl Iterator<Item = Encoded> {
         let lane = &self.lanes[usize::from(first.lane.0)];
         let ends = &lane.ends[first.index as usize..(first.index + frames) as usize];
@@ -234,13 +233,13 @@ impl Turn {
         })
     }
 
-    /// Bytes that were encoded and not flushed yet.
+    /// Bytes in all lanes.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Empties the lanes, and keeps of each no more memory than a usual turn needs.
+    /// Empties the lanes, each of which keeps no more memory than a usual turn needs.
     pub(super) fn clear(&mut self) {
         while self.used != 0 {
             let lane = &mut self.lanes[self.used.trailing_zeros() as usize];
@@ -255,12 +254,12 @@ impl Turn {
         self.bytes = 0;
     }
 
-    /// Whether the lanes hold so much memory that it is worth returning.
+    /// Whether a turn has left memory that is worth freeing.
     pub(super) fn has_slack(&self) -> bool {
         self.has_slack
     }
 
-    /// Gives all memory back.
+    /// Frees all memory, if the lanes are empty.
     pub(super) fn trim(&mut self) {
         if self.used == 0 {
             *self = Self::default();
@@ -268,7 +267,7 @@ impl Turn {
     }
 }
 
-impl Default for Turn {
+impl Default for Lanes {
     fn default() -> Self {
         Self {
             lanes: std::array::from_fn(|_| FrameRun::default()),
@@ -279,9 +278,9 @@ impl Default for Turn {
     }
 }
 
-/// What a turn may encode without leaving anything to give back.
+/// Bytes that a turn may encode without leaving memory that is worth freeing.
 const SLACK_BYTES_MAX: usize = 16 * 1024;
 
-/// What a lane keeps from turn to turn.
+/// Capacity that a lane keeps from turn to turn.
 const LANE_KEPT_BYTES: usize = 1024 * 1024;
 const LANE_KEPT_ENDS: usize = 64 * 1024;
