@@ -1,38 +1,38 @@
-//! Telling by its first bytes what a connection speaks. The table is the first one of
-//! `docs/protocol.md`.
+//! Detection of a connection's protocol by its first bytes, as the first table of `docs/protocol.md`
+//! has it.
 
-/// What the first bytes begin.
+/// The protocol that the first bytes belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detected {
-    /// Not settled yet.
+    /// Undecided until more bytes arrive.
     Partial,
     /// A length-prefixed envelope of the classic dialect.
     Prefix,
-    /// A frame of standard STOMP, or the line ends that may stand before one.
+    /// A frame of standard STOMP, or line ends before one.
     Stomp,
     /// An HTTP request.
     Http,
 }
 
-/// The first byte of a TLS record that carries a handshake.
+/// First byte of a TLS handshake record.
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
-/// After how many bytes everything is settled: the longest HTTP method and the blank after it.
+/// Bytes that suffice for a decision: the longest HTTP method and the blank behind it.
 pub(crate) const LONGEST: usize = 8;
 
-/// Looks at the first bytes, at least one, of what is not TLS.
+/// Detects the protocol of a connection that does not begin with TLS.
 pub(crate) fn detect(bytes: &[u8]) -> Detected {
     match bytes.first() {
         None => Detected::Partial,
         Some(b'\n' | b'\r' | b'A'..=b'Z' | b'a'..=b'z') => http_or_stomp(bytes),
-        // The flag of an envelope is 0 for a little-endian length, and any other byte that begins
-        // nothing else for a big-endian one: the original broker took them all.
+        // An envelope's flag is 0 for a little-endian length. Every other byte stands for a
+        // big-endian one, as in the original broker.
         Some(_) => Detected::Prefix,
     }
 }
 
 fn http_or_stomp(bytes: &[u8]) -> Detected {
-    // PRI begins HTTP/2, which is told so in HTTP/1.
+    // PRI begins HTTP/2, which is refused in HTTP/1.
     const METHODS: [&[u8]; 10] = [
         b"GET ",
         b"HEAD ",

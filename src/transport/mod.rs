@@ -1,8 +1,8 @@
-//! How what a socket carries becomes frames, and frames that again: detection, TLS, HTTP
-//! upgrade, WebSocket, length prefix.
+//! The layers between a socket's bytes and frames: detection, TLS, HTTP upgrade, WebSocket, length
+//! prefix.
 //!
-//! It does not know STOMP, sessions, sockets or the clock. It is driven from memory: what was read
-//! is lent to it, and it lends the next frame on, without copying where the frame is whole.
+//! It does not know STOMP, sessions, sockets or the clock. It works on memory: it borrows the bytes
+//! that were read and lends the next frame out of them, without a copy if the frame is whole.
 
 pub(crate) mod detect;
 pub(crate) mod policy;
@@ -25,17 +25,17 @@ use self::websocket::{CloseCode, Message, WebSocketLayer};
 use crate::limits::Exceeded;
 use crate::outbound::Framing;
 
-/// What carries one connection's frames, above TLS.
+/// The layer that carries one connection's frames, above TLS.
 #[derive(Debug)]
 pub(crate) struct Transport {
     layer: Layer,
-    /// Bytes that go out between frames: a handshake's answer, a ping, a pong, a close.
+    /// Bytes that are sent between frames: an HTTP answer, a ping, a pong, a close.
     control: Vec<u8>,
-    /// How much of `control` is out; `control_sent ≤ control.len()`.
+    /// Bytes of `control` that are written; `control_sent ≤ control.len()`.
     control_sent: u32,
 }
 
-/// Every layer begins with what was held while it was told what is spoken.
+/// The current layer. Each one begins with the bytes that arrived during detection.
 #[derive(Debug)]
 enum Layer {
     Detecting(Vec<u8>),
@@ -43,49 +43,49 @@ enum Layer {
     Stream(StreamLayer),
     Upgrading(Box<UpgradeLayer>),
     WebSocket(Box<WebSocketLayer>),
-    /// Nothing more is read: an HTTP answer is on its way out.
+    /// Nothing more is read: an HTTP answer is being sent.
     Answered,
 }
 
-/// What the next bytes turned out to be.
+/// An event that is read from the connection.
 #[derive(Debug)]
 pub(crate) enum Inbound<'a> {
-    /// It is settled what the connection speaks.
+    /// The dialect has been detected.
     Opened(Dialect),
-    /// It is settled as well, and the listener does not serve it.
+    /// The dialect has been detected, and the listener does not serve it.
     Unserved(Dialect, &'static str),
     /// One whole frame of the classic dialect.
     Frame(&'a [u8]),
-    /// Bytes of the standard dialect, cut anywhere.
+    /// Bytes of the standard dialect, with frames cut anywhere.
     Bytes {
         /// The bytes.
         bytes: &'a [u8],
         /// Whether they came as a binary WebSocket message.
         is_binary: bool,
     },
-    /// A plain HTTP request, with no upgrade; to be answered, and be it that HTTP is not served.
+    /// An HTTP request without an upgrade, which has to be answered even if HTTP is not served.
     Request(PlainRequest),
-    /// The peer said that it closes.
+    /// The client sent a WebSocket close.
     Closed,
 }
 
-/// The two dialects of protocol.md.
+/// The two dialects of `docs/protocol.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// One frame an envelope or WebSocket message.
+    /// Each frame is one envelope or one WebSocket message.
     Classic,
     /// STOMP 1.0, 1.1, 1.2.
     Standard,
 }
 
-/// The bound on a frame, now.
+/// The bound on a frame in the connection's current state.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameBound {
     /// Bytes that a frame may have.
     pub bytes_max: u32,
-    /// What the bound is called that a larger frame must have exceeded.
+    /// Name of the limit that a larger frame exceeds.
     pub limit: &'static str,
-    /// What that bound is: less than `bytes_max` where a header comes on top.
+    /// Value of that limit; `bytes_max` is larger where it includes a header.
     pub limit_max: u32,
 }
 
@@ -96,20 +96,20 @@ impl FrameBound {
     }
 }
 
-/// What a peer did that ends its connection.
+/// What a client did that ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportError {
-    /// The bytes begin nothing that we know.
+    /// The first bytes belong to no known protocol.
     Unrecognized,
     /// An envelope announces a frame of no bytes.
     EmptyFrame,
     /// A frame is larger than allowed.
     TooLarge(Exceeded),
-    /// The request cannot be upgraded; an answer is in the control bytes.
+    /// The HTTP request is refused; the answer is in the control bytes.
     BadRequest(&'static str),
-    /// WebSocket was broken; the close that is still to be begun has this code.
+    /// The client violated WebSocket; the close that is still to be sent has this code.
     WebSocket(CloseCode, &'static str),
-    /// TLS was broken; an alert may be waiting to go out.
+    /// The client violated TLS; an alert may still have to be sent.
     Tls(&'static str),
 }
 
@@ -130,8 +130,8 @@ impl Transport {
         Self { layer: Layer::Detecting(Vec::new()), control: Vec::new(), control_sent: 0 }
     }
 
-    /// Takes the next thing out of what was read. `None` means that all of `wire` is used up: what
-    /// is left over of a frame is kept here.
+    /// Takes the next event out of `wire`. `None` means that `wire` is used up; the beginning of a
+    /// torn frame is kept here.
     ///
     /// # Errors
     /// After an error nothing more may be read from the connection.
@@ -143,7 +143,7 @@ impl Transport {
         upgrade_bytes_max: u32,
     ) -> Result<Option<Inbound<'a>>, TransportError> {
         if !matches!(self.layer, Layer::Prefix(_)) {
-            return self.next_of_others(wire, policy, bound, upgrade_bytes_max);
+            return self.next_inbound_slow(wire, policy, bound, upgrade_bytes_max);
         }
         match &mut self.layer {
             Layer::Prefix(prefix) if !wire.is_empty() || prefix.has_pending() => {
@@ -153,9 +153,9 @@ impl Transport {
         }
     }
 
-    /// The next thing, where it is no envelope.
-    #[inline(never)]
-    fn next_of_others<'a, 'w: 'a>(
+    /// The next event of any layer but the length prefix.
+    #[inline(never)] // large, and would slow down envelopes
+    fn next_inbound_slow<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
         policy: &ListenerPolicy,
@@ -188,7 +188,8 @@ impl Transport {
         }
     }
 
-    /// Frees what a finished frame took. To be called when a run of bytes is used up.
+    /// Frees the memory of the frame that was lent last. To be called when all bytes of a read are used
+    /// up.
     #[inline]
     pub(crate) fn release(&mut self) {
         if let Layer::Prefix(prefix) = &mut self.layer {
@@ -200,10 +201,10 @@ impl Transport {
         }
     }
 
-    /// Memory that is held for frames that have arrived only in part.
+    /// Memory that is held for torn frames.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
-        // Asked twice for each read; a comparison is guessed right where a table of jumps is not.
+        // Called twice for each read: a comparison is predicted better than a jump table.
         if let Layer::Prefix(prefix) = &self.layer {
             return prefix.held_bytes();
         }
@@ -232,7 +233,7 @@ impl Transport {
         matches!(self.layer, Layer::WebSocket(_))
     }
 
-    /// What carries the frames, for the log.
+    /// Name of the transport in the log.
     pub(crate) fn name(&self) -> &'static str {
         match &self.layer {
             Layer::Detecting(_) => "undetected",
@@ -248,8 +249,8 @@ impl Transport {
         self.layer = Layer::Answered;
     }
 
-    /// Puts an answer to an HTTP request that did not become whole in time into the control bytes.
-    /// Says whether there is such a request.
+    /// Puts the answer to an HTTP request that did not arrive in time into the control bytes. Returns
+    /// whether there is such a request.
     pub(crate) fn answer_late(&mut self, limit: &str) -> bool {
         let Layer::Upgrading(upgrade) = &self.layer else { return false };
         upgrade.refuse_late(limit, &mut self.control);
@@ -264,8 +265,8 @@ impl Transport {
         }
     }
 
-    /// Puts a heart-beat of the standard dialect into the control bytes: a line end, on WebSocket
-    /// as a message of its own, text or binary.
+    /// Puts a heart-beat of the standard dialect into the control bytes: a line end, which is a
+    /// message of its own on WebSocket, text or binary.
     pub(crate) fn beat(&mut self, text: bool) {
         match &self.layer {
             Layer::Stream(_) => self.control.push(b'\n'),
@@ -274,22 +275,22 @@ impl Transport {
         }
     }
 
-    /// Begins to close, when all data is out: puts a WebSocket close into the control bytes, unless
-    /// one was sent. Without a code it is that of the peer's own close or of its breach.
-    /// Says whether the peer has something to answer.
+    /// Begins the closing handshake, once all data is written: puts a WebSocket close into the control
+    /// bytes, unless one was sent. Without a `code` it has that of the client's own close or violation.
+    /// Returns whether an answer of the client is to be awaited.
     pub(crate) fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
         match &mut self.layer {
-            Layer::WebSocket(websocket) => websocket.begin_close(code, &mut self.control),
+            Layer::WebSocket(websocket) => websocket.close(code, &mut self.control),
             _ => false,
         }
     }
 
-    /// Bytes that go out before the next whole frame.
+    /// Unsent bytes that go out before the next whole frame.
     pub(crate) fn control(&self) -> &[u8] {
         &self.control[self.control_sent as usize..]
     }
 
-    /// Notes that control bytes are out.
+    /// Notes that control bytes are written.
     pub(crate) fn note_control_sent(&mut self, bytes: usize) {
         self.control_sent += bytes as u32;
         debug_assert!(self.control_sent as usize <= self.control.len());

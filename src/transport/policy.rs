@@ -1,9 +1,9 @@
-//! What a listener lets a connection be.
+//! The protocols that a listener serves.
 
-/// The protocols that a listener serves and how it stands to TLS.
+/// The protocols that a listener serves, and whether on TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerPolicy {
-    /// What may be spoken once TLS, if any, is peeled off.
+    /// Protocols that may be spoken above TCP or TLS.
     pub protocols: Protocols,
     /// Whether a connection may, must or must not begin with TLS.
     pub tls: TlsMode,
@@ -36,7 +36,7 @@ impl Protocols {
     pub const NONE: Self = Self { classic: false, stomp: false, ws: false, http: false };
 }
 
-/// How a listener stands to TLS.
+/// Whether a listener speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// A ClientHello begins TLS, anything else is plain.

@@ -1,4 +1,4 @@
-//! Cutting frames out of a stream by their length-prefixed envelopes.
+//! Frames of the classic dialect in a byte stream, each in an envelope with its length.
 //!
 //! ```text
 //! flag  length (4 bytes)  frame
@@ -6,11 +6,11 @@
 //! else  big-endian         …
 //! ```
 //!
-//! A frame that is whole in what was read is lent from there. Only a torn one is copied, as far as
-//! it has arrived: never is memory taken for a length that was merely announced.
+//! A frame that is whole in the read buffer is lent from there. Only a torn one is copied, as far as
+//! it has arrived: a length that is merely announced takes no memory.
 //!
-//! Some clients count characters in a length. That is told by what follows the end that a length
-//! claims, so it may be kept as well:
+//! Some clients count characters instead of bytes. Whether one does is detected by the bytes behind
+//! the claimed end of its envelope, so these may be kept as well:
 //!
 //! ```text
 //! pending  │ used up │ envelope, torn or lent │ what follows it │
@@ -22,14 +22,14 @@ use super::{FrameBound, TransportError};
 /// The envelope layer of one connection.
 #[derive(Debug, Default)]
 pub struct PrefixLayer {
-    /// What has arrived of envelopes that were not whole.
+    /// Bytes of envelopes that were torn when they arrived.
     pending: Vec<u8>,
-    /// Where the envelope begins that is next; `start ≤ pending.len()`.
+    /// Where the next envelope begins; `start ≤ pending.len()`.
     start: usize,
 }
 
 impl PrefixLayer {
-    /// Envelopes of which `held` has arrived.
+    /// Envelopes that begin with `held`.
     pub fn new(held: Vec<u8>) -> Self {
         Self { pending: held, start: 0 }
     }
@@ -47,12 +47,12 @@ impl PrefixLayer {
         if self.pending.is_empty() {
             return self.next_whole(wire, bound);
         }
-        self.next_torn(wire, bound)
+        self.next_frame_slow(wire, bound)
     }
 
-    /// The rare case: something is pending.
-    #[cold]
-    fn next_torn<'a, 'w: 'a>(
+    /// The next frame while bytes are pending.
+    #[cold] // few envelopes are torn
+    fn next_frame_slow<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
@@ -64,7 +64,7 @@ impl PrefixLayer {
         let end = loop {
             let envelope = &self.pending[self.start..];
             let wanted = match measure(envelope, bound)? {
-                // What tells the end may be in `wire`.
+                // The byte that decides where the frame ends may be in `wire`.
                 Extent::Ends(end) if end == envelope.len() && may_go_on(envelope, wire) => end + 1,
                 Extent::Ends(end) => break end,
                 Extent::Needs(bytes) => bytes,
@@ -78,16 +78,16 @@ impl PrefixLayer {
         Ok(Some(&self.pending[frame]))
     }
 
-    /// Frees what is used up. To be called when a run of bytes is.
+    /// Frees used bytes. To be called when all bytes of a read are used up.
     #[inline]
     pub fn release(&mut self) {
         if self.start > 0 {
-            self.free_used();
+            self.release_slow();
         }
     }
 
-    #[cold]
-    fn free_used(&mut self) {
+    #[cold] // few envelopes are torn
+    fn release_slow(&mut self) {
         if self.start == self.pending.len() {
             self.pending = Vec::new();
         } else {
@@ -102,13 +102,13 @@ impl PrefixLayer {
         self.pending.capacity()
     }
 
-    /// Whether there may be a frame even if nothing more was read.
+    /// Whether a frame may be pending, even if nothing more is read.
     #[inline]
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// The common case: nothing is pending.
+    /// The next frame while nothing is pending.
     #[inline]
     fn next_whole<'w>(
         &mut self,
@@ -125,7 +125,7 @@ impl PrefixLayer {
         Ok(Some(&envelope[ENVELOPE_BYTES..]))
     }
 
-    /// Moves bytes over until `want` are pending; says whether they are.
+    /// Moves bytes from `wire` until `want` are pending. Returns whether they are.
     fn fill(&mut self, want: usize, wire: &mut &mut [u8]) -> bool {
         let missing = want.saturating_sub(self.pending.len()).min(wire.len());
         let (taken, rest) = std::mem::take(wire).split_at_mut(missing);
@@ -135,14 +135,14 @@ impl PrefixLayer {
     }
 }
 
-/// A flag and a length.
+/// Size of the flag and the length.
 const ENVELOPE_BYTES: usize = 5;
 
-/// Where an envelope ends.
+/// The end of an envelope, or what is needed to find it.
 enum Extent {
-    /// Here; so much has arrived.
+    /// The envelope has this many bytes, all of which have arrived.
     Ends(usize),
-    /// So many bytes are needed to tell.
+    /// This many bytes are needed.
     Needs(usize),
 }
 
@@ -161,9 +161,9 @@ fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
     }
 }
 
-/// Measures an envelope behind whose claimed end stands what may be more of its text: where its
-/// length counts characters that is so, and otherwise the next envelope has an odd flag.
-#[cold]
+/// Measures an envelope whose claimed end is followed by a byte that may be text: either its length
+/// counts characters, or the next envelope has an unusual flag.
+#[cold] // flags other than 0 and 1 are rare, as are lengths in characters
 fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Extent, TransportError> {
     let (claimed_end, frame) = (ENVELOPE_BYTES + claimed, &bytes[ENVELOPE_BYTES..]);
     if frame[..claimed].is_ascii() {
@@ -187,7 +187,7 @@ fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Exten
     }
 }
 
-/// Whether the frame of a whole envelope may go on with what was read behind it.
+/// Whether the frame of a whole envelope may continue in `wire`.
 fn may_go_on(envelope: &[u8], wire: &[u8]) -> bool {
     wire.first().is_some_and(|next| is_of_text(*next)) && !envelope[ENVELOPE_BYTES..].is_ascii()
 }
@@ -200,19 +200,19 @@ fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportErr
     };
     match length {
         0 => Err(TransportError::EmptyFrame),
-        // A negative length, as the original declares it, is above every bound.
+        // The original broker declares the length as signed; a negative one is above every bound.
         length if length > bound.bytes_max => Err(TransportError::TooLarge(bound.exceeded())),
         length => Ok(length as usize),
     }
 }
 
-/// What bytes look like where an envelope may begin.
+/// What the bytes look like at a place where an envelope may begin.
 enum Look {
-    /// An envelope of an allowed length, or nothing at all.
+    /// An envelope of an allowed length, or no bytes at all.
     Envelope,
-    /// What has arrived of an envelope, or of something else.
+    /// Too few bytes to decide.
     Torn,
-    /// Something else.
+    /// No envelope.
     Other,
 }
 
@@ -221,7 +221,7 @@ fn look(bytes: &[u8], bound: FrameBound) -> Look {
         [] => Look::Envelope,
         [_, _, _, _, _, ..] if read_length(bytes, bound).is_ok() => Look::Envelope,
         [_, _, _, _, _, ..] => Look::Other,
-        // The first bytes of a big-endian length say how large it is at least.
+        // The first bytes of a big-endian length give a lower bound for it.
         [flag, length @ ..] if *flag > 0 => {
             let mut least = [0; 4];
             least[..length.len()].copy_from_slice(length);
@@ -232,12 +232,12 @@ fn look(bytes: &[u8], bound: FrameBound) -> Look {
     }
 }
 
-/// Whether text may hold this byte: any but a control character that is no blank.
+/// Whether text may hold this byte: any but control characters other than tab and line ends.
 fn is_of_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)
 }
 
-/// Whether it is UTF-8, but for a character that may be cut at the end.
+/// Whether the bytes are UTF-8, apart from a character that is cut off at the end.
 fn is_text_so_far(frame: &[u8]) -> bool {
     match std::str::from_utf8(frame) {
         Ok(_) => true,
@@ -245,8 +245,8 @@ fn is_text_so_far(frame: &[u8]) -> bool {
     }
 }
 
-/// How many bytes the first characters of `available` have; each that has not arrived is taken to
-/// have one.
+/// Size of the first `characters` of `available` in bytes. Each character that has not arrived counts
+/// as one byte.
 fn bytes_of(characters: usize, available: &[u8]) -> usize {
     let mut bytes = 0;
     for _ in 0..characters {
@@ -275,7 +275,7 @@ mod tests {
         [&[flag], &length[..], frame].concat()
     }
 
-    /// The frames that come out when the bytes arrive in these runs.
+    /// The frames that are read when bytes arrive in these runs.
     fn read(runs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TransportError> {
         let mut layer = PrefixLayer::default();
         let mut frames = Vec::new();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_nothing_or_too_much_are_refused_before_anything_is_held() {
+    fn empty_and_too_large_frames_are_refused_before_bytes_are_kept() {
         assert_eq!(read(&[&envelope(0, 0, b"")]), Err(TransportError::EmptyFrame));
         for length in [1001, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
             let result = read(&[&envelope(0, length, b"")]);
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn a_length_in_characters_is_understood_when_text_goes_on_behind_it() {
+    fn a_length_in_characters_is_detected_by_the_text_behind_the_claimed_end() {
         let text = "SEND\n\nñandú€😀";
         let bytes = envelope(0, text.chars().count(), text.as_bytes());
         assert_eq!(read(&[&bytes]).unwrap(), [text.as_bytes()]);
         let next = envelope(0, 4, b"next");
         let both = [&bytes[..], &next].concat();
         assert_eq!(read(&[&both]).unwrap(), [text.as_bytes(), b"next"]);
-        // Torn anywhere but where the claimed end is the last byte that arrived.
+        // Torn anywhere except at the claimed end.
         let claimed_end = ENVELOPE_BYTES + text.chars().count();
         for cut in (1..both.len()).filter(|cut| *cut != claimed_end) {
             let frames = read(&[&both[..cut], &both[cut..]]).unwrap();
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_in_bytes_stays_one_whatever_the_text_and_the_next_flag() {
+    fn a_length_in_bytes_is_taken_as_such_whatever_the_text_and_the_next_flag() {
         let text = "SEND\n\nñandú".as_bytes();
         for flag in 0..=255 {
             let next = envelope(flag, 9, b"SEND\n\nok!");
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_in_characters_is_understood_with_a_nul_at_the_end() {
+    fn a_length_in_characters_may_include_a_nul_at_the_end() {
         let text = "SEND\n\nñandú\0";
         let bytes = envelope(0, text.chars().count(), text.as_bytes());
         let both = [&bytes[..], &bytes].concat();
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_counted_only_as_far_as_a_frame_may_go() {
+    fn a_frame_whose_length_counts_characters_is_bounded_in_bytes() {
         let text = "€".repeat(500);
         let bytes = envelope(0, 500, text.as_bytes());
         assert_eq!(read(&[&bytes]), Err(TransportError::TooLarge(BOUND.exceeded())));
@@ -368,7 +368,7 @@ mod tests {
         }
     }
 
-    /// Flags that no text holds: behind them it does not matter where anything is cut.
+    /// Flags that cannot be text: before them, it does not matter where the bytes are cut.
     fn flag() -> impl Strategy<Value = u8> {
         any::<u8>().prop_filter("part of no text", |flag| !is_of_text(*flag))
     }

@@ -1,6 +1,6 @@
-//! The head of an HTTP/1 request, read as RFC 9110 and RFC 9112 say.
+//! The head of an HTTP/1 request, parsed according to RFC 9110 and RFC 9112.
 //!
-//! It does not know what is answered.
+//! It does not know the answers.
 
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 
@@ -10,7 +10,7 @@ pub(super) const HEADER_LINES_MAX: usize = 100;
 /// Room for the header lines of a request.
 pub(super) type HeaderLines<'a> = [Header<'a>; HEADER_LINES_MAX];
 
-/// Header lines before they are read.
+/// Room for header lines before a request is parsed.
 pub(super) const NO_LINES: HeaderLines<'static> = [EMPTY_HEADER; HEADER_LINES_MAX];
 
 /// A request line and the header lines after it.
@@ -18,28 +18,28 @@ pub(super) const NO_LINES: HeaderLines<'static> = [EMPTY_HEADER; HEADER_LINES_MA
 pub(super) struct RequestHead<'a> {
     method: &'a str,
     target: &'a str,
-    /// Of HTTP/1.0 or HTTP/1.1.
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     minor_version: u8,
     lines: &'a [Header<'a>],
 }
 
-/// A plain request, to be answered.
+/// A request without an upgrade, which has to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainRequest {
-    /// How it is asked.
+    /// The method.
     pub method: Method,
-    /// What is asked for; `*` for the broker as a whole.
+    /// The path of the target; `*` in an OPTIONS request for the broker as a whole.
     pub path: String,
-    /// Whether the asker names HTML among what it understands, as browsers do.
+    /// Whether `Accept` names HTML, as that of browsers does.
     pub accepts_html: bool,
 }
 
-/// The methods that are told apart.
+/// The methods that are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// GET.
     Get,
-    /// HEAD: as GET, and only the head of the answer is wanted.
+    /// HEAD: as GET, but without the body of the answer.
     Head,
     /// OPTIONS.
     Options,
@@ -47,23 +47,23 @@ pub enum Method {
     Other,
 }
 
-/// Why a request cannot be read.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadFault {
     /// It is malformed.
     Malformed(&'static str),
-    /// It has more lines than are allowed.
+    /// It has more header lines than are allowed.
     TooManyLines,
-    /// It is of a version that is not spoken.
+    /// Its version of HTTP is not supported.
     Version,
 }
 
 impl<'a> RequestHead<'a> {
-    /// Reads a head that has arrived up to its empty line.
+    /// Parses a head that has arrived up to its empty line.
     ///
     /// # Errors
-    /// It is malformed, as RFC 9112 has it: folded lines, blanks before a colon and stray carriage
-    /// returns among it.
+    /// It is malformed by RFC 9112, which includes folded lines, blanks before a colon and stray
+    /// carriage returns.
     pub(super) fn parse(
         bytes: &'a [u8],
         lines: &'a mut HeaderLines<'a>,
@@ -90,10 +90,10 @@ impl<'a> RequestHead<'a> {
         Ok(head)
     }
 
-    /// What it asks for, where it is taken as a plain request.
+    /// The request, if it is taken as a plain one.
     ///
     /// # Errors
-    /// The target is none that the method has.
+    /// The form of the target does not fit the method.
     pub(super) fn plain(&self) -> Result<PlainRequest, HeadFault> {
         let method = match self.method {
             "GET" => Method::Get,
@@ -115,32 +115,32 @@ impl<'a> RequestHead<'a> {
         Ok(PlainRequest { method, path: path.to_owned(), accepts_html })
     }
 
-    /// Whether it asks for a WebSocket. RFC 9110, 7.8: a server ignores other upgrades, and in
-    /// HTTP/1.0 all; RFC 6455, 4.1: the method is GET.
+    /// Whether it asks for a WebSocket. RFC 9110, 7.8: a server ignores other upgrades, and all
+    /// upgrades in HTTP/1.0; RFC 6455, 4.1: the method is GET.
     pub(super) fn asks_for_websocket(&self) -> bool {
         self.method == "GET" && self.minor_version > 0 && self.lists("upgrade", b"websocket")
     }
 
-    /// Whether a body follows it.
+    /// Whether the request has a body.
     pub(super) fn has_body(&self) -> bool {
         let has_length = self.values("content-length").any(|length| length != b"0");
         has_length || self.values("transfer-encoding").next().is_some()
     }
 
-    /// The value of a line that may be there once; none, where there are more.
+    /// The value of a header that may occur once; `None` if it occurs more often.
     pub(super) fn only(&self, name: &str) -> Option<&'a [u8]> {
         let mut values = self.values(name);
         let first = values.next()?;
         values.next().is_none().then_some(first)
     }
 
-    /// Whether a list has that element, in whatever case.
+    /// Whether a list has that element, regardless of case.
     pub(super) fn lists(&self, name: &str, element: &[u8]) -> bool {
         self.list(name).any(|one| one.eq_ignore_ascii_case(element))
     }
 
-    /// The elements of a list. RFC 9110, 5.3 and 5.6.1: it may stand in several lines, with blanks
-    /// around elements and with empty ones.
+    /// The elements of a list. RFC 9110, 5.3 and 5.6.1: a list may span several lines and have blanks
+    /// around elements and empty elements.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let elements = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
@@ -151,8 +151,8 @@ impl<'a> RequestHead<'a> {
         lines.map(|line| line.value.trim_ascii())
     }
 
-    /// RFC 9112, 3.2: a request with several Host lines or an invalid one is refused, and one of
-    /// HTTP/1.1 without any.
+    /// RFC 9112, 3.2: a request is refused if it has several Host lines or an invalid one, or if it is
+    /// HTTP/1.1 and has none.
     fn check_host(&self) -> Result<(), HeadFault> {
         match (self.values("host").count(), self.only("host")) {
             (0, _) if self.minor_version == 0 => Ok(()),
@@ -180,7 +180,7 @@ fn path_of(target: &str) -> Option<&str> {
     Some(if path_end == 0 { "/" } else { &path[..path_end] })
 }
 
-/// RFC 9110, 7.2: a host, which may be empty, and perhaps a port.
+/// RFC 9110, 7.2: a host, which may be empty, and optionally a port.
 fn is_host(value: &[u8]) -> bool {
     let name_end = match value.iter().position(|byte| *byte == b']') {
         Some(end) if value[0] == b'[' => end + 1,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_9112_3_2_host_is_there_once_and_is_one() {
+    fn rfc_9112_3_2_there_is_one_valid_host() {
         for (lines, is_good) in [
             ("Host: a\r\n", true),
             ("Host:\r\n", true),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_9110_5_3_a_list_may_stand_in_several_lines() {
+    fn rfc_9110_5_3_a_list_may_span_several_lines() {
         let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: , keep-alive ,\r\n\
             CONNECTION: \tUpgrade\t\r\nConnection:\r\n\r\n";
         let elements = |head: &RequestHead<'_>| {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_apart() {
+    fn reasons_for_a_refusal_are_distinguished() {
         let lines = "X: a\r\n".repeat(HEADER_LINES_MAX);
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         assert_eq!(read(&many, |_| ()), Err(HeadFault::TooManyLines));

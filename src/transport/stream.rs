@@ -1,16 +1,16 @@
-//! A stream of frames that end themselves: what arrives is lent on as it is.
+//! A byte stream without an envelope around frames: bytes are lent on as they arrive.
 
-/// The layer of one connection whose frames stand side by side.
+/// The layer of one connection whose frames delimit themselves.
 #[derive(Debug)]
 pub(super) struct StreamLayer {
-    /// What arrived before it was settled that there is nothing around frames. It comes first.
+    /// Bytes that arrived during detection, which are lent first.
     held: Vec<u8>,
-    /// Whether `held` was lent out and is to be dropped.
+    /// Whether `held` was lent and can be freed.
     lent: bool,
 }
 
 impl StreamLayer {
-    /// A stream of which `held` has arrived.
+    /// A stream that begins with `held`.
     pub(super) fn new(held: Vec<u8>) -> Self {
         Self { held, lent: false }
     }
@@ -29,14 +29,14 @@ impl StreamLayer {
         (!bytes.is_empty()).then_some(bytes)
     }
 
-    /// Frees what was lent out last.
+    /// Frees the bytes that were lent last.
     pub(super) fn release(&mut self) {
         if self.lent {
             *self = Self::new(Vec::new());
         }
     }
 
-    /// Memory that is held for what was not lent out yet.
+    /// Memory that is held for bytes that were not lent yet.
     pub(super) fn held_bytes(&self) -> usize {
         self.held.capacity()
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_held_comes_first_and_is_freed() {
+    fn held_bytes_come_first_and_are_freed() {
         let mut layer = StreamLayer::new(b"CON".to_vec());
         let mut bytes = *b"NECT";
         let mut wire = &mut bytes[..];

@@ -1,4 +1,4 @@
-//! TLS under the frames: rustls, fed from what was read and drained into what is written.
+//! TLS below the other layers: rustls, fed from memory and drained into the socket.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -11,32 +11,32 @@ use super::TransportError;
 #[derive(Debug)]
 pub(crate) struct TlsLayer {
     connection: ServerConnection,
-    /// Whether the peer said that nothing more follows.
+    /// Whether the client's `close_notify` has arrived.
     close_received: bool,
-    /// Bytes that were encrypted since all was written.
+    /// Plain bytes that were encrypted since everything was last written.
     unsent_bytes: usize,
-    /// How the peer broke the protocol, once it has: what it had sent before is still lent out.
-    breach: Option<TransportError>,
+    /// The client's violation of the protocol, reported once all data before it is decrypted.
+    violation: Option<TransportError>,
 }
 
 impl TlsLayer {
-    /// A connection of which no byte was read.
+    /// A connection before its handshake.
     ///
     /// # Errors
     /// The configuration cannot serve any connection.
     pub(crate) fn new(config: &Arc<ServerConfig>) -> Result<Self, TransportError> {
         let mut connection = ServerConnection::new(Arc::clone(config))
             .map_err(|_| TransportError::Tls("the TLS configuration is unusable"))?;
-        // The queue in front of it is the bound; at most one window is staged here.
+        // The outbound queue holds the bound; at most one window of records is buffered here.
         connection.set_buffer_limit(None);
-        Ok(Self { connection, close_received: false, unsent_bytes: 0, breach: None })
+        Ok(Self { connection, close_received: false, unsent_bytes: 0, violation: None })
     }
 
-    /// Decrypts some of `wire` and says how much of `plain` that filled. `wire` is used up when it
-    /// is empty and nothing more comes out.
+    /// Decrypts some of `wire` into `plain`, and returns the number of bytes there. `wire` is used up
+    /// when it is empty and this returns zero.
     ///
     /// # Errors
-    /// The peer broke the protocol. The alert that says so is still to be written.
+    /// The client violated the protocol. An alert is still to be written.
     pub(crate) fn decrypt(
         &mut self,
         wire: &mut &[u8],
@@ -45,7 +45,7 @@ impl TlsLayer {
         loop {
             match self.connection.reader().read(plain) {
                 Ok(0) => {
-                    // The peer said that it closes; nothing that follows is authentic.
+                    // RFC 8446, 6.1: data after close_notify is ignored.
                     self.close_received = true;
                     *wire = &[];
                     return Ok(0);
@@ -54,22 +54,23 @@ impl TlsLayer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(TransportError::Tls("the record layer failed")),
             }
-            if let Some(breach) = self.breach {
+            if let Some(violation) = self.violation {
                 *wire = &[];
-                return Err(breach);
+                return Err(violation);
             }
-            // An empty slice would be taken for the end of the stream.
+            // `read_tls` takes an empty slice for the end of the stream.
             if wire.is_empty() {
                 return Ok(0);
             }
             self.connection
                 .read_tls(wire)
                 .map_err(|_| TransportError::Tls("the record layer is full"))?;
-            self.breach = self.connection.process_new_packets().map_err(|error| name(&error)).err();
+            self.violation =
+                self.connection.process_new_packets().map_err(|error| name(&error)).err();
         }
     }
 
-    /// Whether the peer said that nothing more follows.
+    /// Whether the client's `close_notify` has arrived.
     pub(crate) fn is_ended_by_peer(&self) -> bool {
         self.close_received
     }
@@ -79,24 +80,24 @@ impl TlsLayer {
         self.connection.is_handshaking()
     }
 
-    /// Encrypts bytes, at most one record's worth to make one record.
+    /// Encrypts bytes; up to [`RECORD_BYTES_MAX`] of them become one record.
     pub(crate) fn encrypt(&mut self, plain: &[u8]) {
-        // Without a limit, and into memory, this does not fail.
+        // Writing into memory without a limit does not fail.
         let _ = self.connection.writer().write_all(plain);
         self.unsent_bytes += plain.len();
     }
 
-    /// Says that nothing more follows.
+    /// Queues a `close_notify` alert.
     pub(crate) fn begin_close(&mut self) {
         self.connection.send_close_notify();
     }
 
-    /// Whether there is something to write.
+    /// Whether there are records to write.
     pub(crate) fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }
 
-    /// Writes records, as many as fit one call.
+    /// Writes as many records as one call takes.
     ///
     /// # Errors
     /// Those of the socket.
@@ -108,13 +109,13 @@ impl TlsLayer {
         Ok(written)
     }
 
-    /// How many of the bytes that were encrypted may not be written yet.
+    /// Upper bound of the plain bytes whose records are not written yet.
     pub(crate) fn unsent_bytes(&self) -> u64 {
         self.unsent_bytes as u64
     }
 }
 
-/// Bytes that fit into one record.
+/// Plain bytes that one record can carry.
 pub(crate) const RECORD_BYTES_MAX: usize = 16_384;
 
 fn name(error: &rustls::Error) -> TransportError {

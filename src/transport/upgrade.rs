@@ -1,44 +1,44 @@
-//! The HTTP request that begins a WebSocket, or that is answered as it is.
+//! The HTTP request at the beginning of a connection, and the upgrade to WebSocket.
 //!
-//! httparse reads it; tungstenite's own handshake machine refuses clients that send few bytes at a
-//! time or anything behind the request, lists in several lines, and HTTP/1.0.
+//! httparse reads it, because tungstenite's handshake refuses requests that arrive in small pieces,
+//! bytes behind the request, lists in several lines, and HTTP/1.0.
 
 use tungstenite::handshake::derive_accept_key;
 
 use super::request::{HeadFault, NO_LINES, PlainRequest, RequestHead};
 use super::{Dialect, Protocols, TransportError};
 
-/// A request that is arriving.
+/// The request of one connection, while it arrives.
 #[derive(Debug)]
 pub struct UpgradeLayer {
     protocols: Protocols,
     pending: Vec<u8>,
-    /// How much of `pending` was searched for the end; `examined ≤ pending.len()`.
+    /// Bytes of `pending` that were searched for the end; `examined ≤ pending.len()`.
     examined: usize,
 }
 
 /// What a request turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Upgraded {
-    /// More has to arrive.
+    /// More bytes have to arrive.
     Partial,
-    /// WebSocket; the answer is in the control bytes.
+    /// An upgrade to WebSocket; the answer is in the control bytes.
     WebSocket(Dialect),
-    /// A plain request, to be answered.
+    /// A request without an upgrade, which has to be answered.
     Request(PlainRequest),
 }
 
 impl UpgradeLayer {
-    /// A request of which `pending` has arrived.
+    /// A request that begins with `pending`.
     pub fn new(protocols: Protocols, pending: Vec<u8>) -> Self {
         Self { protocols, pending, examined: 0 }
     }
 
-    /// Takes the request out of what was read; what follows it is left in `wire`.
+    /// Takes the request out of `wire` and leaves what follows it there.
     ///
     /// # Errors
-    /// The request is none, is too large, or asks for what is not served. The answer that says so
-    /// is in the control bytes.
+    /// The request is malformed, too large, or asks for what is not served. The refusal is in the
+    /// control bytes.
     pub fn next_request(
         &mut self,
         wire: &mut &mut [u8],
@@ -65,13 +65,13 @@ impl UpgradeLayer {
         }
     }
 
-    /// Answers a request that did not become whole in time.
+    /// Answers a request that did not arrive in time.
     pub(super) fn refuse_late(&self, limit: &str, control: &mut Vec<u8>) {
         let why = format!("The request did not arrive in time ({limit})");
         self.write_refusal(control, "408 Request Timeout", &why);
     }
 
-    /// Memory that is held for a request that is not whole.
+    /// Memory that is held for the request.
     pub fn held_bytes(&self) -> usize {
         self.pending.capacity()
     }
@@ -110,14 +110,14 @@ impl UpgradeLayer {
             WRONG_VERSION => UPGRADE_LINES,
             _ => "",
         };
-        // RFC 9110, 9.3.2: nothing but a head is sent to HEAD, whatever else is wrong.
+        // RFC 9110, 9.3.2: the answer to HEAD has no body, not even in an error.
         let is_head = self.pending.starts_with(b"HEAD ");
         let body = format!("{why}\n");
         control.extend_from_slice(&response(status, TEXT, lines, body.as_bytes(), is_head));
     }
 }
 
-/// Why a request is not honoured: a status, and a sentence.
+/// Why a request is refused: the status and a sentence for the body.
 struct Refusal {
     status: &'static str,
     why: &'static str,
@@ -145,10 +145,10 @@ impl From<HeadFault> for Refusal {
     }
 }
 
-/// The longest that ends a head.
+/// Bytes of the longest empty line with the line feed before it.
 const END_BYTES_MAX: usize = 3;
 
-/// Where the head ends: behind its empty line. RFC 9112, 2.2: a line feed alone may end a line.
+/// End of the head, behind its empty line. RFC 9112, 2.2: a line feed alone may end a line.
 fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     let mut feeds = memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
     feeds.find_map(|next| match &bytes[next..] {
@@ -158,7 +158,7 @@ fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// Checks an upgrade to WebSocket, RFC 6455, 4.2.1, and gives its key.
+/// Checks an upgrade to WebSocket by RFC 6455, 4.2.1, and returns its key.
 fn check_upgrade<'a>(head: &RequestHead<'a>) -> Result<&'a [u8], Refusal> {
     if !head.lists("connection", b"upgrade") {
         let why = "The header Upgrade: websocket needs the header Connection: upgrade beside it, \
@@ -183,8 +183,8 @@ fn check_upgrade<'a>(head: &RequestHead<'a>) -> Result<&'a [u8], Refusal> {
 
 const WRONG_VERSION: &str = "426 Upgrade Required";
 
-/// Header lines of an answer that asks for a WebSocket instead. RFC 9110, 7.8: the connection option
-/// goes with the header.
+/// Header lines of an answer that demands a WebSocket. RFC 9110, 7.8: `Upgrade` is a connection option
+/// as well.
 pub(crate) const UPGRADE_LINES: &str =
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
 
@@ -194,7 +194,7 @@ fn is_key(key: &[u8]) -> bool {
     matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
 }
 
-/// The subprotocols that we speak, the best first.
+/// Supported subprotocols, in order of preference.
 const SUBPROTOCOLS: [(&str, Dialect); 4] = [
     ("v12.stomp", Dialect::Standard),
     ("v11.stomp", Dialect::Standard),
@@ -202,7 +202,7 @@ const SUBPROTOCOLS: [(&str, Dialect); 4] = [
     ("stomp", Dialect::Classic),
 ];
 
-/// The best subprotocol that is offered; none, if none of ours is.
+/// The preferred subprotocol among those offered; `None` if none of them is supported.
 fn choose(head: &RequestHead<'_>) -> (Dialect, Option<&'static str>) {
     let is_offered =
         |name: &str| head.list("sec-websocket-protocol").any(|offer| offer == name.as_bytes());
@@ -222,8 +222,8 @@ fn write_acceptance(control: &mut Vec<u8>, key: &[u8], subprotocol: Option<&str>
     control.extend_from_slice(answer.as_bytes());
 }
 
-/// A whole HTTP response after which the connection closes, or, as HEAD has it, all of it but the
-/// body. `lines` are further header lines, each with its end.
+/// A whole HTTP response after which the connection closes; without the body if `is_head`. `lines` are
+/// further header lines, each with its end.
 pub(crate) fn response(
     status: &str,
     content_type: &str,
@@ -292,7 +292,7 @@ mod tests {
             let line = echoed.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
             assert_eq!(answer.contains("Sec-WebSocket-Protocol"), line.is_some());
             assert!(line.is_none_or(|line| answer.contains(&line)), "{answer}");
-            assert_eq!(rest, "rest", "what follows the request is the WebSocket's");
+            assert_eq!(rest, "rest", "bytes behind the request belong to the WebSocket");
         }
     }
 
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_an_upgrade_may_stand_in_several_lines() {
+    fn lists_of_an_upgrade_may_span_several_lines() {
         for (from, to) in [
             ("Connection: keep-alive, Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
             ("Connection: keep-alive, Upgrade", "CONNECTION:\t,UPGRADE ,"),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_no_websocket_is_a_plain_request() {
+    fn a_request_without_a_websocket_upgrade_is_plain() {
         let plain = |method, path: &str| {
             let request = PlainRequest { method, path: path.into(), accepts_html: false };
             Ok(Upgraded::Request(request))
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_request_is_answered() {
+    fn a_bad_request_is_refused_with_its_status_and_reason() {
         let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let changed = |from: &str, to: &str| format!("{}\r\n", UPGRADE.replace(from, to));
         for (text, status) in [
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_9110_9_3_2_head_is_never_sent_a_body() {
+    fn rfc_9110_9_3_2_the_answer_to_head_has_no_body() {
         for rest in ["/ HTTP/1.1\r\n\r\n", "/ HTTP/9.9\r\n\r\n", "x HTTP/1.1\r\nHost: x\r\n\r\n"] {
             let (result, answer, _) = request(&format!("HEAD {rest}"));
             assert!(result.is_err() && answer.ends_with("\r\n\r\n"), "{rest}: {answer}");

@@ -1,15 +1,14 @@
-//! WebSocket from the server's side, RFC 6455, driven from memory.
+//! The server's side of WebSocket, RFC 6455, on memory.
 //!
-//! A message that is whole in what was read and in one fragment is unmasked where it lies and lent
-//! from there; only torn and fragmented ones are copied. tungstenite parses and writes frame
-//! headers, but its `WebSocketContext` is not used: it copies every message into a buffer that an
-//! idle connection would keep, while the bound on memory per idle connection is a promise.
+//! An unfragmented message that is whole in the read buffer is unmasked in place and lent from there;
+//! only torn and fragmented ones are copied. tungstenite parses and writes frame headers, but its
+//! `WebSocketContext` is not used: it copies every message into a buffer that an idle connection
+//! would keep.
 //!
-//! The rule for what goes out: data frames are framed from queues by [`crate::outbound::Framing`]; pings,
-//! pongs and closes are put into the control bytes, and the flush puts those out only between
-//! whole data frames. A close is put there only by [`WebSocketLayer::begin_close`], when all data is
-//! out, for no data may follow it; until then its code is kept. A data frame that is half out needs
-//! no stored header, for the header is a pure function of the frame's length and opcode.
+//! Outgoing data frames are framed in the queues, by [`crate::outbound::Framing`]. Pings, pongs and
+//! closes are put into the control bytes, which the flush writes only between whole data frames.
+//! [`WebSocketLayer::close`] is called once all data is written, since no data may follow a close;
+//! until then its code is kept.
 
 use std::io::Cursor;
 
@@ -24,43 +23,43 @@ use super::{Dialect, FrameBound, TransportError};
 #[derive(Debug)]
 pub struct WebSocketLayer {
     dialect: Dialect,
-    /// A frame's header, while it is torn.
+    /// Bytes of a torn frame header.
     header: Vec<u8>,
     /// The frame whose payload is torn.
     torn: Option<TornFrame>,
-    /// The payloads of the fragments so far, or a torn payload.
+    /// Payloads of the fragments so far, or a torn payload.
     message: Vec<u8>,
-    /// What the message is, once its first fragment came.
+    /// Type of the message, once its first fragment has begun.
     kind: Option<Data>,
-    /// The payload of a torn control frame.
+    /// Payload of a torn control frame.
     control_payload: Vec<u8>,
-    /// Whether `message` was lent out and is to be dropped.
+    /// Whether `message` was lent and can be freed.
     lent: bool,
     close_sent: bool,
-    /// What the close says where we have no reason of our own for it: the code of the peer's own
-    /// close, or the one for how it broke the protocol.
-    settled_code: Option<CloseCode>,
-    /// Whether nothing more is read: the peer closed, or nothing more of it can be understood.
+    /// Code of the close if the broker has no reason of its own: that of the client's close or of its
+    /// violation.
+    close_code: Option<CloseCode>,
+    /// Whether nothing more is read, after a close or a violation.
     is_over: bool,
 }
 
-/// What comes out of the layer.
+/// An event that is read from the connection.
 #[derive(Debug)]
 pub enum Message<'a> {
     /// A whole message.
     Data {
-        /// What it is in.
+        /// The dialect of its content.
         dialect: Dialect,
-        /// Its bytes.
+        /// Its payload.
         bytes: &'a [u8],
         /// Whether it is a binary message.
         is_binary: bool,
     },
-    /// The peer closes; the answer is still to be begun.
+    /// The client sent a close, which is still to be answered.
     Closed,
 }
 
-/// A frame of which the payload is still arriving.
+/// A frame whose payload has not arrived wholly.
 #[derive(Clone, Debug)]
 struct TornFrame {
     opcode: OpCode,
@@ -70,7 +69,7 @@ struct TornFrame {
 }
 
 impl WebSocketLayer {
-    /// A WebSocket over which nothing has been sent.
+    /// A WebSocket after its handshake.
     pub fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
@@ -81,16 +80,15 @@ impl WebSocketLayer {
             control_payload: Vec::new(),
             lent: false,
             close_sent: false,
-            settled_code: None,
+            close_code: None,
             is_over: false,
         }
     }
 
-    /// The next whole message, or `None` when `wire` is used up. Answers to pings are put into
-    /// `control`.
+    /// The next event, or `None` when `wire` is used up. Answers to pings are put into `control`.
     ///
     /// # Errors
-    /// The peer broke the protocol or a bound; the close will say so.
+    /// The client violated the protocol or exceeded a bound.
     pub fn next_message<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
@@ -115,11 +113,11 @@ impl WebSocketLayer {
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
-            Err(breach) => Err(self.fail(breach, bound)),
+            Err(violation) => Err(self.fail(violation, bound)),
         }
     }
 
-    /// Frees what the message that was lent out last took.
+    /// Frees the message that was lent last.
     pub fn release(&mut self) {
         if self.lent {
             self.message = Vec::new();
@@ -139,7 +137,8 @@ impl WebSocketLayer {
         }
     }
 
-    /// Puts a heart-beat of the standard dialect into `control`: a message that is a line end.
+    /// Puts a heart-beat of the standard dialect into `control`: a message that consists of a line
+    /// end.
     pub fn beat(&self, text: bool, control: &mut Vec<u8>) {
         if !self.close_sent {
             control.extend_from_slice(&[if text { 0x81 } else { 0x82 }, 1]);
@@ -147,24 +146,24 @@ impl WebSocketLayer {
         }
     }
 
-    /// Puts a close into `control`, unless one was sent: with `code`, otherwise with the one that the
-    /// peer's bytes have settled. Says whether the peer's own close is to be waited for.
-    pub fn begin_close(&mut self, code: Option<CloseCode>, control: &mut Vec<u8>) -> bool {
+    /// Puts a close into `control`, unless one was sent: with `code`, otherwise with that of the
+    /// client's close or violation. Returns whether the client's close is to be awaited.
+    pub fn close(&mut self, code: Option<CloseCode>, control: &mut Vec<u8>) -> bool {
         if !self.close_sent {
             self.close_sent = true;
-            let code = code.or(self.settled_code).unwrap_or(CloseCode::Normal);
+            let code = code.or(self.close_code).unwrap_or(CloseCode::Normal);
             write_control(Control::Close, &u16::from(code).to_be_bytes(), control);
         }
         !self.is_over
     }
 
-    /// Frames until a message is whole, a close came, or `wire` is used up.
+    /// Reads frames until a message is whole, a close arrives, or `wire` is used up.
     fn next_raw<'w>(
         &mut self,
         wire: &mut &'w mut [u8],
         control: &mut Vec<u8>,
         bound: FrameBound,
-    ) -> Result<Option<Raw<'w>>, Breach> {
+    ) -> Result<Option<Raw<'w>>, Violation> {
         loop {
             let torn = match self.torn.take() {
                 Some(torn) => torn,
@@ -199,19 +198,19 @@ impl WebSocketLayer {
         }
     }
 
-    /// Whether a frame is a message by itself and its payload is all there.
+    /// Whether a frame is an unfragmented message whose payload is whole in `wire`.
     fn is_whole_message(&self, frame: &TornFrame, wire: &[u8]) -> bool {
         frame.is_final
             && matches!(frame.opcode, OpCode::Data(Data::Text | Data::Binary))
             && wire.len() >= frame.left
     }
 
-    /// Reads a frame's header and checks it against the state of the message.
+    /// Reads a frame header and checks it against the state of the message.
     fn next_header(
         &mut self,
         wire: &mut &mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<TornFrame>, Breach> {
+    ) -> Result<Option<TornFrame>, Violation> {
         let (header, length) = loop {
             if self.header.is_empty() {
                 let mut cursor = Cursor::new(&wire[..]);
@@ -224,7 +223,7 @@ impl WebSocketLayer {
                 self.header = Vec::new();
                 break parsed;
             }
-            // A byte at a time never takes more than the header.
+            // Taken byte by byte, so that no payload gets into `header`.
             let Some((first, rest)) = std::mem::take(wire).split_first_mut() else {
                 return Ok(None);
             };
@@ -250,36 +249,36 @@ impl WebSocketLayer {
         header: &FrameHeader,
         length: u64,
         bound: FrameBound,
-    ) -> Result<(), Breach> {
+    ) -> Result<(), Violation> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(Breach::Protocol("a reserved bit is set"));
+            return Err(Violation::Protocol("a reserved bit is set"));
         }
         if header.mask.is_none() {
-            return Err(Breach::Protocol("a client's frame is not masked"));
+            return Err(Violation::Protocol("a client's frame is not masked"));
         }
         match header.opcode {
             OpCode::Control(_) if !header.is_final || length > CONTROL_PAYLOAD_BYTES_MAX => {
-                Err(Breach::Protocol("a control frame is fragmented or too long"))
+                Err(Violation::Protocol("a control frame is fragmented or too long"))
             }
             OpCode::Control(_) => Ok(()),
             OpCode::Data(Data::Continue) if self.kind.is_none() => {
-                Err(Breach::Protocol("a continuation continues nothing"))
+                Err(Violation::Protocol("a continuation continues nothing"))
             }
             OpCode::Data(Data::Text | Data::Binary) if self.kind.is_some() => {
-                Err(Breach::Protocol("a message begins within another"))
+                Err(Violation::Protocol("a message begins within another"))
             }
             OpCode::Data(_) => {
                 let total = length.saturating_add(self.message.len() as u64);
-                // The NUL that ends a frame is not part of what the bound is about.
+                // The NUL that ends a STOMP frame does not count.
                 if total > u64::from(bound.bytes_max) + 1 {
-                    return Err(Breach::TooLarge);
+                    return Err(Violation::TooLarge);
                 }
                 Ok(())
             }
         }
     }
 
-    /// Unmasks and keeps what arrived of a payload. Gives the frame back when that is all.
+    /// Unmasks and keeps the bytes of a payload that have arrived. Returns the frame once it is whole.
     fn gather(&mut self, mut frame: TornFrame, wire: &mut &mut [u8]) -> Option<TornFrame> {
         let count = frame.left.min(wire.len());
         let (payload, rest) = std::mem::take(wire).split_at_mut(count);
@@ -290,7 +289,7 @@ impl WebSocketLayer {
         match frame.opcode {
             OpCode::Control(_) => self.control_payload.extend_from_slice(payload),
             OpCode::Data(kind) => {
-                // A single frame that is torn is gathered like fragments.
+                // A torn, unfragmented message is gathered like fragments.
                 if self.kind.is_none() {
                     self.kind = Some(kind);
                 }
@@ -304,23 +303,23 @@ impl WebSocketLayer {
         Some(frame)
     }
 
-    /// Answers a control frame. Says whether it was a close.
+    /// Handles a control frame. Returns whether it was a close.
     fn handle_control(
         &mut self,
         opcode: Control,
         payload: &[u8],
         control: &mut Vec<u8>,
-    ) -> Result<bool, Breach> {
+    ) -> Result<bool, Violation> {
         match opcode {
             Control::Ping if !self.close_sent => {
-                // RFC 6455, 5.5.3: only the most recent ping need be answered; answers that the
-                // peer does not read must not pile up.
+                // RFC 6455, 5.5.3: only the most recent ping has to be answered; answers that the
+                // client does not read must not pile up.
                 if control.len() < PENDING_CONTROL_BYTES_MAX {
                     write_control(Control::Pong, payload, control);
                 }
             }
             Control::Close => {
-                self.settled_code = Some(read_close(payload)?);
+                self.close_code = Some(read_close(payload)?);
                 self.is_over = true;
                 return Ok(true);
             }
@@ -329,28 +328,28 @@ impl WebSocketLayer {
         Ok(false)
     }
 
-    fn fail(&mut self, breach: Breach, bound: FrameBound) -> TransportError {
+    fn fail(&mut self, violation: Violation, bound: FrameBound) -> TransportError {
         self.is_over = true;
-        let (code, why) = match breach {
-            // The peer is told in a frame of its dialect, and the close says the same.
-            Breach::TooLarge => return TransportError::TooLarge(bound.exceeded()),
-            Breach::Protocol(why) => (CloseCode::Protocol, why),
-            Breach::Text => (CloseCode::Invalid, "a text message is not UTF-8"),
+        let (code, why) = match violation {
+            // Reported in an ERROR frame of the dialect; the close has its code.
+            Violation::TooLarge => return TransportError::TooLarge(bound.exceeded()),
+            Violation::Protocol(why) => (CloseCode::Protocol, why),
+            Violation::Text => (CloseCode::Invalid, "a text message is not UTF-8"),
         };
-        self.settled_code = Some(code);
+        self.close_code = Some(code);
         TransportError::WebSocket(code, why)
     }
 }
 
-/// A message before it is lent out.
+/// A message before it is lent.
 enum Raw<'w> {
     Whole(Data, &'w [u8]),
     Gathered(Data),
     Closed,
 }
 
-/// How a peer broke the rules.
-enum Breach {
+/// A client's violation of the protocol or of a bound.
+enum Violation {
     Protocol(&'static str),
     Text,
     TooLarge,
@@ -359,32 +358,32 @@ enum Breach {
 /// RFC 6455, 5.5.
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
-/// Control bytes that may wait for a peer that does not read.
+/// Unsent control bytes above which pings are not answered.
 const PENDING_CONTROL_BYTES_MAX: usize = 1024;
 
-fn parse_header(cursor: &mut Cursor<&[u8]>) -> Result<Option<(FrameHeader, u64)>, Breach> {
-    FrameHeader::parse(cursor).map_err(|_| Breach::Protocol("a reserved opcode"))
+fn parse_header(cursor: &mut Cursor<&[u8]>) -> Result<Option<(FrameHeader, u64)>, Violation> {
+    FrameHeader::parse(cursor).map_err(|_| Violation::Protocol("a reserved opcode"))
 }
 
-fn check_text(opcode: OpCode, payload: &[u8]) -> Result<(), Breach> {
+fn check_text(opcode: OpCode, payload: &[u8]) -> Result<(), Violation> {
     match opcode {
-        OpCode::Data(Data::Text) if std::str::from_utf8(payload).is_err() => Err(Breach::Text),
+        OpCode::Data(Data::Text) if std::str::from_utf8(payload).is_err() => Err(Violation::Text),
         _ => Ok(()),
     }
 }
 
-/// The code to answer a close with.
-fn read_close(payload: &[u8]) -> Result<CloseCode, Breach> {
+/// The close code that answers a close.
+fn read_close(payload: &[u8]) -> Result<CloseCode, Violation> {
     match payload {
         [] => Ok(CloseCode::Normal),
         [high, low, reason @ ..] => {
             let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
             if !code.is_allowed() {
-                return Err(Breach::Protocol("a close code that may not be sent"));
+                return Err(Violation::Protocol("a close code that may not be sent"));
             }
-            std::str::from_utf8(reason).map(|_| code).map_err(|_| Breach::Text)
+            std::str::from_utf8(reason).map(|_| code).map_err(|_| Violation::Text)
         }
-        [_] => Err(Breach::Protocol("a close of one byte")),
+        [_] => Err(Violation::Protocol("a close of one byte")),
     }
 }
 
@@ -454,7 +453,7 @@ mod tests {
                     Ok(None) => break,
                     Err(error) => {
                         outcome.error = Some(error);
-                        assert!(!layer.begin_close(None, &mut outcome.control));
+                        assert!(!layer.close(None, &mut outcome.control));
                         return outcome;
                     }
                 }
@@ -462,7 +461,7 @@ mod tests {
             layer.release();
         }
         if outcome.closed {
-            assert!(!layer.begin_close(None, &mut outcome.control));
+            assert!(!layer.close(None, &mut outcome.control));
         }
         outcome
     }
@@ -472,7 +471,7 @@ mod tests {
         match outcome.error? {
             TransportError::WebSocket(code, _) => {
                 let code = u16::from(code);
-                assert!(outcome.control.ends_with(&code.to_be_bytes()), "the peer is told");
+                assert!(outcome.control.ends_with(&code.to_be_bytes()), "the close has the code");
                 Some(code)
             }
             other => panic!("{other:?}"),
@@ -497,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn breaches_close_with_the_code_of_the_rfc() {
+    fn violations_close_with_the_code_of_the_rfc() {
         assert_eq!(code(&[0x81, 0x02, b'h', b'i']), Some(1002), "not masked");
         assert_eq!(code(&frame(0xc1, b"x")), Some(1002), "a reserved bit");
         assert_eq!(code(&frame(0x83, b"x")), Some(1002), "a reserved opcode");
@@ -523,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_that_nobody_reads_the_answers_to_do_not_pile_up() {
+    fn unread_answers_to_pings_do_not_pile_up() {
         let pings = frame(0x89, &[0; 125]).repeat(100);
         assert!(read(&[&pings]).control.len() < 2000);
     }
