@@ -1,38 +1,38 @@
-//! Cutting frames of standard STOMP out of bytes that arrive cut anywhere.
+//! Frames of standard STOMP, assembled from bytes that are cut anywhere.
 //!
-//! A frame that is whole in what arrived is lent from there. Where one is torn, what arrived is
-//! kept until it is used up:
+//! A frame that is whole in the bytes that arrived is lent from there. If it is torn, the bytes are
+//! kept until they are used up:
 //!
 //! ```text
-//! pending  │ lent already │ a frame │ the next, torn │
+//! pending  │ used already │ frame │ the next one, torn │
 //!          0             start                  pending.len()
 //! ```
 //!
-//! A torn frame is scanned again only when what it needs has arrived, so that a peer that sends an
-//! byte at a time cannot make the work grow with the square of the frame's length.
+//! A torn frame is scanned again only when what it needs has arrived, so that the work does not grow
+//! with the square of the frame's length if a client sends single bytes.
 
 use memchr::{memchr, memchr2};
 
 use super::frame::{Frame, LONGEST_COMMAND, Malformed, Need, Scan, ScanBounds, ScanFault};
 
-/// What has arrived of one connection's frames and was not used up.
+/// The unused bytes of one connection's frames.
 #[derive(Debug, Default)]
 pub struct Assembler {
     pending: Vec<u8>,
-    /// Where the frame begins that is next; `start ≤ examined ≤ pending.len()`.
+    /// Where the next frame begins; `start ≤ examined ≤ pending.len()`.
     start: usize,
-    /// Up to where was looked for what the frame needs.
+    /// End of the bytes that were searched for what the frame needs.
     examined: usize,
-    /// What the frame needs, if it was found to be torn.
+    /// What the frame needs, if it is torn.
     need: Option<Need>,
 }
 
 impl Assembler {
-    /// Scans the next whole frame into `frame`, a new one; says whether there is one. Otherwise `wire`
-    /// is used up.
+    /// Scans the next whole frame into `frame`, which has to be new. Returns whether there is one; if
+    /// not, `wire` is used up.
     ///
     /// # Errors
-    /// What [`Frame::scan`] finds wrong, whole or not.
+    /// The frame is malformed, even if it is not whole.
     #[inline]
     pub fn next_frame<'a, 'w: 'a>(
         &'a mut self,
@@ -46,7 +46,7 @@ impl Assembler {
             if wire.len() > 1 {
                 let scan = match frame.scan(wire, bounds) {
                     Ok(scan) => scan,
-                    Err(fault) => frame.scan_unusual(wire, bounds, fault)?,
+                    Err(fault) => frame.scan_slow(wire, bounds, fault)?,
                 };
                 if let Scan::Whole(used) = scan {
                     *wire = &wire[used..];
@@ -54,12 +54,12 @@ impl Assembler {
                 }
             }
         }
-        self.next_torn(wire, bounds, frame)
+        self.next_frame_slow(wire, bounds, frame)
     }
 
-    /// The same, where something is pending or the frame is torn.
-    #[cold]
-    fn next_torn<'a>(
+    /// The next frame while bytes are pending or if the frame is torn.
+    #[cold] // few frames are torn
+    fn next_frame_slow<'a>(
         &'a mut self,
         wire: &mut &[u8],
         bounds: &ScanBounds,
@@ -78,7 +78,7 @@ impl Assembler {
         *frame = Frame::default();
         let bytes = &self.pending[self.start..];
         let scan = frame.scan(bytes, bounds);
-        match scan.or_else(|fault| frame.scan_unusual(bytes, bounds, fault))? {
+        match scan.or_else(|fault| frame.scan_slow(bytes, bounds, fault))? {
             Scan::Whole(used) => {
                 self.start += used;
                 self.examined = self.start;
@@ -93,7 +93,7 @@ impl Assembler {
         }
     }
 
-    /// Frees what is used up. To be called when a run of bytes is.
+    /// Frees used bytes. To be called when all bytes of a read are used up.
     pub fn release(&mut self) {
         if self.start == self.pending.len() {
             *self = Self::default();
@@ -104,12 +104,12 @@ impl Assembler {
         }
     }
 
-    /// Memory that is held for what was not used up.
+    /// Memory that is held for unused bytes.
     pub fn held_bytes(&self) -> usize {
         self.pending.capacity()
     }
 
-    /// Whether scanning can find more than it did, or that too much has arrived.
+    /// Whether another scan can find more: a whole frame, or an exceeded bound.
     fn has_what_it_needs(&mut self, bounds: &ScanBounds) -> bool {
         let frame_bytes = self.pending.len() - self.start;
         let new = &self.pending[self.examined..];
@@ -131,7 +131,7 @@ impl Assembler {
     }
 }
 
-/// STOMP 1.2, "Augmented BNF": line ends may stand between frames. They are heart-beats, too.
+/// STOMP 1.2, "Augmented BNF": line ends may stand between frames. They serve as heart-beats.
 fn skip_line_ends(wire: &mut &[u8]) -> Result<(), ScanFault> {
     loop {
         match wire {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dribbling_peer_is_bounded_at_every_stage() {
+    fn bounds_hold_for_a_client_that_sends_single_bytes() {
         let limits = Limits { header_bytes_max: 40, body_bytes_max: 10, ..Limits::default() };
         for bytes in [
             &b"SEND\nx:1234567890123456789012345678901234567890"[..],
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// What is read of bytes that arrive in these runs, up to what is malformed.
+    /// The commands that are read when bytes arrive in these runs, up to a malformed frame.
     fn read_all(runs: &[&[u8]], logged_in: bool) -> (Vec<Command>, Option<Box<Malformed>>) {
         let limits = Limits { header_bytes_max: 60, header_count_max: 3, ..Limits::default() };
         let bounds = ScanBounds::new(&limits, logged_in);

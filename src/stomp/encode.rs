@@ -1,4 +1,4 @@
-//! Writing the frames that clients of standard STOMP get.
+//! Encoding of the frames that clients of standard STOMP get.
 
 use std::str::from_utf8;
 
@@ -13,7 +13,7 @@ pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
     out.push(b'\n');
 }
 
-/// Adds a header line, escaped as the version does.
+/// Adds a header line, escaped by the rules of the version.
 #[inline]
 pub(crate) fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[u8]) {
     version.escape(name, out);
@@ -22,8 +22,8 @@ pub(crate) fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[
     out.push(b'\n');
 }
 
-/// Whether `head`, which was written as so many lines without escaping, has nothing in it that a version
-/// would escape: it is UTF-8, and its colons and line feeds are those of the lines.
+/// Whether no version would escape anything in `head`, which was written as that many lines without
+/// escaping: it is UTF-8, and its colons and line feeds are those of the lines.
 #[inline]
 pub(crate) fn is_plain(head: &[u8], lines: u32) -> bool {
     let (mut colons, mut feeds, mut others) = (0, 0, u8x16::splat(0));
@@ -37,14 +37,14 @@ pub(crate) fn is_plain(head: &[u8], lines: u32) -> bool {
         feeds += is(b'\n').to_bitmask().count_ones();
         others |= is(b'\r') | is(b'\\') | is(0) | lane;
     }
-    // Whether one of the others is there, or a byte that is not ASCII, tells the top bit.
+    // The top bit is set for a match, and for a byte that is not ASCII.
     let is_unusual = others.to_bitmask() != 0;
     colons == lines
         && feeds == lines
         && !(is_unusual && (memchr3(b'\r', b'\\', 0, head).is_some() || from_utf8(head).is_err()))
 }
 
-/// Adds a header line as it is: STOMP 1.2, "Value Encoding", leaves CONNECTED unescaped.
+/// Adds a header line without escaping: STOMP 1.2, "Value Encoding", leaves CONNECTED unescaped.
 pub(crate) fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_escaped_as_the_version_does() {
+    fn a_header_is_escaped_by_the_rules_of_the_version() {
         let write = |version| {
             let mut out = Vec::new();
             begin(&mut out, "MESSAGE");
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_plain_where_no_version_escapes_anything() {
+    fn a_head_is_plain_if_no_version_escapes_anything_in_it() {
         for (value, expected) in [
             (&b"a rather long and ordinary value"[..], true),
             ("ñandú".as_bytes(), true),

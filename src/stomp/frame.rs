@@ -1,4 +1,4 @@
-//! One frame of standard STOMP, borrowed, its header lines as they stand on the wire.
+//! One frame of standard STOMP, borrowed, with its header lines still escaped.
 
 use memchr::{memchr, memchr2};
 
@@ -10,26 +10,26 @@ use crate::limits::{Exceeded, Limits};
 /// A frame from a client.
 #[derive(Debug)]
 pub struct Frame<'a> {
-    /// What is asked for.
+    /// The command.
     pub command: Command,
     /// The header lines, escaped as they arrived.
     pub headers: Headers<'a>,
-    /// Whether a backslash stands in them.
+    /// Whether the header lines hold a backslash.
     pub has_backslash: bool,
     /// The body, without the NUL that ends the frame.
     pub body: &'a [u8],
 }
 
-/// Header lines that are nobody else's.
+/// Copies of header lines.
 #[derive(Debug)]
 pub(crate) struct OwnedLines(Vec<OwnedLine>);
 
-/// A header line that is nobody else's.
+/// Copy of a header line.
 #[derive(Clone, Debug)]
 pub struct OwnedLine {
-    /// What stands before the first colon.
+    /// The name, before the first colon.
     pub name: Box<[u8]>,
-    /// What stands after it.
+    /// The value, behind it.
     pub value: Box<[u8]>,
 }
 
@@ -39,23 +39,23 @@ impl OwnedLine {
         Self { name: name.into(), value: value.into() }
     }
 
-    /// Bytes that a line holds once it is copied: short ones take more for being kept by themselves
-    /// than for what they say.
+    /// Memory of a copied line, with the overhead of its allocations, which outweighs the text of a
+    /// short one.
     pub fn cost_of(name: &[u8], value: &[u8]) -> usize {
         size_of::<Self>() + name.len() + value.len() + 2 * ALLOCATION_BYTES
     }
 }
 
-/// What an allocator keeps for each small piece of memory besides.
+/// Overhead of an allocator for each small allocation.
 const ALLOCATION_BYTES: usize = 16;
 
 impl OwnedLines {
-    /// Copies lines as they are.
+    /// Copies lines without unescaping.
     pub(crate) fn copied(headers: &Headers<'_>) -> Self {
         Self(headers.lines().map(|line| OwnedLine::new(line.name, line.value)).collect())
     }
 
-    /// Copies lines as the client meant them.
+    /// Copies and unescapes lines.
     ///
     /// # Errors
     /// A line holds an escape sequence that the version does not define.
@@ -70,35 +70,35 @@ impl OwnedLines {
         headers.lines().map(unescape).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The lines, to be looked at.
+    /// Borrows the lines.
     pub(crate) fn headers(&self) -> Headers<'_> {
         let mut headers = Headers::new(u32::MAX);
         for OwnedLine { name, value } in &self.0 {
-            // There were no more lines than are allowed when they were copied.
+            // There is no bound here: it held when the lines were copied.
             let _ = headers.push(name, value);
         }
         headers
     }
 
-    /// Bytes that they hold.
+    /// Memory of all lines.
     pub(crate) fn cost_bytes(&self) -> usize {
         self.0.iter().map(|line| OwnedLine::cost_of(&line.name, &line.value)).sum()
     }
 }
 
-/// What scanning found.
+/// Result of scanning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// A whole frame, which took so many bytes.
+    /// The frame is whole and has this many bytes.
     Whole(usize),
-    /// The frame goes on beyond what has arrived.
+    /// The frame is torn.
     Partial(Need),
 }
 
-/// What has to arrive before scanning again can find more.
+/// What has to arrive before another scan can find more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The end of the first line, or more bytes than any command has.
+    /// The end of the first line, or more bytes than the longest command has.
     Command,
     /// The end of a line.
     Line,
@@ -109,12 +109,12 @@ pub enum Need {
 }
 
 impl<'a> Frame<'a> {
-    /// Scans a frame that begins with the first of `bytes` into this one, in place: a frame is large.
-    /// Unless it is whole, what is here then is not to be looked at, nor to be scanned into again.
+    /// Scans a frame at the start of `bytes` into this one, which has to be new; in place, since a
+    /// frame is large. Unless the frame is whole, the content here is meaningless.
     ///
     /// # Errors
-    /// The first thing in it that breaks the rules or a bound, even if the frame is not whole. It may
-    /// be none after all: [`Self::scan_unusual`] tells.
+    /// The first violation of the rules or of a bound, even if the frame is not whole. It is
+    /// provisional: [`Self::scan_slow`] decides.
     #[inline]
     pub fn scan(&mut self, bytes: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(bytes);
@@ -143,22 +143,23 @@ impl<'a> Frame<'a> {
         Ok(Scan::Whole(end + 1))
     }
 
-    /// Takes a second look at a frame in which [`Self::scan`] found a `fault`. It may only lack its empty
-    /// line; and where it is malformed, its receipt may stand behind the fault, or not have arrived yet.
+    /// Takes a second look at a frame in which [`Self::scan`] found a `fault`. The frame may lack
+    /// nothing but its empty line. If it is malformed, its receipt may stand behind the fault, or not
+    /// have arrived yet.
     ///
     /// # Errors
-    /// What is wrong, once the header is whole or cannot be.
-    #[cold]
-    pub fn scan_unusual(
+    /// The frame is malformed, and its header is whole or can no longer become so.
+    #[cold] // few frames are malformed or lack their empty line
+    pub fn scan_slow(
         &mut self,
         bytes: &'a [u8],
         bounds: &ScanBounds,
         fault: ScanFault,
     ) -> Result<Scan, Box<Malformed>> {
         let outline = Outline::of(bytes, bounds);
-        // However much of it has arrived, and whatever follows.
+        // Takes precedence, so that the fault does not depend on how much has arrived.
         let fault = if outline.is_no_command { ScanFault::UnknownCommand } else { fault };
-        // What is no client of STOMP wants no receipt, and is told at once.
+        // Something other than a STOMP client: it expects no receipt and is refused at once.
         let is_stranger = bounds.login && outline.is_no_command;
         let receipt = || if is_stranger { None } else { outline.receipt() };
         match outline.end {
@@ -178,7 +179,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Reads lines that are whole, one at a time.
+    /// Reads the lines of `head`, all of which are whole, one by one.
     fn read_lines(&mut self, head: &'a [u8], bounds: &ScanBounds) -> Result<(), ScanFault> {
         let mut lines = head
             .split_inclusive(|byte| *byte == b'\n')
@@ -196,7 +197,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What can be said of a header whatever is wrong with it.
+/// What is known of a header even if it is malformed.
 struct Outline<'a> {
     /// The command, if its line is whole and names one.
     command: Option<Command>,
@@ -204,7 +205,7 @@ struct Outline<'a> {
     is_no_command: bool,
     /// The first value of `receipt`.
     receipt: Option<&'a [u8]>,
-    /// Where the last line ends that is whole.
+    /// End of the last whole line.
     lines_end: usize,
     end: HeaderEnd,
 }
@@ -213,11 +214,11 @@ struct Outline<'a> {
 enum HeaderEnd {
     /// With an empty line.
     Line,
-    /// With a NUL, at a line's beginning or in it: nothing of the frame follows.
+    /// With a NUL at the beginning of a line or in it, which also ends the frame.
     Nul { at: usize, in_line: bool },
-    /// Nowhere within the bound.
+    /// Not within the bound.
     Bound,
-    /// Not in what has arrived.
+    /// Not within the bytes that have arrived.
     Torn,
 }
 
@@ -263,7 +264,7 @@ impl<'a> Outline<'a> {
         }
     }
 
-    /// The receipt, where it can be answered: STOMP 1.2, "Standard Headers", leaves out CONNECT.
+    /// The receipt, if it can be answered: STOMP 1.2, "Standard Headers", excludes CONNECT.
     fn receipt(&self) -> Option<Box<[u8]>> {
         let is_connect = self.command == Some(Command::Connect);
         let receipt = self.receipt.filter(|value| std::str::from_utf8(value).is_ok());
@@ -284,21 +285,21 @@ impl Default for Frame<'_> {
     }
 }
 
-/// The bounds that scanning holds, now.
+/// The bounds on a frame in the connection's current state.
 #[derive(Clone, Copy, Debug)]
 pub struct ScanBounds {
     /// Bytes of the command and the header lines.
     pub header_bytes_max: u32,
-    /// Header lines.
+    /// Number of header lines.
     pub header_count_max: u32,
     /// Bytes of the body.
     pub body_bytes_max: u32,
-    /// What the bound on header bytes and body is called, where it is one.
+    /// Whether a frame that is too large exceeds `login_frame_bytes_max`.
     pub login: bool,
 }
 
 impl ScanBounds {
-    /// The bounds for a connection that is logged in, or is not.
+    /// The bounds for a connection before or after its login.
     pub fn new(limits: &Limits, logged_in: bool) -> Self {
         let login_max = limits.login_frame_bytes_max;
         let cap = if logged_in { u32::MAX } else { login_max };
@@ -327,15 +328,15 @@ pub enum Command {
     Subscribe,
     /// End a subscription.
     Unsubscribe,
-    /// Messages were consumed.
+    /// Confirm that messages were consumed.
     Ack,
-    /// Messages were not consumed.
+    /// Report that messages were not consumed.
     Nack,
     /// Begin a transaction.
     Begin,
-    /// Do all of a transaction.
+    /// Execute a transaction.
     Commit,
-    /// Do nothing of a transaction.
+    /// Discard a transaction.
     Abort,
     /// Log out.
     Disconnect,
@@ -358,19 +359,19 @@ impl Command {
         }
     }
 
-    /// STOMP 1.2, "Body": of a client's frames only SEND may have one. STOMP 1.0, "SUBSCRIBE": its
-    /// body is ignored.
+    /// Whether a frame may have a body. STOMP 1.2, "Body": of a client's frames, only SEND. STOMP 1.0,
+    /// "SUBSCRIBE": the body is ignored.
     pub fn may_have_body(self, version: Version) -> bool {
         self == Self::Send || (self == Self::Subscribe && version == Version::V1_0)
     }
 }
 
-/// A frame that breaks the rules.
+/// A malformed frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// What is wrong with it.
     pub fault: ScanFault,
-    /// The receipt that its sender asked for, escaped as it arrived.
+    /// The receipt that its sender asked for, still escaped.
     pub receipt: Option<Box<[u8]>>,
 }
 
@@ -383,19 +384,19 @@ impl From<ScanFault> for Box<Malformed> {
 /// What is wrong with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanFault {
-    /// The command is none of a client's.
+    /// The command is not one of a client's.
     UnknownCommand,
-    /// A header line has no colon, or nothing before it.
+    /// A header line has no colon, or no name before it.
     NoName,
     /// A NUL stands before the blank line.
     NulInHeader,
     /// The header is not UTF-8.
     NotUtf8,
-    /// `content-length` is no number.
+    /// `content-length` is not a number.
     MalformedLength,
-    /// What follows the body is no NUL.
+    /// The body of the announced length is not followed by a NUL.
     NoNul,
-    /// A carriage return stands between frames without its line feed.
+    /// Between frames, a carriage return is not followed by a line feed.
     StrayByte,
     /// A bound is exceeded.
     Exceeds(Exceeded),
@@ -422,8 +423,8 @@ fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Takes a second look at a header that holds something unusual; says whether that is a backslash.
-#[cold]
+/// Checks a header that holds a marked byte (see [`LineFeeds`]). Returns whether it holds a backslash.
+#[cold] // few headers have marked bytes
 fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
     if memchr(0, head).is_some() {
         return Err(ScanFault::NulInHeader);
@@ -434,8 +435,8 @@ fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
     Ok(memchr(b'\\', head).is_some())
 }
 
-/// A header that goes on: it may already be wrong.
-#[cold]
+/// Checks a header that is not whole, which may already be malformed.
+#[cold] // few frames are torn
 fn partial(bytes: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFault> {
     check_header_bytes(bytes.len(), bounds)?;
     if memchr(0, bytes).is_some() {
@@ -447,7 +448,7 @@ fn partial(bytes: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFau
     Ok(Scan::Partial(if at == 0 { Need::Command } else { Need::Line }))
 }
 
-/// `UNSUBSCRIBE`, and a carriage return.
+/// Bytes of `UNSUBSCRIBE` and a carriage return.
 pub(super) const LONGEST_COMMAND: usize = 12;
 
 fn check_header_bytes(bytes: usize, bounds: &ScanBounds) -> Result<(), ScanFault> {
@@ -457,7 +458,7 @@ fn check_header_bytes(bytes: usize, bounds: &ScanBounds) -> Result<(), ScanFault
     Ok(())
 }
 
-/// Where the NUL that ends the frame stands, or what has to arrive first.
+/// Position of the NUL that ends the frame, or what has to arrive first.
 fn body_end(
     bytes: &[u8],
     from: usize,
@@ -509,8 +510,8 @@ fn parse_length(text: &[u8]) -> Result<u64, ScanFault> {
     Ok(length)
 }
 
-/// Some clients write a negative length where there is no body.
-#[cold]
+/// Some clients send a negative length with a frame that has no body.
+#[cold] // few clients do
 fn bodiless_end(
     bytes: &[u8],
     from: usize,
@@ -529,7 +530,7 @@ fn is_negative(length: &[u8]) -> bool {
     length.trim_ascii().strip_prefix(b"-").is_some_and(|digits| parse_length(digits).is_ok())
 }
 
-/// Of a number that fits into 64 bits whatever its digits.
+/// Digits of a number that fits into 64 bits whatever they are.
 const DIGITS_MAX: usize = 19;
 
 #[cfg(test)]
@@ -549,7 +550,7 @@ mod tests {
         bytes: &'a [u8],
         bounds: &ScanBounds,
     ) -> Result<Scan, Box<Malformed>> {
-        frame.scan(bytes, bounds).or_else(|fault| frame.scan_unusual(bytes, bounds, fault))
+        frame.scan(bytes, bounds).or_else(|fault| frame.scan_slow(bytes, bounds, fault))
     }
 
     fn whole(bytes: &[u8]) -> (Frame<'_>, usize) {
@@ -592,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_frames_are_named() {
+    fn each_kind_of_malformed_frame_has_its_fault() {
         assert_eq!(fault(b"send\n\n\0"), Some(ScanFault::UnknownCommand));
         assert_eq!(fault(b"MESSAGE\n\n\0"), Some(ScanFault::UnknownCommand));
         assert_eq!(fault(b"SEND\nno colon\n\n\0"), Some(ScanFault::NoName));
@@ -604,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_has_no_body_may_end_without_its_empty_line() {
+    fn a_frame_without_a_body_may_lack_its_empty_line() {
         for (bytes, length) in [
             (&b"DISCONNECT\nreceipt:bye\n\0"[..], 24),
             (b"DISCONNECT\r\nreceipt:bye\r\n\0\n", 26),
@@ -622,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_length_is_taken_where_there_is_no_body() {
+    fn a_negative_length_is_accepted_if_there_is_no_body() {
         assert_eq!(whole(b"ABORT\ntransaction:1\ncontent-length:-1\n\n\0").0.body, b"");
         assert_eq!(whole(b"SEND\ncontent-length: -1\n\n\0x").1, 26);
         assert_eq!(fault(b"SEND\ncontent-length:-1\n\nx\0"), Some(ScanFault::MalformedLength));
@@ -633,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn stomp_1_2_error_a_malformed_frame_has_its_receipt() {
+    fn stomp_1_2_error_the_receipt_of_a_malformed_frame_is_found() {
         let limits = Limits { header_count_max: 2, body_bytes_max: 9, ..Limits::default() };
         let receipt = |bytes: &[u8], logged_in| {
             let bounds = ScanBounds::new(&limits, logged_in);

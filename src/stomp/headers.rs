@@ -1,5 +1,5 @@
-//! The header lines of one frame, borrowed, with every name that the broker acts upon told from
-//! those that mean nothing to it.
+//! The header lines of one frame, borrowed, with those recognised whose name has a meaning to the
+//! broker.
 
 use memchr::memchr;
 use smallvec::SmallVec;
@@ -7,25 +7,25 @@ use smallvec::SmallVec;
 use super::lookalike;
 use crate::limits::Exceeded;
 
-/// Header lines. Those that every SEND may have are found at once, the others are looked for.
+/// Header lines. Those with the names that most SENDs have are stored by name, all others in a list.
 #[derive(Clone, Debug)]
 pub struct Headers<'a> {
     /// The first value of each frequent name.
     frequent: [Option<&'a [u8]>; Name::FREQUENT],
-    /// All other lines, in the order of their arrival.
+    /// All other lines, in order of arrival.
     others: SmallVec<[HeaderLine<'a>; INLINE_LINES]>,
-    /// Lines, repeated ones counted as well; `others.len() ≤ count`.
+    /// Number of lines, including repeated ones; `others.len() ≤ count`.
     count: u32,
-    /// How many there may be.
+    /// Bound on `count`.
     count_max: u32,
-    /// Whether any of `others` passes through.
+    /// Whether any of `others` passes from a SEND to its MESSAGE.
     has_user_lines: bool,
-    /// Whether the name of any of `others` could read as another to a receiver.
+    /// Whether a receiver could read the name of any of `others` as a different one.
     has_odd_names: bool,
 }
 
 impl<'a> Headers<'a> {
-    /// No lines, of which there may be `count_max`.
+    /// No lines, with room for `count_max`.
     #[inline]
     pub fn new(count_max: u32) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Sees to it that there may be `count_max` lines. There must be none yet.
+    /// Sets the bound on lines, before the first is added.
     #[inline]
     pub fn allow(&mut self, count_max: u32) {
         self.count_max = count_max;
@@ -47,10 +47,10 @@ impl<'a> Headers<'a> {
     /// Adds a line.
     ///
     /// # Errors
-    /// When there are more than there may be.
+    /// There are too many lines.
     pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Exceeded> {
         self.count_line()?;
-        // Escaped, it was in the name.
+        // Such a colon was escaped.
         self.has_odd_names |= memchr(b':', name).is_some();
         let known = Name::parse(name);
         match known.filter(|known| known.is_frequent()) {
@@ -60,16 +60,16 @@ impl<'a> Headers<'a> {
         Ok(())
     }
 
-    /// Adds a line that is still whole, its first colon where it may be. Where it `is_classic`, blanks
-    /// around name and value are trimmed, and something has to stand behind the colon, if only blanks.
+    /// Adds a line that has not been split at its colon. If it `is_classic`, blanks around name and
+    /// value are trimmed, and something has to stand behind the colon, if only blanks.
     ///
     /// # Errors
-    /// The line has no colon or no value that it needs, or there are more than there may be.
-    #[inline(always)]
+    /// The line has no colon or lacks its value, or there are too many lines.
+    #[inline(always)] // once a header line, with `is_classic` known
     pub fn push_line(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
         self.count_line()?;
         let Some((name, value)) = Name::leading(line) else {
-            return self.split_line(line, is_classic);
+            return self.push_line_slow(line, is_classic);
         };
         if !is_classic {
             self.note_frequent(name, value);
@@ -83,13 +83,13 @@ impl<'a> Headers<'a> {
         Ok(())
     }
 
-    #[inline(always)]
+    #[inline(always)] // once a header line
     fn count_line(&mut self) -> Result<(), Exceeded> {
         self.count += 1;
         if self.count > self.count_max { Err(self.exceeded()) } else { Ok(()) }
     }
 
-    #[cold]
+    #[cold] // ends the connection
     fn exceeded(&self) -> Exceeded {
         Exceeded { limit: "header_count_max", max: u64::from(self.count_max) }
     }
@@ -100,9 +100,9 @@ impl<'a> Headers<'a> {
         self.frequent[name as usize].get_or_insert(value);
     }
 
-    /// Adds a line that begins with no frequent name, as it stands.
-    #[inline(never)]
-    fn split_line(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
+    /// Adds a line that does not begin with a frequent name.
+    #[inline(never)] // large, and most lines of a SEND are frequent ones
+    fn push_line_slow(&mut self, line: &'a [u8], is_classic: bool) -> Result<(), LineFault> {
         let colon = memchr(b':', line).ok_or(LineFault::NoColon)?;
         let (mut name, mut value) = (&line[..colon], &line[colon + 1..]);
         if is_classic {
@@ -126,20 +126,20 @@ impl<'a> Headers<'a> {
         self.others.push(line);
     }
 
-    /// The first line whose name is none of the broker's, and is one, or is empty, to a receiver that
-    /// trims names or does not unescape them.
+    /// The first line whose name has no meaning to the broker, but reads as one of its own names, or as
+    /// empty, to a receiver that trims names or does not unescape them.
     #[inline]
     pub fn disguised_line(&self) -> Option<&HeaderLine<'a>> {
-        if self.has_odd_names { self.find_disguised_line() } else { None }
+        if self.has_odd_names { self.disguised_line_slow() } else { None }
     }
 
-    #[cold]
-    fn find_disguised_line(&self) -> Option<&HeaderLine<'a>> {
+    #[cold] // few names are odd
+    fn disguised_line_slow(&self) -> Option<&HeaderLine<'a>> {
         self.others.iter().find(|line| line.known.is_none() && is_disguise(line.name))
     }
 
-    /// STOMP 1.0 writes `login: ana` where it means `ana`: drops the blanks around values. Says `None`
-    /// where there are none.
+    /// The lines without blanks around values, as STOMP 1.0 writes `login: ana` and means `ana`. `None`
+    /// if there are no such blanks.
     pub fn with_trimmed_values(&self) -> Option<Self> {
         let is_blank = |value: &[u8]| value.trim_ascii().len() < value.len();
         if !self.lines().any(|line| is_blank(line.value)) {
@@ -160,14 +160,13 @@ impl<'a> Headers<'a> {
         self.others.iter().find(|line| line.known == Some(name)).map(|line| line.value)
     }
 
-    /// Lines of which some pass from a SEND to its MESSAGE, in the order of their arrival; none, if
-    /// none does.
+    /// Lines of which some pass from a SEND to its MESSAGE, in order of arrival. Empty if none does.
     #[inline]
     pub fn user_lines(&self) -> &[HeaderLine<'a>] {
         if self.has_user_lines { &self.others } else { &[] }
     }
 
-    /// All lines, but for repeated ones of the frequent names, which come first.
+    /// All lines except repeated ones with a frequent name; frequent names come first.
     pub fn lines(&self) -> impl Iterator<Item = HeaderLine<'a>> {
         let frequent = self.frequent.iter().zip(Name::ALL).filter_map(|(value, name)| {
             let (text, known) = (name.text().as_bytes(), Some(name));
@@ -187,11 +186,11 @@ impl Default for Headers<'_> {
 /// One header line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderLine<'a> {
-    /// What stands before the first colon.
+    /// The name, before the first colon.
     pub name: &'a [u8],
-    /// What stands after it.
+    /// The value, behind it.
     pub value: &'a [u8],
-    /// Which name it is, where the broker acts upon it.
+    /// The name, if it has a meaning to the broker.
     pub known: Option<Name>,
 }
 
@@ -208,7 +207,7 @@ impl HeaderLine<'_> {
 pub enum LineFault {
     /// It has no colon.
     NoColon,
-    /// Nothing stands behind its colon.
+    /// It has nothing behind its colon.
     NoValue,
     /// It is one too many.
     Exceeds(Exceeded),
@@ -220,18 +219,18 @@ impl From<Exceeded> for LineFault {
     }
 }
 
-/// Whether the name of a user's line stands for one of the broker's own, or for none at all. Receivers
+/// Whether a receiver reads the name of a user's line as one of the broker's own, or as empty. Receivers
 /// of the classic dialect and of STOMP 1.0 end it at a colon, which later versions may escape.
 fn is_disguise(name: &[u8]) -> bool {
     let end = memchr(b':', name).unwrap_or(name.len());
-    // What is not UTF-8 reads as anything, by how it is decoded.
+    // How a receiver reads other bytes than UTF-8 depends on its decoder.
     let Ok(read) = std::str::from_utf8(&name[..end]) else { return true };
     let read = lookalike::trim(read);
     let known = Name::parse(read.as_bytes());
     read.is_empty() || known.is_some_and(|known| !known.passes_through())
 }
 
-#[inline(never)]
+#[inline(never)] // few values have blanks
 fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = bytes {
         bytes = rest;
@@ -242,12 +241,12 @@ fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Lines besides the frequent ones that need no allocation.
+/// Lines without a frequent name that need no allocation.
 const INLINE_LINES: usize = 8;
 
 macro_rules! names {
     ($($variant:ident $text:literal $doc:literal,)*) => {
-        /// A header name that the broker acts upon, in one dialect or the other.
+        /// A header name that has a meaning to the broker, in one dialect or the other.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Name {
             $(#[doc = $doc] $variant,)*
@@ -258,7 +257,7 @@ macro_rules! names {
 
             const ALL: [Self; Self::COUNT] = [$(Self::$variant,)*];
 
-            /// The name as it stands in a frame. Names are case-sensitive.
+            /// Recognises a name, which is case-sensitive.
             #[inline]
             pub fn parse(name: &[u8]) -> Option<Self> {
                 match name {
@@ -267,7 +266,7 @@ macro_rules! names {
                 }
             }
 
-            /// How the name is written in a frame.
+            /// The name in a frame.
             pub fn text(self) -> &'static str {
                 const TEXTS: [&[u8]; Name::COUNT] = [$($text,)*];
                 std::str::from_utf8(TEXTS[self as usize]).unwrap_or_default()
@@ -277,7 +276,7 @@ macro_rules! names {
 }
 
 impl Name {
-    /// How many names every SEND may have. They are the first.
+    /// Number of frequent names, which are the first variants.
     const FREQUENT: usize = 6;
 
     #[inline]
@@ -285,9 +284,9 @@ impl Name {
         (self as usize) < Self::FREQUENT
     }
 
-    /// The frequent name that a line begins with, and what stands behind its colon: they are told by
-    /// their first eight bytes, without looking for the colon first.
-    #[inline(always)]
+    /// The frequent name that a line begins with, and the value behind its colon. Names are recognised
+    /// by their first eight bytes, which saves the search for the colon.
+    #[inline(always)] // once a header line
     fn leading(line: &[u8]) -> Option<(Self, &[u8])> {
         const DESTINATION: u64 = u64::from_ne_bytes(*b"destinat");
         const CONTENT: u64 = u64::from_ne_bytes(*b"content-");
@@ -309,9 +308,9 @@ impl Name {
         Some((name, value?))
     }
 
-    /// Whether a line of that name passes from a SEND to its MESSAGE: STOMP 1.2, "SEND", says so of
-    /// all that the user adds, and a name that only other frames give a meaning is the user's. What
-    /// a SEND says to the broker, what a MESSAGE says of itself, and secrets do not pass.
+    /// Whether a line of that name passes from a SEND to its MESSAGE. STOMP 1.2, "SEND": user-defined
+    /// headers do, among them names that have a meaning only in other frames. Headers that instruct the
+    /// broker, headers of MESSAGE itself, and secrets do not.
     fn passes_through(self) -> bool {
         !matches!(
             self,
@@ -350,10 +349,10 @@ names! {
     AcceptVersion b"accept-version" "CONNECT: the protocol versions that the client speaks.",
     Ack b"ack" "SUBSCRIBE: how messages are acknowledged.",
     ConnectionId b"connection-id" "Classic CONNECTED and RECEIPT: the number of the connection.",
-    DeadLetterReason b"dead-letter-reason" "MESSAGE of the dead letter queue: why it is there.",
-    DestinationId b"destination-id" "SUBSCRIBE to presence: which destinations it is about.",
+    DeadLetterReason b"dead-letter-reason" "MESSAGE of the dead letter queue: why it was moved there.",
+    DestinationId b"destination-id" "SUBSCRIBE to presence: the destinations whose presence is reported.",
     DestinationType b"destination-type" "SUBSCRIBE: `1` makes the destination a pattern.",
-    ErrorCode b"error-code" "ERROR and failed ACK: a stable word.",
+    ErrorCode b"error-code" "ERROR and failed ACK: a stable code word.",
     ErrorDescription b"error-desc" "Classic ERROR and ACK: a sentence for people.",
     Event b"event" "MESSAGE of presence: what happened.",
     Expiration b"expiration" "SEND: for how many milliseconds the message may wait.",
@@ -370,12 +369,12 @@ names! {
     PrefetchCount b"prefetch-count" "SUBSCRIBE: how many unacknowledged messages are allowed.",
     ReceiptId b"receipt-id" "RECEIPT: what it answers; classic DISCONNECT: what to answer.",
     Redelivered b"redelivered" "MESSAGE: it was delivered before.",
-    Resume b"resume" "CONNECT: a takeover has the subscriptions of the earlier connection.",
+    Resume b"resume" "CONNECT: a takeover inherits the subscriptions of the earlier connection.",
     SecretKey b"secret-key" "CONNECT: the application key.",
-    Selector b"selector" "SUBSCRIBE: not served.",
-    Snapshot b"snapshot" "SUBSCRIBE to presence: tell who is there already.",
+    Selector b"selector" "SUBSCRIBE: not supported.",
+    Snapshot b"snapshot" "SUBSCRIBE to presence: report who is present already.",
     Subscription b"subscription" "MESSAGE: the subscription; ACK, NACK of 1.1: the same.",
-    Undeliverable b"undeliverable" "SEND: what to do when nobody is at the destination.",
+    Undeliverable b"undeliverable" "SEND: what to do if the destination has no receiver.",
 }
 
 #[cfg(test)]
@@ -396,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn stomp_1_2_send_what_only_other_frames_give_a_meaning_is_the_users() {
+    fn stomp_1_2_send_names_of_other_frames_pass_through() {
         let mut headers = Headers::new(9);
         for name in ["id", "passcode", "login", "message-id", "host", "session-id", "x"] {
             headers.push(name.as_bytes(), b"").unwrap();
@@ -433,7 +432,7 @@ mod tests {
                     owned,
                     "{name}{blank:?}"
                 );
-                assert!(!is_disguise(name.as_bytes()), "as it is, the broker's replaces it");
+                assert!(!is_disguise(name.as_bytes()), "unchanged, the broker replaces it");
             }
             assert!(is_disguise(blank.as_bytes()), "{blank:?}");
             assert!(!is_disguise(format!("{blank}k{blank}").as_bytes()), "{blank:?}");
@@ -455,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn frequent_names_are_told_however_they_stand_in_a_line() {
+    fn names_are_recognised_with_and_without_blanks() {
         for (index, name) in Name::ALL.into_iter().enumerate() {
             for line in [format!("{}:1", name.text()), format!(" {} : 1 ", name.text())] {
                 let mut headers = Headers::new(9);
@@ -468,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_case_sensitive_and_know_their_text() {
+    fn names_are_case_sensitive_and_have_their_text() {
         assert_eq!(Name::parse(b"Destination"), None);
         assert_eq!(Name::parse(b"error-desc"), Some(Name::ErrorDescription));
         assert_eq!(Name::ErrorDescription.text(), "error-desc");

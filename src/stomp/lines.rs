@@ -1,23 +1,23 @@
-//! Finding the ends of header lines, and the bytes that need a second look, sixty-four at a time.
+//! Search for the ends of header lines and for bytes that need a second look, in blocks of 64 bytes.
 //!
-//! Header lines are short: a search that begins anew for each costs more to begin than to do. So a
-//! header is looked at in blocks, each of which becomes a word with a bit for every byte.
+//! Header lines are short, so that a search for each one would cost more to set up than to run. A
+//! header is classified in blocks instead, each of which becomes a word with a bit for every byte.
 //!
 //! ```text
 //! bytes  SEND⏎destination:/agent/ana⏎⏎hello∅
-//! feeds   00001000000000000000000000011000000      bits that are not told yet
+//! feeds   00001000000000000000000000011000000      bits that next() has not returned
 //! ```
 
 use wide::u8x16;
 
-/// Walks the line feeds of what begins with a header. `STANDARD` says which bytes are marked: NUL
-/// alone, or all that standard STOMP has to look at twice: NUL, backslash and what is not ASCII.
+/// Iterates over the line feeds of bytes that begin with a header. Other bytes are marked: NUL in the
+/// classic dialect; NUL, backslash and bytes that are not ASCII if `STANDARD`.
 #[derive(Debug)]
 pub(crate) struct LineFeeds<'a, const STANDARD: bool> {
     bytes: &'a [u8],
-    /// Where the block begins that is looked at, a multiple of [`BLOCK`].
+    /// Start of the current block, a multiple of [`BLOCK`].
     block: usize,
-    /// Line feeds in the block that were not told yet, a bit for each byte.
+    /// Line feeds in the block that were not returned yet, a bit for each byte.
     feeds: u64,
     /// Marked bytes in the block.
     marks: u64,
@@ -26,15 +26,15 @@ pub(crate) struct LineFeeds<'a, const STANDARD: bool> {
 }
 
 impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
-    /// Before the first.
+    /// Starts before the first line feed.
     #[inline]
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let (feeds, marks) = classify::<STANDARD>(bytes);
         Self { bytes, block: 0, feeds, marks, is_marked: false }
     }
 
-    /// Whether a marked byte stands before `end`, which is at most one behind the line feed that was
-    /// told last, or behind the last byte, if there was none.
+    /// Whether a marked byte stands before `end`, which is in the current block: at most one behind the
+    /// line feed that was returned last, or the end of all bytes if there was none.
     #[inline]
     pub(crate) fn is_marked_before(&self, end: usize) -> bool {
         let inside = end - self.block;
@@ -50,7 +50,7 @@ impl<'a, const STANDARD: bool> LineFeeds<'a, STANDARD> {
 impl<const STANDARD: bool> Iterator for LineFeeds<'_, STANDARD> {
     type Item = usize;
 
-    /// Where the next line feed stands.
+    /// Position of the next line feed.
     #[inline]
     fn next(&mut self) -> Option<usize> {
         while self.feeds == 0 {
@@ -65,7 +65,7 @@ impl<const STANDARD: bool> Iterator for LineFeeds<'_, STANDARD> {
     }
 }
 
-/// Bytes that are looked at together.
+/// Bytes that are classified together.
 const BLOCK: usize = 64;
 
 /// Line feeds and marked bytes among the first of `bytes`.
@@ -93,13 +93,13 @@ fn classify_block<const STANDARD: bool>(block: &[u8; BLOCK]) -> (u64, u64) {
             others |= others_of(lane);
         }
     }
-    // Few blocks have marked bytes: which these are is asked apart.
+    // Few blocks have marked bytes, so they are located apart.
     let marked = least.simd_eq(u8x16::splat(0)) | others;
     let marks = if marked.to_bitmask() == 0 { 0 } else { marks_in::<STANDARD>(block) };
     (feeds, marks)
 }
 
-#[cold]
+#[cold] // few blocks have marked bytes
 fn marks_in<const STANDARD: bool>(block: &[u8; BLOCK]) -> u64 {
     let mut marks = 0;
     let (lanes, _) = block.as_chunks::<16>();
@@ -112,8 +112,8 @@ fn marks_in<const STANDARD: bool>(block: &[u8; BLOCK]) -> u64 {
     marks
 }
 
-/// What standard STOMP has to look at twice besides NUL. The top bit of a byte that is not ASCII is
-/// its bit in the mask.
+/// Marked bytes of standard STOMP besides NUL, as the top bits of the lane. Bytes that are not ASCII have
+/// theirs set already.
 #[inline]
 fn others_of(lane: u8x16) -> u8x16 {
     lane.simd_eq(u8x16::splat(b'\\')) | lane
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn line_feeds_and_marks_are_where_a_plain_walk_finds_them(
+        fn line_feeds_and_marks_are_those_of_a_bytewise_search(
             bytes in prop::collection::vec(
                 prop::sample::select(&b"\n\x0b\x09abcdefghijklmnop\0\\\x8a\xff"[..]), 0..300),
             stop in 0..40usize,

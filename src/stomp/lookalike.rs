@@ -1,28 +1,28 @@
-//! Text that reads as other text: blanks around it, characters that nobody sees, two ways to write
+//! Text that can be mistaken for other text: blanks around it, invisible characters, two encodings of
 //! the same letter.
 
 use unicode_normalization::is_nfc;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Why a name could be taken for another.
+/// Why a name can be mistaken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookalike {
     /// It is not UTF-8.
     NotUtf8,
-    /// A blank stands at an end.
+    /// It begins or ends with a blank.
     BlankAtEnd,
-    /// A blank stands in it that is not U+0020.
+    /// It holds a blank other than U+0020.
     UnusualBlank,
-    /// A control character stands in it.
+    /// It holds a control character.
     Control,
-    /// A character stands in it that is not seen, or has no agreed look.
+    /// It holds a character that is invisible or has no standard glyph.
     Invisible,
     /// It is not in Unicode's normal form C.
     NotNormal,
 }
 
 impl Lookalike {
-    /// What is wrong, to stand behind the name of what it is wrong with.
+    /// The predicate of a sentence whose subject is the name of the header.
     pub(crate) fn why(self) -> &'static str {
         match self {
             Self::NotUtf8 => "is not UTF-8",
@@ -35,10 +35,10 @@ impl Lookalike {
     }
 }
 
-/// Checks a name that others read and compare by eye.
+/// Checks a name that people read and compare.
 ///
 /// # Errors
-/// The first reason for which it could be taken for another.
+/// The first reason why it can be mistaken for another.
 pub(crate) fn check(name: &[u8]) -> Result<(), Lookalike> {
     if let [first, .., last] | [first @ last] = name
         && first.is_ascii_graphic()
@@ -57,8 +57,8 @@ pub(crate) fn check(name: &[u8]) -> Result<(), Lookalike> {
     if is_nfc(name) { Ok(()) } else { Err(Lookalike::NotNormal) }
 }
 
-/// Drops from both ends what any receiver may drop: blanks of every kind, control characters, and what
-/// is not seen.
+/// Drops from both ends whatever a receiver may drop: blanks of every kind, control characters, and
+/// invisible characters.
 pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c == ' ' || fault_of(c).is_some())
 }
@@ -78,11 +78,11 @@ fn fault_of(c: char) -> Option<Lookalike> {
     }
 }
 
-/// Shows nothing, and is no blank to Unicode.
+/// Invisible, although Unicode does not class it as a blank.
 const BRAILLE_BLANK: char = '\u{2800}';
 
-/// What Unicode calls `Default_Ignorable_Code_Point`, besides format characters: grapheme joiner,
-/// fillers, inherent vowels, variation selectors, and what is kept free for more of them.
+/// Whether Unicode calls it `Default_Ignorable_Code_Point`, format characters excepted: grapheme joiner,
+/// fillers, inherent vowels, variation selectors, and code points reserved for more of them.
 fn is_ignorable(c: char) -> bool {
     matches!(
         c,
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_be_taken_for_another_are_told_why() {
+    fn names_that_can_be_mistaken_for_another_have_their_reason() {
         let cases = [
             ("ana ", Lookalike::BlankAtEnd),
             (" ana", Lookalike::BlankAtEnd),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_trimmed_is_all_that_javascript_and_python_trim() {
+    fn everything_is_trimmed_that_javascript_and_python_trim() {
         let javascript_and_python = (0..=0x10_ffff_u32).filter_map(char::from_u32).filter(|c| {
             // ECMAScript, "WhiteSpace" and "LineTerminator"; Python, `str.isspace`.
             c.is_whitespace() || matches!(c, '\u{feff}' | '\x1c'..='\x1f')

@@ -1,7 +1,7 @@
-//! Standard STOMP's frames, and what both dialects share of them: header lines and the names that
-//! mean something to the broker.
+//! Frames of standard STOMP, and what both dialects share: header lines, and the names that have a
+//! meaning to the broker.
 //!
-//! It knows nothing of sessions, sockets or time.
+//! It does not know sessions, sockets or time.
 
 pub(crate) mod assembler;
 pub(crate) mod encode;

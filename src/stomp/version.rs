@@ -1,4 +1,4 @@
-//! The versions of STOMP and how each escapes header lines.
+//! The versions of STOMP, and their escaping of header lines.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ pub enum Version {
     V1_0,
     /// 1.1: line feed, colon and backslash are escaped.
     V1_1,
-    /// 1.2: so is the carriage return.
+    /// 1.2: the carriage return is escaped as well.
     V1_2,
 }
 
@@ -17,12 +17,12 @@ impl Version {
     /// All versions, the lowest first.
     pub const ALL: [Self; 3] = [Self::V1_0, Self::V1_1, Self::V1_2];
 
-    /// How the version is written in `accept-version` and `version`.
+    /// The version in `accept-version` and `version`.
     pub fn text(self) -> &'static str {
         ["1.0", "1.1", "1.2"][self as usize]
     }
 
-    /// The highest version in common with a list such as `1.0,1.1`.
+    /// The highest supported version in a list such as `1.0,1.1`.
     ///
     /// STOMP 1.2, "Protocol Negotiation": a client that sends no list speaks 1.0.
     pub fn negotiate(accepted: Option<&[u8]>) -> Option<Self> {
@@ -35,7 +35,7 @@ impl Version {
         Self::ALL.into_iter().rev().find(offers)
     }
 
-    /// Undoes the escaping of a header's name or value.
+    /// Unescapes a header's name or value.
     ///
     /// # Errors
     /// STOMP 1.2, "Value Encoding": undefined escape sequences must be treated as a fatal error.
@@ -63,7 +63,7 @@ impl Version {
 
     /// Appends a header's name or value, escaped.
     ///
-    /// What a version cannot escape, and what would end the line or the frame, becomes a blank.
+    /// Bytes that would end the line or the frame, and that the version cannot escape, become blanks.
     pub fn escape(self, text: &[u8], out: &mut Vec<u8>) {
         for byte in text {
             match (byte, self) {
@@ -78,7 +78,7 @@ impl Version {
     }
 }
 
-/// A backslash that begins no escape sequence of the version.
+/// A backslash that does not begin an escape sequence of the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UndefinedEscape;
 
