@@ -1,6 +1,6 @@
-//! Writing the frames that classic clients get. Header order is part of the contract.
+//! Encoding of the frames that classic clients get. The order of headers is part of the contract.
 //!
-//! Every frame ends in one NUL, which clients drop unseen.
+//! Every frame ends in one NUL, which clients drop without looking at it.
 
 /// Begins a frame with its command.
 pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
@@ -8,8 +8,8 @@ pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
     out.push(b'\n');
 }
 
-/// Adds a header line. A value cannot hold a line end: nothing is escaped in this dialect, so what
-/// would end the line is replaced by a blank.
+/// Adds a header line. This dialect has no escaping: bytes of the value that would end the line
+/// become blanks.
 #[inline]
 pub(crate) fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
@@ -18,8 +18,8 @@ pub(crate) fn header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
-/// Adds a header line whose name and value are known to hold nothing that ends a line.
-#[inline(always)]
+/// Adds a header line whose name and value are known not to end a line.
+#[inline(always)] // once a message, with lengths known
 pub(crate) fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.push(b':');
@@ -28,7 +28,7 @@ pub(crate) fn plain_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Begins a MESSAGE, up to the receiver's session id.
-#[inline(always)]
+#[inline(always)] // once a receiver
 pub(crate) fn begin_message(out: &mut Vec<u8>, token: &[u8; 32]) {
     const BEFORE: &[u8; 19] = b"MESSAGE\nsession-id:";
     let mut head = [b'\n'; 19 + 32 + 1];
@@ -46,8 +46,8 @@ pub(crate) fn number_header(out: &mut Vec<u8>, name: &str, value: u64) {
     out.push(b'\n');
 }
 
-/// Adds a number, in decimal.
-#[inline(always)]
+/// Adds a decimal number.
+#[inline(always)] // once a message; most numbers are short
 pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
     let digit = |divisor| b'0' + (value / divisor % 10) as u8;
     match value {
@@ -69,8 +69,8 @@ fn push_digits(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// Adds a header's name or value; where it `may_end_line`, what would do so is replaced.
-#[inline(always)]
+/// Adds a header's name or value. If it `may_end_line`, bytes that do so become blanks.
+#[inline(always)] // so that the usual case is one copy
 pub(crate) fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
     if may_end_line {
         return line_text(out, text);
@@ -79,20 +79,20 @@ pub(crate) fn value(out: &mut Vec<u8>, text: &[u8], may_end_line: bool) {
 }
 
 /// Ends the headers, adds the body and the final NUL.
-#[inline(always)]
+#[inline(always)] // once a message
 pub(crate) fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     self::body(out, body);
 }
 
 /// Adds the body and the final NUL.
-#[inline(always)]
+#[inline(always)] // once a message
 pub(crate) fn body(out: &mut Vec<u8>, body: &[u8]) {
     out.extend_from_slice(body);
     out.push(0);
 }
 
-#[cold]
+#[cold] // off the path of a message
 fn line_text(out: &mut Vec<u8>, text: &[u8]) {
     let start = out.len();
     out.extend_from_slice(text);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_written_in_order() {
+    fn a_frame_is_written_in_the_order_of_calls() {
         let mut out = Vec::new();
         begin(&mut out, "MESSAGE");
         header(&mut out, "origin", b"ana");

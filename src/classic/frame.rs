@@ -1,10 +1,10 @@
-//! Reading one classic frame, borrowed from the bytes that the transport lends.
+//! One classic frame, borrowed from the bytes that the transport lends.
 //!
 //! A frame is a command, header lines, a blank line and a body:
 //!
 //! ```text
 //! SEND⏎ transaction:17⏎ destination : /agent/ana⏎ ⏎ hello∅
-//! command  header lines, blanks around trimmed    body, one NUL at the end is not part of it
+//! command  header lines, blanks are trimmed       body, without one NUL at the end
 //! ```
 
 use crate::limits::{Exceeded, Limits};
@@ -14,7 +14,7 @@ use crate::stomp::{Headers, LineFault, Name};
 /// A frame from a client.
 #[derive(Debug)]
 pub struct Frame<'a> {
-    /// What is asked for.
+    /// The command.
     pub command: Command,
     /// The header lines.
     pub headers: Headers<'a>,
@@ -23,10 +23,10 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads `bytes`, which are exactly one frame.
+    /// Parses `bytes`, which are exactly one frame.
     ///
     /// # Errors
-    /// The first thing in it that breaks the rules of the dialect or one of the `limits`.
+    /// The first violation of the dialect or of one of the `limits`.
     #[inline]
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, FrameFault> {
         let mut frame = Self::default();
@@ -34,10 +34,10 @@ impl<'a> Frame<'a> {
         Ok(frame)
     }
 
-    /// The same, in place: a frame is large.
+    /// Parses `bytes` into this frame, which has to be new; in place, since a frame is large.
     ///
     /// # Errors
-    /// As [`Self::parse`]; then what is here is not to be looked at.
+    /// Those of [`Self::parse`]. The content here is meaningless then.
     #[inline]
     pub fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
         let mut feeds = LineFeeds::<false>::new(bytes);
@@ -61,13 +61,13 @@ impl<'a> Frame<'a> {
             self.headers.push_line(line, true)?;
         }
         let body_from = from.min(bytes.len());
-        // The lines that were held until here are bounded by their number.
+        // Checked once, since the number of lines is bounded already.
         if body_from > limits.header_bytes_max as usize {
             let max = u64::from(limits.header_bytes_max);
             return Err(Exceeded { limit: "header_bytes_max", max }.into());
         }
         if feeds.is_marked_before(body_from) {
-            // It is a NUL.
+            // Only NUL is marked in this dialect.
             return Err(FrameFault::MalformedHeader);
         }
         let rest = &bytes[body_from..];
@@ -79,8 +79,8 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// A frame may end after any line, or within one: then its body is empty.
-    #[cold]
+    /// Reads the rest of a frame that ends behind a line or within one, and so has no body.
+    #[cold] // few frames lack their empty line
     fn read_last_line(&mut self, rest: &'a [u8]) -> Result<(), FrameFault> {
         match without_return(rest) {
             [] => Ok(()),
@@ -90,21 +90,21 @@ impl<'a> Frame<'a> {
 }
 
 impl Default for Frame<'_> {
-    /// A frame to be read into: a SEND, as most are.
+    /// A frame to be read into.
     #[inline]
     fn default() -> Self {
         Self { command: Command::Send, headers: Headers::default(), body: &[] }
     }
 }
 
-/// What a client can ask for.
+/// The commands of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Log in.
     Connect,
     /// Send a message.
     Send,
-    /// Watch a client, several by a pattern, or presence.
+    /// Watch a client, all clients that a regular expression matches, or presence.
     Subscribe,
     /// End subscriptions.
     Unsubscribe,
@@ -113,7 +113,7 @@ pub enum Command {
 }
 
 impl Command {
-    #[cold]
+    #[cold] // SEND is recognised before
     fn parse(word: &[u8]) -> Result<Self, FrameFault> {
         match word {
             b"SEND" => Ok(Self::Send),
@@ -134,7 +134,7 @@ impl Command {
 pub enum FrameFault {
     /// The command holds a blank or a NUL.
     MalformedCommand,
-    /// The command is none of ours.
+    /// The command is not one of a client's.
     UnknownCommand,
     /// A header line has no colon, nothing after its colon, or a NUL in it.
     MalformedHeader,
@@ -157,8 +157,8 @@ impl From<Exceeded> for FrameFault {
     }
 }
 
-/// Lines may end in CRLF.
-#[inline(always)]
+/// Drops the carriage return of a line that ends in CRLF.
+#[inline(always)] // once a header line
 fn without_return(line: &[u8]) -> &[u8] {
     match line {
         [rest @ .., b'\r'] => rest,
@@ -166,9 +166,9 @@ fn without_return(line: &[u8]) -> &[u8] {
     }
 }
 
-/// Existing clients count characters, not bytes, in `content-length`, so it cannot say where the
-/// body ends; but where it equals the number of bytes, a final NUL is counted in and belongs to
-/// the body.
+/// Drops the NUL that ends a frame. Existing clients count characters instead of bytes in
+/// `content-length`, so that it cannot delimit the body; but if it equals the number of bytes, it
+/// includes a final NUL, which belongs to the body then.
 fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8] {
     match rest {
         [body @ .., 0] if !content_length.is_some_and(|text| is_number(text, rest.len())) => body,
@@ -176,7 +176,8 @@ fn trim_final_nul<'a>(rest: &'a [u8], content_length: Option<&[u8]>) -> &'a [u8]
     }
 }
 
-/// Whether `text` is `number` in decimal, zeros before it or not. Nearly always the last digit says no.
+/// Whether `text` is `number` in decimal, with or without leading zeros. Compared from the last digit,
+/// which nearly always differs.
 #[inline]
 fn is_number(text: &[u8], number: usize) -> bool {
     let mut left = number;
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_malformed_or_unknown() {
+    fn bad_commands_are_malformed_or_unknown() {
         for bytes in [&b"CON NECT\n\n"[..], b"CONNECT \n\n", b"\0", b"\0CONNECT\n"] {
             assert_eq!(parse(bytes).unwrap_err(), FrameFault::MalformedCommand, "{bytes:?}");
         }
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn one_nul_at_the_end_is_not_part_of_the_body_unless_content_length_says_so() {
+    fn one_nul_at_the_end_is_not_part_of_the_body_unless_content_length_includes_it() {
         let body = |bytes| parse(bytes).unwrap().body;
         assert_eq!(body(b"SEND\ncontent-length:2\n\nhi\0"), b"hi");
         assert_eq!(body(b"SEND\ncontent-length:3\n\nhi\0"), b"hi\0");
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_named() {
+    fn an_exceeded_bound_is_named() {
         let limits = Limits {
             header_count_max: 2,
             header_bytes_max: 15,
@@ -280,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_joined_is_split(
+        fn a_frame_is_parsed_into_the_parts_it_was_built_from(
             headers in prop::collection::vec(("[a-z]{1,9}", "[!-~]{1,20}"), 0..9),
             body in prop::collection::vec(any::<u8>(), 0..99),
         ) {

@@ -1,6 +1,6 @@
-//! The classic dialect's frames: reading what clients send, writing what they get.
+//! Frames of the classic dialect: parsing and encoding.
 //!
-//! It knows nothing of sessions, sockets or time; the envelope around a frame belongs to the
+//! It does not know sessions, sockets or time; the envelope around a frame belongs to the
 //! transport.
 
 pub(crate) mod encode;

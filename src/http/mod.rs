@@ -1,29 +1,29 @@
 //! Answers to plain HTTP requests.
 //!
-//! It knows what was asked for, and nothing of sockets or sessions.
+//! It does not know sockets or sessions.
 
 mod sample;
 
 use crate::transport::request::{Method, PlainRequest};
 use crate::transport::upgrade::{TEXT, response};
 
-/// What there is to be served.
+/// What a listener serves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Served {
-    /// Whether the listener serves plain requests at all.
+    /// Whether plain requests are served at all.
     pub http: bool,
-    /// Whether the sample page is among what is served.
+    /// Whether the sample page is served.
     pub sample: bool,
 }
 
 /// The whole response to a request, after which the connection closes.
 pub(crate) fn answer(request: &PlainRequest, served: Served) -> Vec<u8> {
     let Answer { status, content_type, lines, body } = find(request, served);
-    // RFC 9110, 9.3.2: the answer to HEAD is that to GET, length and all, without the body.
+    // RFC 9110, 9.3.2: the answer to HEAD is that to GET, with its length but without the body.
     response(status, content_type, lines, body, request.method == Method::Head)
 }
 
-/// The whole response to any request where HTTP is not served.
+/// The whole response to a request if HTTP is not served.
 pub(crate) fn refusal(request: &PlainRequest, why: &str) -> Vec<u8> {
     let body = format!("{why}\n");
     response("403 Forbidden", TEXT, "", body.as_bytes(), request.method == Method::Head)
@@ -47,7 +47,7 @@ impl Answer {
 fn find(request: &PlainRequest, served: Served) -> Answer {
     match request.method {
         Method::Get | Method::Head => find_content(request, served),
-        // RFC 9110, 9.3.7 and 15.5.6: both say what is allowed.
+        // RFC 9110, 9.3.7 and 15.5.6: both answers have Allow.
         Method::Options => Answer { lines: ALLOWED, ..Answer::text("200 OK", b"") },
         Method::Other => {
             let text = b"Only GET, HEAD and OPTIONS are served here\n";
@@ -71,7 +71,7 @@ fn find_content(request: &PlainRequest, served: Served) -> Answer {
         (None, "/") => {
             Answer { lines: "Vary: Accept\r\n", ..Answer::text("400 Bad Request", NO_UPGRADE) }
         }
-        // Where nothing but WebSocket is, the request can only have been meant to become one.
+        // If only WebSocket is served, the request can only have been meant as an upgrade.
         (None, _) if !served.http => Answer::text("400 Bad Request", NO_UPGRADE),
         (None, _) => Answer::text("404 Not Found", b"There is nothing at this path\n"),
     }
@@ -81,7 +81,7 @@ const ALLOWED: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
 const NO_UPGRADE: &[u8] = b"The WebSocket handshake Connection field is missing\n";
 
-/// RFC 9110, 15.5.22: what a 426 wants instead; and the page needs nothing at all.
+/// RFC 9110, 15.5.22: a 426 has Upgrade. The page loads nothing.
 const BROWSER_LINES: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nVary: Accept\r\n\
     Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
     X-Content-Type-Options: nosniff\r\n";
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn health_is_told_where_http_is_served() {
+    fn health_is_reported_if_http_is_served() {
         assert!(get("/health", PLAIN).starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(get("/health", SAMPLE).starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(get("/health", NOTHING).starts_with("HTTP/1.1 400 "));
     }
 
     #[test]
-    fn what_is_not_there_is_not_found() {
+    fn other_paths_are_not_found() {
         for path in ["/nothing", "/sample.js", "/dist/com-broker.js", "/health/"] {
             assert!(get(path, PLAIN).starts_with("HTTP/1.1 404 "), "{path}");
             assert!(get(path, NOTHING).starts_with("HTTP/1.1 400 "), "{path}");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_page_has_all_that_it_refers_to() {
+    fn the_sample_page_and_all_its_references_are_served() {
         let page = get("/", SAMPLE);
         assert!(page.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"));
         assert!(page.contains("\r\nContent-Security-Policy: default-src 'none'; "), "{page}");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_learn_what_is_allowed() {
+    fn other_methods_are_answered_with_the_allowed_ones() {
         for served in [PLAIN, SAMPLE, NOTHING] {
             let options = ask(Method::Options, "*", false, served);
             assert!(options.starts_with("HTTP/1.1 200 OK\r\n"), "{options}");

@@ -1,18 +1,17 @@
 //! The sample page of the JavaScript client, for brokers with development keys.
 //!
-//! It is part of the program, so that nothing is read while the broker runs, and nothing is missing
-//! where the program was copied to.
+//! It is part of the program, so that no file is read at run time and a copied program is complete.
 
 use super::Answer;
 
-/// What is at a path, if anything is.
+/// The asset at a path.
 pub(super) fn find(path: &str) -> Option<Answer> {
     let (_, content_type, body) = ASSETS.into_iter().find(|(name, ..)| *name == path)?;
     Some(Answer { status: "200 OK", content_type, lines: SAFETY, body })
 }
 
-/// Path, media type, contents. The script is what `clients/javascript` builds; it is kept with the
-/// sources, so that the broker is built without Node.
+/// Path, media type, content. The script in `dist` is the build of `clients/javascript`; it is kept
+/// with the sources, so that the broker is built without Node.
 const ASSETS: [(&str, &str, &[u8]); 4] = [
     (
         "/",
