@@ -1,4 +1,4 @@
-//! The only clock: what time it is, for everything that is given `now`.
+//! The only clock. Everything else takes `now` as an argument.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,36 +11,31 @@ use crate::broker::Moment;
 pub(super) struct Clock {
     started_ns: u64,
     started_at: SystemTime,
-    /// By how much the wall's clock is ahead, in milliseconds, and when that was looked at.
+    /// Wall-clock time when it was last read, and when that was.
     unix_ms: u64,
-    looked_at_ms: u64,
+    read_at_ms: u64,
 }
 
 impl Clock {
     /// Starts at zero.
     pub(super) fn start() -> Self {
         let started_at = wall();
-        Self {
-            started_ns: monotonic_ns(),
-            started_at,
-            unix_ms: unix_ms(started_at),
-            looked_at_ms: 0,
-        }
+        Self { started_ns: monotonic_ns(), started_at, unix_ms: unix_ms(started_at), read_at_ms: 0 }
     }
 
-    /// What time it is. The wall's clock is looked at once a second and carried on in between.
+    /// The current time. The wall clock is read once a second and extrapolated in between.
     #[inline]
     pub(super) fn now(&mut self) -> Moment {
         let ns = monotonic_ns() - self.started_ns;
         let ms = ns / 1_000_000;
-        if ms - self.looked_at_ms >= WALL_EVERY_MS {
+        if ms - self.read_at_ms >= WALL_EVERY_MS {
             self.unix_ms = unix_ms(wall());
-            self.looked_at_ms = ms;
+            self.read_at_ms = ms;
         }
-        Moment { ns, unix_ms: self.unix_ms + (ms - self.looked_at_ms) }
+        Moment { ns, unix_ms: self.unix_ms + (ms - self.read_at_ms) }
     }
 
-    /// When it started, by the wall.
+    /// Wall-clock time of the start.
     pub(super) fn started_at(&self) -> SystemTime {
         self.started_at
     }
@@ -48,8 +43,8 @@ impl Clock {
 
 const WALL_EVERY_MS: u64 = 1_000;
 
-/// The clock that only goes forwards. Two reads a turn are worth doing without what
-/// [`std::time::Instant`] adds.
+/// The monotonic clock, read directly: at two reads a turn, the overhead of [`std::time::Instant`]
+/// counts.
 #[inline]
 fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);

@@ -9,32 +9,31 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::socket::SocketOptions;
 use crate::transport::ListenerPolicy;
 
-/// A bound socket, and what connections to it may be.
+/// A bound socket, and the protocols that it serves.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(super) socket: TcpListener,
     pub(super) policy: ListenerPolicy,
-    /// The address that was bound: with its port, where any was asked for.
+    /// The bound address, with the port that the system chose if any was asked for.
     pub address: SocketAddr,
-    /// What the log calls it.
+    /// Its name in the log.
     pub name: String,
 }
 
-/// Which families of addresses the address `[::]` stands for.
+/// Address families that `[::]` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Families {
-    /// IPv6 and IPv4, where the system can do both with one socket.
+    /// IPv6 and IPv4, if the system supports both on one socket.
     Both,
     /// IPv6 alone, because another listener has the port for IPv4.
     Ipv6,
 }
 
 impl Listening {
-    /// Binds an address. Connections to it get these options. Without a name it is called by its
-    /// address.
+    /// Binds an address. Connections inherit the `options`. Without a name, its name is the address.
     ///
     /// # Errors
-    /// Those of the system: the address is in use, is not this machine's, or needs rights.
+    /// Those of the system: the address is in use, is not one of this machine, or needs privileges.
     pub(crate) fn bind(
         address: SocketAddr,
         families: Families,
@@ -66,7 +65,7 @@ impl Listening {
     }
 }
 
-/// Connections that may wait to be accepted; the kernel cuts it to its own bound.
+/// Connections that may wait to be accepted; the kernel has a bound of its own.
 const BACKLOG: i32 = 4096;
 
 #[cfg(all(test, target_os = "linux"))]
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_inherit_what_was_asked_of_the_listener() {
+    fn connections_inherit_the_options_of_the_listener() {
         let options = SocketOptions {
             keepalive: Duration::from_secs(90),
             user_timeout: Duration::from_millis(61_000),
@@ -101,13 +100,13 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), options.keepalive / 3);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(options.user_timeout));
-        // The kernel doubles them for what it keeps beside the bytes.
+        // The kernel doubles sizes for its own overhead.
         assert_eq!(socket.send_buffer_size().unwrap(), 200_000);
         assert_eq!(socket.recv_buffer_size().unwrap(), 100_000);
     }
 
     #[test]
-    fn all_addresses_are_those_of_both_families() {
+    fn the_unspecified_address_serves_both_families() {
         use std::net::{Ipv6Addr, SocketAddr};
 
         let options = SocketOptions {
@@ -123,7 +122,7 @@ mod tests {
         };
         let both = match bind(Families::Both) {
             Ok(both) => both,
-            // A machine without IPv6 has none to offer.
+            // EAFNOSUPPORT: the machine has no IPv6.
             Err(error) => return assert_eq!(error.raw_os_error(), Some(97), "{error}"),
         };
         assert_eq!(both.name, "all");

@@ -1,6 +1,6 @@
-//! The mailbox of a loop: a bounded channel of letters, and a bell that ends the poll.
+//! The mailbox of a loop: a bounded channel of letters, and a bell, which is a waker that ends the poll.
 //!
-//! It does not know what a letter says.
+//! It does not know the content of letters.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use mio::{Registry, Token, Waker};
 
-/// A new mailbox for `letters_max` letters, whose bell the poll reports as `token`.
+/// Makes a mailbox for `letters_max` letters, whose bell the poll reports as `token`.
 ///
 /// # Errors
 /// Those of the system.
@@ -25,14 +25,13 @@ pub(super) fn mailbox<L>(
     Ok((mailbox, Handle { letters: posting, bell }))
 }
 
-/// Where letters are posted, from any thread. Clones post into the same mailbox.
+/// Posts letters, from any thread. Clones post into the same mailbox.
 ///
-/// Posting never waits, and does not say that a letter was read: one that is still in the mailbox when
-/// the loop ends is dropped with it. Whoever has to know puts something into the letter that tells when
-/// it is dropped, such as the sending end of a channel.
+/// Posting never waits, and its success does not mean that the letter is read: letters that are left
+/// when the loop ends are dropped. A sender that has to know puts something into the letter whose drop
+/// it can observe, such as the sending end of a channel.
 ///
-/// A loop goes on without handles: it serves its connections, and is not told to stop by anyone having
-/// lost interest in telling it.
+/// A loop whose handles are all dropped continues to serve its connections.
 pub(crate) struct Handle<L> {
     letters: SyncSender<L>,
     bell: Arc<Bell>,
@@ -70,8 +69,8 @@ impl<L> fmt::Debug for Handle<L> {
 /// Why a letter was not posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostFault {
-    /// `mailbox_letters_max` letters wait to be read. The loop reads as many in each turn, so a turn
-    /// later there is room again.
+    /// `mailbox_letters_max` letters wait to be read. The loop reads as many in each turn, so that there
+    /// is room again a turn later.
     Full,
     /// The loop has ended.
     Ended,
@@ -88,19 +87,19 @@ impl fmt::Display for PostFault {
 
 impl std::error::Error for PostFault {}
 
-/// Where the loop reads its letters.
+/// The loop's end of the channel.
 pub(super) struct Mailbox<L> {
     letters: Receiver<L>,
     bell: Arc<Bell>,
     letters_max: u32,
-    /// Whether there may be letters that were not read.
+    /// Whether there may be unread letters.
     has_letters: bool,
 }
 
 impl<L> Mailbox<L> {
     /// Notes that the poll reported the bell. To be called before letters are read.
     pub(super) fn note_rung(&mut self) {
-        // A swap, so that the letters of whoever rang last are seen here.
+        // A swap rather than a store, to synchronise with the swap of the last `ring`.
         self.bell.is_rung.swap(false, Ordering::AcqRel);
         self.has_letters = true;
     }
@@ -110,31 +109,31 @@ impl<L> Mailbox<L> {
         self.has_letters
     }
 
-    /// How many letters are read in one turn, so that who posts without end does not hold it up.
+    /// Letters that are read in one turn, so that endless posting does not hold up the loop.
     pub(super) fn letters_per_turn_max(&self) -> u32 {
         self.letters_max
     }
 
     /// The next letter.
     pub(super) fn take_letter(&mut self) -> Option<L> {
-        // Where all handles are gone there are no more letters, which is nothing special.
+        // A channel whose handles are all dropped is treated as an empty one.
         let letter = self.letters.try_recv().ok();
         self.has_letters = letter.is_some();
         letter
     }
 }
 
-/// Ends the poll, once for all letters that are posted before it is heard.
+/// Ends the poll, once for all letters that are posted before the loop reads them.
 struct Bell {
     waker: Waker,
-    /// Whether the poll was or is being ended since the loop last began to read.
+    /// Whether the poll was woken since the loop last began to read letters.
     is_rung: AtomicBool,
 }
 
 impl Bell {
     fn ring(&self) {
         if !self.is_rung.swap(true, Ordering::AcqRel) && self.waker.wake().is_err() {
-            // The next letter tries again.
+            // The next letter wakes the poll instead.
             self.is_rung.store(false, Ordering::Release);
         }
     }
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_rings_once_for_what_is_posted_before_it_is_heard() {
+    fn the_bell_rings_once_for_all_letters_that_are_posted_before_they_are_read() {
         let (mut poll, mut events, mut mailbox, handle) = make(8);
         assert_eq!(rings(&mut poll, &mut events), 0);
         let other = handle.clone();
@@ -173,14 +172,14 @@ mod tests {
         assert_eq!(rings(&mut poll, &mut events), 0, "it rang a second time");
         mailbox.note_rung();
         handle.post(3).unwrap();
-        assert_eq!(rings(&mut poll, &mut events), 1, "what comes while letters are read rings too");
+        assert_eq!(rings(&mut poll, &mut events), 1, "a letter posted during reading rings, too");
         let letters: Vec<_> = std::iter::from_fn(|| mailbox.take_letter()).collect();
         assert_eq!(letters, [1, 2, 3]);
         assert!(!mailbox.has_letters());
     }
 
     #[test]
-    fn a_full_mailbox_takes_nothing_until_it_is_read() {
+    fn a_full_mailbox_refuses_letters_until_it_is_read() {
         let (_poll, _events, mut mailbox, handle) = make(2);
         handle.post(1).unwrap();
         handle.post(2).unwrap();
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_posted_is_read_when_all_handles_are_gone() {
+    fn letters_are_read_even_if_all_handles_are_dropped() {
         let (mut poll, mut events, mut mailbox, handle) = make(2);
         handle.post(1).unwrap();
         drop(handle);
@@ -210,9 +209,9 @@ mod tests {
         assert_eq!(mailbox.take_letter(), None);
     }
 
-    /// Whatever the threads do at the same time, a letter never lies there unannounced.
+    /// Threads that post at the same time as the loop reads never leave a letter without a ring.
     #[test]
-    fn no_letter_is_left_lying() {
+    fn no_letter_is_left_unread() {
         const COUNT: u32 = 20_000;
         let (mut poll, mut events, mut mailbox, handle) = make(16);
         thread::scope(|scope| {
@@ -228,7 +227,7 @@ mod tests {
             }
             let mut read = 0;
             while read < 2 * COUNT {
-                // Ten seconds would be the end of the test: a bell that was not rung.
+                // A bell that was not rung shows as a timeout.
                 poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
                 assert!(!events.is_empty(), "{read} letters were read, and no bell rang");
                 mailbox.note_rung();

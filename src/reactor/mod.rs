@@ -1,8 +1,8 @@
-//! The reactor: the only poll and the only clock. It tells the engine what the kernel said, in
-//! turns, and accepts and lets go of sockets for it.
+//! The reactor: the event loop, with the only poll and the only clock. In each turn it passes the
+//! kernel's events to the engine; it also accepts connections and drops closed sockets.
 //!
-//! From outside it is reached by letters alone ([`Handle`]), which its [`Owner`] reads; signals are
-//! letters, too. It does not know what a letter says, STOMP, destinations or what TLS is made of.
+//! From outside, it is reached by letters alone ([`Handle`]), which its [`Owner`] reads; signals become
+//! letters, too. It does not know the content of letters, STOMP, destinations or TLS.
 
 mod alarm;
 mod clock;
@@ -30,15 +30,14 @@ use crate::broker::Moment;
 use crate::engine::{Accepted, Engine};
 use crate::telemetry::Stage;
 
-/// Who reads the letters of a loop, and knows what they say.
+/// The reader of a loop's letters, which knows their content.
 pub(crate) trait Owner {
-    /// What can be asked of it.
+    /// A request to the loop.
     type Letter;
 
-    /// Does what a letter asks for, and says what that means for the loop. It must not block.
+    /// Does what a letter asks for, and returns its consequence for the loop. It must not block.
     ///
-    /// It is called between reading and flushing, so that what it queues to connections leaves in the
-    /// same turn.
+    /// It is called between receive and flush, so that frames that it queues leave in the same turn.
     fn handle(
         &mut self,
         letter: Self::Letter,
@@ -47,64 +46,64 @@ pub(crate) trait Owner {
     ) -> Verdict;
 }
 
-/// What a letter means for the loop.
+/// The consequence of a letter for the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
-    /// It goes on.
-    GoesOn,
-    /// It accepts nobody any more, and ends when all connections have. Nothing new if it drains already.
-    Drains,
+    /// It continues.
+    Continue,
+    /// It accepts no more connections, and ends when all connections have. No effect if it is draining.
+    Drain,
     /// It ends with this turn.
-    Leaves,
+    Stop,
 }
 
-/// How the loop came to its end.
+/// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every connection has ended. Some may have been cut before they took their last bytes.
+    /// Every connection has ended, some of them possibly with unsent bytes.
     Drained,
-    /// It was told to leave at once, and cut what was left.
+    /// It was told to stop at once, and cut the remaining connections.
     Abandoned,
 }
 
-/// How the loop goes about it.
+/// Settings of the loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReactorOptions {
-    /// What is asked of the kernel for each connection.
+    /// Socket options of each connection.
     pub sockets: SocketOptions,
-    /// Whether to ask for events again and again instead of sleeping until there are some.
+    /// Whether to poll without sleeping.
     pub busy_poll: bool,
-    /// Connections accepted before the established ones get their turn.
+    /// Connections that are accepted in one turn.
     pub accepts_per_turn_max: u32,
-    /// Time that all connections together have when the broker drains.
+    /// Time for all connections to end when the broker drains.
     pub drain_ms_max: u32,
-    /// Letters that may wait to be read, and that are read in one turn.
+    /// Letters that may wait to be read, and that are read in one turn at most.
     pub mailbox_letters_max: u32,
 }
 
-/// The loop; `L` is what a letter to it says.
+/// The event loop; `L` is the type of its letters.
 pub(crate) struct Reactor<L> {
     poll: Poll,
     events: Events,
     mailbox: Mailbox<L>,
-    /// Absent where the signals of the process are somebody else's.
+    /// Absent if the signals of the process are not handled here.
     signals: Option<SignalSource<L>>,
     listeners: Vec<Listening>,
-    /// Places of listeners that may have a connection to accept.
+    /// Indices of listeners that may have a connection to accept.
     to_accept: Vec<usize>,
-    /// Whether accepting failed for want of descriptors; it is tried again after a while.
+    /// Whether accepting failed for lack of descriptors; it is tried again after a while.
     is_starved: bool,
     clock: Clock,
     alarm: Alarm,
-    /// When the last turn was that had something to do, in milliseconds.
+    /// When the last event of a connection arrived, in milliseconds.
     busy_ms: u64,
     options: ReactorOptions,
-    /// When the connections that are left are closed, while the broker drains.
+    /// When the remaining connections are closed, while the broker drains.
     drain_until_ms: Option<u64>,
 }
 
 impl<L> Reactor<L> {
-    /// Registers the listeners. Letters posted by the handle wait until the loop runs.
+    /// Registers the listeners. Letters posted with the handle wait until the loop runs.
     ///
     /// # Errors
     /// Those of the system.
@@ -136,7 +135,7 @@ impl<L> Reactor<L> {
         Ok((reactor, handle))
     }
 
-    /// Catches the signals of the process from now on; each becomes a letter.
+    /// Catches the signals of the process; each becomes a letter.
     ///
     /// # Errors
     /// Those of the system.
@@ -145,16 +144,16 @@ impl<L> Reactor<L> {
         Ok(())
     }
 
-    /// When the loop was made, by the wall.
+    /// Wall-clock time at which the loop was made.
     pub(crate) fn started_at(&self) -> std::time::SystemTime {
         self.clock.started_at()
     }
 
-    /// Turns until a letter says to stop and the connections are drained. Then nothing can be posted any
-    /// more. Gives the time since the loop was made as well.
+    /// Runs until a letter ends the loop and the connections are drained. Nothing can be posted after
+    /// that. Also returns the time since the loop was made.
     ///
     /// # Errors
-    /// The poll failed, which nothing can go on without.
+    /// The poll failed.
     pub(crate) fn run(
         mut self,
         engine: &mut Engine<TcpSocket>,
@@ -169,7 +168,7 @@ impl<L> Reactor<L> {
             let verdict = if signalled || self.mailbox.has_letters() {
                 self.handle_letters(engine, owner, polled)
             } else {
-                Verdict::GoesOn
+                Verdict::Continue
             };
             if engine.turns().is_multiple_of(Stage::DISPATCH_EVERY) {
                 let received = self.clock.now();
@@ -179,10 +178,10 @@ impl<L> Reactor<L> {
             flushed = self.clock.now();
             engine.latencies.record(Stage::Turn, flushed.ns - polled.ns);
             engine.settle(flushed);
-            self.let_go(engine);
+            self.drop_closed(engine);
             if let Some(outcome) = self.follow(verdict, engine, flushed) {
                 engine.abandon(flushed);
-                self.let_go(engine);
+                self.drop_closed(engine);
                 return Ok((outcome, Duration::from_nanos(self.clock.now().ns)));
             }
             if !self.to_accept.is_empty() {
@@ -191,7 +190,8 @@ impl<L> Reactor<L> {
         }
     }
 
-    /// Waits for an event, for work that is left over or for a deadline, and says when it came.
+    /// Waits for an event, for work left over from the last turn or for a deadline. Returns the time
+    /// after it.
     fn wait(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) -> io::Result<Moment> {
         let ready = engine.has_work()
             || (!self.to_accept.is_empty() && !self.is_starved)
@@ -212,8 +212,8 @@ impl<L> Reactor<L> {
         Ok(self.clock.now())
     }
 
-    /// Where a rush has left memory that is worth something, gives it back once there was nothing to
-    /// do for a while. Until then says when to look again.
+    /// Frees the memory that a burst has left, once the loop was idle for a while. Before that, returns
+    /// when it will have been.
     fn trim_if_idle(&self, engine: &mut Engine<TcpSocket>, now_ms: u64) -> Option<u64> {
         if !engine.has_slack() {
             return None;
@@ -226,8 +226,8 @@ impl<L> Reactor<L> {
         None
     }
 
-    /// Waits for the same without sleeping. A poll that brings nothing is no turn: it is not recorded,
-    /// and nobody is told.
+    /// Waits for an event or for `at_ms` without sleeping. An empty poll is not a turn: nothing is
+    /// recorded, and the engine is not called.
     fn spin(&mut self, at_ms: Option<u64>) -> io::Result<Moment> {
         loop {
             self.poll_once(Some(Duration::ZERO))?;
@@ -245,13 +245,13 @@ impl<L> Reactor<L> {
         }
     }
 
-    /// Passes on what the kernel said. Says whether there are signals.
+    /// Passes the kernel's events on. Returns whether there are signals.
     fn note_events(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) -> bool {
         let mut signalled = false;
         for event in &self.events {
             match event.token() {
                 SIGNALS => signalled = true,
-                ALARM => self.alarm.note_rung(),
+                ALARM => self.alarm.note_expired(),
                 MAILBOX => self.mailbox.note_rung(),
                 Token(token) if FIRST_LISTENER.0 - token < self.listeners.len() => {
                     let index = FIRST_LISTENER.0 - token;
@@ -259,8 +259,8 @@ impl<L> Reactor<L> {
                         self.to_accept.push(index);
                     }
                 }
-                // An event for a place that was used again since is a spurious one, which the
-                // engine does not mind.
+                // If the slot has been reused, the event is spurious, which the engine
+                // tolerates.
                 Token(slot) => {
                     self.busy_ms = now.ms();
                     let ends = event.is_read_closed() || event.is_error();
@@ -278,15 +278,15 @@ impl<L> Reactor<L> {
         signalled
     }
 
-    /// Has the letters read, those of signals first; the strongest verdict counts.
-    #[cold]
+    /// Has the letters handled, those of signals first. The strongest verdict counts.
+    #[cold] // few turns have letters
     fn handle_letters(
         &mut self,
         engine: &mut Engine<TcpSocket>,
         owner: &mut impl Owner<Letter = L>,
         now: Moment,
     ) -> Verdict {
-        let mut verdict = Verdict::GoesOn;
+        let mut verdict = Verdict::Continue;
         for letter in self.signals.iter_mut().flat_map(SignalSource::take_letters) {
             verdict = verdict.max(owner.handle(letter, engine, now));
         }
@@ -297,7 +297,7 @@ impl<L> Reactor<L> {
         verdict
     }
 
-    /// Does to the loop what the letters of a turn mean, and says whether it ends.
+    /// Applies the verdict of a turn's letters. Returns the outcome if the loop ends.
     #[inline]
     fn follow(
         &mut self,
@@ -306,15 +306,15 @@ impl<L> Reactor<L> {
         now: Moment,
     ) -> Option<Outcome> {
         match verdict {
-            Verdict::GoesOn => {}
-            Verdict::Drains => self.begin_drain(engine, now),
-            Verdict::Leaves => return Some(Outcome::Abandoned),
+            Verdict::Continue => {}
+            Verdict::Drain => self.begin_drain(engine, now),
+            Verdict::Stop => return Some(Outcome::Abandoned),
         }
         let until_ms = self.drain_until_ms?;
         (engine.is_empty() || now.ms() >= until_ms).then_some(Outcome::Drained)
     }
 
-    #[cold]
+    #[cold] // once in the life of a loop
     fn begin_drain(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) {
         if self.drain_until_ms.is_some() {
             return;
@@ -322,7 +322,7 @@ impl<L> Reactor<L> {
         self.drain_until_ms = Some(now.ms() + u64::from(self.options.drain_ms_max));
         self.close_listeners();
         engine.begin_drain(now);
-        self.let_go(engine);
+        self.drop_closed(engine);
     }
 
     fn close_listeners(&mut self) {
@@ -334,15 +334,15 @@ impl<L> Reactor<L> {
     }
 
     #[inline]
-    fn let_go(&mut self, engine: &mut Engine<TcpSocket>) {
+    fn drop_closed(&mut self, engine: &mut Engine<TcpSocket>) {
         while let Some((_, mut socket)) = engine.take_closed() {
             let _ = self.poll.registry().deregister(socket.source());
-            // A descriptor is free again.
+            // A descriptor becomes free.
             self.is_starved = false;
         }
     }
 
-    #[inline(never)]
+    #[inline(never)] // large, and few turns accept
     fn accept(&mut self, engine: &mut Engine<TcpSocket>) {
         let mut left = self.options.accepts_per_turn_max;
         while let Some(index) = self.to_accept.last().copied() {
@@ -351,13 +351,14 @@ impl<L> Reactor<L> {
             }
             left -= 1;
             match self.listeners[index].socket.accept() {
-                Ok((stream, address)) => self.take_in(engine, index, stream, address),
+                Ok((stream, address)) => self.admit(engine, index, stream, address),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.to_accept.pop();
                 }
                 Err(error) if is_transient(&error) => {}
                 Err(error) => {
-                    // The backlog stays and no new edge comes: keep the listener on the list.
+                    // Connections stay in the backlog without a new edge, so the listener stays
+                    // on the list.
                     if !self.is_starved {
                         let Listening { name, address, .. } = &self.listeners[index];
                         let error = error.to_string();
@@ -373,7 +374,7 @@ impl<L> Reactor<L> {
         self.is_starved = false;
     }
 
-    fn take_in(
+    fn admit(
         &self,
         engine: &mut Engine<TcpSocket>,
         index: usize,
@@ -382,7 +383,7 @@ impl<L> Reactor<L> {
     ) {
         let socket = TcpSocket::new(stream);
         socket.set_options(&self.options.sockets);
-        // Who comes over IPv4 to a socket of both families has an address of IPv4 all the same.
+        // On a socket of both families, an IPv4 address arrives mapped to IPv6.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let policy = self.listeners[index].policy;
         let accepted = Accepted { address, policy, listener: index as u16 };
@@ -406,13 +407,13 @@ const FIRST_LISTENER: Token = Token(usize::MAX - 3);
 
 const EVENTS_PER_TURN: usize = 1024;
 
-/// After how long without an event the loop tidies up.
+/// Idle time after which memory is freed.
 const IDLE_MS: u64 = 1_000;
 
-/// How long to wait before accepting is tried again.
+/// Time after which accepting is tried again if descriptors were lacking.
 const STARVED_RETRY_MS: u64 = 100;
 
-/// Whether only the one connection failed.
+/// Whether the error concerns one connection alone.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),

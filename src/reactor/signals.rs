@@ -7,7 +7,7 @@ use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
-/// A signal that the loop has a letter for.
+/// A signal that becomes a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Terminate,
@@ -39,14 +39,14 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Signals that are caught, and the letter that each stands for.
+/// The caught signals, and how each becomes a letter.
 pub(super) struct SignalSource<L> {
     signals: Signals,
     letter_of: fn(Signal) -> L,
 }
 
 impl<L> SignalSource<L> {
-    /// Catches the signals from now on; the poll reports them as `token`.
+    /// Catches the signals; the poll reports them as `token`.
     ///
     /// # Errors
     /// Those of the system.
@@ -60,7 +60,7 @@ impl<L> SignalSource<L> {
         Ok(Self { signals, letter_of })
     }
 
-    /// The letters of the signals that came since this was last asked.
+    /// The letters of the signals that arrived since the last call.
     pub(super) fn take_letters(&mut self) -> Vec<L> {
         let letter_of = self.letter_of;
         self.signals.pending().filter_map(Signal::from_number).map(letter_of).collect()

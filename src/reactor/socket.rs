@@ -1,4 +1,4 @@
-//! A TCP socket as the engine wants it, and the kernel's options on it.
+//! The engine's TCP socket, and its options.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -10,33 +10,32 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type
 
 use crate::engine::Socket;
 
-/// A connected TCP socket that does not block. It asks the kernel itself: the C library's calls are
-/// points at which a thread may be cancelled, which costs two atomic exchanges a call once there was a
-/// second thread.
+/// A connected, non-blocking TCP socket. It makes system calls directly: those of the C library are
+/// cancellation points, which cost two atomic exchanges a call once there was a second thread.
 #[derive(Debug)]
 pub(crate) struct TcpSocket(TcpStream);
 
-/// What is asked of the kernel for each connection.
+/// Socket options of each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOptions {
-    /// Silence after which a peer is probed.
+    /// Silence after which the kernel probes a client.
     pub keepalive: Duration,
-    /// How long sent bytes may stay unacknowledged.
+    /// Time for which sent bytes may stay unacknowledged.
     pub user_timeout: Duration,
-    /// For how many microseconds a read that finds nothing asks the device.
+    /// Time for which an empty read polls the network device, in microseconds.
     pub busy_poll_us: u32,
-    /// Size of the buffer for what is sent; zero leaves it to the kernel.
+    /// Size of the send buffer; zero leaves it to the kernel.
     pub send_buffer_bytes: u32,
-    /// Size of the buffer for what is received; zero leaves it to the kernel.
+    /// Size of the receive buffer; zero leaves it to the kernel.
     pub receive_buffer_bytes: u32,
 }
 
 impl SocketOptions {
-    /// Tries on a socket that is thrown away what the kernel grants, and logs what it does not: once,
-    /// however many listeners there are.
+    /// Applies the options to a temporary socket and logs what the kernel refuses, so that this is
+    /// logged once, however many listeners there are.
     ///
     /// # Errors
-    /// There is no socket to be had.
+    /// A socket cannot be made.
     pub(crate) fn report_refusals(&self) -> io::Result<()> {
         let socket = RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         let Self { send_buffer_bytes, receive_buffer_bytes, .. } = *self;
@@ -63,9 +62,8 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Asks for them on a listener, whose connections inherit them: for sizes that is the only way
-    /// in time, because they are part of the handshake. What the system refuses is no reason to
-    /// serve nobody.
+    /// Sets the options on a listener, whose connections inherit them: buffer sizes have to be known
+    /// before the TCP handshake. Refusals of the kernel are not fatal.
     pub(super) fn apply_to_listener(&self, listener: &RawSocket) {
         self.apply_to_all(&SockRef::from(listener));
         if self.send_buffer_bytes > 0 {
@@ -80,7 +78,7 @@ impl SocketOptions {
         }
     }
 
-    /// Sends at once, and lets the kernel probe silent peers.
+    /// Disables Nagle's algorithm, and has the kernel probe silent clients.
     fn apply_to_all(&self, socket: &SockRef<'_>) {
         let _ = socket.set_tcp_nodelay(true);
         let keepalive = TcpKeepalive::new()
@@ -93,7 +91,8 @@ impl SocketOptions {
     }
 }
 
-/// Linux gives twice what was asked for, of which it uses the half itself, and no more than its bound.
+/// Logs a buffer that is smaller than wanted. Linux reports twice the size it granted, for its own
+/// overhead.
 fn warn_if_less(name: &str, wanted: u32, given: io::Result<usize>, bound: &str) {
     match given {
         Ok(given) if given >= wanted as usize => {}
@@ -109,18 +108,18 @@ fn warn_if_less(name: &str, wanted: u32, given: io::Result<usize>, bound: &str) 
 }
 
 impl TcpSocket {
-    /// Takes an accepted stream.
+    /// Wraps an accepted stream.
     pub(super) fn new(stream: TcpStream) -> Self {
         Self(stream)
     }
 
-    /// What the poll registers.
+    /// The event source for the poll.
     pub(super) fn source(&mut self) -> &mut TcpStream {
         &mut self.0
     }
 
-    /// Asks for what connections do not inherit from their listener, which on Linux is nothing: it
-    /// saves six system calls for each.
+    /// Sets the options that connections do not inherit from their listener. Linux has none, which
+    /// saves six system calls a connection.
     pub(super) fn set_options(&self, options: &SocketOptions) {
         if cfg!(not(any(target_os = "linux", target_os = "android"))) {
             options.apply_to_all(&SockRef::from(&self.0));
@@ -156,12 +155,12 @@ impl Socket for TcpSocket {
         self.0.shutdown(Shutdown::Write)
     }
 
-    /// epoll(7): on a stream, a read that gives less than was asked for has taken all there was.
+    /// epoll(7): a read from a stream that returns less than was asked for has emptied it.
     #[inline]
     fn may_have_more(count: usize, wanted: usize) -> bool {
         count == wanted || cfg!(not(any(target_os = "linux", target_os = "android")))
     }
 }
 
-/// Probes without an answer after which the kernel gives a peer up.
+/// Unanswered probes after which the kernel drops the connection.
 const KEEPALIVE_PROBES: u32 = 3;

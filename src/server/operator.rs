@@ -86,7 +86,7 @@ impl<'a> Operator<'a> {
 
     fn begin_drain(&mut self, signal: Option<Signal>, engine: &Engine<TcpSocket>) -> Verdict {
         if self.is_draining {
-            return Verdict::GoesOn;
+            return Verdict::Continue;
         }
         self.is_draining = true;
         let (connections, drain_ms_max) = (engine.len(), self.config.limits.drain_ms_max);
@@ -96,7 +96,7 @@ impl<'a> Operator<'a> {
             ),
             None => log::info!("draining connections={connections} drain_ms_max={drain_ms_max}"),
         }
-        Verdict::Drains
+        Verdict::Drain
     }
 
     /// Reads the secrets again; `None` where the configuration did not come from a file.
@@ -151,11 +151,11 @@ impl Owner for Operator<'_> {
             }
             Letter::Stop(_) => {
                 log::warn!("left at once, at a second signal");
-                return Verdict::Leaves;
+                return Verdict::Stop;
             }
             Letter::Leave => {
                 log::warn!("left at once, as the program asked");
-                return Verdict::Leaves;
+                return Verdict::Stop;
             }
             Letter::Reload(renewal) => self.renew(*renewal, engine),
             Letter::Reread => match self.reread() {
@@ -167,7 +167,7 @@ impl Owner for Operator<'_> {
                 self.exporter.begin_export(&mut engine.latencies, Duration::from_nanos(now.ns));
             }
         }
-        Verdict::GoesOn
+        Verdict::Continue
     }
 }
 
