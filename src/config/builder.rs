@@ -1,23 +1,23 @@
-//! A configuration made in code, for programs that run the broker within themselves.
+//! A configuration made in code, for programs that embed the broker.
 
 use std::path::PathBuf;
 
-use super::dialect::{QueuesSection, RightsSection, StompSection};
 use super::fault::{ConfigFault, Offence, Place};
 use super::lines::KeyLines;
 use super::listener;
-use super::origin::Origin;
+use super::messaging::{QueuesSection, RightsSection, StompSection};
+use super::source::Source;
 use super::{Config, Held, Listener, Performance, TlsPlaces, TlsSource, keys, limits};
 use crate::broker::{Keys, Profile};
 use crate::limits::Limits;
 use crate::logger::{LogLevel, LogOptions};
 use crate::transport::TlsMode;
 
-/// What a program sets of a [`Config`]; all else is as it is by default. The keys and at least one
-/// listener have to be set.
+/// The settings of a [`Config`] that a program makes; all others have their defaults. The keys and at
+/// least one listener have to be set.
 ///
-/// Nothing is checked before [`build`](Self::build), which holds it against the rules that a
-/// configuration file is held against, and names what breaks one as a file would name it.
+/// Nothing is checked before [`build`](Self::build), which applies the rules of a configuration file and
+/// names settings as a file does.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -59,27 +59,27 @@ impl Builder {
         self
     }
 
-    /// Shows the certificate in these PEM files, the chain and its private key, to clients that use TLS.
-    /// They are read when the server is bound.
+    /// Sets the PEM files with the certificate chain and its private key. They are read when the server
+    /// is bound.
     pub fn certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.tls = Some(TlsSource::Files { certificate: chain.into(), key: key.into() });
         self
     }
 
-    /// Shows a development certificate, which is made in this directory where there is none. Refused
-    /// unless all listeners that take TLS are on loopback addresses.
+    /// Uses a development certificate, which is made in this directory if there is none. Refused unless
+    /// all listeners that take TLS are on loopback addresses.
     pub fn development_certificate(mut self, directory: impl Into<PathBuf>) -> Self {
         self.tls = Some(TlsSource::Development { directory: directory.into() });
         self
     }
 
-    /// Sets what is done for latency at the cost of something else.
+    /// Sets what lowers latency at the cost of something else.
     pub fn performance(mut self, performance: Performance) -> Self {
         self.performance = performance;
         self
     }
 
-    /// Replaces what clients of a profile may send to: destinations, or patterns with `*` and `>`.
+    /// Replaces what clients of a profile may send to: destinations, or wildcards such as `/topic/>`.
     pub fn may_send<T: Into<String>>(
         mut self,
         profile: Profile,
@@ -90,7 +90,8 @@ impl Builder {
         self
     }
 
-    /// Replaces what clients of a profile may subscribe to: destinations, or patterns with `*` and `>`.
+    /// Replaces what clients of a profile may subscribe to: destinations, or wildcards such as
+    /// `/topic/>`.
     pub fn may_subscribe<T: Into<String>>(
         mut self,
         profile: Profile,
@@ -113,31 +114,32 @@ impl Builder {
         self
     }
 
-    /// Sets where latency histograms are exported: at the end, and when a handle asks for it.
+    /// Sets the directory that latency histograms are exported to, at the end and when a handle asks for
+    /// it.
     pub fn latency_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.latency_directory = Some(directory.into());
         self
     }
 
-    /// Checks it all.
+    /// Checks all settings.
     ///
     /// # Errors
-    /// Names the first setting that breaks a rule, and never the value of a key.
+    /// A setting breaks a rule; the fault names the first one, and never the value of a key.
     pub fn build(self) -> Result<Config, ConfigFault> {
-        let origin = Origin { path: None, lines: &KeyLines::default() };
-        let listeners = listener::admit_all(&origin, self.listeners)?;
+        let source = Source { path: None, lines: &KeyLines::default() };
+        let listeners = listener::admit_all(&source, self.listeners)?;
         let exposed = listeners.iter().find(|listener| !listener.is_loopback());
         let exposed = exposed.map(|listener| listener.address);
         let are_own = !keys::are_well_known(&self.keys);
         if let (false, Some(address)) = (are_own, exposed) {
-            return Err(origin.fault("keys", Offence::WellKnownKey(address)));
+            return Err(source.fault("keys", Offence::WellKnownKey(address)));
         }
-        check_tls(&origin, self.tls.as_ref(), &listeners)?;
+        check_tls(&source, self.tls.as_ref(), &listeners)?;
         limits::check(&self.limits)
-            .map_err(|fault| origin.fault(&format!("limits.{}", fault.name), fault.offence))?;
+            .map_err(|fault| source.fault(&format!("limits.{}", fault.name), fault.offence))?;
         self.performance
             .check()
-            .map_err(|(name, offence)| origin.fault(&format!("performance.{name}"), offence))?;
+            .map_err(|(name, offence)| source.fault(&format!("performance.{name}"), offence))?;
         let own_certificate = matches!(self.tls, Some(TlsSource::Files { .. }));
         let place = |key: &str| own_certificate.then(|| Place::Setting(key.into()));
         Ok(Config {
@@ -150,9 +152,9 @@ impl Builder {
             held: Held { own_keys: are_own, own_certificate },
             limits: self.limits,
             performance: self.performance,
-            rights: self.rights.resolve(&origin)?,
-            virtual_hosts: self.stomp.resolve(&origin)?,
-            dead_letter_queue: self.queues.resolve(&origin)?,
+            rights: self.rights.resolve(&source)?,
+            virtual_hosts: self.stomp.resolve(&source)?,
+            dead_letter_queue: self.queues.resolve(&source)?,
             latency_directory: self.latency_directory,
             log: LogOptions { format: Default::default(), level: LogLevel::default().filter() },
             inputs: None,
@@ -160,10 +162,10 @@ impl Builder {
     }
 }
 
-/// A listener that takes TLS needs a certificate, and others than this machine do not get one that was
-/// made for development.
+/// Checks that listeners with TLS have a certificate, and that a development certificate is not shown
+/// to other machines.
 fn check_tls(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     tls: Option<&TlsSource>,
     listeners: &[Listener],
 ) -> Result<(), ConfigFault> {
@@ -175,7 +177,7 @@ fn check_tls(
             .map(|one| Offence::NoCertificate(one.address)),
         Some(TlsSource::Files { .. }) => None,
     };
-    offence.map_or(Ok(()), |offence| Err(origin.fault("tls", offence)))
+    offence.map_or(Ok(()), |offence| Err(source.fault("tls", offence)))
 }
 
 #[cfg(test)]
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_as_it_is_by_default() {
+    fn settings_that_are_not_made_have_their_defaults() {
         let config = builder("127.0.0.1:0").build().unwrap();
         let file = Config::resolve(None, &super::super::Overrides::default(), &|_| None).unwrap();
         assert_eq!(config.limits, file.limits);
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_takes_effect() {
+    fn settings_take_effect() {
         let config = builder("127.0.0.1:0")
             .limits(Limits { connections_max: 7, ..Limits::default() })
             .may_send(Profile::Agent, ["/topic/>"])
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_may_not_say_code_may_not_either() {
+    fn settings_in_code_obey_the_rules_of_a_file() {
         let loopback = || builder("127.0.0.1:1");
         let named = |name: &str| Listener::new("127.0.0.1:0".parse().unwrap()).named(name);
         let secured =

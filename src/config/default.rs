@@ -1,11 +1,11 @@
-//! The default configuration as a commented document, and the names of all keys, taken from it.
+//! The default configuration as a commented document, and the names of all keys in it.
 
-/// The commented default configuration. Reading it is the same as having no file.
+/// The commented default configuration, which is equivalent to no file.
 pub fn default_document() -> &'static str {
     include_str!("default.toml")
 }
 
-/// Every key, dotted, those included that the document only shows in a comment.
+/// Every key, dotted, including those that the document shows only in a comment.
 pub(super) fn known_keys() -> Vec<String> {
     let mut table = String::new();
     let mut keys = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn known_keys() -> Vec<String> {
 }
 
 /// The known key, or else the known table, that the line at `offset` of a broken document seems to
-/// set. What is not known is not returned: it may be anything, even a secret without its quotes.
+/// set. An unknown name is not returned, since it may be a secret without its quotes.
 pub(super) fn guess_key(text: &str, offset: usize) -> Option<String> {
     let mut table = String::new();
     let mut name = "";
@@ -41,7 +41,7 @@ pub(super) fn guess_key(text: &str, offset: usize) -> Option<String> {
     if known.contains(&key) { Some(key) } else { is_table.then_some(table) }
 }
 
-/// A setting that is switched off is `#key = value`; prose is `# ` and text.
+/// Removes the comment sign of a setting that is switched off: `#key = value`. Prose is `# ` and text.
 fn uncommented(line: &str) -> &str {
     match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with([' ', '#']) => rest,
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_document_says_what_no_file_says() {
+    fn the_default_document_is_equivalent_to_no_file() {
         let none = resolve(None);
         let read = resolve(Some(default_document()));
         assert_eq!(Config { inputs: none.inputs.clone(), ..read }, none);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_zero_means_is_said_wherever_zero_is_taken() {
+    fn the_meaning_of_zero_is_documented_where_zero_is_allowed() {
         let manual: Vec<_> = include_str!("../../docs/operations.md").lines().collect();
         let document: Vec<_> = default_document().lines().collect();
         for (name, _) in limit_rows(&Limits::default()) {

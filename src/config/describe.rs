@@ -1,4 +1,4 @@
-//! The effective configuration as TOML, for people, with the keys masked.
+//! The effective configuration as TOML for people, with masked keys.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) fn describe(config: &Config) -> String {
     describe_tls(&mut out, config.tls.as_ref());
     describe_limits(&mut out, config);
     describe_performance(&mut out, config.performance);
-    describe_dialect(&mut out, config);
+    describe_messaging(&mut out, config);
     line(&mut out, "\n[latency]");
     if let Some(directory) = &config.latency_directory {
         line(&mut out, &format!("directory = {}", quoted_path(directory)));
@@ -79,13 +79,13 @@ fn describe_tls(out: &mut String, tls: Option<&TlsSource>) {
     }
 }
 
-fn describe_dialect(out: &mut String, config: &Config) {
+fn describe_messaging(out: &mut String, config: &Config) {
     for profile in Profile::ALL {
         let rights = &config.rights[profile as usize];
         line(out, &format!("\n[rights.{}]", profile.key_name()));
-        for (name, patterns) in [("send", &rights.send), ("subscribe", &rights.subscribe)] {
-            let patterns: Vec<_> = patterns.iter().map(|one| quoted(one.text())).collect();
-            line(out, &format!("{name} = [{}]", patterns.join(", ")));
+        for (name, allowed) in [("send", &rights.send), ("subscribe", &rights.subscribe)] {
+            let allowed: Vec<_> = allowed.iter().map(|one| quoted(one.text())).collect();
+            line(out, &format!("{name} = [{}]", allowed.join(", ")));
         }
     }
     let hosts: Vec<_> = config.virtual_hosts.iter().map(|one| quoted(one)).collect();
@@ -147,7 +147,7 @@ mod tests {
     use crate::config::{ConfigFile, Overrides};
 
     #[test]
-    fn the_description_is_a_configuration_that_says_the_same() {
+    fn the_description_is_an_equivalent_configuration() {
         let text = "\
 [[listener]]
 name = \"the \\\"web\\\" one\"
@@ -184,7 +184,7 @@ socket_receive_buffer_bytes = 5000
             .filter(|line| !line.contains("****"))
             .fold(String::new(), |text, line| text + line + "\n");
         let described = read(&without_keys);
-        // All but on which lines it stands.
+        // All but the line numbers.
         let described = Config { tls_places: config.tls_places.clone(), ..described };
         assert_eq!(described, config, "{description}");
     }

@@ -1,6 +1,6 @@
-//! Why there is no configuration: where the offence stands, and what it is.
+//! Faults of a configuration: the offence and its place.
 //!
-//! Nothing here ever holds the value of a key, nor a line of the file.
+//! They never hold the value of a key, nor a line of the file.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::broker::KeyFault;
 
-/// An offence and its place.
+/// An offence in a configuration, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFault {
     /// Where to look.
@@ -25,23 +25,23 @@ impl fmt::Display for ConfigFault {
 
 impl std::error::Error for ConfigFault {}
 
-/// Where a value comes from.
+/// The place of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The configuration file.
     File {
-        /// As it was named by the user.
+        /// As the user named it.
         path: PathBuf,
         /// Counted from one; absent when the file does not mention the key.
         line: Option<usize>,
-        /// Dotted; absent when the offence belongs to no key.
+        /// Dotted; absent when the offence is not about a key.
         key: Option<String>,
     },
     /// A command line argument.
     Flag(&'static str),
     /// An environment variable.
     Environment(String),
-    /// A setting that stands in no file, by the name that it has in one.
+    /// A setting that is not in a file, by the name that it has in one.
     Setting(String),
 }
 
@@ -70,20 +70,20 @@ impl fmt::Display for Place {
 pub enum Offence {
     /// The configuration file cannot be read; the system's reason.
     Unreadable(String),
-    /// The configuration file is not TOML, or not ours; the parser's reason.
+    /// The configuration file is not TOML, or a value is malformed; the parser's reason.
     NotUnderstood(String),
     /// There is no such setting; the one that was probably meant.
     UnknownKey(Option<String>),
     /// No key is set by that variable; the one that was probably meant.
     UnknownVariable(Option<String>),
-    /// `[keys]` holds something else than text, or a key that does not exist; the one that was
+    /// `[keys]` holds a value other than text, or a key that does not exist; the one that was
     /// probably meant.
     NotAKey(Option<String>),
-    /// A host in `virtual_hosts` that nobody could name.
+    /// A host in `virtual_hosts` that a header cannot name.
     NotAHost,
-    /// A listener's name that says nothing.
+    /// A listener's name that is blank.
     NoName,
-    /// A listener is called as another one is.
+    /// Two listeners share a name.
     NameTwice(String),
     /// A listener has no address.
     NoAddress,
@@ -93,45 +93,45 @@ pub enum Offence {
     NotAPattern(String, &'static str),
     /// A pattern of `[rights]` that no destination's name can match.
     StandsForNothing(String),
-    /// What should be a queue does not begin with `/queue/`, or holds wildcards.
+    /// A queue's name does not begin with `/queue/`, or holds wildcards.
     NotAQueue,
-    /// There is no listener at all.
+    /// There is no listener.
     NoListener,
     /// Two listeners share an address.
     AddressTwice(SocketAddr),
-    /// A listener serves nothing.
+    /// A listener serves no protocol.
     NoProtocol,
-    /// A key's value and a file that holds it are both given.
+    /// A key is given both by its value and by a file.
     KeyTwice,
     /// The file that holds a key cannot be used: its name, and why.
     KeyFile(PathBuf, String),
     /// Some keys are given and these are not.
     KeysMissing(Vec<&'static str>),
-    /// The keys break the protocol's rules.
+    /// A key breaks the rules of the protocol.
     Key(KeyFault),
-    /// The well-known keys, where others could reach them.
+    /// A well-known key, with a listener that other machines can reach.
     WellKnownKey(SocketAddr),
-    /// Keys of one's own would be replaced by those that everybody knows while the broker runs.
+    /// A reload would replace own keys by well-known ones.
     KeysHeld,
-    /// A certificate of one's own would be replaced by a development one while the broker runs.
+    /// A reload would replace an own certificate by a development one.
     CertificateHeld,
-    /// No keys at all, where others could reach the broker.
+    /// No keys, with a listener that other machines can reach.
     NoKeys(SocketAddr),
     /// A certificate without its key, or the reverse; the one that is missing.
     TlsIncomplete(&'static str),
-    /// No certificate, where others could reach the broker.
+    /// No certificate, with a listener for TLS that other machines can reach.
     NoCertificate(SocketAddr),
-    /// No certificate, and a listener that takes TLS; in a configuration made in code.
+    /// No certificate, with a listener for TLS; in a configuration made in code.
     CertificateMissing(SocketAddr),
-    /// `--dev` together with a listener that others could reach.
+    /// `--dev` together with a listener that other machines can reach.
     DevelopmentExposed(SocketAddr),
-    /// `--dev` together with keys or certificates of one's own.
+    /// `--dev` together with own keys or an own certificate.
     DevelopmentOverruled,
     /// A core that the process may not run on, and those that it may.
     NoCore(u64, Vec<usize>),
-    /// A setting that another system has, and not this one.
+    /// A setting that only the named system supports.
     OnlyOn(&'static str),
-    /// A bound of zero would stop everything.
+    /// A bound must not be zero.
     Zero,
     /// A bound is too large: its value, the largest allowed, and why.
     AtMost(u64, u64, &'static str),

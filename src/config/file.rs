@@ -1,6 +1,6 @@
-//! The low form of the configuration: what the TOML file says, and nothing that it does not.
+//! The TOML file as it is.
 //!
-//! It knows no defaults, and nothing about what fits together.
+//! It does not know defaults, nor which settings fit together.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use super::default;
-use super::dialect::{QueuesSection, RightsSection, StompSection};
 use super::fault::{ConfigFault, Offence, Place};
 use super::limits::LimitsSection;
 use super::lines::{Entry, KeyLines, line_at};
+use super::messaging::{QueuesSection, RightsSection, StompSection};
 use super::performance::PerformanceSection;
 use super::suggest::suggestion;
 use crate::input::{Exposure, Input};
@@ -22,7 +22,7 @@ use crate::logger::{LogFormat, LogLevel};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConfigFile {
-    /// `[[listener]]`; absent means the default ones.
+    /// `[[listener]]`; if absent, the default ones.
     #[serde(rename = "listener")]
     pub listeners: Option<Vec<ListenerSection>>,
     /// `[keys]`
@@ -45,7 +45,7 @@ pub struct ConfigFile {
     pub log: LogSection,
     #[serde(skip)]
     pub(super) lines: KeyLines,
-    /// Who else can read the file.
+    /// The other users who can read the file.
     #[serde(skip)]
     pub(super) exposure: Option<Exposure>,
 }
@@ -54,7 +54,8 @@ impl ConfigFile {
     /// Reads and parses a file.
     ///
     /// # Errors
-    /// Names the file and, if it could be read, the line and the key of what is not understood.
+    /// The file cannot be read or is malformed; the fault names the file and, in the latter case, line
+    /// and key.
     pub fn load(path: &Path) -> Result<Self, ConfigFault> {
         let read = Input::read_text(path, CONFIG_BYTES_MAX);
         let (text, exposure) = read.map_err(|fault| ConfigFault {
@@ -67,11 +68,11 @@ impl ConfigFile {
     /// Parses a document; `path` is for messages.
     ///
     /// # Errors
-    /// Names the line and the key of what is not understood.
+    /// The document is malformed; the fault names line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigFault> {
         let document = DeTable::parse(text).map_err(|fault| not_toml(path, text, &fault))?;
         let lines = KeyLines::of(text, document.get_ref());
-        // serde would take an array for a table and fill in the keys in their order.
+        // serde would take an array for a table and assign its elements to keys by position.
         if let Some(entry) = lines.entries().iter().find(|entry| is_misplaced(entry)) {
             let offence = match exists(&entry.key) || is_within_keys(&entry.key) {
                 true => Offence::NotUnderstood("an array where none belongs".into()),
@@ -93,20 +94,20 @@ impl ConfigFile {
     }
 }
 
-/// Larger files are no configuration.
+/// A larger file is refused.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// `[[listener]]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerSection {
-    /// What the logs call it.
+    /// Its name in the log.
     pub name: Option<String>,
     /// `IP:port`
     pub address: Option<String>,
-    /// What may be spoken.
+    /// The protocols that it serves.
     pub protocols: Option<Vec<ProtocolName>>,
-    /// How it stands to TLS.
+    /// Whether it speaks TLS.
     pub tls: Option<TlsModeName>,
 }
 
@@ -136,7 +137,7 @@ pub enum TlsModeName {
     Off,
 }
 
-/// `[keys]`: for each key its value, or the file that holds it.
+/// `[keys]`: for each key its value or its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeysSection {
@@ -153,12 +154,12 @@ pub struct KeysSection {
 }
 
 impl KeysSection {
-    /// Whether a key stands here itself, and not only the name of its file.
+    /// Whether any key is given by its value rather than by a file.
     pub(super) fn has_values(&self) -> bool {
         self.in_order().iter().any(|(value, _)| value.is_some())
     }
 
-    /// Value and file of each key: application, then the profiles in their order.
+    /// Value and file of each key: application, then the profiles in order.
     pub(super) fn in_order(&self) -> [(Option<&Secret>, Option<&Path>); 5] {
         [
             (self.application.as_ref(), self.application_file.as_deref()),
@@ -199,7 +200,7 @@ pub struct TlsSection {
     pub certificate: Option<PathBuf>,
     /// PEM file with the certificate's private key.
     pub key: Option<PathBuf>,
-    /// Where development certificates are kept.
+    /// Directory of development certificates.
     pub development_directory: Option<PathBuf>,
 }
 
@@ -207,7 +208,7 @@ pub struct TlsSection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LatencySection {
-    /// Where histograms are exported.
+    /// Directory that histograms are exported to.
     pub directory: Option<PathBuf>,
 }
 
@@ -221,7 +222,7 @@ pub struct LogSection {
     pub level: Option<LogLevel>,
 }
 
-/// The grammar's complaint. It quotes nothing of the text.
+/// A syntax error of TOML. Its message quotes nothing of the text.
 fn not_toml(path: &Path, text: &str, fault: &toml::de::Error) -> ConfigFault {
     let offset = fault.span().map(|span| span.start);
     let key = offset.and_then(|offset| default::guess_key(text, offset));
@@ -229,8 +230,8 @@ fn not_toml(path: &Path, text: &str, fault: &toml::de::Error) -> ConfigFault {
     fault_at(path, line, key.as_deref(), Offence::NotUnderstood(one_line(fault.message())))
 }
 
-/// The complaint about a value or a key. It may quote either, so under `[keys]`, and where it
-/// cannot be placed, it is not passed on.
+/// A malformed value or an unknown key. The parser's message may quote either, so it is withheld under
+/// `[keys]` and if it has no place.
 fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) -> ConfigFault {
     let offset = fault.span().map(|span| span.start);
     let key = offset.and_then(|offset| lines.key_at(offset));
@@ -253,8 +254,8 @@ fn fault_at(path: &Path, line: Option<usize>, key: Option<&str>, offence: Offenc
     ConfigFault { place: Place::File { path: path.into(), line, key }, offence }
 }
 
-/// The known key that somebody meant who wrote this one: beside it in the same table, or by the same
-/// name in another.
+/// The known key that was probably meant: a similar one in the same table, or one of the same name in
+/// another table.
 fn meant_by(key: &str) -> Option<String> {
     if exists(key) {
         return None;
@@ -266,21 +267,21 @@ fn meant_by(key: &str) -> Option<String> {
     if let Some(meant) = suggestion(name, beside) {
         return Some(meant.to_owned());
     }
-    // Under `[keys]` the name itself may be a secret, and this would tell what it is like.
+    // Under `[keys]` the name itself may be a secret, of which this would disclose something.
     if is_within_keys(&key) {
         return None;
     }
     known.iter().find(|one| one.rsplit('.').next() == Some(name)).cloned()
 }
 
-/// Whether there is such a setting, or such a table.
+/// Whether there is such a setting or table.
 fn exists(key: &str) -> bool {
     let key = without_places(key);
     let is_below = |one: &String| one.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
     default::known_keys().iter().any(|one| *one == key || is_below(one))
 }
 
-/// `listener[1].address` as the documentation has it: `listener.address`.
+/// The documented name of a key, such as `listener.address` for `listener[1].address`.
 fn without_places(key: &str) -> String {
     let mut name = String::new();
     for part in key.split('[') {
@@ -289,7 +290,7 @@ fn without_places(key: &str) -> String {
     name
 }
 
-/// Under `[keys]`, what is not the name of a key may be a key.
+/// The key as it may be shown: under `[keys]`, an unknown name may be a secret.
 fn shown(key: &str) -> &str {
     let is_known = default::known_keys().iter().any(|known| known == key);
     if is_within_keys(key) && !is_known { "keys" } else { key }
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let fault = ConfigFile::load(Path::new("/nowhere/broker.toml")).unwrap_err().to_string();
         assert!(fault.starts_with("/nowhere/broker.toml: "), "{fault}");
     }

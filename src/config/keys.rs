@@ -1,4 +1,4 @@
-//! Where each key comes from, and the rule that well-known keys never leave the machine.
+//! The sources of keys, and the rule that well-known keys are for loopback addresses only.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::path::Path;
 use super::Environment;
 use super::fault::{ConfigFault, Offence, Place};
 use super::file::{KeysSection, Secret};
-use super::origin::Origin;
+use super::source::Source;
 use super::suggest::suggestion;
 use crate::broker::{KeyFault, Keys};
 use crate::input::{Exposure, Input};
 
-/// The application key of development mode. Everybody knows it.
+/// The application key of development mode, which is well known.
 pub const DEVELOPMENT_APPLICATION_KEY: &str = "my_app_secret_key";
 
-/// The profile keys of development mode, in the order of the profiles. Everybody knows them.
+/// The profile keys of development mode, in the order of the profiles. They are well known.
 pub const DEVELOPMENT_PROFILE_KEYS: [&str; 4] = [
     "my_agent_secret_key",
     "my_super_agent_secret_key",
@@ -22,8 +22,8 @@ pub const DEVELOPMENT_PROFILE_KEYS: [&str; 4] = [
     "my_admin_secret_key",
 ];
 
-/// The names of the keys in the file, and of the variables that overrule them.
-const SOURCES: [(&str, &str); 5] = [
+/// The names of keys in the file, and of the environment variables that override them.
+const NAMES: [(&str, &str); 5] = [
     ("application", "COM_BROKER_KEY_APPLICATION"),
     ("agent", "COM_BROKER_KEY_AGENT"),
     ("super_agent", "COM_BROKER_KEY_SUPER_AGENT"),
@@ -31,19 +31,19 @@ const SOURCES: [(&str, &str); 5] = [
     ("admin", "COM_BROKER_KEY_ADMIN"),
 ];
 
-/// Larger files are certainly not a key.
+/// A larger file is not taken for a key.
 pub const KEY_FILE_BYTES_MAX: u64 = 4096;
 
-/// How the names of their variables begin.
+/// Prefix of the environment variables of keys.
 const VARIABLE_PREFIX: &str = "COM_BROKER_KEY_";
 
-/// Looks for variables that are meant for a key and name none: ignored, they would leave another key
-/// in force than the one that somebody believes to have set.
+/// Checks that variables with the prefix of keys name one. Ignored, a misspelt variable would leave a
+/// different key in force.
 ///
 /// # Errors
-/// Names the first.
+/// A variable names no key.
 pub fn check_key_variables(names: impl Iterator<Item = String>) -> Result<(), ConfigFault> {
-    let known = SOURCES.map(|(_, variable)| variable);
+    let known = NAMES.map(|(_, variable)| variable);
     for name in names.filter(|name| name.starts_with(VARIABLE_PREFIX)) {
         if !known.contains(&name.as_str()) {
             let meant = suggestion(&name, known.iter().copied()).map(str::to_owned);
@@ -58,46 +58,46 @@ pub fn check_key_variables(names: impl Iterator<Item = String>) -> Result<(), Co
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyChoice {
     pub(super) keys: Keys,
-    /// None were set.
+    /// Whether none were set.
     pub(super) are_development: bool,
-    /// None of them is a well-known one.
+    /// Whether none of them is well known.
     pub(super) are_own: bool,
-    /// Files of theirs that others can read.
+    /// Their files that other users can read.
     pub(super) exposures: Vec<Exposure>,
 }
 
-/// Where keys that everybody knows are refused.
+/// The conditions under which well-known keys are refused.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
-    /// An address at which others can reach the broker, if there is one.
+    /// An address at which other machines can reach the broker.
     pub(super) exposed: Option<SocketAddr>,
-    /// Whether they would replace keys of one's own while the broker runs.
+    /// Whether a reload would replace own keys by them.
     pub(super) held_are_own: bool,
 }
 
 /// Takes each key from the environment, then from the file.
 pub(super) fn resolve(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     section: &KeysSection,
     environment: Environment<'_>,
     rule: Rule,
 ) -> Result<KeyChoice, ConfigFault> {
     let mut given = Vec::new();
     let mut missing = Vec::new();
-    for ((name, variable), (value, path)) in SOURCES.into_iter().zip(section.in_order()) {
-        match find(origin, (name, variable), (value, path), environment)? {
+    for ((name, variable), (value, path)) in NAMES.into_iter().zip(section.in_order()) {
+        match find(source, (name, variable), (value, path), environment)? {
             Some(key) => given.push(key),
             None => missing.push(name),
         }
     }
     match <[Given; 5]>::try_from(given) {
         Ok(given) => accept(&given, rule),
-        Err(given) if given.is_empty() => development(origin, rule),
-        Err(_) => Err(origin.fault("keys", Offence::KeysMissing(missing))),
+        Err(given) if given.is_empty() => development(source, rule),
+        Err(_) => Err(source.fault("keys", Offence::KeysMissing(missing))),
     }
 }
 
-/// A key, and where it was found.
+/// A key and its place.
 struct Given {
     name: &'static str,
     value: Secret,
@@ -106,12 +106,12 @@ struct Given {
 }
 
 fn find(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     (name, variable): (&'static str, &'static str),
     (value, path): (Option<&Secret>, Option<&Path>),
     environment: Environment<'_>,
 ) -> Result<Option<Given>, ConfigFault> {
-    let place = |suffix| origin.place(&format!("keys.{name}{suffix}"));
+    let place = |suffix| source.place(&format!("keys.{name}{suffix}"));
     if value.is_some() && path.is_some() {
         return Err(ConfigFault { place: place("_file"), offence: Offence::KeyTwice });
     }
@@ -126,13 +126,13 @@ fn find(
     }
     let Some(path) = path else { return Ok(None) };
     let place = place("_file");
-    match read(&origin.beside(path)) {
+    match read(&source.beside(path)) {
         Ok((value, exposure)) => Ok(Some(Given { name, value, place, exposure })),
         Err(offence) => Err(ConfigFault { place, offence }),
     }
 }
 
-/// Reads a file that holds a key, and perhaps the line end that editors add.
+/// Reads a file that holds a key, without the line end that editors add.
 fn read(path: &Path) -> Result<(Secret, Option<Exposure>), Offence> {
     let (mut text, exposure) = Input::read_text(path, KEY_FILE_BYTES_MAX)
         .map_err(|reason| Offence::KeyFile(path.into(), reason.to_string()))?;
@@ -172,12 +172,12 @@ fn place_of(fault: KeyFault, given: &[Given; 5]) -> Place {
     key.map_or_else(|| Place::Setting(format!("keys.{name}")), |key| key.place.clone())
 }
 
-fn development(origin: &Origin<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault> {
+fn development(source: &Source<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault> {
     if let Some(address) = rule.exposed {
-        return Err(origin.fault("keys", Offence::NoKeys(address)));
+        return Err(source.fault("keys", Offence::NoKeys(address)));
     }
     if rule.held_are_own {
-        return Err(origin.fault("keys", Offence::KeysHeld));
+        return Err(source.fault("keys", Offence::KeysHeld));
     }
     let keys = Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS)
         .expect("the development keys obey the rules");
@@ -188,7 +188,7 @@ fn is_well_known(key: &str) -> bool {
     key == DEVELOPMENT_APPLICATION_KEY || DEVELOPMENT_PROFILE_KEYS.contains(&key)
 }
 
-/// Whether one of the keys is one that everybody knows, whatever it is used as.
+/// Whether any of the keys is a well-known one, in whatever role.
 pub(super) fn are_well_known(keys: &Keys) -> bool {
     let known = DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]);
     let is_used = |key: &str| {

@@ -1,4 +1,4 @@
-//! `[limits]`: every bound by the name it has in the code, laid over the defaults and checked.
+//! `[limits]`: every bound under its name in the code, applied to the defaults and checked.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use super::fault::Offence;
 use crate::broker::Profile;
 use crate::limits::{Limits, OutboundLimits};
 
-/// Declares [`LimitsSection`] and what needs a line per bound. A field of [`Limits`] that is
-/// missing from the list does not compile.
+/// Declares [`LimitsSection`] and its functions that need a line per bound. If a field of [`Limits`]
+/// is missing from the list, this does not compile.
 macro_rules! limits_section {
     ($($name:ident: $kind:ty,)*) => {
         /// `[limits]`
@@ -22,7 +22,7 @@ macro_rules! limits_section {
         }
 
         impl LimitsSection {
-            fn lay_over_plain(&self, limits: &mut Limits) -> Result<(), LimitFault> {
+            fn apply_plain_to(&self, limits: &mut Limits) -> Result<(), LimitFault> {
                 $(if let Some(value) = self.$name {
                     limits.$name = narrow(value.into(), || stringify!($name).into())?;
                 })*
@@ -30,7 +30,7 @@ macro_rules! limits_section {
             }
         }
 
-        /// Name and value of every bound but the outbound ones.
+        /// Name and value of every bound except the outbound ones.
         pub(super) fn limit_rows(limits: &Limits) -> Vec<(&'static str, u64)> {
             let Limits { $($name,)* outbound: _ } = limits;
             vec![$((stringify!($name), (*$name).into()),)*]
@@ -87,19 +87,19 @@ limits_section! {
 }
 
 impl LimitsSection {
-    /// The defaults, with what is set laid over them.
+    /// The defaults with the settings applied.
     pub(super) fn resolve(&self) -> Result<Limits, LimitFault> {
         let mut limits = Limits::default();
-        self.lay_over_plain(&mut limits)?;
+        self.apply_plain_to(&mut limits)?;
         for (profile, section) in Profile::ALL.into_iter().zip(self.outbound.in_order()) {
-            section.lay_over(profile, &mut limits.outbound[profile as usize])?;
+            section.apply_to(profile, &mut limits.outbound[profile as usize])?;
         }
         check(&limits)?;
         Ok(limits)
     }
 }
 
-/// The bound that is wrong, dotted below `limits`, and how.
+/// A bound that breaks a rule, dotted below `limits`, and the offence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LimitFault {
     pub(super) name: String,
@@ -131,7 +131,7 @@ struct OutboundProfileSection {
 }
 
 impl OutboundProfileSection {
-    fn lay_over(&self, profile: Profile, limits: &mut OutboundLimits) -> Result<(), LimitFault> {
+    fn apply_to(&self, profile: Profile, limits: &mut OutboundLimits) -> Result<(), LimitFault> {
         if let Some(bytes) = self.hard_bytes_max {
             limits.hard_bytes_max =
                 narrow(bytes.into(), || outbound_name(profile, "hard_bytes_max"))?;
@@ -213,7 +213,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
     })
 }
 
-/// Bounds for which zero has a meaning: never, none, or without waiting.
+/// Bounds that may be zero, which means never, none, or without waiting.
 const MAY_BE_ZERO: [&str; 14] = [
     "refusals_max",
     "websocket_ping_ms",
@@ -234,7 +234,7 @@ const MAY_BE_ZERO: [&str; 14] = [
 const BODY_BYTES_LARGEST: u64 = 1 << 30;
 const HEADER_BYTES_LARGEST: u64 = 16 << 20;
 
-/// Refuses bounds that contradict each other, or with which nothing would work.
+/// Checks that bounds do not contradict each other, and that the broker can work with them.
 pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     for (name, value) in limit_rows(limits) {
         if value == 0 && !MAY_BE_ZERO.contains(&name) {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_the_default() {
+    fn without_settings_there_are_the_defaults() {
         assert_eq!(resolve("").unwrap(), Limits::default());
     }
 

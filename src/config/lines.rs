@@ -1,33 +1,33 @@
-//! On which line of a TOML document each key stands.
+//! The line of each key in a TOML document.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The keys of a document, dotted, with the places where they stand.
+/// The keys of a document and their positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyLines {
     entries: Vec<Entry>,
 }
 
-/// A key, and what stands there.
+/// A key, its position and the type of its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Dotted, elements of an array counted from zero: `listener[1].address`.
+    /// Dotted, with elements of an array counted from zero: `listener[1].address`.
     pub(super) key: String,
     /// Counted from one.
     pub(super) line: usize,
     /// Whether its value is an array.
     pub(super) is_array: bool,
-    /// Whether it is a table.
+    /// Whether its value is a table.
     pub(super) is_table: bool,
-    /// From the first byte of the key to the last of its value, which a table does not count.
+    /// Byte range of the key and its value; of the key alone if the value is a table.
     bytes: Range<usize>,
 }
 
 impl KeyLines {
-    /// Walks the whole document; `text` is what it was parsed from.
+    /// Collects all keys of a document; `text` is its source.
     pub(super) fn of(text: &str, document: &DeTable<'_>) -> Self {
         let mut lines = Self::default();
         lines.note_table(text, "", document);

@@ -1,49 +1,49 @@
-//! The listeners: those on the command line, those in the file, or the default ones.
+//! The listeners, from the command line, the file or the defaults.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::fault::{ConfigFault, Offence, Place};
 use super::file::{ListenerSection, ProtocolName, TlsModeName};
-use super::origin::Origin;
+use super::source::Source;
 use crate::transport::{ListenerPolicy, Protocols, TlsMode};
 
-/// Where web clients, and where TCP clients, are used to find the broker, on loopback.
+/// Ports of the default listeners on loopback: the usual ones of web clients and of TCP clients.
 const DEFAULT_PORTS: [u16; 2] = [6661, 6662];
 
-/// An address to listen on, and what may be spoken there.
+/// An address to listen on, and the protocols served there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// What the logs call it, if it has a name: otherwise they call it by its address.
+    /// Its name in the log, where it otherwise has its address.
     pub name: Option<String>,
     /// Port zero lets the system choose.
     pub address: SocketAddr,
-    /// What may be spoken there.
+    /// The protocols served there.
     pub policy: ListenerPolicy,
 }
 
 impl Listener {
     /// A listener that serves every protocol and no TLS. Port zero lets the system choose, and
-    /// [`Server::addresses`](crate::server::Server::addresses) tells what it chose.
+    /// [`Server::addresses`](crate::server::Server::addresses) has its choice.
     pub fn new(address: SocketAddr) -> Self {
         let policy = ListenerPolicy { tls: TlsMode::Off, ..ListenerPolicy::default() };
         Self { name: None, address, policy }
     }
 
-    /// Calls it so in the logs.
+    /// Sets its name in the log.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets what may be spoken there.
+    /// Sets the protocols served there.
     #[must_use]
     pub fn protocols(mut self, protocols: Protocols) -> Self {
         self.policy.protocols = protocols;
         self
     }
 
-    /// Sets how it stands to TLS. One that takes TLS needs a certificate in the configuration.
+    /// Sets whether it speaks TLS, which needs a certificate in the configuration.
     #[must_use]
     pub fn tls(mut self, tls: TlsMode) -> Self {
         self.policy.tls = tls;
@@ -55,7 +55,8 @@ impl Listener {
         self.address.ip().to_canonical().is_loopback()
     }
 
-    /// The scheme of a URL by which `send` and `watch` reach it, which speak standard STOMP, if one does.
+    /// The scheme of a URL by which `send` and `watch` reach it, which speak standard STOMP. `None` if
+    /// that is not served.
     pub fn client_scheme(&self) -> Option<&'static str> {
         let ListenerPolicy { protocols, tls } = self.policy;
         match (protocols.stomp, protocols.ws, tls == TlsMode::Required) {
@@ -68,16 +69,16 @@ impl Listener {
     }
 }
 
-/// Takes the listeners from the first source that names any.
+/// Takes the listeners from the first source that has any.
 pub(super) fn resolve(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     sections: Option<&[ListenerSection]>,
     arguments: &[String],
 ) -> Result<Vec<Listener>, ConfigFault> {
     match sections {
         _ if !arguments.is_empty() => from_arguments(arguments),
-        Some([]) => Err(origin.fault("listener", Offence::NoListener)),
-        Some(sections) => from_sections(origin, sections),
+        Some([]) => Err(source.fault("listener", Offence::NoListener)),
+        Some(sections) => from_sections(source, sections),
         None => Ok(DEFAULT_PORTS.map(|port| plain((Ipv4Addr::LOCALHOST, port).into())).into()),
     }
 }
@@ -92,12 +93,12 @@ fn from_arguments(arguments: &[String]) -> Result<Vec<Listener>, ConfigFault> {
 }
 
 fn from_sections(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     sections: &[ListenerSection],
 ) -> Result<Vec<Listener>, ConfigFault> {
     let mut listeners = Vec::new();
     for (index, section) in sections.iter().enumerate() {
-        let place = |key: &str| origin.place(&format!("listener[{index}].{key}"));
+        let place = |key: &str| source.place(&format!("listener[{index}].{key}"));
         admit(&mut listeners, from_section(section), place)?;
     }
     Ok(listeners)
@@ -105,22 +106,22 @@ fn from_sections(
 
 /// Checks listeners that were made in code.
 pub(super) fn admit_all(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     given: Vec<Listener>,
 ) -> Result<Vec<Listener>, ConfigFault> {
     if given.is_empty() {
-        return Err(origin.fault("listener", Offence::NoListener));
+        return Err(source.fault("listener", Offence::NoListener));
     }
     let mut listeners = Vec::new();
     for (index, listener) in given.into_iter().enumerate() {
-        let place = |key: &str| origin.place(&format!("listener[{index}].{key}"));
+        let place = |key: &str| source.place(&format!("listener[{index}].{key}"));
         admit(&mut listeners, Ok(listener), place)?;
     }
     Ok(listeners)
 }
 
-/// Adds a listener that serves something, at an address and under a name of its own. `place` is that of
-/// one of its keys.
+/// Checks that a listener serves a protocol and has an address and a name of its own, and adds it.
+/// `place` returns the place of one of its keys.
 fn admit(
     listeners: &mut Vec<Listener>,
     listener: Result<Listener, Offence>,

@@ -1,21 +1,21 @@
-//! The configuration: [`ConfigFile`] mirrors the TOML file, [`Config`] what the broker needs. Programs
+//! The configuration: [`ConfigFile`] mirrors the TOML file, [`Config`] the needs of the broker. Programs
 //! make one with [`Config::builder`].
 //!
-//! Precedence is decided in one function, [`Config::resolve`]: argument, then (for keys)
-//! environment, then file, then default.
+//! [`Config::resolve`] decides precedence: argument, then (for keys) environment, then file, then
+//! default.
 
 mod builder;
 mod default;
 mod describe;
-mod dialect;
 mod fault;
 mod file;
 mod keys;
 mod limits;
 mod lines;
 mod listener;
-mod origin;
+mod messaging;
 mod performance;
+mod source;
 mod suggest;
 mod tls;
 
@@ -28,7 +28,6 @@ use crate::logger::{LogFormat, LogLevel, LogOptions};
 
 pub use builder::Builder;
 pub use default::default_document;
-pub use dialect::{QueuesSection, RightsOfProfile, RightsSection, StompSection};
 pub use fault::{ConfigFault, Offence, Place};
 pub use file::{
     ConfigFile, KeysSection, LatencySection, ListenerSection, LogSection, ProtocolName, Secret,
@@ -39,48 +38,49 @@ pub use keys::{
 };
 pub use limits::LimitsSection;
 pub use listener::Listener;
+pub use messaging::{QueuesSection, RightsOfProfile, RightsSection, StompSection};
 pub use performance::{Performance, PerformanceSection};
 pub(crate) use tls::{TlsPlaces, TlsSource};
 
 pub use crate::transport::{ListenerPolicy, Protocols, TlsMode};
 
-use origin::Origin;
+use source::Source;
 
-/// Everything that can be set, resolved and checked: a [`Server`](crate::server::Server) runs with it.
+/// All settings, resolved and checked, for a [`Server`](crate::server::Server).
 ///
-/// It comes from code ([`Config::builder`]) or from a file ([`Config::resolve`]). Making it reads what the
-/// file names, and changes nothing.
+/// It comes from code ([`Config::builder`]) or from a file ([`Config::resolve`]). Making it may read files
+/// with keys, and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// At least one.
     pub(crate) listeners: Vec<Listener>,
-    /// What clients log in with.
+    /// The keys that clients log in with.
     pub(crate) keys: Keys,
-    /// Whether `keys` are those that everybody knows, because none were set.
+    /// Whether `keys` are the development keys, because none were set.
     pub(crate) keys_are_development: bool,
     /// Absent when no listener takes TLS and no certificate is set.
     pub(crate) tls: Option<TlsSource>,
-    /// Where the certificate's files are named.
+    /// The places that name the certificate's files.
     pub(crate) tls_places: TlsPlaces,
-    /// Files with keys that others can read.
+    /// Files with keys that other users can read.
     pub(crate) exposures: Vec<Exposure>,
-    /// What a reload does not give up.
+    /// Secrets that a reload does not give up.
     pub(crate) held: Held,
     /// Every bound.
     pub(crate) limits: Limits,
-    /// What is done for latency at the cost of something else.
+    /// What lowers latency at the cost of something else.
     pub(crate) performance: Performance,
     /// What each profile may send and subscribe to, in the order of the profiles.
     pub(crate) rights: [Rights; 4],
-    /// The hosts that a standard CONNECT may name; any, if there are none.
+    /// The hosts that a standard CONNECT may name; any if empty.
     pub(crate) virtual_hosts: Vec<String>,
     /// The queue that takes messages which were refused too often.
     pub(crate) dead_letter_queue: Option<String>,
-    /// Where latency histograms are exported.
+    /// Directory that latency histograms are exported to.
     pub(crate) latency_directory: Option<PathBuf>,
     /// How to log.
     pub(crate) log: LogOptions,
-    /// What is needed to read the secrets again; absent where a program made it.
+    /// What is needed to read the secrets again; absent if the configuration was made in code.
     inputs: Option<Inputs>,
 }
 
@@ -106,25 +106,25 @@ impl Config {
         Builder::new(keys)
     }
 
-    /// Decides between arguments, environment, file and defaults, and checks what came out.
+    /// Resolves arguments, environment, file and defaults, and checks the result.
     ///
     /// # Errors
-    /// Names the place of the first offence, and never the value of a key.
+    /// A setting breaks a rule; the fault names the first one, and never the value of a key.
     pub fn resolve(
         file: Option<(PathBuf, ConfigFile)>,
         overrides: &Overrides,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigFault> {
         let (path, file) = file.map_or_else(Default::default, |(path, file)| (Some(path), file));
-        let origin = Origin { path: path.as_deref(), lines: &file.lines };
-        let listeners = listener::resolve(&origin, file.listeners.as_deref(), &overrides.listen)?;
+        let source = Source { path: path.as_deref(), lines: &file.lines };
+        let listeners = listener::resolve(&source, file.listeners.as_deref(), &overrides.listen)?;
         let nothing = Held::default();
-        let secrets = resolve_secrets(&origin, &file, overrides, environment, &listeners, nothing)?;
+        let secrets = resolve_secrets(&source, &file, overrides, environment, &listeners, nothing)?;
         let limits = file
             .limits
             .resolve()
-            .map_err(|fault| origin.fault(&format!("limits.{}", fault.name), fault.offence))?;
-        let in_file = file.latency.directory.as_deref().map(|path| origin.beside(path));
+            .map_err(|fault| source.fault(&format!("limits.{}", fault.name), fault.offence))?;
+        let in_file = file.latency.directory.as_deref().map(|path| source.beside(path));
         Ok(Self {
             listeners,
             keys: secrets.keys,
@@ -134,10 +134,10 @@ impl Config {
             exposures: secrets.exposures,
             held: secrets.held,
             limits,
-            performance: file.performance.resolve(&origin)?,
-            rights: file.rights.resolve(&origin)?,
-            virtual_hosts: file.stomp.resolve(&origin)?,
-            dead_letter_queue: file.queues.resolve(&origin)?,
+            performance: file.performance.resolve(&source)?,
+            rights: file.rights.resolve(&source)?,
+            virtual_hosts: file.stomp.resolve(&source)?,
+            dead_letter_queue: file.queues.resolve(&source)?,
             latency_directory: overrides.latency_directory.clone().or(in_file),
             log: LogOptions {
                 format: overrides.log_format.or(file.log.format).unwrap_or_default(),
@@ -147,14 +147,12 @@ impl Config {
         })
     }
 
-    /// Reads keys and the place of the certificate again, from the same file, arguments and
-    /// environment, under the same rules and for the listeners of this configuration. The rest of the
-    /// file only counts as what the next start would find. Absent where there is nothing to read: the
-    /// configuration was made in code.
+    /// Reads keys and the paths of the certificate again, from the same file, arguments and
+    /// environment, under the same rules and for the listeners of this configuration. Other changes
+    /// of the file are only reported. `None` if the configuration was made in code.
     ///
     /// # Errors
-    /// As [`Config::resolve`]; and where what is `held` now would give way to what everybody knows.
-    /// This configuration stays as it is.
+    /// Those of [`Config::resolve`]; or well-known secrets would replace own ones that are `held`.
     pub(crate) fn reload_secrets(
         &self,
         environment: Environment<'_>,
@@ -171,9 +169,9 @@ impl Config {
         held: Held,
     ) -> Result<Secrets, ConfigFault> {
         let file = path.as_deref().map(ConfigFile::load).transpose()?.unwrap_or_default();
-        let origin = Origin { path: path.as_deref(), lines: &file.lines };
+        let source = Source { path: path.as_deref(), lines: &file.lines };
         let mut secrets =
-            resolve_secrets(&origin, &file, overrides, environment, &self.listeners, held)?;
+            resolve_secrets(&source, &file, overrides, environment, &self.listeners, held)?;
         let file = path.clone().map(|path| (path, file));
         secrets.unapplied = match Self::resolve(file, overrides, environment) {
             Ok(next) => self.unapplied(&next),
@@ -182,7 +180,7 @@ impl Config {
         Ok(secrets)
     }
 
-    /// What would be different after a restart with another configuration, besides the secrets.
+    /// What a restart with another configuration would change besides the secrets.
     pub(crate) fn unapplied(&self, next: &Self) -> Unapplied {
         let tables = [
             ("listener", self.listeners == next.listeners),
@@ -234,7 +232,7 @@ impl Config {
         &self.limits
     }
 
-    /// Whether anything is in use that is only fit for development.
+    /// Whether development keys or a development certificate are in use.
     pub fn is_development(&self) -> bool {
         self.keys_are_development || matches!(self.tls, Some(TlsSource::Development { .. }))
     }
@@ -244,49 +242,49 @@ impl Config {
         self.inputs.as_ref()?.path.as_deref()
     }
 
-    /// The effective configuration as TOML, keys masked.
+    /// The effective configuration as TOML, with masked keys.
     pub fn describe(&self) -> String {
         describe::describe(self)
     }
 }
 
-/// What SIGHUP renews.
+/// The settings that SIGHUP reloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Secrets {
-    /// What clients log in with.
+    /// The keys that clients log in with.
     pub(crate) keys: Keys,
-    /// Whether they are those that everybody knows.
+    /// Whether they are the development keys.
     pub(crate) keys_are_development: bool,
-    /// Where the certificate is.
+    /// The source of the certificate.
     pub(crate) tls: Option<TlsSource>,
-    /// Where its files are named.
+    /// The places that name its files.
     pub(crate) tls_places: TlsPlaces,
-    /// Files with keys that others can read.
+    /// Files with keys that other users can read.
     pub(crate) exposures: Vec<Exposure>,
-    /// What the next reload does not give up.
+    /// Secrets that the next reload does not give up.
     pub(crate) held: Held,
-    /// What else has changed, and takes effect with a restart.
+    /// Other changes, which take effect with a restart.
     pub(crate) unapplied: Unapplied,
 }
 
-/// What a reload leaves as it is.
+/// The settings that a reload does not apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unapplied {
-    /// Nothing else has changed.
+    /// No other setting has changed.
     Nothing,
-    /// These tables of the file say something else than at the start.
+    /// Settings in these tables of the file have changed.
     Tables(Vec<&'static str>),
-    /// The next start would fail, and why.
+    /// The next start would fail for this reason.
     Refused(ConfigFault),
 }
 
-/// Secrets of one's own, which no reload replaces by those that everybody knows: a file that was
-/// emptied by mistake would open the broker to everybody on the machine.
+/// Own secrets, which no reload replaces by well-known ones: otherwise a file that was emptied by mistake
+/// would open the broker to all users of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// None of the keys is a well-known one.
+    /// Whether none of the keys is well known.
     pub(crate) own_keys: bool,
-    /// The certificate is not a development one.
+    /// Whether the certificate is not a development one.
     pub(crate) own_certificate: bool,
 }
 
@@ -298,10 +296,10 @@ impl Held {
     }
 }
 
-/// What the command line overrules.
+/// Settings on the command line, which override the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Development keys and certificates are wanted, not only put up with.
+    /// Whether development keys and certificates are demanded rather than only allowed.
     pub development: bool,
     /// Addresses that replace all configured listeners.
     pub listen: Vec<String>,
@@ -309,7 +307,7 @@ pub struct Overrides {
     pub tls_certificate: Option<PathBuf>,
     /// PEM file with the certificate's private key.
     pub tls_key: Option<PathBuf>,
-    /// Where histograms are exported.
+    /// Directory that histograms are exported to.
     pub latency_directory: Option<PathBuf>,
     /// The form of a log line.
     pub log_format: Option<LogFormat>,
@@ -317,7 +315,7 @@ pub struct Overrides {
     pub log_level: Option<LogLevel>,
 }
 
-/// The value of an environment variable.
+/// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -327,7 +325,7 @@ struct Inputs {
 }
 
 fn resolve_secrets(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     file: &ConfigFile,
     overrides: &Overrides,
     environment: Environment<'_>,
@@ -340,14 +338,14 @@ fn resolve_secrets(
         return Err(development_fault(Offence::DevelopmentExposed(address)));
     }
     let rule = keys::Rule { exposed, held_are_own: held.own_keys };
-    let mut choice = keys::resolve(origin, &file.keys, environment, rule)?;
+    let mut choice = keys::resolve(source, &file.keys, environment, rule)?;
     if file.keys.has_values() {
         choice.exposures.extend(file.exposure.clone());
     }
-    let (tls, tls_places) = tls::resolve(origin, &file.tls, overrides, listeners)?;
+    let (tls, tls_places) = tls::resolve(source, &file.tls, overrides, listeners)?;
     let own_certificate = matches!(tls, Some(TlsSource::Files { .. }));
     if held.own_certificate && matches!(tls, Some(TlsSource::Development { .. })) {
-        return Err(origin.fault("tls", Offence::CertificateHeld));
+        return Err(source.fault("tls", Offence::CertificateHeld));
     }
     if overrides.development && (own_certificate || !choice.are_development) {
         return Err(development_fault(Offence::DevelopmentOverruled));

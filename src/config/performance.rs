@@ -1,10 +1,10 @@
-//! `[performance]`: what those may set who live on latency, all of it off by default.
+//! `[performance]`: settings that lower latency, all of them off by default.
 
 use serde::Deserialize;
 
 use super::fault::{ConfigFault, Offence};
 use super::limits::Bytes;
-use super::origin::Origin;
+use super::source::Source;
 use crate::cores::Cores;
 
 /// `[performance]`
@@ -18,25 +18,25 @@ pub struct PerformanceSection {
     socket_receive_buffer_bytes: Option<Bytes>,
 }
 
-/// What the loop and its sockets do for latency, at the cost of something else.
+/// Settings that lower latency at the cost of something else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Performance {
-    /// Whether the loop asks for events without ever sleeping.
+    /// Whether the loop polls without ever sleeping.
     pub busy_poll: bool,
-    /// The core that the loop's thread stays on; any, if there is none.
+    /// The core that the loop's thread is pinned to; `None` leaves it to the kernel.
     pub core: Option<usize>,
-    /// For how long the kernel asks the network's device for each read, in microseconds.
+    /// Time for which an empty read polls the network device, in microseconds.
     pub socket_busy_poll_us: u32,
-    /// Size of the kernel's buffer for what we send; zero leaves it to the kernel.
+    /// Size of a socket's send buffer; zero leaves it to the kernel.
     pub socket_send_buffer_bytes: u32,
-    /// Size of the kernel's buffer for what we receive; zero leaves it to the kernel.
+    /// Size of a socket's receive buffer; zero leaves it to the kernel.
     pub socket_receive_buffer_bytes: u32,
 }
 
 impl PerformanceSection {
-    /// The defaults, with what is set laid over them, as far as this machine has it.
-    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Performance, ConfigFault> {
-        let fault = |name, offence| origin.fault(&format!("performance.{name}"), offence);
+    /// The defaults with the settings applied, which have to be supported by this machine.
+    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<Performance, ConfigFault> {
+        let fault = |name, offence| source.fault(&format!("performance.{name}"), offence);
         let size = |name, bytes: Option<Bytes>| {
             buffer_size(bytes.map_or(0, u64::from)).map_err(|offence| fault(name, offence))
         };
@@ -56,7 +56,7 @@ impl PerformanceSection {
 }
 
 impl Performance {
-    /// Holds what was set in code against the same rules. Names the setting that breaks one.
+    /// Checks settings that were made in code, and names the first one that breaks a rule.
     pub(super) fn check(&self) -> Result<(), (&'static str, Offence)> {
         let at = |name| move |offence| (name, offence);
         self.core.map(|one| core(one as u64)).transpose().map_err(at("core"))?;
@@ -102,7 +102,7 @@ fn buffer_size(bytes: u64) -> Result<u32, Offence> {
 }
 
 const BUSY_POLL_US_LARGEST: u32 = 1_000_000;
-/// Less than this no kernel grants; it would only make every write a partial one.
+/// The smallest size that kernels grant. A smaller one would make every write partial.
 const BUFFER_BYTES_SMALLEST: u32 = 4 << 10;
-/// The kernel counts twice the size in a signed number.
+/// The kernel stores twice the size in a signed number.
 const BUFFER_BYTES_LARGEST: u32 = 1 << 30;

@@ -1,6 +1,6 @@
-//! What was probably meant by a name that does not exist.
+//! Suggestions for misspelt names.
 
-/// The candidate that is most like `name`, if one is so much like it that it may be a slip.
+/// The candidate most similar to `name`, if `name` may be a misspelling of it.
 pub(super) fn suggestion<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -11,7 +11,7 @@ pub(super) fn suggestion<'a>(
     best.filter(|(likeness, _)| *likeness > LIKENESS_MIN).map(|(_, candidate)| candidate)
 }
 
-/// Less alike are other words, not slips.
+/// Similarity from which a name is taken for a misspelling.
 const LIKENESS_MIN: f64 = 0.8;
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_told_from_another_word() {
+    fn a_misspelling_is_distinguished_from_another_word() {
         let candidates = || ["body_bytes_max", "header_bytes_max", "patterns_max"].into_iter();
         assert_eq!(suggestion("body_byte_max", candidates()), Some("body_bytes_max"));
         assert_eq!(suggestion("pattern_max", candidates()), Some("patterns_max"));

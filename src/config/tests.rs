@@ -1,4 +1,4 @@
-//! What arguments, environment and file amount to together.
+//! Arguments, environment and file together.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn fault(text: &str) -> String {
 }
 
 #[test]
-fn rights_to_what_no_destination_is_called_are_refused() {
+fn rights_that_match_no_destination_are_refused() {
     for none in ["/topics/>", "topic/a", "news", "/topic", "*", "/*", "/news.>", "STOMP-SERVER"] {
         let fault = fault(&format!("[rights.agent]\nsend = [\"/topic/>\", {none:?}]\n"));
         let expected = format!("etc/broker.toml:2: rights.agent.send: {none:?} stands for no ");
@@ -63,7 +63,7 @@ fn assert_shows_no_key(result: &Result<Config, ConfigFault>) {
     }
 }
 
-/// A directory with a key in a file, which goes away with the test.
+/// A directory with files, removed after the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -85,7 +85,7 @@ impl Drop for Scratch {
 }
 
 #[test]
-fn nothing_at_all_is_development_on_loopback() {
+fn without_settings_there_is_development_mode_on_loopback() {
     let config = Config::resolve(None, &Overrides::default(), &|_| None).unwrap();
     let addresses: Vec<_> = config.listeners.iter().map(|l| l.address.to_string()).collect();
     assert_eq!(addresses, ["127.0.0.1:6661", "127.0.0.1:6662"]);
@@ -99,7 +99,7 @@ fn nothing_at_all_is_development_on_loopback() {
 }
 
 #[test]
-fn listeners_are_those_of_the_first_source_that_names_any() {
+fn listeners_are_those_of_the_first_source_that_has_any() {
     let text = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:1\"\nprotocols = [\"ws\"]\n\
         tls = \"required\"\n";
     let config = resolve(text).unwrap();
@@ -115,7 +115,7 @@ fn listeners_are_those_of_the_first_source_that_names_any() {
 }
 
 #[test]
-fn listeners_that_cannot_be_are_refused_on_their_line() {
+fn bad_listeners_are_refused_with_their_line() {
     for (text, expected) in [
         (
             "[[listener]]\naddress = \"localhost:1\"\n",
@@ -173,7 +173,7 @@ fn keys_may_stand_in_files_beside_the_configuration() {
 }
 
 #[test]
-fn files_that_hold_no_key_are_refused() {
+fn files_that_are_not_a_key_are_refused() {
     let scratch = Scratch::new("bad", &[("large", &[b'x'; 5000]), ("binary", b"file-\xff")]);
     for (name, expected) in [
         ("large", "too large: more than 4096 bytes"),
@@ -189,7 +189,7 @@ fn files_that_hold_no_key_are_refused() {
 }
 
 #[test]
-fn keys_that_do_not_fit_are_refused_where_they_stand() {
+fn bad_keys_are_refused_with_their_line() {
     for (from, to, expected) in [
         (
             "agent = \"own-agent\"\n",
@@ -216,14 +216,14 @@ fn keys_that_do_not_fit_are_refused_where_they_stand() {
 }
 
 #[test]
-fn well_known_keys_never_leave_the_machine() {
+fn well_known_keys_are_for_loopback_addresses() {
     let fault = fault(EXPOSED);
     assert!(fault.starts_with("etc/broker.toml: keys: no keys are set"), "{fault}");
     assert!(fault.contains("0.0.0.0:6661") && fault.contains("COM_BROKER_KEY_ADMIN"), "{fault}");
     let exposed = format!("{OWN_KEYS}{EXPOSED}");
     resolve(&exposed).unwrap();
     for known in DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]) {
-        // Wherever it comes from, and whichever key it is used as.
+        // From every source, and in every role.
         let in_file = exposed.replace("own-service", known);
         let fault = resolve(&in_file).unwrap_err().to_string();
         assert!(fault.starts_with("etc/broker.toml:5: keys.service: this is a well"), "{fault}");
@@ -278,7 +278,7 @@ fn development_mode_is_all_or_nothing() {
 }
 
 #[test]
-fn limits_are_refused_on_their_line() {
+fn bad_limits_are_refused_with_their_line() {
     let zero = fault("\n[limits]\npatterns_max = 5\nconnections_max = 0\n");
     assert_eq!(zero, "etc/broker.toml:4: limits.connections_max: must not be zero");
     let soft = fault("[limits.outbound.agent]\nsoft_bytes_max = \"9 MiB\"\n");
@@ -286,7 +286,7 @@ fn limits_are_refused_on_their_line() {
 }
 
 #[test]
-fn what_is_done_for_latency_is_off_unless_it_is_asked_for() {
+fn settings_for_latency_are_off_by_default() {
     let config = resolve("").unwrap();
     assert_eq!(config.performance, Performance::default());
     let core = *crate::cores::Cores::of_this_thread().unwrap().numbers().last().unwrap();
@@ -349,7 +349,7 @@ fn what_cannot_be_done_for_latency_is_refused_on_its_line() {
 }
 
 #[test]
-fn arguments_overrule_the_file() {
+fn arguments_override_the_file() {
     let text = "[latency]\ndirectory = \"l\"\n[log]\nformat = \"json\"\nlevel = \"error\"\n";
     let config = resolve(text).unwrap();
     assert_eq!(config.latency_directory, Some("etc/l".into()));
@@ -380,7 +380,7 @@ fn secrets_are_read_again_under_the_same_rules() {
     let secrets = config.reload_secrets(&|_| None, config.held).unwrap().unwrap();
     assert_eq!(secrets.keys.profile_of(b"own-new"), Some(Profile::Agent));
 
-    // The listeners are those that are open, whatever the file says now.
+    // The rules apply to the listeners that are open, whatever the file has now.
     fs::write(&path, "").unwrap();
     let fault = config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err().to_string();
     assert!(fault.contains("0.0.0.0:6661 is not a loopback address"), "{fault}");
@@ -393,7 +393,7 @@ fn secrets_are_read_again_under_the_same_rules() {
 }
 
 #[test]
-fn what_a_reload_leaves_as_it_is_is_told_by_the_table_that_changed() {
+fn a_reload_reports_the_tables_that_it_does_not_apply() {
     let text = format!("{OWN_KEYS}[[listener]]\naddress = \"127.0.0.1:1\"\ntls = \"off\"\n");
     let scratch = Scratch::new("unapplied", &[("broker.toml", text.as_bytes())]);
     let path = scratch.0.join("broker.toml");
@@ -416,7 +416,7 @@ fn what_a_reload_leaves_as_it_is_is_told_by_the_table_that_changed() {
     ] {
         assert_eq!(unapplied(&format!("{text}{added}")), Unapplied::Tables(tables));
     }
-    // The secrets are good, and the next start would fail all the same.
+    // The secrets are valid, but the next start would fail.
     let Unapplied::Refused(fault) = unapplied(&format!(
         "{text}[limits]\npatterns_max = 1\n\
         connections_max = 0\n"
@@ -427,7 +427,7 @@ fn what_a_reload_leaves_as_it_is_is_told_by_the_table_that_changed() {
 }
 
 #[test]
-fn keys_of_ones_own_do_not_give_way_to_known_ones_while_the_broker_runs() {
+fn a_reload_does_not_replace_own_secrets_by_well_known_ones() {
     let certificate = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
     let text = format!("{OWN_KEYS}{certificate}");
     let scratch = Scratch::new("held", &[("broker.toml", text.as_bytes())]);
@@ -449,7 +449,7 @@ fn keys_of_ones_own_do_not_give_way_to_known_ones_while_the_broker_runs() {
         assert!(fault.contains(expected), "{fault}");
         assert!(fault.ends_with("start it again"), "{fault}");
     }
-    // A restart takes them, and from there a reload leads to keys of one's own and not back.
+    // A restart does, and after it a reload can lead to own keys, but not back.
     fs::write(&path, "").unwrap();
     let config = load();
     assert_eq!(config.held, Held::default());
@@ -480,12 +480,12 @@ fn a_file_with_keys_that_others_can_read_is_noticed() {
     assert!(exposed(&text, [0o600, 0o600]).is_empty());
     assert_eq!(exposed(&text, [0o600, 0o640]), ["agent"]);
     assert_eq!(exposed(&text, [0o644, 0o604]), ["agent", "broker.toml"]);
-    // A configuration without a key in it is nobody's secret.
+    // A configuration without a key is not secret.
     assert!(exposed("[log]\nlevel = \"info\"\n", [0o644, 0o644]).is_empty());
 }
 
 #[test]
-fn a_name_that_does_not_exist_comes_with_the_one_that_was_meant() {
+fn a_misspelt_name_is_refused_with_a_suggestion() {
     for (text, expected) in [
         (
             "[limits]\nbody_byte_max = 5\n",
@@ -531,7 +531,7 @@ fn a_variable_that_names_no_key_is_refused() {
 }
 
 #[test]
-fn hosts_and_names_say_something() {
+fn hosts_and_names_are_not_blank() {
     for (text, expected) in [
         (
             "[stomp]\nvirtual_hosts = [\"a\", \"\"]\n",

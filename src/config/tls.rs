@@ -1,4 +1,4 @@
-//! Where the certificate comes from.
+//! The source of the certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use super::Overrides;
 use super::fault::{ConfigFault, Offence, Place};
 use super::file::TlsSection;
 use super::listener::Listener;
-use super::origin::Origin;
+use super::source::Source;
 use crate::transport::TlsMode;
 
-/// Where development certificates are kept unless the file says otherwise.
+/// Default directory of development certificates.
 const DEVELOPMENT_DIRECTORY: &str = "certs";
 
 /// The source of the server's certificate and its private key.
@@ -22,32 +22,32 @@ pub(crate) enum TlsSource {
         /// Its private key.
         key: PathBuf,
     },
-    /// Made on demand, and kept for the next time.
+    /// Files that are made on demand and kept.
     Development {
-        /// Where they are kept.
+        /// Their directory.
         directory: PathBuf,
     },
 }
 
-/// Where the two files of a certificate are named, for messages about them.
+/// The places that name the two files of a certificate, for messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsPlaces {
-    /// What names the certificate; absent where it is a development one.
+    /// That of the certificate; absent for a development one.
     pub certificate: Option<Place>,
-    /// What names its key.
+    /// That of its key.
     pub key: Option<Place>,
 }
 
-/// Takes each path from the command line, then from the file. Without any there is a development
-/// certificate, unless others could be shown it.
+/// Takes each path from the command line, then from the file. Without paths there is a development
+/// certificate, unless other machines can reach a listener with TLS.
 pub(super) fn resolve(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     section: &TlsSection,
     overrides: &Overrides,
     listeners: &[Listener],
 ) -> Result<(Option<TlsSource>, TlsPlaces), ConfigFault> {
     let choose = |argument: &Option<PathBuf>, in_file: &Option<PathBuf>| {
-        let in_file = || in_file.as_deref().map(|path| origin.beside(path));
+        let in_file = || in_file.as_deref().map(|path| source.beside(path));
         argument.clone().or_else(in_file)
     };
     let certificate = choose(&overrides.tls_certificate, &section.certificate);
@@ -56,7 +56,7 @@ pub(super) fn resolve(
         (Some(certificate), Some(key)) => {
             let place = |argument: &Option<PathBuf>, flag, key| match argument {
                 Some(_) => Some(Place::Flag(flag)),
-                None => Some(origin.place(key)),
+                None => Some(source.place(key)),
             };
             let places = TlsPlaces {
                 certificate: place(
@@ -68,25 +68,25 @@ pub(super) fn resolve(
             };
             Ok((Some(TlsSource::Files { certificate, key }), places))
         }
-        (Some(_), None) => Err(incomplete(origin, overrides, "key")),
-        (None, Some(_)) => Err(incomplete(origin, overrides, "certificate")),
+        (Some(_), None) => Err(incomplete(source, overrides, "key")),
+        (None, Some(_)) => Err(incomplete(source, overrides, "certificate")),
         (None, None) => {
-            development(origin, section, listeners).map(|source| (source, TlsPlaces::default()))
+            development(source, section, listeners).map(|tls| (tls, TlsPlaces::default()))
         }
     }
 }
 
-fn incomplete(origin: &Origin<'_>, overrides: &Overrides, missing: &'static str) -> ConfigFault {
+fn incomplete(source: &Source<'_>, overrides: &Overrides, missing: &'static str) -> ConfigFault {
     let place = match (&overrides.tls_certificate, &overrides.tls_key) {
         (Some(_), _) => Place::Flag("--tls-certificate"),
         (None, Some(_)) => Place::Flag("--tls-key"),
-        (None, None) => origin.place("tls"),
+        (None, None) => source.place("tls"),
     };
     ConfigFault { place, offence: Offence::TlsIncomplete(missing) }
 }
 
 fn development(
-    origin: &Origin<'_>,
+    source: &Source<'_>,
     section: &TlsSection,
     listeners: &[Listener],
 ) -> Result<Option<TlsSource>, ConfigFault> {
@@ -95,10 +95,10 @@ fn development(
         return Ok(None);
     }
     if let Some(listener) = secured.find(|listener| !listener.is_loopback()) {
-        return Err(origin.fault("tls", Offence::NoCertificate(listener.address)));
+        return Err(source.fault("tls", Offence::NoCertificate(listener.address)));
     }
     let directory = section.development_directory.as_deref();
-    let directory = directory.map(|path| origin.beside(path));
+    let directory = directory.map(|path| source.beside(path));
     let directory = directory.unwrap_or_else(|| Path::new(DEVELOPMENT_DIRECTORY).into());
     Ok(Some(TlsSource::Development { directory }))
 }

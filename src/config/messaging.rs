@@ -1,10 +1,9 @@
-//! `[rights]`, `[stomp]` and `[queues]`: who may send and subscribe to what, and what the standard
-//! dialect is told.
+//! `[rights]`, `[stomp]` and `[queues]`: the rights of profiles, and settings of the standard dialect.
 
 use serde::Deserialize;
 
 use super::fault::{ConfigFault, Offence};
-use super::origin::Origin;
+use super::source::Source;
 use crate::broker::levels::Levels;
 use crate::broker::space::Space;
 use crate::broker::{Profile, Rights};
@@ -19,7 +18,7 @@ pub struct RightsSection {
     admin: RightsOfProfile,
 }
 
-/// `[rights.agent]` and its like; what is absent stays as it is by default.
+/// `[rights.agent]` and those of other profiles; what is absent has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RightsOfProfile {
@@ -54,16 +53,16 @@ impl RightsSection {
     }
 
     /// The rights of each profile, in the order of [`Profile::ALL`].
-    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<[Rights; 4], ConfigFault> {
+    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<[Rights; 4], ConfigFault> {
         let mut rights = Profile::ALL.map(Rights::standard);
         let sections = [&self.agent, &self.super_agent, &self.service, &self.admin];
         for (profile, section) in Profile::ALL.into_iter().zip(sections) {
             let key = |name| format!("rights.{}.{name}", profile.key_name());
-            if let Some(patterns) = &section.send {
-                rights[profile as usize].send = parse(patterns, &key("send"), origin)?;
+            if let Some(names) = &section.send {
+                rights[profile as usize].send = parse(names, &key("send"), source)?;
             }
-            if let Some(patterns) = &section.subscribe {
-                rights[profile as usize].subscribe = parse(patterns, &key("subscribe"), origin)?;
+            if let Some(names) = &section.subscribe {
+                rights[profile as usize].subscribe = parse(names, &key("subscribe"), source)?;
             }
         }
         Ok(rights)
@@ -71,14 +70,14 @@ impl RightsSection {
 }
 
 impl StompSection {
-    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Vec<String>, ConfigFault> {
+    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<Vec<String>, ConfigFault> {
         let hosts = self.virtual_hosts.clone().unwrap_or_default();
         let is_none = |host: &String| {
             host.is_empty() || host.chars().any(|c| c.is_whitespace() || c.is_control())
         };
         match hosts.iter().position(is_none) {
             Some(index) => {
-                Err(origin.fault(&format!("stomp.virtual_hosts[{index}]"), Offence::NotAHost))
+                Err(source.fault(&format!("stomp.virtual_hosts[{index}]"), Offence::NotAHost))
             }
             None => Ok(hosts),
         }
@@ -86,21 +85,21 @@ impl StompSection {
 }
 
 impl QueuesSection {
-    pub(super) fn resolve(&self, origin: &Origin<'_>) -> Result<Option<String>, ConfigFault> {
+    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<Option<String>, ConfigFault> {
         match &self.dead_letter_queue {
             Some(name) if !Space::is_one_queue(name.as_bytes()) => {
-                Err(origin.fault("queues.dead_letter_queue", Offence::NotAQueue))
+                Err(source.fault("queues.dead_letter_queue", Offence::NotAQueue))
             }
             name => Ok(name.clone()),
         }
     }
 }
 
-fn parse(patterns: &[String], key: &str, origin: &Origin<'_>) -> Result<Vec<Levels>, ConfigFault> {
+fn parse(names: &[String], key: &str, source: &Source<'_>) -> Result<Vec<Levels>, ConfigFault> {
     let parse = |text: &String| match Levels::parse(text) {
         Ok(levels) if Space::holds_some(&levels) => Ok(levels),
-        Ok(_) => Err(origin.fault(key, Offence::StandsForNothing(text.clone()))),
-        Err(why) => Err(origin.fault(key, Offence::NotAPattern(text.clone(), why))),
+        Ok(_) => Err(source.fault(key, Offence::StandsForNothing(text.clone()))),
+        Err(why) => Err(source.fault(key, Offence::NotAPattern(text.clone(), why))),
     };
-    patterns.iter().map(parse).collect()
+    names.iter().map(parse).collect()
 }
