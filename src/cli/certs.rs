@@ -1,4 +1,4 @@
-//! `com-broker certs`: makes development certificates and tells how to trust them.
+//! `com-broker certs`: makes development certificates and prints how to trust them.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &CertsArguments) -> Result<(), CliFault> {
     print(&report(&paths, receipt, arguments.asks_for_other_certificate()))
 }
 
-/// `asked` is whether names or days were given, which do nothing to a certificate that is kept.
+/// `asked` is whether names or days were given, which do not affect a certificate that is kept.
 fn report(paths: &Paths, receipt: Receipt, asked: bool) -> String {
     let Paths { authority_certificate, authority_key, server_certificate, server_key } = paths;
     let authority = authority_certificate.display();
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_tells_what_was_made_and_how_to_trust_it() {
+    fn the_report_has_the_files_and_how_to_trust_them() {
         let paths = Paths::within(Path::new("certs"));
         let receipt = Receipt { authority_made: false, server_made: true };
         let report = report(&paths, receipt, true);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_for_a_certificate_that_is_kept_are_not_passed_over() {
+    fn names_for_a_certificate_that_is_kept_are_not_ignored_silently() {
         let paths = Paths::within(Path::new("certs"));
         let kept = Receipt { authority_made: false, server_made: false };
         assert!(

@@ -1,4 +1,4 @@
-//! `com-broker check`: everything that can be known before the broker starts.
+//! `com-broker check`: all checks that are possible before the broker starts.
 
 use super::{CliFault, ServeArguments, print};
 use crate::server::identity;

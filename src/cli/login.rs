@@ -1,4 +1,4 @@
-//! What the commands that log in as a client share: their arguments, their keys, their faults.
+//! What the commands that log in as a client share: arguments, keys and faults.
 //!
 //! Keys come from the environment or from files, never from the command line, which every user of
 //! the machine can read.
@@ -53,7 +53,7 @@ pub struct LoginArguments {
     pub timeout: Duration,
 }
 
-/// What a help text says about keys.
+/// The part of help texts about keys.
 pub(super) const KEYS_HELP: &str = "\
 Keys:
   COM_BROKER_KEY_APPLICATION and, by profile, COM_BROKER_KEY_AGENT, COM_BROKER_KEY_SUPER_AGENT,
@@ -61,12 +61,11 @@ Keys:
   never arguments. Without any, the development keys are used if the broker is on this machine.";
 
 impl LoginArguments {
-    /// Logs in under the profile that was asked for: a key opens a profile, whatever its owner calls
-    /// it.
+    /// Logs in, and checks that the key opened the profile that was asked for.
     ///
     /// # Errors
-    /// A key is missing or cannot be read, there is no connection, the broker says no, or the key is
-    /// that of another profile.
+    /// A key is missing or cannot be read, there is no connection, the broker refuses the login, or the
+    /// key is that of another profile.
     pub fn connect(&self) -> Result<StandardClient, LoginFault> {
         check_key_variables(super::variable_names()).map_err(LoginFault::Variable)?;
         let client = StandardClient::connect(&self.options(|name| std::env::var(name))?)?;
@@ -76,7 +75,7 @@ impl LoginArguments {
             return Ok(client);
         }
         let address = client.session().destination.clone();
-        // The fault is what matters, not whether the farewell succeeds.
+        // The fault is reported, even if the logout fails as well.
         let _ = client.disconnect();
         Err(LoginFault::OtherProfile { asked, given, address })
     }
@@ -126,7 +125,7 @@ impl LoginArguments {
     }
 }
 
-/// A profile as one writes it on the command line.
+/// A profile on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LoginProfile {
     /// Address /agent/LOGIN; may watch nobody
@@ -150,10 +149,10 @@ impl LoginProfile {
     }
 }
 
-/// Why a command that talks to the broker did not come to its end.
+/// Why a command that talks to the broker failed.
 #[derive(Debug)]
 pub enum LoginFault {
-    /// Keys were given in part, or none where the development keys do not fit.
+    /// Only some keys were given, or none for a broker that is not on this machine.
     NoKeys {
         /// Whether the application key is missing.
         application: bool,
@@ -162,45 +161,45 @@ pub enum LoginFault {
     },
     /// The key is not that of the profile that was asked for.
     OtherProfile {
-        /// What was asked for.
+        /// The profile that was asked for.
         asked: Profile,
-        /// What the broker calls the profile that the key opens.
+        /// The broker's name of the profile that the key opens.
         given: String,
-        /// The address under which we were logged in for a moment.
+        /// The address of the login, which has been undone.
         address: String,
     },
-    /// A message was passed on to nobody.
-    NobodyGotIt {
-        /// Where it was sent to.
+    /// A message had no receiver.
+    NoReceiver {
+        /// Its destination.
         destination: String,
     },
-    /// A variable that is meant for a key names none.
+    /// A variable with the prefix of keys names none.
     Variable(ConfigFault),
-    /// The named key is not text.
+    /// The key in this variable is not text.
     KeyNotText(String),
-    /// The variable or file that should hold a key holds none.
+    /// The key in this variable or file is empty.
     EmptyKey(String),
     /// A file cannot be read.
     Input {
         /// The file, or `standard input`.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
-    /// Standard output does not take what we print.
+    /// Standard output cannot be written to.
     Output(io::Error),
     /// Ctrl-C could not be caught.
     Signals(io::Error),
-    /// The client or the broker has a complaint.
+    /// The client failed, or the broker refused something.
     Client(ClientError),
 }
 
 impl LoginFault {
-    /// 2 if the user has to change what was asked for, 3 if nobody got a message, 1 if it was the broker
-    /// or the network.
+    /// 2 if the user has to change the arguments or the environment, 3 if a message had no receiver,
+    /// 1 if the broker or the network failed.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NobodyGotIt { .. } => ExitCode::from(3),
+            Self::NoReceiver { .. } => ExitCode::from(3),
             Self::Client(ClientError::Refused(error))
                 if error.code.as_deref() == Some("NO_SUCH_DESTINATION") =>
             {
@@ -238,7 +237,7 @@ impl fmt::Display for LoginFault {
                 Printable(address.as_bytes()),
                 Printable(given.replace(' ', "-").as_bytes())
             ),
-            Self::NobodyGotIt { destination } => {
+            Self::NoReceiver { destination } => {
                 write!(
                     out,
                     "nobody got it: nobody listens at {}",
@@ -257,7 +256,7 @@ impl fmt::Display for LoginFault {
                     None => Ok(()),
                 }
             }
-            // Parts of it may be the broker's words.
+            // It may quote the broker.
             Self::Client(fault) => Printable(fault.to_string().as_bytes()).fmt(out),
         }
     }
@@ -275,7 +274,7 @@ fn key_variable(name: &str) -> String {
     format!("COM_BROKER_KEY_{}", name.to_ascii_uppercase())
 }
 
-/// A file that is named on the command line wins over the environment.
+/// The key from the file if one is named on the command line, otherwise from the environment.
 fn find_key(
     file: Option<&Path>,
     name: &str,
@@ -320,7 +319,7 @@ fn fmt_missing_keys(
     Ok(())
 }
 
-/// What to do about a refusal.
+/// Advice for the user on a refusal.
 fn advice(error: &ServerError) -> Option<&'static str> {
     Some(match (error.code.as_deref().unwrap_or_default(), error.retry) {
         ("INVALID_APP_KEY", _) => {
@@ -368,7 +367,7 @@ fn advice(error: &ServerError) -> Option<&'static str> {
     })
 }
 
-/// Whether it is not a client, and not presence, that may not be watched.
+/// Whether the refusal follows from `[rights]`, rather than being about watching clients or presence.
 fn may_not_send_or_subscribe(description: &str) -> bool {
     ["may not send to /", "may not subscribe to /"].iter().any(|words| description.contains(words))
 }
@@ -380,7 +379,7 @@ fn parse_login(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// How often, or how many.
+/// A positive number.
 pub(super) fn parse_count(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("use a whole number above zero, such as 5".to_owned()),
@@ -458,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_key_is_no_absent_one() {
+    fn an_empty_key_is_not_taken_for_an_absent_one() {
         let fault = options(&[], &[("COM_BROKER_KEY_AGENT", "")]).unwrap_err();
         assert_eq!(fault.to_string(), "COM_BROKER_KEY_AGENT: the key is empty");
         let fault = options(&["--profile-key-file", "/dev/null"], &[]).unwrap_err();
@@ -516,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_fits_what_was_refused() {
+    fn advice_depends_on_the_description() {
         for (code, description, advised) in [
             ("PROF_NO_RIGHTS", "your profile may not subscribe to /queue/a", "[rights]"),
             ("PROF_NO_RIGHTS", "your profile may not send to /topic/a", "[rights]"),

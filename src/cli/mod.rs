@@ -43,15 +43,15 @@ Examples:
   com-broker serve --config broker.toml           serve with it"
 )]
 pub struct Arguments {
-    /// What to do; to serve if absent.
+    /// The command; `serve` if absent.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// How to serve, where no command is given.
+    /// Arguments of `serve` if no command is given.
     #[command(flatten)]
     pub serve: ServeArguments,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the broker
@@ -91,10 +91,10 @@ pub struct CompletionArguments {
     pub shell: Shell,
 }
 
-/// Does what the arguments ask for.
+/// Runs the command.
 ///
 /// # Errors
-/// Whatever kept it from being done; its exit code tells the shell.
+/// The command failed; the fault has its exit code.
 pub fn run(arguments: Arguments) -> Result<(), CliFault> {
     match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(arguments) => serve::run(&arguments),
@@ -107,29 +107,29 @@ pub fn run(arguments: Arguments) -> Result<(), CliFault> {
     }
 }
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum CliFault {
     /// The configuration is wrong.
     Config(ConfigFault),
-    /// The certificate that it names cannot be used.
+    /// The configured certificate cannot be used.
     Identity(IdentityFault),
     /// The broker could not run.
     Serve(ServeFault),
-    /// A second signal said to leave before all clients were told.
+    /// A second signal ended the drain.
     Abandoned,
-    /// A command that logs in did not come to its end.
+    /// A command that logs in failed.
     Login(LoginFault),
     /// Certificates could not be made.
     Certificates(CertificateFault),
     /// The log could not be started.
     Log(io::Error),
-    /// Standard output does not take what we print.
+    /// Standard output cannot be written to.
     Output(io::Error),
 }
 
 impl CliFault {
-    /// 2 if the user has to change something in the configuration, 1 otherwise.
+    /// 2 if the user has to change the configuration or the arguments, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Login(fault) => fault.exit_code(),
@@ -166,7 +166,7 @@ fn completion(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Prints for people or for a pipe, whose reader may have seen enough.
+/// Prints to standard output. A reader that has closed the pipe is not a fault.
 fn print(text: &str) -> Result<(), CliFault> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -175,7 +175,7 @@ fn print(text: &str) -> Result<(), CliFault> {
     }
 }
 
-/// The names of the environment's variables.
+/// The names of all environment variables.
 fn variable_names() -> impl Iterator<Item = String> {
     std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned())
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn help_does_not_wrap_what_is_wrapped_already() {
+    fn help_texts_fit_the_screen() {
         for mut command in Arguments::command().get_subcommands().cloned() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let help = command.render_long_help().to_string();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_has_a_script() {
+    fn there_is_a_script_for_every_shell() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
             assert!(completion(shell).contains("com-broker"), "{shell}");
         }

@@ -1,4 +1,4 @@
-//! `com-broker send`: one client that sends and goes.
+//! `com-broker send`: a client that sends a message and logs out.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -58,18 +58,18 @@ pub struct SendArguments {
 /// Logs in, sends, waits for the answer, logs out.
 ///
 /// # Errors
-/// Whatever kept the message from being passed on; [`LoginFault::exit_code`] tells the shell.
+/// The message could not be sent, or it had no receiver.
 pub(super) fn run(arguments: &SendArguments) -> Result<(), LoginFault> {
     let body = arguments.read_body()?;
     let mut client = arguments.login.connect()?;
     let delivered = arguments.send(&mut client, &body)?;
-    let is_for_nobody = delivered == 0 && !arguments.is_to_queue();
-    if !is_for_nobody {
+    let has_receiver = delivered > 0 || arguments.is_to_queue();
+    if has_receiver {
         print(&arguments.report(&body, delivered))?;
     }
     client.disconnect()?;
-    if is_for_nobody {
-        return Err(LoginFault::NobodyGotIt { destination: arguments.to.clone() });
+    if !has_receiver {
+        return Err(LoginFault::NoReceiver { destination: arguments.to.clone() });
     }
     Ok(())
 }
@@ -92,14 +92,14 @@ impl SendArguments {
         }
     }
 
-    /// Says how many got it, all times together.
+    /// Sends the message `count` times, and returns the number of deliveries in all.
     fn send(&self, client: &mut StandardClient, body: &[u8]) -> Result<u64, LoginFault> {
         let options =
             SendOptions { content_type: self.content_type.clone(), headers: self.headers.clone() };
         let mut delivered = 0;
         for _ in 0..self.count {
             delivered += client.send(&self.to, body, &options)?;
-            // What others send us meanwhile is not what we came for.
+            // Messages to this login are dropped.
             while client.next(Duration::ZERO)?.is_some() {}
         }
         Ok(delivered)
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said_in_a_sentence() {
+    fn bad_arguments_are_explained() {
         for (arguments, told) in [
             (["--count", "5x"], "use a whole number above zero, such as 5"),
             (["--login", ""], "a login id is a name, such as bob"),

@@ -1,4 +1,4 @@
-//! `com-broker serve`: resolves the configuration, says what is only fit for development, runs.
+//! `com-broker serve`: resolves the configuration, prints what is for development only, runs the broker.
 
 use std::env;
 use std::net::SocketAddr;
@@ -54,10 +54,10 @@ pub struct ServeArguments {
 }
 
 impl ServeArguments {
-    /// The configuration that these arguments, the file and the environment amount to.
+    /// Resolves these arguments, the file and the environment into a configuration.
     ///
     /// # Errors
-    /// Names the first offence.
+    /// A setting breaks a rule; the fault names the first one.
     pub fn resolve(&self) -> Result<Config, ConfigFault> {
         check_key_variables(super::variable_names())?;
         let load = |path: &PathBuf| ConfigFile::load(path).map(|file| (path.clone(), file));
@@ -65,7 +65,7 @@ impl ServeArguments {
         Config::resolve(file, &self.overrides(), &environment)
     }
 
-    /// What overrules the file.
+    /// The settings that override the file.
     pub fn overrides(&self) -> Overrides {
         Overrides {
             development: self.dev,
@@ -96,8 +96,8 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     }
 }
 
-/// What somebody who starts the broker for the first time should know, ready to paste. It listens on
-/// `addresses`, and `program` is how it was called.
+/// First steps with a broker in development mode, as commands to paste. `program` is the name by which it
+/// was started.
 pub(super) fn banner(config: &Config, addresses: &[SocketAddr], program: &str) -> String {
     let mut lines = vec!["com-broker is in DEVELOPMENT mode.".to_owned(), String::new()];
     if config.keys_are_development {
@@ -118,8 +118,7 @@ pub(super) fn banner(config: &Config, addresses: &[SocketAddr], program: &str) -
     lines.join("\n")
 }
 
-/// Where to point a browser, if there is a place. The keys that the page knows are the development
-/// keys.
+/// The URL of the sample page, if it is served. The page has the development keys.
 fn sample_page(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
     let mut listeners = config.listeners.iter().zip(addresses);
     let (listener, address) = listeners.find(|(listener, _)| {
@@ -152,7 +151,7 @@ For keys and certificates of your own:
     )
 }
 
-/// The arguments with which `watch` and `send` find the broker; absent if no listener serves them.
+/// The arguments with which `watch` and `send` reach the broker; `None` if no listener serves them.
 fn reach(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
     let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_CLIENT_PORT));
     let mut reached = config
@@ -174,7 +173,7 @@ fn reach(config: &Config, addresses: &[SocketAddr]) -> Option<String> {
     Some(format!(" --url {scheme}://{address}{authority}"))
 }
 
-/// Where `watch` and `send` look for the broker.
+/// The port that `watch` and `send` connect to by default.
 const DEFAULT_CLIENT_PORT: u16 = 6662;
 
 #[cfg(test)]
@@ -184,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_banner_admits_what_is_for_development() {
+    fn the_banner_names_what_is_for_development() {
         let config = Config::resolve(None, &Overrides::default(), &|_| None).unwrap();
         let addresses: Vec<_> = config.listeners.iter().map(|one| one.address).collect();
         let banner = banner(&config, &addresses, "target/release/com-broker");
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_names_the_sample_page_where_one_is_served() {
+    fn the_banner_has_the_sample_page_if_it_is_served() {
         let page = |lines: &str, keys: Option<&str>| {
             let text = format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n");
             let file = ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();
@@ -244,6 +243,6 @@ mod tests {
         assert_eq!(page("", None), expected("http"));
         assert_eq!(page("tls = \"required\"", None), expected("https"));
         assert_eq!(page("protocols = [\"classic\", \"http\"]", None), None);
-        assert_eq!(page("", Some("key")), None, "with keys of one's own");
+        assert_eq!(page("", Some("key")), None, "with own keys");
     }
 }

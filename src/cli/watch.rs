@@ -1,4 +1,4 @@
-//! `com-broker watch`: one client that listens and shows what arrives.
+//! `com-broker watch`: a client that subscribes and prints messages.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -72,11 +72,10 @@ pub struct WatchArguments {
     pub login: LoginArguments,
 }
 
-/// Logs in, subscribes, prints until Ctrl-C or the last message that was asked for, logs out.
+/// Logs in, subscribes, prints messages until Ctrl-C or `--count`, logs out.
 ///
 /// # Errors
-/// The broker does not let us in or watch, or ended the connection; [`LoginFault::exit_code`] tells
-/// the shell.
+/// The broker refuses the login or a subscription, or the connection ends.
 pub(super) fn run(arguments: &WatchArguments) -> Result<(), LoginFault> {
     let interrupted = catch_signals().map_err(LoginFault::Signals)?;
     let mut client = arguments.login.connect()?;
@@ -85,10 +84,10 @@ pub(super) fn run(arguments: &WatchArguments) -> Result<(), LoginFault> {
     let mut screen = Screen { out: stdout, notes: io::stderr(), style };
     let watched = arguments
         .subscribe(&mut client, &mut screen)
-        .and_then(|()| watch(&mut client, &mut screen, arguments.count, &interrupted));
+        .and_then(|()| print_messages(&mut client, &mut screen, arguments.count, &interrupted));
     match watched {
         Ok(()) => client.disconnect().map_err(LoginFault::Client),
-        // Whoever read our output has seen enough.
+        // The reader of the output has closed the pipe.
         Err(LoginFault::Output(fault)) if fault.kind() == io::ErrorKind::BrokenPipe => {
             client.disconnect().map_err(LoginFault::Client)
         }
@@ -114,14 +113,14 @@ impl WatchArguments {
         let own = client.session().destination.clone();
         client.subscribe(OWN, StandardTarget::Destination(&own))?;
         screen.show_session(client.session())?;
-        for (number, wish) in self.wishes().into_iter().enumerate() {
-            client.subscribe(&format!("{}-{number}", wish.kind.name()), wish.target())?;
-            screen.show_watched(wish)?;
+        for (number, one) in self.subscriptions().into_iter().enumerate() {
+            client.subscribe(&format!("{}-{number}", one.kind.name()), one.target())?;
+            screen.show_subscription(one)?;
         }
         Ok(())
     }
 
-    fn wishes(&self) -> Vec<Wish<'_>> {
+    fn subscriptions(&self) -> Vec<Subscription<'_>> {
         let presence = Kind::Presence { with_snapshot: self.snapshot };
         let kinds = [
             (Kind::Client, self.clients.as_slice()),
@@ -130,20 +129,20 @@ impl WatchArguments {
             (Kind::Queue, &self.queues),
             (presence, self.presence.as_slice()),
         ];
-        let wishes_of = |(kind, texts)| {
+        let of_kind = |(kind, texts)| {
             let texts: &[String] = texts;
-            texts.iter().map(move |text| Wish { kind, text })
+            texts.iter().map(move |text| Subscription { kind, text })
         };
-        kinds.into_iter().flat_map(wishes_of).collect()
+        kinds.into_iter().flat_map(of_kind).collect()
     }
 }
 
-/// The subscription to our own address.
+/// Id of the subscription to the login's own address.
 const OWN: &str = "own";
 
-/// Something to subscribe to.
+/// A subscription that an argument asks for.
 #[derive(Clone, Copy, Debug)]
-struct Wish<'a> {
+struct Subscription<'a> {
     kind: Kind,
     text: &'a str,
 }
@@ -157,7 +156,7 @@ enum Kind {
     Presence { with_snapshot: bool },
 }
 
-impl<'a> Wish<'a> {
+impl<'a> Subscription<'a> {
     fn target(self) -> StandardTarget<'a> {
         match self.kind {
             Kind::Client | Kind::Topic | Kind::Queue => StandardTarget::Destination(self.text),
@@ -170,7 +169,7 @@ impl<'a> Wish<'a> {
 }
 
 impl Kind {
-    /// The option that asked for it. The ids of its subscriptions begin with it.
+    /// Name of its option, with which ids of subscriptions begin.
     fn name(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -182,16 +181,16 @@ impl Kind {
     }
 }
 
-/// Why a message is shown.
+/// Why a message is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// It was sent to us.
+    /// It was sent to the login's own address.
     Own,
-    /// It was sent to one whom we watch.
+    /// It is a copy of one that was sent to a watched client.
     Copy,
     /// It was sent to a topic or a queue.
-    Heard,
-    /// The broker tells who comes and goes.
+    TopicOrQueue,
+    /// It is a presence event.
     Presence,
 }
 
@@ -200,8 +199,8 @@ impl Cause {
         match message.subscription.split('-').next().unwrap_or_default() {
             OWN => Self::Own,
             "presence" => Self::Presence,
-            "topic" | "queue" => Self::Heard,
-            _ if message.destination.starts_with("/topic/") => Self::Heard,
+            "topic" | "queue" => Self::TopicOrQueue,
+            _ if message.destination.starts_with("/topic/") => Self::TopicOrQueue,
             _ => Self::Copy,
         }
     }
@@ -216,13 +215,13 @@ fn parse_queue(text: &str) -> Result<String, String> {
         .ok_or_else(|| "use a queue such as orders or /queue/orders".to_owned())
 }
 
-/// A name in its space, whether or not the space was written before it.
+/// A name with its space before it, which may be missing in `text`.
 fn in_space(text: &str, space: &str) -> Option<String> {
     let name = text.strip_prefix(space).unwrap_or(text);
     (!name.is_empty() && !name.starts_with('/')).then(|| format!("{space}{name}"))
 }
 
-fn watch(
+fn print_messages(
     client: &mut StandardClient,
     screen: &mut Screen<impl Write, impl Write>,
     count: Option<u64>,
@@ -238,10 +237,10 @@ fn watch(
     Ok(())
 }
 
-/// How often we look whether there was a Ctrl-C.
+/// Interval at which Ctrl-C is checked.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The first signal is noted, a second one ends the process at once.
+/// Has the first signal noted; a second one ends the process at once.
 fn catch_signals() -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -251,7 +250,7 @@ fn catch_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// How things are printed.
+/// How messages are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Readable,
@@ -260,10 +259,10 @@ enum Style {
     RawBodies,
 }
 
-/// Where things are printed. Nothing that comes from the network can do harm to a terminal.
+/// The output. Bytes from the network cannot control the terminal.
 struct Screen<O, N> {
     out: O,
-    /// Takes what is not a body where only bodies are asked for.
+    /// Output for everything but bodies, if only bodies are asked for.
     notes: N,
     style: Style,
 }
@@ -286,10 +285,10 @@ impl<O: Write, N: Write> Screen<O, N> {
         self.show_note(&value, &text)
     }
 
-    fn show_watched(&mut self, wish: Wish<'_>) -> Result<(), LoginFault> {
-        let value = json!({ "event": "watching", wish.kind.name(): wish.text });
-        let what = shown(wish.text);
-        let text = match wish.kind {
+    fn show_subscription(&mut self, one: Subscription<'_>) -> Result<(), LoginFault> {
+        let value = json!({ "event": "watching", one.kind.name(): one.text });
+        let what = shown(one.text);
+        let text = match one.kind {
             Kind::Client | Kind::Topic => format!("watching {what}"),
             Kind::Pattern => format!("watching {what}, who is there and who comes later"),
             Kind::Queue => format!("taking messages from {what}"),
@@ -309,7 +308,7 @@ impl<O: Write, N: Write> Screen<O, N> {
         print(&mut self.out, &bytes)
     }
 
-    /// What is no message.
+    /// Prints what is not a message.
     fn show_note(&mut self, value: &Value, text: &str) -> Result<(), LoginFault> {
         match self.style {
             Style::Json => print(&mut self.out, format!("{}\n", json_line(value)).as_bytes()),
@@ -329,7 +328,7 @@ fn shown(text: &str) -> String {
     Printable(text.as_bytes()).to_string()
 }
 
-/// A line about the message, then its body, indented, so that no body looks like such a line.
+/// A line about the message, then its body, indented so that it cannot be mistaken for such a line.
 fn readable(message: &StandardMessage) -> String {
     if let Some(line) = presence_line(message) {
         return line;
@@ -337,9 +336,9 @@ fn readable(message: &StandardMessage) -> String {
     let mut text = shown(&message.origin_destination);
     match Cause::of(message) {
         Cause::Own | Cause::Presence => {}
-        // Whose copy it is, so that it does not look like one to us.
+        // The receiver, to distinguish it from a message to this login.
         Cause::Copy => text.push_str(&format!(" to {}", shown(&message.destination))),
-        Cause::Heard => text.push_str(&format!(" at {}", shown(&message.destination))),
+        Cause::TopicOrQueue => text.push_str(&format!(" at {}", shown(&message.destination))),
     }
     if let Some(content_type) = &message.content_type {
         text.push_str(", ");
@@ -367,10 +366,10 @@ fn readable(message: &StandardMessage) -> String {
     text
 }
 
-/// How much of a body is shown to people who could not read it anyway.
+/// Bytes that are shown of a binary body.
 const BINARY_BYTES_SHOWN: usize = 256;
 
-/// `ana logged in, /agent/ana`, if the broker says so.
+/// A presence event as a line, such as `ana logged in, /agent/ana`.
 fn presence_line(message: &StandardMessage) -> Option<String> {
     let event = message.header("event").filter(|_| Cause::of(message) == Cause::Presence)?;
     let body: Value = serde_json::from_slice(&message.body).ok()?;
@@ -382,7 +381,7 @@ fn presence_line(message: &StandardMessage) -> Option<String> {
         ("logout", _) => "logged out".to_owned(),
         (event, _) => shown(event),
     };
-    // Why somebody came says nothing new.
+    // The reason of a login is redundant.
     let reason = field("reason").filter(|reason| event != "logged" && !reason.is_empty());
     let reason = reason.map_or_else(String::new, |reason| format!(", {reason}"));
     Some(format!("{login} {what}, {destination}{reason}"))
@@ -409,8 +408,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// JSON may hold any character above U+001F as it is, also those that a terminal obeys. Such can
-/// only stand inside of strings, where an escape means the same.
+/// JSON in one line, without characters that control a terminal. JSON allows any character above U+001F
+/// unescaped, but only inside strings, where an escape is equivalent.
 fn json_line(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
@@ -467,7 +466,8 @@ mod tests {
 
     fn show(style: Style, message: &StandardMessage) -> (String, String) {
         let mut screen = Screen { out: Vec::new(), notes: Vec::new(), style };
-        screen.show_watched(Wish { kind: Kind::Client, text: "no\x1b[2J" }).unwrap();
+        let one = Subscription { kind: Kind::Client, text: "no\x1b[2J" };
+        screen.show_subscription(one).unwrap();
         screen.show_message(message).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(screen.out), text(screen.notes))
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_says_for_whom_it_was() {
+    fn a_copy_names_its_receiver() {
         for (subscription, destination, line, is_to_us) in [
             ("own", "/agent/wat", "/agent/bob, text/plain\n    x", true),
             ("client-0", "/agent/ana", "/agent/bob to /agent/ana, text/plain\n    x", false),
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_is_told_in_a_line() {
+    fn a_presence_event_is_one_line() {
         let body = json!({"login": "ana", "destination": "/agent/ana", "reason": "login"});
         let logged = presence("logged", &[], &body);
         assert_eq!(readable(&logged), "ana logged in, /agent/ana");
@@ -552,7 +552,7 @@ mod tests {
         let body = json!({"login": "a\u{9b}", "destination": "/agent/ana", "reason": "timed out"});
         let gone = presence("disconnected", &[], &body);
         assert_eq!(readable(&gone), "a\\u{9b} disconnected, /agent/ana, timed out");
-        // What a client sends comes by another subscription: nobody else looks like the broker.
+        // Messages of clients arrive by another subscription, so that they cannot forge events.
         let mut forged = logged;
         forged.subscription = OWN.to_owned();
         assert!(readable(&forged).starts_with("STOMP-SERVER, text/plain, event: "));
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_alone_are_raw_only_where_no_terminal_is() {
+    fn bodies_alone_are_escaped_on_a_terminal() {
         let body = message(b"a\x1b[2J");
         let notes = "watching no\\x1b[2J\n";
         assert_eq!(show(Style::RawBodies, &body), ("a\x1b[2J\n".to_owned(), notes.to_owned()));
@@ -585,12 +585,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_watched_is_said() {
+    fn subscriptions_are_printed() {
         let mut screen = Screen { out: Vec::new(), notes: Vec::new(), style: Style::Readable };
         let arguments = ["--client", "/agent/ana", "--pattern", "/agent/a.*", "--queue", "q"];
         let arguments = parse(&[&arguments[..], &["--presence", ".*"]].concat()).unwrap();
-        for wish in arguments.wishes() {
-            screen.show_watched(wish).unwrap();
+        for one in arguments.subscriptions() {
+            screen.show_subscription(one).unwrap();
         }
         assert_eq!(
             String::from_utf8(screen.out).unwrap(),
