@@ -1,6 +1,6 @@
-//! Development certificates: an authority of our own, and a server certificate that it signs.
+//! Development certificates: an authority and a server certificate that it signs.
 //!
-//! They are for the machine they are made on, and never belong into a repository.
+//! They are for the machine on which they are made, and do not belong into a repository.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -22,19 +22,19 @@ use crate::input::{FILE_BYTES_MAX, Input};
 /// The first name in every development certificate.
 pub(crate) const DEVELOPMENT_NAME: &str = "localhost";
 
-/// What else a development certificate is always good for.
+/// The other names in every development certificate.
 const DEVELOPMENT_ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
 
-/// Days that a server certificate is valid unless one asks for another number.
+/// Days that a server certificate is valid by default.
 pub(crate) const SERVER_DAYS: u32 = 397;
 
-/// Days that some platforms accept at most, even from an authority that the user installed.
+/// The longest validity that all platforms accept, even from an authority that the user installed.
 pub(crate) const SERVER_DAYS_MAX: u32 = 825;
 
-/// Days that the authority is valid, so that it need not be trusted anew every year.
+/// Days that the authority is valid, so that it does not have to be trusted anew every year.
 const AUTHORITY_DAYS: u32 = 3650;
 
-/// Clocks differ: the validity begins this long before now.
+/// Time before now at which validity begins, since clocks differ.
 const SKEW: Duration = Duration::from_secs(3600);
 
 /// The name of the authority, by which a server certificate refers to it.
@@ -43,18 +43,18 @@ const AUTHORITY_NAME: &str = "com-broker development authority";
 /// The files in a directory of development certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Paths {
-    /// What clients have to trust.
+    /// The authority's certificate, which clients have to trust.
     pub authority_certificate: PathBuf,
-    /// What signs; nobody else may have it.
+    /// The authority's private key.
     pub authority_key: PathBuf,
-    /// The chain that the broker shows: its own certificate, then the authority's.
+    /// The broker's certificate, then the authority's.
     pub server_certificate: PathBuf,
-    /// The private key of the former.
+    /// The broker's private key.
     pub server_key: PathBuf,
 }
 
 impl Paths {
-    /// The files by the names they have in every such directory.
+    /// The paths of the files in a directory.
     pub(crate) fn within(directory: &Path) -> Self {
         Self {
             authority_certificate: directory.join("ca.pem"),
@@ -78,35 +78,35 @@ impl Paths {
     }
 }
 
-/// What is wanted of a server certificate.
+/// The request for a server certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// Host names and addresses beside those of this machine.
+    /// Host names and addresses besides those of loopback.
     pub names: Vec<String>,
     /// Days that it is valid.
     pub days: u32,
-    /// Make everything new, also what exists.
+    /// Whether existing files are replaced.
     pub force: bool,
 }
 
-/// What was done about an [`Order`].
+/// The result of an [`Order`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
-    /// The authority is new, and has to be trusted anew.
+    /// Whether the authority is new, and has to be trusted anew.
     pub authority_made: bool,
-    /// The server certificate is new.
+    /// Whether the server certificate is new.
     pub server_made: bool,
 }
 
 /// Makes what is missing in a directory: the authority, the server certificate, or both.
 ///
 /// # Errors
-/// Names the file that could not be used or written.
+/// A file cannot be used or written, or a name cannot be certified.
 pub(crate) fn make(paths: &Paths, order: &Order) -> Result<Receipt, CertificateFault> {
     let now = UnixTime::now();
     // Names that cannot be certified are refused before anything is written.
     server_params(order, now)?;
-    // Half a pair is kept as well: it may be somebody's only copy.
+    // An incomplete pair is kept as well: it may be the only copy.
     let keeps_server = paths.server_certificate.exists() || paths.server_key.exists();
     if keeps_server && !order.force {
         if let Some(missing) = paths.first_missing() {
@@ -122,8 +122,8 @@ pub(crate) fn make(paths: &Paths, order: &Order) -> Result<Receipt, CertificateF
     Ok(Receipt { authority_made, server_made: true })
 }
 
-/// Makes a new server certificate by the authority that is there. Only an empty directory gets a
-/// new authority: what we have not made, we do not replace.
+/// Makes a new server certificate, signed by the existing authority. Only a directory without any of the
+/// files gets a new authority, so that files made elsewhere are not replaced.
 pub(super) fn renew(paths: &Paths, now: UnixTime) -> Result<(), CertificateFault> {
     let order = Order { names: Vec::new(), days: SERVER_DAYS, force: false };
     let authority =
@@ -131,16 +131,16 @@ pub(super) fn renew(paths: &Paths, now: UnixTime) -> Result<(), CertificateFault
     authority.sign(paths, &order, now)
 }
 
-/// Why there are no certificates.
+/// Why certificates cannot be made.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CertificateFault {
-    /// The system does not let us read or write the file.
+    /// The file cannot be read or written.
     File(PathBuf, io::Error),
-    /// The authority in this file does not sign what clients would accept: it is not one of ours,
-    /// or it has expired.
+    /// Clients would not accept a certificate signed by the authority in this file: it was not made
+    /// here, or it has expired.
     Authority(PathBuf),
-    /// A name is neither a host name nor an address, or the key cannot be made; the reason.
+    /// A name is neither a host name nor an address, or a key cannot be made; the reason.
     Generation(String),
 }
 
@@ -172,7 +172,7 @@ impl From<rcgen::Error> for CertificateFault {
     }
 }
 
-/// The authority, able to sign.
+/// The authority with its private key.
 struct Authority {
     certificate_pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -188,7 +188,8 @@ impl Authority {
         Ok(Self { certificate_pem, issuer: Issuer::new(params, key) })
     }
 
-    /// The authority of an earlier run. Only its key is parsed: the rest is the same in all.
+    /// Reads an existing authority. Only its key is parsed, since all authorities have the same
+    /// parameters.
     fn read(paths: &Paths) -> Result<Self, CertificateFault> {
         let certificate_pem = read(&paths.authority_certificate)?;
         let key = KeyPair::from_pem(&read(&paths.authority_key)?)
@@ -197,7 +198,7 @@ impl Authority {
         Ok(Self { certificate_pem, issuer })
     }
 
-    /// Makes a server certificate, and writes it only if clients of this authority accept it.
+    /// Makes a server certificate, and writes it only if clients that trust this authority accept it.
     fn sign(&self, paths: &Paths, order: &Order, now: UnixTime) -> Result<(), CertificateFault> {
         let key = KeyPair::generate()?;
         let certificate = server_params(order, now)?.signed_by(&key, &self.issuer)?;
@@ -261,7 +262,7 @@ fn read(path: &Path) -> Result<String, CertificateFault> {
     }
 }
 
-/// Replaces a file as a whole. A private key is never readable by others, not for a moment.
+/// Replaces a file atomically. The new file has its mode from the beginning.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertificateFault> {
     let replace = || {
         if let Some(directory) = path.parent() {
@@ -299,7 +300,7 @@ mod tests {
         for (path, mode) in [(&paths.server_key, 0o600), (&paths.authority_key, 0o600)] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
         }
-        // A file that was readable before does not pass its mode on.
+        // The mode of an existing file is not kept.
         fs::set_permissions(&paths.server_key, fs::Permissions::from_mode(0o644)).unwrap();
         make(&paths, &order(true)).unwrap();
         assert_eq!(fs::metadata(&paths.server_key).unwrap().permissions().mode() & 0o777, 0o600);
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_is_kept_unless_forced() {
+    fn existing_files_are_kept_unless_forced() {
         let scratch = Scratch::new("kept");
         let paths = Paths::within(&scratch.0);
         let made = make(&paths, &order(false)).unwrap();
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_we_did_not_make_does_not_sign() {
+    fn an_authority_that_was_not_made_here_does_not_sign() {
         let scratch = Scratch::new("foreign");
         let paths = Paths::within(&scratch.0);
         make(&paths, &order(false)).unwrap();

@@ -1,4 +1,4 @@
-//! The handle of a server: how the program around it tells it what to do.
+//! The handle by which a program controls a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,15 +8,14 @@ use super::operator::{HeldNow, Letter, Renewal};
 use crate::config::{Config, ConfigFault};
 use crate::reactor::{self, PostFault};
 
-/// Tells a server what to do, from any thread. Clones tell the same server.
+/// Controls a server, from any thread. Clones control the same server.
 ///
-/// Nothing here waits: what is asked for is put into the server's mailbox, which it reads in its next
-/// turn, or when it begins to run. `Ok` means that it was put there; what has become of it is seen from
-/// [`join`](super::Running::join) and the log. What the mailbox still holds when the server ends is not
-/// done.
+/// No method waits: a request is put into the server's mailbox, which it reads in its next turn, or when
+/// it begins to run. `Ok` means that it was put there; its result is seen from
+/// [`join`](super::Running::join) and the log. Requests that are still in the mailbox when the server ends
+/// are dropped.
 ///
-/// Dropping a handle does nothing; nor does dropping all of them, after which a server without signals
-/// runs until the process ends.
+/// Dropping handles does not stop a server: without handles and signals, it runs until the process ends.
 #[derive(Clone, Debug)]
 pub struct Handle {
     posting: reactor::Handle<Letter>,
@@ -33,8 +32,8 @@ impl Handle {
         Self { posting, config, held }
     }
 
-    /// Stops it: it accepts nobody any more, tells every client, and ends when all have taken what was
-    /// queued to them, or after `drain_ms_max` milliseconds. A second time changes nothing.
+    /// Drains the server: it accepts no more connections, notifies every client, and ends when all queued
+    /// frames are written, or after `drain_ms_max` milliseconds. No effect if it is draining.
     ///
     /// # Errors
     /// It has ended, or its mailbox is full.
@@ -42,7 +41,7 @@ impl Handle {
         self.posting.post(Letter::Drain)
     }
 
-    /// Ends it at once, whatever clients still have to get.
+    /// Ends the server at once, even with unsent frames.
     ///
     /// # Errors
     /// It has ended, or its mailbox is full.
@@ -50,15 +49,14 @@ impl Handle {
         self.posting.post(Letter::Leave)
     }
 
-    /// Replaces its keys and its certificate by those of another configuration, of which nothing else is
-    /// taken: listeners, limits and all the rest stay as they are, with a warning in the log where they
-    /// are different. Connections that are open stay open. The certificate is read here, not in the
-    /// server's thread.
+    /// Replaces keys and certificate by those of another configuration. Nothing else is taken from it;
+    /// differences in other settings are logged as a warning. Open connections stay open. The
+    /// certificate is read in the calling thread.
     ///
     /// # Errors
-    /// The keys are not for the listeners that are open; or they, or the certificate, are those of
-    /// development, and would replace your own; or the certificate cannot be used; or the server has
-    /// ended, or its mailbox is full. Then nothing changes.
+    /// The keys are not allowed with the listeners that are open, development keys or a development
+    /// certificate would replace your own, the certificate cannot be used, or the server has ended or its
+    /// mailbox is full. Then nothing changes.
     pub fn reload(&self, config: &Config) -> Result<(), ReloadFault> {
         self.config.check_secrets_of(config, *self.held.lock()).map_err(ReloadFault::Config)?;
         let tls = config.tls.as_ref().map(|source| identity::load(source, &config.tls_places));
@@ -78,8 +76,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Exports latencies: a table to the log, and files to the directory that the configuration names, if
-    /// it names one.
+    /// Exports latencies: a table to the log, and files to the configured directory, if there is one.
     ///
     /// # Errors
     /// It has ended, or its mailbox is full.
@@ -92,11 +89,11 @@ impl Handle {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReloadFault {
-    /// They are not for the listeners that are open.
+    /// They are not allowed with the listeners that are open.
     Config(ConfigFault),
     /// The certificate or its key cannot be used.
     Identity(IdentityFault),
-    /// The server did not get them.
+    /// They could not be posted to the server.
     Post(PostFault),
 }
 

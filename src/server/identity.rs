@@ -1,4 +1,4 @@
-//! The TLS identity: certificate chain and private key from PEM files, as rustls wants them.
+//! The TLS identity for rustls: certificate chain and private key from PEM files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,10 @@ use super::trust::{provider, validity_fault, verify};
 use crate::config::{Place, TlsPlaces, TlsSource};
 use crate::input::Exposure;
 
-/// Reads the identity. Where it is a development one that is not there, has expired or does not
-/// fit together, it is made first.
+/// Reads the identity. A development identity that is missing, incomplete or expired is made first.
 ///
 /// # Errors
-/// Names the file, the setting that names it, and what is wrong with it.
+/// A file cannot be used; the fault names the file and its setting.
 pub(crate) fn load(
     source: &TlsSource,
     places: &TlsPlaces,
@@ -39,7 +38,7 @@ pub(crate) fn load(
     Ok(identity.config)
 }
 
-/// Tells that a file with a secret is one that others can read.
+/// Logs that other users can read a file with a secret.
 pub(crate) fn warn_of(exposure: &Exposure) {
     let Exposure { path, mode } = exposure;
     log::warn!(
@@ -48,10 +47,10 @@ pub(crate) fn warn_of(exposure: &Exposure) {
     );
 }
 
-/// Reads the identity without making one. Says whether others can read its private key.
+/// Reads the identity without making one. Returns whether other users can read its private key.
 ///
 /// # Errors
-/// As [`load`]. A development identity that is still to be made is none.
+/// Those of [`load`]. A development identity is not checked.
 pub(crate) fn check(
     source: &TlsSource,
     places: &TlsPlaces,
@@ -64,7 +63,7 @@ pub(crate) fn check(
     }
 }
 
-/// Why there is no identity.
+/// Why an identity cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum IdentityFault {
@@ -80,7 +79,7 @@ pub enum IdentityFault {
     UnusableKey(PathBuf, String),
     /// The development identity cannot be made.
     Development(CertificateFault),
-    /// One of these, and the setting that names the file.
+    /// One of the other faults, with the setting that names the file.
     At(Place, Box<Self>),
 }
 
@@ -148,7 +147,7 @@ fn load_development(directory: &Path, now: UnixTime) -> Result<Identity, Identit
     Identity::read(&paths.server_certificate, &paths.server_key)
 }
 
-/// The development identity of an earlier start, or why it cannot be used again.
+/// The existing development identity, or why it cannot be used.
 fn read_development(paths: &certificates::Paths, now: UnixTime) -> Result<Identity, String> {
     let identity = Identity::read(&paths.server_certificate, &paths.server_key)
         .map_err(|fault| fault.to_string())?;
@@ -162,7 +161,7 @@ fn read_development(paths: &certificates::Paths, now: UnixTime) -> Result<Identi
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     config: Arc<ServerConfig>,
-    /// Who else can read the private key.
+    /// Set if other users can read the private key.
     exposure: Option<Exposure>,
 }
 
@@ -170,16 +169,16 @@ impl Identity {
     fn read(certificate: &Path, key: &Path) -> Result<Self, IdentityFault> {
         let chain = read_certificates(certificate).map_err(IdentityFault::Certificate)?;
         let (secret, exposure) = read_key(key).map_err(IdentityFault::Key)?;
-        // Everyone is shown the one certificate, also those who do not say whom they look for.
+        // All clients get the one certificate, with or without a server name.
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map(|builder| builder.with_no_client_auth())
             .and_then(|builder| builder.with_single_cert(chain.clone(), secret));
         match config {
             Ok(mut config) => {
-                // Ours comes first what costs least where both sides are equally safe.
+                // The server's order of cipher suites has the cheapest first.
                 config.ignore_client_order = true;
-                // One is enough to resume with, and each costs a key derivation.
+                // One ticket is enough to resume, and each costs a key derivation.
                 config.send_tls13_tickets = 1;
                 Ok(Self { chain, config: Arc::new(config), exposure })
             }
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_out_of_date_is_noticed() {
+    fn an_expired_or_future_certificate_is_noticed() {
         let (_scratch, paths) = made("dates");
         let identity = Identity::read(&paths.server_certificate, &paths.server_key).unwrap();
         assert_eq!(validity_fault(&identity.chain, in_days(0)), None);
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_of_tls_shake_hands_without_a_name() {
+    fn handshakes_of_both_tls_versions_succeed_without_a_server_name() {
         let (_scratch, paths) = made("handshake");
         let identity = Identity::read(&paths.server_certificate, &paths.server_key).unwrap();
         let mut roots = RootCertStore::empty();

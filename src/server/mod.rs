@@ -1,4 +1,4 @@
-//! The server: binds what a [`Config`] names, runs the loop, and is told what to do through a
+//! The server: binds the listeners of a [`Config`], runs the loop, and is controlled through a
 //! [`Handle`].
 //!
 //! ```
@@ -17,11 +17,11 @@
 //! # }
 //! ```
 //!
-//! A server keeps to itself: it installs no logger (what it has to say goes to that of the `log` crate,
-//! if the program has one), catches no signals and raises no limits of the process, unless it is asked
-//! to by [`Server::watch_signals`] and [`Server::raise_descriptor_limit`]. Several of them run in one
-//! process; each has a thread, a clock and keys of its own. Where they export latencies, each needs a
-//! directory of its own.
+//! A server does not change its process: it installs no logger (its lines go to that of the `log` crate,
+//! if the program has one), and catches signals and raises limits only if asked to, by
+//! [`Server::watch_signals`] and [`Server::raise_descriptor_limit`]. Several servers can run in one
+//! process; each has a thread, a clock and keys of its own, and needs a directory of its own to export
+//! latencies to.
 
 pub(crate) mod certificates;
 mod handle;
@@ -60,8 +60,8 @@ use crate::reactor::{Families, Listening, Reactor, ReactorOptions, SocketOptions
 pub use crate::reactor::{Outcome, PostFault};
 use crate::telemetry::{Latencies, try_directory};
 
-/// A broker that is bound and has read all that it needs, and does not run yet. Clients that connect
-/// already wait until it does.
+/// A broker that is bound and has read its files, but does not run yet. Clients can connect already, and
+/// wait until it runs.
 pub struct Server {
     config: Arc<Config>,
     tls: Option<Arc<ServerConfig>>,
@@ -73,10 +73,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and reads everything. What a start that fails would leave behind comes last.
+    /// Binds all listeners and reads all files. Files are made last, when nothing else can fail.
     ///
     /// # Errors
-    /// Names what stands in the way; nothing is left of the attempt.
+    /// An address, a file or a setting cannot be used; nothing is left behind.
     pub fn bind(config: Config) -> Result<Self, ServeFault> {
         let places = &config.tls_places;
         let checked = config.tls.as_ref().map(|source| identity::check(source, places));
@@ -108,12 +108,12 @@ impl Server {
         Ok(Self { config, tls, reactor, handle, held, addresses, names })
     }
 
-    /// Has the signals of the process as a program of its own has them: SIGTERM and SIGINT drain, a second
-    /// one leaves at once, SIGHUP reads keys and certificates of a configuration that comes from a file
+    /// Catches the signals of the process as the program `com-broker` does: SIGTERM and SIGINT drain, a
+    /// second one ends the server at once, SIGHUP reads keys and certificates of a configuration file
     /// again, SIGUSR1 exports latencies.
     ///
-    /// They stay caught when the server has ended, and then do nothing. Where several servers of a
-    /// process watch them, each gets each.
+    /// They stay caught after the server has ended, without effect. If several servers of a process
+    /// watch signals, each gets all of them.
     ///
     /// # Errors
     /// Those of the system.
@@ -121,24 +121,24 @@ impl Server {
         self.reactor.watch_signals(Letter::of_signal).map_err(ServeFault::Loop)
     }
 
-    /// Raises the number of descriptors that the process may have open to what `connections_max` needs, or
-    /// as far as the system allows; a line of the log says where that is less.
+    /// Raises the number of descriptors that the process may open to what `connections_max` needs, or
+    /// as far as the system allows, which is logged if it is less.
     pub fn raise_descriptor_limit(&self) {
         process::raise_descriptor_limit(&self.config.limits);
     }
 
-    /// What it runs with.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The addresses that are bound, in the order of the listeners, with their ports where any was asked
-    /// for.
+    /// The bound addresses in the order of the listeners, with the ports that the system chose for port
+    /// zero.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What tells it what to do while it runs.
+    /// A handle that controls it while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -146,7 +146,7 @@ impl Server {
     /// Runs in a thread of its own.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The thread cannot be started.
     pub fn spawn(self) -> Result<Running, ServeFault> {
         let (addresses, handle) = (self.addresses.clone(), self.handle.clone());
         let thread = thread::Builder::new().name("com-broker".into());
@@ -157,7 +157,7 @@ impl Server {
     /// Runs in this thread until it is told to stop.
     ///
     /// # Errors
-    /// Names what the loop cannot go on without.
+    /// The event loop failed, or its thread cannot be pinned to the configured core.
     pub fn run(self) -> Result<Report, ServeFault> {
         let Self { config, tls, reactor, handle: _, held, addresses, names } = self;
         let options = Options {
@@ -208,12 +208,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// The addresses that are bound, in the order of the listeners.
+    /// The bound addresses in the order of the listeners.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What tells it what to do.
+    /// The handle that controls it.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -226,30 +226,30 @@ impl Running {
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// Names what the loop could not go on without.
+    /// Those of [`Server::run`].
     ///
     /// # Panics
-    /// Where the broker's thread panicked, with what it panicked with.
+    /// If the broker's thread panicked, with its payload.
     pub fn join(self) -> Result<Report, ServeFault> {
         self.thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     }
 }
 
-/// Why the broker does not run.
+/// Why the broker cannot run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeFault {
     /// The certificate or its key cannot be used.
     Identity(IdentityFault),
-    /// This address, of the listener of this name if it has one, cannot be bound.
+    /// The address of the listener, with its name if it has one, cannot be bound.
     Bind(SocketAddr, Option<String>, io::Error),
-    /// Latency files cannot be written into the directory.
+    /// Latency files cannot be written to the directory.
     LatencyDirectory(PathBuf, io::Error),
-    /// The thread of the loop cannot stay on the core that was chosen.
+    /// The thread of the loop cannot be pinned to the configured core.
     Core(usize),
-    /// The loop cannot be made, or cannot go on.
+    /// The event loop failed, or cannot be made.
     Loop(io::Error),
-    /// There is no thread to run in.
+    /// The thread cannot be started.
     Thread(io::Error),
 }
 
@@ -266,7 +266,7 @@ impl fmt::Display for ServeFault {
                 match error.kind() {
                     io::ErrorKind::AddrInUse => out.write_str("; is another broker running?"),
                     io::ErrorKind::PermissionDenied => {
-                        out.write_str("; ports below 1024 need rights")
+                        out.write_str("; ports below 1024 need privileges")
                     }
                     io::ErrorKind::AddrNotAvailable => {
                         out.write_str("; no interface of this machine has the address")
@@ -283,8 +283,8 @@ impl fmt::Display for ServeFault {
                     "performance.core: the system does not let the loop stay on core {core}"
                 )
             }
-            Self::Loop(error) => write!(out, "the event loop cannot go on: {error}"),
-            Self::Thread(error) => write!(out, "there is no thread for the broker: {error}"),
+            Self::Loop(error) => write!(out, "the event loop failed: {error}"),
+            Self::Thread(error) => write!(out, "the broker's thread cannot be started: {error}"),
         }
     }
 }
@@ -312,7 +312,7 @@ fn bind(config: &Config, options: &SocketOptions) -> Result<Vec<Listening>, Serv
     config.listeners.iter().map(bind_one).collect()
 }
 
-/// `[::]` is all addresses of both families, unless another listener has its port for IPv4.
+/// The families that `[::]` stands for: both, unless another listener has the port for IPv4.
 fn families(address: SocketAddr, listeners: &[Listener]) -> Families {
     let others = listeners.iter().map(|one| one.address);
     let has_port_for_ipv4 =
@@ -320,7 +320,7 @@ fn families(address: SocketAddr, listeners: &[Listener]) -> Families {
     if others.into_iter().any(has_port_for_ipv4) { Families::Ipv6 } else { Families::Both }
 }
 
-/// Bits from the system. Without them no session could be told from a forged one.
+/// Random bits from the system, without which session ids could be guessed.
 fn unguessable() -> u128 {
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {
@@ -335,7 +335,7 @@ mod tests {
     use crate::transport::ListenerPolicy;
 
     #[test]
-    fn all_addresses_are_those_of_ipv6_where_another_listener_has_the_port() {
+    fn the_unspecified_address_is_ipv6_only_if_another_listener_has_its_port() {
         let listeners = |addresses: &[&str]| -> Vec<_> {
             let listener = |address: &&str| Listener {
                 name: None,

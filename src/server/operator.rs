@@ -1,4 +1,4 @@
-//! Who reads the letters to a server's loop, and does what they ask for.
+//! The operator of a server's loop: handles its letters.
 
 use std::env;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,17 +14,17 @@ use crate::logger::LogFormat;
 use crate::reactor::{Owner, Signal, TcpSocket, Verdict};
 use crate::telemetry::{Exporter, Latencies};
 
-/// What can be asked of a server.
+/// A request to a server.
 pub(super) enum Letter {
-    /// Stop, within `drain_ms_max`. Nothing new if it does that already.
+    /// Drain, within `drain_ms_max`. No effect if it is draining.
     Drain,
-    /// Leave at once.
+    /// End at once.
     Leave,
-    /// A signal to stop: a drain, and to leave at once if it drains already.
+    /// A signal to stop: drain, or end at once if it is draining.
     Stop(Signal),
-    /// Take these secrets.
+    /// Use these secrets.
     Reload(Box<Renewal>),
-    /// Read the secrets again, from where they came from.
+    /// Read the secrets again from the file and the environment.
     Reread,
     /// Export the latencies.
     ExportLatencies,
@@ -40,7 +40,7 @@ impl Letter {
     }
 }
 
-/// Secrets that are fit to use, for they were checked and read.
+/// Secrets that have been read and checked.
 pub(super) struct Renewal {
     pub(super) keys: Keys,
     pub(super) keys_are_development: bool,
@@ -79,7 +79,7 @@ impl<'a> Operator<'a> {
         Self { config, exporter, held, is_draining: false }
     }
 
-    /// Exports latencies a last time.
+    /// Exports latencies at the end.
     pub(super) fn finish(self, latencies: &mut Latencies, elapsed: Duration) {
         self.exporter.finish(latencies, elapsed);
     }
@@ -171,7 +171,7 @@ impl Owner for Operator<'_> {
     }
 }
 
-/// A variable that is not Unicode is a wrong key, and not an absent one.
+/// Looks up an environment variable. One that is not Unicode is a wrong key rather than an absent one.
 pub(crate) fn environment(name: &str) -> Option<String> {
     env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }

@@ -1,6 +1,6 @@
-//! Certificates and private keys out of PEM files.
+//! Certificates and private keys from PEM files.
 //!
-//! It does not know what they are for.
+//! It does not know their use.
 
 use std::fmt;
 use std::io;
@@ -11,22 +11,22 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::input::{Exposure, FILE_BYTES_MAX, Input};
 
-/// What is wrong with a PEM file.
+/// A PEM file that cannot be used.
 #[derive(Debug)]
 pub struct PemFault {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Its defect.
     pub defect: PemDefect,
 }
 
-/// What may be wrong with a PEM file.
+/// A defect of a PEM file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PemDefect {
-    /// The system does not give us the file.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// It holds no PEM section, or a broken one.
+    /// It holds no PEM section, or a malformed one.
     NotPem,
     /// It holds PEM sections, but no certificate.
     NoCertificate,
@@ -51,7 +51,7 @@ impl fmt::Display for PemFault {
             PemDefect::NoCertificate => out.write_str("holds no certificate"),
             PemDefect::NoKey => out.write_str("holds no private key"),
             PemDefect::KeyEncrypted => {
-                out.write_str("the private key has a pass phrase, and nobody is there to type it")
+                out.write_str("the private key has a pass phrase, which cannot be entered here")
             }
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     }
 }
 
-/// The first private key in a file, and who else can read it.
+/// The first private key in a file, and whether other users can read it.
 pub(super) fn read_key(
     path: &Path,
 ) -> Result<(PrivateKeyDer<'static>, Option<Exposure>), PemFault> {
@@ -86,7 +86,7 @@ pub(super) fn read_key(
     Ok((key, exposure))
 }
 
-/// The contents of a file that has a PEM section.
+/// The content of a file that has a PEM section.
 fn read(path: &Path) -> Result<Input, PemFault> {
     let input = Input::read(path, FILE_BYTES_MAX)
         .map_err(|reason| PemFault::new(path, PemDefect::Unreadable(reason)))?;

@@ -1,4 +1,4 @@
-//! What a server asks of the process that it runs in, where it was told to.
+//! Settings of the process that a server changes if asked to.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -6,17 +6,19 @@ use super::ServeFault;
 use crate::cores::Cores;
 use crate::limits::Limits;
 
-/// Keeps this thread, which is the loop's, on a core. The log's threads go where this one could before.
+/// Pins this thread, which is the loop's, to a core. The log's threads may use the cores that this one
+/// could use before.
 pub(super) fn pin(core: usize) -> Result<(), ServeFault> {
     let is_pinned = Cores::one(core).is_some_and(|cores| cores.keep_this_thread());
     is_pinned.then_some(()).ok_or(ServeFault::Core(core))
 }
 
-/// Each connection needs a descriptor; many systems start programs with a thousand.
+/// Raises the limit on descriptors, of which each connection needs one. Many systems start programs with
+/// a thousand.
 pub(super) fn raise_descriptor_limit(limits: &Limits) {
     let connections = u64::from(limits.connections_max) + u64::from(limits.refusals_max);
     let wanted = connections + DESCRIPTORS_OF_OUR_OWN;
-    // No limit is what rustix gives as absent.
+    // rustix returns `None` for no limit.
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= wanted) {
         return;
@@ -34,5 +36,5 @@ pub(super) fn raise_descriptor_limit(limits: &Limits) {
     }
 }
 
-/// Listeners, the poll, its mailbox, signals, logs, files that are exported.
+/// Descriptors of listeners, the poll, its mailbox, signals, logs and exported files.
 const DESCRIPTORS_OF_OUR_OWN: u64 = 64;

@@ -1,17 +1,17 @@
-//! How a server came to its end.
+//! The report on how a server ended.
 
 use crate::engine::Engine;
 use crate::reactor::{Outcome, TcpSocket};
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Whether it drained, or left at once.
+    /// Whether it drained or ended at once.
     pub outcome: Outcome,
-    /// Connections that ended from the beginning of the drain on.
+    /// Connections that ended since the drain began.
     pub connections: u64,
-    /// Those among them that were cut before all was sent to them.
+    /// Those among them that were closed with unsent bytes.
     pub connections_cut: u64,
 }
 
@@ -26,9 +26,10 @@ impl Report {
         }
     }
 
-    /// Tells the log how the connections ended, and what was counted.
+    /// Logs how the connections ended, and the counters.
     pub(super) fn log(self, engine: &Engine<TcpSocket>) {
-        // Lines about single connections may fill the way to the log: these shall not be dropped.
+        // Lines about single connections may have filled the log's channel; these lines must not be
+        // dropped.
         log::logger().flush();
         for sum in engine.drain_sums() {
             if sum.is_cut {

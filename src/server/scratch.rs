@@ -1,9 +1,9 @@
-//! Directories for tests of what is read from files.
+//! Directories for tests with files.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// A directory that goes away with the test.
+/// A directory that is removed after the test.
 pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {

@@ -1,4 +1,4 @@
-//! What clients would say of a certificate, and the cryptography that both sides use.
+//! Verification of a certificate as clients do it, and the cryptography that both sides use.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::{CertificateError, Error, RootCertStore, SupportedCipherSuite};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Judges a chain as a client would that trusts `authority` and looks for `name`.
+/// Verifies a chain as a client does that trusts `authority` and expects `name`.
 pub(super) fn verify(
     chain: &[CertificateDer<'static>],
     authority: &CertificateDer<'static>,
@@ -23,12 +23,12 @@ pub(super) fn verify(
     verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], now).map(drop)
 }
 
-/// Whether clients would say that a certificate is out of date, whoever they trust.
+/// Why clients would refuse a certificate by its dates, whatever authority they trust.
 pub(super) fn validity_fault(
     chain: &[CertificateDer<'static>],
     now: UnixTime,
 ) -> Option<CertificateError> {
-    // As its own authority, because the dates are looked at before the signature.
+    // Verified with itself as authority: dates are checked before the signature.
     match verify(chain, &chain[0], "localhost", now) {
         Err(Error::InvalidCertificate(fault)) if is_about_time(&fault) => Some(fault),
         _ => None,
@@ -40,8 +40,8 @@ fn is_about_time(fault: &CertificateError) -> bool {
     matches!(fault, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
 }
 
-/// AES-128 comes before AES-256: its handshake hashes with SHA-256, which processors have
-/// instructions for, and its records cost less.
+/// Cipher suites with AES-128 before AES-256: their handshake hashes with SHA-256, for which processors
+/// have instructions, and their records cost less.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     let is_aes_128 =
