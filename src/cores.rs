@@ -1,5 +1,4 @@
-//! The cores that a thread may run on: which they are, and keeping to some of them. Linux alone offers
-//! it; elsewhere there are none to choose from.
+//! The affinity of threads to cores. Only Linux has it; on other systems the set of cores is not known.
 
 /// A set of cores.
 #[derive(Clone, Debug)]
@@ -9,12 +8,12 @@ pub(crate) struct Cores(
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Cores {
-    /// Those that this thread may run on; absent where the system does not say.
+    /// The cores that this thread may run on; `None` if the system does not tell.
     pub(crate) fn of_this_thread() -> Option<Self> {
         rustix::thread::sched_getaffinity(None).ok().map(Self)
     }
 
-    /// The one core of this number, if there can be such a number.
+    /// The core of this number; `None` if the number is too large.
     pub(crate) fn one(core: usize) -> Option<Self> {
         let mut cores = rustix::thread::CpuSet::new();
         (core < rustix::thread::CpuSet::MAX_CPU).then(|| {
@@ -28,7 +27,7 @@ impl Cores {
         (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| self.0.is_set(*core)).collect()
     }
 
-    /// Keeps this thread on them. Says whether the system agrees.
+    /// Pins this thread to them. Returns whether the system allows it.
     pub(crate) fn keep_this_thread(&self) -> bool {
         rustix::thread::sched_setaffinity(None, &self.0).is_ok()
     }
@@ -49,7 +48,7 @@ impl Cores {
         Vec::new()
     }
 
-    #[expect(clippy::unused_self, reason = "the same")]
+    #[expect(clippy::unused_self, reason = "the system has no sets of cores")]
     pub(crate) fn keep_this_thread(&self) -> bool {
         false
     }
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_keeps_to_the_core_that_it_is_given() {
+    fn a_thread_is_pinned_to_a_core() {
         let all = Cores::of_this_thread().unwrap().numbers();
         for core in all {
             thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! Files that an operator names, such as configurations, keys and certificates: read whole, within a
-//! bound, and only if they are regular files, so that nothing waits for a pipe or a device.
+//! Files that an operator names, such as configurations, keys and certificates. They are read whole,
+//! within a bound, and only if they are regular files, so that nothing waits for a pipe or a device.
 //!
-//! It does not know what they hold.
+//! It does not know their content.
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -11,26 +11,26 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// Larger files are no certificates, no keys and no configuration.
+/// Larger files are refused.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// What a file held.
+/// The content of a file.
 #[derive(Debug)]
 pub(crate) struct Input {
-    /// All of it.
+    /// The bytes of the file.
     pub bytes: Vec<u8>,
-    /// Who else can read or change it, if anybody can: of interest where it is a secret.
+    /// Set if users other than the owner can read or change the file.
     pub exposure: Option<Exposure>,
 }
 
 impl Input {
-    /// Reads a file. A symbolic link is followed, as those are that Kubernetes mounts secrets by.
+    /// Reads a file. Symbolic links are followed, since Kubernetes mounts secrets by them.
     ///
     /// # Errors
-    /// Those of the system; or what the file is, if it is not a regular one, or is too large.
+    /// Those of the system; or the file is not a regular one, or too large.
     pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        // To open a device may do something to it, so it is asked before; what was opened may be
-        // another one by then, so it is asked behind.
+        // Checked before, since opening a device may have an effect, and after, since the path may
+        // lead to another file by then.
         check_regular(&fs::metadata(path)?)?;
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
@@ -40,25 +40,25 @@ impl Input {
         Ok(Self { bytes, exposure: Exposure::of(path, &metadata) })
     }
 
-    /// The same, as text.
+    /// Reads a file of text.
     ///
     /// # Errors
-    /// As for [`Input::read`], and where it is not UTF-8.
+    /// Those of [`Input::read`], or the file is not UTF-8.
     pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<(String, Option<Exposure>)> {
         let Self { bytes, exposure } = Self::read(path, bytes_max)?;
         Ok((text(bytes)?, exposure))
     }
 }
 
-/// Reads text that may come through a pipe, for programs that may wait for it.
+/// Reads text from a file or a pipe, for commands that may wait for it.
 ///
 /// # Errors
-/// Those of the system; or that it is too large, or not UTF-8.
+/// Those of the system; or the text is too large or not UTF-8.
 pub(crate) fn read_text_waiting(path: &Path, bytes_max: u64) -> io::Result<String> {
     text(read_to_end(File::open(path)?, bytes_max)?)
 }
 
-/// A file that others than its owner can read or change.
+/// A file that users other than its owner can read or change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposure {
     /// The file.
@@ -86,7 +86,7 @@ impl fmt::Display for Exposure {
     }
 }
 
-/// The bits by which the group and everybody else read and write.
+/// Permissions of the group and of all other users to read and write.
 const OTHERS: u32 = 0o066;
 
 fn check_regular(metadata: &Metadata) -> io::Result<()> {
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory that goes away with the test.
+    /// A directory that is removed after the test.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_without_waiting() {
+    fn files_that_are_not_regular_are_refused_without_waiting() {
         let scratch = Scratch::new("kinds");
         let pipe = scratch.0.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_else_can_read_it_is_noticed() {
+    fn permissions_of_other_users_are_noticed() {
         let scratch = Scratch::new("modes");
         let file = scratch.0.join("key");
         fs::write(&file, "key").unwrap();

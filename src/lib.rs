@@ -4,8 +4,8 @@
 //!
 //! # A broker within a program
 //!
-//! A [`Config`](config::Config) says what it shall be, a [`Server`](server::Server) binds and runs it, a
-//! [`Handle`](server::Handle) tells it what to do meanwhile:
+//! A [`Config`](config::Config) has the settings, a [`Server`](server::Server) binds and runs the broker, a
+//! [`Handle`](server::Handle) controls it:
 //!
 //! ```
 //! use com_broker::config::{Config, Listener};
@@ -21,11 +21,11 @@
 //!     .limits(Limits { connections_max: 100, ..Limits::default() })
 //!     .build()?;
 //!
-//! // In a thread of its own. Port 0 lets the system choose one.
+//! // In a thread of its own. Port 0 lets the system choose a port.
 //! let running = Server::bind(config)?.spawn()?;
 //! println!("clients find it at {}", running.addresses()[0]);
 //!
-//! // Tells every client, writes what is queued, and ends.
+//! // Notifies every client, writes what is queued, and ends.
 //! running.handle().drain()?;
 //! assert_eq!(running.join()?.outcome, Outcome::Drained);
 //! # Ok(())
@@ -36,36 +36,36 @@
 //!
 //! # Where to start
 //!
-//! - [`server`]: bind, run, drain, reload; what a server does to its process, and what it does not.
-//! - [`config`]: a configuration from code or from a file, and the rules that both are held against.
+//! - [`server`]: bind, run, drain, reload; which settings of its process a server changes.
+//! - [`config`]: a configuration from code or from a file, and the rules for both.
 //! - [`limits`]: every bound by name. The names are those of the file, of the log, and of the ERROR frames
-//!   that peers get.
-//! - [`Keys`] and [`Profile`]: what clients log in with, and what that makes them.
+//!   that clients get.
+//! - [`Keys`] and [`Profile`]: what clients log in with.
 //!
 //! What goes over the wire is described in `docs/protocol.md`, how to run the program in
 //! `docs/operations.md`, how it is built in `ARCHITECTURE.md`.
 //!
 //! # The turn
 //!
-//! A server is one thread and one loop. Each turn of it reads every connection that has something, within
-//! its share; reads the letters that handles have posted; writes to every connection that got something,
-//! once; and then looks at deadlines and at clients that are too slow. That is what can be relied on:
+//! A server is one thread with one event loop. In each turn it reads from every readable connection, within
+//! its share; reads the letters that handles have posted; writes once to every connection with new frames;
+//! and then checks deadlines and slow consumers. The guarantees are:
 //!
-//! - Frames of one connection are handled in the order in which they were sent, and what one connection
-//!   sends to another arrives in that order.
-//! - What a handle asks for is done in the turn after it was posted, all of it between two reads: no frame
-//!   is handled under half a reload.
-//! - What is read from one connection in a turn is bounded, and a client that does not read is cut off
+//! - Frames of one connection are handled in the order in which they were sent, and messages from one
+//!   connection to another arrive in that order.
+//! - A request of a handle is carried out in the turn after it was posted, wholly between two reads: no frame
+//!   is handled with half of a reload applied.
+//! - The bytes read from one connection in a turn are bounded, and a client that does not read is cut off
 //!   before its queue exceeds its bound in [`Limits`](limits::Limits). The work that one frame causes is not
 //!   bounded yet: a subscription with a wildcard is matched against all destinations within its turn.
-//! - A loop with nothing to do sleeps, without a timeout, until the kernel has something for it.
+//! - An idle loop sleeps without a timeout until the kernel has an event.
 //!
 //! # What is not API
 //!
-//! Everything that is not named above. The module `internal` serves the program, the tests, the fuzz
+//! Everything that is not named above. The module `internal` is for the program, the tests, the fuzz
 //! targets and the benchmarks of this repository, and changes without notice. Log lines are for people
-//! and their tools: their `key=value` pairs are described in `docs/operations.md` and only ever added to.
-//! Enums marked as non-exhaustive grow.
+//! and their tools: their `key=value` pairs are described in `docs/operations.md`; pairs may be added, but
+//! are not removed. Enums marked as non-exhaustive may get more variants.
 
 mod broker;
 mod classic;
@@ -86,8 +86,8 @@ mod transport;
 
 pub use broker::{Keys, Profile};
 
-/// What the program, the tests, the fuzz targets and the benchmarks of this repository use. It is
-/// not API: it changes without notice.
+/// For the program, the tests, the fuzz targets and the benchmarks of this repository. It is not API
+/// and changes without notice.
 #[doc(hidden)]
 pub mod internal {
     pub mod broker {

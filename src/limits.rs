@@ -1,8 +1,8 @@
-//! Every bound of the broker, named once: what a peer may make us hold, how long it may take,
-//! and how much of it we do in one go.
+//! Every bound of the broker by its name: on the memory that a client may occupy, on the time that it may
+//! take, and on the work that is done for it in one turn.
 //!
-//! It knows nothing else of ours. The names here are the names in the configuration file, in the
-//! logs, in the ERROR frames that a peer gets when it exceeds one, and in `docs/operations.md`.
+//! It does not know any other module. The names here are those in the configuration file, in the log, in
+//! the ERROR frames that a client gets when it exceeds a bound, and in `docs/operations.md`.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     // -- connections ------------------------------------------------------------------------
-    /// Connections that may be open at once, those that are not logged in included.
+    /// Connections that may be open at once, including those that are not logged in.
     pub connections_max: u32,
     /// Connections beyond `connections_max` that may be open at once, accepted only to be refused.
     pub refusals_max: u32,
@@ -24,7 +24,7 @@ pub struct Limits {
     pub connect_ms_max: u32,
     /// Size of an HTTP upgrade request.
     pub upgrade_bytes_max: u32,
-    /// Silence after which a WebSocket client is pinged. Zero: only one whose heart-beat is late is.
+    /// Silence after which a WebSocket client is pinged. Zero: only if its heart-beat is late.
     pub websocket_ping_ms: u32,
     /// Time that a pinged WebSocket client has to send anything.
     pub websocket_pong_ms_max: u32,
@@ -36,7 +36,7 @@ pub struct Limits {
     pub close_flush_ms_max: u32,
     /// Time that the broker waits for a client's end of stream after its own.
     pub linger_ms_max: u32,
-    /// Time that all connections together have to take what is queued when the broker drains.
+    /// Time that all connections together have to take their queued frames when the broker drains.
     pub drain_ms_max: u32,
 
     // -- frames -----------------------------------------------------------------------------
@@ -76,8 +76,8 @@ pub struct Limits {
     // -- the standard dialect ---------------------------------------------------------------
     /// The shortest interval of heart-beats that is agreed to.
     pub heart_beat_ms_min: u32,
-    /// How late a client's heart-beat may be, besides twice its interval: browsers slow down the
-    /// timers of tabs that nobody looks at.
+    /// Time that a client's heart-beat may be late, in addition to twice its interval: browsers slow
+    /// down timers of background tabs.
     pub heart_beat_margin_ms: u32,
     /// Transactions that one session may have begun.
     pub transactions_max: u32,
@@ -85,7 +85,7 @@ pub struct Limits {
     pub transaction_bytes_max: u32,
     /// Length of a subscription's id.
     pub subscription_id_bytes_max: u32,
-    /// Topics that are remembered although nobody subscribes to them by name.
+    /// Topics that are remembered without a subscription by name.
     pub idle_topics_max: u32,
     /// Messages that may wait in one queue.
     pub queue_messages_max: u32,
@@ -95,15 +95,15 @@ pub struct Limits {
     pub prefetch_max: u32,
     /// Time that a message may wait in a queue. Zero: for ever.
     pub queue_ms_max: u32,
-    /// How often a message of a queue is delivered; one that comes back after that is dropped, or goes to
+    /// Deliveries of a message of a queue. If it comes back after the last one, it is dropped or moved to
     /// the dead letter queue.
     pub deliveries_max: u32,
 
     // -- outbound queues --------------------------------------------------------------------
-    /// What may be queued to one connection, by profile: agent, super agent, service, admin.
+    /// Bounds on the queue of one connection, by profile: agent, super agent, service, admin.
     pub outbound: [OutboundLimits; 4],
-    /// Memory for queued frames, all connections together. Publishers are not read while more
-    /// than nine tenths of it are in use, until it has fallen to seven tenths.
+    /// Memory for queued frames, all connections together. When nine tenths of it are in use,
+    /// publishers are no longer read until it has fallen to seven tenths.
     pub outbound_total_bytes_max: u64,
 
     // -- the loop ---------------------------------------------------------------------------
@@ -113,24 +113,24 @@ pub struct Limits {
     pub write_bytes_per_turn_max: u32,
     /// Connections accepted before the established ones get their turn.
     pub accepts_per_turn_max: u32,
-    /// Letters to the loop that may wait to be read, and that are read in one turn: what the program
-    /// around it asks for, such as a drain.
+    /// Letters to the loop that may wait to be read, and that are read in one turn: requests of the
+    /// program around it, such as a drain.
     pub mailbox_letters_max: u32,
 }
 
-/// What may be queued to one connection before it counts as too slow.
+/// Bounds on the queue of one connection, beyond which it is a slow consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboundLimits {
     /// Queued bytes above which the connection is closed at once.
     pub hard_bytes_max: u32,
-    /// Queued bytes above which it is closed when they stay above it for `soft_ms_max`.
+    /// Queued bytes above which the connection is closed if they stay above it for `soft_ms_max`.
     pub soft_bytes_max: u32,
-    /// How long the queue may stay above `soft_bytes_max`.
+    /// Time that the queue may stay above `soft_bytes_max`.
     pub soft_ms_max: u32,
 }
 
 impl Limits {
-    /// The largest frame that a connection which is logged in may send.
+    /// The largest frame that a client may send after its login.
     pub fn frame_bytes_max(&self) -> u32 {
         self.body_bytes_max.saturating_add(self.header_bytes_max)
     }
@@ -204,7 +204,7 @@ impl Default for Limits {
     }
 }
 
-/// A bound that a peer exceeded: its name and its value, fit for an ERROR frame.
+/// A bound that a client exceeded, displayed as in an ERROR frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     /// The field of [`Limits`].

@@ -1,13 +1,13 @@
-//! How often each thing worth counting happened since the start.
+//! The counters of the broker.
 
 use std::fmt;
 
-/// Counts since the start. The names are those in the logs and the metrics.
+/// Counts since the start, under their names in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections that were accepted.
     pub connections_accepted: u64,
-    /// Connections for which there was no place, whether or not they could be told.
+    /// Connections beyond `connections_max`, with or without an ERROR.
     pub connections_refused: u64,
     /// Accepted connections that have ended, for whatever reason.
     pub connections_closed: u64,
@@ -21,35 +21,35 @@ pub struct Counters {
     pub frames_in: u64,
     /// Bytes read from sockets, framing and encryption included.
     pub bytes_in: u64,
-    /// Frames of which the kernel took the last byte, whatever their command.
+    /// Frames that the kernel has taken wholly.
     pub frames_out: u64,
     /// Bytes written to sockets, framing and encryption included.
     pub bytes_out: u64,
-    /// Messages queued to a receiver, each receiver counted.
+    /// Messages queued to receivers, counted once for each receiver.
     pub deliveries: u64,
-    /// Connections closed because they did not read fast enough.
+    /// Connections closed as slow consumers.
     pub slow_consumers: u64,
-    /// Times that a peer exceeded a bound of `Limits`.
+    /// Times that a client exceeded a bound of `Limits`.
     pub limit_exceeded: u64,
-    /// Connections closed because the peer broke the protocol.
+    /// Connections closed because the client violated the protocol.
     pub protocol_errors: u64,
-    /// Connections closed because the peer did not do something in time.
+    /// Connections closed because the client did not do something in time.
     pub timeouts: u64,
-    /// Times that publishers were paused because the memory for queued frames ran short.
+    /// Times that reading from publishers was paused because memory for queued frames ran short.
     pub publishers_paused: u64,
-    /// Messages of queues that were delivered too often, moved to a dead letter queue included.
+    /// Messages of queues that exceeded `deliveries_max`, including those moved to a dead letter queue.
     pub messages_dropped: u64,
-    /// Messages that were delivered to nobody, or to nobody any more, because their time was over.
+    /// Messages that were dropped because they had expired.
     pub messages_expired: u64,
     /// Turns of the loop.
     pub turns: u64,
 }
 
 impl Counters {
-    /// How many counters there are.
+    /// Number of counters.
     pub const LEN: usize = 19;
 
-    /// What was counted here and there together.
+    /// The sums of two sets of counters.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             connections_accepted: self.connections_accepted + other.connections_accepted,
@@ -76,7 +76,7 @@ impl Counters {
 
     /// Each counter's name and value, in the order of the fields.
     pub fn as_pairs(&self) -> [(&'static str, u64); Self::LEN] {
-        // Without `..`, so that a counter which is forgotten here does not compile.
+        // Without `..`, so that this does not compile if a counter is missing.
         let Self {
             connections_accepted,
             connections_refused,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_is_that_of_each_counter() {
+    fn plus_adds_each_counter() {
         let one = Counters { logins: 2, turns: 5, ..Counters::default() };
         let other = Counters { logins: 3, frames_in: 7, ..Counters::default() };
         let sum = Counters { logins: 5, frames_in: 7, turns: 5, ..Counters::default() };

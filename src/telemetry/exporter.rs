@@ -1,4 +1,4 @@
-//! Exports that do not stop the loop: each runs on a short-lived thread.
+//! Exports of latencies, each on a short-lived thread, so that the loop does not stop.
 
 use std::path::{Path, PathBuf};
 use std::process;
@@ -9,17 +9,17 @@ use super::files::{FileStamp, write_files};
 use super::latencies::{Latencies, Snapshot};
 use super::table::{percentile_pairs, percentile_table};
 
-/// Exports latencies: the percentile table to the log and, when there is a directory, the files.
-/// What goes wrong is told on the log; there is nobody else who could act on it.
+/// Exports latencies: the percentile table to the log and, if there is a directory, the files.
+/// Failures are only logged.
 #[derive(Debug)]
 pub(crate) struct Exporter {
-    /// Where the files go, if anywhere.
+    /// Directory for the files, if they are wanted.
     directory: Option<PathBuf>,
-    /// Whether programs read the log: they get pairs in place of a table.
+    /// Whether programs read the log, for which it has pairs instead of a table.
     is_for_programs: bool,
     /// Exports begun so far.
     sequence: u32,
-    /// The export that was begun last. At most one runs at a time.
+    /// The last export. At most one runs at a time.
     running: Option<JoinHandle<()>>,
 }
 
@@ -29,9 +29,9 @@ impl Exporter {
         Self { directory, is_for_programs, sequence: 0, running: None }
     }
 
-    /// Begins an export of what was recorded until `elapsed` after the start, without waiting for
-    /// its end. While the export before is still running it only says so on the log: the interval
-    /// goes on and will be part of the next export.
+    /// Begins an export of the latencies recorded until `elapsed` after the start, without waiting for
+    /// its end. While the last export is running, this only logs a warning: the interval continues
+    /// and will be part of the next export.
     pub(crate) fn begin_export(&mut self, latencies: &mut Latencies, elapsed: Duration) {
         if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             log::warn!("latency export ignored, the one before is still running");
@@ -54,8 +54,8 @@ impl Exporter {
         }
     }
 
-    /// Exports a last time, after the loop: when it returns the files are written and no thread is
-    /// left.
+    /// Exports after the end of the loop, and waits until the files are written and the thread has
+    /// ended.
     pub(crate) fn finish(mut self, latencies: &mut Latencies, elapsed: Duration) {
         self.join();
         self.begin_export(latencies, elapsed);
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_export_leaves_files_of_its_own() {
+    fn every_export_has_files_of_its_own() {
         let directory = env::temp_dir().join(format!("com-broker-exporter-{}", process::id()));
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
         let mut exporter = Exporter::new(Some(directory.clone()), false);
         latencies.record(Stage::Turn, 1_000);
         exporter.begin_export(&mut latencies, Duration::from_secs(1));
         exporter.join();
-        // The same moment once more: the sequence still sets the two apart.
+        // The same time again: the sequence number distinguishes the two.
         exporter.finish(&mut latencies, Duration::from_secs(1));
         let count = fs::read_dir(&directory).unwrap().count();
         fs::remove_dir_all(&directory).unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_export_on_top_of_another_leaves_the_interval_alone() {
+    fn an_export_during_another_does_not_end_the_interval() {
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
         let mut exporter = Exporter::new(None, true);
         let (release, held) = std::sync::mpsc::channel::<()>();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_written_does_no_harm() {
+    fn a_directory_that_cannot_be_written_is_not_fatal() {
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
         let exporter = Exporter::new(Some(PathBuf::from("/dev/null/latencies")), false);
         exporter.finish(&mut latencies, Duration::from_secs(1));

@@ -1,8 +1,8 @@
-//! The latency files that the standard HdrHistogram tools open: an interval log of all stages and
-//! a percentile distribution of each.
+//! The latency files, in the formats of the HdrHistogram tools: an interval log of all stages and a
+//! percentile distribution of each.
 //!
-//! The log holds what was recorded since the snapshot before, so the logs of one run add up to its
-//! totals. The distributions hold the totals.
+//! The log holds the interval since the last snapshot, so that the logs of one run add up to its totals.
+//! The distributions hold the totals.
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, OpenOptions};
@@ -17,15 +17,15 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use super::calendar::civil_date;
 use super::latencies::{Snapshot, Stage};
 
-/// Writes the files of `snapshot` into `directory`, which is made if it does not exist, and gives
+/// Writes the files of `snapshot` to `directory`, which is made if it does not exist, and returns
 /// their paths: `com-broker-latency-<stamp>.hlog` and, for each stage,
 /// `com-broker-latency-<stage>-<stamp>.hgrm`.
 ///
 /// Each file appears whole or not at all.
 ///
 /// # Errors
-/// Names the path that could not be written. `AlreadyExists` if a file of this stamp is there: it
-/// is left as it was.
+/// Names the path that could not be written. `AlreadyExists` if there is a file with this stamp,
+/// which is not changed.
 pub(super) fn write_files(
     snapshot: &Snapshot,
     directory: &Path,
@@ -43,7 +43,7 @@ pub(super) fn write_files(
     Ok(paths)
 }
 
-/// Finds out whether files can be written into `directory`, which is made if it does not exist.
+/// Checks whether files can be written to `directory`, which is made if it does not exist.
 ///
 /// # Errors
 /// Those of the system.
@@ -54,13 +54,13 @@ pub(crate) fn try_directory(directory: &Path) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-/// What sets the files of one export apart from those of any other export of any run. It sorts by
-/// time and is written `<date>T<time>Z-<process id>-<sequence>`.
+/// Unique part of the names of one export's files. It sorts by time and is written
+/// `<date>T<time>Z-<process id>-<sequence>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStamp {
     taken_at: SystemTime,
     process_id: u32,
-    /// Counts the exports of the process.
+    /// Number of the export in the process.
     sequence: u32,
 }
 
@@ -95,14 +95,14 @@ fn since_epoch(time: SystemTime) -> Duration {
 fn interval_log(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
     const LEGEND: &[u8] =
         b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
-    /// What the Java and Python log writers divide by, too.
+    /// The divisor of the Java and Python log writers.
     const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 
     let mut log = Vec::new();
     // The Java and Python log readers accept only the deflated form.
     let mut serializer = V2DeflateSerializer::new();
-    // With both times given, readers take the intervals' times as counted from the base time and
-    // need not guess whether they are absolute.
+    // With both times given, readers take times of intervals as relative to the base time, and do
+    // not guess whether they are absolute.
     IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
         .add_comment("[com-broker latencies: values in nanoseconds, Interval_Max in milliseconds]")
@@ -122,8 +122,8 @@ fn interval_log(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
     Ok(log)
 }
 
-/// The text that HdrHistogram's `outputPercentileDistribution` prints, values in microseconds. It
-/// has no place for a comment that would say so.
+/// The format of HdrHistogram's `outputPercentileDistribution`, with values in microseconds. It has no
+/// comments that could name the unit.
 fn percentile_distribution(histogram: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",
@@ -146,8 +146,8 @@ fn percentile_distribution(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// A line for each level that the running count reaches, where the last value counts for one level
-/// only, and a line for all values, without the fourth column, which would be infinite.
+/// Writes a line for each level that the running count reaches, of which the last value has only one, and
+/// a line for all values, without the fourth column, which would be infinite.
 fn push_steps(text: &mut String, histogram: &Histogram<u64>) {
     let (mut level, mut total_count) = (Level::ZERO, 0_u64);
     for bin in histogram.iter_recorded() {
@@ -170,20 +170,20 @@ fn push_steps(text: &mut String, histogram: &Histogram<u64>) {
 
 const STRING_GROWS: &str = "a string takes whatever is written to it";
 
-/// A level of the distribution, in whole numbers, because steps of a tenth add up to a little more
-/// than a half in floating point, and then skip the value that is exactly there.
+/// A level of the distribution, in integers: in floating point, steps of a tenth add up to slightly more
+/// than a half, and skip a value that is exactly there.
 ///
 /// `Level::TICKS_PER_HALF < remaining ≤ 2 × Level::TICKS_PER_HALF ≤ ticks`
 #[derive(Clone, Copy)]
 struct Level {
-    /// How many steps of the present width would make up the whole.
+    /// Number of steps of the current width in the whole distribution.
     ticks: u64,
-    /// How many of them are still to go.
+    /// Number of steps that are left.
     remaining: u64,
 }
 
 impl Level {
-    /// The width of the steps halves each time that half of the remaining way is gone.
+    /// Steps after which the width of steps is halved.
     const TICKS_PER_HALF: u64 = 5;
     const ZERO: Self =
         Self { ticks: 2 * Self::TICKS_PER_HALF, remaining: 2 * Self::TICKS_PER_HALF };
@@ -197,13 +197,13 @@ impl Level {
         }
     }
 
-    /// Whether `count` of `total` values are at least this part of them.
+    /// Whether `count` of `total` values are at least this fraction.
     fn is_reached(self, count: u64, total: u64) -> bool {
         let missing = u128::from(total - count) * u128::from(self.ticks);
         missing <= u128::from(total) * u128::from(self.remaining)
     }
 
-    /// The part with twelve decimals, halves rounded up, as Java does.
+    /// The fraction with twelve decimals, with halves rounded up as in Java.
     fn percentile(self) -> String {
         const ONE: u128 = 1_000_000_000_000;
         let (ticks, gone) = (u128::from(self.ticks), u128::from(self.ticks - self.remaining));
@@ -211,32 +211,31 @@ impl Level {
         format!("{}.{:012}", rounded / ONE, rounded % ONE)
     }
 
-    /// One divided by what remains.
+    /// The inverse of the remaining fraction.
     fn inverse(self) -> f64 {
         self.ticks as f64 / self.remaining as f64
     }
 }
 
-/// With as many decimals as the histograms have digits, as is the form. Halves are rounded up, as
-/// Java does, which in binary fractions they would not be.
+/// Formats microseconds with as many decimals as the histograms have digits. Halves are rounded up as in
+/// Java, for which binary fractions are too inexact.
 fn microseconds(elapsed_ns: u64) -> String {
     let hundredths = elapsed_ns.saturating_add(5) / 10;
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
-/// The number of linear steps in a histogram's first bucket: enough to tell twice the largest
-/// number of its digits apart, and a power of two.
+/// The number of linear steps in a histogram's first bucket: a power of two that resolves twice the
+/// largest number with its digits.
 fn sub_buckets(histogram: &Histogram<u64>) -> u64 {
     (2 * 10_u64.pow(u32::from(histogram.sigfig()))).next_power_of_two()
 }
 
-/// Writes `contents` to `directory/name` so that nobody sees a part of it, and never over a file
-/// that is there.
+/// Writes `contents` to `directory/name` atomically, and never replaces a file.
 fn write_whole(directory: &Path, name: &str, contents: &[u8]) -> io::Result<PathBuf> {
     let path = directory.join(name);
     let draft = directory.join(format!(".{name}.tmp"));
-    // Renaming replaces. Only who has made the draft may look for the file and rename: another
-    // with the same stamp either finds the draft or, after the renaming, the file.
+    // A rename would replace the file. So only the process that has made the draft checks for the
+    // file and renames; another one with the same stamp finds the draft or the file.
     let made = OpenOptions::new().write(true).create_new(true).open(&draft);
     let mut file = made.map_err(|error| at_path(&draft, &error))?;
     let written = if path.exists() {
@@ -245,7 +244,7 @@ fn write_whole(directory: &Path, name: &str, contents: &[u8]) -> io::Result<Path
         file.write_all(contents).and_then(|()| fs::rename(&draft, &path))
     };
     if let Err(error) = written {
-        // The first error is the one to tell of; a draft that stays is in nobody's way.
+        // The first error is reported; a draft that is left does no harm.
         let _ = fs::remove_file(&draft);
         return Err(at_path(&path, &error));
     }
@@ -265,7 +264,7 @@ mod tests {
     use super::super::latencies::Latencies;
     use super::*;
 
-    /// A directory of the test's own, removed at its end.
+    /// A directory that is removed after the test.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_there_are_left_as_they_were() {
+    fn existing_files_are_not_changed() {
         let scratch = Scratch::new("there");
         let first = write_files(&snapshot(|_| {}), &scratch.0, stamp()).unwrap();
         let before = fs::read(&first[0]).unwrap();
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_of_another_is_left_as_it_was() {
+    fn a_draft_of_another_process_is_not_changed() {
         let scratch = Scratch::new("draft");
         let draft = scratch.0.join(format!(".com-broker-latency-{}.hlog.tmp", stamp()));
         fs::write(&draft, "another's").unwrap();
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_is_named() {
+    fn a_directory_that_cannot_be_made_is_named() {
         let scratch = Scratch::new("file");
         let file = scratch.0.join("file");
         fs::write(&file, "").unwrap();
@@ -428,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distribution_of_nothing_has_a_header_and_a_footer() {
+    fn an_empty_distribution_has_a_header_and_a_footer() {
         let text = percentile_distribution(snapshot(|_| {}).total(Stage::Poll));
         let expected = "       Value     Percentile TotalCount 1/(1-Percentile)
 
@@ -440,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_take_five_steps_to_each_half_of_what_remains() {
+    fn there_are_five_levels_in_each_half_of_the_remaining_fraction() {
         let levels = std::iter::successors(Some(Level::ZERO), |level| Some(level.next()));
         let percentiles: Vec<String> = levels.map(Level::percentile).take(13).collect();
         let expected = [

@@ -1,23 +1,23 @@
-//! The latency histograms: where time goes between a frame's arrival and its delivery.
+//! The latency histograms.
 //!
-//! Recording never allocates: the bounds are fixed, and what lies outside them is counted at the
-//! nearest bound.
+//! Recording never allocates: the bounds are fixed, and values outside them are counted at the nearest
+//! bound.
 
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
-/// What is timed.
+/// A stage whose duration is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// From a frame's arrival in user space to the kernel taking the last byte of a delivery.
+    /// From the poll that reported a frame until the kernel has taken the last byte of a delivery.
     Delivery,
-    /// The part of a turn that receives and dispatches frames: of one turn in
-    /// [`DISPATCH_EVERY`](Self::DISPATCH_EVERY), for it takes another look at the clock.
+    /// Receiving and dispatching the frames of a turn. Measured in one turn of
+    /// [`DISPATCH_EVERY`](Self::DISPATCH_EVERY), since it needs another reading of the clock.
     Dispatch,
-    /// A turn, the poll excluded.
+    /// A turn without the poll.
     Turn,
-    /// The poll, sleeping included.
+    /// The poll with its sleep.
     Poll,
 }
 
@@ -25,7 +25,7 @@ impl Stage {
     /// Every stage, in the order of the tables and files.
     pub const ALL: [Self; 4] = [Self::Delivery, Self::Dispatch, Self::Turn, Self::Poll];
 
-    /// Of how many turns one has its dispatch timed.
+    /// Interval of turns whose dispatch is measured.
     pub const DISPATCH_EVERY: u64 = 8;
 
     /// The name in tables, file names and log tags.
@@ -42,20 +42,20 @@ impl Stage {
 /// One histogram of nanoseconds per stage (delivery, dispatch, turn, poll).
 #[derive(Debug)]
 pub struct Latencies {
-    /// When recording began, by the calendar.
+    /// Wall-clock time at which recording began.
     started_at: SystemTime,
-    /// What is still to be entered in the histograms: a row is one line of the processor's cache, a
-    /// histogram is three, and the kernel has had them all out since the turn before.
+    /// Values that are still to be entered in the histograms. Noting one touches one cache line, a
+    /// histogram has three, and the kernel has evicted them since the last turn.
     noted: Vec<Noted>,
-    /// What was recorded since the last snapshot, but for what is noted.
+    /// Values since the last snapshot, except those in `noted`.
     interval: Histograms,
-    /// When the interval began, counted from `started_at` by a clock that does not jump.
+    /// When the interval began, as monotonic time since `started_at`.
     interval_start: Duration,
-    /// What was recorded before the interval; nobody needs the memory for it before that has ended.
+    /// Values before the interval; absent in the first one, to save its memory.
     total: Option<Histograms>,
 }
 
-/// So many times a stage took so long.
+/// A duration of a stage, and how often it occurred.
 #[derive(Clone, Copy, Debug)]
 struct Noted {
     elapsed_ns: u64,
@@ -63,7 +63,7 @@ struct Noted {
     stage: Stage,
 }
 
-/// What is noted before it is entered.
+/// Number of values that are noted before they are entered.
 const NOTED_MAX: usize = 128;
 
 impl Latencies {
@@ -84,7 +84,7 @@ impl Latencies {
         self.record_many(stage, elapsed_ns, 1);
     }
 
-    /// Records that `stage` took `elapsed_ns` `count` times over.
+    /// Records that `stage` took `elapsed_ns` `count` times.
     #[inline]
     pub fn record_many(&mut self, stage: Stage, elapsed_ns: u64, count: u32) {
         if self.noted.len() == NOTED_MAX {
@@ -93,9 +93,9 @@ impl Latencies {
         self.noted.push(Noted { elapsed_ns, count, stage });
     }
 
-    #[cold]
+    #[cold] // once for `NOTED_MAX` values
     fn enter(&mut self) {
-        // A histogram would take the value for its maximum, though it was never seen.
+        // With a count of zero, a histogram would still take the value for its maximum.
         for noted in self.noted.drain(..).filter(|noted| noted.count > 0) {
             let histogram = self.interval.of_mut(noted.stage);
             histogram.saturating_record_n(noted.elapsed_ns, noted.count.into());
@@ -103,7 +103,7 @@ impl Latencies {
     }
 
     /// Ends the interval `elapsed` after the start, adds it to the total, begins the next one, and
-    /// gives a copy of both.
+    /// returns a copy of both.
     pub fn take_snapshot(&mut self, elapsed: Duration) -> Snapshot {
         self.enter();
         let interval = self.interval.clone();
@@ -122,7 +122,7 @@ impl Latencies {
     }
 }
 
-/// The histograms as they were at one moment, free to move to another thread.
+/// A copy of the histograms, for another thread.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     started_at: SystemTime,
@@ -143,22 +143,22 @@ impl Snapshot {
         self.started_at + self.interval_start + self.interval_length
     }
 
-    /// From the start of recording to the end of the snapshot before this one.
+    /// Time from the start of recording to the previous snapshot.
     pub fn interval_start(&self) -> Duration {
         self.interval_start
     }
 
-    /// From the snapshot before this one, or the start of recording, to this one.
+    /// Time from the previous snapshot, or from the start of recording, to this one.
     pub fn interval_length(&self) -> Duration {
         self.interval_length
     }
 
-    /// What was recorded since the snapshot before this one.
+    /// Values since the previous snapshot.
     pub fn interval(&self, stage: Stage) -> &Histogram<u64> {
         self.interval.of(stage)
     }
 
-    /// What was recorded since the start.
+    /// Values since the start.
     pub fn total(&self, stage: Stage) -> &Histogram<u64> {
         self.total.of(stage)
     }
@@ -170,9 +170,9 @@ struct Histograms([Histogram<u64>; 4]);
 
 impl Histograms {
     fn new() -> Self {
-        /// A minute. What takes longer is recorded as this.
+        /// A minute. Longer durations are recorded as this.
         const ELAPSED_NS_MAX: u64 = 60_000_000_000;
-        /// Two digits need 30 KiB, three would need 216 KiB and not stay in the cache.
+        /// Two digits need 30 KiB; three would need 216 KiB, which does not stay in the cache.
         const SIGNIFICANT_DIGITS: u8 = 2;
         Self(Stage::ALL.map(|_| {
             Histogram::new_with_bounds(1, ELAPSED_NS_MAX, SIGNIFICANT_DIGITS)
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_is_recorded_apart_from_the_others() {
+    fn each_stage_has_its_own_histogram() {
         let mut latencies = latencies();
         latencies.record(Stage::Delivery, 1_000);
         latencies.record_many(Stage::Poll, 5_000, 7);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_counted_at_the_bound() {
+    fn values_out_of_bounds_are_counted_at_the_bound() {
         let mut latencies = latencies();
         for elapsed_ns in [0, 60_000_000_000, 60_000_000_001, u64::MAX] {
             latencies.record(Stage::Turn, elapsed_ns);

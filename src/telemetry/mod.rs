@@ -1,7 +1,7 @@
-//! What the broker measures about itself, and the forms in which it hands that out: latency
-//! histograms, counters, a table for the log and files for the HdrHistogram tools.
+//! Measurements of the broker and their formats: latency histograms, counters, a table for the log and
+//! files for the HdrHistogram tools.
 //!
-//! It knows nothing else of ours, and no clock: every time is an argument.
+//! It does not know any other module, nor the clock: every time is an argument.
 //!
 //! ```text
 //! record ──► Latencies ──take_snapshot──► Snapshot ──┬─► percentile_table      the totals
@@ -9,8 +9,8 @@
 //!                                                                      .hgrm   the totals
 //! ```
 //!
-//! The first two steps are the loop's and cost nanoseconds and microseconds. The rest compresses,
-//! formats and waits for a disk, so [`Exporter`] does it on a thread of its own.
+//! The first two steps are done by the loop and take nanoseconds and microseconds. The others compress,
+//! format and wait for a disk, so that [`Exporter`] does them on a thread of its own.
 
 mod calendar;
 mod counters;

@@ -1,4 +1,4 @@
-//! The percentile table for people: a line per stage, each time in the unit that suits it.
+//! The percentile table for people, with a line per stage and a suitable unit for each time.
 
 use std::fmt::Write;
 
@@ -20,7 +20,8 @@ pub(super) fn percentile_table(snapshot: &Snapshot) -> String {
     table
 }
 
-/// The same as pairs, a line per stage; times in nanoseconds, and none where nothing was recorded.
+/// The totals of all stages as pairs, a line per stage, with times in nanoseconds, which are absent if
+/// nothing was recorded.
 pub(super) fn percentile_pairs(snapshot: &Snapshot) -> Vec<String> {
     let row = |stage: Stage| {
         let histogram = snapshot.total(stage);
@@ -39,7 +40,7 @@ pub(super) fn percentile_pairs(snapshot: &Snapshot) -> Vec<String> {
 fn times(histogram: &Histogram<u64>) -> impl Iterator<Item = u64> {
     [histogram.min(), histogram.mean().round() as u64]
         .into_iter()
-        // A quantile is the upper end of its bin, which may lie above all that was recorded.
+        // A quantile is the upper end of its bin, which may be above the maximum.
         .chain(QUANTILES.map(|(_, q)| histogram.value_at_quantile(q).min(histogram.max())))
         .chain([histogram.max()])
 }
@@ -65,7 +66,7 @@ fn push_cell(table: &mut String, text: &str) {
 
 const STRING_GROWS: &str = "a string takes whatever is written to it";
 
-/// Three digits, which is more than the histograms know.
+/// Formats a time with three digits, one more than the precision of the histograms.
 fn readable(elapsed_ns: u64) -> String {
     let (unit, unit_ns) = match elapsed_ns {
         0..1_000 => return format!("{elapsed_ns} ns"),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_tells_count_extremes_mean_and_quantiles() {
+    fn a_row_has_count_extremes_mean_and_quantiles() {
         let mut latencies = Latencies::new(SystemTime::UNIX_EPOCH);
         latencies.record_many(Stage::Delivery, 100, 9_900);
         latencies.record_many(Stage::Delivery, 20_000, 99);
