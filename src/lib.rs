@@ -68,6 +68,7 @@
 //! are not removed. Enums marked as non-exhaustive may get more variants.
 
 mod broker;
+mod calendar;
 mod classic;
 mod cli;
 pub mod config;

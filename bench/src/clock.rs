@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use time::UtcDateTime;
+
 /// A clock that starts at zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -26,10 +28,10 @@ pub fn readable_now() -> String {
 
 /// The date and time in UTC, as `2026-01-31 23:59`.
 fn date_and_minute(since_epoch: Duration) -> String {
-    let seconds = since_epoch.as_secs();
-    let (year, month, day) = civil_date(seconds / 86_400);
-    let (hour, minute) = (seconds / 3_600 % 24, seconds / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}")
+    let at = UtcDateTime::UNIX_EPOCH + since_epoch;
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, _) = at.as_hms();
+    format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02}", u8::from(month))
 }
 
 /// Time since 1970 by the wall's clock.
@@ -41,20 +43,6 @@ pub fn since_epoch() -> Duration {
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn instant() -> Instant {
     Instant::now()
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    // Years that begin in March put the leap day last; 400 of them have always 146 097 days.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

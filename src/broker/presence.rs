@@ -9,7 +9,7 @@ use super::profile::Profile;
 use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment};
-use crate::telemetry::Timestamp;
+use crate::calendar::Timestamp;
 
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

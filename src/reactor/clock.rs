@@ -1,10 +1,11 @@
 //! The only clock. Everything else takes `now` as an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::broker::Moment;
+use crate::calendar::Timestamp;
 
 /// A clock that starts at zero.
 #[derive(Debug)]
@@ -20,7 +21,12 @@ impl Clock {
     /// Starts at zero.
     pub(super) fn start() -> Self {
         let started_at = wall();
-        Self { started_ns: monotonic_ns(), started_at, unix_ms: unix_ms(started_at), read_at_ms: 0 }
+        Self {
+            started_ns: monotonic_ns(),
+            started_at,
+            unix_ms: Timestamp::from(started_at).0,
+            read_at_ms: 0,
+        }
     }
 
     /// The current time. The wall clock is read once a second and extrapolated in between.
@@ -29,7 +35,7 @@ impl Clock {
         let ns = monotonic_ns() - self.started_ns;
         let ms = ns / 1_000_000;
         if ms - self.read_at_ms >= WALL_EVERY_MS {
-            self.unix_ms = unix_ms(wall());
+            self.unix_ms = Timestamp::from(wall()).0;
             self.read_at_ms = ms;
         }
         Moment { ns, unix_ms: self.unix_ms + (ms - self.read_at_ms) }
@@ -54,8 +60,4 @@ fn monotonic_ns() -> u64 {
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn wall() -> SystemTime {
     SystemTime::now()
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

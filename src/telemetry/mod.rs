@@ -1,7 +1,7 @@
 //! Measurements of the broker and their formats: latency histograms, counters, a table for the log and
 //! files for the HdrHistogram tools.
 //!
-//! It does not know any other module, nor the clock: every time is an argument.
+//! It uses no other module but the calendar, and no clock: every time is an argument.
 //!
 //! ```text
 //! record ──► Latencies ──take_snapshot──► Snapshot ──┬─► percentile_table      the totals
@@ -12,14 +12,12 @@
 //! The first two steps are done by the loop and take nanoseconds and microseconds. The others compress,
 //! format and wait for a disk, so that [`Exporter`] does them on a thread of its own.
 
-mod calendar;
 mod counters;
 mod exporter;
 mod files;
 mod latencies;
 mod table;
 
-pub(crate) use calendar::Timestamp;
 pub(crate) use counters::Counters;
 pub(crate) use exporter::Exporter;
 pub(crate) use files::try_directory;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use line::Line;
 
+use crate::calendar::Timestamp;
 use crate::cores::Cores;
 
 /// How to log.
@@ -306,7 +307,7 @@ impl Writer {
     }
 
     fn format(&mut self, level: Level, message: &str) {
-        let line = Line { at: since_epoch(), level, message };
+        let line = Line { at: now(), level, message };
         match self.format {
             LogFormat::Plain => line.push_plain(&mut self.batch),
             LogFormat::Json => line.push_json(&mut self.batch),
@@ -362,8 +363,8 @@ fn write_patiently(out: &mut impl Write, bytes: &[u8]) -> usize {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a log line tells the time of day, off the loop")]
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+fn now() -> Timestamp {
+    SystemTime::now().into()
 }
 
 #[cfg(test)]
