@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
 use time::UtcDateTime;
 
 /// Milliseconds since 1970-01-01, shown as RFC 3339 writes them.
@@ -36,6 +37,12 @@ impl fmt::Display for Timestamp {
         let (hour, minute, second, ms) = at.as_hms_milli();
         let month = u8::from(month);
         write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

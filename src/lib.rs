@@ -76,6 +76,7 @@ mod cores;
 mod engine;
 mod http;
 mod input;
+mod json;
 pub mod limits;
 mod logger;
 mod outbound;

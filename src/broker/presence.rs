@@ -1,6 +1,8 @@
 //! Presence: telling services who comes and goes.
 
-use std::fmt::Write;
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use super::destination::Route;
 use super::ids::SessionId;
@@ -10,6 +12,7 @@ use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::calendar::Timestamp;
+use crate::json;
 
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,34 +105,35 @@ fn event_json(
     now: Moment,
 ) -> String {
     let session = &broker.sessions[session];
-    let name = &broker.destinations[session.destination].name;
-    let login = session.login(&broker.destinations);
-    let mut json = format!("{{\"event\":\"{}\",\"login\":", event.word());
-    push_json_string(&mut json, login);
-    let _ = write!(json, ",\"profile\":\"{}\"", session.profile.description());
-    json.push_str(",\"destination\":");
-    push_json_string(&mut json, name);
-    let number = broker.peers.peer(session.peer).number;
-    let _ = write!(
-        json,
-        ",\"connection-id\":{number},\"reason\":\"{reason}\",\"at\":\"{}\"}}",
-        Timestamp(now.unix_ms)
-    );
-    json
+    let body = Body {
+        event: event.word(),
+        login: String::from_utf8_lossy(session.login(&broker.destinations)),
+        profile: session.profile.description(),
+        destination: String::from_utf8_lossy(&broker.destinations[session.destination].name),
+        connection_id: broker.peers.peer(session.peer).number,
+        reason,
+        at: Timestamp(now.unix_ms),
+    };
+    body.to_json()
 }
 
-fn push_json_string(json: &mut String, text: &[u8]) {
-    json.push('"');
-    for c in String::from_utf8_lossy(text).chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c < ' ' => {
-                let _ = write!(json, "\\u{:04x}", c as u32);
-            }
-            c => json.push(c),
-        }
+/// The body of an event. Its keys have the order of the fields.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Body<'a> {
+    event: &'static str,
+    login: Cow<'a, str>,
+    profile: &'static str,
+    destination: Cow<'a, str>,
+    connection_id: u64,
+    reason: &'a str,
+    at: Timestamp,
+}
+
+impl Body<'_> {
+    fn to_json(&self) -> String {
+        json::to_line(self, |c| c < ' ')
     }
-    json.push('"');
 }
 
 #[cfg(test)]
@@ -137,9 +141,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_strings_are_escaped() {
-        let mut json = String::new();
-        push_json_string(&mut json, "a\"b\\c\tñ".as_bytes());
-        assert_eq!(json, r#""a\"b\\c\u0009ñ""#);
+    fn a_body_is_the_same_byte_for_byte() {
+        let body = Body {
+            event: "logged",
+            login: "a\"b\\c\tñ\u{7f}\u{202e}".into(),
+            profile: "agent",
+            destination: "/agent/a\"b\\c\tñ".into(),
+            connection_id: 7,
+            reason: SNAPSHOT,
+            at: Timestamp(951_782_399_999),
+        };
+        assert_eq!(
+            body.to_json(),
+            "{\"event\":\"logged\",\"login\":\"a\\\"b\\\\c\\u0009ñ\u{7f}\u{202e}\",\
+             \"profile\":\"agent\",\"destination\":\"/agent/a\\\"b\\\\c\\u0009ñ\",\
+             \"connection-id\":7,\"reason\":\"snapshot\",\"at\":\"2000-02-28T23:59:59.999Z\"}"
+        );
     }
 }

@@ -15,6 +15,7 @@ use com_broker_client::{
 };
 
 use super::login::{KEYS_HELP, LoginArguments, LoginFault, parse_count};
+use crate::json::to_line;
 
 /// `com-broker watch`
 #[derive(Args, Clone, Debug)]
@@ -411,18 +412,8 @@ fn hex(bytes: &[u8]) -> String {
 /// JSON in one line, without characters that control a terminal. JSON allows any character above U+001F
 /// unescaped, but only inside strings, where an escape is equivalent.
 fn json_line(value: &Value) -> String {
-    let mut line = String::new();
-    for c in value.to_string().chars() {
-        if is_harmful(c) {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                line.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            line.push(c);
-        }
-    }
-    line
+    const HAVE_A_LETTER: [char; 5] = ['\u{8}', '\t', '\n', '\u{c}', '\r'];
+    to_line(value, |c| is_harmful(c) && !HAVE_A_LETTER.contains(&c))
 }
 
 #[cfg(test)]
