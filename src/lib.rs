@@ -65,7 +65,9 @@
 //! Everything that is not named above. The module `internal` is for the program, the tests, the fuzz
 //! targets and the benchmarks of this repository, and changes without notice. Log lines are for people
 //! and their tools: their `key=value` pairs are described in `docs/operations.md`; pairs may be added, but
-//! are not removed. Enums marked as non-exhaustive may get more variants.
+//! are not removed. A logger of the program's own gets the words as the message of a record, and the pairs
+//! as its key-values (feature `kv` of the `log` crate). Enums marked as non-exhaustive may get more
+//! variants.
 
 mod broker;
 mod calendar;

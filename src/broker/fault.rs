@@ -330,8 +330,7 @@ impl fmt::Display for CloseReason {
             Self::Exceeded(limit) => write!(out, "{}:{limit}", Code::LimitExceeded.word()),
             Self::TooSlow(limit) => write!(out, "{}:{limit}", Code::SlowConsumer.word()),
             Self::Refused(code) => out.write_str(code.word()),
-            // A sentence, so quoted: in the log this is the value of a pair.
-            Self::Transport(what) => write!(out, "\"transport:{what}\""),
+            Self::Transport(what) => write!(out, "transport:{what}"),
             Self::Answered => out.write_str("answered"),
             other => out.write_str(other.presence_word()),
         }

@@ -3,8 +3,9 @@
 //!
 //! It knows nothing of sockets; what is told of a connection it is given.
 
-use std::fmt;
 use std::net::SocketAddr;
+
+use log::Level;
 
 use super::connection::Totals;
 use crate::broker::CloseReason;
@@ -25,18 +26,17 @@ pub(super) struct Ending<'a> {
     pub(super) unsent_bytes: u64,
 }
 
-/// As pairs, for the log.
-impl fmt::Display for Ending<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, listener, address, transport, login, reason, duration_ms, .. } = self;
+impl Ending<'_> {
+    fn log(&self, level: Level) {
+        let Self { number, listener, address, transport, login, reason, duration_ms, .. } = *self;
         let Totals { bytes_in, bytes_out, frames_in, frames_out } = self.totals;
-        write!(
-            out,
-            "connection={number} listener={listener:?} peer={address} transport={transport} \
-             login={login:?} reason={reason} duration_ms={duration_ms} frames_in={frames_in} \
-             frames_out={frames_out} bytes_in={bytes_in} bytes_out={bytes_out} unsent_bytes={}",
-            self.unsent_bytes
-        )
+        log::log!(
+            level,
+            connection = number, listener, peer:% = address, transport:%, login, reason:%,
+            duration_ms, frames_in, frames_out, bytes_in, bytes_out,
+            unsent_bytes = self.unsent_bytes;
+            "closed"
+        );
     }
 }
 
@@ -56,16 +56,16 @@ pub struct Sum {
     unsent_bytes: u64,
 }
 
-/// As pairs, for the log.
-impl fmt::Display for Sum {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, connections, frames_in, frames_out, bytes_in, bytes_out, .. } = self;
-        write!(
-            out,
-            "reason={reason} connections={connections} frames_in={frames_in} \
-             frames_out={frames_out} bytes_in={bytes_in} bytes_out={bytes_out} unsent_bytes={}",
-            self.unsent_bytes
-        )
+impl Sum {
+    /// Tells the log of them, with words that say when they ended.
+    pub(crate) fn log(&self, level: Level, words: &'static str) {
+        let Self { reason, connections, frames_in, frames_out, bytes_in, bytes_out, .. } = *self;
+        log::log!(
+            level,
+            reason:%, connections, frames_in, frames_out, bytes_in, bytes_out,
+            unsent_bytes = self.unsent_bytes;
+            "{words}"
+        );
     }
 }
 
@@ -86,7 +86,7 @@ impl Endings {
     /// counted. In a drain all are counted, and have lines for those who look closely.
     pub(super) fn note(&mut self, ending: &Ending<'_>, now_ms: u64) {
         if let Some(sums) = &mut self.drain {
-            log::debug!("closed {pairs}", pairs = ending);
+            ending.log(Level::Debug);
             return sums.add(ending);
         }
         let second = now_ms / SECOND_MS;
@@ -96,7 +96,7 @@ impl Endings {
         }
         if self.lines < LINES_PER_SECOND_MAX {
             self.lines += 1;
-            log::info!("closed {pairs}", pairs = ending);
+            ending.log(Level::Info);
         } else {
             self.untold.add(ending);
         }
@@ -130,7 +130,7 @@ impl Endings {
     #[cold]
     fn tell_untold(&mut self) {
         for sum in std::mem::take(&mut self.untold).0 {
-            log::info!("closed without a line for each {pairs}", pairs = sum);
+            sum.log(Level::Info, "closed without a line for each");
         }
     }
 }
@@ -203,16 +203,16 @@ mod tests {
         endings.note(&ending(DRAINING, 5), 1);
         endings.note(&ending(DRAINING, 6), 2);
         endings.note(&ending(CloseReason::LoggedOut, 0), 3);
-        let shown: Vec<_> = endings.drain_sums().iter().map(ToString::to_string).collect();
+        let shown = |sum: &Sum| {
+            let frames_and_bytes = [sum.frames_in, sum.frames_out, sum.bytes_in, sum.bytes_out];
+            (sum.reason, sum.connections, frames_and_bytes, sum.unsent_bytes)
+        };
         assert_eq!(
-            shown,
+            endings.drain_sums().iter().map(shown).collect::<Vec<_>>(),
             [
-                "reason=DRAINING connections=15000 frames_in=15000 frames_out=30000 \
-                 bytes_in=150000 bytes_out=300000 unsent_bytes=0",
-                "reason=DRAINING connections=2 frames_in=2 frames_out=4 bytes_in=20 bytes_out=40 \
-                 unsent_bytes=11",
-                "reason=logout connections=1 frames_in=1 frames_out=2 bytes_in=10 bytes_out=20 \
-                 unsent_bytes=0",
+                (DRAINING, 15_000, [15_000, 30_000, 150_000, 300_000], 0),
+                (DRAINING, 2, [2, 4, 20, 40], 11),
+                (CloseReason::LoggedOut, 1, [1, 2, 10, 20], 0),
             ]
         );
     }

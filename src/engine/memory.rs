@@ -146,12 +146,10 @@ impl<S: Socket> Engine<S> {
             Turned::Short => {
                 let max = self.limits.outbound_total_bytes_max;
                 self.counters.publishers_paused += 1;
-                log::warn!(
-                    "publishers paused queued_bytes={queued_bytes} outbound_total_bytes_max={max}"
-                );
+                log::warn!(queued_bytes, outbound_total_bytes_max = max; "publishers paused");
             }
             Turned::Free => {
-                log::info!("publishers resumed queued_bytes={queued_bytes}");
+                log::info!(queued_bytes; "publishers resumed");
                 self.resume_publishers();
             }
         }

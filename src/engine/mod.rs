@@ -128,9 +128,8 @@ impl<S: Socket> Engine<S> {
         let surplus = self.connections.len() - self.surplus_len >= places_max;
         if surplus && !self.is_full {
             log::warn!(
-                "connections refused, all places are in use connections_max={places_max} \
-                 listener={:?}",
-                self.listener_name(accepted.listener)
+                connections_max = places_max, listener = self.listener_name(accepted.listener);
+                "connections refused, all places are in use"
             );
         }
         self.is_full = surplus;
@@ -155,10 +154,9 @@ impl<S: Socket> Engine<S> {
         self.connections.insert(connection);
         self.deadlines.arm(deadline_ms, id);
         log::debug!(
-            "accepted connection={} listener={:?} peer={}",
-            self.last_number,
-            self.listener_name(accepted.listener),
-            accepted.address
+            connection = self.last_number, listener = self.listener_name(accepted.listener),
+            peer:% = accepted.address;
+            "accepted"
         );
         Ok(id)
     }

@@ -1,288 +1,345 @@
-//! One line of the log: time, level and message, as plain text or as a JSON object.
+//! One line of the log: time, level, words and fields, as plain text or as a JSON object.
 //!
-//! A message is words, then `key=value` pairs: `closed connection=7 reason="too slow"`. Values with
-//! blanks are quoted as Rust's `{:?}` quotes text. Whatever it holds, a message makes one line.
+//! The words are the program's; what varies is in fields: `closed connection=7 reason="too slow"`. A line
+//! goes to its writer as fields and becomes text there. No text is ever searched for fields, so that no
+//! value can pretend to be one, and whatever a value holds, a line is one line.
 
-use std::fmt::Write;
-use std::iter::Peekable;
-use std::str::Chars;
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 
-use log::Level;
+use com_broker_client::is_harmful;
+use log::kv::{self, Key, VisitSource, VisitValue};
+use log::{Level, Record};
+use serde::{Serialize, Serializer};
+use serde_json::Number;
 
 use crate::calendar::Timestamp;
+use crate::json::to_line;
 
-/// A line that is still to be written.
-pub(super) struct Line<'a> {
-    pub(super) at: Timestamp,
-    pub(super) level: Level,
-    pub(super) message: &'a str,
+/// What was logged. When, is for its writer to say.
+#[derive(Debug)]
+pub(super) struct Line {
+    level: Level,
+    words: Cow<'static, str>,
+    fields: Fields,
 }
 
-impl Line<'_> {
-    pub(super) fn push_plain(&self, out: &mut String) {
-        write!(out, "{} {:<5} ", self.at, self.level).expect(INFALLIBLE);
-        for character in self.message.chars() {
-            push_visible(out, character);
-        }
-        out.push('\n');
+impl Line {
+    /// Takes what is to be written out of a record.
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        let mut room = TEXT_BYTES_MAX;
+        let words = match record.args().as_str() {
+            Some(constant) => Cow::Borrowed(cut(constant, &mut room)),
+            None => cut(&record.args().to_string(), &mut room).to_owned().into(),
+        };
+        let mut taking = Taking { fields: Fields::default(), room };
+        // What a source cannot tell of itself is left out. Those of the macros can tell everything.
+        let _ = record.key_values().visit(&mut taking);
+        Self { level: record.level(), words, fields: taking.fields }
     }
 
-    pub(super) fn push_json(&self, out: &mut String) {
-        let (text, fields) = split(self.message);
-        let level = self.level.as_str().to_ascii_lowercase();
-        write!(out, "{{\"time\":\"{}\",\"level\":\"{level}\",\"message\":", self.at)
+    pub(super) fn push_plain(&self, at: Timestamp, out: &mut String) {
+        write!(out, "{at} {:<5} ", self.level).expect(INFALLIBLE);
+        let mut out = Visible(out);
+        out.write_str(&self.words).expect(INFALLIBLE);
+        for (key, value) in &self.fields.0 {
+            match value {
+                Value::Number(number) => write!(out, " {key}={number}"),
+                Value::Word(word) if is_bare(word) => write!(out, " {key}={word}"),
+                Value::Word(text) | Value::Text(text) => write!(out, " {key}={text:?}"),
+            }
             .expect(INFALLIBLE);
-        push_json_text(out, &text);
-        for (key, value) in fields {
-            out.push(',');
-            push_json_text(out, key);
-            out.push(':');
-            push_json_value(out, &value);
         }
-        out.push_str("}\n");
+        out.0.push('\n');
+    }
+
+    pub(super) fn push_json(&self, at: Timestamp, out: &mut String) {
+        let object = Object {
+            time: at,
+            level: self.level.as_str().to_ascii_lowercase(),
+            message: &self.words,
+            fields: &self.fields,
+        };
+        out.push_str(&to_line(&object, is_harmful));
+        out.push('\n');
     }
 }
 
 const INFALLIBLE: &str = "a string takes everything";
 
-/// Writes a character, or its escape if it would move the cursor, end the line or turn the text
-/// around: nobody forges a log line with a name.
-fn push_visible(out: &mut String, character: char) {
-    match character {
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        _ if is_deceptive(character) => {
-            write!(out, "{}", character.escape_unicode()).expect(INFALLIBLE)
-        }
-        _ => out.push(character),
-    }
+/// Bytes of text in a line; what goes beyond is cut off.
+const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// The beginning of a text that there is room for, which it takes.
+fn cut<'a>(text: &'a str, room: &mut usize) -> &'a str {
+    let end = (0..=text.len().min(*room)).rev().find(|end| text.is_char_boundary(*end));
+    let kept = &text[..end.unwrap_or_default()];
+    *room = if kept.len() < text.len() { 0 } else { *room - kept.len() };
+    kept
 }
 
-fn is_deceptive(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-        )
-}
+/// Keys with their values, in the order in which they were named.
+#[derive(Debug, Default)]
+struct Fields(Vec<(Cow<'static, str>, Value)>);
 
-fn push_json_text(out: &mut String, text: &str) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            // All of them are in the basic plane, so that one escape is enough.
-            _ if is_deceptive(character) => {
-                write!(out, "\\u{:04x}", u32::from(character)).expect(INFALLIBLE);
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
-}
-
-/// A number stays a number if it is written as JSON would write it.
-fn push_json_value(out: &mut String, value: &Value) {
-    match value {
-        Value::Bare(text)
-            if text.parse::<u64>().is_ok_and(|number| number.to_string() == *text) =>
-        {
-            out.push_str(text);
-        }
-        Value::Bare(text) | Value::Quoted(text) => push_json_text(out, text),
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
 enum Value {
-    Bare(String),
-    Quoted(String),
+    Number(Number),
+    /// Something else that is shown in one word, and quoted where it is not.
+    Word(Box<str>),
+    /// Text that may be anything. It is always quoted.
+    Text(Box<str>),
 }
 
-/// Takes the `key=value` pairs out of a message. What is no such pair, a pair whose key is taken,
-/// and a quote that does not close stay in the text, so nothing is lost.
-fn split(message: &str) -> (String, Vec<(&str, Value)>) {
-    let mut text = String::new();
-    let mut fields: Vec<(&str, Value)> = Vec::new();
-    let mut rest = message.trim();
-    while !rest.is_empty() {
-        let end = match take_field(rest) {
-            Some((key, value, end)) if is_free(key, &fields) => {
-                fields.push((key, value));
-                end
-            }
-            _ => {
-                let end = rest.find(' ').unwrap_or(rest.len());
-                if !text.is_empty() {
-                    text.push(' ');
-                }
-                text.push_str(&rest[..end]);
-                end
-            }
-        };
-        rest = rest[end..].trim_start_matches(' ');
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
     }
-    (text, fields)
 }
 
-fn is_free(key: &str, fields: &[(&str, Value)]) -> bool {
-    !matches!(key, "time" | "level" | "message") && fields.iter().all(|(taken, _)| *taken != key)
+/// A line as a JSON object. Its keys have the order of the fields.
+#[derive(Serialize)]
+struct Object<'a> {
+    time: Timestamp,
+    level: String,
+    message: &'a str,
+    #[serde(flatten)]
+    fields: &'a Fields,
 }
 
-/// The pair at the start of `text`, and where it ends.
-fn take_field(text: &str) -> Option<(&str, Value, usize)> {
-    let (key, after) = text.split_once('=')?;
-    let is_key = key.starts_with(|c: char| c.is_ascii_lowercase())
-        && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if !is_key {
-        return None;
-    }
-    let start = key.len() + 1;
-    if let Some(quoted) = after.strip_prefix('"') {
-        let (value, length) = unquote(quoted)?;
-        return Some((key, Value::Quoted(value), start + 1 + length));
-    }
-    let length = after.find(' ').unwrap_or(after.len());
-    Some((key, Value::Bare(after[..length].into()), start + length))
+/// Takes fields out of a record, as long as there is room for their text.
+struct Taking {
+    fields: Fields,
+    room: usize,
 }
 
-/// The text up to the closing quote, escapes resolved, and the length of both together. `None` if
-/// the quote does not close, or if the value goes on behind it.
-fn unquote(text: &str) -> Option<(String, usize)> {
-    let mut value = String::new();
-    let mut chars = text.chars().peekable();
-    let mut length = 0;
-    while let Some(character) = chars.next() {
-        length += character.len_utf8();
-        match character {
-            '"' => return matches!(chars.peek(), None | Some(' ')).then_some((value, length)),
-            '\\' => length += unescape(&mut chars, &mut value)?,
-            _ => value.push(character),
+impl<'a> VisitSource<'a> for Taking {
+    fn visit_pair(&mut self, key: Key<'a>, value: kv::Value<'a>) -> Result<(), kv::Error> {
+        let mut taking = TakingValue { taken: None, room: &mut self.room };
+        value.visit(&mut taking)?;
+        if let Some(value) = taking.taken {
+            let constant = key.to_static_str().map(Cow::Borrowed);
+            let key = constant.unwrap_or_else(|| key.as_str().to_owned().into());
+            self.fields.0.push((key, value));
         }
+        Ok(())
     }
-    None
 }
 
-/// Resolves what follows a backslash, as `{:?}` writes it; its length.
-fn unescape(chars: &mut Peekable<Chars<'_>>, value: &mut String) -> Option<usize> {
-    let escape = chars.next()?;
-    match escape {
-        'n' => value.push('\n'),
-        'r' => value.push('\r'),
-        't' => value.push('\t'),
-        '0' => value.push('\0'),
-        'u' if chars.next_if_eq(&'{').is_some() => {
-            let mut digits = String::new();
-            loop {
-                match chars.next()? {
-                    '}' => break,
-                    digit => digits.push(digit),
-                }
-            }
-            value.push(char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?);
-            return Some("u{}".len() + digits.len());
-        }
-        _ => value.push(escape),
+struct TakingValue<'a> {
+    taken: Option<Value>,
+    room: &'a mut usize,
+}
+
+impl<'a> VisitValue<'a> for TakingValue<'_> {
+    /// What was given to be displayed (`key:% = value`).
+    fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
+        self.taken = Some(Value::Word(cut(&value.to_string(), self.room).into()));
+        Ok(())
     }
-    Some(escape.len_utf8())
+
+    /// A field that has no value this time.
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.taken = Some(Value::Number(value.into()));
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.taken = Some(Value::Number(value.into()));
+        Ok(())
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
+        self.taken = Some(Value::Text(cut(value, self.room).into()));
+        Ok(())
+    }
+}
+
+/// Whether a word ends where it seems to, without quotes.
+fn is_bare(word: &str) -> bool {
+    let is_inside = |c: char| c != '"' && !c.is_whitespace() && !is_harmful(c);
+    !word.is_empty() && word.chars().all(is_inside)
+}
+
+/// Escapes what would move the cursor, end the line or turn the text around.
+struct Visible<'a>(&'a mut String);
+
+impl Write for Visible<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match character {
+                '\n' => self.0.push_str("\\n"),
+                '\r' => self.0.push_str("\\r"),
+                '\t' => self.0.push_str("\\t"),
+                _ if is_harmful(character) => write!(self.0, "{}", character.escape_unicode())?,
+                _ => self.0.push(character),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use log::kv::Source;
     use proptest::prelude::*;
 
     use super::*;
 
+    const NONE: [(&str, u64); 0] = [];
+
+    fn line(words: &str, fields: &dyn Source) -> Line {
+        let mut record = Record::builder();
+        record.level(Level::Info).key_values(&fields);
+        Line::of(&record.args(format_args!("{words}")).build())
+    }
+
+    fn plain(words: &str, fields: &dyn Source) -> String {
+        let mut out = String::new();
+        line(words, fields).push_plain(Timestamp(1_000), &mut out);
+        let text = out.strip_suffix('\n').expect("a line ends");
+        assert!(text.chars().all(|c| !is_harmful(c)), "{text}");
+        text.strip_prefix("1970-01-01T00:00:01.000Z INFO  ").expect("time and level").to_owned()
+    }
+
+    fn json(words: &str, fields: &dyn Source) -> String {
+        let mut out = String::new();
+        line(words, fields).push_json(Timestamp(1_000), &mut out);
+        let text = out.strip_suffix('\n').expect("a line ends");
+        assert!(text.chars().all(|c| !is_harmful(c)), "{text}");
+        let begin = "{\"time\":\"1970-01-01T00:00:01.000Z\",\"level\":\"info\",\"message\":";
+        text.strip_prefix(begin).expect("time and level").to_owned()
+    }
+
+    fn word(value: &impl fmt::Display) -> kv::Value<'_> {
+        kv::Value::from_display(value)
+    }
+
+    /// What the value of the one field of a plain line is, read as a program would.
+    fn read_back(plain: &str) -> String {
+        let value = plain.strip_prefix("closed value=").expect("words and a key");
+        match value.strip_prefix('"') {
+            None => value.to_owned(),
+            Some(rest) => {
+                let mut rest = rest.chars();
+                let mut text = String::new();
+                loop {
+                    match rest.next().expect("a quote closes") {
+                        '"' => break,
+                        '\\' => text.push(match rest.next().expect("an escape") {
+                            'n' => '\n',
+                            'r' => '\r',
+                            't' => '\t',
+                            '0' => '\0',
+                            'u' => {
+                                let digits = rest.by_ref().take_while(|c| *c != '}').skip(1);
+                                let digits: String = digits.collect();
+                                char::from_u32(u32::from_str_radix(&digits, 16).unwrap()).unwrap()
+                            }
+                            other => other,
+                        }),
+                        other => text.push(other),
+                    }
+                }
+                assert_eq!(rest.as_str(), "", "nothing follows the value");
+                text
+            }
+        }
+    }
+
+    #[test]
+    fn fields_are_written_by_what_they_are() {
+        let number = i64::MIN;
+        let fields = [
+            ("connection", kv::Value::from(7_u64)),
+            ("listener", kv::Value::from("web")),
+            ("peer", word(&"[::1]:5")),
+            ("reason", word(&"transport:TLS failed")),
+            ("mode", word(&"0600")),
+            ("absent", kv::Value::null()),
+            ("empty", word(&"")),
+            ("number", kv::Value::from(number)),
+            ("stopped", kv::Value::from(true)),
+        ];
+        assert_eq!(
+            plain("closed", &fields),
+            "closed connection=7 listener=\"web\" peer=[::1]:5 reason=\"transport:TLS failed\" \
+             mode=0600 empty=\"\" number=-9223372036854775808 stopped=true"
+        );
+        assert_eq!(
+            json("closed", &fields),
+            "\"closed\",\"connection\":7,\"listener\":\"web\",\"peer\":\"[::1]:5\",\
+             \"reason\":\"transport:TLS failed\",\"mode\":\"0600\",\"empty\":\"\",\
+             \"number\":-9223372036854775808,\"stopped\":\"true\"}"
+        );
+    }
+
+    #[test]
+    fn no_value_makes_another_field_or_line() {
+        for hostile in [
+            "ana bob",
+            "ana\" connection=9 reason=\"fine",
+            "a=b",
+            "\\\" x=1",
+            "ana\n1970-01-01T00:00:01.000Z ERROR all is lost level=error connection=1",
+            "\",\"level\":\"error\",\"connection\":1,\"x\":\"",
+            "}\n{\"time\":\"1970-01-01T00:00:01.000Z\",\"level\":\"error\"}",
+            "\r\t\0\u{1b}[31m\u{85}\u{2028}\u{202e}\u{feff}\u{e0041}\u{7f}",
+            "a\u{3000}connection=9",
+            "é 💬",
+            "",
+        ] {
+            for value in [kv::Value::from(hostile), word(&hostile)] {
+                let fields = [("value", value), ("connection", kv::Value::from(7))];
+                let text = plain("closed", &fields);
+                let text = text.strip_suffix(" connection=7").expect("the field behind it");
+                assert_eq!(read_back(text), hostile, "{text}");
+                let text = format!("{{\"message\":{}", json("closed", &fields));
+                assert_eq!(
+                    serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+                    serde_json::json!({ "message": "closed", "value": hostile, "connection": 7 }),
+                );
+                assert_eq!(text.matches("\"connection\":").count(), 1, "{text}");
+            }
+        }
+    }
+
+    /// Libraries put all that they tell into words.
+    #[test]
+    fn words_are_never_searched_for_fields() {
+        let words = "odd level=error connection=9 \"x\"\n\u{202e}";
+        assert_eq!(json(words, &NONE), "\"odd level=error connection=9 \\\"x\\\"\\u000a\\u202e\"}");
+        assert_eq!(plain(words, &NONE), "odd level=error connection=9 \"x\"\\n\\u{202e}");
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_at_a_character_and_the_line_stays_whole() {
+        let long = format!("x{}", "é".repeat(TEXT_BYTES_MAX));
+        let fields = [("n", kv::Value::from(7)), ("word", word(&long)), ("text", "t".into())];
+        let kept = &long[..TEXT_BYTES_MAX - "closed".len() - 1];
+        assert_eq!(plain("closed", &fields), format!("closed n=7 word={kept} text=\"\""));
+        assert_eq!(
+            json("closed", &fields),
+            format!("\"closed\",\"n\":7,\"word\":\"{kept}\",\"text\":\"\"}}")
+        );
+        assert_eq!(plain(&long, &NONE), long[..TEXT_BYTES_MAX - 1]);
+    }
+
     proptest! {
         #[test]
-        fn any_message_makes_one_line(message: String) {
-            prop_assert_eq!(plain(&message).matches('\n').count(), 1);
-            prop_assert!(json(&message).is_object());
+        fn any_value_comes_back_as_it_was(text: String) {
+            for value in [kv::Value::from(&*text), word(&text)] {
+                let fields = [("value", value)];
+                prop_assert_eq!(read_back(&plain("closed", &fields)), &*text);
+                let object = format!("{{\"message\":{}", json("closed", &fields));
+                let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+                prop_assert_eq!(object["value"].as_str(), Some(&*text));
+            }
         }
-
-        #[test]
-        fn any_quoted_text_comes_back_as_it_was(text: String) {
-            let line = json(&format!("closed login={text:?} n=1"));
-            prop_assert_eq!(line["login"].as_str(), Some(text.as_str()));
-            prop_assert_eq!(line["n"].as_u64(), Some(1));
-        }
-    }
-
-    fn plain(message: &str) -> String {
-        let mut out = String::new();
-        Line { at: Timestamp(1_000), level: Level::Info, message }.push_plain(&mut out);
-        out
-    }
-
-    fn json(message: &str) -> serde_json::Value {
-        let mut out = String::new();
-        Line { at: Timestamp(1_000), level: Level::Info, message }.push_json(&mut out);
-        assert!(out.ends_with("}\n"));
-        assert_eq!(out.lines().count(), 1);
-        serde_json::from_str(&out).unwrap()
-    }
-
-    #[test]
-    fn a_plain_line_is_one_line_whatever_it_holds() {
-        assert_eq!(
-            plain("closed connection=7"),
-            "1970-01-01T00:00:01.000Z INFO  closed connection=7\n"
-        );
-        let forged = plain("login=ana\n1970-01-01 ERROR \u{1b}[31m\u{85}\u{2028}\u{202e}x\r\0");
-        assert_eq!(forged.matches('\n').count(), 1);
-        assert!(forged.trim_end().chars().all(|c| !is_deceptive(c)), "{forged}");
-        assert!(forged.contains("ana\\n1970"), "{forged}");
-    }
-
-    #[test]
-    fn pairs_become_fields() {
-        let line =
-            json("closed connection=7 reason=\"too \\\"slow\\\"\" peer=[::1]:5 bytes_in=0007");
-        assert_eq!(
-            line,
-            serde_json::json!({
-                "time": "1970-01-01T00:00:01.000Z", "level": "info", "message": "closed",
-                "connection": 7, "reason": "too \"slow\"", "peer": "[::1]:5", "bytes_in": "0007",
-            })
-        );
-    }
-
-    #[test]
-    fn what_is_no_pair_stays_in_the_message() {
-        for (message, text) in [
-            ("plain words only", "plain words only"),
-            ("a=1 then words", "then words"),
-            ("open=\"without end", "open=\"without end"),
-            ("open=\"x\"y b", "open=\"x\"y b"),
-            ("x=1 x=2", "x=2"),
-            ("level=forged time=0 message=y", "level=forged time=0 message=y"),
-            ("Upper=1 =2 1a=3", "Upper=1 =2 1a=3"),
-            ("", ""),
-            ("empty=", ""),
-        ] {
-            assert_eq!(json(message)["message"], text, "{message}");
-        }
-        assert_eq!(json("empty=")["empty"], "");
-    }
-
-    #[test]
-    fn quoted_text_comes_back_as_it_was() {
-        for text in ["", "a b", "x\" reason=\"fine", "\\", "\n\r\t\0\u{1b}\u{85}", "é 💬 \u{202e}"]
-        {
-            let line = json(&format!("closed login={text:?} n=1"));
-            assert_eq!(line["login"], text);
-            assert_eq!(line["n"], 1);
-            assert_eq!(line.as_object().unwrap().len(), 5, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_json_line_holds_no_control_character() {
-        let mut out = String::new();
-        let message = "a\u{85}\u{7f}\u{2028} b=\"\u{9b}\"";
-        Line { at: Timestamp(0), level: Level::Warn, message }.push_json(&mut out);
-        assert!(out.trim_end().chars().all(|c| !is_deceptive(c)), "{out}");
     }
 }

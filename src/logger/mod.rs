@@ -90,9 +90,6 @@ const OUR_TARGET: &str = "com_broker";
 /// Lines that may wait for the thread.
 const LINES_MAX: usize = 1024;
 
-/// Length of a message; the rest is cut off.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024;
-
 /// Bytes that are gathered for one write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
@@ -157,9 +154,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut message = record.args().to_string();
-        cut(&mut message);
-        let event = Event::Message(record.level(), message);
+        let event = Event::Line(Box::new(Line::of(record)));
         if let Err(TrySendError::Full(_)) = self.sender.try_send(event) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -167,13 +162,6 @@ impl Log for Logger {
 
     fn flush(&self) {
         self.sender.flush(Event::Flush);
-    }
-}
-
-fn cut(message: &mut String) {
-    if message.len() > MESSAGE_BYTES_MAX {
-        let boundary = (0..=MESSAGE_BYTES_MAX).rev().find(|end| message.is_char_boundary(*end));
-        message.truncate(boundary.unwrap_or_default());
     }
 }
 
@@ -189,7 +177,7 @@ impl Drop for LoggerGuard {
 }
 
 enum Event {
-    Message(Level, String),
+    Line(Box<Line>),
     /// Write everything, then answer.
     Flush(SyncSender<()>),
     /// The same, and then end.
@@ -288,7 +276,7 @@ impl Writer {
             let mut next = Some(first);
             while let Some(event) = next {
                 match event {
-                    Event::Message(level, message) => self.format(level, &message),
+                    Event::Line(line) => self.push(&line),
                     Event::Flush(answer) => {
                         self.write();
                         let _ = answer.try_send(());
@@ -306,11 +294,10 @@ impl Writer {
         }
     }
 
-    fn format(&mut self, level: Level, message: &str) {
-        let line = Line { at: now(), level, message };
+    fn push(&mut self, line: &Line) {
         match self.format {
-            LogFormat::Plain => line.push_plain(&mut self.batch),
-            LogFormat::Json => line.push_json(&mut self.batch),
+            LogFormat::Plain => line.push_plain(now(), &mut self.batch),
+            LogFormat::Json => line.push_json(now(), &mut self.batch),
         }
     }
 
@@ -320,7 +307,10 @@ impl Writer {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         let events_end = self.batch.len();
         if dropped > 0 {
-            self.format(Level::Warn, &format!("log lines dropped count={dropped}"));
+            let count = ("count", dropped);
+            let mut record = Record::builder();
+            record.level(Level::Warn).key_values(&count);
+            self.push(&Line::of(&record.args(format_args!("log lines dropped")).build()));
         }
         let batch = self.batch.as_bytes();
         let taken = write_patiently(&mut self.out, batch);
@@ -568,14 +558,5 @@ mod tests {
         });
         drop(guard);
         assert_eq!(place.lock().unwrap().unwrap(), all);
-    }
-
-    #[test]
-    fn long_messages_are_cut_at_a_character() {
-        let (logger, guard, text) = start(LevelFilter::Info, None);
-        log(&logger, Level::Info, &format!("x{}", "é".repeat(MESSAGE_BYTES_MAX)));
-        drop(guard);
-        let text = text.lock().unwrap();
-        assert!(text.ends_with("é\n") && text.len() < MESSAGE_BYTES_MAX + 64);
     }
 }

@@ -50,7 +50,7 @@ impl Listening {
                 // OpenBSD has no sockets of both families.
                 Err(error) if wants_both => {
                     let error = error.to_string();
-                    log::warn!("listening for IPv6 only address={address} error={error:?}");
+                    log::warn!(address:%, error; "listening for IPv6 only");
                 }
                 result => result?,
             }

@@ -362,9 +362,7 @@ impl<L> Reactor<L> {
                     if !self.is_starved {
                         let Listening { name, address, .. } = &self.listeners[index];
                         let error = error.to_string();
-                        log::error!(
-                            "accepting failed listener={name:?} address={address} error={error:?}"
-                        );
+                        log::error!(listener = name, address:%, error; "accepting failed");
                     }
                     self.is_starved = true;
                     return;
@@ -393,7 +391,7 @@ impl<L> Reactor<L> {
         let token = Token(id.slot as usize);
         if let Err(error) = self.poll.registry().register(socket.source(), token, interest) {
             let (name, error) = (&self.listeners[index].name, error.to_string());
-            log::error!("registering a connection failed listener={name:?} error={error:?}");
+            log::error!(listener = name, error; "registering a connection failed");
             engine.forget(id);
         }
     }

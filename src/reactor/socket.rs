@@ -55,8 +55,8 @@ impl SocketOptions {
         {
             let (wanted, error) = (self.busy_poll_us, error.to_string());
             log::warn!(
-                "a setting has no effect, this kernel may want the capability CAP_NET_ADMIN for it \
-                 socket_busy_poll_us={wanted} error={error:?}"
+                socket_busy_poll_us = wanted, error;
+                "a setting has no effect, this kernel may want the capability CAP_NET_ADMIN for it"
             );
         }
         Ok(())
@@ -97,12 +97,12 @@ fn warn_if_less(name: &str, wanted: u32, given: io::Result<usize>, bound: &str) 
     match given {
         Ok(given) if given >= wanted as usize => {}
         Ok(given) => log::warn!(
-            "the kernel allows less than a setting asks for setting={name} wanted={wanted} \
-             allowed={given} bound=net.core.{bound}"
+            setting:% = name, wanted, allowed = given, bound:% = format_args!("net.core.{bound}");
+            "the kernel allows less than a setting asks for"
         ),
         Err(error) => {
             let error = error.to_string();
-            log::warn!("a setting has no effect setting={name} wanted={wanted} error={error:?}");
+            log::warn!(setting:% = name, wanted, error; "a setting has no effect");
         }
     }
 }

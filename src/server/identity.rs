@@ -26,7 +26,7 @@ pub(crate) fn load(
             let identity = Identity::read(certificate, key).map_err(|fault| fault.at(places))?;
             if let Some(reason) = validity_fault(&identity.chain, UnixTime::now()) {
                 let reason = reason.to_string();
-                log::warn!("certificate out of date file={certificate:?} reason={reason:?}");
+                log::warn!(file = certificate.to_string_lossy(), reason; "certificate out of date");
             }
             identity
         }
@@ -42,8 +42,8 @@ pub(crate) fn load(
 pub(crate) fn warn_of(exposure: &Exposure) {
     let Exposure { path, mode } = exposure;
     log::warn!(
-        "others than its owner can read or change a file with a secret in it file={path:?} \
-         mode={mode:04o} advice=\"chmod 600\""
+        file = path.to_string_lossy(), mode:% = format_args!("{mode:04o}"), advice = "chmod 600";
+        "others than its owner can read or change a file with a secret in it"
     );
 }
 
@@ -132,16 +132,17 @@ fn load_development(directory: &Path, now: UnixTime) -> Result<Identity, Identit
         Err(defect) => defect,
     };
     certificates::renew(&paths, now)?;
-    let certificates::Paths { server_certificate, authority_certificate, .. } = &paths;
+    let certificate = paths.server_certificate.to_string_lossy();
+    let authority = paths.authority_certificate.to_string_lossy();
     if is_first {
         log::info!(
-            "made a development certificate, as there was none yet \
-             certificate={server_certificate:?} authority={authority_certificate:?}"
+            certificate, authority;
+            "made a development certificate, as there was none yet"
         );
     } else {
         log::info!(
-            "made a new development certificate in place of one that cannot be used \
-             certificate={server_certificate:?} authority={authority_certificate:?} reason={defect:?}"
+            certificate, authority, reason = defect;
+            "made a new development certificate in place of one that cannot be used"
         );
     }
     Identity::read(&paths.server_certificate, &paths.server_key)

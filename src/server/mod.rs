@@ -173,10 +173,7 @@ impl Server {
             process::pin(core)?;
         }
         for (listener, address) in config.listeners.iter().zip(addresses) {
-            match &listener.name {
-                Some(name) => log::info!("listening address={address} listener={name:?}"),
-                None => log::info!("listening address={address}"),
-            }
+            log::info!(address:%, listener = listener.name; "listening");
         }
         let mut operator = Operator::new(&config, held);
         let (outcome, elapsed) =

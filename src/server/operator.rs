@@ -4,6 +4,7 @@ use std::env;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use log::kv::Value;
 use rustls::ServerConfig;
 
 use super::identity;
@@ -90,12 +91,8 @@ impl<'a> Operator<'a> {
         }
         self.is_draining = true;
         let (connections, drain_ms_max) = (engine.len(), self.config.limits.drain_ms_max);
-        match signal {
-            Some(signal) => log::info!(
-                "draining signal={signal} connections={connections} drain_ms_max={drain_ms_max}"
-            ),
-            None => log::info!("draining connections={connections} drain_ms_max={drain_ms_max}"),
-        }
+        let signal = signal.as_ref().map(Value::from_display);
+        log::info!(signal, connections, drain_ms_max; "draining");
         Verdict::Drain
     }
 
@@ -129,12 +126,12 @@ impl<'a> Operator<'a> {
             Unapplied::Tables(tables) => {
                 let tables = tables.join(",");
                 log::warn!(
-                    "changed in the configuration, and left as it is until a restart tables={tables}"
+                    tables:%; "changed in the configuration, and left as it is until a restart"
                 );
             }
             Unapplied::Refused(fault) => {
                 let fault = fault.to_string();
-                log::warn!("a restart with this configuration would fail fault={fault:?}");
+                log::warn!(fault; "a restart with this configuration would fail");
             }
         }
     }
@@ -160,7 +157,7 @@ impl Owner for Operator<'_> {
             Letter::Reload(renewal) => self.renew(*renewal, engine),
             Letter::Reread => match self.reread() {
                 Some(Ok(renewal)) => self.renew(renewal, engine),
-                Some(Err(fault)) => log::error!("not reloaded, nothing changed fault={fault:?}"),
+                Some(Err(fault)) => log::error!(fault; "not reloaded, nothing changed"),
                 None => log::warn!("not reloaded, the configuration was made by the program"),
             },
             Letter::ExportLatencies => {

@@ -26,12 +26,12 @@ pub(super) fn raise_descriptor_limit(limits: &Limits) {
     let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }) {
         let error = error.to_string();
-        log::warn!("the number of descriptors cannot be raised error={error:?}");
+        log::warn!(error; "the number of descriptors cannot be raised");
     } else if allowed < wanted {
         log::warn!(
+            allowed, needed = wanted, connections_max = limits.connections_max;
             "the system allows fewer descriptors than connections_max needs, ulimit -n or \
-             LimitNOFILE raises that allowed={allowed} needed={wanted} connections_max={}",
-            limits.connections_max
+             LimitNOFILE raises that"
         );
     }
 }

@@ -1,5 +1,7 @@
 //! The report on how a server ended.
 
+use log::Level;
+
 use crate::engine::Engine;
 use crate::reactor::{Outcome, TcpSocket};
 
@@ -33,20 +35,18 @@ impl Report {
         log::logger().flush();
         for sum in engine.drain_sums() {
             if sum.is_cut {
-                log::warn!("cut before all was sent to them {pairs}", pairs = sum);
+                sum.log(Level::Warn, "cut before all was sent to them");
             } else {
-                log::info!("closed in the drain {pairs}", pairs = sum);
+                sum.log(Level::Info, "closed in the drain");
             }
         }
         let Self { connections, connections_cut, .. } = self;
         if connections_cut == 0 {
-            log::info!("drained connections={connections}");
+            log::info!(connections; "drained");
         } else {
             let connections = connections - connections_cut;
-            log::warn!(
-                "drained in part connections={connections} connections_cut={connections_cut}"
-            );
+            log::warn!(connections, connections_cut; "drained in part");
         }
-        log::info!("totals {pairs}", pairs = engine.counters());
+        engine.counters().log();
     }
 }

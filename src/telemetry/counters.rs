@@ -1,7 +1,5 @@
 //! The counters of the broker.
 
-use std::fmt;
-
 /// Counts since the start, under their names in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -46,9 +44,6 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Number of counters.
-    pub const LEN: usize = 19;
-
     /// The sums of two sets of counters.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
@@ -74,8 +69,8 @@ impl Counters {
         }
     }
 
-    /// Each counter's name and value, in the order of the fields.
-    pub fn as_pairs(&self) -> [(&'static str, u64); Self::LEN] {
+    /// Logs all counters, in one line.
+    pub(crate) fn log(&self) {
         // Without `..`, so that this does not compile if a counter is missing.
         let Self {
             connections_accepted,
@@ -98,38 +93,28 @@ impl Counters {
             messages_expired,
             turns,
         } = *self;
-        [
-            ("connections_accepted", connections_accepted),
-            ("connections_refused", connections_refused),
-            ("connections_closed", connections_closed),
-            ("logins", logins),
-            ("logins_refused", logins_refused),
-            ("takeovers", takeovers),
-            ("frames_in", frames_in),
-            ("bytes_in", bytes_in),
-            ("frames_out", frames_out),
-            ("bytes_out", bytes_out),
-            ("deliveries", deliveries),
-            ("slow_consumers", slow_consumers),
-            ("limit_exceeded", limit_exceeded),
-            ("protocol_errors", protocol_errors),
-            ("timeouts", timeouts),
-            ("publishers_paused", publishers_paused),
-            ("messages_dropped", messages_dropped),
-            ("messages_expired", messages_expired),
-            ("turns", turns),
-        ]
-    }
-}
-
-/// `name=value`, separated by blanks.
-impl fmt::Display for Counters {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.as_pairs().into_iter().enumerate() {
-            let separator = if index == 0 { "" } else { " " };
-            write!(out, "{separator}{name}={value}")?;
-        }
-        Ok(())
+        log::info!(
+            connections_accepted,
+            connections_refused,
+            connections_closed,
+            logins,
+            logins_refused,
+            takeovers,
+            frames_in,
+            bytes_in,
+            frames_out,
+            bytes_out,
+            deliveries,
+            slow_consumers,
+            limit_exceeded,
+            protocol_errors,
+            timeouts,
+            publishers_paused,
+            messages_dropped,
+            messages_expired,
+            turns;
+            "totals"
+        );
     }
 }
 
@@ -138,29 +123,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_carry_the_field_of_their_name_in_the_order_of_the_fields() {
-        let counters = Counters { connections_accepted: 1, turns: 17, ..Counters::default() };
-        let fields: Vec<String> =
-            counters.as_pairs().iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        assert_eq!(format!("{counters:?}"), format!("Counters {{ {} }}", fields.join(", ")));
-    }
-
-    #[test]
     fn plus_adds_each_counter() {
         let one = Counters { logins: 2, turns: 5, ..Counters::default() };
         let other = Counters { logins: 3, frames_in: 7, ..Counters::default() };
         let sum = Counters { logins: 5, frames_in: 7, turns: 5, ..Counters::default() };
         assert_eq!(one.plus(&other), sum);
-    }
-
-    #[test]
-    fn display_is_one_line_of_names_and_values() {
-        let counters = Counters { connections_accepted: 3, turns: 9, ..Counters::default() };
-        let line = counters.to_string();
-        assert!(line.starts_with("connections_accepted=3 connections_refused=0 "), "{line}");
-        assert!(
-            line.ends_with(" publishers_paused=0 messages_dropped=0 messages_expired=0 turns=9"),
-            "{line}"
-        );
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::files::{FileStamp, write_files};
 use super::latencies::{Latencies, Snapshot};
-use super::table::{percentile_pairs, percentile_table};
+use super::table::{log_percentiles, percentile_table};
 
 /// Exports latencies: the percentile table to the log and, if there is a directory, the files.
 /// Failures are only logged.
@@ -49,7 +49,7 @@ impl Exporter {
             Ok(thread) => self.running = Some(thread),
             Err(error) => {
                 let error = error.to_string();
-                log::error!("latency export lost, there is no thread for it error={error:?}");
+                log::error!(error; "latency export lost, there is no thread for it");
             }
         }
     }
@@ -73,9 +73,7 @@ impl Exporter {
 
 fn export(snapshot: &Snapshot, is_for_programs: bool, directory: Option<&Path>, stamp: FileStamp) {
     if is_for_programs {
-        for row in percentile_pairs(snapshot) {
-            log::info!("latency {pairs}", pairs = row);
-        }
+        log_percentiles(snapshot);
     } else {
         for row in percentile_table(snapshot).lines() {
             log::info!("latency {row}");
@@ -84,11 +82,12 @@ fn export(snapshot: &Snapshot, is_for_programs: bool, directory: Option<&Path>, 
     let Some(directory) = directory else { return };
     match write_files(snapshot, directory, stamp) {
         Ok(paths) => {
-            log::info!("latency files={} stamp={stamp} directory={directory:?}", paths.len());
+            let directory = directory.to_string_lossy();
+            log::info!(files = paths.len(), stamp:%, directory; "latency");
         }
         Err(error) => {
-            let error = error.to_string();
-            log::error!("latency files not written directory={directory:?} error={error:?}");
+            let (directory, error) = (directory.to_string_lossy(), error.to_string());
+            log::error!(directory, error; "latency files not written");
         }
     }
 }

@@ -20,29 +20,29 @@ pub(super) fn percentile_table(snapshot: &Snapshot) -> String {
     table
 }
 
-/// The totals of all stages as pairs, a line per stage, with times in nanoseconds, which are absent if
+/// Logs the totals for programs: a line per stage, with times in nanoseconds, which are absent if
 /// nothing was recorded.
-pub(super) fn percentile_pairs(snapshot: &Snapshot) -> Vec<String> {
-    let row = |stage: Stage| {
+pub(super) fn log_percentiles(snapshot: &Snapshot) {
+    for stage in Stage::ALL {
         let histogram = snapshot.total(stage);
-        let mut pairs = format!("stage={} count={}", stage.name(), histogram.len());
-        let names = ["min_ns", "mean_ns", "p50_ns", "p90_ns", "p99_ns", "p99_9_ns", "p99_99_ns"];
-        let names = names.into_iter().chain(["max_ns"]);
-        for (name, elapsed_ns) in names.zip(times(histogram)).filter(|_| !histogram.is_empty()) {
-            write!(pairs, " {name}={elapsed_ns}").expect(STRING_GROWS);
-        }
-        pairs
-    };
-    Stage::ALL.into_iter().map(row).collect()
+        let count = histogram.len();
+        let [min_ns, mean_ns, p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns, max_ns] =
+            times(histogram).map(|elapsed_ns| (count > 0).then_some(elapsed_ns));
+        log::info!(
+            stage:% = stage.name(), count, min_ns, mean_ns, p50_ns, p90_ns, p99_ns, p99_9_ns,
+            p99_99_ns, max_ns;
+            "latency"
+        );
+    }
 }
 
 /// Smallest, mean, quantiles, largest.
-fn times(histogram: &Histogram<u64>) -> impl Iterator<Item = u64> {
-    [histogram.min(), histogram.mean().round() as u64]
-        .into_iter()
-        // A quantile is the upper end of its bin, which may be above the maximum.
-        .chain(QUANTILES.map(|(_, q)| histogram.value_at_quantile(q).min(histogram.max())))
-        .chain([histogram.max()])
+fn times(histogram: &Histogram<u64>) -> [u64; 8] {
+    // A quantile is the upper end of its bin, which may be above the maximum.
+    let [p50, p90, p99, p99_9, p99_99] =
+        QUANTILES.map(|(_, q)| histogram.value_at_quantile(q).min(histogram.max()));
+    let mean = histogram.mean().round() as u64;
+    [histogram.min(), mean, p50, p90, p99, p99_9, p99_99, histogram.max()]
 }
 
 const QUANTILES: [(&str, f64); 5] =

@@ -349,6 +349,29 @@ fn a_log_for_programs_is_json_line_by_line() {
     assert_shows_no_key(&text, &[APPLICATION_KEY]);
 }
 
+#[test]
+fn a_name_that_looks_like_fields_stays_in_its_own() {
+    const NAME: &str = "ana\" reason=x level=error connection=99 \\\"b=\"c";
+    for (format, shown) in [
+        (
+            "plain",
+            r#" login="ana\" reason=x level=error connection=99 \\\"b=\"c" reason=logout duration_ms="#,
+        ),
+        (
+            "json",
+            r#","login":"ana\" reason=x level=error connection=99 \\\"b=\"c","reason":"logout","#,
+        ),
+    ] {
+        let server = Setup::new().argument("--log-format").argument(format).start();
+        let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, NAME);
+        ana.send_frame("DISCONNECT", &[], b"");
+        assert_eq!(ana.receive().command, "RECEIPT");
+        ana.receive_end();
+        drop(ana);
+        server.log.wait_for_line(&["closed", "connection", shown]);
+    }
+}
+
 /// What a run of many kinds of events left in the log: what each line says, and its keys.
 fn told(format: &str) -> BTreeSet<(String, Vec<String>)> {
     let mut server = Setup::new()

@@ -13,7 +13,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("input", &[]),
     ("cores", &[]),
     ("telemetry", &["calendar"]),
-    ("logger", &["calendar", "cores"]),
+    ("logger", &["calendar", "cores", "json"]),
     ("stomp", &["limits"]),
     ("classic", &["limits", "stomp"]),
     ("outbound", &["limits"]),
