@@ -234,7 +234,7 @@ fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
 fn a_drain_of_thousands_is_summed_up_exactly() {
     const COUNT: usize = 3_000;
     // Both end at the same time: what a connection lost is told whichever is first.
-    let limits = "drain_ms_max = 700\nclose_flush_ms_max = 700\nlinger_ms_max = 100";
+    let limits = "drain_ms_max = 2500\nclose_flush_ms_max = 2500\nlinger_ms_max = 100";
     let setup = Setup::new().limits(limits).outbound(64 << 20, 64 << 20, 600_000);
     let mut server = setup.argument("--log-level").argument("info").start();
     let mut clients: Vec<_> = (0..COUNT).map(|_| Stream::connect(server.address())).collect();
