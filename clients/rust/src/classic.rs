@@ -1,5 +1,5 @@
-//! A client of the classic dialect: it gets an ACK for what it sends, and copies of what the clients get that
-//! it watches.
+//! The client of the classic dialect: it gets an ACK for each request, and copies of the messages to
+//! clients that it watches.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::wire::Deadline;
 
 /// A client that is logged in.
 ///
-/// Dropping it closes the connection without a word; [`disconnect`](Self::disconnect) is politer.
+/// Dropping it closes the connection without a logout; use [`disconnect`](Self::disconnect) for that.
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
     session: Session,
     answer_timeout: Duration,
     next_transaction: TransactionId,
-    /// What the broker has yet to answer, in the order of sending, which is the order of answers.
+    /// Unanswered requests in the order of sending, which is the order of answers.
     unanswered: VecDeque<TransactionId>,
-    /// What arrived while an answer was awaited.
+    /// Events that arrived while an answer was awaited.
     queue: WeighedQueue<Event>,
 }
 
@@ -34,8 +34,8 @@ impl Client {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
-    /// whether trying again makes sense.
+    /// There is no connection, or the broker refuses the login: [`ClientError::Refused`] tells
+    /// whether to try again.
     pub fn connect(options: &Options) -> Result<Self, ClientError> {
         let (connection, answer) = log_in(options, Dialect::Classic)?;
         let session = await_connected(answer)?;
@@ -49,8 +49,8 @@ impl Client {
         })
     }
 
-    /// Sends a message and does not wait for the answer, which comes out of [`next`](Self::next) or
-    /// [`wait_ack`](Self::wait_ack).
+    /// Sends a message without waiting for the answer, which [`next`](Self::next) or
+    /// [`wait_ack`](Self::wait_ack) returns.
     ///
     /// # Errors
     /// The message cannot be sent. Whether its destination exists is only known from the answer.
@@ -67,7 +67,7 @@ impl Client {
             .with("content-type", options.content_type_of(body))
             .with("content-length", body.len().to_string());
         for (key, value) in options.user_headers()? {
-            // Nothing is escaped in this dialect, and blanks around a value are dropped.
+            // This dialect has no escaping, and receivers drop blanks around a value.
             if value.trim_matches(' ') != value {
                 return Err(ClientError::Unsendable(EncodeFault::Padded(key.clone())));
             }
@@ -80,7 +80,7 @@ impl Client {
     /// Sends a message and waits until the broker has passed it on.
     ///
     /// # Errors
-    /// As for [`send`](Self::send) and [`wait_ack`](Self::wait_ack).
+    /// Those of [`send`](Self::send) and [`wait_ack`](Self::wait_ack).
     pub fn send_and_wait(
         &mut self,
         destination: &str,
@@ -91,11 +91,11 @@ impl Client {
         self.wait_ack(transaction, self.answer_timeout)
     }
 
-    /// Waits for the answer to something that was sent. What arrives before it is kept, and comes
-    /// out of [`next`](Self::next).
+    /// Waits for the answer to a request. Other events that arrive before it are kept for
+    /// [`next`](Self::next).
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if the answer is no, or the broker closes the connection instead.
+    /// [`ClientError::Refused`] if the request is refused, or the broker closes the connection instead.
     pub fn wait_ack(
         &mut self,
         transaction: TransactionId,
@@ -125,11 +125,12 @@ impl Client {
         }
     }
 
-    /// Watches clients, which means to get copies of the messages that they get. Returns those that
-    /// are watched from now on.
+    /// Watches clients: messages to them arrive here as copies. Returns the clients that are watched
+    /// from now on.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if our profile may not, or nobody is there, or the pattern is wrong.
+    /// [`ClientError::Refused`] if the profile has no right, no client is at the address, or the
+    /// pattern is malformed.
     pub fn subscribe(&mut self, target: Target<'_>) -> Result<Vec<ListedClient>, ClientError> {
         let (kind, destination) = match target {
             Target::Client(destination) => ("0", destination),
@@ -142,10 +143,10 @@ impl Client {
         Ok(self.send_and_await(&frame)?.clients)
     }
 
-    /// Ends one subscription, or all of ours. Returns those that are watched no longer.
+    /// Ends one subscription, or all of them. Returns the clients that are no longer watched.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if the broker does not agree.
+    /// [`ClientError::Refused`] if the broker refuses.
     pub fn unsubscribe(
         &mut self,
         destination: Option<&str>,
@@ -157,11 +158,12 @@ impl Client {
         Ok(self.send_and_await(&frame)?.clients)
     }
 
-    /// Asks for a message from [`BROKER`] whenever an agent or super agent whose destination
-    /// matches `pattern` comes or goes; with `snapshot`, first for one for each that is there.
+    /// Subscribes to presence: [`BROKER`] sends a message whenever an agent or super agent whose
+    /// address matches `pattern` logs in or leaves; with `snapshot`, first one for each that is
+    /// logged in.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if our profile may not, or the pattern is wrong.
+    /// [`ClientError::Refused`] if the profile has no right, or the pattern is malformed.
     pub fn subscribe_presence(&mut self, pattern: &str, snapshot: bool) -> Result<(), ClientError> {
         let mut frame = self
             .request("SUBSCRIBE")
@@ -174,21 +176,22 @@ impl Client {
         self.send_and_await(&frame).map(drop)
     }
 
-    /// Ends what [`subscribe_presence`](Self::subscribe_presence) began with the same pattern.
+    /// Ends the subscription that [`subscribe_presence`](Self::subscribe_presence) began with the same
+    /// pattern.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if the broker does not agree.
+    /// [`ClientError::Refused`] if the broker refuses.
     pub fn unsubscribe_presence(&mut self, pattern: &str) -> Result<(), ClientError> {
         let frame =
             self.request("UNSUBSCRIBE").with("destination", BROKER).with("destination-id", pattern);
         self.send_and_await(&frame).map(drop)
     }
 
-    /// What arrived first of what has not been taken yet; `None` if nothing did in time. Without a
-    /// timeout it waits for ever; with [`Duration::ZERO`] it takes what is there.
+    /// The next event in order of arrival; `None` if there is none in time. Without a timeout it
+    /// waits for ever; with [`Duration::ZERO`] it does not wait.
     ///
     /// # Errors
-    /// The connection broke, or what arrives makes no sense.
+    /// The connection broke, or an unexpected frame arrived.
     pub fn next(
         &mut self,
         timeout: impl Into<Option<Duration>>,
@@ -201,11 +204,12 @@ impl Client {
     }
 
     /// Logs out: sends DISCONNECT, waits until the broker has confirmed it and closed the
-    /// connection. Returns what had not been taken yet, up to `queued_bytes_max`; what arrives beyond it
-    /// while we wait is dropped.
+    /// connection. Returns the events that were not taken yet, up to `queued_bytes_max`; later ones
+    /// are dropped.
     ///
     /// # Errors
-    /// The broker did not confirm. We are logged out all the same, since the connection is closed.
+    /// The broker did not confirm. The client is logged out all the same, since the connection is
+    /// closed.
     pub fn disconnect(mut self) -> Result<Vec<Event>, ClientError> {
         let deadline = Deadline::after(self.answer_timeout);
         self.connection.send(&Frame::new("DISCONNECT").with("receipt-id", "DISCONNECTED"))?;
@@ -218,7 +222,7 @@ impl Client {
                     Incoming::Event(Event::Error(error)) if error.closes() => {
                         return Err(ClientError::Refused(Box::new(error)));
                     }
-                    // A flood would keep us here, and nobody waits for it any more.
+                    // Events beyond the bound are dropped: the caller wants to log out.
                     Incoming::Event(event) if !self.queue.is_full() => self.queue.push(event),
                     Incoming::Event(_) | Incoming::Connected(_) => {}
                 },
@@ -230,17 +234,17 @@ impl Client {
         Ok(std::iter::from_fn(|| self.queue.take_first()).collect())
     }
 
-    /// Who we are.
+    /// The session of this client.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Whether a message is to us, and not to a client that we watch.
+    /// Whether a message is addressed to this client, rather than a copy of one to a watched client.
     pub fn is_addressee(&self, message: &Message) -> bool {
         message.session_id == self.session.session_id
     }
 
-    /// A frame that will be answered.
+    /// A frame that asks for an answer.
     fn request(&self, command: &str) -> Frame {
         Frame::new(command)
             .with("transaction", self.next_transaction.to_string())
@@ -281,10 +285,10 @@ impl Client {
         Err(ClientError::Unexpected { command: command.to_owned(), awaited })
     }
 
-    /// Strikes out what an event answers.
+    /// Removes the request that an event answers.
     ///
-    /// An ERROR names no transaction, but the broker answers in order: unless it is a farewell, it
-    /// is about the oldest request that has no answer yet.
+    /// An ERROR may name no transaction, but the broker answers in order: unless it closes the
+    /// connection, it is about the oldest unanswered request.
     fn note_answer(&mut self, mut event: Event) -> Event {
         let answered = match &mut event {
             Event::Ack(ack) => Some(ack.transaction),
@@ -303,17 +307,17 @@ impl Client {
     }
 }
 
-/// Whom to watch.
+/// The clients to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// The client at this address, which must be logged in, such as `/agent/ana`.
+    /// The client at this address, which has to be logged in, such as `/agent/ana`.
     Client(&'a str),
     /// All clients, now and later, whose whole address matches this regular expression, such as
     /// `/agent/.*`.
     Pattern(&'a str),
 }
 
-/// How many requests may be on their way without an answer.
+/// Bound on unanswered requests.
 const UNANSWERED_MAX: usize = 65_536;
 
 fn await_connected(frame: Frame) -> Result<Session, ClientError> {

@@ -1,4 +1,6 @@
-//! Whole frames over any of the four transports, without knowing what they say.
+//! A connection that carries whole frames over any of the four transports.
+//!
+//! It does not know what frames mean.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,9 +18,8 @@ use crate::tls;
 use crate::url::{BrokerUrl, UrlFault};
 use crate::wire::{Deadline, Wire};
 
-/// A connection that sends and receives frames and says nothing of its own: for programs that want
-/// to speak the dialect by themselves, well or badly. Everyone else wants
-/// [`Client`](crate::Client).
+/// A connection that sends and receives frames, and sends none by itself: for programs that speak the
+/// dialect themselves, such as tests. Other programs use [`Client`](crate::Client).
 pub struct Connection {
     framing: Framing,
     url: BrokerUrl,
@@ -30,7 +31,7 @@ impl Connection {
     /// Connects and does the handshakes of TLS and WebSocket, but does not log in.
     ///
     /// # Errors
-    /// The URL is wrong, nobody is there, the certificate is not trusted, …
+    /// The URL is malformed, there is no connection, the certificate is not trusted, …
     pub fn open(options: &Options) -> Result<Self, ClientError> {
         Self::open_until(options, Dialect::Classic, Deadline::after(options.connect_timeout))
     }
@@ -38,7 +39,7 @@ impl Connection {
     /// Sends one frame.
     ///
     /// # Errors
-    /// A header holds a line break, the broker does not read, or the connection is gone.
+    /// A header holds a line break, the broker does not read in time, or the connection is closed.
     pub fn send(&mut self, frame: &Frame) -> Result<(), ClientError> {
         let bytes = match &self.framing {
             Framing::LengthPrefixed { .. } => frame.encode(Envelope::LengthPrefixed)?,
@@ -48,10 +49,11 @@ impl Connection {
         self.send_bytes(bytes)
     }
 
-    /// Sends bytes in a WebSocket message, or as they are, envelope included, on TCP and TLS.
+    /// Sends bytes: on WebSocket as a message, on TCP and TLS as they are, so that they have to include
+    /// the envelope.
     ///
     /// # Errors
-    /// The broker does not read, or the connection is gone.
+    /// The broker does not read in time, or the connection is closed.
     pub fn send_bytes(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         if self.phase == Phase::Ended {
             return Err(ClientError::Closed);
@@ -69,7 +71,7 @@ impl Connection {
                 socket.send(message).map_err(|fault| websocket_error(&self.url, fault))
             }
         };
-        // Half a frame may be on its way: nothing can be sent behind it.
+        // A frame may be partly written, so that nothing can be sent behind it.
         sent.map_err(|fault| match fault {
             ClientError::Lost(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
                 self.phase = Phase::Ended;
@@ -82,17 +84,17 @@ impl Connection {
     /// The next frame. Without a timeout it waits for ever.
     ///
     /// # Errors
-    /// What arrives is not a frame, or the connection broke.
+    /// A malformed frame arrived, or the connection broke.
     pub fn next(&mut self, timeout: impl Into<Option<Duration>>) -> Result<Arrival, ClientError> {
         self.next_until(timeout.into().map_or(Deadline::NEVER, Deadline::after))
     }
 
-    /// How the broker is reached.
+    /// The URL of the broker.
     pub fn url(&self) -> &BrokerUrl {
         &self.url
     }
 
-    /// Opens for frames of a dialect.
+    /// Opens a connection for frames of a dialect.
     pub(crate) fn open_until(
         options: &Options,
         dialect: Dialect,
@@ -147,18 +149,18 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What [`Connection::next`] found.
+/// Result of [`Connection::next`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// A frame.
     Frame(Frame),
-    /// Nothing in time; a frame that arrived in part is kept.
+    /// No frame in time; the beginning of a torn one is kept.
     NotYet,
     /// The end of the stream.
     End,
 }
 
-/// What the frames of a connection look like.
+/// The dialect of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Classic,
@@ -166,7 +168,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// What a WebSocket offers.
+    /// The subprotocol that a WebSocket offers.
     fn subprotocol(self) -> &'static str {
         match self {
             Self::Classic => "stomp",
@@ -194,7 +196,7 @@ enum Framing {
     },
 }
 
-/// What carries standard frames.
+/// The transport of standard frames.
 enum Carrier {
     Stream(Stream),
     WebSocket(Box<WebSocket<Stream>>),
@@ -230,7 +232,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(wire) => wire.read(buffer),
-            // Frames say where they end, so a TLS stream that ends without saying so hides nothing.
+            // Frames are delimited, so that a missing `close_notify` cannot hide a truncation.
             Self::Tls(tls) => match tls.read(buffer) {
                 Err(fault) if fault.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
                 read => read,
@@ -273,7 +275,7 @@ fn next_prefixed(stream: &mut Stream, reader: &mut FrameReader) -> Result<Arriva
 
 const SCRATCH_BYTES: usize = 16 * 1024;
 
-/// The content of the next message; none at the end.
+/// The payload of the next message; `None` at the end.
 fn next_message(
     socket: &mut WebSocket<Stream>,
     url: &BrokerUrl,
@@ -284,11 +286,11 @@ fn next_message(
                 return Ok(Some(message.into_data()));
             }
             Ok(Message::Close(_)) => {
-                // The answer to it is queued; if it cannot be sent, the end is as near.
+                // Sends the close that answers it, which may fail.
                 let _ = socket.flush();
                 return Ok(None);
             }
-            // A ping has its answer queued, which the next read sends.
+            // The next read sends the pong that answers a ping.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
             Err(fault) if is_end(&fault) => return Ok(None),
             Err(fault) => return Err(websocket_error(url, fault)),
@@ -358,7 +360,7 @@ fn upgrade(
     let uri = format!("{scheme}://{}{}", url.address(), url.path)
         .parse()
         .map_err(|_| ClientError::Url(UrlFault::Host))?;
-    // A response without the subprotocol is refused by tungstenite, as browsers do.
+    // tungstenite refuses a response without the subprotocol, as browsers do.
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(dialect.subprotocol());
     let config = WebSocketConfig::default()
         .read_buffer_size(SCRATCH_BYTES)

@@ -1,4 +1,4 @@
-//! What can go wrong for a client: what was wrong, where, and what to do about it.
+//! The errors of a client, with place, reason and remedy.
 
 use std::fmt;
 use std::io;
@@ -11,80 +11,80 @@ use crate::frame::{EncodeFault, FrameFault};
 use crate::printable::Printable;
 use crate::url::UrlFault;
 
-/// Why a client could not do what it was asked to. Keys never appear in it.
+/// Why a call of a client failed. It never holds keys.
 #[derive(Debug)]
 pub enum ClientError {
-    /// The URL is wrong.
+    /// The URL is malformed.
     Url(UrlFault),
     /// The named option was not given.
     Missing(&'static str),
-    /// The named option is zero, with which nothing could succeed.
+    /// The named option is zero, so that no call could succeed.
     Zero(&'static str),
-    /// The host's name leads nowhere.
+    /// The host's name has no address.
     Resolve {
         /// The host in the URL.
         host: String,
-        /// What the resolver says.
+        /// The resolver's reason.
         source: io::Error,
     },
-    /// There is no connection to be had.
+    /// A connection cannot be made.
     Connect {
-        /// Where we tried last.
+        /// The last address that was tried.
         address: String,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
-    /// There is nobody whom we could trust.
+    /// There are no authorities to trust.
     Trust(TrustFault),
     /// The TLS handshake failed, most often because of the certificate.
     Tls {
         /// Host and port in the URL.
         address: String,
-        /// What exactly is wrong.
+        /// The reason.
         source: rustls::Error,
     },
-    /// The other side does not want this WebSocket, or does not keep its rules.
+    /// The server refuses the WebSocket or violates its protocol.
     WebSocket {
         /// Host and port in the URL.
         address: String,
-        /// What exactly is wrong.
+        /// The reason.
         source: Box<tungstenite::Error>,
     },
-    /// What we were given cannot be sent. Nothing was.
+    /// The frame cannot be sent, and was not.
     Unsendable(EncodeFault),
-    /// What arrived is not a frame.
+    /// A malformed frame arrived.
     Malformed(FrameFault),
-    /// A frame arrived that makes no sense here.
+    /// An unexpected frame arrived.
     Unexpected {
         /// Its command.
         command: String,
-        /// What would have made sense.
+        /// What was expected.
         awaited: &'static str,
     },
-    /// The broker said no.
+    /// The broker refused the request.
     Refused(Box<ServerError>),
-    /// The broker said nothing in time.
+    /// The broker did not answer in time.
     NoAnswer {
-        /// What it should have said.
+        /// What was expected.
         awaited: &'static str,
     },
-    /// What arrived while an answer was awaited fills the queue. Nothing is lost: take events, then
-    /// wait again.
+    /// Events that arrived while an answer was awaited fill the queue. None is lost: take events,
+    /// then wait again.
     QueueFull {
         /// The answer that was awaited.
         transaction: TransactionId,
     },
-    /// The same in the standard dialect: take messages and go on. Whether the call did anything is not
-    /// known, and its answer is not waited for again.
+    /// In the standard dialect, messages that arrived while an answer was awaited fill the queue: take
+    /// messages and continue. Whether the call had an effect is not known; its answer is ignored.
     Flooded,
-    /// So much was sent without looking at the answers that no more can be remembered.
+    /// There are too many unanswered requests to remember another one.
     TooManyUnanswered,
     /// The broker ended the connection.
     Ended {
-        /// What it should have done instead.
+        /// What was expected.
         awaited: &'static str,
     },
-    /// The connection has ended before, and nothing can be sent any more.
+    /// The connection had already ended.
     Closed,
     /// The connection broke.
     Lost(io::Error),
@@ -164,17 +164,17 @@ impl From<FrameFault> for ClientError {
     }
 }
 
-/// Why there is nobody whom we could trust.
+/// Why there are no authorities to trust.
 #[derive(Debug)]
 pub enum TrustFault {
     /// The file with the authorities cannot be read.
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
-    /// What we were given holds no certificate, or a broken one.
+    /// The given authorities hold no certificate, or a malformed one.
     NoCertificate,
     /// No authorities were given, and the system's were not found.
     NoSystemBundle,
@@ -230,7 +230,7 @@ fn fmt_certificate(
     }
 }
 
-/// So much is shown of a reason that came in the body of an answer.
+/// Bytes that are shown of the reason in the body of an answer.
 const REASON_BYTES_MAX: usize = 200;
 
 fn fmt_websocket(
@@ -243,7 +243,7 @@ fn fmt_websocket(
         tungstenite::Error::Http(response) => {
             let status = response.status();
             write!(out, "{address} answered the WebSocket request with status {status}: ")?;
-            // A broker says why. What something else says may be a page, of which the beginning helps.
+            // The reason if it is a broker; otherwise perhaps the beginning of a page.
             let body = response.body().as_deref().unwrap_or_default().trim_ascii();
             let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
             match line {

@@ -1,6 +1,6 @@
 //! What a client gets from the broker, as values: its session, messages, answers, errors.
 //!
-//! It knows frames, not how they came.
+//! It does not know connections.
 
 use std::fmt;
 
@@ -8,33 +8,33 @@ use crate::frame::Frame;
 use crate::printable::Printable;
 use crate::queue::{ITEM_BYTES, Weighed, weight_of_headers};
 
-/// Something that arrived, in the order in which it arrived.
+/// An event from the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A message to us, a copy of one to a client that we watch, or one from the broker itself.
+    /// A message to this client, a copy of one to a watched client, or one from the broker itself.
     Message(Message),
-    /// An answer to something that we sent and did not wait for.
+    /// The answer to a request that was not waited for.
     Ack(Ack),
-    /// Something that we sent was refused, or the connection is about to be closed.
+    /// A request was refused, or the connection is about to be closed.
     Error(ServerError),
     /// The connection has ended; nothing follows.
     Closed,
 }
 
-/// Who we are, as the broker sees it.
+/// The session of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Names this session; a login that takes it over has the same.
+    /// Id of the session; a login that takes it over has the same id.
     pub session_id: String,
-    /// What we logged in as.
+    /// The login id.
     pub login: String,
     /// `1` to `4`.
     pub profile_code: String,
     /// `agent`, `super agent`, `service` or `admin`.
     pub profile_description: String,
-    /// Our address.
+    /// The client's address.
     pub destination: String,
-    /// Names this connection in the broker's log; empty in the standard dialect.
+    /// Number of the connection in the broker's log; empty in the standard dialect.
     pub connection_id: String,
 }
 
@@ -50,7 +50,7 @@ impl Session {
         }
     }
 
-    /// The same, of the standard dialect, which does not number connections.
+    /// The session in a CONNECTED of the standard dialect, which does not number connections.
     pub(crate) fn of_standard(frame: &Frame) -> Self {
         Self { session_id: owned(frame, "session"), ..Self::of(frame) }
     }
@@ -61,17 +61,17 @@ impl Session {
 pub struct Message {
     /// The sender's login id.
     pub origin: String,
-    /// The sender's address: send there to answer.
+    /// The sender's address, to which an answer goes.
     pub destination: String,
-    /// The receiver's session. Ours if the message is to us, not if it is to one that we watch.
+    /// The receiver's session: that of this client, or of one that it watches.
     pub session_id: String,
-    /// The sender's number for it, if it gave one.
+    /// The sender's transaction number, if there is one.
     pub transaction: Option<String>,
-    /// What the body is, if the sender says so.
+    /// The media type of the body, if the sender has set it.
     pub content_type: Option<String>,
     /// The sender's further headers, in order.
     pub headers: Vec<(String, String)>,
-    /// What the sender has to say.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -117,16 +117,16 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Headers of MESSAGE that have a place of their own in [`Message`].
+/// Headers of MESSAGE that are fields of [`Message`] or describe the frame.
 const PROTOCOL_HEADERS: [&str; 6] =
     ["transaction", "session-id", "origin", "destination", "content-type", "content-length"];
 
 /// The broker did what the transaction asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// What is answered.
+    /// The request that is answered.
     pub transaction: TransactionId,
-    /// For SUBSCRIBE and UNSUBSCRIBE, whom it was about.
+    /// For SUBSCRIBE and UNSUBSCRIBE, the clients concerned.
     pub clients: Vec<ListedClient>,
 }
 
@@ -135,18 +135,18 @@ pub struct Ack {
 pub struct ListedClient {
     /// Its login id.
     pub login: String,
-    /// Its session, or what the broker shows in its place.
+    /// Its session id, or the broker's placeholder for it.
     pub session_id: String,
     /// Its address.
     pub destination: String,
 }
 
 impl ListedClient {
-    /// Reads `[login]:[session id]:[destination]`, whatever stands before it.
+    /// Parses `[login]:[session id]:[destination]`, and ignores text before it.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let line = line.trim_end();
         let (_, rest) = line.split_once('[')?;
-        // From the right, since a login id may hold anything.
+        // Split from the right, since a login id may hold any character.
         let (rest, destination) = rest.strip_suffix(']')?.rsplit_once("]:[")?;
         let (login, session_id) = rest.rsplit_once("]:[")?;
         Some(Self {
@@ -157,16 +157,16 @@ impl ListedClient {
     }
 }
 
-/// What the broker refuses, and why.
+/// A refusal by the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     /// A sentence for people.
     pub description: String,
     /// A word for programs, such as `NO_SUCH_DESTINATION`.
     pub code: Option<String>,
-    /// Whether to try again. Present if, and only if, the broker closes the connection.
+    /// Whether to try again. Present if and only if the broker closes the connection.
     pub retry: Option<Retry>,
-    /// What is refused, where the error is about something that we sent.
+    /// The request that is refused, if the error is about one.
     pub transaction: Option<TransactionId>,
 }
 
@@ -201,11 +201,11 @@ impl std::error::Error for ServerError {}
 /// Whether to try again after the broker closed the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It will not help, for example because a key is wrong.
+    /// It would fail again, for example because a key is wrong.
     Never,
     /// Not at once.
     Later,
-    /// At once: it was no fault of ours.
+    /// At once: the client is not at fault.
     Now,
 }
 
@@ -214,7 +214,7 @@ impl Retry {
         match word {
             "never" => Self::Never,
             "now" => Self::Now,
-            // A word that we do not know is no invitation to hurry.
+            // An unknown word is taken for the cautious one.
             _ => Self::Later,
         }
     }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_keeps_what_its_sender_added() {
+    fn a_message_has_the_headers_that_its_sender_added() {
         let incoming = incoming(
             "MESSAGE\ntransaction:17\nsession-id:s\norigin:ana\ndestination:/agent/ana\n\
              content-type:text/plain\ncontent-length:5\ncolour:red\n\nhello\0",
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_is_there_when_the_connection_closes() {
+    fn retry_is_present_if_the_connection_closes() {
         for (word, retry) in [
             ("never", Retry::Never),
             ("later", Retry::Later),
@@ -367,14 +367,14 @@ mod tests {
         let refused = incoming("ERROR\nerror-desc:no\ntransaction:2\n\n\0");
         let Incoming::Event(refused) = refused else { panic!("{refused:?}") };
         assert!(refused.answers(TransactionId(2)) && !refused.answers(TransactionId(3)));
-        // The number in a message is that of its sender.
+        // The transaction in a message is that of its sender.
         let message = incoming("MESSAGE\norigin:ana\ntransaction:2\n\n\0");
         let Incoming::Event(message) = message else { panic!("{message:?}") };
         assert!(!message.answers(TransactionId(2)));
     }
 
     #[test]
-    fn an_event_weighs_what_it_holds() {
+    fn the_weight_of_an_event_is_its_memory() {
         let weight = |frame: &str| match incoming(frame) {
             Incoming::Event(event) => event.weight() - ITEM_BYTES,
             other => panic!("{other:?}"),

@@ -1,6 +1,6 @@
-//! Frames of the classic dialect as owned values: how they are written, how they are read.
+//! Frames of the classic dialect as owned values: encoding and parsing.
 //!
-//! It knows neither sockets nor what the commands mean.
+//! It does not know sockets, nor what commands mean.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use std::fmt;
 pub struct Frame {
     /// The first line.
     pub command: String,
-    /// The header lines, in order. Bytes that are not UTF-8 arrive as U+FFFD.
+    /// The header lines, in order. Bytes that are not UTF-8 become U+FFFD.
     pub headers: Vec<(String, String)>,
     /// What follows the blank line.
     pub body: Vec<u8>,
@@ -23,17 +23,17 @@ impl Frame {
         Self { command: command.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 
-    /// Adds a header behind those that are there.
+    /// Appends a header.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.headers.push((key.to_owned(), value.into()));
         self
     }
 
-    /// Reads a frame that has been taken out of its envelope.
+    /// Parses a frame without its envelope.
     ///
     /// # Errors
-    /// The frame has no blank line, or a header line no colon.
+    /// The frame has no blank line, or a header line has no colon.
     pub fn parse(bytes: &[u8]) -> Result<Self, FrameFault> {
         let mut rest = bytes;
         let command = text(take_line(&mut rest)?);
@@ -51,11 +51,11 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Writes the frame in an envelope.
+    /// Encodes the frame in an envelope.
     ///
     /// # Errors
-    /// A line break or a NUL where it would forge a header or another frame, or a body that the
-    /// envelope cannot count.
+    /// A header holds a line break or a NUL, which would forge another header or frame; or the frame
+    /// is too long for the envelope.
     pub fn encode(&self, envelope: Envelope) -> Result<Vec<u8>, EncodeFault> {
         let mut bytes = Vec::with_capacity(ENVELOPE_BYTES + 256 + self.body.len());
         if envelope == Envelope::LengthPrefixed {
@@ -85,12 +85,12 @@ impl Frame {
         Ok(bytes)
     }
 
-    /// The value of a header; the first counts where it is repeated.
+    /// The value of a header; the first one if it is repeated.
     pub fn header(&self, key: &str) -> Option<&str> {
         self.headers.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// One NUL at the end is not part of the body, unless `content-length` says that it is.
+    /// The body, without one NUL at the end unless `content-length` includes it.
     fn body_of<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
         let length = self.header("content-length").and_then(|value| value.parse::<usize>().ok());
         match rest.strip_suffix(b"\0") {
@@ -114,16 +114,16 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// What carries a frame, and says where it ends.
+/// The envelope that delimits a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Envelope {
-    /// TCP and TLS: a flag byte and a four-byte length stand before the frame.
+    /// TCP and TLS: a flag byte and a four-byte length before the frame.
     LengthPrefixed,
-    /// WebSocket: a message is a frame.
+    /// WebSocket: the frame is a message.
     Message,
 }
 
-/// Cuts a stream of bytes into frames, however they were split and joined.
+/// Reads frames from a byte stream, however they are split and joined.
 ///
 /// ```text
 ///  │ taken │ 00 │ length, LE │ frame … │ 00 │ length … │
@@ -132,7 +132,7 @@ pub enum Envelope {
 #[derive(Debug)]
 pub struct FrameReader {
     bytes: Vec<u8>,
-    /// `taken ≤ bytes.len()`; what stands before it has been returned.
+    /// Bytes of frames that have been returned; `taken ≤ bytes.len()`.
     taken: usize,
     frame_bytes_max: usize,
 }
@@ -143,7 +143,7 @@ impl FrameReader {
         Self { bytes: Vec::new(), taken: 0, frame_bytes_max }
     }
 
-    /// Takes what has arrived.
+    /// Appends bytes that have arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -153,12 +153,12 @@ impl FrameReader {
     /// The next whole frame, or `None` until more has been pushed.
     ///
     /// # Errors
-    /// What arrives is not the classic dialect, or is longer than allowed. There is no way to find
-    /// the next frame after that.
+    /// The bytes are not the classic dialect, or a frame is longer than allowed. The next frame cannot
+    /// be found after that.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameFault> {
         let rest = &self.bytes[self.taken..];
         let Some((&flag, rest)) = rest.split_first() else { return Ok(None) };
-        // Checked before the length is there: a peer that speaks something else may say little.
+        // Checked before the length: another protocol may send fewer bytes.
         if flag > 1 {
             return Err(FrameFault::NotClassic(flag));
         }
@@ -175,31 +175,31 @@ impl FrameReader {
         Ok(Some(frame))
     }
 
-    /// Whether nothing of a further frame has arrived.
+    /// Whether no byte of a further frame has arrived.
     pub fn is_empty(&self) -> bool {
         self.taken == self.bytes.len()
     }
 }
 
-/// What is wrong with a frame that arrived.
+/// Why a frame that arrived is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameFault {
     /// The first byte of the envelope is neither 0 nor 1.
     NotClassic(u8),
-    /// The first byte begins no command of standard STOMP.
+    /// The first byte does not begin a command of standard STOMP.
     NotStomp(u8),
-    /// No NUL stands where the body of a standard frame ends.
+    /// The body of a standard frame is not followed by a NUL.
     NoNul,
-    /// The frame is larger than we take.
+    /// The frame is longer than allowed.
     TooLong {
-        /// What the envelope announced.
+        /// The announced length.
         bytes: usize,
-        /// What we take.
+        /// The allowed length.
         max: usize,
     },
-    /// No blank line ends the headers.
+    /// The headers do not end with a blank line.
     NoBlankLine,
-    /// A header line without a colon.
+    /// A header line has no colon.
     NoColon,
     /// The stream ended inside a frame.
     Torn,
@@ -231,19 +231,19 @@ impl fmt::Display for FrameFault {
 
 impl std::error::Error for FrameFault {}
 
-/// Why a frame cannot be sent. It names the header, never its value.
+/// Why a frame cannot be sent, with the name of the header but not its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EncodeFault {
-    /// The named header, its key included, holds a line break or a NUL.
+    /// The name or the value of the header holds a line break or a NUL.
     LineBreak(String),
     /// The name of the header holds a colon.
     ColonInKey(String),
     /// The header belongs to the protocol and cannot be set by hand.
     Reserved(String),
-    /// The named header would not arrive as it is: its name is empty or, as perhaps its value, has blanks
-    /// around it, which receivers drop.
+    /// The header would not arrive unchanged: its name is empty, or there are blanks around its name or
+    /// its value, which receivers drop.
     Padded(String),
-    /// The frame is longer than an envelope can say.
+    /// The frame is longer than an envelope can announce.
     TooLong,
 }
 
@@ -275,7 +275,7 @@ fn check_line(key: &str, line: &str) -> Result<(), EncodeFault> {
     Ok(())
 }
 
-/// Takes a line without its end, which is LF or CRLF.
+/// Takes a line, and drops its end, which is LF or CRLF.
 fn take_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], FrameFault> {
     let end = memchr::memchr(b'\n', rest).ok_or(FrameFault::NoBlankLine)?;
     let line = &rest[..end];
@@ -306,7 +306,7 @@ mod tests {
     const FRAME_BYTES_MAX: usize = 64 * 1024;
 
     #[test]
-    fn a_frame_is_written_as_clients_in_the_field_write_it() {
+    fn a_frame_is_encoded_as_by_existing_clients() {
         let frame = Frame::new("CONNECT")
             .with("accept-version", "1.2")
             .with("login", "ana")
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn one_nul_at_the_end_is_no_body_unless_the_length_says_so() {
+    fn one_nul_at_the_end_is_not_part_of_the_body_unless_the_length_includes_it() {
         let body = |frame: &str| Frame::parse(frame.as_bytes()).unwrap().body;
         assert_eq!(body("MESSAGE\n\nhi\0"), b"hi");
         assert_eq!(body("MESSAGE\n\nhi\0\0"), b"hi\0");
@@ -343,7 +343,7 @@ mod tests {
 
     // behaviour: malformed-refused
     #[test]
-    fn what_is_not_a_frame_is_named() {
+    fn malformed_frames_have_their_faults() {
         assert_eq!(Frame::parse(b""), Err(FrameFault::NoBlankLine));
         assert_eq!(Frame::parse(b"ACK\na:b\n"), Err(FrameFault::NoBlankLine));
         assert_eq!(Frame::parse(b"ACK\nab\n\n"), Err(FrameFault::NoColon));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_big_endian_length_is_understood() {
+    fn a_length_may_be_big_endian() {
         let mut reader = FrameReader::new(FRAME_BYTES_MAX);
         reader.push(b"\x01\0\0\0\x06ACK\n\n\0");
         assert_eq!(reader.next_frame().unwrap(), Some(Frame::new("ACK")));
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_forged_with_a_header() {
+    fn a_header_cannot_forge_another_one() {
         let encode = |frame: Frame| frame.encode(Envelope::Message).unwrap_err();
         for value in ["a\nb", "a\rb", "a\0b"] {
             let fault = encode(Frame::new("SEND").with("x", value));
@@ -398,7 +398,7 @@ mod tests {
     proptest! {
         // behaviour: chunking-invisible
         #[test]
-        fn cutting_is_invisible(
+        fn chunking_is_invisible(
             frames in proptest::collection::vec(frames(), 0..5),
             cuts in proptest::collection::vec(1..40_usize, 1..8),
         ) {

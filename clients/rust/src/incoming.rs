@@ -1,10 +1,10 @@
-//! Frames of the classic dialect, understood: what each says, or that it makes no sense here.
+//! The meaning of frames of the classic dialect that arrive.
 
 use crate::error::ClientError;
 use crate::event::{Ack, Event, ListedClient, Message, ServerError, Session, TransactionId};
 use crate::frame::Frame;
 
-/// A frame that arrived, understood.
+/// The meaning of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     Connected(Session),
@@ -25,7 +25,7 @@ impl Incoming {
     }
 }
 
-/// `OK` is what existing clients compare with; anything else is a refusal.
+/// An ACK is a refusal unless its description is `OK`, with which existing clients compare it.
 fn ack_of(frame: Frame, awaited: &'static str) -> Result<Event, ClientError> {
     if frame.header("error-desc") != Some("OK") {
         return Ok(Event::Error(ServerError::of(&frame)));

@@ -1,8 +1,8 @@
 //! A small blocking client of the broker, for tools and tests and for programs that talk to the
 //! broker from a thread of their own.
 //!
-//! It speaks the classic dialect over TCP (`tcp://`), TLS (`tls://`), WebSocket (`ws://`) and
-//! secure WebSocket (`wss://`). [`StandardClient`] speaks standard STOMP over the same.
+//! [`Client`] speaks the classic dialect over TCP (`tcp://`), TLS (`tls://`), WebSocket (`ws://`) and
+//! secure WebSocket (`wss://`). [`StandardClient`] speaks standard STOMP over the same transports.
 //!
 //! ```no_run
 //! use com_broker_client::{Client, Event, Options, SendOptions, Target};
@@ -14,9 +14,9 @@
 //!     .keys(std::env::var("APPLICATION_KEY")?, std::env::var("SERVICE_KEY")?)
 //!     .ca("certs/ca.pem");
 //! let mut client = Client::connect(&options)?;
-//! println!("we are {}", client.session().destination);
+//! println!("logged in as {}", client.session().destination);
 //!
-//! // Copies of what the agents get, now and when further ones log in.
+//! // Copies of the messages to all agents, including those that log in later.
 //! for agent in client.subscribe(Target::Pattern("/agent/.*"))? {
 //!     println!("watching {}", agent.destination);
 //! }
@@ -37,9 +37,9 @@
 //! ```
 //!
 //! Nothing happens between calls: a client that does not call [`Client::next`] for long answers no
-//! WebSocket pings, and its messages pile up in the broker, until it is cut off as too slow.
+//! WebSocket pings, and its messages pile up in the broker until it is cut off as a slow consumer.
 //!
-//! It knows nothing of the broker's inside.
+//! It does not know the internals of the broker.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -78,5 +78,5 @@ pub use printable::{Printable, is_harmful};
 pub use standard::{StandardClient, StandardMessage, StandardTarget};
 pub use url::{BrokerUrl, Scheme, UrlFault};
 
-/// The broker's own address: where presence comes from.
+/// The broker's own address, from which presence events come.
 pub const BROKER: &str = "STOMP-SERVER";

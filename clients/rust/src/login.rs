@@ -1,4 +1,4 @@
-//! How a client gets in, in either dialect: the connection, CONNECT, and the frame that answers it.
+//! The login in either dialect: the connection, CONNECT, and the frame that answers it.
 
 use crate::connection::{Arrival, Connection, Dialect};
 use crate::error::ClientError;
@@ -6,10 +6,10 @@ use crate::frame::Frame;
 use crate::options::Options;
 use crate::wire::Deadline;
 
-/// What a login waits for.
+/// The answer that a login expects.
 pub(crate) const CONNECTED: &str = "CONNECTED";
 
-/// Connects and sends CONNECT. Returns the answer, whatever it says, and within one time limit for all.
+/// Connects, sends CONNECT and returns the answer, whatever it is. One timeout holds for all of it.
 pub(crate) fn log_in(
     options: &Options,
     dialect: Dialect,
@@ -17,7 +17,7 @@ pub(crate) fn log_in(
     let (login, keys) = options.credentials()?;
     let deadline = Deadline::after(options.connect_timeout);
     let mut connection = Connection::open_until(options, dialect, deadline)?;
-    // Without `host`, which a broker with virtual hosts would compare with names of its own.
+    // Without `host`, which a broker with virtual hosts would check.
     let connect = Frame::new("CONNECT")
         .with("accept-version", "1.2")
         .with("login", login)

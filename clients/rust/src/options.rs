@@ -1,4 +1,4 @@
-//! How a client connects: where to, as whom, whom it trusts, how long it waits, what it holds.
+//! The options of a client: address, login, trust, timeouts and bounds.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::error::ClientError;
 use crate::frame::EncodeFault;
 use crate::tls::Trust;
 
-/// How a client connects. Only the URL, the login id and the keys have no default.
+/// Options of a client. All but the URL, the login id and the keys have defaults.
 ///
 /// ```
 /// use com_broker_client::Options;
@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Connects to `tcp://`, `tls://`, `ws://` or `wss://`.
+    /// Options with a URL that begins with `tcp://`, `tls://`, `ws://` or `wss://`.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -48,70 +48,70 @@ impl Options {
         }
     }
 
-    /// The login id. With the profile it makes the client's address.
+    /// Sets the login id, which together with the profile makes the client's address.
     #[must_use]
     pub fn login(mut self, login: impl Into<String>) -> Self {
         self.login = Some(login.into());
         self
     }
 
-    /// The application key and the key of the profile to log in with.
+    /// Sets the application key and the key of the profile.
     #[must_use]
     pub fn keys(mut self, application: impl Into<String>, profile: impl Into<String>) -> Self {
         self.keys = Some(LoginKeys { application: application.into(), profile: profile.into() });
         self
     }
 
-    /// Trusts the authorities in this PEM file, and no others. Without one, the system's.
+    /// Trusts the authorities in this PEM file instead of those of the system.
     #[must_use]
     pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
         self.trust = Trust::File(path.into());
         self
     }
 
-    /// Trusts the authorities in this PEM text, and no others.
+    /// Trusts the authorities in this PEM text instead of those of the system.
     #[must_use]
     pub fn ca_pem(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.trust = Trust::Pem(text.into());
         self
     }
 
-    /// Trusts whoever answers, so that whoever is in between can read the keys and all messages.
+    /// Trusts any certificate, so that a man in the middle can read the keys and all messages.
     #[must_use]
     pub fn insecure(mut self) -> Self {
         self.trust = Trust::Anyone;
         self
     }
 
-    /// How long connecting may take, from the first packet until the broker has let us in.
+    /// Sets the time for connecting, including handshakes and login.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long the broker may take for an answer, and for reading what we send.
+    /// Sets the time that the broker may take to answer, and to read what is sent.
     #[must_use]
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
         self
     }
 
-    /// The largest frame that we take.
+    /// Sets the size of the largest frame that is accepted.
     #[must_use]
     pub fn frame_bytes_max(mut self, bytes: usize) -> Self {
         self.frame_bytes_max = bytes;
         self
     }
 
-    /// What may be held of messages that arrive while an answer is awaited.
+    /// Sets the memory for messages that arrive while an answer is awaited.
     #[must_use]
     pub fn queued_bytes_max(mut self, bytes: usize) -> Self {
         self.queued_bytes_max = bytes;
         self
     }
 
-    /// The login id and the keys, without which there is nothing to connect for.
+    /// The login id and the keys, neither of which may be missing.
     pub(crate) fn credentials(&self) -> Result<(&str, &LoginKeys), ClientError> {
         let login = self.login.as_deref().filter(|login| !login.is_empty());
         let login = login.ok_or(ClientError::Missing("login id"))?;
@@ -120,8 +120,8 @@ impl Options {
         Ok((login, keys))
     }
 
-    /// Refuses limits under which nothing could ever succeed. An answer that may take no time is none of
-    /// them: it takes what is there.
+    /// Refuses bounds of zero with which no call could succeed. The answer timeout may be zero: then only
+    /// answers that have arrived already are taken.
     pub(crate) fn check_limits(&self) -> Result<(), ClientError> {
         for (name, is_zero) in [
             ("connect_timeout", self.connect_timeout.is_zero()),
@@ -136,17 +136,18 @@ impl Options {
     }
 }
 
-/// What a message is sent with. The default fits.
+/// Options of a message. The default fits most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendOptions {
-    /// What the body is. Without one: `text/plain` for UTF-8, `application/octet-stream` otherwise.
+    /// Media type of the body. Without one: `text/plain` for UTF-8, `application/octet-stream`
+    /// otherwise.
     pub content_type: Option<String>,
-    /// Further headers, which reach the receiver as they are.
+    /// Further headers, which reach the receiver unchanged.
     pub headers: Vec<(String, String)>,
 }
 
 impl SendOptions {
-    /// Says what the body is.
+    /// Sets the media type of the body.
     #[must_use]
     pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
         self.content_type = Some(content_type.into());
@@ -160,7 +161,7 @@ impl SendOptions {
         self
     }
 
-    /// The further headers, unless one of them is not the sender's to choose.
+    /// The further headers, unless one of them is reserved.
     pub(crate) fn user_headers(&self) -> Result<&[(String, String)], EncodeFault> {
         for (key, _) in &self.headers {
             let name = name_as_read(key);
@@ -183,7 +184,7 @@ impl SendOptions {
     }
 }
 
-/// What only the client or the broker says of a message: `docs/protocol.md`, "Messages".
+/// Headers that only the client or the broker may set: `docs/protocol.md`, "Messages".
 const RESERVED_HEADERS: [&str; 21] = [
     "ack",
     "content-length",
@@ -208,8 +209,8 @@ const RESERVED_HEADERS: [&str; 21] = [
     "undeliverable",
 ];
 
-/// A name as a receiver may read it: many strip blanks around it, and those that do not unescape end it at
-/// the first colon. The broker, which knows more of what is not seen, refuses the rest.
+/// A name as a receiver may read it: many trim it, and those that do not unescape end it at the first
+/// colon. The broker checks more invisible characters than this.
 fn name_as_read(key: &str) -> &str {
     let is_dropped = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
     key.split(':').next().unwrap_or_default().trim_matches(is_dropped)

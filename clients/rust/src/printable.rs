@@ -1,9 +1,9 @@
-//! Text from the network made fit for a terminal: nothing in it moves the cursor, changes the
-//! title or turns the direction of writing.
+//! Text from the network made safe for a terminal: it cannot move the cursor, change the title or
+//! reverse the direction of writing.
 
 use std::fmt;
 
-/// Displays bytes on one line: what is not printable is escaped.
+/// Displays bytes on one line, and escapes what is not printable.
 ///
 /// ```
 /// use com_broker_client::Printable;
@@ -27,7 +27,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Whether a terminal would do something else with the character than draw it.
+/// Whether a character could have another effect on a terminal than being drawn.
 pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,28 +1,28 @@
-//! What arrived while something else was awaited: in order, and bounded by what it weighs.
+//! A queue for events that arrive while an answer is awaited, bounded by memory.
 
 use std::collections::VecDeque;
 
-/// What takes memory in a queue.
+/// An item with a known need of memory.
 pub(crate) trait Weighed {
-    /// What it counts for, the same each time it is asked.
+    /// Memory of the item in bytes, which must not change.
     fn weight(&self) -> usize;
 }
 
-/// What a thing weighs besides its bytes of text.
+/// Memory of an item besides its text.
 pub(crate) const ITEM_BYTES: usize = 256;
 
-/// What the headers of a message weigh. The strings themselves count, for there may be many short ones.
+/// Memory of the headers of a message, including the strings themselves, since there may be many short ones.
 pub(crate) fn weight_of_headers(headers: &[(String, String)]) -> usize {
     let text: usize = headers.iter().map(|(key, value)| key.len() + value.len()).sum();
     text + size_of_val(headers)
 }
 
-/// A queue that knows when it is full. It takes what is pushed all the same, since what has been read from
-/// the connection would be lost otherwise: whoever reads asks [`is_full`](Self::is_full).
+/// A queue with a soft bound: it takes items even if it is full, since an item that has been read from the
+/// connection would be lost otherwise. The reader checks [`is_full`](Self::is_full).
 #[derive(Debug)]
 pub(crate) struct WeighedQueue<T> {
     items: VecDeque<T>,
-    /// The sum of what the items weigh.
+    /// Sum of the items' weights.
     bytes: usize,
     bytes_max: usize,
 }
@@ -41,7 +41,7 @@ impl<T: Weighed> WeighedQueue<T> {
         self.take(|_| true)
     }
 
-    /// Takes the first that is wanted out of the middle.
+    /// Takes the first wanted item, even from the middle.
     pub(crate) fn take(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<T> {
         let index = self.items.iter().position(is_wanted)?;
         let item = self.items.remove(index)?;
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn it_weighs_what_it_holds() {
+    fn it_is_full_by_the_weight_of_its_items() {
         let mut queue = WeighedQueue::new(6);
         for item in [1, 2, 3] {
             assert!(!queue.is_full());

@@ -1,6 +1,6 @@
-//! A broker for tests that says what a script tells it to, byte by byte as the dialect has it.
+//! A broker for tests that follows a script, byte by byte.
 //!
-//! It shares no code with the client: what both would get wrong, no test would find.
+//! It shares no code with the client, so that tests find errors that both would share.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,18 +16,18 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-/// Long enough for any machine, short enough not to hang a test run.
+/// Long enough for a slow machine, short enough not to hang a test run.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the client sends to log in as the agent ana.
+/// The frame with which the client logs in as the agent ana.
 pub(super) const CONNECT: &str = "CONNECT\naccept-version:1.2\nlogin:ana\n\
     passcode:my_agent_secret_key\nsecret-key:my_app_secret_key\n\n";
 
-/// What it gets in the standard dialect.
+/// The answer to it in the standard dialect.
 pub(super) const STANDARD_CONNECTED: &str = "CONNECTED\nversion:1.2\nsession:s1\nlogin:ana\n\
     profile-code:1\nprofile-desc:agent\ndestination:/agent/ana\n\n";
 
-/// What it gets.
+/// The answer to it in the classic dialect.
 pub(super) const CONNECTED: &str = "CONNECTED\naccept-version:1.2\nsession-id:s1\nlogin:ana\n\
     profile-code:1\nprofile-desc:agent\ndestination:/agent/ana\nconnection-id:7\n\n";
 
@@ -54,7 +54,7 @@ impl ScriptedBroker {
         Self::start(|socket| script(&mut upgrade(socket, "stomp")))
     }
 
-    /// The same inside TLS.
+    /// A frame in each WebSocket message, inside TLS.
     pub(super) fn secure_websocket(
         script: impl FnOnce(&mut dyn Peer) + Send + 'static,
     ) -> (Self, String) {
@@ -81,7 +81,7 @@ impl ScriptedBroker {
         (broker, ca)
     }
 
-    /// Whatever the script does with the socket.
+    /// Leaves the socket to the script.
     pub(super) fn start(script: impl FnOnce(TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -93,21 +93,21 @@ impl ScriptedBroker {
         Self { address, thread }
     }
 
-    /// Waits until the script has come to its end, as it must.
+    /// Waits until the script has ended.
     pub(super) fn finish(self) {
-        self.thread.join().expect("the script was not kept to");
+        self.thread.join().expect("the script was followed");
     }
 }
 
-/// The client as the script sees it.
+/// The connection to the client, as used by scripts.
 pub(super) trait Peer {
-    /// The next frame must be exactly this.
+    /// Reads the next frame, which has to be exactly this one.
     fn expect(&mut self, frame: &[u8]);
     /// Sends a frame, with the NUL at its end.
     fn answer(&mut self, frame: &str);
-    /// Sends a WebSocket ping where there is such a thing.
+    /// Sends a WebSocket ping, if this is a WebSocket.
     fn ping(&mut self) {}
-    /// Ends the stream orderly, and waits until the client has.
+    /// Ends the stream in order, and waits until the client has, too.
     fn close(&mut self);
 
     fn log_in(&mut self) {
@@ -149,7 +149,7 @@ pub(super) struct NulTerminated<S>(pub(super) S);
 impl<S: Read + Write + Close> Peer for NulTerminated<S> {
     fn expect(&mut self, frame: &[u8]) {
         let mut bytes = Vec::new();
-        // A body may hold a NUL, too: how long the frame is, only the script knows.
+        // Read by the length of the expected frame, since a body may hold a NUL.
         while bytes.len() <= frame.len() {
             let mut byte = [0];
             if self.0.read(&mut byte).unwrap_or(0) == 0 {
@@ -175,7 +175,7 @@ impl<S: Read + Write + Close> Peer for NulTerminated<S> {
     }
 }
 
-/// WebSocket messages as a stream; each that is written is torn in two, since a message need not be a frame.
+/// WebSocket messages as a stream. Each write is split into two messages, since a message need not be a frame.
 struct Pieces<S> {
     socket: WebSocket<S>,
     unread: Vec<u8>,
@@ -277,8 +277,8 @@ fn assert_frame(found: &[u8], expected: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// Answers a subprotocol, which must be offered.
-#[expect(clippy::result_large_err, reason = "the type of the callback is not ours")]
+/// Accepts a WebSocket with a subprotocol, which has to be offered.
+#[expect(clippy::result_large_err, reason = "tungstenite defines the type of the callback")]
 fn upgrade<S: Read + Write>(stream: S, subprotocol: &str) -> WebSocket<S> {
     tungstenite::accept_hdr(stream, |request: &Request, mut response: Response| {
         let protocol = request.headers().get("Sec-WebSocket-Protocol").unwrap();

@@ -1,5 +1,5 @@
-//! A client of the standard dialect, STOMP 1.2: it learns how many got what it sends, hears topics and
-//! queues, and is told of each message where it was sent to.
+//! The client of the standard dialect, STOMP 1.2: it subscribes to topics and queues, and learns the number
+//! of deliveries of each message that it sends.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::wire::Deadline;
 
 /// A client of the standard dialect that is logged in.
 ///
-/// Dropping it closes the connection without a word; [`disconnect`](Self::disconnect) is politer.
+/// Dropping it closes the connection without a logout; use [`disconnect`](Self::disconnect) for that.
 #[derive(Debug)]
 pub struct StandardClient {
     connection: Connection,
     session: Session,
     answer_timeout: Duration,
     last_receipt: u64,
-    /// What arrived while an answer was awaited.
+    /// Messages that arrived while an answer was awaited.
     queue: WeighedQueue<StandardMessage>,
 }
 
@@ -30,8 +30,8 @@ impl StandardClient {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// There is no connection, or the broker does not let us in: [`ClientError::Refused`] tells
-    /// whether trying again makes sense.
+    /// There is no connection, or the broker refuses the login: [`ClientError::Refused`] tells
+    /// whether to try again.
     pub fn connect(options: &Options) -> Result<Self, ClientError> {
         let (connection, answer) = log_in(options, Dialect::Standard)?;
         if answer.command != CONNECTED {
@@ -47,8 +47,8 @@ impl StandardClient {
         })
     }
 
-    /// Sends a message and waits until the broker has passed it on. Says to how many clients, those
-    /// included that watch the receiver.
+    /// Sends a message and waits until the broker has passed it on. Returns the number of deliveries,
+    /// including those to clients that watch the receiver.
     ///
     /// # Errors
     /// The message cannot be sent, or the broker refuses it.
@@ -70,10 +70,11 @@ impl StandardClient {
         delivered.ok_or_else(|| unexpected(receipt, "RECEIPT with delivered"))
     }
 
-    /// Subscribes, under an id of one's own choice, and waits until the broker has done so.
+    /// Subscribes under an `id` of the caller's choice, and waits for the broker's confirmation.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if our profile may not, or nobody is there, or the pattern is wrong.
+    /// [`ClientError::Refused`] if the profile has no right, no client is at the address, or the
+    /// pattern is malformed.
     pub fn subscribe(&mut self, id: &str, target: StandardTarget<'_>) -> Result<(), ClientError> {
         let frame = Frame::new("SUBSCRIBE").with("id", id).with("ack", "auto");
         let frame = match target {
@@ -89,11 +90,11 @@ impl StandardClient {
         self.request(frame).map(drop)
     }
 
-    /// The message that arrived first of those that have not been taken yet; `None` if none did in
-    /// time. Without a timeout it waits for ever; with [`Duration::ZERO`] it takes what is there.
+    /// The next message in order of arrival; `None` if there is none in time. Without a timeout it
+    /// waits for ever; with [`Duration::ZERO`] it does not wait.
     ///
     /// # Errors
-    /// The connection ended or broke, or what arrives makes no sense.
+    /// The connection ended or broke, or an unexpected frame arrived.
     pub fn next(
         &mut self,
         timeout: impl Into<Option<Duration>>,
@@ -119,17 +120,18 @@ impl StandardClient {
     /// Logs out: sends DISCONNECT and waits until the broker has confirmed it.
     ///
     /// # Errors
-    /// The broker did not confirm. We are logged out all the same, since the connection is closed.
+    /// The broker did not confirm. The client is logged out all the same, since the connection is
+    /// closed.
     pub fn disconnect(mut self) -> Result<(), ClientError> {
         self.request(Frame::new("DISCONNECT")).map(drop)
     }
 
-    /// Who we are.
+    /// The session of this client.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Whether a frame answers a call that waits no longer, because its time was up or the queue was full.
+    /// Whether a frame answers a call that has returned already, by a timeout or because of a full queue.
     fn is_late(&self, frame: &Frame) -> bool {
         let id = frame.header("receipt-id").and_then(|id| id.parse::<u64>().ok());
         frame.command == "RECEIPT" && id.is_some_and(|id| (1..=self.last_receipt).contains(&id))
@@ -140,14 +142,14 @@ impl StandardClient {
         const AWAITED: &str = "RECEIPT";
         self.last_receipt += 1;
         let id = self.last_receipt.to_string();
-        let is_farewell = frame.command == "DISCONNECT";
+        let is_logout = frame.command == "DISCONNECT";
         self.connection.send(&frame.with("receipt", &id))?;
         let deadline = Deadline::after(self.answer_timeout);
         loop {
             match self.connection.next_until(deadline)? {
                 Arrival::Frame(frame) if frame.command == "MESSAGE" => {
-                    // Nobody takes what comes then.
-                    if is_farewell {
+                    // The client is dropped after a logout, and messages with it.
+                    if is_logout {
                         continue;
                     }
                     self.queue.push(StandardMessage::of(frame));
@@ -169,18 +171,18 @@ impl StandardClient {
     }
 }
 
-/// What to subscribe to.
+/// The target of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandardTarget<'a> {
-    /// Our own address, that of a client to watch, a topic, or a queue.
+    /// The client's own address, that of a client to watch, a topic, or a queue.
     Destination(&'a str),
     /// All clients, now and later, whose whole address matches this regular expression.
     Pattern(&'a str),
-    /// Who comes and goes.
+    /// Presence: logins and logouts of clients.
     Presence {
         /// A regular expression for the whole address.
         pattern: &'a str,
-        /// Whether to begin with those that are there.
+        /// Whether to begin with an event for each client that is logged in.
         with_snapshot: bool,
     },
 }
@@ -188,19 +190,19 @@ pub enum StandardTarget<'a> {
 /// A message of the standard dialect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandardMessage {
-    /// The subscription that it comes by.
+    /// Id of the subscription by which it is received.
     pub subscription: String,
     /// The sender's login id.
     pub origin: String,
-    /// The sender's address: send there to answer.
+    /// The sender's address, to which an answer goes.
     pub origin_destination: String,
-    /// Where it was sent to.
+    /// The destination that it was sent to.
     pub destination: String,
-    /// What the body is, if the sender says so.
+    /// The media type of the body, if the sender has set it.
     pub content_type: Option<String>,
     /// The sender's further headers, in order.
     pub headers: Vec<(String, String)>,
-    /// What the sender has to say.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -235,7 +237,7 @@ impl Weighed for StandardMessage {
     }
 }
 
-/// Headers of MESSAGE that have a place of their own in [`StandardMessage`], or mean nothing to a program.
+/// Headers of MESSAGE that are fields of [`StandardMessage`], or have no meaning to a program.
 const PROTOCOL_HEADERS: [&str; 12] = [
     "subscription",
     "message-id",
@@ -251,7 +253,7 @@ const PROTOCOL_HEADERS: [&str; 12] = [
     "undeliverable",
 ];
 
-/// A frame that is no answer to what was asked: most often an ERROR.
+/// The error for a frame that is not the expected answer, which most often is an ERROR.
 fn unexpected(frame: Frame, awaited: &'static str) -> ClientError {
     if frame.command != "ERROR" {
         return ClientError::Unexpected { command: frame.command, awaited };

@@ -20,12 +20,12 @@ fn connect(broker: &ScriptedBroker) -> StandardClient {
     StandardClient::connect(&options("tcp", broker)).unwrap()
 }
 
-/// The next message, which must be there.
-fn heard(client: &mut StandardClient) -> StandardMessage {
-    client.next(PATIENCE).unwrap().expect("a message comes")
+/// The next message.
+fn next(client: &mut StandardClient) -> StandardMessage {
+    client.next(PATIENCE).unwrap().expect("a message arrives")
 }
 
-/// A client subscribes by a frame, and then hears what the broker sends.
+/// Has a client subscribe, which has to send this frame, and returns the messages that it gets.
 fn subscribing(
     target: StandardTarget<'static>,
     subscribe: &'static [u8],
@@ -42,13 +42,13 @@ fn subscribing(
     });
     let mut client = connect(&broker);
     client.subscribe("it", target).unwrap();
-    let messages = sent.iter().map(|_| heard(&mut client)).collect();
+    let messages = sent.iter().map(|_| next(&mut client)).collect();
     drop(client);
     broker.finish();
     messages
 }
 
-/// What a session does that meets everything once.
+/// A session that uses every feature once.
 fn full_script(peer: &mut dyn Peer) {
     peer.log_in();
     peer.expect(b"SUBSCRIBE\nid:own\nack:auto\ndestination:/agent/ana\nreceipt:1\n\n");
@@ -109,7 +109,7 @@ fn a_session_over_secure_websocket_whose_messages_tear_the_frames() {
 
 // behaviour: login-refused
 #[test]
-fn a_refused_login_says_why_and_whether_to_try_again() {
+fn a_refused_login_has_its_reason_and_whether_to_try_again() {
     let broker = ScriptedBroker::standard(|peer| {
         peer.expect(scripted_broker::CONNECT.as_bytes());
         peer.answer("ERROR\nmessage:full\nerror-code:TOO_MANY_CONNECTIONS\nretry:later\n\n");
@@ -143,7 +143,7 @@ fn an_error_is_a_refusal() {
 
 // behaviour: nobody-there
 #[test]
-fn sending_to_nobody_is_refused() {
+fn sending_without_a_receiver_is_refused() {
     let broker = ScriptedBroker::standard(|peer| {
         peer.log_in();
         peer.expect(
@@ -180,7 +180,7 @@ fn headers_of_the_client_and_the_broker_are_not_sent() {
 
 // behaviour: answer-times-out
 #[test]
-fn a_broker_that_is_silent_is_not_waited_for() {
+fn waiting_for_a_silent_broker_times_out() {
     let (resume, resumed) = std::sync::mpsc::channel::<()>();
     let broker = ScriptedBroker::standard(move |peer| {
         peer.log_in();
@@ -195,14 +195,14 @@ fn a_broker_that_is_silent_is_not_waited_for() {
     let error = client.subscribe("a", StandardTarget::Destination("/topic/a")).unwrap_err();
     assert_eq!(error.to_string(), "no answer in time: RECEIPT did not come");
     resume.send(()).unwrap();
-    assert_eq!(heard(&mut client).body, b"hi");
+    assert_eq!(next(&mut client).body, b"hi");
     drop(client);
     broker.finish();
 }
 
 // behaviour: answer-matched
 #[test]
-fn an_answer_that_comes_too_late_is_not_taken_for_another() {
+fn a_late_answer_is_not_taken_for_another_one() {
     let broker = ScriptedBroker::standard(|peer| {
         peer.log_in();
         peer.expect(b"SUBSCRIBE\nid:a\nack:auto\ndestination:/topic/a\nreceipt:1\n\n");
@@ -214,12 +214,12 @@ fn an_answer_that_comes_too_late_is_not_taken_for_another() {
         peer.close();
     });
     let mut client = StandardClient::connect(&options("tcp", &broker).queued_bytes_max(1)).unwrap();
-    // The queue is full before the answer comes.
+    // The queue is full before the answer arrives.
     let error = client.subscribe("a", StandardTarget::Destination("/topic/a")).unwrap_err();
     assert!(matches!(error, ClientError::Flooded), "{error:?}");
-    assert_eq!(heard(&mut client).body, b"hi");
+    assert_eq!(next(&mut client).body, b"hi");
     client.subscribe("b", StandardTarget::Destination("/topic/b")).unwrap();
-    // An answer to what was never asked is none.
+    // An answer without a request is unexpected.
     let error = client.next(PATIENCE).unwrap_err();
     assert!(matches!(error, ClientError::Unexpected { .. }), "{error:?}");
     drop(client);
@@ -244,7 +244,7 @@ fn a_full_queue_loses_nothing() {
     let error = client.subscribe("a", StandardTarget::Destination("/topic/a")).unwrap_err();
     assert!(matches!(error, ClientError::Flooded), "{error:?}");
     for body in ["one", "two", "three", "four"] {
-        assert_eq!(heard(&mut client).body, body.as_bytes());
+        assert_eq!(next(&mut client).body, body.as_bytes());
     }
     drop(client);
     broker.finish();
@@ -252,7 +252,7 @@ fn a_full_queue_loses_nothing() {
 
 // behaviour: malformed-refused
 #[test]
-fn what_is_no_frame_ends_the_connection() {
+fn a_malformed_frame_ends_the_connection() {
     for (bytes, fault) in [
         (&b"\x07ELL\n\n\0"[..], FrameFault::NotStomp(7)),
         (b"MESSAGE\nx\n\n\0", FrameFault::NoColon),
@@ -276,7 +276,7 @@ fn what_is_no_frame_ends_the_connection() {
 
 // behaviour: frame-bounded
 #[test]
-fn a_frame_that_is_too_long_is_refused_by_its_announcement() {
+fn a_frame_that_is_too_long_is_refused_by_its_length() {
     let broker = ScriptedBroker::start(|socket| {
         let mut peer = NulTerminated(socket);
         peer.log_in();
@@ -308,7 +308,7 @@ fn the_first_of_repeated_headers_counts() {
 
 // behaviour: watch-address
 #[test]
-fn a_watched_address_is_heard() {
+fn an_address_can_be_watched() {
     let messages = subscribing(
         StandardTarget::Destination("/agent/bob"),
         b"SUBSCRIBE\nid:it\nack:auto\ndestination:/agent/bob\nreceipt:1\n\n",
@@ -320,7 +320,7 @@ fn a_watched_address_is_heard() {
 
 // behaviour: watch-pattern
 #[test]
-fn addresses_are_watched_by_a_pattern() {
+fn addresses_can_be_watched_by_a_pattern() {
     let messages = subscribing(
         StandardTarget::Pattern("/agent/.*"),
         b"SUBSCRIBE\nid:it\nack:auto\ndestination:/agent/.*\ndestination-type:1\nreceipt:1\n\n",
@@ -335,7 +335,7 @@ fn addresses_are_watched_by_a_pattern() {
 
 // behaviour: presence
 #[test]
-fn presence_is_heard() {
+fn presence_can_be_subscribed() {
     let messages = subscribing(
         StandardTarget::Presence { pattern: "/agent/.*", with_snapshot: true },
         b"SUBSCRIBE\nid:it\nack:auto\ndestination:STOMP-SERVER\ndestination-id:/agent/.*\n\
@@ -345,15 +345,15 @@ fn presence_is_heard() {
             "MESSAGE\nsubscription:it\norigin:STOMP-SERVER\nevent:logout\n\n{}",
         ],
     );
-    let said: Vec<_> = messages.iter().map(|message| message.header("event")).collect();
-    assert_eq!(said, [Some("logged"), Some("logout")]);
+    let events: Vec<_> = messages.iter().map(|message| message.header("event")).collect();
+    assert_eq!(events, [Some("logged"), Some("logout")]);
     assert!(messages.iter().all(|message| message.origin == BROKER));
     assert_eq!(messages[0].header("snapshot"), Some("true"));
 }
 
 // behaviour: topics
 #[test]
-fn a_topic_is_heard_by_its_wildcard() {
+fn topics_can_be_subscribed_by_a_wildcard() {
     let messages = subscribing(
         StandardTarget::Destination("/topic/invoices/*"),
         b"SUBSCRIBE\nid:it\nack:auto\ndestination:/topic/invoices/*\nreceipt:1\n\n",

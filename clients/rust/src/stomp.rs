@@ -1,13 +1,13 @@
-//! Frames of STOMP 1.2 as owned values: how they are written, how they are read.
+//! Frames of STOMP 1.2 as owned values: encoding and parsing.
 //!
-//! It knows neither sockets nor what the commands mean.
+//! It does not know sockets, nor what commands mean.
 
 use crate::frame::{EncodeFault, Frame, FrameFault};
 
-/// Writes a frame, with the NUL at its end.
+/// Encodes a frame, with the NUL at its end.
 ///
 /// # Errors
-/// A NUL where it would end the frame.
+/// A header holds a NUL, or in CONNECT what cannot be escaped there.
 pub(crate) fn encode(frame: &Frame) -> Result<Vec<u8>, EncodeFault> {
     // STOMP 1.2, "Value Encoding": CONNECT and CONNECTED are not escaped, for older peers.
     let is_escaped = frame.command != "CONNECT";
@@ -48,11 +48,11 @@ fn push_text(bytes: &mut Vec<u8>, text: &str, is_escaped: bool) {
     }
 }
 
-/// Cuts a stream of bytes into frames, however they were split and joined.
+/// Reads frames from a byte stream, however they are split and joined.
 #[derive(Debug)]
 pub(crate) struct StompReader {
     bytes: Vec<u8>,
-    /// `taken ≤ bytes.len()`; what stands before it has been returned.
+    /// Bytes of frames that have been returned; `taken ≤ bytes.len()`.
     taken: usize,
     frame_bytes_max: usize,
 }
@@ -63,7 +63,7 @@ impl StompReader {
         Self { bytes: Vec::new(), taken: 0, frame_bytes_max }
     }
 
-    /// Takes what has arrived.
+    /// Appends bytes that have arrived.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -73,7 +73,7 @@ impl StompReader {
     /// The next whole frame, or `None` until more has been pushed.
     ///
     /// # Errors
-    /// What arrives is no STOMP, or is longer than allowed. There is no way to find the next frame
+    /// The bytes are not STOMP, or a frame is longer than allowed. The next frame cannot be found
     /// after that.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, FrameFault> {
         let blank = |byte: &u8| matches!(byte, b'\n' | b'\r');
@@ -83,7 +83,7 @@ impl StompReader {
             return Err(FrameFault::NotStomp(rest[0]));
         }
         let frame = parse(rest, self.frame_bytes_max)?;
-        // What is not whole yet may not grow for ever either.
+        // The bound also holds for a torn frame.
         let length = frame.as_ref().map_or(rest.len(), |(_, length)| *length);
         if length > self.frame_bytes_max {
             return Err(FrameFault::TooLong { bytes: length, max: self.frame_bytes_max });
@@ -94,13 +94,13 @@ impl StompReader {
         }))
     }
 
-    /// Whether nothing of a further frame has arrived.
+    /// Whether no byte of a further frame has arrived.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes[self.taken..].iter().all(|byte| matches!(byte, b'\n' | b'\r'))
     }
 }
 
-/// The frame at the beginning, and how long it is; `None` while it is not whole.
+/// The first frame and its length; `None` while it is not whole.
 fn parse(bytes: &[u8], bytes_max: usize) -> Result<Option<(Frame, usize)>, FrameFault> {
     let mut rest = bytes;
     let Some(command) = take_line(&mut rest) else { return Ok(None) };
@@ -117,7 +117,7 @@ fn parse(bytes: &[u8], bytes_max: usize) -> Result<Option<(Frame, usize)>, Frame
     }
     let length = frame.header("content-length").and_then(|value| value.parse::<usize>().ok());
     if let Some(length) = length {
-        // Nobody waits for a body that will be refused.
+        // Refused before its body arrives.
         let whole = (bytes.len() - rest.len()).saturating_add(length).saturating_add(1);
         if whole > bytes_max {
             return Err(FrameFault::TooLong { bytes: whole, max: bytes_max });
@@ -143,7 +143,7 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// An escape that means nothing stays as it is: a watcher shows what came.
+/// Unescapes a header's name or value. Undefined escapes stay as they are, so that tools can show them.
 fn unescape(bytes: &[u8]) -> String {
     let mut text = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter();
@@ -189,7 +189,7 @@ mod tests {
     proptest! {
         // behaviour: chunking-invisible
         #[test]
-        fn what_is_written_is_read_however_it_is_cut(
+        fn chunking_is_invisible(
             headers in prop::collection::vec(("[^\0]{1,9}", "[^\0]{0,9}"), 0..4),
             body: Vec<u8>,
             cut in 0_usize..300,
@@ -206,13 +206,13 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_read_or_refused(bytes: Vec<u8>) {
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = read_all(&[&bytes]);
         }
     }
 
     #[test]
-    fn frames_are_told_apart() {
+    fn frames_are_separated() {
         let frames = read_all(&[b"\n\r\nRECEIPT\r\nreceipt-id:a\\cb\r\n\r\n\0\nMESSAGE\n\nx\0"]);
         let frames = frames.unwrap();
         assert_eq!(frames[0].header("receipt-id"), Some("a:b"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stomp_is_refused() {
+    fn malformed_frames_have_their_faults() {
         assert_eq!(read_all(&[b"\0\x05"]), Err(FrameFault::NotStomp(0)));
         assert_eq!(read_all(&[b"A\nb\n\n\0"]), Err(FrameFault::NoColon));
         assert_eq!(read_all(&[b"A\ncontent-length:1\n\nab\0"]), Err(FrameFault::NoNul));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn connect_is_not_escaped_and_nothing_is_forged() {
+    fn connect_is_not_escaped_and_cannot_forge_headers() {
         let frame = Frame::new("CONNECT").with("login", "a:b");
         assert_eq!(encode(&frame).unwrap(), b"CONNECT\nlogin:a:b\n\n\0");
         let forged = Frame::new("CONNECT").with("login", "a\nb:c");

@@ -25,7 +25,7 @@ fn connect(broker: &ScriptedBroker) -> Client {
     Client::connect(&options("tcp", broker)).unwrap()
 }
 
-/// What a session does that meets everything once.
+/// A session that uses every feature once.
 fn full_script(peer: &mut dyn Peer) {
     peer.log_in();
     peer.expect(
@@ -105,7 +105,7 @@ fn a_session_over_secure_websocket() {
 // behaviour: login-refused
 // behaviour: keys-stay-secret
 #[test]
-fn a_wrong_key_is_refused_for_good_and_not_repeated() {
+fn a_wrong_key_is_refused_for_good_and_not_shown() {
     let broker = ScriptedBroker::tcp(|peer| {
         peer.expect(b"CONNECT\naccept-version:1.2\nlogin:ana\npasscode:hush\nsecret-key:hush\n\n");
         peer.answer("ERROR\nerror-desc:wrong\nerror-code:INVALID_APP_KEY\nretry:never\n\n");
@@ -141,7 +141,7 @@ fn an_error_without_a_transaction_is_about_the_oldest_request() {
     let mut client = connect(&broker);
     let mut send = |to| client.send(to, "x", &SendOptions::default()).unwrap();
     let [first, second, third] = ["/agent/nobody", "/agent/bob", "/agent/nobody"].map(&mut send);
-    // Out of order: what belongs to the others waits for them.
+    // Out of order: answers to other requests are kept.
     let error = client.wait_ack(third, PATIENCE).unwrap_err();
     assert!(matches!(&error, ClientError::Refused(error)
         if error.transaction == Some(third) && !error.closes()
@@ -156,7 +156,7 @@ fn an_error_without_a_transaction_is_about_the_oldest_request() {
 }
 
 #[test]
-fn a_farewell_ends_the_wait_for_an_ack() {
+fn an_error_that_closes_ends_the_wait_for_an_ack() {
     let broker = ScriptedBroker::tcp(|peer| {
         peer.log_in();
         peer.expect(
@@ -263,7 +263,7 @@ fn a_full_queue_loses_nothing() {
 
 // behaviour: chunking-invisible
 #[test]
-fn a_frame_that_comes_in_pieces_survives_a_timeout() {
+fn a_torn_frame_survives_a_timeout() {
     let (resume, resumed) = std::sync::mpsc::channel();
     let broker = ScriptedBroker::start(move |socket| {
         let mut peer = Prefixed(socket);
@@ -287,7 +287,7 @@ fn a_frame_that_comes_in_pieces_survives_a_timeout() {
 
 // behaviour: answer-times-out
 #[test]
-fn a_broker_that_is_silent_is_not_waited_for() {
+fn waiting_for_a_silent_broker_times_out() {
     let (resume, resumed) = std::sync::mpsc::channel::<()>();
     let broker = ScriptedBroker::start(move |socket| {
         let mut peer = Prefixed(socket);
@@ -308,7 +308,7 @@ fn a_broker_that_is_silent_is_not_waited_for() {
 
 // behaviour: own-headers-refused
 #[test]
-fn what_cannot_be_sent_is_not_sent() {
+fn bad_headers_are_refused_before_sending() {
     let broker = ScriptedBroker::tcp(|peer| {
         peer.log_in();
         peer.expect(b"DISCONNECT\nreceipt-id:DISCONNECTED\n\n");
@@ -370,7 +370,7 @@ fn a_stream_that_ends_inside_a_frame_is_torn() {
 
 // behaviour: failure-explained
 #[test]
-fn nobody_there_is_said_with_the_address() {
+fn a_refused_connection_is_reported_with_its_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let options = Options::new(format!("tcp://{free}")).login("ana").keys("a", "b");
     let error = Client::connect(&options).unwrap_err();
@@ -379,7 +379,7 @@ fn nobody_there_is_said_with_the_address() {
 
 // behaviour: options-checked
 #[test]
-fn what_was_not_given_is_named_before_connecting() {
+fn missing_options_are_named_before_connecting() {
     let error = Client::connect(&Options::new("tcp://127.0.0.1:1")).unwrap_err();
     assert_eq!(error.to_string(), "no login id was given");
     let error = Client::connect(&Options::new("tcp://127.0.0.1:1").login("ana")).unwrap_err();
@@ -406,11 +406,11 @@ fn limits_of_zero_are_named_before_connecting() {
     }
 }
 
-/// A limit, and most of it.
+/// A timeout, and most of it.
 const LOGIN_LIMIT: Duration = Duration::from_secs(2);
 const MOST_OF_IT: Duration = Duration::from_millis(1_500);
 
-/// Reads until nothing has come for `quiet`; true if the stream then goes on, false if it has ended.
+/// Reads until nothing has arrived for `quiet`. Returns whether the stream is still open.
 fn is_open_after(socket: &mut TcpStream, quiet: Duration) -> bool {
     socket.set_read_timeout(Some(quiet)).unwrap();
     loop {
@@ -518,7 +518,7 @@ fn heard(mut client: Client) -> Vec<Message> {
 
 // behaviour: watch-address
 #[test]
-fn what_a_watched_client_gets_is_heard() {
+fn a_client_can_be_watched() {
     let (mut client, broker) = hearing(
         b"SUBSCRIBE\ntransaction:1\nsession-id:s1\ndestination-type:0\n\
           destination:/agent/bob\n\n",
@@ -537,7 +537,7 @@ fn what_a_watched_client_gets_is_heard() {
 
 // behaviour: watch-pattern
 #[test]
-fn what_clients_get_that_a_pattern_matches_is_heard() {
+fn clients_can_be_watched_by_a_pattern() {
     let (mut client, broker) = hearing(
         b"SUBSCRIBE\ntransaction:1\nsession-id:s1\ndestination-type:1\n\
           destination:/agent/.*\n\n",
@@ -557,7 +557,7 @@ fn what_clients_get_that_a_pattern_matches_is_heard() {
 
 // behaviour: presence
 #[test]
-fn presence_is_heard() {
+fn presence_can_be_subscribed() {
     let (mut client, broker) = hearing(
         b"SUBSCRIBE\ntransaction:1\nsession-id:s1\ndestination-type:0\n\
           destination:STOMP-SERVER\ndestination-id:/agent/.*\nsnapshot:true\n\n",
@@ -590,8 +590,8 @@ fn the_first_of_repeated_headers_counts() {
     broker.finish();
 }
 
-/// Logs in, reads one frame of a client, and ends the connection without an answer; fails if the client
-/// comes back or says anything more.
+/// Logs in a client, reads one frame, and ends the connection without an answer. Fails if the client
+/// connects again or sends anything more.
 fn read_one_and_end(
     log_in: fn(&mut TcpStream),
     last_bytes: &'static [u8],
@@ -610,7 +610,7 @@ fn read_one_and_end(
         }
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(socket.read(&mut [0]).unwrap_or(0), 0, "nothing is sent again");
-        // The client has dropped its end, so whatever it did is done.
+        // The client has dropped its end, so it does nothing more.
         listener.set_nonblocking(true).unwrap();
         let again = listener.accept().unwrap_err();
         assert_eq!(again.kind(), std::io::ErrorKind::WouldBlock, "it does not connect again");
@@ -628,7 +628,7 @@ fn options_at(address: SocketAddr) -> Options {
 
 // behaviour: never-sent-twice
 #[test]
-fn what_has_no_answer_when_the_connection_ends_is_not_sent_again() {
+fn an_unanswered_message_is_not_sent_again() {
     let (address, thread) = read_one_and_end(|socket| Prefixed(socket).log_in(), b"hi");
     let mut client = Client::connect(&options_at(address)).unwrap();
     let id = client.send("/agent/bob", "hi", &SendOptions::default()).unwrap();
@@ -657,7 +657,7 @@ fn refuse_tls(peer: &mut dyn Peer) {
 
 // behaviour: certificate-verified
 #[test]
-fn a_certificate_of_a_stranger_is_not_trusted() {
+fn a_certificate_of_an_unknown_authority_is_not_trusted() {
     let (_, other_ca) = tls_config();
     let (broker, _) = ScriptedBroker::tls(refuse_tls);
     let options = options("tls", &broker).ca_pem(other_ca);
@@ -682,7 +682,7 @@ fn a_certificate_for_another_host_is_not_trusted() {
 }
 
 #[test]
-fn insecure_trusts_anyone() {
+fn insecure_trusts_any_certificate() {
     let (broker, _) = ScriptedBroker::tls(full_script);
     let options = options("ssl", &broker).insecure();
     play_full_script(broker, &options);
@@ -690,7 +690,7 @@ fn insecure_trusts_anyone() {
 
 // behaviour: failure-explained
 #[test]
-fn a_port_without_tls_is_suspected() {
+fn the_error_of_a_port_without_tls_suggests_so() {
     let broker = ScriptedBroker::start(|mut socket| {
         let _ = socket.read(&mut [0; 1024]).unwrap();
         socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
@@ -701,7 +701,7 @@ fn a_port_without_tls_is_suspected() {
 }
 
 #[test]
-fn a_ca_must_be_one() {
+fn a_ca_must_be_a_certificate() {
     let broker = ScriptedBroker::start(drop);
     let error = Client::connect(&options("tls", &broker).ca_pem("nonsense")).unwrap_err();
     assert!(matches!(error, ClientError::Trust(TrustFault::NoCertificate)), "{error:?}");
@@ -712,7 +712,7 @@ fn a_ca_must_be_one() {
     broker.finish();
 }
 
-/// What a client says of a CA file that it does not take; the broker must not hear of it.
+/// The fault of a client with an unusable CA file, which must not begin a handshake.
 fn fault_of_ca(path: &Path) -> String {
     let broker = ScriptedBroker::start(|mut socket| {
         assert_eq!(socket.read(&mut [0]).unwrap(), 0, "no handshake begins");
@@ -746,7 +746,7 @@ fn a_ca_file_must_be_a_regular_file() {
     assert!(fault_of_ca(&folder.path().join("none.pem")).contains("os error 2"));
 }
 
-/// Whoever opens a pipe waits for its writer, and some devices never end.
+/// Opening a pipe waits for its writer, and some devices never end.
 #[cfg(unix)]
 #[test]
 fn pipes_and_devices_are_not_opened_for_a_ca() {
@@ -772,7 +772,7 @@ fn a_websocket_without_the_subprotocol_is_refused() {
 
 // behaviour: failure-explained
 #[test]
-fn a_path_that_is_no_websocket_is_suspected() {
+fn the_error_for_a_refused_upgrade_suggests_the_path() {
     let broker = ScriptedBroker::start(|mut socket| {
         let _ = socket.read(&mut [0; 1024]).unwrap();
         socket.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! Whom a client trusts, and the TLS handshake with a broker.
+//! The authorities that a client trusts, and the TLS handshake with a broker.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,16 +16,16 @@ use crate::error::{ClientError, TrustFault};
 use crate::url::BrokerUrl;
 use crate::wire::Wire;
 
-/// Whose certificates are accepted.
+/// The certificates that are accepted.
 #[derive(Clone, Debug)]
 pub(crate) enum Trust {
-    /// Those that the system's authorities signed.
+    /// Those signed by an authority of the system.
     System,
-    /// Those that an authority in this PEM file signed.
+    /// Those signed by an authority in this PEM file.
     File(PathBuf),
-    /// Those that an authority in this PEM text signed.
+    /// Those signed by an authority in this PEM text.
     Pem(Vec<u8>),
-    /// Everyone's.
+    /// All.
     Anyone,
 }
 
@@ -89,11 +89,11 @@ fn file_roots(path: &Path) -> Result<RootCertStore, TrustFault> {
     Ok(roots)
 }
 
-/// Larger files are no certificates.
+/// Larger files are refused.
 const CA_BYTES_MAX: u64 = 4 << 20;
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    // To open a pipe would wait for whoever writes to it.
+    // Opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
@@ -116,7 +116,7 @@ fn add(
     if roots.is_empty() { Err(TrustFault::NoCertificate) } else { Ok(()) }
 }
 
-/// Where systems keep the authorities that they trust.
+/// Files with the authorities of various systems.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -128,7 +128,7 @@ fn system_roots() -> Result<RootCertStore, TrustFault> {
     for bundle in SYSTEM_BUNDLES {
         if let Ok(certificates) = CertificateDer::pem_file_iter(bundle) {
             let mut roots = RootCertStore::empty();
-            // A bundle may hold an old authority that is no longer understood; the rest counts.
+            // Authorities that cannot be parsed, such as old ones, are skipped.
             roots.add_parsable_certificates(certificates.filter_map(Result::ok));
             if !roots.is_empty() {
                 return Ok(roots);
@@ -138,8 +138,8 @@ fn system_roots() -> Result<RootCertStore, TrustFault> {
     Err(TrustFault::NoSystemBundle)
 }
 
-/// Accepts every certificate. Signatures are verified all the same, so that the peer at least
-/// holds the key of the certificate that it shows.
+/// Accepts every certificate. Signatures are still verified, so that the server at least has the key of
+/// its certificate.
 #[derive(Debug)]
 struct TrustAnyone {
     provider: Arc<CryptoProvider>,

@@ -1,26 +1,26 @@
-//! Where a broker is and how it is spoken to: `tcp://127.0.0.1:6662`, `wss://broker.example/stomp`.
+//! URLs of brokers: `tcp://127.0.0.1:6662`, `wss://broker.example/stomp`.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// A broker's URL, taken apart.
+/// A broker's URL, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerUrl {
-    /// What stands before `://`.
+    /// The scheme, before `://`.
     pub scheme: Scheme,
-    /// A name or an address; IPv6 without its brackets.
+    /// A name or an address; IPv6 without brackets.
     pub host: String,
-    /// 6662 if absent, 80 for `ws`, 443 for `wss`.
+    /// The port; by default 6662, 80 for `ws`, 443 for `wss`.
     pub port: u16,
-    /// What a WebSocket is asked for; begins with `/`.
+    /// The path of a WebSocket request; begins with `/`.
     pub path: String,
 }
 
 impl BrokerUrl {
-    /// Reads `scheme://host[:port][/path]`.
+    /// Parses `scheme://host[:port][/path]`.
     ///
     /// # Errors
-    /// Names the part that is wrong. It never repeats what might be a password.
+    /// A part is malformed; the fault never quotes what may be a password.
     pub fn parse(url: &str) -> Result<Self, UrlFault> {
         let (scheme, rest) = url.split_once("://").ok_or(UrlFault::Scheme)?;
         let scheme = Scheme::parse(scheme).ok_or(UrlFault::Scheme)?;
@@ -48,7 +48,7 @@ impl BrokerUrl {
         Ok(Self { scheme, host: host.to_owned(), port, path: path.to_owned() })
     }
 
-    /// Host and port as one writes them.
+    /// Host and port in the usual notation.
     pub fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -57,19 +57,19 @@ impl BrokerUrl {
         }
     }
 
-    /// Whether the broker runs on this machine, as far as the URL tells.
+    /// Whether the URL names this machine.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost"
             || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
-/// How a broker is spoken to.
+/// The transport of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// `tcp`: length-prefixed frames.
     Tcp,
-    /// `tls` or `ssl`: the same inside TLS.
+    /// `tls` or `ssl`: length-prefixed frames inside TLS.
     Tls,
     /// `ws`: WebSocket.
     WebSocket,
@@ -107,10 +107,10 @@ impl Scheme {
     }
 }
 
-/// What is wrong with a URL.
+/// The part of a URL that is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UrlFault {
-    /// It does not begin with a scheme that we speak.
+    /// It does not begin with a supported scheme.
     Scheme,
     /// It holds a user or a password.
     Credentials,
@@ -118,7 +118,7 @@ pub enum UrlFault {
     Host,
     /// The port is not a number from 1 to 65535.
     Port,
-    /// A path where there is none, or one that HTTP cannot ask for.
+    /// There is a path without WebSocket, or one that HTTP cannot request.
     Path,
 }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         for (url, scheme, host, port, path) in [
             ("tcp://127.0.0.1:6661", Scheme::Tcp, "127.0.0.1", 6661, "/"),
             ("tcp://broker/", Scheme::Tcp, "broker", 6662, "/"),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_known() {
+    fn loopback_is_recognised() {
         for (url, loopback) in [
             ("tcp://127.0.0.1", true),
             ("tcp://127.9.9.9", true),

@@ -1,4 +1,4 @@
-//! The TCP socket under every transport, with a deadline on what it does, and the client's clock.
+//! The TCP socket below every transport, with deadlines, and the client's clock.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use crate::error::ClientError;
 use crate::url::BrokerUrl;
 
-/// A socket whose reads and writes end with `WouldBlock` once the deadline has passed.
+/// A socket whose reads and writes fail with `WouldBlock` once the deadline has passed.
 ///
-/// The deadline holds for a whole operation, however many reads it takes: a peer that sends a byte
-/// now and then does not extend it. One read or write is tried even after it, so that a deadline of
-/// zero takes what is there.
+/// The deadline holds for a whole operation, however many reads it takes, so that a server that sends
+/// single bytes does not extend it. One read or write is tried even after it: with a timeout of zero, bytes
+/// that have arrived are taken.
 #[derive(Debug)]
 pub(crate) struct Wire {
     socket: TcpStream,
     deadline: Deadline,
-    /// Whether something was tried after the deadline.
+    /// Whether a read or write was tried after the deadline.
     is_overdue: bool,
-    /// What the socket has been told, to tell it only what is new.
+    /// Current timeout of the socket, which is set only when it changes.
     read_timeout: Option<Duration>,
 }
 
@@ -60,7 +60,7 @@ impl Wire {
         self.is_overdue = false;
     }
 
-    /// The time that one read or write may take.
+    /// The time for one read or write.
     fn take_time(&mut self) -> io::Result<Option<Duration>> {
         let remaining = self.deadline.remaining();
         if remaining == Some(Duration::ZERO) {
@@ -116,34 +116,34 @@ impl Write for Wire {
     }
 }
 
-/// When something has to be finished.
+/// When an operation has to be finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// Takes as long as it takes.
+    /// No deadline.
     pub(crate) const NEVER: Self = Self(None);
 
     pub(crate) fn after(timeout: Duration) -> Self {
-        // What is too far away to be counted never comes.
+        // A time that cannot be represented is no deadline.
         Self(now().checked_add(timeout))
     }
 
-    /// What is left; `None` if there is no end.
+    /// The time that is left; `None` without a deadline.
     pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(now()))
     }
 }
 
-/// Zero would mean "no timeout" to a socket.
+/// The shortest timeout of a socket, for which zero would mean none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-#[expect(clippy::disallowed_methods, reason = "a blocking client is apart from the loop's clock")]
+#[expect(clippy::disallowed_methods, reason = "the clock of a blocking client")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// Systems differ in what a socket timeout is called; the layers above know only `WouldBlock`.
+/// Maps the error of a socket timeout, which differs between systems, to `WouldBlock`.
 fn timed_out_as_blocked(fault: io::Error) -> io::Error {
     match fault.kind() {
         io::ErrorKind::TimedOut => io::Error::from(io::ErrorKind::WouldBlock),
