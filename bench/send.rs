@@ -1,4 +1,4 @@
-//! What one SEND costs, with a body of 64 bytes, in memory: parse, dispatch, encode and queue.
+//! Cost of one SEND with a body of 64 bytes, in memory: parse, dispatch, encode and queue.
 //! `bench/instructions` runs it under callgrind, which counts only what the functions do whose names begin with `measured`; run by hand it prints nanoseconds, emptying the
 //! queues included.
 
@@ -188,7 +188,7 @@ impl World {
 
 const RECEIVERS: u64 = 1000;
 
-/// Of a topic.
+/// Subscribers of the topic.
 const SUBSCRIBERS: u64 = 100;
 
 fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
@@ -228,7 +228,7 @@ fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     peer
 }
 
-/// The session id that CONNECTED told.
+/// The session id in CONNECTED.
 fn session_of(broker: &mut Broker, peer: PeerId) -> String {
     let (arena, outbox) = broker.peers.outbox(peer).expect("it is open");
     let frames = arena.only_run(&outbox.queue).expect("it was answered");

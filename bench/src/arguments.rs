@@ -1,4 +1,4 @@
-//! The command line as it is written: [`Arguments`] mirrors it.
+//! The command line, which [`Arguments`] mirrors.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::threshold::{Threshold, parse_time_ns};
 #[derive(Debug, Parser)]
 #[command(name = "com-broker-bench", version, after_help = AFTER_HELP)]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -40,7 +40,7 @@ Exit codes:
   3  a bound of --fail-if is broken, or a bar of a comparison is missed and was to be met
   4  messages were lost, duplicated, out of order or damaged";
 
-/// What to do.
+/// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// One message at a time from one connection to another
@@ -221,7 +221,7 @@ pub struct Compare {
     pub(crate) core: Option<String>,
 }
 
-/// What all scenarios take.
+/// Arguments of all scenarios.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
     /// The server: protocol, transport and address
@@ -299,7 +299,7 @@ pub struct Common {
     pub(crate) fail_if: Vec<Threshold>,
 }
 
-/// Whose CPU time is looked at.
+/// The process whose CPU time is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerPid {
     Listener,
@@ -328,7 +328,7 @@ impl Command {
         })
     }
 
-    /// What the scenario was told, if it is one.
+    /// The arguments of the scenario, if the command is one.
     pub fn common(&self) -> Option<&Common> {
         Some(match self {
             Self::RoundTrip(RoundTrip { common })
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_help_are_understood() {
+    fn the_examples_of_the_help_can_be_parsed() {
         for line in AFTER_HELP.lines().filter(|line| line.contains("com-broker-bench ")) {
             let Some((_, words)) = line.split_once("com-broker-bench ") else { continue };
             if words.starts_with('`') || !line.contains("://127") {

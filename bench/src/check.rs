@@ -1,21 +1,21 @@
 //! Loss, duplicates and order, checked as messages arrive.
 //!
-//! It knows a stream only as a line of numbers; which receiver of which stream a line stands for
-//! is the scenario's business.
+//! It knows a stream only as a line of numbers. The scenario knows which receiver of which stream a line
+//! stands for.
 
 use std::collections::HashSet;
 
-/// What arrived on every line, and what did not.
+/// Checks the numbers that arrive on every line.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// Of each line, the number that is expected next.
+    /// The next expected number of each line.
     next: Vec<u32>,
-    /// Numbers that were passed over and may still come, as line and number.
+    /// Skipped numbers that may still arrive, as line and number.
     missing: HashSet<(u32, u32)>,
     verdict: Verdict,
 }
 
-/// What was wrong with the messages that arrived.
+/// The irregularities of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Messages that never arrived.
@@ -24,7 +24,7 @@ pub struct Verdict {
     pub duplicated: u64,
     /// Messages that arrived after a later one.
     pub reordered: u64,
-    /// Bodies that were not as they were sent.
+    /// Bodies that arrived changed.
     pub damaged: u64,
 }
 
@@ -36,12 +36,12 @@ impl Verdict {
 }
 
 impl Checker {
-    /// A checker of so many lines.
+    /// A checker for a number of lines.
     pub fn new(lines: usize) -> Self {
         Self { next: vec![0; lines], ..Self::default() }
     }
 
-    /// Notes an arrival. Says whether the message was new.
+    /// Notes an arrival. Returns whether the message was new.
     #[inline]
     pub fn note(&mut self, line: u32, sequence: u32) -> bool {
         let Some(next) = self.next.get_mut(line as usize) else {
@@ -52,15 +52,15 @@ impl Checker {
             *next += 1;
             return true;
         }
-        self.note_irregular(line, sequence)
+        self.note_slow(line, sequence)
     }
 
-    /// Notes a body that was not as it was sent.
+    /// Notes a body that arrived changed.
     pub fn note_damaged(&mut self) {
         self.verdict.damaged += 1;
     }
 
-    /// What was wrong, if so many were sent on each line.
+    /// The irregularities, given the number of messages sent on each line.
     pub fn finish(mut self, sent: impl Fn(u32) -> u32) -> Verdict {
         self.verdict.lost += self.missing.len() as u64;
         for (line, next) in self.next.iter().enumerate() {
@@ -69,8 +69,8 @@ impl Checker {
         self.verdict
     }
 
-    #[cold]
-    fn note_irregular(&mut self, line: u32, sequence: u32) -> bool {
+    #[cold] // messages arrive in order
+    fn note_slow(&mut self, line: u32, sequence: u32) -> bool {
         let next = &mut self.next[line as usize];
         if sequence > *next {
             for passed in *next..sequence {
@@ -93,7 +93,7 @@ impl Checker {
     }
 }
 
-/// Passed numbers that are remembered; beyond it they count as lost at once.
+/// Skipped numbers that are remembered; further ones count as lost at once.
 const MISSING_MAX: usize = 1 << 20;
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_in_order_is_clean() {
+    fn messages_in_order_are_clean() {
         assert!(verdict(&[(0, 0), (1, 0), (0, 1), (1, 1)], 2).is_clean());
     }
 
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_is_reordered_and_not_lost() {
+    fn a_late_message_is_reordered_and_not_lost() {
         let found = verdict(&[(0, 1), (0, 0), (1, 0), (1, 1)], 2);
         assert_eq!(found, Verdict { reordered: 1, ..Verdict::default() });
     }
 
     #[test]
-    fn what_comes_again_is_a_duplicate() {
+    fn a_message_that_arrives_again_is_a_duplicate() {
         let found = verdict(&[(0, 0), (0, 0), (1, 0)], 1);
         assert_eq!(found, Verdict { duplicated: 1, ..Verdict::default() });
     }

@@ -1,5 +1,4 @@
-//! What the program does with its command line: a scenario, a comparison or a floor relay is run, and its
-//! reports are written.
+//! The commands: runs a scenario, a comparison or a floor relay, and writes its reports.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -18,10 +17,10 @@ use crate::report::{hdr, json, table};
 use crate::run::measure;
 use crate::threshold::Threshold;
 
-/// Does what the arguments ask for.
+/// Runs the command.
 ///
 /// # Errors
-/// Whatever kept it from being done.
+/// The command failed.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Fault> {
     raise_descriptor_limit();
     match &arguments.command {

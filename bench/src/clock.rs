@@ -1,4 +1,4 @@
-//! The tool's only clock: nanoseconds since it was started, and the date for reports.
+//! The tool's only clock: nanoseconds since its start, and the date for reports.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,7 +34,7 @@ fn date_and_minute(since_epoch: Duration) -> String {
     format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02}", u8::from(month))
 }
 
-/// Time since 1970 by the wall's clock.
+/// Time since 1970 by the wall clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()

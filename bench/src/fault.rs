@@ -1,10 +1,10 @@
-//! Why a run did not come to its end, and what the shell is told.
+//! Why a run failed, and the exit code for it.
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// What went wrong.
+/// The reason of a failure.
 #[derive(Debug)]
 pub enum Fault {
     /// The command line, or a file that it names, asks for something that cannot be done.
@@ -13,14 +13,14 @@ pub enum Fault {
     Io {
         /// What was attempted.
         what: String,
-        /// What the system said.
+        /// The system's reason.
         error: io::Error,
     },
-    /// The server said no.
+    /// The server refused a request.
     Refused(String),
-    /// The server sent what its protocol does not allow.
+    /// The server violated its protocol.
     Malformed(&'static str),
-    /// The server ended a connection that was to stay.
+    /// The server ended a connection unexpectedly.
     Closed,
     /// Something did not happen in time.
     Late(String),
@@ -32,7 +32,7 @@ impl Fault {
         Self::Io { what: what.into(), error }
     }
 
-    /// 2 where the command has to be changed, 1 otherwise.
+    /// 2 if the command line has to be changed, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),

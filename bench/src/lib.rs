@@ -1,13 +1,13 @@
-//! A load generator for message brokers: scenarios, protocols, and what is told of a run.
+//! A load generator for message brokers: scenarios, protocols and reports.
 //!
 //! ```text
-//! arguments                                       what the command line says
+//! arguments                                       the command line
 //!     ▲
-//!    run ─► scenario ─► driver ─► protocol         what is sent, over what, in which bytes
-//!     ▲        └─► check, statistics ─► outcome    what arrived, and when
+//!    run ─► scenario ─► driver ─► protocol         messages, connections, encoding
+//!     ▲        └─► check, statistics ─► outcome    arrivals and latencies
 //!  compare ─► report                               many runs: medians, ratios, bars
 //!     ▲
-//!    cli ─► report, threshold, relay               what people and programs are told
+//!    cli ─► report, threshold, relay               reports for people and programs
 //! ```
 
 pub mod arguments;

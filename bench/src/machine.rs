@@ -1,14 +1,14 @@
-//! What this program asks of the machine that it runs on: a core to stay on, and descriptors.
+//! Settings of the process: the core that it is pinned to, and the limit on descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::fault::Fault;
 
-/// Raises the number of descriptors that may be open as far as the system lets us: there are more
-/// connections than a process commonly may have. Where the system refuses, connecting will tell.
+/// Raises the limit on descriptors as far as the system allows, since there are more connections than a
+/// process may have by default. If the system refuses, connecting fails later.
 pub fn raise_descriptor_limit() {
-    // No limit is what rustix gives as absent. macOS names no maximum, but refuses to do without a
-    // limit: what its manual promises for every process is OPEN_MAX.
+    // rustix returns `None` for no limit. macOS has no maximum, but refuses to set no limit; its
+    // manual promises OPEN_MAX to every process.
     const OPEN_MAX: u64 = 10_240;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.unwrap_or(OPEN_MAX);
@@ -17,11 +17,11 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Keeps this thread on one core, by default the last, which the kernel bothers least. "none" lets it
-/// run anywhere.
+/// Pins this thread to a core, by default the last one, which the kernel uses least. "none" does not pin
+/// it.
 ///
 /// # Errors
-/// There is no such core, or the system does not let us stay on the one that is asked for.
+/// There is no such core, or the system does not allow it.
 pub fn pin(core: Option<&str>) -> Result<(), Fault> {
     if core == Some("none") {
         return Ok(());
@@ -55,7 +55,7 @@ fn cores_of_this_thread() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|core| cores.is_set(*core)).collect()
 }
 
-/// Keeps this thread on a core that there is. Says whether the system agrees.
+/// Pins this thread to an existing core. Returns whether the system allows it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn keep_this_thread_on(core: usize) -> bool {
     use rustix::thread::{CpuSet, sched_setaffinity};
@@ -65,7 +65,7 @@ fn keep_this_thread_on(core: usize) -> bool {
     sched_setaffinity(None, &cores).is_ok()
 }
 
-/// None that could be chosen: only Linux offers it.
+/// No cores, since only Linux has affinity.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn cores_of_this_thread() -> Vec<usize> {
     Vec::new()
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// Pins a thread of its own, and says which cores that has then.
+    /// Pins a new thread, and returns its cores.
     fn pinned(core: Option<&str>) -> Result<Vec<usize>, String> {
         let pinned = || pin(core).map(|()| cores_of_this_thread());
         let result = thread::scope(|scope| scope.spawn(pinned).join().expect("no panic"));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_stays_on_the_core_that_it_is_given_or_on_the_last() {
+    fn a_thread_is_pinned_to_the_given_or_the_last_core() {
         let all = cores_of_this_thread();
         for core in &all {
             assert_eq!(pinned(Some(&core.to_string())), Ok(vec![*core]));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_there_is_not_is_refused() {
+    fn a_core_that_does_not_exist_is_refused() {
         assert_eq!(pinned(Some("99999")).unwrap_err(), "--core 99999: no such core");
         assert_eq!(pinned(Some("first")).unwrap_err(), "--core first");
     }

@@ -1,31 +1,31 @@
-//! What a run found: the one value that every report, threshold and comparison is made from.
+//! The outcome of a run, from which every report, threshold and comparison is made.
 
 use crate::check::Verdict;
 use crate::process::Memory;
 use crate::statistics::Latencies;
 
-/// What a run found.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The scenario, with what sets it apart: `fan-out to 100`.
+    /// The scenario with its main parameter: `fan-out to 100`.
     pub scenario: String,
-    /// What was measured.
+    /// The URL of the server.
     pub target: String,
     /// Bytes of every body.
     pub body_bytes: usize,
     /// Length of the measured part.
     pub elapsed_ns: u64,
-    /// Messages sent in it.
+    /// Messages sent in the measured part.
     pub sent: u64,
-    /// Deliveries in it, or whatever else the scenario counts.
+    /// Deliveries in the measured part, or what else the scenario counts.
     pub deliveries: u64,
-    /// What is counted, where it is not deliveries.
+    /// What is counted, if not deliveries.
     pub unit: Option<&'static str>,
-    /// The latencies; the first is the one that thresholds and comparisons look at.
+    /// The latencies; thresholds and comparisons use the first.
     pub latencies: Vec<Series>,
-    /// CPU time of the server in it.
+    /// CPU time of the server in the measured part.
     pub cpu_ns: Option<u64>,
-    /// Memory of the server at its end.
+    /// Memory of the server at the end.
     pub memory: Option<Memory>,
     /// Loss, duplicates and order.
     pub verdict: Verdict,
@@ -36,20 +36,20 @@ pub struct Outcome {
 /// Latencies of one kind.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Of what.
+    /// What was measured.
     pub name: &'static str,
-    /// How long it took.
+    /// The durations.
     pub latencies: Latencies,
 }
 
 /// A figure that only one scenario has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// What it says.
+    /// What it is.
     pub name: &'static str,
     /// The number.
     pub value: f64,
-    /// Its unit; `ns` is shown as fits.
+    /// Its unit; `ns` is shown in a suitable one.
     pub unit: &'static str,
 }
 

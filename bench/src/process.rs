@@ -1,4 +1,4 @@
-//! What a server costs: CPU time and memory of a process, as the kernel counts them.
+//! The cost of a server: CPU time and memory of its process, as the kernel counts them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Looks a process up.
+    /// Looks up a process.
     ///
     /// # Errors
-    /// There is none of that number, or the kernel does not say what it costs.
+    /// There is no such process, or its cost cannot be read.
     pub fn of(pid: u32) -> Result<Self, Fault> {
         let server = Self { pid, directory: PathBuf::from(format!("/proc/{pid}")) };
         if server.cpu_ns().is_none() {
@@ -28,7 +28,7 @@ impl Server {
     /// Looks up the process that listens on a port of this machine.
     ///
     /// # Errors
-    /// Nobody does, or it belongs to somebody whose processes we may not look into.
+    /// There is none, or it belongs to another user.
     pub fn listening_on(port: u16) -> Result<Self, Fault> {
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
         let tables: String =
@@ -44,10 +44,10 @@ impl Server {
         Self::of(pid)
     }
 
-    /// CPU time of all threads that it has and had, in user and kernel mode.
+    /// CPU time of all its threads, including ended ones, in user and kernel mode.
     ///
-    /// The kernel has a clock for every process that counts nanoseconds; the ticks of
-    /// `/proc/PID/stat` would be too coarse for short runs.
+    /// The kernel has a clock in nanoseconds for every process; the ticks of `/proc/PID/stat` would be
+    /// too coarse for short runs.
     #[cfg(target_os = "linux")]
     pub fn cpu_ns(&self) -> Option<u64> {
         use std::time::Duration;
@@ -59,19 +59,19 @@ impl Server {
         u64::try_from(Duration::from(clock_gettime(clock).ok()?).as_nanos()).ok()
     }
 
-    /// CPU time of all threads that it has and had; nothing tells it here.
+    /// CPU time of all its threads, which is not known on this system.
     #[cfg(not(target_os = "linux"))]
     pub fn cpu_ns(&self) -> Option<u64> {
         None
     }
 
-    /// Forgets the most memory that ever was, where the system lets us.
+    /// Resets the peak of its memory, if the system allows it.
     pub fn reset_peak(&self) {
-        // Linux, proc(5): 5 resets VmHWM. Who may not write there sees a peak that may be older.
+        // Linux, proc(5): 5 resets VmHWM. Without permission, the peak may be older.
         let _ = fs::write(self.directory.join("clear_refs"), "5");
     }
 
-    /// Memory that is resident now, and the most that was since the last reset.
+    /// Resident memory, and its peak since the last reset.
     pub fn memory_bytes(&self) -> Option<Memory> {
         let status = fs::read_to_string(self.directory.join("status")).ok()?;
         Some(Memory {
@@ -84,14 +84,13 @@ impl Server {
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// What is resident now.
+    /// Resident memory.
     pub resident: u64,
-    /// The most that ever was.
+    /// Its peak.
     pub peak: u64,
 }
 
-/// The socket that a line of `/proc/net/tcp` is about, as `/proc/PID/fd` names it, if it listens on
-/// a port.
+/// The socket in a line of `/proc/net/tcp` if it listens on a port, with its name in `/proc/PID/fd`.
 fn listener(line: &str, port: u16) -> Option<String> {
     const LISTENING: &str = "0A";
     let words: Vec<_> = line.split_whitespace().collect();
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_files_are_read() {
+    fn files_of_the_kernel_are_parsed() {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         assert_eq!(kibibytes(status, "VmRSS:"), Some(1_024));
         assert_eq!(kibibytes(status, "VmSwap:"), None);
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_costs_something() {
+    fn this_process_has_cpu_time_and_memory() {
         let server = Server::of(std::process::id()).unwrap();
         assert!(server.memory_bytes().unwrap().resident > 100_000);
         assert!(Server::of(u32::MAX).is_err());
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_an_ended_thread_cost_is_not_forgotten() {
+    fn cpu_time_includes_ended_threads() {
         let server = Server::of(std::process::id()).unwrap();
         let before_ns = server.cpu_ns().unwrap();
         let thread = std::thread::spawn(move || {
@@ -145,7 +144,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn who_listens_on_a_port_is_found() {
+    fn the_process_that_listens_on_a_port_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Server::listening_on(port).unwrap();
@@ -156,7 +155,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_peak_can_be_forgotten() {
+    fn the_peak_can_be_reset() {
         let server = Server::of(std::process::id()).unwrap();
         let before = server.memory_bytes().unwrap();
         let mut block = vec![1_u8; 64 << 20];

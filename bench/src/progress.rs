@@ -1,35 +1,35 @@
-//! The line on standard error that tells how a run is getting on.
+//! The line on standard error with the progress of a run.
 
 use std::io::{IsTerminal, Write, stderr};
 
-/// How often it is written.
+/// Interval at which it is written.
 const EVERY_NS: u64 = 500_000_000;
 
-/// The line.
+/// The progress line.
 #[derive(Debug)]
 pub struct Progress {
     next_ns: u64,
     is_quiet: bool,
     is_terminal: bool,
-    /// Width of the line on the terminal, to be wiped.
+    /// Width of the line on the terminal.
     shown: usize,
 }
 
 impl Progress {
-    /// A line, or none where it is to be quiet.
+    /// A progress line, which is not shown if `is_quiet`.
     pub fn new(is_quiet: bool) -> Self {
         Self { next_ns: 0, is_quiet, is_terminal: stderr().is_terminal(), shown: 0 }
     }
 
-    /// Shows what `line` says, if it is time for it.
+    /// Shows `line`, if the interval is over.
     #[inline]
     pub fn show(&mut self, now_ns: u64, line: impl FnOnce() -> String) {
         if now_ns >= self.next_ns {
-            self.show_now(now_ns, &line());
+            self.show_slow(now_ns, &line());
         }
     }
 
-    /// Wipes the line.
+    /// Erases the line.
     pub fn finish(&mut self) {
         if self.shown > 0 {
             let _ = write!(stderr(), "\r{:width$}\r", "", width = self.shown);
@@ -37,8 +37,8 @@ impl Progress {
         }
     }
 
-    #[cold]
-    fn show_now(&mut self, now_ns: u64, line: &str) {
+    #[cold] // twice a second
+    fn show_slow(&mut self, now_ns: u64, line: &str) {
         // A file or a pipe gets a line a second at most.
         self.next_ns = now_ns + if self.is_terminal { EVERY_NS } else { 2 * EVERY_NS };
         if self.is_quiet {

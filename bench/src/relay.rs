@@ -1,9 +1,9 @@
-//! The floor relay: what a broker costs that does nothing but move bytes.
+//! The floor relay: a broker that does nothing but move bytes, as the lower bound of cost.
 //!
-//! It reads length and channel of a frame and writes the frame, unparsed, to the channel's
-//! receivers. No session, no rights, no headers: what it costs is what this machine's kernel asks
-//! for the same sockets and the same bytes, and no broker can be had for less. With a certificate
-//! it does so over TLS, for what handshakes and encryption cost by themselves.
+//! It reads length and channel of a frame, and writes the frame unparsed to the channel's receivers.
+//! It has no sessions, rights or headers, so that its cost is that of the kernel for the same sockets
+//! and bytes, and no broker can cost less. With a certificate it uses TLS, for the cost of handshakes
+//! and encryption.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -31,7 +31,7 @@ pub struct Relay {
     /// Receivers of each channel.
     channels: HashMap<u32, Vec<usize>>,
     scratch: Box<[u8]>,
-    /// Connections with something to write that nobody has tried to write.
+    /// Connections with unsent bytes that are not flushed yet.
     dirty: Vec<usize>,
     /// Whether it never sleeps.
     spins: bool,
@@ -41,7 +41,7 @@ pub struct Relay {
 struct Connection {
     socket: TcpStream,
     tls: Option<Box<ServerConnection>>,
-    /// A frame of which the rest is to come.
+    /// Bytes of a torn frame.
     inbound: Vec<u8>,
     outbound: Vec<u8>,
     /// `sent ≤ outbound.len()`
@@ -51,7 +51,7 @@ struct Connection {
 }
 
 impl Relay {
-    /// Listens.
+    /// Binds the listener.
     ///
     /// # Errors
     /// Those of the system.
@@ -86,7 +86,7 @@ impl Relay {
         })
     }
 
-    /// Where it listens.
+    /// The bound address.
     ///
     /// # Errors
     /// Those of the system.
@@ -132,7 +132,7 @@ impl Relay {
                 continue;
             }
             let mut tls = self.tls.clone().and_then(|config| ServerConnection::new(config).ok());
-            // What waits is bounded by the load.
+            // The load bounds the unsent bytes.
             tls.iter_mut().for_each(|tls| tls.set_buffer_limit(None));
             let connection = Connection {
                 socket,
@@ -167,7 +167,7 @@ impl Relay {
                         self.close(index);
                         break;
                     }
-                    // A stream that gave less than was asked for has no more.
+                    // A read that returns less than asked for has emptied the stream.
                     if count < scratch.len() {
                         break;
                     }
@@ -205,7 +205,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Relays the whole frames of what arrived, and keeps what is left.
+    /// Relays all whole frames, and keeps the rest.
     fn take(&mut self, index: usize, bytes: &[u8]) -> Result<(), Fault> {
         let Some(connection) = &mut self.connections[index] else { return Ok(()) };
         if connection.inbound.is_empty() {
@@ -225,7 +225,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Frames to one channel that follow each other are written in one go.
+    /// Relays frames; successive frames to one channel are written together.
     fn relay(&mut self, index: usize, bytes: &[u8]) -> Result<usize, Fault> {
         let (mut start, mut end, mut run_channel) = (0, 0, 0);
         while let Some(header) = bytes[end..].first_chunk::<HEADER_BYTES>() {
@@ -346,7 +346,7 @@ impl Connection {
 /// TLS with the certificate and the key in these files.
 ///
 /// # Errors
-/// Says which file cannot be used, and why.
+/// A file cannot be used.
 pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Fault> {
     let wrong = |path: &Path, text: String| Fault::Usage(format!("{}: {text}", path.display()));
     let chain: Result<Vec<_>, _> =

@@ -1,4 +1,4 @@
-//! A run: what the arguments of a scenario ask for, measured once.
+//! A run of a scenario, as its arguments define it.
 
 use crate::arguments::{Command, Common, ServerPid};
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ use crate::target::Target;
 /// Runs a scenario once.
 ///
 /// # Errors
-/// Whatever keeps it from coming to its end.
+/// The run failed.
 pub fn measure(command: &Command) -> Result<Outcome, Fault> {
     let Some(common) = command.common() else {
         return Err(Fault::Usage("not a scenario".into()));

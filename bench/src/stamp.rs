@@ -1,21 +1,21 @@
-//! The first sixteen bytes of every body: when the message was meant to be sent, by whom, and its
-//! number. They are printable ASCII, so that bodies survive protocols that insist on text.
+//! The stamp in the first sixteen bytes of every body: intended time of sending, stream and number. It is
+//! printable ASCII, for protocols that carry only text.
 
-/// What a body says of its message.
+/// The stamp of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The intended time of sending, in nanoseconds of the tool's clock.
     pub intended_ns: u64,
-    /// Which sequence of numbers this is.
+    /// The stream of the message.
     pub stream: u32,
-    /// The message's place in its stream.
+    /// The message's number in its stream.
     pub sequence: u32,
 }
 
 impl Stamp {
-    /// Bytes that a stamp takes, and so the size of the smallest body.
+    /// Size of a stamp, and so of the smallest body.
     pub const BYTES: usize = 16;
-    /// Streams that can be told apart.
+    /// Bound on the number of streams.
     pub const STREAMS_MAX: u32 = 1 << 20;
     const SEQUENCE_BITS: u32 = 28;
 
@@ -29,7 +29,7 @@ impl Stamp {
         text
     }
 
-    /// Reads a body's stamp.
+    /// Parses a body's stamp.
     #[inline]
     pub fn decode(body: &[u8]) -> Option<Self> {
         let text = body.first_chunk::<{ Self::BYTES }>()?;
@@ -42,7 +42,7 @@ impl Stamp {
     }
 }
 
-/// The 64 digits are the characters from here on.
+/// The first of 64 successive characters that serve as digits.
 const ZERO: u8 = b'0';
 const DIGIT_BITS: u32 = 6;
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_read_as_it_was_written() {
+    fn decode_is_the_inverse_of_encode() {
         for stamp in [
             Stamp { intended_ns: 0, stream: 0, sequence: 0 },
             Stamp { intended_ns: (1 << 48) - 1, stream: (1 << 20) - 1, sequence: (1 << 28) - 1 },
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stamp_is_refused() {
+    fn bytes_that_are_not_a_stamp_are_refused() {
         assert_eq!(Stamp::decode(b"short"), None);
         assert_eq!(Stamp::decode(b"0000000\xFF00000000"), None);
         assert_eq!(Stamp::decode(b"000000000000000 "), None);

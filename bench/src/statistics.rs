@@ -1,4 +1,4 @@
-//! Numbers out of numbers: histograms of latencies, and medians of repeated runs.
+//! Statistics: histograms of latencies, and medians of repeated runs.
 
 use hdrhistogram::Histogram;
 
@@ -14,7 +14,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Records one.
+    /// Records a latency.
     #[inline]
     pub fn record(&mut self, elapsed_ns: u64) {
         self.0.saturating_record(elapsed_ns);
@@ -22,21 +22,21 @@ impl Latencies {
 
     /// A quantile, never above the maximum.
     pub fn quantile_ns(&self, quantile: f64) -> u64 {
-        // A quantile is the upper end of its bin, which may lie above all that was recorded.
+        // A quantile is the upper end of its bin, which may be above the maximum.
         self.0.value_at_quantile(quantile).min(self.0.max())
     }
 
-    /// How many were recorded.
+    /// Number of recorded latencies.
     pub fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Whether none was.
+    /// Whether none was recorded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The histogram itself, for files and plots.
+    /// The histogram, for files and plots.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.0
     }
@@ -49,10 +49,10 @@ impl Latencies {
 
 const LONGEST_NS: u64 = 60_000_000_000;
 
-/// Ratios of a few hundredths are looked at, so two digits would not do.
+/// Three, since ratios are compared to a hundredth.
 const DIGITS: u8 = 3;
 
-/// The middle of repeated measurements, and how far apart they lie.
+/// Median and range of repeated measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// The median.
@@ -64,7 +64,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// That of some values; none of nothing.
+    /// The spread of values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);

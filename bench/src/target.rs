@@ -1,4 +1,4 @@
-//! What is measured: a URL that says protocol, transport and address.
+//! The server under load, as a URL with protocol, transport and address.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -10,21 +10,21 @@ use crate::fault::Fault;
 pub struct Target {
     /// The URL, as it was given.
     pub url: String,
-    /// What is spoken.
-    pub dialect: Dialect,
-    /// Over what.
+    /// The protocol.
+    pub protocol: ProtocolName,
+    /// The transport.
     pub carrier: Carrier,
-    /// The host, as it was given: the name that certificates are checked against.
+    /// The host, as it was given, by whose name certificates are verified.
     pub host: String,
-    /// Where that is.
+    /// The address of the host.
     pub address: SocketAddr,
-    /// The path that a WebSocket asks for.
+    /// The path of a WebSocket request.
     pub path: String,
 }
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub enum ProtocolName {
     /// The classic dialect of com-broker.
     Classic,
     /// Standard STOMP 1.2.
@@ -35,7 +35,7 @@ pub enum Dialect {
     Mqtt,
     /// Redis publish and subscribe.
     Redis,
-    /// The floor relay's own.
+    /// The protocol of the floor relay.
     Floor,
 }
 
@@ -65,14 +65,14 @@ impl Carrier {
 }
 
 impl Target {
-    /// Reads a URL and resolves its host.
+    /// Parses a URL and resolves its host.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The URL is malformed, or its host has no address.
     pub fn parse(url: &str) -> Result<Self, Fault> {
         let wrong = |what: &str| Fault::Usage(format!("{url}: {what}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no scheme"))?;
-        let (dialect, carrier, port) = scheme_of(scheme)
+        let (protocol, carrier, port) = scheme_of(scheme)
             .ok_or_else(|| wrong("unknown scheme; --help lists those that are known"))?;
         let (authority, path) = match rest.find('/') {
             Some(at) => (&rest[..at], &rest[at..]),
@@ -92,7 +92,7 @@ impl Target {
             .ok_or_else(|| wrong("no such host"))?;
         Ok(Self {
             url: url.into(),
-            dialect,
+            protocol,
             carrier,
             host: host.into(),
             address,
@@ -107,26 +107,26 @@ impl fmt::Display for Target {
     }
 }
 
-fn scheme_of(scheme: &str) -> Option<(Dialect, Carrier, u16)> {
+fn scheme_of(scheme: &str) -> Option<(ProtocolName, Carrier, u16)> {
     Some(match scheme {
-        "classic+tcp" => (Dialect::Classic, Carrier::Tcp, 6661),
-        "classic+tls" => (Dialect::Classic, Carrier::Tls, 6661),
-        "classic+ws" => (Dialect::Classic, Carrier::Ws, 6662),
-        "classic+wss" => (Dialect::Classic, Carrier::Wss, 6662),
-        "stomp+tcp" | "stomp" => (Dialect::Stomp, Carrier::Tcp, 61613),
-        "stomp+tls" => (Dialect::Stomp, Carrier::Tls, 61614),
-        "stomp+ws" => (Dialect::Stomp, Carrier::Ws, 15674),
-        "stomp+wss" => (Dialect::Stomp, Carrier::Wss, 15673),
-        "nats" => (Dialect::Nats, Carrier::Tcp, 4222),
-        "mqtt" => (Dialect::Mqtt, Carrier::Tcp, 1883),
-        "redis" => (Dialect::Redis, Carrier::Tcp, 6379),
-        "floor" => (Dialect::Floor, Carrier::Tcp, 7000),
-        "floor+tls" => (Dialect::Floor, Carrier::Tls, 7000),
+        "classic+tcp" => (ProtocolName::Classic, Carrier::Tcp, 6661),
+        "classic+tls" => (ProtocolName::Classic, Carrier::Tls, 6661),
+        "classic+ws" => (ProtocolName::Classic, Carrier::Ws, 6662),
+        "classic+wss" => (ProtocolName::Classic, Carrier::Wss, 6662),
+        "stomp+tcp" | "stomp" => (ProtocolName::Stomp, Carrier::Tcp, 61613),
+        "stomp+tls" => (ProtocolName::Stomp, Carrier::Tls, 61614),
+        "stomp+ws" => (ProtocolName::Stomp, Carrier::Ws, 15674),
+        "stomp+wss" => (ProtocolName::Stomp, Carrier::Wss, 15673),
+        "nats" => (ProtocolName::Nats, Carrier::Tcp, 4222),
+        "mqtt" => (ProtocolName::Mqtt, Carrier::Tcp, 1883),
+        "redis" => (ProtocolName::Redis, Carrier::Tcp, 6379),
+        "floor" => (ProtocolName::Floor, Carrier::Tcp, 7000),
+        "floor+tls" => (ProtocolName::Floor, Carrier::Tls, 7000),
         _ => return None,
     })
 }
 
-/// Host and port of an authority; an IPv6 address stands in brackets.
+/// Host and port of an authority, in which an IPv6 address has brackets.
 fn split_port(authority: &str, default: u16) -> Option<(&str, u16)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -146,9 +146,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         let target = Target::parse("stomp+wss://127.0.0.1:15673/ws").unwrap();
-        assert_eq!((target.dialect, target.carrier), (Dialect::Stomp, Carrier::Wss));
+        assert_eq!((target.protocol, target.carrier), (ProtocolName::Stomp, Carrier::Wss));
         assert_eq!((target.host.as_str(), target.path.as_str()), ("127.0.0.1", "/ws"));
         assert_eq!(target.address.port(), 15673);
         assert!(target.carrier.is_tls() && target.carrier.is_websocket());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_urls_are_refused() {
+    fn malformed_urls_are_refused() {
         for url in ["127.0.0.1:80", "http://127.0.0.1", "nats://", "nats://127.0.0.1:x"] {
             assert!(matches!(Target::parse(url), Err(Fault::Usage(_))), "{url}");
         }

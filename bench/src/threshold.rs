@@ -1,4 +1,4 @@
-//! `--fail-if`: bounds that a run must keep, for scripts and CI.
+//! `--fail-if`: bounds on a run, for scripts and CI.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +23,8 @@ enum Metric {
 }
 
 impl Threshold {
-    /// The value that breaks the bound, if it does. What was not measured breaks it, too: a check
-    /// that checks nothing is not to pass.
+    /// The value that breaks the bound, if it does. A value that was not measured breaks it as well, so that
+    /// no check passes without checking anything.
     pub fn broken_by(&self, outcome: &Outcome) -> Option<String> {
         let value = match self.metric {
             Metric::Quantile(quantile) => outcome.quantile_ns(quantile).map(|ns| ns as f64),
@@ -110,7 +110,7 @@ mod tests {
             ("max<1s", true),
             ("loss>0", false),
             ("rate<101", true),
-            // There is no server to ask.
+            // The server's process is not known.
             ("cpu>1us", true),
         ] {
             let threshold: Threshold = text.parse().unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bound_is_refused() {
+    fn malformed_bounds_are_refused() {
         for text in ["p99", "p98>5us", "p99>5", "loss>x", ">5us", "p50>us"] {
             assert!(text.parse::<Threshold>().is_err(), "{text}");
         }

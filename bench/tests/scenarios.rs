@@ -1,5 +1,5 @@
-//! Every scenario, for a fraction of a second, against the broker itself and against the floor
-//! relay. No time is asserted: only that each comes to its end with nothing lost.
+//! Every scenario, for a fraction of a second, against the broker and the floor relay. No time is
+//! asserted, only that each run ends without loss.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_com-broker-bench");
 
-/// Enough to have been measured, and short enough for a test.
+/// Long enough to measure something, and short enough for a test.
 const SHORT: [&str; 8] =
     ["--duration", "150ms", "--warmup", "50ms", "--core", "none", "--quiet", "--sleep"];
 
@@ -93,7 +93,7 @@ fn reports_are_written_and_bounds_are_kept() {
 }
 
 #[test]
-fn a_floor_of_its_own_is_held_against() {
+fn a_scenario_can_run_beside_its_own_floor() {
     let broker = Server::broker("with-floor");
     let arguments = ["--repeat", "1", "--with-floor"];
     let output = bench("pairs --pairs 2", &broker.url("stomp+tcp"), &arguments);
@@ -132,7 +132,7 @@ fn a_matrix_is_run_as_its_file_says() {
 }
 
 #[test]
-fn bars_are_held_against_what_a_matrix_found() {
+fn bars_are_judged_by_the_results_of_a_matrix() {
     let (broker, floor) = (Server::broker("bars"), Server::floor());
     let config = broker.directory.join("matrix.toml");
     let bar = |name: &str, bound: &str| {
@@ -164,7 +164,7 @@ fn bars_are_held_against_what_a_matrix_found() {
     let output = compare(&format!("{text}{}", bar("hard", "at_most = 1e-9")), &[]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("| missed |"));
-    // Without the floor there is nothing to hold it against, and so no bar.
+    // Without the floor there is no ratio, and so no bar.
     let output = compare(&text, &["--targets", "ours"]);
     assert_clean(&output, "without the floor");
     assert!(!String::from_utf8(output.stdout).unwrap().contains("easy"));
@@ -193,7 +193,7 @@ fn the_process_that_listens_is_found() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named() {
+fn a_missing_server_is_named() {
     let output = bench("round-trip", "stomp+tcp://127.0.0.1:9", &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("connecting: "));

@@ -1,4 +1,4 @@
-//! Bars: what a target is to reach, held against the medians of one comparison.
+//! Bars: goals of targets, judged by the medians of one comparison.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::statistics::{Spread, readable_ns, three_digits};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BarSection {
-    /// What people read.
+    /// Its name for people.
     pub(super) name: String,
     #[serde(default)]
     case: String,
@@ -19,31 +19,31 @@ pub(super) struct BarSection {
     target: String,
     /// `cpu`, `p50`, `p99`, `last p50`, `last p99`, `rate`, or a figure of the scenario.
     metric: String,
-    /// What was measured elsewhere, so that there is no case and no target.
+    /// A value that was measured elsewhere, without a case and a target.
     value: Option<f64>,
-    /// Whose value it is a ratio to: the best of these targets. Without any, it is the value itself,
-    /// or, with another case, the same target's.
+    /// The targets to the best of which the value is taken as a ratio. Without any, the bar is for the
+    /// value itself or, with `against_case`, for the ratio to the same target's value there.
     #[serde(default)]
     against: Vec<String>,
-    /// The case whose value it is a ratio to, where it is another.
+    /// The case to whose value the ratio is taken, if it is another one.
     against_case: Option<String>,
     at_most: Option<f64>,
     at_least: Option<f64>,
 }
 
-/// How a bar was met.
+/// The result for a bar.
 #[derive(Clone, Debug)]
 pub(super) struct BarResult {
     pub(super) name: String,
     case: String,
     target: String,
     metric: String,
-    /// Whose value it was held against, if anybody's.
+    /// The target to whose value the ratio was taken.
     against: Option<String>,
-    /// The median of the target, and that of what it was held against.
+    /// The median of the target, and the one that it is divided by.
     value: Option<f64>,
     other: Option<f64>,
-    /// Of the rounds, each by itself.
+    /// The spread over the rounds.
     rounds: Option<Spread>,
     bound: f64,
     is_ceiling: bool,
@@ -57,7 +57,7 @@ impl BarSection {
         }
     }
 
-    /// Whether it can be judged with these cases and targets.
+    /// Whether the bar can be judged with these cases and targets.
     pub(super) fn is_about(
         &self,
         has_case: impl Fn(&str) -> bool,
@@ -70,7 +70,7 @@ impl BarSection {
                 && (self.against.is_empty() || self.against.iter().any(|name| has_target(name)))
     }
 
-    /// Holds the results against it.
+    /// Judges the results by the bar.
     pub(super) fn judge(&self, cases: &[CaseResults]) -> BarResult {
         let is_ceiling = self.at_most.is_some();
         let target = find(cases, &self.case, &self.target);
@@ -79,7 +79,7 @@ impl BarSection {
             .into_iter()
             .filter_map(|other| Some((self.median(other)?, other)))
             .collect();
-        // The best of them: the least where little is good.
+        // The best one comes first, which is the smallest if the bar is a ceiling.
         measured.sort_by(|(a, _), (b, _)| if is_ceiling { a.total_cmp(b) } else { b.total_cmp(a) });
         let best = measured.first();
         let against = best.map(|(_, other)| match &self.against_case {
@@ -93,7 +93,7 @@ impl BarSection {
             target: self.target.clone(),
             metric: self.metric.clone(),
             against,
-            // What is to be held against something is nothing without it.
+            // A ratio needs both values.
             value: median.filter(|_| self.is_absolute() || best.is_some()),
             other: best.map(|(other, _)| *other),
             rounds: target.and_then(|one| self.rounds(one, best.map(|(_, other)| *other))),
@@ -122,7 +122,7 @@ impl BarSection {
         Some(Spread::of(&values)?.median)
     }
 
-    /// Of each round the ratio, or the value where it is none.
+    /// The ratio of each round, or the value if the bar is not a ratio.
     fn rounds(&self, target: &TargetResults, other: Option<&TargetResults>) -> Option<Spread> {
         let values = target.outcomes.iter().filter_map(|(round, outcome)| {
             let value = self.value(outcome)?;
@@ -152,7 +152,7 @@ fn find<'a>(cases: &'a [CaseResults], case: &str, target: &str) -> Option<&'a Ta
 }
 
 impl BarResult {
-    /// The ratio, or the value where there is nothing to take one to.
+    /// The ratio, or the value if the bar is not a ratio.
     fn found(&self) -> Option<f64> {
         match self.other {
             Some(other) if other > 0.0 => Some(self.value? / other),
@@ -161,7 +161,7 @@ impl BarResult {
         }
     }
 
-    /// Whether it is met; unknown, if something was not measured.
+    /// Whether the bar is met; `None` if something was not measured.
     pub(super) fn is_met(&self) -> Option<bool> {
         let found = self.found()?;
         Some(if self.is_ceiling { found <= self.bound } else { found >= self.bound })
@@ -202,7 +202,7 @@ impl BarResult {
         ]
     }
 
-    /// For programs.
+    /// The result for programs.
     pub(super) fn line(&self) -> Value {
         json!({
             "kind": "bar",
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_of_medians_is_held_against_its_bound() {
+    fn a_ratio_of_medians_is_judged_by_its_bound() {
         let against_floor = "metric = \"cpu\"\nagainst = [\"floor\"]\n";
         let result = judged(&format!("{against_floor}at_most = 1.06"));
         assert_eq!((result.is_met(), result.row()[3].as_str()), (Some(true), "1.05"));
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_several_is_what_counts() {
+    fn the_ratio_is_to_the_best_of_several_targets() {
         let result = judged("metric = \"cpu\"\nagainst = [\"nats\", \"redis\"]\nat_most = 0.5");
         assert_eq!(result.row()[2], "200 ns (redis)");
         assert_eq!(result.verdict(), "missed");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_neither_met_nor_missed() {
+    fn a_bar_that_was_not_measured_is_neither_met_nor_missed() {
         let result = judged("metric = \"cpu\"\nagainst = [\"gone\"]\nat_most = 9.0");
         assert_eq!((result.verdict(), result.row()[1].as_str()), ("not measured", "–"));
         let result = judged("metric = \"p50\"\nagainst = [\"floor\"]\nat_most = 9.0");
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_from_elsewhere_is_held_against_its_bound() {
+    fn a_value_from_elsewhere_is_judged_by_its_bound() {
         let bar: BarSection = toml::from_str(
             "name = \"b\"\nmetric = \"instructions\"\nvalue = 1100.0\nat_most = 1000.0",
         )
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_about_what_it_is_held_against() {
+    fn a_bar_is_about_the_targets_of_its_ratio() {
         let bar = bar("metric = \"cpu\"\nagainst = [\"floor\", \"redis\"]\nat_most = 1.0");
         assert!(bar.is_about(|_| true, |name| name != "floor"));
         assert!(!bar.is_about(|_| true, |name| name == "ours"));

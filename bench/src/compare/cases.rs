@@ -1,4 +1,4 @@
-//! Cases and targets, as a matrix has them, and what was measured of each.
+//! Cases and targets of a matrix, and their results.
 
 use serde::Deserialize;
 
@@ -11,15 +11,15 @@ use crate::statistics::Spread;
 pub(super) struct TargetSection {
     pub(super) name: String,
     pub(super) url: String,
-    /// Its process, whose CPU time is looked at.
+    /// Its process, whose CPU time is measured.
     pub(super) pid: Option<u32>,
-    /// Processes that are stopped while another target is measured, so that none disturbs.
+    /// Processes that are stopped while another target is measured.
     #[serde(default)]
     pub(super) pause: Vec<u32>,
     /// Conventions: `["--login", "guest"]`.
     #[serde(default)]
     pub(super) arguments: Vec<String>,
-    /// Repetitions of a target that takes long, where they are to be fewer.
+    /// Bound on repetitions, for a slow target.
     pub(super) repeat_max: Option<usize>,
 }
 
@@ -27,13 +27,13 @@ pub(super) struct TargetSection {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CaseSection {
-    /// What it is selected by.
+    /// The name by which it is selected.
     pub(super) name: String,
-    /// What people read; the name, if there is none.
+    /// The title for people; the name by default.
     pub(super) title: Option<String>,
     /// `"fan-out --receivers 100"`
     pub(super) run: String,
-    /// The targets that it is for; all, if it names none.
+    /// The targets of the case; all if empty.
     #[serde(default)]
     pub(super) targets: Vec<String>,
 }
@@ -44,7 +44,7 @@ impl CaseSection {
     }
 }
 
-/// What was measured of a case.
+/// The results of a case.
 #[derive(Debug)]
 pub(super) struct CaseResults {
     pub(super) name: String,
@@ -53,11 +53,11 @@ pub(super) struct CaseResults {
     pub(super) targets: Vec<TargetResults>,
 }
 
-/// What was measured of a target, in one case.
+/// The results of a target in one case.
 #[derive(Debug)]
 pub(super) struct TargetResults {
     pub(super) name: String,
-    /// With the round that each belongs to.
+    /// Outcomes with their rounds.
     pub(super) outcomes: Vec<(usize, Outcome)>,
     pub(super) fault: Option<String>,
 }

@@ -1,19 +1,19 @@
-//! A scenario beside a floor relay of our own, run by run, for the ratio of the two.
+//! A scenario against its target and a floor relay in turn, for the ratio of the two.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command as Process, Stdio};
 
 use super::cases::{CaseResults, TargetResults};
-use super::report::{Results, told};
+use super::report::{Results, summary};
 use crate::arguments::Command;
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::run::measure;
 
-/// Runs a scenario against its target and against a floor relay of our own.
+/// Runs a scenario against its target and against a floor relay that it starts.
 ///
 /// # Errors
-/// Whatever keeps it from coming to its end.
+/// A run failed, or the relay cannot be started.
 pub fn with_floor(command: &Command, core: &str) -> Result<(Results, Vec<Outcome>), Fault> {
     let Some(common) = command.common() else {
         return Err(Fault::Usage("not a scenario".into()));
@@ -24,7 +24,7 @@ pub fn with_floor(command: &Command, core: &str) -> Result<(Results, Vec<Outcome
     for round in 1..=common.repeat {
         for (command, results) in commands.iter().zip(&mut targets) {
             let outcome = measure(command)?;
-            eprintln!("{round} of {}  {:<8} {}", common.repeat, results.name, told(&outcome));
+            eprintln!("{round} of {}  {:<8} {}", common.repeat, results.name, summary(&outcome));
             results.outcomes.push((round, outcome));
         }
     }
@@ -40,7 +40,7 @@ pub fn with_floor(command: &Command, core: &str) -> Result<(Results, Vec<Outcome
     Ok((results, outcomes))
 }
 
-/// A floor relay in a process of its own, which ends with this value.
+/// A floor relay in a process of its own, which is ended on drop.
 struct Relay {
     process: Child,
     url: String,

@@ -1,4 +1,4 @@
-//! A matrix of targets, cases and bars, as its file has it.
+//! A matrix of targets, cases and bars, as a file.
 
 use clap::Parser;
 use serde::Deserialize;
@@ -11,10 +11,10 @@ use crate::arguments::{Arguments, Command};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
-    /// How often each case is run against each target.
+    /// Runs of each case against each target.
     #[serde(default = "repeat_default")]
     pub repeat: usize,
-    /// Seconds after which no further repetition is begun; each case is run once, come what may.
+    /// Seconds after which no further repetition is begun; each case is run at least once.
     pub seconds_max: Option<f64>,
     /// A line for the report: machine, versions.
     #[serde(default)]
@@ -39,10 +39,10 @@ fn baseline_default() -> String {
 }
 
 impl Matrix {
-    /// Reads a matrix.
+    /// Parses a matrix.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The matrix is malformed.
     pub fn parse(text: &str) -> Result<Self, String> {
         let matrix: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         for case in &matrix.cases {
@@ -61,10 +61,10 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Keeps only cases and targets whose names are selected, and bars that are about them.
+    /// Keeps only selected cases and targets, and the bars about them.
     ///
     /// # Errors
-    /// Nothing is left.
+    /// No case or target is left.
     pub fn select(&mut self, cases: Option<&str>, targets: Option<&str>) -> Result<(), String> {
         let known: Vec<_> = self.cases.iter().map(|case| case.name.clone()).collect();
         self.cases.retain(|case| cases.is_none_or(|names| is_selected(names, &case.name)));
@@ -111,15 +111,14 @@ impl Matrix {
     }
 }
 
-/// Whether a name is one of those that are listed with commas between them, in which `*` stands for
-/// anything.
+/// Whether a name matches one of a list of globs with commas between them.
 fn is_selected(names: &str, name: &str) -> bool {
-    names.split(',').any(|pattern| matches(pattern.trim(), name))
+    names.split(',').any(|glob| matches(glob.trim(), name))
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
+fn matches(glob: &str, name: &str) -> bool {
+    match glob.split_once('*') {
+        None => glob == name,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
             (0..=name.len())
                 .filter(|at| name.is_char_boundary(*at))
@@ -169,7 +168,7 @@ targets = [\"ours\"]
     }
 
     #[test]
-    fn a_matrix_with_a_mistake_is_refused() {
+    fn a_malformed_matrix_is_refused() {
         assert!(Matrix::parse(TEXT).is_ok());
         for (wrong, right) in [
             ("targets = [\"theirs\"]", "targets = [\"ours\"]"),

@@ -1,5 +1,5 @@
-//! Comparisons: every case against every target, interleaved and repeated, medians and spread, and
-//! the ratio to the floor.
+//! Comparisons: every case against every target, interleaved and repeated; medians, spread, and the
+//! ratio to the floor.
 
 mod bars;
 mod cases;

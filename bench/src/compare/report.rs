@@ -1,4 +1,4 @@
-//! What a comparison found: tables, plots, and lines for programs.
+//! The results of a comparison: tables, plots, and lines for programs.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::report::html::{Curve, Page, Rod};
 use crate::report::{json, table};
 use crate::statistics::{Latencies, Spread, readable_ns, three_digits};
 
-/// What a comparison found.
+/// The results of a comparison.
 #[derive(Debug)]
 pub struct Results {
     pub(super) note: String,
@@ -20,7 +20,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Whether every run came to its end and nothing was lost.
+    /// Whether no run failed and no message was lost.
     pub fn is_clean(&self) -> bool {
         let mut targets = self.cases.iter().flat_map(|case| &case.targets);
         targets.all(|target| {
@@ -28,7 +28,7 @@ impl Results {
         })
     }
 
-    /// Whether no bar is missed and each was measured.
+    /// Whether every bar was measured and met.
     pub fn meets_bars(&self) -> bool {
         self.bars.iter().all(|bar| bar.is_met() == Some(true))
     }
@@ -156,7 +156,7 @@ fn push_table(text: &mut String, rows: &[Vec<String>]) {
     text.extend(rows[1..].iter().map(line));
 }
 
-/// A run of a comparison, for programs.
+/// A run of a comparison as a line for programs.
 pub(super) fn line(
     case: &CaseSection,
     target: &TargetSection,
@@ -233,7 +233,7 @@ impl Column {
             true => readable_ns(spread.median),
             false => three_digits(spread.median),
         };
-        // A spread of one value would say nothing.
+        // The spread of a single value is not shown.
         match spread.min < spread.max {
             true => format!("{median} ±{share:.0} %"),
             false => median,
@@ -279,8 +279,8 @@ fn merged(target: &TargetResults, name: &str) -> Latencies {
     all
 }
 
-/// A run, in the line that is shown as soon as it has ended.
-pub(super) fn told(outcome: &Outcome) -> String {
+/// A run as the line that is shown when it has ended.
+pub(super) fn summary(outcome: &Outcome) -> String {
     let p50 = outcome.quantile_ns(0.5).map_or_else(String::new, |ns| readable_ns(ns as f64));
     let cpu = outcome.cpu_per_delivery_ns().map_or_else(String::new, readable_ns);
     let verdict = match outcome.verdict.is_clean() {

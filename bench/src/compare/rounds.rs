@@ -1,4 +1,4 @@
-//! The rounds of a comparison: which run follows which, and which processes stand still meanwhile.
+//! The rounds of a comparison: the order of runs, and the processes that are stopped meanwhile.
 
 use std::process::Command as Process;
 
@@ -6,18 +6,17 @@ use serde_json::Value;
 
 use super::cases::{CaseResults, CaseSection, TargetResults, TargetSection};
 use super::matrix::Matrix;
-use super::report::{Results, line, told};
+use super::report::{Results, line, summary};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::run::measure;
 
 impl Matrix {
-    /// Runs it in rounds of all cases, each A B C …, so that what changes on the machine meanwhile
-    /// changes for all. `note` is told of every run as soon as it has ended, and of every bar at the
-    /// end: much may happen before that.
+    /// Runs the matrix in rounds of all cases and targets, so that changes of the machine affect all of
+    /// them. `note` gets every run as soon as it has ended, and every bar at the end.
     ///
     /// # Errors
-    /// A target's process cannot be stopped or continued. A run that fails is part of the results.
+    /// A target's process cannot be stopped or continued. A failed run is part of the results.
     pub fn run(&self, mut note: impl FnMut(&Value) -> Result<(), Fault>) -> Result<Results, Fault> {
         let _awake = Paused::all(&self.targets)?;
         let clock = Clock::start();
@@ -66,7 +65,7 @@ impl Matrix {
         round: usize,
         results: &mut TargetResults,
     ) -> Result<bool, Fault> {
-        // What failed twice fails a third time, and may take long to.
+        // Not tried a third time, which may take long.
         if results.outcomes.is_empty() && results.fault.is_some() && round > 2 {
             return Ok(false);
         }
@@ -75,25 +74,24 @@ impl Matrix {
         let result = measure(&command);
         signal("-STOP", target.pause.iter())?;
         let has_ended = result.is_ok();
-        let told = match result {
+        let line = match result {
             Ok(outcome) => {
-                let told = told(&outcome);
+                let line = summary(&outcome);
                 results.outcomes.push((round, outcome));
-                told
+                line
             }
             Err(fault) => {
-                let told = fault.to_string();
-                results.fault = Some(told.clone());
-                told
+                let line = fault.to_string();
+                results.fault = Some(line.clone());
+                line
             }
         };
-        eprintln!("{round} of {}  {:<24} {:<18} {told}", self.repeat, case.name, target.name);
+        eprintln!("{round} of {}  {:<24} {:<18} {line}", self.repeat, case.name, target.name);
         Ok(has_ended)
     }
 }
 
-/// The processes that are stopped but for the one that is measured; all go on with the end of this
-/// value.
+/// Stops all processes except that of the measured target. They continue on drop.
 struct Paused<'a>(&'a [TargetSection]);
 
 impl<'a> Paused<'a> {
@@ -106,7 +104,7 @@ impl<'a> Paused<'a> {
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        // There is nobody left to tell.
+        // A failure on drop cannot be reported.
         let _ = signal("-CONT", self.0.iter().flat_map(|target| &target.pause));
     }
 }
@@ -117,7 +115,7 @@ fn signal<'a>(name: &str, pids: impl Iterator<Item = &'a u32>) -> Result<(), Fau
     if pids.is_empty() {
         return Ok(());
     }
-    // A process that has gone is named by kill, and missed by its own runs.
+    // If a process has ended, `kill` names it, and its own runs fail.
     Process::new("kill")
         .arg(name)
         .args(pids)

@@ -1,11 +1,10 @@
-//! One connection: its socket, what lies between the socket and the protocol, and what waits to be
-//! sent.
+//! One connection: its socket, the layers between socket and protocol, and unsent bytes.
 //!
 //! ```text
 //! socket ─► scratch ─► [TLS] ─► [WebSocket] ─► Protocol::scan ─► events
 //! ```
 //!
-//! It knows nothing of scenarios, and it owns bytes only while an event is torn across reads.
+//! It does not know scenarios. It owns bytes only while an event is torn across reads.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use rustls::pki_types::ServerName;
 use super::{tls, websocket};
 use crate::fault::Fault;
 use crate::protocol::{Event, Protocol, Scan};
-use crate::target::{Dialect, Target};
+use crate::target::{ProtocolName, Target};
 
 /// A connection to the server.
 pub(super) struct Connection {
@@ -25,27 +24,27 @@ pub(super) struct Connection {
     tls: Option<Box<ClientConnection>>,
     carries: Carries,
     phase: Phase,
-    /// What has arrived of an event that is not whole.
+    /// Bytes of a torn event.
     inbound: Vec<u8>,
-    /// What a WebSocket message has brought of an event that is not whole.
+    /// Bytes of an event that is torn across WebSocket messages.
     message: Vec<u8>,
     outbound: Vec<u8>,
     /// `sent ≤ outbound.len()`
     sent: usize,
-    /// The login, which leaves once the transport is ready.
+    /// The login, which is sent once the transport is ready.
     login: Vec<u8>,
-    /// Confirmations that are still to come, the login's included.
+    /// Awaited confirmations, including that of the login.
     pub(super) awaited: u32,
     /// When connecting began.
     pub(super) begun_ns: u64,
     pub(super) is_dirty: bool,
     /// Whether something was appended while reading.
     has_answered: bool,
-    /// Whether the kernel has more than one turn may take.
+    /// Whether the kernel has more bytes than one turn reads.
     pub(super) is_unfinished: bool,
-    /// Whether it is not read any more, on purpose.
+    /// Whether it is deliberately no longer read.
     pub(super) is_stopped: bool,
-    /// Whether the server has said that it will send no more.
+    /// Whether the server has ended its stream.
     pub(super) is_cut_off: bool,
     records: tls::Records,
 }
@@ -64,12 +63,12 @@ enum Phase {
     Open,
 }
 
-/// What reading found besides events.
+/// The state of a connection after reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadProgress {
-    /// The kernel has no more.
+    /// The kernel has no more bytes.
     Drained,
-    /// It has, but others want their turn.
+    /// The kernel has more bytes, but other connections get their turn.
     Unfinished,
     /// The server has ended the connection.
     Ended,
@@ -84,9 +83,9 @@ impl Connection {
         begun_ns: u64,
     ) -> Result<Self, Fault> {
         let tls = tls.map(|config| client(config, &target.host)).transpose()?;
-        let carries = match (target.carrier.is_websocket(), target.dialect) {
+        let carries = match (target.carrier.is_websocket(), target.protocol) {
             (false, _) => Carries::Stream,
-            (true, Dialect::Classic) => Carries::Messages(websocket::TEXT),
+            (true, ProtocolName::Classic) => Carries::Messages(websocket::TEXT),
             (true, _) => Carries::Messages(websocket::BINARY),
         };
         Ok(Self {
@@ -110,12 +109,12 @@ impl Connection {
         })
     }
 
-    /// How many TLS records have arrived since this was last asked.
+    /// TLS records that have arrived since the last call.
     pub(super) fn take_records(&mut self) -> u64 {
         self.records.take()
     }
 
-    /// Appends bytes that need no frame, such as a body with its envelope.
+    /// Appends bytes that need no WebSocket frame, such as a body with its envelope.
     #[inline]
     pub(super) fn push(&mut self, parts: [&[u8]; 4]) {
         for part in parts {
@@ -123,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// Appends a message of the protocol, in a frame where the transport wants one.
+    /// Appends a message of the protocol, in a WebSocket frame if the transport needs one.
     pub(super) fn push_message(&mut self, message: &[u8]) {
         if let Carries::Messages(opcode) = self.carries {
             self.outbound.extend_from_slice(&websocket::header(opcode, message.len()));
@@ -131,22 +130,22 @@ impl Connection {
         self.outbound.extend_from_slice(message);
     }
 
-    /// Appends a message that answers what was just read, to leave when all of it is handled.
+    /// Appends an answer to an event, which is sent once the whole read is handled.
     pub(super) fn answer(&mut self, message: &[u8]) {
         self.push_message(message);
         self.has_answered = true;
     }
 
-    /// What an envelope begins with where a message goes into a frame.
+    /// The WebSocket header at the beginning of an envelope, if the transport needs one.
     pub(super) fn frame_header(target: &Target, length: usize) -> Vec<u8> {
-        match (target.carrier.is_websocket(), target.dialect) {
+        match (target.carrier.is_websocket(), target.protocol) {
             (false, _) => Vec::new(),
-            (true, Dialect::Classic) => websocket::header(websocket::TEXT, length),
+            (true, ProtocolName::Classic) => websocket::header(websocket::TEXT, length),
             (true, _) => websocket::header(websocket::BINARY, length),
         }
     }
 
-    /// The socket can be written: go on with what waits for that.
+    /// Handles a writable socket: continues the handshake or the write.
     pub(super) fn handle_writable(&mut self, target: &Target) -> Result<(), Fault> {
         if self.phase == Phase::AwaitingConnect {
             if let Some(error) = self.socket.take_error().map_err(connecting)? {
@@ -161,7 +160,7 @@ impl Connection {
         self.flush()
     }
 
-    /// Writes what waits, as far as the kernel takes it.
+    /// Writes unsent bytes, as far as the kernel takes them.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         self.is_dirty = false;
         if self.phase == Phase::AwaitingConnect {
@@ -191,7 +190,7 @@ impl Connection {
         }
     }
 
-    /// Reads what the kernel has, says so, and passes on every event.
+    /// Reads from the kernel and passes on every event.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
@@ -218,7 +217,7 @@ impl Connection {
                     if std::mem::take(&mut self.has_answered) {
                         self.flush()?;
                     }
-                    // A stream that gave less than was asked for has no more.
+                    // A read that returns less than asked for has emptied the stream.
                     if count < scratch.len() {
                         return Ok(ReadProgress::Drained);
                     }
@@ -245,8 +244,8 @@ impl Connection {
             }
             Carries::Messages(_) => {
                 self.phase = Phase::AwaitingUpgrade;
-                let subprotocols = match target.dialect {
-                    Dialect::Classic => "stomp",
+                let subprotocols = match target.protocol {
+                    ProtocolName::Classic => "stomp",
                     _ => "v12.stomp",
                 };
                 let host = format!("{}:{}", target.host, target.address.port());
@@ -280,7 +279,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes events out of what arrived, and keeps what is left of it.
+    /// Takes events out of the bytes that arrived, and keeps the rest.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -381,7 +380,7 @@ fn client(config: &Arc<rustls::ClientConfig>, host: &str) -> Result<Box<ClientCo
         .map_err(|_| Fault::Usage(format!("{host}: no name for a certificate")))?;
     let mut tls = ClientConnection::new(Arc::clone(config), name)
         .map_err(|error| Fault::Usage(error.to_string()))?;
-    // What waits is bounded by the scenario's window.
+    // The scenario's window bounds the unsent bytes.
     tls.set_buffer_limit(None);
     Ok(Box::new(tls))
 }

@@ -1,6 +1,6 @@
-//! The loop: thousands of connections on one core, none of which blocks.
+//! The event loop: thousands of non-blocking connections on one core.
 //!
-//! It carries messages for a scenario and knows nothing of what the scenario measures.
+//! It carries the messages of a scenario, and does not know what the scenario measures.
 
 mod connection;
 pub mod tls;
@@ -23,7 +23,7 @@ use crate::fault::Fault;
 use crate::protocol::{Envelope, Event, Login, Protocol};
 use crate::target::Target;
 
-/// The loop and its connections.
+/// The event loop and its connections.
 pub struct Driver {
     poll: Poll,
     events: Events,
@@ -32,22 +32,22 @@ pub struct Driver {
     tls: Option<Arc<rustls::ClientConfig>>,
     protocol: Box<dyn Protocol>,
     connections: Vec<Option<Connection>>,
-    /// Places of connections that have ended.
+    /// Slots of connections that have ended.
     free: Vec<ConnectionId>,
-    /// Connections that have something to write.
+    /// Connections with unsent bytes.
     dirty: Vec<ConnectionId>,
-    /// Connections that have more to read than a turn allowed.
+    /// Connections with more bytes than one turn reads.
     unfinished: Vec<ConnectionId>,
     scratch: Box<[u8]>,
     /// Whether the loop never sleeps.
     spins: bool,
-    /// Connections that the server has ended without being asked to.
+    /// Connections that the server has ended by itself.
     ended: Vec<ConnectionId>,
-    /// Confirmations that are still to come, all connections together.
+    /// Awaited confirmations of all connections.
     awaited: u64,
     /// TLS records that have arrived.
     records: u64,
-    /// What pads every body.
+    /// The padding of every body.
     padding: Box<[u8]>,
 }
 
@@ -56,18 +56,18 @@ pub struct Driver {
 pub struct ConnectionId(u32);
 
 impl ConnectionId {
-    /// Its place, to index what a scenario knows of it.
+    /// Its slot, as an index for scenarios.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How the loop behaves.
+/// Settings of the loop.
 #[derive(Clone, Debug)]
 pub struct DriverOptions {
-    /// Whether it never sleeps, so that nothing has to wake its core.
+    /// Whether it never sleeps, so that its core does not have to wake up.
     pub spins: bool,
-    /// How TLS is spoken, where the target wants it.
+    /// The TLS configuration, if the target needs one.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Bytes of every body.
     pub body_bytes: usize,
@@ -105,7 +105,7 @@ impl Driver {
         })
     }
 
-    /// Begins to connect and to log in; the login is confirmed in some later turn.
+    /// Begins to connect and to log in. The login is confirmed in a later turn.
     ///
     /// # Errors
     /// The system refuses another connection.
@@ -143,7 +143,7 @@ impl Driver {
         self.note_dirty(id);
     }
 
-    /// What stands around every body of this run that goes to a destination.
+    /// The envelope of every body of this run to a destination.
     pub fn envelope(&self, destination: &str) -> Envelope {
         let mut envelope = self.protocol.envelope(destination, self.padding.len());
         let length = envelope.head.len() + self.padding.len() + envelope.tail.len();
@@ -155,7 +155,7 @@ impl Driver {
         envelope
     }
 
-    /// Queues a message. It leaves in the next turn, or when the connection is flushed.
+    /// Queues a message, which is written in the next turn or flush.
     #[inline]
     pub fn publish(&mut self, id: ConnectionId, envelope: &Envelope, stamp: &[u8]) {
         if let Some(connection) = &mut self.connections[id.index()] {
@@ -165,7 +165,7 @@ impl Driver {
         self.note_dirty(id);
     }
 
-    /// Stops to read a connection, whose kernel buffers are made small.
+    /// Stops reading from a connection, and makes its kernel buffers small.
     pub fn stop_reading(&mut self, id: ConnectionId) {
         if let Some(connection) = &mut self.connections[id.index()] {
             connection.is_stopped = true;
@@ -173,13 +173,13 @@ impl Driver {
         }
     }
 
-    /// Whether the server has ended a connection that is not read any more.
+    /// Whether the server has ended a connection that is no longer read.
     pub fn is_cut_off(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id.index()).and_then(Option::as_ref);
         connection.is_none_or(|connection| connection.is_cut_off)
     }
 
-    /// TLS records that the server has sent, handshakes included; none without TLS.
+    /// TLS records that the server has sent, including handshakes; `None` without TLS.
     pub fn records(&self) -> Option<u64> {
         self.tls.as_ref().map(|_| self.records)
     }
@@ -193,17 +193,17 @@ impl Driver {
         }
     }
 
-    /// When a connection was begun.
+    /// When connecting began.
     pub fn begun_ns(&self, id: ConnectionId) -> u64 {
         self.connections[id.index()].as_ref().map_or(0, |connection| connection.begun_ns)
     }
 
-    /// A connection that the server has ended since this was last asked.
+    /// A connection that the server has ended, each returned once.
     pub fn take_ended(&mut self) -> Option<ConnectionId> {
         self.ended.pop()
     }
 
-    /// Confirmations that are still to come.
+    /// Number of awaited confirmations.
     pub fn awaited(&self) -> u64 {
         self.awaited
     }
@@ -213,12 +213,12 @@ impl Driver {
         &*self.protocol
     }
 
-    /// What is under load.
+    /// The server under load.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// The time of this run.
+    /// The clock of this run.
     pub fn clock(&self) -> Clock {
         self.clock
     }
@@ -228,11 +228,11 @@ impl Driver {
         self.padding.len()
     }
 
-    /// Writes what waits, then reads what has arrived, or waits for it until `wake_ns`. Passes on
-    /// every message, and every confirmation, with the time at which it was read.
+    /// Writes unsent bytes, then reads, or waits for bytes until `wake_ns`. Passes on every message and
+    /// every confirmation with the time at which it was read.
     ///
     /// # Errors
-    /// The server refuses something, or sends what it must not.
+    /// The server refuses something or violates its protocol.
     pub fn turn(
         &mut self,
         wake_ns: u64,
@@ -256,10 +256,10 @@ impl Driver {
         result
     }
 
-    /// Writes what waits.
+    /// Writes unsent bytes.
     ///
     /// # Errors
-    /// A connection is gone.
+    /// A connection has ended.
     pub fn flush(&mut self) -> Result<(), Fault> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
@@ -307,8 +307,8 @@ impl Driver {
         }
         let clock = self.clock;
         let awaited = &mut self.awaited;
-        // One look at the clock a read, before anything is made of the bytes: what a read brings has
-        // arrived by then, however long it takes us to find out what it is.
+        // The clock is read once a read, before the bytes are handled: their arrival time does not
+        // depend on how long that takes.
         let arrived_ns = Cell::new(0);
         let note_arrival = || {
             if arrived_ns.get() == 0 {
@@ -361,8 +361,7 @@ impl Driver {
         }
     }
 
-    /// How long the kernel may let us sleep. It counts in milliseconds, so what is left of one is
-    /// spent awake.
+    /// The timeout of the poll, in whole milliseconds; a fraction of one is spent polling.
     fn timeout(&self, wake_ns: u64) -> Option<Duration> {
         if self.spins || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
@@ -375,7 +374,7 @@ impl Driver {
         for _ in 0..SOURCES_TRIED {
             let number = OPENED.fetch_add(1, Ordering::Relaxed);
             match self.begin_connect_from(self.source_address(number)) {
-                // Its ports are used up, by connections that have ended a while ago, too.
+                // The ports of the address are used up, some by connections that have ended.
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
                     let next = (number / SOURCE_PORTS + 1) * SOURCE_PORTS;
                     OPENED.fetch_max(next, Ordering::Relaxed);
@@ -406,7 +405,7 @@ impl Driver {
         Ok(TcpStream::from_std(socket.into()))
     }
 
-    /// The loopback network has many addresses, each with ports of its own: enough for more
+    /// A source address on loopback, each of which has ports of its own, so that there may be more
     /// connections than one address has ports.
     fn source_address(&self, number: u32) -> Option<SocketAddr> {
         if number < SOURCE_PORTS || self.target.address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
@@ -418,7 +417,7 @@ impl Driver {
     }
 }
 
-/// What the loop passes on.
+/// An event for the scenario.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
     /// A message's body.
@@ -429,7 +428,7 @@ pub enum Notice<'a> {
 
 const EVENTS_PER_TURN: usize = 1024;
 
-/// What every read goes through.
+/// Size of the buffer for reads.
 const SCRATCH_BYTES: usize = 256 * 1024;
 
 const STOPPED_BUFFER_BYTES: usize = 4 * 1024;
@@ -443,7 +442,7 @@ const IN_PROGRESS: i32 = 115;
 #[cfg(not(target_os = "linux"))]
 const IN_PROGRESS: i32 = 36;
 
-/// Connections of this process, all runs together: a port stays in use for a while after its end.
+/// Connections of all runs of this process: a port stays in use for a while after its connection.
 static OPENED: AtomicU32 = AtomicU32::new(0);
 
 /// Addresses that are tried for one connection.

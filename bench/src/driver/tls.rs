@@ -1,4 +1,4 @@
-//! TLS as a client: against an authority that is given, or against none, for tests on loopback.
+//! TLS of a client, with a given authority, or with none for tests on loopback.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use rustls_pki_types::pem::PemObject;
 
 use crate::fault::Fault;
 
-/// A configuration that trusts the authorities in a file, or, without one, everybody: this is a
-/// load generator, and what it sends is no secret. Sessions are resumed only where that is wanted:
-/// otherwise every connection pays for a whole handshake.
+/// A configuration that trusts the authorities in a file or, without one, any certificate: the messages
+/// of a load generator are not secret. With `resumes`, sessions are resumed; otherwise every connection
+/// makes a full handshake.
 ///
 /// # Errors
 /// The file cannot be used.
@@ -39,10 +39,10 @@ pub fn config(authority: Option<&Path>, resumes: bool) -> Result<Arc<ClientConfi
 /// Counts the records of a stream by their headers, which are never encrypted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Records {
-    /// Bytes of a header that has begun, and how many.
+    /// A torn header, and the number of its bytes.
     header: [u8; HEADER_BYTES],
     held: usize,
-    /// Bytes of the current record that are to come.
+    /// Bytes of the current record that have not arrived.
     left: usize,
     count: u64,
 }
@@ -73,7 +73,7 @@ impl Records {
     }
 }
 
-/// Kind, version and length of a record.
+/// Size of a record's type, version and length.
 const HEADER_BYTES: usize = 5;
 
 fn roots(path: &Path) -> Result<RootCertStore, Fault> {
@@ -90,7 +90,7 @@ fn roots(path: &Path) -> Result<RootCertStore, Fault> {
     Ok(roots)
 }
 
-/// Takes every certificate, but still insists that its owner signed the handshake.
+/// Accepts every certificate, but verifies that the server has its key.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

@@ -1,13 +1,13 @@
-//! The client's side of a WebSocket: the upgrade, headers of frames, and unwrapping what arrives.
+//! The client's side of a WebSocket: the upgrade, and encoding and parsing of frames.
 //!
-//! Frames are masked with the key zero, which the standard allows to occur and which leaves the
-//! payload as it is: envelopes are made once, and the tool's core is not spent on masking.
+//! Frames are masked with the key zero, which RFC 6455 allows and which leaves the payload unchanged, so
+//! that envelopes are encoded once and no time is spent on masking.
 
 use memchr::memmem;
 
 use crate::fault::Fault;
 
-/// The request that asks for an upgrade.
+/// The request for an upgrade.
 pub(super) fn request(host: &str, path: &str, subprotocols: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -17,10 +17,10 @@ pub(super) fn request(host: &str, path: &str, subprotocols: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The length of the response at the front of some data, once it is there.
+/// The length of the response at the beginning of `data`, once it is whole.
 ///
 /// # Errors
-/// The server does not upgrade.
+/// The server refuses the upgrade.
 pub(super) fn response(data: &[u8]) -> Result<Option<usize>, Fault> {
     let Some(end) = memmem::find(data, b"\r\n\r\n") else { return Ok(None) };
     if !data.starts_with(b"HTTP/1.1 101") {
@@ -30,7 +30,7 @@ pub(super) fn response(data: &[u8]) -> Result<Option<usize>, Fault> {
     Ok(Some(end + 4))
 }
 
-/// The header of a frame from us.
+/// The header of a frame to the server.
 pub(super) fn header(opcode: u8, length: usize) -> Vec<u8> {
     let mut header = vec![FINAL | opcode];
     match length {
@@ -54,14 +54,14 @@ pub(super) struct Frame<'a> {
     pub(super) opcode: u8,
     pub(super) is_final: bool,
     pub(super) payload: &'a [u8],
-    /// Bytes that header and payload take.
+    /// Size of header and payload.
     pub(super) bytes: usize,
 }
 
-/// The frame at the front of some data, once it is there.
+/// The frame at the beginning of `data`, once it is whole.
 ///
 /// # Errors
-/// A server must not mask.
+/// The frame is masked, which RFC 6455 forbids servers.
 #[inline]
 pub(super) fn frame(data: &[u8]) -> Result<Option<Frame<'_>>, Fault> {
     let [first, second, rest @ ..] = data else { return Ok(None) };
@@ -101,14 +101,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_as_short_as_its_length_allows() {
+    fn a_header_has_the_shortest_encoding_of_its_length() {
         assert_eq!(header(TEXT, 5), [0x81, 0x85, 0, 0, 0, 0]);
         assert_eq!(header(BINARY, 126), [0x82, 0xFE, 0, 126, 0, 0, 0, 0]);
         assert_eq!(header(TEXT, 0x1_0000).len(), 14);
     }
 
     #[test]
-    fn a_frame_is_taken_once_it_is_whole() {
+    fn a_frame_is_parsed_once_it_is_whole() {
         let long = [&[0x82, 126, 0x01, 0x00], &[7; 256][..]].concat();
         for data in [&b"\x81\x02hi"[..], &long] {
             for length in 0..data.len() {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_taken_or_quoted() {
+    fn an_upgrade_is_accepted_or_its_refusal_quoted() {
         assert_eq!(response(b"HTTP/1.1 101 Switching Protocols\r\n").unwrap(), None);
         assert_eq!(response(b"HTTP/1.1 101 x\r\nA: b\r\n\r\nrest").unwrap(), Some(24));
         let fault = response(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap_err().to_string();

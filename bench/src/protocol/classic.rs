@@ -9,7 +9,7 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub struct Classic {
     credentials: Credentials,
-    /// Whether the transport keeps frames apart, so that they need no prefix.
+    /// Whether the transport delimits frames, so that they need no prefix.
     is_framed: bool,
     blank_line: memmem::Finder<'static>,
 }
@@ -67,7 +67,7 @@ impl Protocol for Classic {
     }
 
     fn envelope(&self, destination: &str, body_bytes: usize) -> Envelope {
-        // Clients in the field send no transaction where they want no ACK.
+        // Existing clients send no transaction if they want no ACK.
         let headers = format!("SEND\ndestination:{destination}\n\n");
         let mut head = Vec::new();
         if !self.is_framed {
@@ -93,11 +93,11 @@ impl Protocol for Classic {
         Ok(Scan::Whole(PREFIX_BYTES + length, self.event_of(frame)?))
     }
 
-    fn destination_pattern(&self) -> &'static str {
+    fn destination_template(&self) -> &'static str {
         "/agent/{}"
     }
 
-    fn topic_pattern(&self) -> &'static str {
+    fn topic_template(&self) -> &'static str {
         "/topic/{}"
     }
 
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_stands_in_a_frame_of_its_length() {
+    fn a_body_is_in_a_frame_of_its_length() {
         let frame = "SEND\ndestination:/agent/ana\n\nhello\0";
         assert_eq!(published(&classic(true), "/agent/ana", b"hello"), frame.as_bytes());
         assert_eq!(published(&classic(false), "/agent/ana", b"hello"), framed(frame));
     }
 
     #[test]
-    fn frames_are_told_apart() {
+    fn frames_are_separated() {
         let bytes = [
             framed("CONNECTED\nsession-id:5\n\n\0"),
             framed("MESSAGE\norigin:bob\ncontent-length:2\n\nhi\0"),

@@ -1,9 +1,9 @@
-//! The floor relay's own protocol: the least that a relay needs to know.
+//! The protocol of the floor relay, which has only what a relay needs.
 //!
 //! ```text
 //! ┌─────────────┬─────────────┬────────────┐
-//! │ length: u32 │ channel: u32│ length − 4 │   little-endian; copied as it is to every receiver
-//! └─────────────┴─────────────┴────────────┘   of the channel
+//! │ length: u32 │ channel: u32│ length − 4 │   little-endian; copied to every receiver of the
+//! └─────────────┴─────────────┴────────────┘   channel
 //! ```
 
 use super::{Envelope, Event, Login, Protocol, Scan};
@@ -13,13 +13,13 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub struct Floor;
 
-/// The channel of a frame that makes its sender a receiver of the channel it holds, and is echoed.
+/// The channel of a frame that subscribes its sender to the channel in its body, and is echoed.
 pub const SUBSCRIBE: u32 = u32::MAX;
 
 /// The channel of a frame that is only echoed.
 pub const ECHO: u32 = u32::MAX - 1;
 
-/// Bytes of length and channel.
+/// Size of length and channel.
 pub const HEADER_BYTES: usize = 8;
 
 impl Protocol for Floor {
@@ -50,7 +50,7 @@ impl Protocol for Floor {
         Ok(Scan::Whole(HEADER_BYTES + length, event))
     }
 
-    fn destination_pattern(&self) -> &'static str {
+    fn destination_template(&self) -> &'static str {
         "{}"
     }
 }
@@ -73,7 +73,7 @@ fn header(channel: u32, body_bytes: usize) -> [u8; HEADER_BYTES] {
     [a, b, c, d, e, f, g, h]
 }
 
-/// The number of a destination: the one that its name ends in.
+/// The number at the end of a destination's name.
 fn channel(destination: &str) -> u32 {
     let digits =
         destination.len() - destination.trim_end_matches(|c: char| c.is_ascii_digit()).len();
@@ -86,14 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_destination_is_the_number_it_ends_in() {
+    fn a_destination_is_the_number_at_its_end() {
         assert_eq!(channel("bench-x-00042"), 42);
         assert_eq!(channel("7"), 7);
         assert_eq!(channel("none"), 0);
     }
 
     #[test]
-    fn frames_are_told_apart() {
+    fn frames_are_separated() {
         let mut bytes = Vec::new();
         Floor.subscribe(0, "bench-3", &mut bytes);
         assert_eq!(bytes, b"\x08\0\0\0\xFF\xFF\xFF\xFF\x03\0\0\0");

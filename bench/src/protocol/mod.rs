@@ -1,6 +1,6 @@
-//! What the protocols have in common: how to log in, subscribe and publish, and what arrives.
+//! The protocols: encoding of logins, subscriptions and messages, and parsing of events.
 //!
-//! A protocol is stateless: bytes in, events out. It knows neither sockets nor scenarios.
+//! A protocol is stateless: bytes in, events out. It does not know sockets or scenarios.
 
 mod classic;
 mod floor;
@@ -17,51 +17,50 @@ pub use self::redis::Redis;
 pub use self::stomp::Stomp;
 
 use crate::fault::Fault;
-use crate::target::{Dialect, Target};
+use crate::target::{ProtocolName, Target};
 
-/// A protocol, as scenarios need it.
+/// A protocol.
 pub trait Protocol {
-    /// Logs in. Exactly one [`Event::Confirmed`] answers.
+    /// Writes a login, which exactly one [`Event::Confirmed`] answers.
     fn login(&self, login: &Login, out: &mut Vec<u8>);
 
-    /// Subscribes to a destination; `number` tells the subscriptions of a connection apart.
-    /// Exactly one [`Event::Confirmed`] answers.
+    /// Writes a subscription to a destination, which exactly one [`Event::Confirmed`] answers. `number`
+    /// is unique among the subscriptions of a connection.
     fn subscribe(&self, number: u32, destination: &str, out: &mut Vec<u8>);
 
-    /// What stands around every body of this size that goes to a destination. No answer is asked
-    /// for.
+    /// The envelope of every body of this size to a destination, which asks for no answer.
     fn envelope(&self, destination: &str, body_bytes: usize) -> Envelope;
 
-    /// Takes one event off the front of what arrived.
+    /// Scans the event at the beginning of `bytes`.
     ///
     /// # Errors
     /// The bytes are not of this protocol.
     fn scan<'a>(&self, bytes: &'a [u8]) -> Result<Scan<'a>, Fault>;
 
-    /// What a scenario calls its destinations unless it is told.
-    fn destination_pattern(&self) -> &'static str;
+    /// The default name of destinations, with `{}` for what distinguishes them.
+    fn destination_template(&self) -> &'static str;
 
-    /// What it calls destinations of which one connection subscribes to many.
-    fn topic_pattern(&self) -> &'static str {
-        self.destination_pattern()
+    /// The default name of destinations if one connection subscribes to many of them.
+    fn topic_template(&self) -> &'static str {
+        self.destination_template()
     }
 
-    /// Who gets what is sent to a destination without subscribing, where it is an address.
+    /// The login that receives messages to a destination without a subscription, if it is an address.
     fn owner(&self, _destination: &str) -> Option<Login> {
         None
     }
 }
 
-/// Who logs in.
+/// A login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// A name that no other connection of this run has.
     pub name: String,
-    /// What the session is for.
+    /// The role of the session.
     pub role: Role,
 }
 
-/// What a session is for. Only protocols with profiles care.
+/// The role of a session, which matters only to protocols with profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It owns an address, or sends.
@@ -70,12 +69,12 @@ pub enum Role {
     Service,
 }
 
-/// What stands before and after a body.
+/// The bytes before and behind a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// Before it.
+    /// The bytes before it.
     pub head: Box<[u8]>,
-    /// After it.
+    /// The bytes behind it.
     pub tail: Box<[u8]>,
 }
 
@@ -86,34 +85,34 @@ impl Envelope {
     }
 }
 
-/// What is at the front of some bytes.
+/// Result of scanning.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scan<'a> {
-    /// Not yet a whole event.
+    /// The event is torn.
     Partial,
-    /// An event, and how many bytes it took.
+    /// An event and its size.
     Whole(usize, Event<'a>),
 }
 
-/// What arrived.
+/// An event from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A login or a subscription was accepted.
     Confirmed,
     /// A message, of which only the body matters.
     Message(&'a [u8]),
-    /// The server wants these bytes back.
+    /// The server expects these bytes as an answer.
     Answer(&'static [u8]),
-    /// Nothing that matters.
+    /// An event without meaning to a scenario.
     Nothing,
-    /// The server said no.
+    /// The server refused a request.
     Refused(String),
 }
 
-/// What connections log in with.
+/// The credentials of connections.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// The login of every connection; `{}` is replaced by a name of its own.
+    /// The login of every connection; `{}` is replaced by its name.
     pub login: Option<String>,
     /// The passcode or password; for com-broker, the key of the profile.
     pub passcode: Option<String>,
@@ -128,9 +127,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The login to use for a name.
+    /// The login for a name.
     fn login_for(&self, name: &str) -> String {
-        self.login.as_ref().map_or_else(|| name.into(), |pattern| pattern.replace("{}", name))
+        self.login.as_ref().map_or_else(|| name.into(), |template| template.replace("{}", name))
     }
 
     /// The key of a role's profile.
@@ -145,17 +144,17 @@ impl Credentials {
 
 /// The protocol of a target.
 pub fn protocol_of(target: &Target, credentials: Credentials) -> Box<dyn Protocol> {
-    match target.dialect {
-        Dialect::Classic => Box::new(Classic::new(credentials, target.carrier.is_websocket())),
-        Dialect::Stomp => Box::new(Stomp::new(credentials, &target.host)),
-        Dialect::Nats => Box::new(Nats::new(credentials)),
-        Dialect::Mqtt => Box::new(Mqtt::new(credentials)),
-        Dialect::Redis => Box::new(Redis::new(credentials)),
-        Dialect::Floor => Box::new(Floor),
+    match target.protocol {
+        ProtocolName::Classic => Box::new(Classic::new(credentials, target.carrier.is_websocket())),
+        ProtocolName::Stomp => Box::new(Stomp::new(credentials, &target.host)),
+        ProtocolName::Nats => Box::new(Nats::new(credentials)),
+        ProtocolName::Mqtt => Box::new(Mqtt::new(credentials)),
+        ProtocolName::Redis => Box::new(Redis::new(credentials)),
+        ProtocolName::Floor => Box::new(Floor),
     }
 }
 
-/// What the server said, as far as a person can read it.
+/// A message of the server made readable.
 fn readable(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(400)];
     let text = String::from_utf8_lossy(shown);
@@ -163,7 +162,7 @@ fn readable(bytes: &[u8]) -> String {
     lines.join(", ").replace(char::is_control, " ")
 }
 
-/// Reads a decimal number.
+/// Parses a decimal number.
 fn decimal(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || digits.len() > 9 {
         return None;
@@ -173,15 +172,15 @@ fn decimal(digits: &[u8]) -> Option<usize> {
     })
 }
 
-/// The pieces of the wire that protocol tests share.
+/// Helpers of the protocols' tests.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
 
-    /// All events of some bytes, whatever the pieces in which they are scanned.
+    /// All events of some bytes.
     pub(crate) fn events(protocol: &dyn Protocol, bytes: &[u8]) -> Vec<String> {
         for length in 0..bytes.len() {
-            // No prefix may be mistaken for something else than what the whole begins with.
+            // A prefix must not be refused.
             assert!(protocol.scan(&bytes[..length]).is_ok(), "at {length}");
         }
         let mut events = Vec::new();
@@ -197,13 +196,13 @@ pub(crate) mod testing {
         events
     }
 
-    /// What goes over the wire for a body.
+    /// The bytes that are sent for a body.
     pub(crate) fn published(protocol: &dyn Protocol, destination: &str, body: &[u8]) -> Vec<u8> {
         let envelope = protocol.envelope(destination, body.len());
         [&*envelope.head, body, &*envelope.tail].concat()
     }
 
-    /// What goes over the wire at login.
+    /// The bytes that are sent for a login.
     pub(crate) fn login(protocol: &dyn Protocol, name: &str, role: Role) -> String {
         let mut out = Vec::new();
         protocol.login(&Login { name: name.into(), role }, &mut out);

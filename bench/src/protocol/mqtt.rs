@@ -18,7 +18,7 @@ impl Mqtt {
 
 impl Protocol for Mqtt {
     fn login(&self, login: &Login, out: &mut Vec<u8>) {
-        // Keep-alive 0: the server is to expect no pings.
+        // Keep-alive 0: the server expects no pings.
         let mut rest = b"\x00\x04MQTT\x04\x02\x00\x00".to_vec();
         push_text(&mut rest, login.name.as_bytes());
         if let Some(passcode) = &self.credentials.passcode {
@@ -64,7 +64,7 @@ impl Protocol for Mqtt {
         Ok(Scan::Whole(start + length, event))
     }
 
-    fn destination_pattern(&self) -> &'static str {
+    fn destination_template(&self) -> &'static str {
         "{}"
     }
 }
@@ -72,7 +72,7 @@ impl Protocol for Mqtt {
 const CONNECT: u8 = 0x10;
 const CONNACK: u8 = 0x20;
 const PUBLISH: u8 = 0x30;
-/// Its low bits are fixed by the standard.
+/// SUBSCRIBE with the flags that the standard prescribes.
 const SUBSCRIBE: u8 = 0x82;
 const SUBACK: u8 = 0x90;
 const PINGRESP: u8 = 0xD0;
@@ -91,7 +91,7 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-// MQTT 3.1.1, 2.2.3 "Remaining Length": seven bits a byte, the lowest first.
+// MQTT 3.1.1, 2.2.3 "Remaining Length": seven bits in each byte, the lowest first.
 fn push_length(out: &mut Vec<u8>, mut length: usize) {
     while length > 0x7F {
         out.push((length & 0x7F) as u8 | 0x80);
@@ -100,7 +100,7 @@ fn push_length(out: &mut Vec<u8>, mut length: usize) {
     out.push(length as u8);
 }
 
-/// Where the rest of a packet begins, and its length.
+/// Start and length of the rest of a packet.
 fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
     let mut length = 0;
     for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_told_apart() {
+    fn packets_are_separated() {
         let long = vec![b'x'; 70_000];
         let mut bytes = b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\xD0\x00".to_vec();
         bytes.extend(published(&mqtt(), "bench/a", b"hello"));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told() {
+    fn refusals_are_reported() {
         for bytes in [&b"\x20\x02\x00\x05"[..], b"\x90\x03\x00\x01\x80"] {
             assert!(matches!(mqtt().scan(bytes).unwrap(), Scan::Whole(_, Event::Refused(_))));
         }

@@ -1,4 +1,4 @@
-//! NATS, as its servers speak it to clients.
+//! NATS, the protocol between clients and servers.
 
 use memchr::memchr;
 
@@ -32,7 +32,7 @@ impl Protocol for Nats {
     }
 
     fn subscribe(&self, number: u32, destination: &str, out: &mut Vec<u8>) {
-        // Nothing answers a SUB; the PONG says that the server has seen it.
+        // A SUB has no answer; the PONG confirms that the server has handled it.
         let line = format!("SUB {destination} {}\r\nPING\r\n", number + 1);
         out.extend_from_slice(line.as_bytes());
     }
@@ -66,7 +66,7 @@ impl Protocol for Nats {
         Ok(Scan::Whole(end + 1, event))
     }
 
-    fn destination_pattern(&self) -> &'static str {
+    fn destination_template(&self) -> &'static str {
         "{}"
     }
 }
@@ -89,12 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_stands_in_a_pub() {
+    fn a_body_is_in_a_pub() {
         assert_eq!(published(&nats(), "bench.a", b"hello"), b"PUB bench.a 5\r\nhello\r\n");
     }
 
     #[test]
-    fn lines_are_told_apart() {
+    fn lines_are_separated() {
         let bytes = b"INFO {}\r\nPONG\r\nMSG bench.a 1 5\r\nhe\r\no\r\nPING\r\n-ERR 'no'\r\n";
         let answer = format!("{:?}", Event::Answer(b"PONG\r\n"));
         let refused = format!("{:?}", Event::Refused("-ERR 'no'".into()));

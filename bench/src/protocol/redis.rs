@@ -50,7 +50,7 @@ impl Protocol for Redis {
                     None => return Ok(Scan::Partial),
                 }
             }
-            // How many a PUBLISH reached.
+            // The number of receivers of a PUBLISH.
             Some((b':', _)) => Event::Nothing,
             Some((b'+', _)) => Event::Confirmed,
             Some((b'-', _)) => Event::Refused(readable(line)),
@@ -59,7 +59,7 @@ impl Protocol for Redis {
         Ok(Scan::Whole(cursor.at, event))
     }
 
-    fn destination_pattern(&self) -> &'static str {
+    fn destination_template(&self) -> &'static str {
         "{}"
     }
 }
@@ -100,7 +100,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(text))
     }
 
-    /// What the server pushes to subscribers: kind, channel, and a body or a count.
+    /// A push to a subscriber: kind, channel, and a body or a count.
     #[inline]
     fn push_event(&mut self, count: usize) -> Result<Option<Event<'a>>, Fault> {
         let Some(kind) = self.bulk()? else { return Ok(None) };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_stands_in_a_publish() {
+    fn a_body_is_in_a_publish() {
         assert_eq!(
             published(&redis(), "bench:a", b"hello"),
             b"*3\r\n$7\r\nPUBLISH\r\n$7\r\nbench:a\r\n$5\r\nhello\r\n"
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_told_apart() {
+    fn replies_are_separated() {
         let bytes = b"+PONG\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
             *3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\nh\r\nj\r\n:5\r\n-ERR no\r\n";
         let refused = format!("{:?}", Event::Refused("-ERR no".into()));

@@ -1,4 +1,4 @@
-//! Standard STOMP 1.2, as any broker speaks it.
+//! Standard STOMP 1.2.
 
 use memchr::{memchr, memmem};
 
@@ -9,7 +9,7 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub struct Stomp {
     credentials: Credentials,
-    /// What the header `host` says.
+    /// The value of the header `host`.
     host: String,
 }
 
@@ -75,12 +75,12 @@ impl Protocol for Stomp {
         Ok(Scan::Whole(blank + body_at + length + 1, event))
     }
 
-    fn destination_pattern(&self) -> &'static str {
+    fn destination_template(&self) -> &'static str {
         "/topic/{}"
     }
 }
 
-/// Command and header lines without the blank line, and where the body begins.
+/// Command and header lines without the blank line, and the start of the body.
 fn split_headers(frame: &[u8]) -> Option<(&[u8], usize)> {
     let end = memmem::find(frame, b"\n\n");
     // RabbitMQ and ActiveMQ end lines in LF; CRLF is allowed since 1.2.
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_stands_in_a_frame_with_its_length() {
+    fn a_body_is_in_a_frame_with_its_length() {
         let frame = published(&stomp(), "/topic/a", b"hello");
         assert_eq!(frame, b"SEND\ndestination:/topic/a\ncontent-length:5\n\nhello\0");
     }
 
     #[test]
-    fn frames_are_told_apart() {
+    fn frames_are_separated() {
         let bytes = b"CONNECTED\nversion:1.2\n\n\0\n\nMESSAGE\ncontent-length:3\nid:1\n\na\0b\0\n\
             RECEIPT\nreceipt-id:s0\n\n\0MESSAGE\r\nid:2\r\n\r\nhi\0";
         let found = events(&stomp(), bytes);

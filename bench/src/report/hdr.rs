@@ -1,4 +1,4 @@
-//! HDR histogram logs, which the standard HdrHistogram tools open.
+//! HDR histogram logs, for the HdrHistogram tools.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -8,13 +8,13 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use crate::outcome::Outcome;
 
-/// Runs as a log of intervals, one a kind of latency, tagged with the kind.
+/// Runs as a log with an interval for each kind of latency, tagged with the kind.
 ///
 /// # Errors
 /// A histogram cannot be written.
 pub fn log(outcomes: &[Outcome], since_epoch: Duration) -> io::Result<Vec<u8>> {
     const LEGEND: &[u8] = b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
-    /// What the Java and Python log writers divide by, too.
+    /// The divisor of the Java and Python log writers.
     const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 
     let mut log = Vec::new();

@@ -1,5 +1,4 @@
-//! The report as one HTML file that needs nothing else: plots as inline SVG, and the figures below
-//! them.
+//! The report as a self-contained HTML file: plots as inline SVG, with the figures below them.
 
 use std::fmt::Write;
 
@@ -16,27 +15,27 @@ pub struct Page {
 /// A curve of a plot.
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
-    /// What the legend calls it.
+    /// Its name in the legend.
     pub name: &'a str,
-    /// Its place among the colours, the same wherever it occurs.
+    /// Index of its colour, the same in all plots.
     pub color: usize,
-    /// What it shows.
+    /// Its values.
     pub latencies: &'a Latencies,
 }
 
 /// A rod of a bar chart of times in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Rod<'a> {
-    /// What stands before it.
+    /// Its label.
     pub name: &'a str,
-    /// Its place among the colours.
+    /// Index of its colour.
     pub color: usize,
-    /// Its length, and the line across its end.
+    /// Its length, and the range shown by the line across its end.
     pub spread: Spread,
 }
 
 impl Page {
-    /// Begins with a heading and a line on machine and date.
+    /// A page with a heading and a line on machine and date.
     pub fn new(heading: &str, subtitle: &str) -> Self {
         let mut page = Self::default();
         page.push(format_args!(
@@ -52,7 +51,7 @@ impl Page {
         self.push(format_args!("<h2>{}</h2>\n", escape(text)));
     }
 
-    /// Adds links to the sections that are to come.
+    /// Adds links to the sections that follow.
     pub fn contents<'a>(&mut self, titles: impl Iterator<Item = &'a str>) {
         self.body.push_str("<nav>");
         for (number, title) in titles.enumerate() {
@@ -62,7 +61,7 @@ impl Page {
         self.body.push_str("</nav>\n");
     }
 
-    /// Adds the heading of a section that contents link to.
+    /// Adds the heading of a section in the contents.
     pub fn section(&mut self, title: &str) {
         self.sections += 1;
         let number = self.sections;
@@ -94,7 +93,7 @@ impl Page {
         self.push(format_args!("<pre>{}</pre>\n", escape(text)));
     }
 
-    /// Adds what colour stands for what.
+    /// Adds a legend of colours.
     pub fn legend<'a>(&mut self, entries: impl Iterator<Item = (&'a str, usize)>) {
         self.body.push_str("<p class=\"legend\">");
         for (name, color) in entries {
@@ -107,7 +106,7 @@ impl Page {
         self.body.push_str("</p>\n");
     }
 
-    /// Adds a plot: latency over the percentile, whose axis gives each further nine the same room.
+    /// Adds a plot of latency over the percentile, on whose axis each further nine has the same width.
     pub fn plot(&mut self, caption: &str, curves: &[Curve<'_>]) {
         let curves: Vec<_> = curves.iter().filter(|curve| !curve.latencies.is_empty()).collect();
         if curves.is_empty() {
@@ -116,7 +115,7 @@ impl Page {
         let low = curves.iter().map(|curve| curve.latencies.quantile_ns(0.01)).min();
         let high = curves.iter().map(|curve| curve.latencies.quantile_ns(1.0)).max();
         let most = curves.iter().map(|curve| curve.latencies.len()).max().unwrap_or(1);
-        // No further than the finest percentile that a sample stands for.
+        // Up to the finest percentile that the number of samples supports.
         let nines = (most as f64).log10().ceil().clamp(1.0, NINES_MAX);
         let scale = Scale::of(low.unwrap_or(1), high.unwrap_or(1), nines);
         self.push(format_args!(
@@ -131,11 +130,11 @@ impl Page {
         self.body.push_str("</svg></figure>\n");
     }
 
-    /// Adds a bar chart, one rod below the other.
+    /// Adds a bar chart with one rod below the other.
     pub fn rods(&mut self, caption: &str, rods: &[Rod<'_>]) {
         let medians: Vec<_> = rods.iter().map(|rod| rod.spread.median).collect();
         let Some(all) = Spread::of(&medians).filter(|all| all.max > 0.0) else { return };
-        // One that is far longer than the others would leave nothing to be seen of them.
+        // A rod that is far longer than the others is cut.
         let longest = all.max.min(all.median * ROD_CUT);
         let caption = match longest < all.max {
             true => format!("{caption}; longer rods are cut"),
@@ -154,7 +153,7 @@ impl Page {
         self.body.push_str("</svg></figure>\n");
     }
 
-    /// The file.
+    /// The content of the file.
     pub fn finish(self) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -192,7 +191,7 @@ impl Page {
     fn curve(&mut self, scale: &Scale, curve: &Curve<'_>) {
         let color = color_of(curve.color);
         let mut points = String::new();
-        // A percentile that fewer than one sample stands for says nothing.
+        // Percentiles that need more samples are not shown.
         let finest = 1.0 / curve.latencies.len() as f64;
         for step in 0..=STEPS {
             let rest = 10_f64.powf(-(f64::from(step) / f64::from(STEPS)) * scale.nines);
@@ -219,7 +218,7 @@ impl Page {
         let x_of = |time_ns: f64| (ROD_START + scale * time_ns).min(WIDTH - 5.0);
         let (middle, color) = (y + ROD_STEP / 2.0 - 2.0, color_of(rod.color));
         let after = x_of(max).max(x_of(median));
-        // The figure stands behind the rod, or upon it where there is no room.
+        // The figure is behind the rod, or on it if there is no room.
         let (x, anchor, class) = match after > WIDTH - 80.0 {
             true => (x_of(min) - 6.0, "end", " class=\"on\""),
             false => (after + 6.0, "start", ""),
@@ -255,16 +254,16 @@ const RIGHT: f64 = 925.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 310.0;
 
-/// Of the median rod, how many times as long a rod may be.
+/// Length of the longest rod as a multiple of the median one.
 const ROD_CUT: f64 = 5.0;
 const ROD_STEP: f64 = 22.0;
 const ROD_START: f64 = 150.0;
 const ROD_END: f64 = 880.0;
 
-/// Nines of the percentile axis, at most.
+/// Bound on the nines of the percentile axis.
 const NINES_MAX: f64 = 5.0;
 
-/// Points of a curve.
+/// Number of points of a curve.
 const STEPS: u32 = 200;
 
 const TICKS: [(&str, f64); 7] = [
@@ -277,8 +276,8 @@ const TICKS: [(&str, f64); 7] = [
     ("99.999 %", 0.99999),
 ];
 
-/// Told apart on white and on black; the first two are those of a floor and of what is compared
-/// with others.
+/// Colours that are distinguishable on white and on black; the first two are those of the floor and of the
+/// main target.
 const COLORS: [&str; 10] = [
     "#8a8f98", "#1f77d0", "#17a3b8", "#d1495b", "#2e933c", "#e09f3e", "#8e4bb0", "#b5651d",
     "#e377c2", "#6b8e23",
@@ -312,8 +311,8 @@ pre{overflow:auto;font-size:13px;background:#f4f6f9;padding:.5em .8em;border-rad
 .grid{stroke:#3a3a3d}nav a,pre,tr:hover td{background:#2a2b2f}.note,figcaption{color:#aaa}\
 .met{color:#5fd38a}.missed{color:#ff7b8a}}";
 
-/// The axes: percentiles, of which each further nine takes the same room, and times, logarithmic,
-/// from and to one of 1, 2 and 5 of a decade.
+/// The axes: percentiles, on which each further nine has the same width, and times, logarithmic, from and
+/// to 1, 2 or 5 times a power of ten.
 struct Scale {
     nines: f64,
     low_ns: f64,
@@ -339,7 +338,7 @@ impl Scale {
         BOTTOM - (BOTTOM - TOP) * part.max(0.0)
     }
 
-    /// Three a decade where there is room for them, otherwise one.
+    /// Ticks of the time axis: three a decade if there is room, otherwise one.
     fn ticks(&self) -> impl Iterator<Item = f64> {
         let is_wide = self.high_ns / self.low_ns > 2_000.0;
         let ticks = steps().skip_while(|step| *step < self.low_ns * 0.999);
@@ -358,7 +357,7 @@ fn is_decade(step: f64) -> bool {
     (step.log10() - step.log10().round()).abs() < 1e-9
 }
 
-/// A round time without decimals that say nothing.
+/// A round time without decimals.
 fn round_time(time_ns: f64) -> String {
     let (unit, unit_ns) = match time_ns {
         ..1e3 => ("ns", 1.0),
@@ -378,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_needs_nothing_else() {
+    fn a_page_is_self_contained() {
         let mut latencies = Latencies::default();
         (1..100_000).for_each(|value| latencies.record(value * 10));
         let mut page = Page::new("a < b", "now");
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn nines_take_the_same_room() {
+    fn nines_have_the_same_width() {
         let scale = Scale::of(1, 2, 5.0);
         assert_eq!(scale.x_of(0.0), LEFT);
         let step = scale.x_of(0.99) - scale.x_of(0.9);
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_axis_reaches_from_a_round_time_to_a_round_time() {
+    fn the_ends_of_the_axis_are_round_times() {
         let scale = Scale::of(12_345, 78_000, 5.0);
         let ticks: Vec<_> = scale.ticks().map(round_time).collect();
         assert_eq!(ticks, ["10 µs", "20 µs", "50 µs", "100 µs"]);

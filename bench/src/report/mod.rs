@@ -1,4 +1,4 @@
-//! Reports: a table for people, lines for programs, histograms for tools, a page for both.
+//! Reports: a table for people, JSON for programs, histograms for tools, a page with plots.
 
 pub mod hdr;
 pub mod html;

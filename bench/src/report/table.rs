@@ -1,4 +1,4 @@
-//! The table that people read when a run has ended.
+//! The table of a run for people.
 
 use std::fmt::Write;
 
@@ -43,7 +43,7 @@ pub fn table(outcome: &Outcome) -> String {
     text
 }
 
-/// What was wrong, in words.
+/// The irregularities in words.
 pub fn readable_verdict(verdict: &Verdict) -> String {
     if verdict.is_clean() {
         return "none; kept".into();
@@ -106,7 +106,7 @@ mod tests {
     use crate::statistics::Latencies;
 
     #[test]
-    fn a_table_says_what_was_measured() {
+    fn a_table_has_all_figures_of_a_run() {
         let mut latencies = Latencies::default();
         (0..1_000).for_each(|_| latencies.record(12_300));
         let outcome = Outcome {

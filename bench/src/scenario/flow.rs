@@ -1,4 +1,4 @@
-//! Messages under way: what may be sent now, and what each arrival means.
+//! Messages in flight: pacing of messages, and bookkeeping of arrivals.
 
 use crate::check::{Checker, Verdict};
 use crate::driver::{ConnectionId, Driver};
@@ -7,12 +7,12 @@ use crate::protocol::Envelope;
 use crate::stamp::Stamp;
 use crate::statistics::Latencies;
 
-/// Streams of messages, each from one publisher to one destination, and how they are paced.
+/// Streams of messages, each from one publisher to one destination, and their pace.
 pub(super) struct Flow {
     streams: Vec<Stream>,
     /// Receivers of every message.
     receivers: u32,
-    /// Of each connection, which of the receivers of its destinations it is.
+    /// The rank of each connection among the receivers of its destinations.
     ranks: Vec<u32>,
     pace: Pace,
     choice: Choice,
@@ -22,10 +22,10 @@ pub(super) struct Flow {
     next: u32,
     random: Random,
     checker: Checker,
-    /// Of the latest messages, how many deliveries are to come.
+    /// Outstanding deliveries of each of the latest messages.
     pending: Vec<Pending>,
     sent: u64,
-    /// Deliveries that are to come.
+    /// Outstanding deliveries of all messages.
     outstanding: u64,
 }
 
@@ -33,19 +33,19 @@ struct Stream {
     publisher: ConnectionId,
     envelope: Envelope,
     sequence: u32,
-    /// Deliveries to come.
+    /// Outstanding deliveries.
     outstanding: u32,
     is_roomy: bool,
 }
 
-/// When a message may be sent.
+/// When messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Pace {
-    /// As long as each stream has no more messages under way than this.
+    /// Whenever a stream has fewer messages in flight than this.
     WindowEach(u32),
-    /// As long as all together have no more.
+    /// Whenever all streams together have fewer messages in flight than this.
     WindowTotal(u32),
-    /// Every so often, come what may.
+    /// On a schedule, whatever arrives.
     Schedule {
         /// Nanoseconds between messages.
         interval_ns: f64,
@@ -60,7 +60,7 @@ impl Pace {
     }
 }
 
-/// Which stream gets the next message.
+/// The stream of the next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     InTurn,
@@ -73,10 +73,10 @@ struct Pending {
     deliveries: u32,
 }
 
-/// What an arrival was.
+/// An arrival of a message.
 pub(super) struct Arrival {
     pub(super) stamp: Stamp,
-    /// Whether nobody else is still to get this message.
+    /// Whether this was the last delivery of the message.
     pub(super) is_last: bool,
 }
 
@@ -115,7 +115,7 @@ impl Flow {
         }
     }
 
-    /// Sends what may be sent now. Says when to ask again even if nothing arrives.
+    /// Sends the messages that are due. Returns when to call again even if nothing arrives.
     pub(super) fn send(&mut self, driver: &mut Driver, now_ns: u64) -> Result<u64, Fault> {
         match self.pace {
             Pace::WindowEach(window) => {
@@ -156,7 +156,7 @@ impl Flow {
         }
     }
 
-    /// Takes an arrival in. Nothing if its body was damaged, or it was there before.
+    /// Notes an arrival. `None` if the body is damaged or a duplicate.
     #[inline]
     pub(super) fn take(&mut self, receiver: ConnectionId, body: &[u8]) -> Option<Arrival> {
         let found =
@@ -194,17 +194,17 @@ impl Flow {
         }
     }
 
-    /// Messages that were sent.
+    /// Number of messages that were sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Deliveries that are to come.
+    /// Number of outstanding deliveries.
     pub(super) fn outstanding(&self) -> u64 {
         self.outstanding
     }
 
-    /// What was wrong with what arrived.
+    /// The irregularities of the run.
     pub(super) fn finish(self) -> Verdict {
         let Self { streams, checker, .. } = self;
         checker.finish(|line| streams[line as usize % streams.len()].sequence)
@@ -238,13 +238,13 @@ impl Flow {
     }
 }
 
-/// Messages whose deliveries are counted.
+/// Messages whose outstanding deliveries are counted.
 const PENDING: usize = 1 << 14;
 
-/// Deliveries under way at which a schedule is given up.
+/// Outstanding deliveries at which a schedule is abandoned.
 const OUTSTANDING_MAX: u64 = 5_000_000;
 
-/// Marsaglia's xorshift: the same draw in every run, so that runs are comparable.
+/// Marsaglia's xorshift with a fixed seed, so that runs are comparable.
 struct Random(u64);
 
 impl Random {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_meant_for_the_window_is_recorded() {
+    fn only_messages_intended_within_the_window_are_recorded() {
         let mut recorder = Recorder { start_ns: 100, end_ns: 200, ..Recorder::default() };
         let arrival = |intended_ns| Arrival {
             stamp: Stamp { intended_ns, stream: 0, sequence: 0 },

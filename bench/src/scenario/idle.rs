@@ -1,4 +1,4 @@
-//! Burdens that others should not feel: connections that do nothing, and a reader that stops.
+//! Loads that should not affect other connections: idle connections, and a receiver that stops reading.
 
 use super::flow::{Choice, Pace};
 use super::layout::Wanted;
@@ -8,11 +8,11 @@ use crate::outcome::{Figure, Outcome, Series};
 use crate::process::{Memory, Server};
 use crate::protocol::Role;
 
-/// One message at a time between two connections, without and with others that are logged in and
-/// do nothing; and what memory those cost.
+/// One message at a time between two connections, without and with idle connections beside them, and the
+/// memory of these.
 ///
 /// # Errors
-/// Whatever keeps it from coming to its end.
+/// The run failed.
 pub fn idle(bench: &mut Bench, connections: usize) -> Result<Outcome, Fault> {
     let layout = bench.open(Wanted { publishers: 1, destinations: 1, receivers: 1 })?;
     let mut flow = layout.flow(Pace::WindowEach(1), Choice::InTurn);
@@ -22,7 +22,7 @@ pub fn idle(bench: &mut Bench, connections: usize) -> Result<Outcome, Fault> {
         let login = bench.login(&format!("i{number}"), Role::Agent);
         bench.connect(&login)?;
     }
-    bench.settle(0)?;
+    bench.await_confirmations(0)?;
     let after = memory(bench);
     let burdened = bench.part(&mut flow, "beside idle connections")?;
     let mut figures = vec![
@@ -42,10 +42,10 @@ pub fn idle(bench: &mut Bench, connections: usize) -> Result<Outcome, Fault> {
     Ok(with_figures(outcome, Series { name: "alone", latencies: alone.deliveries }, figures))
 }
 
-/// One publisher and many receivers at a rate, without and with one more that does not read.
+/// One publisher and many receivers at a rate, without and with a receiver that does not read.
 ///
 /// # Errors
-/// Whatever keeps it from coming to its end.
+/// The run failed.
 pub fn stopped_reader(
     bench: &mut Bench,
     receivers: usize,
@@ -56,14 +56,14 @@ pub fn stopped_reader(
     let mut flow =
         layout.flow(Pace::per_second(deliveries_per_second / receivers as f64), Choice::InTurn);
     let alone = bench.part(&mut flow, "all reading")?;
-    // Whatever it needed before is not to be charged to this reader.
+    // The peak before is not caused by this receiver.
     bench.load.server.iter().for_each(Server::reset_peak);
     let before = memory(bench);
     let login = bench.login("stopped", Role::Service);
     let stopped = bench.connect(&login)?;
-    bench.settle(0)?;
+    bench.await_confirmations(0)?;
     bench.driver.subscribe(stopped, 0, &destination);
-    bench.settle(0)?;
+    bench.await_confirmations(0)?;
     bench.driver.stop_reading(stopped);
     let burdened = bench.part(&mut flow, "one stopped")?;
     let mut figures = vec![

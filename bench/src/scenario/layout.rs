@@ -1,4 +1,4 @@
-//! Who is connected and subscribed before anything is measured.
+//! The connections and subscriptions of a run.
 
 use super::Bench;
 use super::flow::{Choice, Flow, Pace};
@@ -7,10 +7,10 @@ use crate::fault::Fault;
 use crate::protocol::{Envelope, Login, Role};
 use crate::stamp::Stamp;
 
-/// What is to be connected.
+/// The wanted connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// Connections that send; they take the destinations in turn.
+    /// Connections that send, to the destinations in turn.
     pub(super) publishers: usize,
     /// Destinations, each with receivers of its own.
     pub(super) destinations: usize,
@@ -18,7 +18,7 @@ pub(super) struct Wanted {
     pub(super) receivers: usize,
 }
 
-/// What is connected.
+/// The open connections.
 pub(super) struct Layout {
     streams: Vec<(ConnectionId, Envelope)>,
     receivers: u32,
@@ -33,7 +33,7 @@ impl Layout {
         &self.destination
     }
 
-    /// Messages over these connections.
+    /// The flow of messages over these connections.
     pub(super) fn flow(self, pace: Pace, choice: Choice) -> Flow {
         Flow::new(self.streams, self.receivers, self.ranks, pace, choice)
     }
@@ -43,10 +43,10 @@ impl Bench {
     /// Connects and subscribes: destinations with receivers of their own.
     pub(super) fn open(&mut self, wanted: Wanted) -> Result<Layout, Fault> {
         check_streams(wanted.destinations)?;
-        let pattern = self.load.destination.clone();
-        let pattern =
-            pattern.unwrap_or_else(|| self.driver.protocol().destination_pattern().into());
-        let names = self.destination_names(&pattern, wanted.destinations)?;
+        let template = self.load.destination.clone();
+        let template =
+            template.unwrap_or_else(|| self.driver.protocol().destination_template().into());
+        let names = self.destination_names(&template, wanted.destinations)?;
         let mut ranks = Vec::new();
         let mut subscribers = Vec::new();
         for (number, name) in names.iter().enumerate() {
@@ -64,13 +64,13 @@ impl Bench {
                 note_rank(&mut ranks, id, rank as u32);
             }
         }
-        // One watches an address once its owner is there.
-        self.settle(0)?;
+        // An address can be watched once its owner is logged in.
+        self.await_confirmations(0)?;
         for (id, number) in subscribers {
             self.driver.subscribe(id, 0, &names[number]);
-            self.settle(AWAITED_MAX)?;
+            self.await_confirmations(AWAITED_MAX)?;
         }
-        self.settle(0)?;
+        self.await_confirmations(0)?;
         let publishers = self.connect_publishers(wanted.publishers)?;
         let receivers = wanted.receivers as u32;
         let streams = self.streams(&names, &publishers);
@@ -85,9 +85,9 @@ impl Bench {
         publishers: usize,
     ) -> Result<Layout, Fault> {
         check_streams(destinations)?;
-        let pattern = self.load.destination.clone();
-        let pattern = pattern.unwrap_or_else(|| self.driver.protocol().topic_pattern().into());
-        let names = self.destination_names(&pattern, destinations)?;
+        let template = self.load.destination.clone();
+        let template = template.unwrap_or_else(|| self.driver.protocol().topic_template().into());
+        let names = self.destination_names(&template, destinations)?;
         let mut ids = Vec::new();
         let mut ranks = Vec::new();
         for number in 0..receivers {
@@ -96,36 +96,36 @@ impl Bench {
             note_rank(&mut ranks, id, 0);
             ids.push(id);
         }
-        self.settle(0)?;
+        self.await_confirmations(0)?;
         for (number, name) in names.iter().enumerate() {
             self.driver.subscribe(ids[number % ids.len()], (number / ids.len()) as u32, name);
-            self.settle(AWAITED_MAX)?;
+            self.await_confirmations(AWAITED_MAX)?;
         }
-        self.settle(0)?;
+        self.await_confirmations(0)?;
         let publishers = self.connect_publishers(publishers)?;
         let streams = self.streams(&names, &publishers);
         Ok(Layout { streams, receivers: 1, ranks, destination: first(names) })
     }
 
-    /// Begins to connect, once not too many others are at it.
+    /// Begins to connect, once few enough others are connecting.
     pub(super) fn connect(&mut self, login: &Login) -> Result<ConnectionId, Fault> {
-        self.settle(CONNECTING_MAX)?;
+        self.await_confirmations(CONNECTING_MAX)?;
         self.driver.connect(login)
     }
 
-    /// Who has a name of this run.
+    /// The login for a name, made unique for this run.
     pub(super) fn login(&self, name: &str, role: Role) -> Login {
         Login { name: format!("{}-{name}", self.run), role }
     }
 
-    /// Turns until no more confirmations than this are to come.
-    pub(super) fn settle(&mut self, awaited_max: u64) -> Result<(), Fault> {
+    /// Runs the loop until at most `awaited_max` confirmations are awaited.
+    pub(super) fn await_confirmations(&mut self, awaited_max: u64) -> Result<(), Fault> {
         if self.driver.awaited() <= awaited_max {
             return Ok(());
         }
         let clock = self.driver.clock();
         let mut awaited = self.driver.awaited();
-        let mut late_ns = clock.now_ns() + SETTLE_NS_MAX;
+        let mut late_ns = clock.now_ns() + CONFIRMATION_NS_MAX;
         while self.driver.awaited() > awaited_max {
             self.driver.turn(late_ns, &mut |_, _, _| {})?;
             if self.driver.take_ended().is_some() {
@@ -134,7 +134,7 @@ impl Bench {
             let now_ns = clock.now_ns();
             if self.driver.awaited() != awaited {
                 awaited = self.driver.awaited();
-                late_ns = now_ns + SETTLE_NS_MAX;
+                late_ns = now_ns + CONFIRMATION_NS_MAX;
             } else if now_ns > late_ns {
                 let what = format!("{awaited} logins or subscriptions are not confirmed");
                 return Err(Fault::Late(what));
@@ -150,7 +150,7 @@ impl Bench {
             let login = self.login(&format!("s{number}"), Role::Agent);
             publishers.push(self.connect(&login)?);
         }
-        self.settle(0)?;
+        self.await_confirmations(0)?;
         Ok(publishers)
     }
 
@@ -164,25 +164,25 @@ impl Bench {
         streams.map(|(name, publisher)| (*publisher, self.driver.envelope(name))).collect()
     }
 
-    fn destination_names(&self, pattern: &str, count: usize) -> Result<Vec<String>, Fault> {
-        if count > 1 && !pattern.contains("{}") {
+    fn destination_names(&self, template: &str, count: usize) -> Result<Vec<String>, Fault> {
+        if count > 1 && !template.contains("{}") {
             return Err(Fault::Usage(format!(
-                "--destination {pattern}: {count} destinations need a \"{{}}\" in it"
+                "--destination {template}: {count} destinations need a \"{{}}\" in it"
             )));
         }
         let names = (0..count).map(|number| format!("{}-{number}", self.run));
-        Ok(names.map(|name| pattern.replace("{}", &name)).collect())
+        Ok(names.map(|name| template.replace("{}", &name)).collect())
     }
 }
 
-/// Logins that may be under way at once.
+/// Logins that may be awaited at once.
 const CONNECTING_MAX: u64 = 64;
 
-/// Subscriptions that may be.
+/// Subscriptions that may be awaited at once.
 const AWAITED_MAX: u64 = 256;
 
-/// How long the server may take to confirm anything at all.
-const SETTLE_NS_MAX: u64 = 10_000_000_000;
+/// Time within which the server has to send the next confirmation.
+const CONFIRMATION_NS_MAX: u64 = 10_000_000_000;
 
 fn check_streams(count: usize) -> Result<(), Fault> {
     if count > Stamp::STREAMS_MAX as usize {

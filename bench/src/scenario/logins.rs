@@ -8,10 +8,10 @@ use crate::process::Server;
 use crate::protocol::Role;
 use crate::statistics::Latencies;
 
-/// Logs in over and over, with so many connections at it at once.
+/// Logs in over and over, with `concurrency` connections at a time.
 ///
 /// # Errors
-/// Whatever keeps it from coming to its end.
+/// The run failed.
 pub fn logins(bench: &mut Bench, concurrency: usize) -> Result<Outcome, Fault> {
     let clock = bench.driver.clock();
     let begun_ns = clock.now_ns();

@@ -1,4 +1,4 @@
-//! The course of a measurement: warm up, measure, wait for what is under way.
+//! The course of a measurement: warm up, measure, wait for outstanding deliveries.
 
 use super::Load;
 use super::flow::{Flow, Recorder};
@@ -8,7 +8,7 @@ use crate::process::Server;
 use crate::progress::Progress;
 use crate::statistics::{Latencies, readable_ns};
 
-/// What a measurement found.
+/// The results of a measurement.
 pub(super) struct Measured {
     pub(super) deliveries: Latencies,
     pub(super) last: Latencies,
@@ -20,7 +20,7 @@ pub(super) struct Measured {
     pub(super) records: Option<u64>,
 }
 
-/// Lets messages flow for as long as the load says.
+/// Runs a flow for the times in the load.
 pub(super) fn measure(
     driver: &mut Driver,
     flow: &mut Flow,
@@ -79,7 +79,7 @@ pub(super) fn measure(
     })
 }
 
-/// Where things stand at one moment.
+/// The totals at one moment.
 struct Mark {
     now_ns: u64,
     sent: u64,

@@ -1,4 +1,4 @@
-//! The scenarios: what is connected, what is sent when, and what is looked at.
+//! The scenarios: connections, messages and what is measured.
 
 mod flow;
 mod idle;
@@ -21,34 +21,34 @@ use crate::process::Server;
 use crate::progress::Progress;
 use crate::statistics::Latencies;
 
-/// What all scenarios are told.
+/// Parameters of all scenarios.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// Time before anything is measured.
     pub warmup_ns: u64,
     /// Time that is measured.
     pub duration_ns: u64,
-    /// Time to wait, at the end, for what is still under way.
+    /// Time to wait, at the end, for outstanding deliveries.
     pub drain_ns: u64,
-    /// The process whose CPU time and memory are looked at.
+    /// The process whose CPU time and memory are measured.
     pub server: Option<Server>,
-    /// What destinations are called; `{}` is replaced by a name.
+    /// The name of destinations; `{}` is replaced by what distinguishes them.
     pub destination: Option<String>,
-    /// Whether to be quiet on standard error.
+    /// Whether to show no progress.
     pub is_quiet: bool,
 }
 
-/// A scenario under way.
+/// A scenario with its connections.
 pub struct Bench {
     driver: Driver,
     load: Load,
     progress: Progress,
-    /// What sets the names of this run apart from those of any other.
+    /// Unique part of the names of this run.
     run: String,
 }
 
 impl Bench {
-    /// A scenario to be run with these connections.
+    /// A scenario that runs on this driver.
     pub fn new(driver: Driver, load: Load) -> Self {
         /// Runs of this process.
         static RUNS: AtomicU32 = AtomicU32::new(0);
@@ -134,8 +134,8 @@ impl Bench {
         self.run(format!("{destinations} destinations at random"), flow)
     }
 
-    /// Messages under way to a receiver unless said otherwise: enough to keep a server busy, and
-    /// few enough that none takes its reader for a slow one.
+    /// Default of messages in flight to a receiver: enough to keep a server busy, and few enough not to
+    /// make it a slow consumer.
     fn default_window(&self) -> u32 {
         ((WINDOW_BYTES / self.driver.body_bytes()) as u32).clamp(WINDOW_MIN, WINDOW_MAX)
     }
@@ -177,11 +177,11 @@ const WINDOW_BYTES: usize = 1 << 20;
 const WINDOW_MIN: u32 = 16;
 const WINDOW_MAX: u32 = 1_024;
 
-/// Deliveries under way in a saturated fan-out: more would only wait in the servers' queues, and
-/// some servers drop what waits too long.
+/// Deliveries in flight in a saturated fan-out: more would only wait in the servers' queues, and some
+/// servers drop messages that wait too long.
 const DELIVERIES_UNDER_WAY: usize = 1 << 14;
 
-/// What is measured twice: without a burden, and with it.
+/// The ratio of a quantile with and without an additional load.
 fn ratio(with: &Latencies, without: &Latencies, quantile: f64) -> f64 {
     with.quantile_ns(quantile) as f64 / without.quantile_ns(quantile).max(1) as f64
 }
