@@ -1,7 +1,7 @@
-"""A broker of one's own, for scripts and tests: started on free ports, stopped whatever happens.
+"""A broker for scripts and tests, started on free ports and stopped in any case.
 
-Only Python's standard library is used. With it come the classic dialect's frames and envelopes, so
-that the scripts need no client library, and the checks on the broker share no code with it.
+Needs only Python's standard library. It encodes and parses frames of the classic dialect itself, so
+that scripts need no client library and checks of the broker share no code with it.
 """
 
 import collections
@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# The keys that a broker without any of its own uses on loopback addresses.
+# The development keys.
 APPLICATION_KEY = "my_app_secret_key"
 PROFILE_KEYS = {
     "agent": "my_agent_secret_key",
@@ -30,11 +30,11 @@ PROFILE_KEYS = {
 
 
 class Fault(Exception):
-    """What kept the broker from doing what was asked, in a sentence for people."""
+    """A failure, as a sentence for people."""
 
 
 def build(profile="debug"):
-    """Builds the broker with a profile of Cargo.toml and says where it is."""
+    """Builds the broker with a profile of Cargo.toml, and returns its path."""
     command = ["cargo", "build", "--quiet", "--bin", "com-broker"]
     if profile != "debug":
         command += ["--profile", profile]
@@ -47,7 +47,7 @@ def build(profile="debug"):
 
 
 class Broker:
-    """A broker that runs while the `with` block does. `config` is TOML without listeners."""
+    """A broker that runs during a `with` block. `config` is TOML without listeners."""
 
     def __init__(self, program, config="", log_level="info", listeners=1, keep_log=10_000):
         self.program = program
@@ -87,7 +87,7 @@ class Broker:
              "--latency-directory", self.directory / "latency"],
             cwd=self.directory, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-            # Ctrl-C is for the script, which stops the broker in its own way.
+            # Ctrl-C is for the script, which then stops the broker.
             start_new_session=True)
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
@@ -111,7 +111,7 @@ class Broker:
 
     @property
     def authority(self):
-        """The certificate that clients trust it with."""
+        """The certificate that clients have to trust."""
         return self.directory / "certs" / "ca.pem"
 
     @property
@@ -119,7 +119,7 @@ class Broker:
         return self.directory / "latency"
 
     def memory(self):
-        """What the kernel says of its memory, in bytes by name."""
+        """Its memory in bytes, by the kernel's names."""
         text = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
         return {name: int(kib) * 1024 for name, kib in re.findall(r"(\w+): +(\d+) kB", text)}
 
@@ -127,7 +127,7 @@ class Broker:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stop(self, deadline):
-        """Sends SIGTERM; gives the exit code and how long it took."""
+        """Sends SIGTERM; returns the exit code and the seconds until the end."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -138,7 +138,7 @@ class Broker:
         return code, time.monotonic() - started
 
     def totals(self):
-        """The counters of the last line in the log that tells them."""
+        """The counters in the log's last line with totals."""
         for line in reversed(list(self.log)):
             if " totals " in line:
                 return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line)}
@@ -183,12 +183,12 @@ def connect_frame(login, profile="agent", key=APPLICATION_KEY):
 
 
 def envelope(data):
-    """A frame as it goes over TCP and TLS."""
+    """A frame in the envelope for TCP and TLS."""
     return b"\0" + struct.pack("<I", len(data)) + data
 
 
 def take_envelope(buffer):
-    """Takes a whole frame out of a bytearray; None if there is none yet."""
+    """Takes a whole frame out of a bytearray; None if there is none."""
     if len(buffer) < 5:
         return None
     flag, length = struct.unpack_from("<BI", buffer)
@@ -208,7 +208,7 @@ UPGRADE = (
 
 
 def masked(data, opcode=1):
-    """A WebSocket message of a client, under a mask that changes nothing."""
+    """A WebSocket message of a client, masked with the key zero."""
     if len(data) < 126:
         length = bytes([0x80 | len(data)])
     elif len(data) < 65536:
@@ -219,7 +219,7 @@ def masked(data, opcode=1):
 
 
 def take_upgrade(buffer):
-    """Takes the answer to UPGRADE out of a bytearray; says whether it was all there."""
+    """Takes the answer to UPGRADE out of a bytearray; returns whether it was whole."""
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
         return False
@@ -230,8 +230,8 @@ def take_upgrade(buffer):
 
 
 def take_message(buffer):
-    """Takes a whole WebSocket message out of a bytearray, control frames dropped; None if there is
-    none yet. The broker does not fragment."""
+    """Takes a whole WebSocket message out of a bytearray, and drops control frames; None if there is
+    none. The broker does not fragment."""
     while len(buffer) >= 2:
         at, length = 2, buffer[1]
         if length >= 126:
@@ -251,7 +251,7 @@ def take_message(buffer):
 
 
 def wait_until(condition, seconds):
-    """Waits for a condition; says whether it came true."""
+    """Waits for a condition; returns whether it became true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -261,14 +261,14 @@ def wait_until(condition, seconds):
 
 
 def stop_on_signals():
-    """Makes SIGTERM end the script as Ctrl-C does, so that `with` blocks are left in order."""
+    """Makes SIGTERM end the script like Ctrl-C, so that `with` blocks are left in order."""
     def interrupt(*_):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupt)
 
 
 def run_script(name, main):
-    """Runs a script's `main`, which gives an exit code; faults and Ctrl-C end it in a sentence."""
+    """Runs a script's `main`, which returns an exit code. Faults and Ctrl-C end it with a sentence."""
     stop_on_signals()
     try:
         code = main()
