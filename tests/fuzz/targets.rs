@@ -1,8 +1,8 @@
-//! What the fuzzer does with the bytes that it makes up, one function a target. The same functions
-//! replay the corpus in an ordinary test, `tests/sim/corpus.rs`.
+//! The fuzz targets, one function each. The same functions replay the corpus in an ordinary test,
+//! `tests/sim/corpus.rs`.
 //!
-//! None may panic, whatever the bytes; where there is a law, it is asserted: cutting what arrives
-//! elsewhere changes nothing, and the tables of the engine agree after every turn.
+//! None may panic, whatever the bytes. Invariants are asserted: chunking is invisible, and the tables of
+//! the engine agree after every turn.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -37,7 +37,7 @@ pub fn classic_frame(data: &[u8]) {
     }
 }
 
-/// Header lines, against looking each name up from the front.
+/// Header lines, compared with a linear search for each name.
 pub fn headers(data: &[u8]) {
     let pairs: Vec<_> = data
         .split(|byte| *byte == b'\n')
@@ -141,8 +141,7 @@ pub fn length_prefix(data: &[u8]) {
         (frames, None)
     };
     let (cut, whole) = (read(&runs), read(&[whole]));
-    // A length that counts characters is recognised by what has arrived behind it, so there the
-    // cuts do matter.
+    // A length that counts characters is recognised by the bytes behind it, so that cuts matter there.
     if cut.0.iter().chain(&whole.0).all(|frame| frame.is_ascii()) && data.is_ascii() {
         assert_eq!(cut, whole, "cutting a stream changes nothing");
     }
@@ -172,14 +171,14 @@ pub fn standard_stream(data: &[u8]) {
     };
     let ((cut_frames, cut_fault), (frames, fault)) = (read(&runs), read(&[whole]));
     assert_eq!(cut_frames, frames, "cutting a stream changes nothing");
-    // Where it breaks off, a fault may be found sooner one way or the other; an end settles it.
+    // In a torn stream, cuts may decide which fault is found first; a whole one has one fault.
     let ended = [whole, b"\n\n\0"].concat();
     if cut_fault || fault {
         assert!(read(&[&ended]).1 && read(&[&runs[..], &[b"\n\n\0"]].concat()).1);
     }
 }
 
-/// A configuration file, as far as it can be judged without looking at other files.
+/// A configuration file, as far as it can be checked without other files.
 pub fn config_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let path = Path::new("broker.toml");
@@ -195,7 +194,7 @@ pub fn config_file(data: &[u8]) {
     }
 }
 
-/// Clients that do anything at all, against the engine in memory.
+/// Clients that do arbitrary things, against the engine in memory.
 pub fn session_script(data: &[u8]) {
     let mut source = Unstructured::new(data);
     let mut world = World::new();
@@ -210,7 +209,7 @@ const BYTES_MAX: u32 = 4096;
 const BOUND: FrameBound =
     FrameBound { bytes_max: BYTES_MAX, limit: "body_bytes_max", limit_max: BYTES_MAX };
 
-/// The first bytes say where the others are cut.
+/// Cuts bytes at places that the first bytes give.
 fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let (cuts, whole) = data.split_at(data.len().min(4));
     let mut runs = Vec::new();
@@ -225,8 +224,8 @@ fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     (runs, whole)
 }
 
-/// What one client does, or happens to it. `Room`: the kernel takes so many bytes more from the
-/// broker, and then none.
+/// An action of a client or an event on its connection. `Room`: the kernel takes this many bytes more
+/// from the broker.
 #[derive(Arbitrary, Debug)]
 enum Step<'a> {
     Open { speaks: Speaks },
@@ -429,7 +428,7 @@ impl World {
         panic!("the engine is never done");
     }
 
-    /// Everybody leaves, and nothing stays behind.
+    /// All clients disconnect, after which nothing is left.
     fn finish(mut self) {
         self.turn();
         self.engine.begin_drain(self.now);
@@ -443,7 +442,7 @@ impl World {
     }
 }
 
-/// Turns that what one step left to do may take.
+/// Bound on the turns that handle the work of one step.
 const TURNS_MAX: u32 = 1000;
 
 const LOGINS: [&str; 4] = ["ana", "bob", "cobranza/12", "soporte"];
@@ -469,7 +468,7 @@ const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: stomp\r\n\r\n";
 
-/// Bounds that a script of a few steps reaches.
+/// Limits that a script of a few steps reaches.
 fn narrow_limits() -> Limits {
     let outbound = OutboundLimits { hard_bytes_max: 4000, soft_bytes_max: 1000, soft_ms_max: 2000 };
     Limits {

@@ -80,7 +80,7 @@ fn check_prints_the_effective_configuration_with_the_keys_masked() {
 }
 
 #[test]
-fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
+fn a_bad_configuration_is_named_and_exits_with_2() {
     let directory = Directory::new();
     fs::write(directory.path().join("empty.pem"), "").unwrap();
     let mkfifo = Command::new("mkfifo").arg(directory.path().join("pipe")).status();
@@ -142,7 +142,7 @@ fn what_is_wrong_in_a_configuration_is_named_and_exits_with_2() {
 }
 
 #[test]
-fn a_secret_that_others_can_read_is_told_and_a_variable_that_names_no_key_is_refused() {
+fn a_secret_that_others_can_read_is_reported_and_a_misspelt_variable_refused() {
     let directory = Directory::new();
     let path = directory.path().join("broker.toml");
     fs::write(&path, KEYS).unwrap();
@@ -167,7 +167,7 @@ fn a_secret_that_others_can_read_is_told_and_a_variable_that_names_no_key_is_ref
 }
 
 #[test]
-fn a_latency_directory_that_takes_no_files_is_told_before_anything_starts() {
+fn an_unusable_latency_directory_is_reported_before_anything_starts() {
     let directory = Directory::new();
     fs::write(directory.path().join("file"), "").unwrap();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--latency-directory"];
@@ -199,7 +199,7 @@ fn wrong_arguments_exit_with_2() {
 }
 
 #[test]
-fn the_default_configuration_is_what_there_is_without_one() {
+fn the_printed_default_configuration_is_equivalent_to_none() {
     let directory = Directory::new();
     let document = run(&directory, &["config", "--default"]);
     assert_eq!(document.code, 0);
@@ -211,7 +211,7 @@ fn the_default_configuration_is_what_there_is_without_one() {
 }
 
 #[test]
-fn certificates_are_made_kept_and_made_anew() {
+fn certificates_are_made_kept_and_renewed() {
     let directory = Directory::new();
     let names = ["ca.pem", "ca.key", "server.pem", "server.key"];
     let read = || names.map(|name| fs::read(directory.path().join("certs").join(name)).unwrap());
@@ -237,7 +237,7 @@ fn certificates_are_made_kept_and_made_anew() {
 }
 
 #[test]
-fn shells_can_complete() {
+fn completion_scripts_are_printed() {
     let directory = Directory::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let outcome = run(&directory, &["completion", shell]);
@@ -248,7 +248,7 @@ fn shells_can_complete() {
 }
 
 #[test]
-fn what_everybody_knows_is_refused_where_others_can_reach_it() {
+fn well_known_secrets_are_refused_on_listeners_that_others_can_reach() {
     let directory = Directory::new();
     for arguments in [
         &["--listen", "0.0.0.0:0"][..],
@@ -277,7 +277,7 @@ fn what_everybody_knows_is_refused_where_others_can_reach_it() {
 }
 
 #[test]
-fn without_a_configuration_it_serves_and_says_that_it_is_in_development_mode() {
+fn without_a_configuration_it_serves_in_development_mode_with_a_banner() {
     let server = Setup::new().argument("--dev").start_unconfigured();
     let mut ana = Client::open(&server, Transport::Wss);
     let headers = [
@@ -298,14 +298,14 @@ fn without_a_configuration_it_serves_and_says_that_it_is_in_development_mode() {
 }
 
 #[test]
-fn with_keys_and_a_certificate_of_its_own_there_is_no_banner() {
+fn with_own_keys_and_an_own_certificate_there_is_no_banner() {
     let server = Setup::new().own_certificate().start();
     Client::log_in(&server, Transport::Tls, Profile::Agent, "ana").expect_nothing();
     assert!(!server.log.text().contains("DEVELOPMENT"), "{}", server.log.text());
 }
 
 #[test]
-fn keys_of_the_environment_go_before_those_of_the_file() {
+fn keys_of_the_environment_override_those_of_the_file() {
     const KEY: &str = "it-from-environment-77";
     let server = Setup::new().variable("COM_BROKER_KEY_AGENT", KEY).start();
     let connect = String::from_utf8(connect_frame(Profile::Agent, "ana")).unwrap();
@@ -445,7 +445,7 @@ fn in_plain(line: &str) -> (String, Vec<String>) {
 }
 
 #[test]
-fn a_log_for_programs_has_a_key_for_all_that_people_are_told() {
+fn the_json_log_has_the_keys_of_the_plain_one() {
     let sorted = |told: BTreeSet<(String, Vec<String>)>| -> BTreeSet<(String, Vec<String>)> {
         let sort = |(message, mut keys): (String, Vec<String>)| {
             keys.sort();
@@ -523,7 +523,7 @@ fn client_command(server: &Server, arguments: &[&str], profile_key: &str) -> Com
 }
 
 #[test]
-fn send_says_how_many_got_it_and_under_which_profile() {
+fn send_reports_deliveries_and_a_wrong_profile() {
     let server = Server::start();
     let key = Profile::Agent.key();
     let mut ana = Client::log_in(&server, Transport::Ws, Profile::Agent, "ana");
@@ -551,7 +551,7 @@ fn send_says_how_many_got_it_and_under_which_profile() {
 }
 
 #[test]
-fn watch_hears_topics_and_queues_and_says_for_whom_a_copy_was() {
+fn watch_shows_topics_queues_and_the_receiver_of_a_copy() {
     let server = Server::start();
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let mut bob = Client::log_in(&server, Transport::Tcp, Profile::Agent, "bob");
@@ -618,7 +618,7 @@ impl Drop for WatchedChild {
 }
 
 #[test]
-fn a_url_that_does_not_fit_the_port_is_told_with_the_reason() {
+fn a_url_that_does_not_fit_the_port_is_explained() {
     let server = Setup::new()
         .listener("tls = \"required\"")
         .listener("tls = \"off\"")

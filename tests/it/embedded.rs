@@ -16,7 +16,7 @@ use crate::support::{Directory, PATIENCE};
 mod example;
 
 #[test]
-fn the_example_does_what_it_says() {
+fn the_example_runs() {
     example::run().unwrap();
 }
 
@@ -49,7 +49,7 @@ fn drain(running: Running) -> Report {
 }
 
 #[test]
-fn several_brokers_of_one_process_do_not_know_each_other() {
+fn several_brokers_in_one_process_are_independent() {
     let (one, other) = (bind(builder()).spawn().unwrap(), bind(builder()).spawn().unwrap());
     let mut clients: Vec<_> = [&one, &other]
         .map(|running| log_in(running.addresses()[0], "ana", "it-agent").unwrap())
@@ -71,7 +71,7 @@ fn several_brokers_of_one_process_do_not_know_each_other() {
 }
 
 #[test]
-fn what_is_asked_before_it_runs_is_done_when_it_runs() {
+fn letters_posted_before_the_start_are_handled_at_the_start() {
     let server = bind(builder());
     let address = server.addresses()[0];
     let waiting = TcpStream::connect(address).unwrap();
@@ -82,7 +82,7 @@ fn what_is_asked_before_it_runs_is_done_when_it_runs() {
 }
 
 #[test]
-fn a_full_mailbox_refuses_and_an_ended_server_does_too() {
+fn a_full_mailbox_and_an_ended_server_refuse_letters() {
     let limits = Limits { mailbox_letters_max: 2, ..Limits::default() };
     let server = bind(builder().limits(limits));
     let handle = server.handle();
@@ -105,7 +105,7 @@ fn a_full_mailbox_refuses_and_an_ended_server_does_too() {
 }
 
 #[test]
-fn dropped_handles_leave_it_running() {
+fn dropping_handles_does_not_stop_a_server() {
     let running = bind(builder()).spawn().unwrap();
     drop(running.handle().clone());
     let address = running.addresses()[0];
@@ -118,7 +118,7 @@ fn dropped_handles_leave_it_running() {
 }
 
 #[test]
-fn a_drain_asked_for_twice_is_one_drain_and_to_leave_ends_it() {
+fn a_second_drain_has_no_effect_and_leave_ends_the_server() {
     // Somebody who does not read keeps it from ending by itself.
     let outbound =
         OutboundLimits { hard_bytes_max: 64 << 20, soft_bytes_max: 64 << 20, soft_ms_max: 600_000 };
@@ -170,7 +170,7 @@ fn keys_are_replaced_and_open_connections_stay() {
 }
 
 #[test]
-fn secrets_that_do_not_fit_the_open_listeners_are_refused_at_once() {
+fn secrets_that_do_not_fit_the_open_listeners_are_refused() {
     let scratch = Directory::new();
     let own = scratch.path().join("own");
     crate::support::server::make_certificates(&own);
@@ -203,7 +203,7 @@ fn secrets_that_do_not_fit_the_open_listeners_are_refused_at_once() {
 }
 
 #[test]
-fn a_reload_does_not_open_a_listener_that_others_reach_to_known_keys() {
+fn a_reload_does_not_bring_well_known_keys_to_exposed_listeners() {
     let known = Keys::new(APPLICATION, ["my_agent_secret_key", "b", "c", "d"]).unwrap();
     let all = Listener::new(SocketAddr::from(([0, 0, 0, 0], 0)));
     let server = bind(Config::builder(keys("it-agent")).listener(all));
@@ -233,7 +233,7 @@ fn a_reload_does_not_go_back_from_own_keys_to_known_ones() {
 }
 
 #[test]
-fn what_stands_in_the_way_is_named_and_nothing_is_left() {
+fn a_failed_bind_is_explained_and_leaves_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let config = builder().listener(Listener::new(address).named("web")).build().unwrap();
@@ -249,7 +249,7 @@ fn what_stands_in_the_way_is_named_and_nothing_is_left() {
 }
 
 #[test]
-fn a_loop_that_never_sleeps_hears_its_handle() {
+fn a_busy_polling_loop_handles_letters() {
     let performance = Performance { busy_poll: true, ..Performance::default() };
     let running = bind(builder().performance(performance)).spawn().unwrap();
     log_in(running.addresses()[0], "ana", "it-agent").unwrap();

@@ -23,7 +23,7 @@ fn health_is_answered_and_unknown_paths_are_not_found() {
 }
 
 #[test]
-fn with_keys_of_ones_own_there_is_no_sample_page() {
+fn with_own_keys_there_is_no_sample_page() {
     let server = Server::start();
     for path in ["/sample.js", "/sample.css", "/dist/com-broker.js"] {
         let answer = request(&server, false, "GET", path);
@@ -59,7 +59,7 @@ fn with_development_keys_the_sample_page_is_served_whole() {
 }
 
 #[test]
-fn the_sample_page_is_gone_as_soon_as_there_are_keys() {
+fn the_sample_page_disappears_once_there_are_own_keys() {
     let mut server = Setup::new().without_keys().start();
     assert!(request(&server, false, "GET", "/").starts_with("HTTP/1.1 200 "));
     server.rewrite_key(1, Profile::Agent.key());
@@ -71,7 +71,7 @@ fn the_sample_page_is_gone_as_soon_as_there_are_keys() {
 
 /// What load balancers, proxies, browsers and ordinary HTTP clients send.
 #[test]
-fn requests_are_read_as_rfc_9110_and_rfc_9112_say() {
+fn requests_are_parsed_according_to_rfc_9110_and_rfc_9112() {
     let server = Server::start();
     let long_body = "x".repeat(100_000);
     for (request, status, body) in [
@@ -137,7 +137,7 @@ fn requests_are_read_as_rfc_9110_and_rfc_9112_say() {
 }
 
 #[test]
-fn a_browser_is_told_what_it_has_come_to() {
+fn a_browser_gets_a_page_that_explains_the_broker() {
     let server = Server::start();
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");

@@ -70,7 +70,7 @@ fn is_of(path: &Path, stage: &str) -> bool {
 }
 
 #[test]
-fn without_a_directory_there_is_still_the_table() {
+fn without_a_directory_the_table_is_still_logged() {
     let mut server = Server::start();
     exchange(&server, 3);
     server.signal("TERM");

@@ -60,7 +60,7 @@ fn connections_max() {
 }
 
 #[test]
-fn a_standard_client_above_connections_max_is_told_in_its_own_dialect() {
+fn a_standard_client_beyond_connections_max_gets_an_error_of_its_dialect() {
     let server = with_limits("connections_max = 1");
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let mut stream = Stream::connect(server.address());
@@ -343,7 +343,7 @@ fn an_announcement_of_two_gibibytes_takes_no_memory() {
 }
 
 #[test]
-fn a_content_length_that_lies_changes_nothing() {
+fn a_wrong_content_length_has_no_effect() {
     let server = Server::start();
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     for length in ["0", "1", "4294967295", "99999999999999999999", "-1", "x"] {
@@ -356,7 +356,7 @@ fn a_content_length_that_lies_changes_nothing() {
 
 /// The descriptors are used up before `connections_max` is reached.
 #[test]
-fn accepting_goes_on_when_descriptors_are_free_again() {
+fn accepting_continues_once_descriptors_are_free() {
     let server = Setup::new().descriptors_max(40).start();
     let mut clients = Vec::new();
     let mut waiting = None;
@@ -388,7 +388,7 @@ fn accepting_goes_on_when_descriptors_are_free_again() {
 
 /// A key that is wrong is not shown, however long a frame it stands in.
 #[test]
-fn what_is_refused_is_not_repeated() {
+fn refused_keys_are_not_shown() {
     let server = Server::start();
     let mut client = Client::open(&server, Transport::Tcp);
     let key = "x".repeat(900);

@@ -20,7 +20,7 @@ fn count_in_table(log: &str, stage: &str) -> u64 {
 }
 
 #[test]
-fn a_loop_that_never_sleeps_serves_and_drains() {
+fn a_busy_polling_loop_serves_and_drains() {
     const COUNT: usize = 20;
     let mut server = Setup::new().performance("busy_poll = true").start();
     let mut clients = Vec::new();
@@ -50,7 +50,7 @@ fn a_loop_that_never_sleeps_serves_and_drains() {
 }
 
 #[test]
-fn a_loop_that_never_sleeps_keeps_its_deadlines() {
+fn a_busy_polling_loop_keeps_deadlines() {
     let server =
         Setup::new().performance("busy_poll = true").limits("connect_ms_max = 300").start();
     let mut silent = Client::open(&server, Transport::Ws);
@@ -63,7 +63,7 @@ fn a_loop_that_never_sleeps_keeps_its_deadlines() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_loop_stays_on_its_core() {
+fn the_loop_is_pinned_to_its_core() {
     let all = rustix::thread::sched_getaffinity(None).unwrap();
     for core in (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| all.is_set(*core)) {
         let server = Setup::new().performance(&format!("core = {core}")).start();
@@ -76,7 +76,7 @@ fn the_loop_stays_on_its_core() {
 }
 
 #[test]
-fn buffers_that_the_kernel_does_not_grant_are_told() {
+fn buffers_that_the_kernel_refuses_are_logged() {
     let lines = "socket_send_buffer_bytes = \"1 GiB\"\nsocket_receive_buffer_bytes = \"64 KiB\"";
     let server = Setup::new().performance(lines).listener("").listener("").start();
     server

@@ -87,7 +87,7 @@ fn both_byte_orders_of_the_length_are_read_and_little_endian_is_written() {
 }
 
 #[test]
-fn a_length_that_counts_characters_is_understood() {
+fn a_length_may_count_characters() {
     let server = Server::start();
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let text = "señal «ñandú» 👋";
@@ -109,7 +109,7 @@ fn a_length_that_counts_characters_is_understood() {
 }
 
 #[test]
-fn on_a_takeover_the_older_connection_is_told_first() {
+fn on_a_takeover_the_older_connection_gets_its_error_first() {
     let server = Server::start();
     let mut older = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let _newer = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
@@ -121,7 +121,7 @@ fn on_a_takeover_the_older_connection_is_told_first() {
 }
 
 #[test]
-fn what_was_asked_before_the_end_of_the_stream_is_still_answered() {
+fn frames_before_the_end_of_the_stream_are_answered() {
     let server = Server::start();
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     ana.send("/agent/ana", &vec![b'x'; 1 << 20]);
@@ -132,7 +132,7 @@ fn what_was_asked_before_the_end_of_the_stream_is_still_answered() {
 }
 
 #[test]
-fn every_way_to_write_a_frame_that_clients_know_is_read() {
+fn every_notation_of_a_frame_in_use_is_accepted() {
     let server = Server::start();
     let mut ana = Client::open(&server, Transport::Tcp);
     let [application, agent] = [crate::support::server::APPLICATION_KEY, Profile::Agent.key()];
@@ -148,7 +148,7 @@ fn every_way_to_write_a_frame_that_clients_know_is_read() {
 }
 
 #[test]
-fn what_breaks_the_rules_is_named_and_others_go_on() {
+fn violations_are_named_and_do_not_affect_others() {
     let server = Server::start();
     let mut eva = Client::log_in(&server, Transport::Tcp, Profile::Agent, "eva");
     for (frame, code) in [
@@ -168,7 +168,7 @@ fn what_breaks_the_rules_is_named_and_others_go_on() {
 }
 
 #[test]
-fn a_regular_expression_that_is_none_fails_its_ack_and_the_connection_stays() {
+fn a_malformed_regular_expression_fails_its_ack_and_the_connection_stays() {
     let server = Server::start();
     let mut sup = Client::log_in(&server, Transport::Tcp, Profile::Service, "sup");
     for pattern in ["(", r"(a)\1", "(?=a)b", "a)|(b"] {

@@ -28,7 +28,7 @@ fn event(observer: &mut Client) -> String {
 }
 
 #[test]
-fn who_comes_and_goes_is_told_on_every_transport() {
+fn logins_and_logouts_are_reported_on_every_transport() {
     let server = Server::start();
     for transport in Transport::ALL {
         let mut sup = observer(&server, transport, "/agent/a.*");
@@ -56,7 +56,7 @@ fn who_comes_and_goes_is_told_on_every_transport() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_told() {
+fn a_broken_connection_is_reported() {
     let server = Server::start();
     let mut sup = observer(&server, Transport::Tcp, ".*");
     for transport in Transport::ALL {
@@ -70,7 +70,7 @@ fn a_connection_that_breaks_is_told() {
 }
 
 #[test]
-fn a_client_that_is_refused_is_told() {
+fn a_refused_client_is_reported() {
     let server = Server::start();
     let mut sup = observer(&server, Transport::Ws, ".*");
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
@@ -81,7 +81,7 @@ fn a_client_that_is_refused_is_told() {
 }
 
 #[test]
-fn a_takeover_is_told_as_an_end_and_a_beginning() {
+fn a_takeover_is_reported_as_an_end_and_a_login() {
     let server = Server::start();
     let mut sup = observer(&server, Transport::Tcp, ".*");
     let _older = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
@@ -99,7 +99,7 @@ fn a_takeover_is_told_as_an_end_and_a_beginning() {
 }
 
 #[test]
-fn a_snapshot_tells_who_is_there() {
+fn a_snapshot_reports_who_is_logged_in() {
     let server = Server::start();
     let mut sup = Client::log_in(&server, Transport::Tcp, Profile::Service, "sup");
     let _others: Vec<_> = [
@@ -144,7 +144,7 @@ fn unsubscribing_ends_the_events_of_that_pattern() {
 }
 
 #[test]
-fn only_services_may_ask() {
+fn only_services_may_subscribe_to_presence() {
     let server = Server::start();
     for (profile, login) in
         [(Profile::Agent, "a"), (Profile::SuperAgent, "b"), (Profile::Admin, "c")]
@@ -159,7 +159,7 @@ fn only_services_may_ask() {
 }
 
 #[test]
-fn an_unfinished_login_is_nobodys_event() {
+fn a_connection_without_a_login_is_not_reported() {
     let server = Setup::new().limits("connect_ms_max = 100").start();
     let mut sup = observer(&server, Transport::Tcp, ".*");
     let mut silent = Client::open(&server, Transport::Ws);

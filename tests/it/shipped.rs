@@ -15,7 +15,7 @@ const ONLY_IN_TESTS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn the_program_has_the_features_that_tests_see() {
+fn the_program_has_the_features_of_the_tests() {
     let shipped = features("normal,build");
     let tested = features("normal,build,dev");
     assert!(shipped.keys().any(|package| package.starts_with("regex ")), "the list is read");

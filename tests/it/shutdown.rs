@@ -13,7 +13,7 @@ use crate::support::client::{
 use crate::support::server::{BINARY, Server, Setup, make_certificates, wait_for};
 
 #[test]
-fn a_drain_tells_every_client_and_ends_well() {
+fn a_drain_notifies_every_client_and_ends_with_success() {
     for signal in ["TERM", "INT"] {
         let mut server = Setup::new().limits("drain_ms_max = 600_000").start();
         let mut clients: Vec<_> = Transport::ALL
@@ -88,7 +88,7 @@ fn a_drain_flushes_what_is_queued() {
 }
 
 #[test]
-fn a_client_that_does_not_read_holds_a_drain_up_for_so_long_and_no_longer() {
+fn a_client_that_does_not_read_delays_a_drain_up_to_its_bound() {
     const DRAIN_MS: u64 = 300;
     let limits = format!("drain_ms_max = {DRAIN_MS}\nclose_flush_ms_max = 600_000");
     let mut server = Setup::new().limits(&limits).outbound(64 << 20, 64 << 20, 600_000).start();
@@ -127,7 +127,7 @@ fn answer_to(server: &Server, agent_key: &str) -> String {
 }
 
 #[test]
-fn a_reload_changes_the_keys_all_or_nothing() {
+fn a_reload_replaces_all_keys_or_none() {
     const NEW_KEY: &str = "it-agent-new-33d0";
     let mut server = Server::start();
     let old_key = Profile::Agent.key();
@@ -153,7 +153,7 @@ fn a_reload_changes_the_keys_all_or_nothing() {
 }
 
 #[test]
-fn a_reload_changes_the_certificate_all_or_nothing() {
+fn a_reload_replaces_certificate_and_key_or_neither() {
     let server = Setup::new().own_certificate().start();
     let mut ana = Client::log_in(&server, Transport::Tls, Profile::Agent, "ana");
     let old = server.path("old.pem");
@@ -175,7 +175,7 @@ fn a_reload_changes_the_certificate_all_or_nothing() {
 }
 
 #[test]
-fn a_file_that_was_emptied_or_is_gone_does_not_open_the_broker_to_known_keys() {
+fn an_emptied_or_missing_file_does_not_bring_back_well_known_keys() {
     let server = Server::start();
     let own_key = Profile::Agent.key();
     let path = server.path("broker.toml");
@@ -212,7 +212,7 @@ fn is_trusted(server: &Server, authority: &std::path::Path) -> bool {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
+fn an_address_in_use_is_named_and_nothing_is_left_running() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = (taken.local_addr().unwrap(), taken);
     let mut command = Command::new(BINARY);
@@ -231,7 +231,7 @@ fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
 
 /// Thousands of lines at once would not all get into the log.
 #[test]
-fn a_drain_of_thousands_is_summed_up_exactly() {
+fn the_summary_of_a_drain_of_thousands_is_exact() {
     const COUNT: usize = 3_000;
     // Both end at the same time: what a connection lost is told whichever is first.
     let limits = "drain_ms_max = 2500\nclose_flush_ms_max = 2500\nlinger_ms_max = 100";
@@ -266,7 +266,7 @@ fn a_drain_of_thousands_is_summed_up_exactly() {
 }
 
 #[test]
-fn thousands_that_leave_at_once_are_counted_whether_or_not_they_have_a_line() {
+fn thousands_that_disconnect_at_once_are_all_counted_in_the_log() {
     const COUNT: u64 = 2_000;
     let server = Setup::new().argument("--log-level").argument("info").start();
     let streams: Vec<_> = (0..COUNT).map(|_| Stream::connect(server.address())).collect();
@@ -287,7 +287,7 @@ fn thousands_that_leave_at_once_are_counted_whether_or_not_they_have_a_line() {
 
 /// What was accepted is not lost on the way to the log.
 #[test]
-fn every_connection_leaves_one_line() {
+fn every_connection_has_one_line_in_the_log() {
     let server = Server::start();
     let mut ana = Client::log_in(&server, Transport::Wss, Profile::Agent, "ana \"the first\"");
     ana.send_frame("DISCONNECT", &[], b"");
@@ -313,7 +313,7 @@ fn every_connection_leaves_one_line() {
 
 /// The broker does not wait for a log that nobody reads.
 #[test]
-fn a_log_that_is_not_read_stops_nobody() {
+fn a_log_that_is_not_read_does_not_block_the_broker() {
     let directory = crate::support::Directory::new();
     let mut command = Command::new(BINARY);
     command.current_dir(directory.path()).args(["--listen", "127.0.0.1:0", "--log-level", "debug"]);

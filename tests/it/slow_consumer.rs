@@ -97,7 +97,7 @@ fn publish_until_cut(server: &Server, stalled: &str, others: &[Transport]) {
 }
 
 #[test]
-fn a_queue_above_its_hard_bound_cuts_its_receiver_and_nobody_else() {
+fn a_receiver_above_its_hard_limit_is_cut_and_others_are_not() {
     let server = setup().outbound(MIB, MIB, 600_000).start();
     let before = server.resident_bytes();
     let mut stalled = Client::log_in_narrow(&server, Profile::Agent, "stalled");
@@ -112,7 +112,7 @@ fn a_queue_above_its_hard_bound_cuts_its_receiver_and_nobody_else() {
 }
 
 #[test]
-fn a_receiver_that_never_reads_again_is_let_go_all_the_same() {
+fn a_cut_receiver_that_never_reads_again_is_dropped() {
     let server = setup().outbound(MIB, MIB, 600_000).limits("close_flush_ms_max = 200").start();
     let _stalled = Client::log_in_narrow(&server, Profile::Agent, "stalled");
     publish_until_cut(&server, "/agent/stalled", &[Transport::Tcp]);
@@ -120,7 +120,7 @@ fn a_receiver_that_never_reads_again_is_let_go_all_the_same() {
 }
 
 #[test]
-fn a_queue_that_stays_above_its_soft_bound_cuts_its_receiver() {
+fn a_receiver_that_stays_above_its_soft_limit_is_cut() {
     const SOFT_MS: u64 = 300;
     let server =
         setup().outbound(64 * MIB, MIB, SOFT_MS as u32).limits("close_flush_ms_max = 200").start();
@@ -199,7 +199,7 @@ fn a_watcher_that_does_not_read_is_cut_and_the_watched_client_is_not() {
 }
 
 #[test]
-fn publishers_wait_while_memory_for_queues_is_short_and_nothing_is_lost() {
+fn publishers_are_paused_while_memory_is_short_and_nothing_is_lost() {
     const TOTAL: u32 = 8 * MIB;
     let server = setup()
         .outbound(TOTAL, TOTAL, 600_000)

@@ -30,7 +30,7 @@ fn check_line(server: &Server, limit: &str) {
 }
 
 #[test]
-fn a_connection_that_never_speaks_is_closed() {
+fn a_silent_connection_is_closed() {
     let server = only("upgrade_ms_max");
     assert_eq!(Stream::connect(server.address()).read_to_end(), b"");
     check_line(&server, "upgrade_ms_max");
@@ -38,7 +38,7 @@ fn a_connection_that_never_speaks_is_closed() {
 }
 
 #[test]
-fn a_tls_hello_that_stays_half_is_closed() {
+fn an_incomplete_tls_hello_is_closed() {
     let server = only("tls_handshake_ms_max");
     let mut stream = Stream::connect(server.address());
     stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).unwrap();
@@ -55,7 +55,7 @@ fn a_tls_connection_on_which_nothing_follows_is_closed() {
 }
 
 #[test]
-fn an_upgrade_that_stays_half_is_closed() {
+fn an_incomplete_upgrade_is_closed() {
     let server = only("upgrade_ms_max");
     let mut stream = Stream::connect(server.address());
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
@@ -68,7 +68,7 @@ fn an_upgrade_that_stays_half_is_closed() {
 
 /// A byte now and then does not put the deadline off.
 #[test]
-fn an_upgrade_that_trickles_is_closed() {
+fn an_upgrade_in_single_bytes_is_closed() {
     let server = only("upgrade_ms_max");
     let mut stream = Stream::connect(server.address());
     let mut bytes = b"GET /".iter().chain(std::iter::repeat(&b'x'));
@@ -83,7 +83,7 @@ fn an_upgrade_that_trickles_is_closed() {
 }
 
 #[test]
-fn whoever_does_not_log_in_is_told_and_closed() {
+fn a_client_that_does_not_log_in_gets_an_error_and_is_closed() {
     let server = only("connect_ms_max");
     for transport in Transport::ALL {
         let mut client = Client::open(&server, transport);
@@ -102,7 +102,7 @@ fn whoever_does_not_log_in_is_told_and_closed() {
 }
 
 #[test]
-fn a_standard_client_that_does_not_log_in_learns_from_the_close_code_to_come_back() {
+fn the_close_code_tells_a_standard_client_without_login_to_reconnect() {
     let server = only("connect_ms_max");
     let stream = Stream::connect(server.address());
     let (mut websocket, _) = upgrade(stream, Some("v12.stomp"));
@@ -113,7 +113,7 @@ fn a_standard_client_that_does_not_log_in_learns_from_the_close_code_to_come_bac
 }
 
 #[test]
-fn whoever_is_logged_in_may_be_silent() {
+fn a_client_that_is_logged_in_may_be_silent() {
     let limits = "upgrade_ms_max = 200\ntls_handshake_ms_max = 200\nconnect_ms_max = 200";
     let server = Setup::new().limits(limits).start();
     let mut clients: Vec<_> = Transport::ALL
@@ -152,7 +152,7 @@ fn a_websocket_client_that_answers_pings_is_kept() {
 
 /// A page sees no pings, so that to it a broker that only pings is silent.
 #[test]
-fn pings_do_not_stand_in_for_heart_beats() {
+fn pings_do_not_replace_heart_beats() {
     let server = Setup::new().limits("websocket_ping_ms = 100\nheart_beat_ms_min = 200").start();
     for transport in [Transport::Ws, Transport::Wss] {
         let stream = match transport {
@@ -219,7 +219,7 @@ fn a_websocket_client_that_does_not_answer_pings_is_closed() {
 
 /// A peer that has got our end of stream and keeps its own open holds nothing for long.
 #[test]
-fn a_client_that_never_ends_its_own_stream_is_let_go() {
+fn a_client_that_never_ends_its_own_stream_is_dropped() {
     let server = Setup::new().limits("linger_ms_max = 200").start();
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     ana.send_frame("DISCONNECT", &[], b"");
@@ -231,7 +231,7 @@ fn a_client_that_never_ends_its_own_stream_is_let_go() {
 
 /// Nor does one that does not even take its last bytes.
 #[test]
-fn a_client_that_does_not_take_its_last_bytes_is_let_go() {
+fn a_client_that_does_not_take_its_last_bytes_is_dropped() {
     let server = Setup::new().limits("close_flush_ms_max = 200").start();
     let mut ana = Client::log_in_narrow(&server, Profile::Agent, "ana");
     let body = vec![b'x'; 1 << 20];
@@ -246,7 +246,7 @@ fn a_client_that_does_not_take_its_last_bytes_is_let_go() {
 }
 
 #[test]
-fn a_handshake_that_is_slow_but_in_time_is_served() {
+fn a_slow_handshake_within_its_time_is_served() {
     let server = Setup::new().start();
     let config = tls_config(&server.authority(), &[&rustls::version::TLS13]);
     let socket = crate::support::client::connect(server.address(), None);

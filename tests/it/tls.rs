@@ -99,7 +99,7 @@ fn a_stream_that_ends_without_close_notify_ends_the_session() {
 }
 
 #[test]
-fn broken_tls_is_answered_with_an_alert_and_harms_nobody() {
+fn violations_of_tls_are_answered_with_an_alert_and_do_not_affect_others() {
     let server = Server::start();
     let mut eva = Client::log_in(&server, Transport::Tls, Profile::Agent, "eva");
     // A record that says it carries a handshake, and does not.

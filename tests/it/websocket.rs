@@ -26,7 +26,7 @@ mod secure {
 }
 
 #[test]
-fn the_subprotocol_that_is_spoken_is_answered() {
+fn the_chosen_subprotocol_is_answered() {
     let server = Server::start();
     for (offer, answer) in
         [(Some("stomp"), Some("stomp")), (Some("mqtt, stomp"), Some("stomp")), (None, None)]
@@ -106,7 +106,7 @@ fn upgrade_and_messages_may_arrive_byte_by_byte_or_joined() {
 }
 
 #[test]
-fn what_cannot_be_upgraded_is_answered_in_http() {
+fn a_refused_upgrade_is_answered_in_http() {
     let server = Setup::new().limits("upgrade_bytes_max = 2048").start();
     let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(4096));
     let old = String::from_utf8(UPGRADE.to_vec()).unwrap().replace("Version: 13", "Version: 8");
@@ -127,7 +127,7 @@ fn what_cannot_be_upgraded_is_answered_in_http() {
 
 /// RFC 9110, 5.3: several lines of a list are one list.
 #[test]
-fn an_upgrade_may_have_its_lists_in_several_lines() {
+fn lists_of_an_upgrade_may_span_several_lines() {
     let server = Server::start();
     let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
     for (from, to) in [
@@ -149,7 +149,7 @@ fn an_upgrade_may_have_its_lists_in_several_lines() {
 }
 
 #[test]
-fn whoever_breaks_the_protocol_is_told_by_the_close_code() {
+fn violations_of_the_protocol_have_their_close_codes() {
     let server = Server::start();
     let mut eva = Client::log_in(&server, Transport::Ws, Profile::Agent, "eva");
     let mut unmasked = masked(FINAL | TEXT, b"SEND\n\n");
@@ -212,7 +212,7 @@ fn a_close_is_answered_with_its_own_code() {
 
 /// RFC 6455, 5.5.1: after a close no data may follow, and what was asked before is answered.
 #[test]
-fn what_was_asked_before_a_close_is_answered_before_it() {
+fn frames_before_a_close_are_answered_before_it() {
     let server = Server::start();
     let send = encode("SEND", &[("destination", "/agent/ana"), ("transaction", "1")], b"x");
     for (last, code) in [
@@ -247,7 +247,7 @@ fn the_connection_ends_as_soon_as_the_close_is_answered() {
 }
 
 #[test]
-fn a_classic_envelope_within_a_websocket_is_no_frame() {
+fn a_classic_envelope_within_a_websocket_is_refused() {
     let server = Server::start();
     let mut ana = Client::open(&server, Transport::Ws);
     ana.send_bytes(&envelope(&connect_frame(Profile::Agent, "ana")));
@@ -256,7 +256,7 @@ fn a_classic_envelope_within_a_websocket_is_no_frame() {
 }
 
 #[test]
-fn a_connection_that_is_no_websocket_yet_may_vanish() {
+fn a_connection_may_break_during_the_upgrade() {
     let server = Server::start();
     let mut stream = Stream::connect(server.address());
     stream.write_all(&UPGRADE[..30]).unwrap();

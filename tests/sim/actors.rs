@@ -1,5 +1,5 @@
-//! The clients of the simulation: what each wants to say, how much of it the engine was given, and
-//! what it understood of the answers.
+//! The clients of the simulation: the bytes that each sends, how many of them the engine has read, and
+//! the parsing of answers.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use com_broker::internal::broker::Profile;
 use com_broker::internal::engine::ConnectionId;
 
 use crate::client::{Carrier, Client, Envelope};
-use crate::model::{Ask, Command, Event, Number, PATTERNS, Seen, Wish};
+use crate::model::{Ask, Command, Event, Number, PATTERNS, Seen, Target};
 use crate::rig::{APPLICATION_KEY, PROFILE_KEYS};
 
 /// A client, and its end of a connection.
@@ -15,40 +15,40 @@ pub(crate) struct Actor {
     pub(crate) number: Number,
     pub(crate) carrier: Carrier,
     pub(crate) client: Client,
-    /// None once the engine let the connection go.
+    /// `None` once the engine has dropped the connection.
     pub(crate) id: Option<ConnectionId>,
-    /// What it will be, once it logs in.
+    /// The profile and login of its CONNECT.
     pub(crate) login: String,
     pub(crate) profile: Profile,
     /// Whether it has sent CONNECT.
     pub(crate) asked_to_log_in: bool,
-    /// What a client of the standard dialect has; none for one of the classic.
+    /// The state of a client of the standard dialect; `None` for one of the classic dialect.
     pub(crate) standard: Option<Standing>,
-    /// What CONNECTED said.
+    /// The session id in CONNECTED.
     pub(crate) session_id: Option<String>,
-    /// Whether it takes what arrives.
+    /// Whether it reads.
     pub(crate) reads: bool,
-    /// It ended its stream, or broke its connection.
+    /// Whether it has ended its stream or broken its connection.
     pub(crate) has_left: bool,
     pub(crate) is_broken: bool,
-    /// The broker closed the connection because it did not read.
+    /// Whether the broker has closed the connection as a slow consumer.
     pub(crate) is_cut: bool,
-    /// What it may be told before it was logged in, if it has said enough to be told anything.
+    /// The error code that it may get before its login, once its dialect is detected.
     pub(crate) farewell: Option<&'static str>,
-    /// It is above `connections_max`: all that it gets is an ERROR that says so.
+    /// Whether it is beyond `connections_max`, so that it gets nothing but an ERROR.
     pub(crate) is_surplus: bool,
-    /// It saw the end of the broker's stream.
+    /// Whether it has seen the end of the broker's stream.
     pub(crate) saw_end: bool,
-    /// When it was heard last.
+    /// When the engine last read from it.
     pub(crate) heard_ms: u64,
     pub(crate) opened_ms: u64,
-    /// Bytes that the engine was not given yet.
+    /// Bytes that were not handed to the engine yet.
     pub(crate) outgoing: Vec<u8>,
-    /// Bytes that were ever put into `outgoing`.
+    /// Total of bytes that were put into `outgoing`.
     produced: u64,
     /// Bytes that the engine has read; `consumed ≤ produced`.
     consumed: u64,
-    /// Where each command ends among all bytes, those that were not read yet.
+    /// The end of each command that was not read yet, counted like `produced`.
     marks: VecDeque<(u64, Command)>,
 }
 
@@ -92,12 +92,12 @@ impl Actor {
         }
     }
 
-    /// Whether it can say something.
+    /// Whether it can send frames.
     pub(crate) fn can_speak(&self) -> bool {
         self.id.is_some() && !self.has_left && !self.saw_end && self.client.is_ready()
     }
 
-    /// Says something.
+    /// Sends a command.
     pub(crate) fn say(&mut self, command: Command, names_session: bool) {
         self.collect_wire();
         self.asked_to_log_in |=
@@ -119,33 +119,33 @@ impl Actor {
             }
         }
         self.collect_wire();
-        // The end of the header shows a breach of the standard dialect; the NUL behind it need not come.
+        // In the standard dialect, a violation is found at the end of the header, before the NUL arrives.
         let is_early = self.standard.is_some()
             && matches!(command, Command::Breach(_))
             && self.carrier == Carrier::Tcp;
         self.marks.push_back((self.produced - u64::from(is_early), command));
     }
 
-    /// Ends its stream, once all that it said is handed over.
+    /// Ends its stream, once all its bytes are handed over.
     pub(crate) fn leave(&mut self) {
         self.collect_wire();
         self.client.end();
         self.collect_wire();
         self.has_left = true;
         if matches!(self.carrier, Carrier::Tls | Carrier::Wss) {
-            // TLS says so in a record of its own, which may be read before the end of the stream.
+            // The close_notify of TLS may be read before the end of the stream.
             self.marks.push_back((self.produced, Command::Close));
         }
     }
 
-    /// Moves what the client wrote to what is outgoing.
+    /// Moves bytes of the client to `outgoing`.
     pub(crate) fn collect_wire(&mut self) {
         let wire = self.client.take_wire();
         self.produced += wire.len() as u64;
         self.outgoing.extend_from_slice(&wire);
     }
 
-    /// Notes that the engine read bytes. Gives the commands that are whole now.
+    /// Notes that the engine has read bytes. Returns the commands that are whole now.
     pub(crate) fn note_read(&mut self, bytes: u64) -> Vec<Command> {
         self.consumed += bytes;
         let consumed = self.consumed;
@@ -172,16 +172,16 @@ impl Actor {
                 lines.extend(transaction.map(|number| format!("transaction:{number}")));
                 body = text;
             }
-            Command::Subscribe { wish, transaction } => {
+            Command::Subscribe { target, transaction } => {
                 lines.push("SUBSCRIBE".to_owned());
                 lines.push(format!("transaction:{transaction}"));
-                lines.push(format!("destination-type:{}", wish.kind()));
-                lines.extend(wish.lines());
+                lines.push(format!("destination-type:{}", target.kind()));
+                lines.extend(target.lines());
             }
-            Command::Unsubscribe { wish, transaction } => {
+            Command::Unsubscribe { target, transaction } => {
                 lines.push("UNSUBSCRIBE".to_owned());
                 lines.push(format!("transaction:{transaction}"));
-                lines.extend(wish.iter().flat_map(Wish::lines));
+                lines.extend(target.iter().flat_map(Target::lines));
             }
             Command::Disconnect => lines.push("DISCONNECT".to_owned()),
             Command::Breach("UNKNOWN_COMMAND") => lines.push("HELLO".to_owned()),
@@ -198,7 +198,7 @@ impl Actor {
     }
 }
 
-impl Wish {
+impl Target {
     fn kind(&self) -> &'static str {
         if matches!(self, Self::Clients(_)) { "1" } else { "0" }
     }
@@ -215,19 +215,19 @@ impl Wish {
     }
 }
 
-/// What a client of the standard dialect has on its connection, as far as it knows.
+/// The state of a client of the standard dialect.
 #[derive(Default)]
 pub(crate) struct Standing {
     /// Its subscriptions: ids and destinations.
     pub(crate) subscriptions: Vec<(String, String)>,
     /// Messages of queues that it has not acknowledged: subscription, `ack`, body.
     pub(crate) held: Vec<(String, String, String)>,
-    /// What named messages that it had by subscriptions which have ended.
+    /// `ack` values of messages by subscriptions that have ended.
     pub(crate) past: Vec<String>,
 }
 
 impl Standing {
-    /// Takes out what an ACK or NACK of one message settles, and gives the bodies.
+    /// Takes out the messages that an ACK or NACK of one message settles, and returns their bodies.
     pub(crate) fn settle(&mut self, at: usize) -> Vec<String> {
         let (subscription, ack, _) = self.held[at].clone();
         let is_cumulative = subscription.rsplit_once('-').is_some_and(|(mode, _)| mode == "client");
@@ -279,7 +279,7 @@ fn standard_frame(command: &Command) -> String {
     format!("{head}receipt:{receipt}\n\n{body}")
 }
 
-/// What a frame says.
+/// The meaning of a frame.
 #[derive(Debug)]
 pub(crate) enum Understood {
     Seen(Seen),
@@ -293,7 +293,7 @@ pub(crate) enum Understood {
     },
 }
 
-/// Reads a frame of the standard dialect.
+/// Parses a frame of the standard dialect.
 pub(crate) fn understand_standard(frame: &[u8]) -> Understood {
     let text = std::str::from_utf8(frame).expect("a frame that is UTF-8");
     let text = text.strip_suffix('\0').expect("a frame without a NUL");
@@ -328,7 +328,7 @@ pub(crate) fn understand_standard(frame: &[u8]) -> Understood {
     })
 }
 
-/// Reads a frame from the broker.
+/// Parses a frame from the broker.
 pub(crate) fn understand(frame: &[u8]) -> Understood {
     let text = std::str::from_utf8(frame).expect("a frame that is UTF-8");
     let text = text.strip_suffix('\0').expect("a frame without a NUL");

@@ -1,10 +1,10 @@
-//! Chunking is invisible for a whole connection: whatever a client says, it gets the same however
-//! its bytes are cut on their way, and so does everybody else.
+//! Chunking is invisible for a whole connection: a client and all others get the same bytes, however the
+//! client's bytes are cut on their way.
 //!
 //! Each session is played through the engine as one write, in two pieces cut at every place, byte by
-//! byte, and cut at random; over TLS both what goes into records and the ciphertext are cut, and what
-//! comes out of it is compared. Session ids come from the same seed in every run, so nothing has to be put aside but
-//! the place of a WebSocket's pongs, which may overtake messages.
+//! byte, and cut at random. Over TLS, both plaintext and ciphertext are cut, and the plaintext of answers
+//! is compared. Session ids come from the same seed in every run, so that all is comparable except the
+//! place of a WebSocket's pongs, which may overtake messages.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::rig::{Rig, identity};
 use crate::scripted_socket::ScriptedSocket;
 use crate::sessions::{REPRESENTATIVES, Session, connect, envelope, long_sessions, sessions};
 
-/// What a session led to.
+/// The outcome of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    /// What the client got before it ended its stream, and behind that.
+    /// Bytes that the client got before and after the end of its stream.
     got: [Vec<u8>; 2],
-    /// WebSocket pongs, which are not in `got`.
+    /// WebSocket pongs, which are kept apart from `got`.
     pongs: Vec<u8>,
-    /// What another client got meanwhile.
+    /// Bytes that another client got meanwhile.
     seen: Vec<u8>,
     reason: Option<CloseReason>,
     /// Whether the broker ended its stream before the client did.
@@ -36,19 +36,19 @@ struct Outcome {
     was_reset: bool,
 }
 
-/// How a session goes over the wire.
+/// The way in which a session is sent.
 #[derive(Debug)]
 struct Manner {
     security: Security,
-    /// What is written at once; over TLS it has records of its own.
+    /// Cuts between writes; over TLS, each write has its own records.
     writes: Cuts,
-    /// What the broker reads at once of that.
+    /// Cuts of these bytes between reads of the broker.
     wire: Cuts,
-    /// What follows on the wire, below TLS, right behind the last write.
+    /// Bytes below TLS, directly behind the last write.
     tail: &'static [u8],
 }
 
-/// Where something is cut.
+/// The places of cuts.
 #[derive(Debug)]
 enum Cuts {
     Nowhere,
@@ -56,18 +56,18 @@ enum Cuts {
     Everywhere,
 }
 
-/// What is below the session.
+/// The layer below the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Security {
     Plain,
-    /// In this version a client says nothing before the broker's last word of the handshake.
+    /// A client sends no data before the broker's last message of the handshake.
     Tls12,
-    /// In this one the end of the handshake and the first data are written at once.
+    /// A client sends its first data together with the end of the handshake.
     Tls13,
 }
 
 #[test]
-fn two_pieces_are_as_good_as_one() {
+fn a_cut_at_any_place_is_invisible() {
     in_parallel(&sessions(), |session| {
         let whole = session.whole();
         assert!(!whole.got.concat().is_empty(), "{}: nothing came", session.name);
@@ -79,7 +79,7 @@ fn two_pieces_are_as_good_as_one() {
 }
 
 #[test]
-fn two_pieces_are_as_good_as_one_over_tls() {
+fn a_cut_at_any_place_is_invisible_over_tls() {
     let chosen = |session: &Session| session.is_representative();
     let sessions: Vec<_> = sessions().into_iter().filter(chosen).collect();
     assert_eq!(sessions.len(), REPRESENTATIVES.len(), "a representative is missing");
@@ -87,7 +87,7 @@ fn two_pieces_are_as_good_as_one_over_tls() {
         let whole = session.whole();
         for security in [Security::Tls12, Security::Tls13] {
             let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
-            // What is above TLS cannot tell the versions apart.
+            // The version of TLS makes no difference above it.
             let step = if security == Security::Tls13 { 1 } else { 11 };
             for cut in (1..session.bytes.len()).step_by(step) {
                 session.check(&whole, &manner(Cuts::At(vec![cut]), Cuts::Nowhere));
@@ -98,9 +98,9 @@ fn two_pieces_are_as_good_as_one_over_tls() {
     });
 }
 
-/// What is longer than a read is cut by the engine itself; a cut of the network may fall there, too.
+/// The engine itself cuts what is longer than one read; the network may cut at the same place.
 #[test]
-fn a_session_may_be_cut_where_buffers_end() {
+fn a_cut_at_the_end_of_a_buffer_is_invisible() {
     in_parallel(&long_sessions(), |session| {
         let whole = session.whole();
         assert!(session.bytes.len() > 2 * READ_BYTES, "{} is not long", session.name);
@@ -118,9 +118,9 @@ fn a_session_may_be_cut_where_buffers_end() {
     });
 }
 
-/// The handshake and the records of one session are like those of all.
+/// For one session of each protocol, since handshake and records are alike in all.
 #[test]
-fn ciphertext_may_be_cut_anywhere() {
+fn a_cut_of_the_ciphertext_at_any_place_is_invisible() {
     let session = &sessions()[0];
     let whole = session.whole();
     for security in [Security::Tls12, Security::Tls13] {
@@ -133,10 +133,10 @@ fn ciphertext_may_be_cut_anywhere() {
     }
 }
 
-/// A malformed record behind good ones. What these ask for is done; only the one who breaks
-/// TLS does not see it, where the alert is faster.
+/// A malformed record behind valid ones, which are handled. Only the client that violates TLS may not see
+/// that, if the alert is faster.
 #[test]
-fn what_came_before_a_breach_of_tls_is_done() {
+fn data_before_a_violation_of_tls_is_handled() {
     let sessions = sessions();
     let session = sessions.iter().find(|session| session.name == "standard 1.2").unwrap();
     for security in [Security::Tls12, Security::Tls13] {
@@ -171,7 +171,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn any_pieces_are_as_good_as_one(
+    fn any_cuts_are_invisible(
         session in any::<prop::sample::Index>(),
         writes in prop::collection::vec(1..1000_usize, 0..8),
         wire in prop::collection::vec(1..2000_usize, 0..12),
@@ -186,7 +186,7 @@ proptest! {
 }
 
 impl Session {
-    /// What it leads to when nothing is cut.
+    /// The outcome without cuts.
     fn whole(&self) -> Outcome {
         self.play(&Manner::plain(Cuts::Nowhere)).0
     }
@@ -205,7 +205,7 @@ impl Session {
         }
     }
 
-    /// Plays it, and says how many bytes went over the wire.
+    /// Plays the session. Returns the outcome and the number of bytes on the wire.
     fn play(&self, manner: &Manner) -> (Outcome, usize) {
         let limits = Limits {
             connections_max: if self.is_surplus { 1 } else { 100 },
@@ -259,7 +259,7 @@ impl Manner {
 }
 
 impl Cuts {
-    /// The pieces of what is written behind so many bytes.
+    /// The pieces of bytes that follow `before` others.
     fn of<'w>(&self, wire: &'w [u8], before: usize) -> Vec<&'w [u8]> {
         let mut at: Vec<_> = match self {
             Self::Nowhere => Vec::new(),
@@ -291,7 +291,7 @@ impl Outcome {
     }
 }
 
-/// A WebSocket frame of the broker's, and what follows it.
+/// The first WebSocket frame of the broker, and the bytes behind it.
 fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = match *bytes.get(1)? {
         126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap())),
@@ -301,12 +301,12 @@ fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(end)
 }
 
-/// The engine, and what became of the connection that is cut.
+/// The engine, and the connection whose bytes are cut.
 struct Stage {
     rig: Rig,
     reason: Option<CloseReason>,
     was_reset: bool,
-    /// The sockets that were let go.
+    /// The sockets that the engine has dropped.
     closed: Vec<(ConnectionId, ScriptedSocket)>,
 }
 
@@ -324,18 +324,18 @@ impl Stage {
     fn deliver(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(socket) = self.rig.engine.socket_mut(id) {
             socket.push_inbound(bytes);
-            self.settle(id);
+            self.run_until_idle(id);
         }
     }
 
     fn end(&mut self, id: ConnectionId) {
         if let Some(socket) = self.rig.engine.socket_mut(id) {
             socket.end_inbound();
-            self.settle(id);
+            self.run_until_idle(id);
         }
     }
 
-    fn settle(&mut self, id: ConnectionId) {
+    fn run_until_idle(&mut self, id: ConnectionId) {
         self.rig.engine.note_ready(id.slot, true, false);
         loop {
             for (closed, socket) in self.rig.turn() {
@@ -367,7 +367,7 @@ impl Stage {
     }
 }
 
-/// The client's end of the connection, of which only TLS thinks for itself.
+/// The client's end of the connection, with TLS.
 struct End {
     tls: Option<Box<ClientConnection>>,
     wire: Vec<u8>,
@@ -416,7 +416,7 @@ impl End {
             tls.read_tls(&mut bytes).unwrap();
             let state = match tls.process_new_packets() {
                 Ok(state) => state,
-                // After our own breach nothing else comes.
+                // The answer to a violation.
                 Err(rustls::Error::AlertReceived(_)) => return,
                 Err(error) => panic!("the broker breaks TLS: {error}"),
             };
@@ -431,10 +431,10 @@ impl End {
     }
 }
 
-/// What the engine reads at once.
+/// Size of the engine's read buffer.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Does something with each session, on as many threads as there are processors.
+/// Checks each session, on as many threads as there are processors.
 fn in_parallel(sessions: &[Session], check: impl Fn(&Session) + Sync) {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || {

@@ -1,7 +1,7 @@
 //! The other end of a connection, in memory: envelopes, WebSocket and TLS from the client's side.
 //!
-//! It does not know the engine. What it wants to write is taken by [`Client::take_wire`], what
-//! arrives is given to [`Client::handle_wire`], and what that meant comes out as [`Event`]s.
+//! It does not know the engine. [`Client::take_wire`] returns bytes for the engine, and
+//! [`Client::handle_wire`] takes those from it, whose meaning comes out as [`Event`]s.
 
 use std::io::{Cursor, Read, Write};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::rig::identity;
 
-/// What carries the frames.
+/// The transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
     Tcp,
@@ -25,12 +25,12 @@ impl Carrier {
     /// All four.
     pub(crate) const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
-    /// How transcripts call it.
+    /// Its name in transcripts.
     pub(crate) fn name(self) -> &'static str {
         ["tcp", "tls", "ws", "wss"][self as usize]
     }
 
-    /// The one of that name.
+    /// The transport of that name.
     pub(crate) fn named(name: &str) -> Self {
         let carrier = Self::ALL.into_iter().find(|one| one.name() == name);
         carrier.unwrap_or_else(|| panic!("{name} is none of tcp, tls, ws and wss"))
@@ -45,21 +45,21 @@ impl Carrier {
     }
 }
 
-/// How frames are told apart on a stream, and what a WebSocket is asked to carry.
+/// How frames are separated on a stream, and which subprotocol a WebSocket offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wording {
     Classic,
     Standard,
 }
 
-/// What a client saw.
+/// An event that a client has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A frame, with its NUL.
     Frame(Vec<u8>),
-    /// The same, in a WebSocket message that is marked as binary.
+    /// A frame in a binary WebSocket message.
     BinaryFrame(Vec<u8>),
-    /// Bytes that are no frames: an answer of HTTP.
+    /// Bytes that are not a frame, such as an HTTP answer.
     Bytes(Vec<u8>),
     /// A WebSocket close with this code.
     Close(u16),
@@ -71,23 +71,23 @@ pub(crate) enum Event {
     Reset,
 }
 
-/// How a frame is put on the wire.
+/// How a frame is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Envelope {
-    /// As clients of the field do.
+    /// As existing clients do.
     #[default]
     Ordinary,
     /// TCP: another flag than 0, and a big-endian length.
     Flag(u8),
     /// TCP: the length counts characters, not bytes.
     Characters,
-    /// TCP: these bytes, whatever they mean.
+    /// TCP: these bytes.
     Literal(Vec<u8>),
-    /// None: the bytes go out as they are.
+    /// Without an envelope.
     Bare,
     /// WebSocket: a binary message.
     Binary,
-    /// WebSocket: two fragments, the first with so many bytes.
+    /// WebSocket: two fragments, the first of this size.
     Fragments(usize),
     /// WebSocket: a frame that is not masked.
     Unmasked,
@@ -101,11 +101,11 @@ pub(crate) struct Client {
     upgrade: Upgrade,
     /// Bytes for the wire.
     wire: Vec<u8>,
-    /// Bytes below WebSocket, above TLS, of which no whole frame has arrived.
+    /// Bytes of a torn frame, below WebSocket and above TLS.
     pending: Vec<u8>,
     /// Fragments of a message.
     message: Vec<u8>,
-    /// What is to be sent once the upgrade is done.
+    /// Bytes to be sent after the upgrade.
     waiting: Vec<u8>,
     events: Vec<(u64, Event)>,
     /// Whether a WebSocket close is answered.
@@ -116,19 +116,19 @@ pub(crate) struct Client {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upgrade {
-    /// Not asked for: TCP, or a client that does not upgrade.
+    /// None, on TCP or for a client that does not upgrade.
     None,
     Awaiting,
     Done,
 }
 
 impl Client {
-    /// A client that has asked for what its carrier needs: TLS, a WebSocket.
+    /// A client that has begun the handshakes of its transport.
     pub(crate) fn new(carrier: Carrier, path: &str) -> Self {
         Self::with(carrier, path, Wording::Classic)
     }
 
-    /// The same, of the standard dialect.
+    /// A client of the standard dialect that has begun the handshakes of its transport.
     pub(crate) fn standard(carrier: Carrier) -> Self {
         Self::with(carrier, "/", Wording::Standard)
     }
@@ -142,7 +142,7 @@ impl Client {
         client
     }
 
-    /// A client that says nothing of WebSocket by itself.
+    /// A client that does not send an upgrade by itself.
     pub(crate) fn without_upgrade(carrier: Carrier) -> Self {
         let tls = carrier.is_encrypted().then(|| {
             let name = "localhost".try_into().unwrap();
@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// A frame as it goes over the wire, below TLS.
+    /// A frame in its envelope, below TLS.
     pub(crate) fn wrap(&self, frame: &[u8], envelope: &Envelope) -> Vec<u8> {
         if *envelope == Envelope::Bare {
             return frame.to_vec();
@@ -205,7 +205,7 @@ impl Client {
         self.write(&bytes);
     }
 
-    /// Says that nothing more follows, as far as TLS has a word for it.
+    /// Sends `close_notify`, over TLS.
     pub(crate) fn end(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -226,7 +226,7 @@ impl Client {
         }
     }
 
-    /// What is to go over the wire.
+    /// Bytes for the engine.
     pub(crate) fn take_wire(&mut self) -> Vec<u8> {
         if let Some(tls) = &mut self.tls {
             while tls.wants_write() {
@@ -236,13 +236,13 @@ impl Client {
         std::mem::take(&mut self.wire)
     }
 
-    /// Whether it can send frames: TLS and WebSocket are settled.
+    /// Whether the handshakes of TLS and WebSocket are done.
     pub(crate) fn is_ready(&self) -> bool {
         let is_secure = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
         is_secure && self.upgrade != Upgrade::Awaiting && !self.close_sent
     }
 
-    /// Takes what arrived; `tick` says when.
+    /// Handles bytes that arrived at `tick`.
     pub(crate) fn handle_wire(&mut self, tick: u64, bytes: &[u8]) {
         let Some(tls) = &mut self.tls else { return self.handle_plain(tick, bytes) };
         let mut wire = bytes;
@@ -256,7 +256,7 @@ impl Client {
         self.handle_plain(tick, &[]);
     }
 
-    /// Notes that the stream ended or broke.
+    /// Notes that the stream has ended or broken.
     pub(crate) fn handle_end(&mut self, tick: u64, event: Event) {
         if !self.pending.is_empty() {
             let left = std::mem::take(&mut self.pending);
@@ -265,7 +265,7 @@ impl Client {
         self.events.push((tick, event));
     }
 
-    /// What was seen, and when.
+    /// Events with their ticks.
     pub(crate) fn take_events(&mut self) -> Vec<(u64, Event)> {
         std::mem::take(&mut self.events)
     }
@@ -287,7 +287,7 @@ impl Client {
         }
     }
 
-    /// Reads the answer to the upgrade request, if it is there.
+    /// Handles the answer to the upgrade request. Returns whether it is whole.
     fn finish_upgrade(&mut self) -> bool {
         let Some(end) = find(&self.pending, b"\r\n\r\n") else { return false };
         if !self.pending.starts_with(b"HTTP/1.1 101 ") {
@@ -369,12 +369,12 @@ impl Client {
     }
 }
 
-/// The mask of the recordings.
+/// The mask of recorded connections.
 const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
 fn upgrade_request(path: &str, wording: Wording) -> String {
     let subprotocol = match wording {
-        // The browser's client offers this.
+        // Offered by the client for browsers.
         Wording::Classic => "stomp",
         Wording::Standard => "v12.stomp",
     };

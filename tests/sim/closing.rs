@@ -1,5 +1,5 @@
-//! How connections end that the broker closes: who is silent is asked first where that can be done,
-//! and a WebSocket close says why.
+//! Connections that the broker closes: silent WebSocket clients are pinged first, and a WebSocket close has
+//! a code for the reason.
 
 use std::num::NonZeroU32;
 
@@ -13,7 +13,7 @@ use crate::scripted_socket::ScriptedSocket;
 use crate::sessions::{connect, envelope, masked, standard_connect, upgrade};
 
 #[test]
-fn a_websocket_client_that_answers_pings_stays_however_late_its_heart_beats_are() {
+fn a_websocket_client_that_answers_pings_is_kept_however_late_its_heart_beats_are() {
     let mut stage = Stage::new(Limits::default());
     let id = stage.log_in(Dialect::Standard, "heart-beat:4000,4000\n");
     let (mut pings, mut beats) = (0, 0);
@@ -40,7 +40,7 @@ fn a_websocket_client_that_answers_pings_stays_however_late_its_heart_beats_are(
 }
 
 #[test]
-fn a_websocket_client_that_answers_no_ping_is_told_and_cut() {
+fn a_websocket_client_that_answers_no_ping_gets_an_error_and_is_cut() {
     for (dialect, more, asked_ms) in [
         (Dialect::Standard, "heart-beat:4000,0\n", 13_000),
         (Dialect::Standard, "", 25_000),
@@ -68,14 +68,14 @@ fn a_websocket_client_that_answers_no_ping_is_told_and_cut() {
             }
         }
         assert_eq!(stage.reason, Some(CloseReason::TimedOut("websocket_pong_ms_max")));
-        // It does not answer the close either.
+        // It does not answer the close.
         stage.advance(2_000);
         assert_eq!(stage.closed.len(), 1);
     }
 }
 
 #[test]
-fn a_loop_that_was_late_asks_before_it_cuts() {
+fn after_a_late_turn_clients_are_pinged_before_they_are_cut() {
     let mut stage = Stage::new(Limits::default());
     let id = stage.log_in(Dialect::Standard, "heart-beat:1000,0\n");
     stage.advance(600_000);
@@ -89,7 +89,7 @@ fn a_loop_that_was_late_asks_before_it_cuts() {
 }
 
 #[test]
-fn without_pings_of_their_own_accord_heart_beats_are_still_asked_for() {
+fn with_websocket_ping_ms_zero_a_late_heart_beat_is_still_followed_by_a_ping() {
     let limits = || Limits { websocket_ping_ms: 0, ..Limits::default() };
     let mut stage = Stage::new(limits());
     let id = stage.log_in(Dialect::Standard, "heart-beat:4000,0\n");
@@ -102,7 +102,7 @@ fn without_pings_of_their_own_accord_heart_beats_are_still_asked_for() {
 }
 
 #[test]
-fn a_client_on_a_stream_cannot_be_asked() {
+fn a_client_on_a_stream_is_cut_without_a_ping() {
     let mut stage = Stage::new(Limits::default());
     let id = stage.accept();
     let beating = standard_connect("1.2").replacen('\n', "\nheart-beat:4000,0\n", 1);
@@ -121,7 +121,7 @@ fn a_client_on_a_stream_cannot_be_asked() {
 
 /// Every way in which the broker closes a WebSocket by itself.
 #[test]
-fn a_close_says_why() {
+fn each_close_has_its_code() {
     const NEVER: u16 = 4000;
     const LATER: u16 = 4100;
     const NOW: u16 = 4200;
@@ -263,7 +263,7 @@ fn a_close_says_why() {
                 }
                 stage.socket(id).set_window(usize::MAX);
                 stage.rig.engine.note_ready(id.slot, false, true);
-                stage.settle();
+                stage.run_until_idle();
                 id
             },
             NOW,
@@ -318,9 +318,10 @@ fn a_close_says_why() {
     }
 }
 
-/// Where the peer closes or breaks WebSocket itself, there is no ERROR, and both dialects read the same.
+/// If the client itself closes or violates WebSocket, there is no ERROR, and both dialects have the same
+/// code.
 #[test]
-fn a_close_that_is_the_peers_doing_says_so() {
+fn a_close_after_a_close_or_violation_of_the_client_has_its_code() {
     for (what, bytes, code) in [
         ("a close", masked(0x88, &4321_u16.to_be_bytes()), 4321),
         ("a close without a code", masked(0x88, b""), 1000),
@@ -362,7 +363,7 @@ enum Frame {
 /// First byte of a text message.
 const TEXT: u8 = 0x81;
 
-/// An engine, and the sockets that it let go.
+/// An engine, and the sockets that it has dropped.
 struct Stage {
     rig: Rig,
     reason: Option<CloseReason>,
@@ -406,23 +407,23 @@ impl Stage {
     fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.socket(id).push_inbound(bytes);
         self.rig.engine.note_ready(id.slot, true, false);
-        self.settle();
+        self.run_until_idle();
         self.reason = self.rig.engine.close_reason(id).or(self.reason);
     }
 
     fn drain(&mut self) {
         let now = self.rig.now();
         self.rig.engine.begin_drain(now);
-        self.settle();
+        self.run_until_idle();
     }
 
-    /// Lets time pass, at once.
+    /// Advances the clock in one step.
     fn advance(&mut self, ms: u64) {
         self.rig.advance(ms);
-        self.settle();
+        self.run_until_idle();
     }
 
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         loop {
             let closed = self.rig.turn();
             self.closed.extend(closed);
@@ -442,13 +443,13 @@ impl Stage {
         }
     }
 
-    /// What the broker wrote.
+    /// Bytes that the broker has written.
     fn take(&mut self, id: ConnectionId) -> Vec<u8> {
         let socket = self.socket(id);
         std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes).collect()
     }
 
-    /// The same, as frames behind the answer to the upgrade.
+    /// WebSocket frames that the broker has written, behind the answer to the upgrade.
     fn take_frames(&mut self, id: ConnectionId) -> Vec<Frame> {
         let bytes = self.take(id);
         let mut rest = match bytes.windows(4).position(|four| four == b"\r\n\r\n") {

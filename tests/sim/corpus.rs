@@ -1,5 +1,5 @@
-//! Replays what the fuzzer found worth keeping, crashes of the past among it, so that the fuzz
-//! targets are judged by every ordinary test run.
+//! Replays the corpus of the fuzzer, past crashes included, so that every ordinary test run covers the
+//! fuzz targets.
 
 #[expect(unreachable_pub, reason = "the fuzz package shares the file as its library")]
 #[path = "../fuzz/targets.rs"]
@@ -39,7 +39,7 @@ fn replay(name: &str, target: fn(&[u8])) {
     let mut count = 0;
     for entry in fs::read_dir(corpus().join(name)).expect("the target has a corpus") {
         let path = entry.expect("it can be read").path();
-        // Shown when the test fails: the last one is the culprit.
+        // Shown when the test fails, for which the last one is the reason.
         println!("{}", path.display());
         target(&fs::read(&path).expect("it can be read"));
         count += 1;

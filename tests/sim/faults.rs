@@ -1,22 +1,22 @@
-//! What goes wrong, and how likely: drawn anew for each run, so that some runs see only partial
-//! reads, some only blocked sockets, and some everything at once.
+//! The faults of the network and their likelihoods, drawn anew for each run, so that some runs have only
+//! partial reads, some only blocked sockets, and some all of them.
 
 use crate::random::Random;
 
-/// How likely each fault is in one run, in thousandths.
+/// The likelihood of each fault in one run, in thousandths.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
-    /// A read gives fewer bytes than there are.
+    /// A read returns fewer bytes than there are.
     pub(crate) partial_read: u32,
     /// A read is interrupted by a signal.
     pub(crate) interrupted: u32,
     /// A write takes fewer bytes than it could.
     pub(crate) partial_write: u32,
-    /// A write takes nothing, for a number of turns.
+    /// Writes take nothing, for a number of turns.
     pub(crate) blocked: u32,
     /// A client breaks its connection in the middle of a frame.
     pub(crate) torn_frame: u32,
-    /// Connections come in crowds and most say nothing.
+    /// Many connections arrive at once, most of which send nothing.
     pub(crate) accept_storm: u32,
 }
 
@@ -48,17 +48,17 @@ impl SocketFaults {
         Self { faults, random }
     }
 
-    /// A socket on which nothing goes wrong.
+    /// A socket without faults.
     pub(crate) fn none() -> Self {
         Self::new(Faults::default(), Random::new(1))
     }
 
-    /// How many of `most` bytes a read gives; at least one.
+    /// The number of bytes that a read of `most` bytes returns; at least one.
     pub(crate) fn cut_read(&mut self, most: usize) -> usize {
         self.cut(most, self.faults.partial_read)
     }
 
-    /// How many of `most` bytes a write takes; none where it blocks.
+    /// The number of bytes that a write of `most` bytes takes; zero if it blocks.
     pub(crate) fn cut_write(&mut self, most: usize) -> usize {
         if self.random.happens(self.faults.blocked) {
             return 0;

@@ -1,4 +1,4 @@
-//! Tests that drive the engine without sockets and without a clock of their own.
+//! Tests that drive the engine without sockets and with virtual time.
 #![allow(clippy::unwrap_used)]
 
 mod actors;
@@ -32,26 +32,26 @@ const LAYERED_SEEDS: u64 = 32;
 const STEPS: u64 = 200;
 
 #[test]
-fn clients_over_tcp_see_what_the_model_says() {
+fn clients_over_tcp_see_what_the_model_expects() {
     let tally = simulate(SEEDS, &[Carrier::Tcp]);
-    // A simulation that never reaches a thing says nothing about it.
+    // The simulation has to reach these cases.
     assert!(tally.takeovers > 100 && tally.slow_consumers > 100, "{tally:?}");
     assert!(tally.publishers_paused > 10 && tally.timeouts > 100, "{tally:?}");
     assert!(tally.refused > 100 && tally.delivered > 10_000, "{tally:?}");
     let Fates { acknowledged, automatic, returned, dead, lost } = tally.fates;
     assert!(acknowledged > 500 && automatic > 500 && returned > 500 && dead > 10, "{tally:?}");
-    // Only a message that its consumer was to acknowledge cannot be lost.
+    // Only messages without an acknowledgement can be lost.
     assert!(lost < automatic / 10, "{tally:?}");
 }
 
 #[test]
-fn clients_over_every_transport_see_what_the_model_says() {
+fn clients_over_every_transport_see_what_the_model_expects() {
     let tally = simulate(LAYERED_SEEDS, &Carrier::ALL);
     assert!(tally.takeovers > 10 && tally.delivered > 500, "{tally:?}");
 }
 
-/// Runs as many seeds, or the one that `SIM_SEED` names. `SIM_SEEDS` and `SIM_STEPS` make it wider
-/// and deeper.
+/// Runs the given number of seeds, or the one in `SIM_SEED`. `SIM_SEEDS` and `SIM_STEPS` set the number
+/// of seeds and of steps.
 fn simulate(seeds: u64, carriers: &'static [Carrier]) -> Tally {
     let steps = variable("SIM_STEPS");
     let seeds = match (variable("SIM_SEED"), variable("SIM_SEEDS")) {

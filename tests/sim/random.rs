@@ -1,19 +1,18 @@
-//! The one source of chance: a seeded xorshift, so that a seed replays its run.
+//! The only source of randomness: a seeded xorshift, so that a seed replays its run.
 
-/// A generator of numbers that only look random.
+/// A generator of pseudo-random numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The generator of a seed; seeds that are close give numbers that are not.
+    /// The generator of a seed, with different numbers even for close seeds.
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         random.next();
         random
     }
 
-    /// A generator for something else, whose numbers do not depend on how often this one is asked
-    /// later.
+    /// A further generator, whose numbers do not depend on later calls of this one.
     pub(crate) fn split(&mut self) -> Self {
         Self::new(self.next())
     }
@@ -31,7 +30,7 @@ impl Random {
         (self.next() >> 11) % bound
     }
 
-    /// Whether something happens that is this likely, in thousandths.
+    /// True with a likelihood in thousandths.
     pub(crate) fn happens(&mut self, likely: u32) -> bool {
         self.below(1000) < u64::from(likely)
     }

@@ -1,5 +1,4 @@
-//! The engine in a box: an engine over scripted sockets, a clock that moves only when it is told,
-//! and the turns that the reactor would make.
+//! A rig for the engine: scripted sockets, a virtual clock, and turns in the order of the reactor.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,10 +15,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use crate::random::Random;
 use crate::scripted_socket::ScriptedSocket;
 
-/// The application key of the recordings.
+/// The application key of recorded connections.
 pub(crate) const APPLICATION_KEY: &str = "my_app_secret_key";
 
-/// The profile keys of the recordings: agent, super agent, service, admin.
+/// The profile keys of recorded connections: agent, super agent, service, admin.
 pub(crate) const PROFILE_KEYS: [&str; 4] = [
     "my_agent_secret_key",
     "my_super_agent_secret_key",
@@ -29,7 +28,7 @@ pub(crate) const PROFILE_KEYS: [&str; 4] = [
 
 /// An engine, its clock and its sockets.
 pub(crate) struct Rig {
-    /// What is examined.
+    /// The engine under test.
     pub(crate) engine: Engine<ScriptedSocket>,
     /// Counts the writes to all sockets.
     pub(crate) ticks: Rc<Cell<u64>>,
@@ -42,7 +41,7 @@ impl Rig {
         Self::with(limits, seed, |_| {})
     }
 
-    /// The same, where the broker has something besides its limits.
+    /// An engine whose broker has further options.
     pub(crate) fn with(limits: Limits, seed: u64, change: impl FnOnce(&mut Options)) -> Self {
         let mut random = Random::new(seed);
         let entropy = move || u128::from(random.next()) << 64 | u128::from(random.next());
@@ -60,12 +59,12 @@ impl Rig {
         }
     }
 
-    /// Accepts a connection, or drops its socket where the engine does not want it.
+    /// Accepts a connection, or drops its socket if the engine refuses it.
     pub(crate) fn accept(&mut self, socket: ScriptedSocket) -> Option<ConnectionId> {
         self.accept_on(socket, ListenerPolicy::default())
     }
 
-    /// The same, on a listener of that policy.
+    /// Accepts a connection on a listener with that policy.
     pub(crate) fn accept_on(
         &mut self,
         socket: ScriptedSocket,
@@ -76,7 +75,7 @@ impl Rig {
         self.engine.accept(socket, accepted).ok()
     }
 
-    /// One turn of the loop, in the order of the reactor. Gives the sockets that were let go.
+    /// One turn of the loop, in the order of the reactor. Returns the sockets that were dropped.
     pub(crate) fn turn(&mut self) -> Vec<(ConnectionId, ScriptedSocket)> {
         self.engine.receive(self.now);
         self.engine.flush(self.now);
@@ -100,13 +99,13 @@ impl Rig {
 /// A certificate for both ends of TLS.
 pub(crate) struct Identity {
     server: Arc<rustls::ServerConfig>,
-    /// What clients of the field speak: TLS 1.2.
+    /// TLS 1.2, which existing clients use.
     pub(crate) client: Arc<rustls::ClientConfig>,
     /// TLS 1.3, which sends the first data along with the end of the handshake.
     pub(crate) modern_client: Arc<rustls::ClientConfig>,
 }
 
-/// Made once: it takes longer than anything else here.
+/// The certificate of all tests, made once since that takes long.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {

@@ -1,7 +1,7 @@
-//! A socket that does what it is told: the engine's end of a connection, in memory.
+//! A scripted socket: the engine's end of a connection, in memory.
 //!
-//! What the other end wrote is in `inbound`; what the engine wrote piles up in `outbound`, as long
-//! as the other end's window has room for it. It does not know what the bytes mean.
+//! `inbound` holds bytes from the other end, and `outbound` those that the engine has written, as far as
+//! the other end's window has room. It does not know what the bytes mean.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,37 +16,37 @@ use crate::faults::SocketFaults;
 #[derive(Debug)]
 pub(crate) struct ScriptedSocket {
     inbound: Vec<u8>,
-    /// The other end sent its end of stream.
+    /// Whether the other end has ended its stream.
     inbound_ended: bool,
     is_reset: bool,
-    /// What the engine wrote and nobody took yet, with the tick of each write.
+    /// Bytes that the engine has written and the other end has not read, with the tick of each write.
     outbound: VecDeque<(u64, Vec<u8>)>,
-    /// When the engine ended its stream.
+    /// Tick at which the engine ended its stream.
     ended_at: Option<u64>,
     /// Bytes that the window has room for.
     window: usize,
-    /// Whether the engine was refused a write, so that it waits to be told.
+    /// Whether a write of the engine would have blocked, so that it waits for a writable event.
     is_blocking: bool,
     faults: SocketFaults,
-    /// What the engine did that a peer's session depends on, and when.
+    /// Actions of the engine that matter to the model, with their ticks.
     activities: Vec<(u64, Activity)>,
-    /// Counts what is done to all sockets, so that the order is known.
+    /// Counts actions on all sockets, to order them.
     ticks: Rc<Cell<u64>>,
 }
 
-/// Something that the engine did to a socket.
+/// An action of the engine on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// It read so many bytes.
+    /// It read this many bytes.
     Read(u64),
     /// It read the end of the stream.
     End,
-    /// It found that the connection is broken.
+    /// It found the connection broken.
     Broken,
 }
 
 impl ScriptedSocket {
-    /// A socket that nothing was written to; `ticks` counts the writes of all.
+    /// A new socket; `ticks` counts the writes to all sockets.
     pub(crate) fn new(ticks: Rc<Cell<u64>>, faults: SocketFaults) -> Self {
         Self {
             inbound: Vec::new(),
@@ -67,43 +67,43 @@ impl ScriptedSocket {
         self.inbound.extend_from_slice(bytes);
     }
 
-    /// The other end sends its end of stream. Says whether that is new.
+    /// The other end ends its stream. Returns whether it had not done so.
     pub(crate) fn end_inbound(&mut self) -> bool {
         !std::mem::replace(&mut self.inbound_ended, true)
     }
 
-    /// The connection breaks: what was not read is lost.
+    /// The connection breaks; unread bytes are lost.
     pub(crate) fn reset(&mut self) {
         self.is_reset = true;
         self.inbound.clear();
     }
 
-    /// The other end reads: takes the next write out, and when it was made.
+    /// The other end reads: takes out the next write and its tick.
     pub(crate) fn take_outbound(&mut self) -> Option<(u64, Vec<u8>)> {
         self.outbound.pop_front()
     }
 
-    /// Says how much the other end's window takes from now on.
+    /// Sets the other end's window.
     pub(crate) fn set_window(&mut self, bytes: usize) {
         self.window = bytes;
     }
 
-    /// Nothing goes wrong any more.
+    /// Ends all faults.
     pub(crate) fn calm_down(&mut self) {
         self.faults = SocketFaults::none();
     }
 
-    /// What the engine did, and when.
+    /// Actions of the engine with their ticks.
     pub(crate) fn activities(&self) -> impl Iterator<Item = (u64, Activity)> {
         self.activities.iter().copied()
     }
 
-    /// Forgets what the engine did.
+    /// Drops recorded actions.
     pub(crate) fn forget_activities(&mut self) {
         self.activities.clear();
     }
 
-    /// Whether the engine is to be told that it can write again.
+    /// Whether a writable event is due.
     pub(crate) fn take_writable(&mut self) -> bool {
         if self.window == 0 {
             return false;
@@ -111,18 +111,18 @@ impl ScriptedSocket {
         std::mem::take(&mut self.is_blocking)
     }
 
-    /// Whether there is anything that the engine could read.
+    /// Whether the engine can read something.
     pub(crate) fn is_readable(&self) -> bool {
         !self.inbound.is_empty() || self.inbound_ended || self.is_reset
     }
 
-    /// When the engine ended its stream, if it did.
+    /// Tick at which the engine ended its stream, if it has.
     pub(crate) fn ended_at(&self) -> Option<u64> {
         self.ended_at
     }
 
-    /// Whether dropping the socket now would reset the connection, as the system does when
-    /// something is left unread.
+    /// Whether dropping the socket now would reset the connection, as the kernel does if bytes are
+    /// unread.
     pub(crate) fn resets_when_dropped(&self) -> bool {
         !self.inbound.is_empty() && !self.is_reset
     }
@@ -136,7 +136,7 @@ impl ScriptedSocket {
         self.activities.push((self.tick(), activity));
     }
 
-    /// How many of `wanted` bytes are written now.
+    /// The number of bytes that a write of `wanted` bytes takes.
     fn admit(&mut self, wanted: usize) -> io::Result<usize> {
         if self.is_reset {
             self.note(Activity::Broken);

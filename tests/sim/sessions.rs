@@ -1,13 +1,13 @@
-//! What clients say in whole sessions, of every protocol and with every kind of end.
+//! Whole sessions of clients, of every protocol and with every kind of end.
 
 use com_broker::internal::transport::{ListenerPolicy, Protocols, TlsMode};
 
-/// What a client says, below what carries it and above TLS.
+/// The bytes of a client in a session, above TLS.
 pub(crate) struct Session {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) policy: ListenerPolicy,
-    /// Whether every connection that may be open is open already.
+    /// Whether `connections_max` is reached already.
     pub(crate) is_surplus: bool,
 }
 
@@ -31,7 +31,7 @@ impl Session {
     }
 }
 
-/// One session of each protocol, of which the ciphertext is cut everywhere.
+/// One session of each protocol, whose ciphertext is cut at every place.
 pub(crate) const REPRESENTATIVES: [&str; 7] = [
     "standard 1.2",
     "standard 1.0",
@@ -42,7 +42,7 @@ pub(crate) const REPRESENTATIVES: [&str; 7] = [
     "WebSocket, standard",
 ];
 
-/// All of them.
+/// All sessions.
 pub(crate) fn sessions() -> Vec<Session> {
     let mut all = classic_sessions();
     all.extend(standard_sessions());
@@ -52,7 +52,7 @@ pub(crate) fn sessions() -> Vec<Session> {
     all
 }
 
-/// Sessions that are longer than any buffer that they pass through, one of each framing.
+/// Sessions that are longer than all buffers, one for each framing.
 pub(crate) fn long_sessions() -> Vec<Session> {
     const TEXT: u8 = 0x81;
     let count = 150_000 / 1_500;
@@ -268,7 +268,7 @@ fn websocket_sessions() -> Vec<Session> {
     all
 }
 
-/// Connections that a listener does not serve, or that there is no place for.
+/// Connections that a listener does not serve, or beyond `connections_max`.
 fn refused_sessions() -> Vec<Session> {
     let speak = || {
         [
@@ -304,7 +304,7 @@ pub(crate) fn connect(login: &str, profile: usize) -> Vec<u8> {
     format!("CONNECT\nlogin:{login}\npasscode:{key}\nsecret-key:{application}\n\n").into_bytes()
 }
 
-/// A frame of the classic dialect as it goes over a stream.
+/// A frame of the classic dialect in its envelope.
 pub(crate) fn envelope(frame: &[u8]) -> Vec<u8> {
     [&[0], &(frame.len() as u32).to_le_bytes()[..], frame].concat()
 }

@@ -1,8 +1,8 @@
-//! The simulation: clients that connect, log in, send, watch, stall and break off, on a network
-//! with faults, against a model of what each of them must see.
+//! The simulation: clients that connect, log in, send, watch, stop reading and disconnect, on a network
+//! with faults, against a model of what each of them has to see.
 //!
-//! A run is a seed. Every step draws one action, hands the engine some of what clients wrote, makes
-//! a turn of the loop, tells the model what the engine read in it, and compares what clients got.
+//! A run is determined by a seed. Every step draws one action, hands some bytes of clients to the engine,
+//! runs a turn of the loop, feeds what the engine has read to the model, and compares what clients got.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use com_broker::limits::{Limits, OutboundLimits};
 use crate::actors::{Actor, Understood, session_id, understand, understand_standard};
 use crate::client::{Carrier, Event};
 use crate::faults::{Faults, SocketFaults};
-use crate::model::{Ask, Command, DEAD, Fates, Model, Number, PATTERNS, Seen, Wish, address};
+use crate::model::{Ask, Command, DEAD, Fates, Model, Number, PATTERNS, Seen, Target, address};
 use crate::random::Random;
 use crate::rig::Rig;
 use crate::scripted_socket::{Activity, ScriptedSocket};
@@ -27,11 +27,11 @@ pub(crate) struct World {
     carriers: &'static [Carrier],
     actors: Vec<Actor>,
     model: Model,
-    /// How consumers acknowledge in this run.
+    /// The acknowledgement modes of this run.
     modes: &'static [&'static str],
-    /// Those of the standard dialect that are gone and had not read all that they were written.
+    /// Ended clients of the standard dialect that had not read all that was written to them.
     unread: BTreeSet<Number>,
-    /// When the turn began, and the drain.
+    /// Ticks at which the turn and the drain began.
     turn_tick: u64,
     drain_tick: u64,
     last_number: u64,
@@ -39,7 +39,7 @@ pub(crate) struct World {
     is_verbose: bool,
 }
 
-/// What happened in a run, so that one can see that the runs reach everything.
+/// Counts of what happened in a run, to check that the runs reach all cases.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) delivered: u64,
@@ -48,12 +48,12 @@ pub(crate) struct Tally {
     pub(crate) publishers_paused: u64,
     pub(crate) timeouts: u64,
     pub(crate) refused: u64,
-    /// Messages of queues.
+    /// Fates of messages in queues.
     pub(crate) fates: Fates,
 }
 
 impl Tally {
-    /// Adds up.
+    /// Adds the counts of another run.
     pub(crate) fn add(&mut self, other: Self) {
         self.delivered += other.delivered;
         self.takeovers += other.takeovers;
@@ -64,7 +64,7 @@ impl Tally {
         self.fates.add(other.fates);
     }
 
-    /// More of everything than anybody asks for.
+    /// Counts that satisfy every check.
     pub(crate) fn plenty() -> Self {
         let many = u64::MAX;
         Self {
@@ -92,7 +92,7 @@ impl World {
         let faults = Faults::draw(&mut random);
         let limits = draw_limits(&mut random);
         let change = |options: &mut Options| options.dead_letter_queue = Some(DEAD.to_owned());
-        // Where some consume by itself what is written to them, it may be lost on its way.
+        // Without acknowledgements, messages may be lost.
         let modes = if random.happens(400) { &MODES[..] } else { &MODES[..2] };
         Self {
             rig: Rig::with(limits.clone(), seed, change),
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// Draws an action and does it.
+    /// Draws an action and performs it.
     pub(crate) fn step(&mut self) {
         if self.random.happens(self.faults.accept_storm) {
             (0..self.random.below(40)).for_each(|_| self.open());
@@ -131,7 +131,7 @@ impl World {
         self.turn();
     }
 
-    /// Lets everyone read and what is on its way arrive, ends all, and looks for what is left.
+    /// Lets all clients read all, ends them, and checks that nothing is left.
     pub(crate) fn finish(mut self) -> Tally {
         self.faults = Faults::default();
         for index in 0..self.actors.len() {
@@ -141,7 +141,7 @@ impl World {
                 socket.calm_down();
             }
         }
-        self.settle();
+        self.run_until_idle();
         self.check_all_was_seen();
         let drains = self.random.happens(300);
         if drains {
@@ -149,13 +149,13 @@ impl World {
         } else {
             self.say_goodbye();
         }
-        self.settle();
+        self.run_until_idle();
         if !drains {
             self.consume_what_is_left();
         }
         for _ in 0..20 {
             self.rig.advance(1_000);
-            self.settle();
+            self.run_until_idle();
         }
         self.check_nothing_is_left(drains);
         let has_read_all = |number: Number| !self.unread.contains(&number);
@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// How many connections are open, above `connections_max` or not.
+    /// The number of open connections, of those beyond `connections_max` or of the others.
     fn open_connections(&self, surplus: bool) -> u32 {
         let is_meant = |actor: &&Actor| actor.id.is_some() && actor.is_surplus == surplus;
         self.actors.iter().filter(is_meant).count() as u32
@@ -213,7 +213,7 @@ impl World {
         let count = 1 + self.random.below(12);
         let mut index = None;
         for _ in 0..count {
-            // Now several at once, now one in a burst.
+            // Several clients send at once, or one sends a burst.
             if index.is_none() || self.random.happens(500) {
                 index = self.pick_actor(Actor::can_speak);
             }
@@ -236,7 +236,7 @@ impl World {
         self.actors[index].say(command, names_session);
     }
 
-    /// What a client of the standard dialect says next; a transaction is several frames.
+    /// The next frames of a client of the standard dialect; a transaction has several.
     fn draw_asks(&mut self, index: usize) -> Vec<Command> {
         let actor = &self.actors[index];
         let is_websocket = matches!(actor.carrier, Carrier::Ws | Carrier::Wss);
@@ -264,7 +264,7 @@ impl World {
         vec![self.ask(ask)]
     }
 
-    /// With a receipt of its own.
+    /// A request with a receipt of its own.
     fn ask(&mut self, ask: Ask) -> Command {
         self.last_transaction += 1;
         Command::Ask(ask, self.last_transaction)
@@ -311,7 +311,7 @@ impl World {
     fn draw_settle(&mut self, index: usize, inside: bool) -> Option<Command> {
         let standing = self.actors[index].standard.as_mut()?;
         if !standing.past.is_empty() && self.random.happens(100) {
-            // Too late: nothing comes of it.
+            // A late one, which has no effect.
             let (ack, subscription) = (self.random.pick(&standing.past).clone(), String::new());
             let is_ack = self.random.happens(500);
             let bodies = Vec::new();
@@ -361,10 +361,10 @@ impl World {
                 transaction: (!self.random.happens(200)).then_some(transaction),
                 body: self.draw_body(),
             },
-            78..86 => Command::Subscribe { wish: self.draw_wish(), transaction },
+            78..86 => Command::Subscribe { target: self.draw_target(), transaction },
             86..92 => {
-                let wish = self.random.happens(500).then(|| self.draw_wish());
-                Command::Unsubscribe { wish, transaction }
+                let target = self.random.happens(500).then(|| self.draw_target());
+                Command::Unsubscribe { target, transaction }
             }
             92 => Command::Disconnect,
             93 => Command::Breach(BREACHES[self.random.below(2) as usize]),
@@ -378,7 +378,7 @@ impl World {
         }
     }
 
-    /// Mostly the same for the same login id, so that logins meet their own kind.
+    /// Mostly the same for the same login id, so that takeovers occur.
     fn draw_profile(&mut self, login: &str) -> Profile {
         if self.random.happens(150) {
             return *self.random.pick(&Profile::ALL);
@@ -387,7 +387,7 @@ impl World {
         [Profile::Agent, Profile::Agent, Profile::SuperAgent, Profile::Service][bytes % 4]
     }
 
-    /// Mostly that of a client that is there.
+    /// Mostly that of a client that is logged in.
     fn draw_address(&mut self) -> String {
         let is_there = |actor: &Actor| actor.session_id.is_some() && actor.id.is_some();
         if !self.random.happens(150)
@@ -401,7 +401,7 @@ impl World {
         address(self.draw_profile(login), login)
     }
 
-    /// Different from all others.
+    /// A unique body.
     fn draw_body(&mut self) -> String {
         let longest = if self.random.happens(100) { 3_000 } else { 100 };
         let length = self.random.below(longest) as usize;
@@ -409,12 +409,12 @@ impl World {
         format!("{}{}", self.last_transaction, "ñ".repeat(length))
     }
 
-    fn draw_wish(&mut self) -> Wish {
+    fn draw_target(&mut self) -> Target {
         let pattern = self.random.below(PATTERNS.len() as u64) as usize;
         match self.random.below(4) {
-            0 => Wish::Client(self.draw_address()),
-            1 | 2 => Wish::Clients(pattern),
-            _ => Wish::Presence(pattern),
+            0 => Target::Client(self.draw_address()),
+            1 | 2 => Target::Clients(pattern),
+            _ => Target::Presence(pattern),
         }
     }
 
@@ -482,9 +482,9 @@ impl World {
 
     // -- a turn -----------------------------------------------------------------------------
 
-    /// Hands over some of what clients wrote, turns the loop, and compares.
+    /// Hands over some bytes of clients, runs a turn, and compares.
     ///
-    /// Says whether anything moved.
+    /// Returns whether anything happened.
     fn turn(&mut self) -> bool {
         let mut order: Vec<_> = (0..self.actors.len()).collect();
         for at in (1..order.len()).rev() {
@@ -503,7 +503,7 @@ impl World {
             self.model.set_tick(tick);
             self.replay(index, activity);
         }
-        // Those that the engine closed by itself it closed at some time in the turn.
+        // The engine closed these by itself at some time in the turn.
         self.model.set_tick(self.turn_tick);
         self.note_closures(&closed);
         for (id, mut socket) in closed {
@@ -561,7 +561,7 @@ impl World {
         all
     }
 
-    /// Tells the model what the engine did to a socket.
+    /// Feeds an action of the engine to the model.
     fn replay(&mut self, index: usize, activity: Activity) {
         let now_ms = self.rig.now().ms();
         let actor = &mut self.actors[index];
@@ -578,7 +578,7 @@ impl World {
         }
     }
 
-    /// Tells the model whose connection the engine closed by itself, and whether it had to.
+    /// Feeds connections that the engine closed by itself to the model, and checks the reasons.
     fn note_closures(&mut self, closed: &[(ConnectionId, ScriptedSocket)]) {
         self.note_losses();
         for index in 0..self.actors.len() {
@@ -600,7 +600,7 @@ impl World {
         }
     }
 
-    /// A client may lose frames and log out in the same read, before it is cut for it.
+    /// Notes slow consumers: a client may lose frames and log out in the same read, before it is cut.
     fn note_losses(&mut self) {
         let peers = self.rig.engine.broker().peers.iter();
         let lost: Vec<_> =
@@ -665,12 +665,12 @@ impl World {
         !taken.is_empty()
     }
 
-    /// What a connection still had on its way when the engine let it go.
+    /// Handles the bytes that were written to a connection before the engine dropped it.
     fn collect(&mut self, index: usize, socket: &mut ScriptedSocket) {
         let taken: Vec<_> = std::iter::from_fn(|| socket.take_outbound()).collect();
         let was_orderly = socket.ended_at().is_some();
-        // One that is gone in the turn in which it lost something cannot be asked any more, but it
-        // had more in its queue than its bound.
+        // A connection that ended in the turn in which it lost a frame no longer exists, but it had
+        // more bytes queued than its limit.
         let bytes: usize = taken.iter().map(|(_, bytes)| bytes.len()).sum();
         let hard_bytes_max = self.limits.outbound[0].hard_bytes_max as usize;
         self.actors[index].is_cut |= bytes > hard_bytes_max;
@@ -701,7 +701,7 @@ impl World {
             if !actor.has_left {
                 actor.leave();
             }
-            // An end of stream in good order: all that was to be seen was seen.
+            // After an orderly end of the stream, nothing may be missing.
             let missing = self.model.missing(number);
             assert!(actor.is_cut || missing.is_empty(), "{number:?} misses {missing:?}");
         }
@@ -740,7 +740,7 @@ impl World {
                     actor.session_id = session_id(frame);
                 }
                 let expected = self.model.next_expected(number);
-                // Behind a gap comes nothing but the last word.
+                // After a gap, only the final ERROR or RECEIPT follows.
                 if !actor.is_cut || !matches!(found, Seen::Error(_) | Seen::Receipt(_)) {
                     assert_eq!(Some(found), expected, "a frame for {number:?}");
                 }
@@ -776,7 +776,7 @@ impl World {
         }
     }
 
-    /// How long a client may be silent that has not logged in, whatever it has to do next.
+    /// Time for which a client may be silent before its login, in any state.
     fn login_ms_max(&self) -> u64 {
         let limits = &self.limits;
         let longest = limits.tls_handshake_ms_max.max(limits.upgrade_ms_max);
@@ -796,7 +796,7 @@ impl World {
         assert_eq!(engine.len(), 0, "connections");
         assert_eq!(broker.peers.len(), 0, "peers");
         assert_eq!(broker.sessions_len(), 0, "sessions");
-        // After a drain the queues are left, with what waits there.
+        // After a drain, queues are left with their messages.
         let most = TOPICS.len() + if drained { QUEUES.len() } else { 0 };
         let count = broker.destinations_len();
         assert!(count <= most, "{count} destinations are left, {most} may be");
@@ -808,8 +808,8 @@ impl World {
 
     // -- the end ----------------------------------------------------------------------------
 
-    fn settle(&mut self) {
-        // What is handed over and who is told that it can write is drawn: be quiet for a while.
+    fn run_until_idle(&mut self) {
+        // Handing over and writable events are random, so several quiet turns are needed.
         let mut quiet = 0;
         while quiet < 8 {
             quiet = if self.turn() { 0 } else { quiet + 1 };
@@ -824,7 +824,7 @@ impl World {
         self.model.drain();
     }
 
-    /// Somebody subscribes to all queues, when all others are gone.
+    /// A client subscribes to all queues, after all others have ended.
     fn consume_what_is_left(&mut self) {
         let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
         let id = self.rig.accept(socket).expect("a place for it");
@@ -844,9 +844,9 @@ impl World {
             let subscribe = self.ask(Ask::Subscribe { id, destination, prefetch: 1 });
             self.say(index, subscribe);
         }
-        self.settle();
+        self.run_until_idle();
         self.say_goodbye();
-        self.settle();
+        self.run_until_idle();
         self.check_all_was_seen();
     }
 
@@ -858,7 +858,7 @@ impl World {
         }
     }
 
-    // -- small questions --------------------------------------------------------------------
+    // -- queries ----------------------------------------------------------------------------
 
     fn socket_of(&mut self, index: usize) -> Option<&mut ScriptedSocket> {
         self.rig.engine.socket_mut(self.actors[index].id?)
@@ -880,7 +880,7 @@ const LOGINS: [&str; 20] = [
     "ned", "ole", "pia", "x/1", "x/2", "a b", "ñandú",
 ];
 
-/// Those who speak the standard dialect.
+/// Logins that use the standard dialect.
 const STANDARD_LOGINS: [&str; 12] =
     ["sid", "sue", "sam", "tea", "tim", "ugo", "una", "vic", "wes", "xia", "s/1", "zoë"];
 
@@ -895,11 +895,11 @@ const TOPIC_PATTERNS: [&str; 6] =
 
 const BREACHES: [&str; 2] = ["UNKNOWN_COMMAND", "UNKNOWN_FORMAT_HEADER"];
 
-/// What may be queued beyond the bound: what one read of 64 KiB asks for before it is looked at again,
-/// with the frame of which the rest came before it, and the last words to each connection.
+/// Bytes that may be queued beyond the limit: those caused by one read of 64 KiB and a torn frame before
+/// it, until the limit is checked again, and the final frames to each connection.
 const OVERSHOOT_BYTES: u64 = (64 + 24 + 16) * 1024;
 
-/// Small bounds, so that runs reach them.
+/// Small limits, so that runs reach them.
 fn draw_limits(random: &mut Random) -> Limits {
     let hard_bytes_max = [10_000, 60_000, 1_000_000][random.below(3) as usize];
     let outbound =

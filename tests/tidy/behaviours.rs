@@ -10,7 +10,7 @@ use crate::regex;
 use crate::sources::sources;
 
 #[test]
-fn the_rust_client_shows_what_is_promised_of_it() {
+fn the_rust_client_has_a_test_for_each_promised_behaviour() {
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/README.md");
     let promised = promised(&std::fs::read_to_string(list).unwrap());
     assert!(promised.len() > 30, "the list is not found: {promised:?}");
@@ -71,7 +71,7 @@ fn named_by_tests(path: &str, text: &str, shown: &mut BTreeMap<String, Vec<Strin
 }
 
 #[test]
-fn a_list_and_the_names_in_a_file_are_read() {
+fn the_list_and_the_names_in_a_file_are_parsed() {
     let list = "| name | behaviour | JavaScript | Rust |\n|---|---|---|---|\n\
                 | `a-b` | It does. | no | yes |\n| `c` | It does not. | yes | no |\n\n| `d` | x | y | z |";
     let read: Vec<_> = promised(list).into_iter().collect();

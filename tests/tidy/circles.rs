@@ -13,7 +13,7 @@ use crate::sources::{Source, TREES, program_sources};
 use crate::{hold_to, regex};
 
 #[test]
-fn no_import_goes_round_in_a_circle() {
+fn there_are_no_import_circles() {
     let mut found = Vec::new();
     for tree in TREES {
         let graph = Graph::of(&program_sources(tree));
@@ -224,7 +224,7 @@ fn join(module: &str, name: &str) -> String {
 }
 
 #[test]
-fn circles_are_seen_through_groups_other_names_and_what_parents_pass_on() {
+fn circles_are_found_through_groups_renames_and_reexports() {
     let circles = |files: &[(&str, &str)]| {
         let source = |(path, text): &(&str, &str)| Source {
             path: (*path).to_owned(),

@@ -17,14 +17,14 @@ use regex::bytes::Regex;
 use crate::sources::sources;
 
 #[test]
-fn every_file_says_what_it_provides() {
+fn every_file_has_a_module_comment() {
     for source in sources("src").into_iter().chain(sources("tests")) {
         assert!(source.text.starts_with("//! "), "{} begins without //!", source.path);
     }
 }
 
 #[test]
-fn nothing_is_left_to_do_or_commented_out() {
+fn there_are_no_todos_and_no_commented_out_code() {
     let left_over = regex(concat!(r"\bTO", r"DO\b|\bFIX", r"ME\b|\bXX", r"X\b|#\[ig", "nore"));
     let code = r"^\s*// ?(let |fn |use |pub |impl |struct |\}|[^/!].*\{$|[a-z_.:]+\(.*\);$|[^/!].* = .*;$|#\[)";
     let commented_out = regex(code);
@@ -38,7 +38,7 @@ fn nothing_is_left_to_do_or_commented_out() {
 }
 
 #[test]
-fn every_limit_limits_something() {
+fn every_limit_is_used() {
     let sources = sources("src");
     let limits = sources.iter().find(|source| source.path == "limits.rs").unwrap();
     let field = regex(r"^    pub ([a-z_]+): ");
@@ -63,7 +63,7 @@ fn every_limit_limits_something() {
 /// What varies stands in a field, under a key that no other field of the line has: `connection = number` is a
 /// number or quoted text, `peer:% = address` a word. The words are constants.
 #[test]
-fn what_a_line_of_the_log_carries_has_a_key() {
+fn every_value_in_a_log_line_has_a_key() {
     let call = regex(r"\blog::(error|warn|info|debug|log)!\(\s*");
     let form = regex(r#"(?s)^(level,)?((.*);\s*)?"((?:[^"\\{}=]|\\\n)*|\{words\})"\s*$"#);
     let field = regex(r"(?s)^\s*([a-z][a-z0-9_]*)(:%)?(\s*=[^=].*)?$");

@@ -91,7 +91,7 @@ fn the_statements_hold_over_websocket_in_tls() {
 }
 
 #[test]
-fn there_are_many_statements_and_no_two_say_the_same() {
+fn there_are_many_statements_without_duplicates() {
     let mut said: Vec<_> = statements().map(|one| (one.cites, one.says)).collect();
     let count = said.len();
     assert!(count >= 100, "{count}");

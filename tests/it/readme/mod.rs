@@ -30,7 +30,7 @@ fn between<'a>(text: &'a str, before: &str, behind: &str) -> &'a str {
 }
 
 #[test]
-fn the_examples_of_the_rust_client_hear_what_they_send() {
+fn the_examples_of_the_rust_client_run() {
     let server = Setup::new().without_keys().start();
     let options = |login: &str, profile_key: &str| {
         Options::new(format!("tcp://{}", server.address()))
@@ -44,7 +44,7 @@ fn the_examples_of_the_rust_client_hear_what_they_send() {
 }
 
 #[test]
-fn the_examples_of_the_rust_client_stand_in_its_readme() {
+fn the_examples_of_the_rust_client_are_those_of_its_readme() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/rust");
     let readme = fs::read_to_string(format!("{root}/README.md")).unwrap();
     let blocks: Vec<_> = readme.split("```rust,no_run\n").skip(1).collect();
@@ -135,7 +135,7 @@ impl Drop for Shown {
 }
 
 #[test]
-fn the_bars_of_the_readme_are_among_those_that_were_measured() {
+fn the_bars_of_the_readme_are_measured_ones() {
     let (begin, end) = ("<!-- scripts/compare-peers writes from here -->", "<!-- to here -->");
     let (readme, performance) = (page("README.md"), page("docs/performance.md"));
     let measured: Vec<Vec<_>> =
@@ -155,7 +155,7 @@ fn the_bars_of_the_readme_are_among_those_that_were_measured() {
 }
 
 #[test]
-fn the_instructions_that_were_counted_are_told() {
+fn the_counted_instructions_are_documented() {
     let counted = page("bench/instructions.txt");
     let counted = counted.lines().find_map(|line| line.strip_prefix("sent ")).unwrap();
     let performance = page("docs/performance.md").replace(',', "");
@@ -169,7 +169,7 @@ fn the_instructions_that_were_counted_are_told() {
 }
 
 #[test]
-fn the_links_of_the_pages_lead_somewhere() {
+fn the_links_of_the_pages_have_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let pages: Vec<_> = ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "SECURITY"]

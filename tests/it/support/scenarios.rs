@@ -14,7 +14,7 @@ macro_rules! every_scenario {
             a_message_reaches_its_receiver_and_is_acknowledged,
             a_client_may_send_to_itself,
             a_client_is_watched_directly,
-            clients_are_watched_by_a_standing_pattern,
+            clients_are_watched_by_a_pattern,
             unsubscribing_ends_the_copies,
             the_profile_rule_holds,
             a_takeover_keeps_session_and_subscriptions,
@@ -167,7 +167,7 @@ pub(crate) fn a_client_is_watched_directly(transport: Transport) {
     assert_eq!(sup.receive_message().text(), "again");
 }
 
-pub(crate) fn clients_are_watched_by_a_standing_pattern(transport: Transport) {
+pub(crate) fn clients_are_watched_by_a_pattern(transport: Transport) {
     let server = Server::start();
     let mut sup = Client::log_in(&server, transport, Profile::Service, "sup");
     sup.subscribe("1", "/agent/team/[0-9]+");

@@ -1,8 +1,8 @@
-//! What must happen: a model of the broker that is too simple to be wrong in the same way.
+//! A model of the broker, so simple that it has other faults than the broker, if any.
 //!
-//! It is told what the engine read, in the order in which it read it, and says what every client
-//! must see. It knows nothing of transports or bytes. Who gets which message of a queue it does not say,
-//! but [`Queues`] judges it.
+//! Its input are the frames that the engine reads, in that order; its output is what every client has to
+//! see. It does not know transports or bytes. It does not predict which consumer gets a message of a
+//! queue; [`Queues`] judges that.
 
 mod queues;
 mod standard;
@@ -16,7 +16,7 @@ pub(crate) use self::queues::{DEAD, Fates, Queues};
 pub(crate) use self::standard::Ask;
 use self::standard::Standard;
 
-/// What a client asks for.
+/// A frame of a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     Connect {
@@ -29,34 +29,34 @@ pub(crate) enum Command {
         body: String,
     },
     Subscribe {
-        wish: Wish,
+        target: Target,
         transaction: u64,
     },
     Unsubscribe {
-        wish: Option<Wish>,
+        target: Option<Target>,
         transaction: u64,
     },
     Disconnect,
     /// A WebSocket close.
     Close,
-    /// What a client of the standard dialect asks for, and the `receipt`.
+    /// A request of a client of the standard dialect, and its `receipt`.
     Ask(Ask, u64),
-    /// Something that is refused with this code, whoever asks for it, and ends the connection.
+    /// A violation that is refused with this code and ends the connection.
     Breach(&'static str),
 }
 
-/// What is subscribed.
+/// The target of a classic subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Copies of what the client at an address gets.
+pub(crate) enum Target {
+    /// Copies of messages to the client at an address.
     Client(String),
-    /// Copies of what those get whose addresses one of [`PATTERNS`] matches.
+    /// Copies of messages to the clients whose addresses one of [`PATTERNS`] matches.
     Clients(usize),
-    /// Events of those.
+    /// Presence events of these clients.
     Presence(usize),
 }
 
-/// What a client sees, as far as it matters.
+/// A frame that a client sees, as far as it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Connected {
@@ -74,18 +74,18 @@ pub(crate) enum Seen {
         origin: String,
         body: String,
     },
-    /// The logins that it lists, sorted; the code where it is not `OK`.
+    /// The sorted logins in its list; the code if it is not `OK`.
     Ack {
         transaction: u64,
         listed: Vec<String>,
         code: Option<String>,
     },
     Error(String),
-    /// And its id, in the standard dialect.
+    /// With its id in the standard dialect.
     Receipt(Option<String>),
 }
 
-/// An event of presence: what, of whom, why.
+/// A presence event: what, of whom, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) event: String,
@@ -93,10 +93,10 @@ pub(crate) struct Event {
     pub(crate) reason: String,
 }
 
-/// A regular expression, and the same in a language that cannot be wrong.
+/// A regular expression, and an equivalent function.
 type Pattern = (&'static str, fn(&str) -> bool);
 
-/// What clients subscribe to.
+/// The regular expressions that clients subscribe to.
 pub(crate) const PATTERNS: [Pattern; 5] = [
     (".*", |_| true),
     ("/agent/.*", |name| name.starts_with("/agent/")),
@@ -111,12 +111,12 @@ pub(crate) const PATTERNS: [Pattern; 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number(pub(crate) u64);
 
-/// Who is logged in, who subscribed to what, and what each must still see.
+/// The sessions, their subscriptions, and the frames that each client has still to see.
 pub(crate) struct Model {
     sessions: BTreeMap<String, Session>,
     connections: BTreeMap<Number, Connection>,
     pub(crate) queues: Queues,
-    /// When what it is told of happened.
+    /// The tick of the current input.
     tick: u64,
     takeovers_max: u32,
     takeover_window_ms: u64,
@@ -126,8 +126,8 @@ pub(crate) struct Model {
 struct Session {
     connection: Number,
     profile: Profile,
-    wishes: Vec<Wish>,
-    /// None, where a client of the classic dialect is logged in.
+    wishes: Vec<Target>,
+    /// `None` for a client of the classic dialect.
     standard: Option<Standard>,
     takeovers: u32,
     window_ms: u64,
@@ -138,14 +138,14 @@ struct Connection {
     login: Option<String>,
     is_closing: bool,
     expected: VecDeque<Seen>,
-    /// What waits for COMMIT.
+    /// Requests that wait for COMMIT.
     transaction: Vec<Ask>,
-    /// By login: events of different clients have no order between them.
+    /// By login, since events of different clients have no order.
     events: BTreeMap<String, VecDeque<Event>>,
 }
 
 impl Model {
-    /// Nobody is connected.
+    /// A broker without connections.
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             sessions: BTreeMap::new(),
@@ -163,7 +163,7 @@ impl Model {
         self.connections.insert(number, Connection::default());
     }
 
-    /// What is told from here on happened at that time.
+    /// Sets the tick of further inputs.
     pub(crate) fn set_tick(&mut self, tick: u64) {
         self.tick = tick;
     }
@@ -192,26 +192,26 @@ impl Model {
             (Command::Send { destination, transaction, body }, Some(login)) => {
                 self.send(number, &login, destination, *transaction, body);
             }
-            (Command::Subscribe { wish, transaction }, Some(login)) => {
-                let (listed, code) = self.subscribe(&login, wish);
+            (Command::Subscribe { target, transaction }, Some(login)) => {
+                let (listed, code) = self.subscribe(&login, target);
                 let code = code.map(str::to_owned);
                 self.expect(number, Seen::Ack { transaction: *transaction, listed, code });
             }
-            (Command::Unsubscribe { wish, transaction }, Some(login)) => {
-                let listed = self.unsubscribe(&login, wish.as_ref());
+            (Command::Unsubscribe { target, transaction }, Some(login)) => {
+                let listed = self.unsubscribe(&login, target.as_ref());
                 let transaction = *transaction;
                 self.expect(number, Seen::Ack { transaction, listed, code: None });
             }
         }
     }
 
-    /// The broker shuts down. In which order it tells its clients, and so which services still hear
-    /// of whom, is not specified.
+    /// The broker drains. The order in which it notifies clients, and so the presence events that
+    /// services still get, are not specified.
     pub(crate) fn drain(&mut self) {
         self.is_draining = true;
     }
 
-    /// A connection ends without a word from the broker: its session does, too.
+    /// A connection ends without an ERROR, and its session with it.
     pub(crate) fn end(&mut self, number: Number, reason: &str) {
         if self.is_closing(number) {
             return;
@@ -234,12 +234,12 @@ impl Model {
         }
     }
 
-    /// Whether it is settled that a connection ends.
+    /// Whether a connection is closing.
     pub(crate) fn is_closing(&self, number: Number) -> bool {
         self.connections[&number].is_closing
     }
 
-    /// Who is logged in on a connection.
+    /// The login on a connection.
     pub(crate) fn login_of(&self, number: Number) -> Option<&str> {
         self.connections[&number].login.as_deref()
     }
@@ -258,12 +258,12 @@ impl Model {
         self.sessions.values().map(len).sum()
     }
 
-    /// Takes the next thing that a client must see.
+    /// Takes the next frame that a client has to see.
     pub(crate) fn next_expected(&mut self, number: Number) -> Option<Seen> {
         self.connections.get_mut(&number).unwrap().expected.pop_front()
     }
 
-    /// Takes what is expected next of messages that differ by the subscription alone.
+    /// Takes a copy out of the expected messages that differ in the subscription alone.
     pub(crate) fn take_copy(&mut self, number: Number, found: &Seen) -> bool {
         let expected = &mut self.connections.get_mut(&number).unwrap().expected;
         let Seen::Copies { subscriptions: of, origin, body } = found else { return false };
@@ -279,19 +279,19 @@ impl Model {
         is_same
     }
 
-    /// Takes the next event that a client must hear of that login.
+    /// Takes the next presence event of a login that a client has to see.
     pub(crate) fn next_event(&mut self, number: Number, login: &str) -> Option<Event> {
         self.connections.get_mut(&number).unwrap().events.get_mut(login)?.pop_front()
     }
 
-    /// What a client must see and has not seen.
+    /// The frames that a client has not seen yet.
     pub(crate) fn missing(&self, number: Number) -> Vec<String> {
         let connection = &self.connections[&number];
         let events = connection.events.values().flatten().map(|event| format!("{event:?}"));
         connection.expected.iter().map(|seen| format!("{seen:?}")).chain(events).collect()
     }
 
-    /// Logs in; `standard` is what a client of the standard dialect begins with.
+    /// Logs in; `standard` is the initial state of a client of the standard dialect.
     fn connect(
         &mut self,
         number: Number,
@@ -359,7 +359,7 @@ impl Model {
         }
     }
 
-    /// Gives a message to everyone who gets it. Says whether there is such a destination.
+    /// Delivers a message to all receivers. Returns whether the destination exists.
     fn deliver(
         &mut self,
         origin: &str,
@@ -389,7 +389,7 @@ impl Model {
         };
         let watches = |session: &&Session| {
             may_watch(session.profile, owner_profile)
-                && session.wishes.iter().any(|wish| wish.selects(destination))
+                && session.wishes.iter().any(|target| target.selects(destination))
         };
         let watchers = self.sessions.values().filter(watches).map(|session| session.connection);
         let watchers: Vec<_> = watchers.collect();
@@ -398,48 +398,48 @@ impl Model {
         true
     }
 
-    fn subscribe(&mut self, login: &str, wish: &Wish) -> (Vec<String>, Option<&'static str>) {
+    fn subscribe(&mut self, login: &str, target: &Target) -> (Vec<String>, Option<&'static str>) {
         let profile = self.sessions[login].profile;
-        let fault = match wish {
-            Wish::Presence(_) if profile != Profile::Service => Some("PROF_NO_RIGHTS"),
-            Wish::Presence(_) => None,
+        let fault = match target {
+            Target::Presence(_) if profile != Profile::Service => Some("PROF_NO_RIGHTS"),
+            Target::Presence(_) => None,
             _ if !matches!(profile, Profile::SuperAgent | Profile::Service) => {
                 Some("PROF_NO_RIGHTS")
             }
-            Wish::Client(address) => match self.owner_of(address) {
+            Target::Client(address) => match self.owner_of(address) {
                 None => Some("NO_DESTINATION_SUB"),
                 Some(owner) if may_watch(profile, self.sessions[&owner].profile) => None,
                 Some(_) => Some("PROF_NO_RIGHTS"),
             },
-            Wish::Clients(_) => None,
+            Target::Clients(_) => None,
         };
         if fault.is_some() {
             return (Vec::new(), fault);
         }
         let wishes = &mut self.sessions.get_mut(login).unwrap().wishes;
-        if !wishes.contains(wish) {
-            wishes.push(wish.clone());
+        if !wishes.contains(target) {
+            wishes.push(target.clone());
         }
-        (self.watched(profile, wish), None)
+        (self.watched(profile, target), None)
     }
 
-    fn unsubscribe(&mut self, login: &str, wish: Option<&Wish>) -> Vec<String> {
+    fn unsubscribe(&mut self, login: &str, target: Option<&Target>) -> Vec<String> {
         let session = self.sessions.get_mut(login).unwrap();
         let profile = session.profile;
-        let is_meant = |one: &Wish| wish.is_none_or(|wish| wish == one);
+        let is_meant = |one: &Target| target.is_none_or(|target| target == one);
         let (ended, kept) = std::mem::take(&mut session.wishes).into_iter().partition(is_meant);
         session.wishes = kept;
-        let ended: Vec<Wish> = ended;
+        let ended: Vec<Target> = ended;
         let mut listed: Vec<_> =
-            ended.iter().flat_map(|wish| self.watched(profile, wish)).collect();
+            ended.iter().flat_map(|target| self.watched(profile, target)).collect();
         listed.sort();
         listed
     }
 
-    /// Whom a wish selects, of those who are there and may be watched.
-    fn watched(&self, watcher: Profile, wish: &Wish) -> Vec<String> {
+    /// The logins that a target selects among those that the watcher may watch.
+    fn watched(&self, watcher: Profile, target: &Target) -> Vec<String> {
         let selected = |(login, session): &(&String, &Session)| {
-            may_watch(watcher, session.profile) && wish.selects(&address(session.profile, login))
+            may_watch(watcher, session.profile) && target.selects(&address(session.profile, login))
         };
         self.sessions.iter().filter(selected).map(|(login, _)| login.clone()).collect()
     }
@@ -456,9 +456,9 @@ impl Model {
             return;
         }
         let name = address(profile, login);
-        let hears = |wish: &Wish| match wish {
-            Wish::Presence(pattern) => PATTERNS[*pattern].1(&name),
-            Wish::Client(_) | Wish::Clients(_) => false,
+        let hears = |target: &Target| match target {
+            Target::Presence(pattern) => PATTERNS[*pattern].1(&name),
+            Target::Client(_) | Target::Clients(_) => false,
         };
         let event =
             Event { event: event.to_owned(), login: login.to_owned(), reason: reason.to_owned() };
@@ -481,7 +481,7 @@ impl Model {
     }
 }
 
-impl Wish {
+impl Target {
     fn selects(&self, address: &str) -> bool {
         match self {
             Self::Client(name) => name == address,
@@ -491,7 +491,7 @@ impl Wish {
     }
 }
 
-/// The table of the protocol.
+/// The rule of `docs/protocol.md`.
 pub(crate) fn may_watch(watcher: Profile, target: Profile) -> bool {
     match watcher {
         Profile::SuperAgent => target == Profile::Agent,
@@ -500,7 +500,7 @@ pub(crate) fn may_watch(watcher: Profile, target: Profile) -> bool {
     }
 }
 
-/// Agents and super agents yield to a newcomer, and services hear of them.
+/// Whether a profile can be taken over and has presence events: agents and super agents.
 fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }

@@ -1,15 +1,15 @@
-//! What must hold of messages in queues, whoever gets them: each waits, is held by one consumer, or is
-//! gone; it is never with two, and never with none.
+//! Invariants of messages in queues, whichever consumer gets them: each waits, is held by one consumer, or
+//! is gone; never two consumers hold it, and it never disappears.
 //!
-//! A history is kept of each message, in ticks: when it was sent, when each consumer was written it, when
-//! it was settled; and of each connection and subscription, when it ended. It is judged once all is over,
-//! for a client may read very late what it was written.
+//! A history of each message is kept in ticks: when it was sent, written to each consumer, and settled;
+//! and of each connection and subscription, when it ended. Histories are judged at the end, since a client
+//! may read very late.
 
 use std::collections::BTreeMap;
 
 use super::Number;
 
-/// The histories. Messages are told apart by their bodies.
+/// The histories. Messages are identified by their bodies.
 #[derive(Default)]
 pub(crate) struct Queues {
     messages: BTreeMap<String, Message>,
@@ -17,7 +17,7 @@ pub(crate) struct Queues {
     ends: BTreeMap<Number, u64>,
     /// Subscriptions that ended before their connection did, and when.
     unsubscribed: BTreeMap<(Number, String), u64>,
-    /// Who ever subscribed to a queue so that what is written to it is consumed.
+    /// Consumers of each queue without acknowledgements, for which a written message is consumed.
     automatic: BTreeMap<String, Vec<Number>>,
 }
 
@@ -26,7 +26,7 @@ struct Message {
     queue: String,
     is_dead: bool,
     deliveries: Vec<Delivery>,
-    /// Who settled it, when, and whether by an ACK.
+    /// The consumers that settled it, when, and whether by an ACK.
     settled: Vec<(Number, u64, bool)>,
 }
 
@@ -37,7 +37,7 @@ struct Delivery {
     tick: u64,
 }
 
-/// What became of messages.
+/// The fates of messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fates {
     pub(crate) acknowledged: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Fates {
 }
 
 impl Fates {
-    /// Adds up.
+    /// Adds the counts of another run.
     pub(crate) fn add(&mut self, other: Self) {
         self.acknowledged += other.acknowledged;
         self.automatic += other.automatic;
@@ -59,7 +59,7 @@ impl Fates {
 }
 
 impl Queues {
-    /// A message was sent; in a transaction, when that was done.
+    /// Notes that a message was sent, in a transaction at its COMMIT.
     pub(crate) fn note_sent(&mut self, body: String, queue: &str, tick: u64) {
         let (queue, deliveries, settled) = (queue.to_owned(), Vec::new(), Vec::new());
         let message = Message { queue, is_dead: false, deliveries, settled };
@@ -67,7 +67,7 @@ impl Queues {
         assert!(before.is_none(), "two messages have one body, at {tick}");
     }
 
-    /// A message was written to a consumer, perhaps from the dead letter queue.
+    /// Notes that a message was written to a consumer, possibly from the dead letter queue.
     pub(crate) fn note_delivered(
         &mut self,
         body: &str,
@@ -82,7 +82,7 @@ impl Queues {
         message.deliveries.push(Delivery { to, subscription, tick });
     }
 
-    /// A consumer named a message in an ACK or NACK, which was read.
+    /// Notes that an ACK or NACK of a message was read.
     pub(crate) fn note_settled(&mut self, body: &str, by: Number, is_ack: bool, tick: u64) {
         let message = self.messages.get_mut(body).expect("a message that was sent");
         message.settled.push((by, tick, is_ack));
@@ -102,13 +102,13 @@ impl Queues {
         self.ends.entry(of).or_insert(tick);
     }
 
-    /// Judges all histories. `has_read_all` says whether a client that is gone read what it was written;
-    /// `is_over` whether whatever waited was consumed in the end.
+    /// Judges all histories. `has_read_all` returns whether an ended client has read all that was written
+    /// to it; `is_over` is whether all waiting messages were consumed at the end.
     pub(crate) fn judge(&self, has_read_all: impl Fn(Number) -> bool, is_over: bool) -> Fates {
         let mut fates = Fates::default();
         for (body, message) in &self.messages {
             let is_gone = self.judge_one(body, message, &mut fates);
-            // What is written to a consumer that acknowledges by itself is consumed, read or not.
+            // A message that is written to a consumer without acknowledgements is consumed.
             let automatic = self.automatic.get(&message.queue).into_iter().flatten();
             let dead = self.automatic.get(DEAD).into_iter().flatten();
             let is_lost = automatic.chain(dead).any(|consumer| !has_read_all(*consumer));
@@ -118,20 +118,20 @@ impl Queues {
         fates
     }
 
-    /// Says whether a message was consumed.
+    /// Returns whether a message was consumed.
     fn judge_one(&self, body: &str, message: &Message, fates: &mut Fates) -> bool {
         let mut deliveries: Vec<_> = message.deliveries.iter().collect();
         deliveries.sort_by_key(|delivery| delivery.tick);
         fates.returned += u64::from(deliveries.len() > 1);
         fates.dead += u64::from(message.is_dead);
-        // Since when it is free again, and whether it is gone.
+        // The tick from which it is free again, and whether it is gone.
         let (mut free_from, mut is_gone) = (0, false);
         for delivery in deliveries {
             let Delivery { to, subscription, tick } = delivery;
             let ended = self.ends.get(to).copied().unwrap_or(u64::MAX);
             let unsubscribed = self.unsubscribed.get(&(*to, subscription.clone())).copied();
             let ended = ended.min(unsubscribed.unwrap_or(u64::MAX));
-            // It was still on its way to one that had lost it.
+            // Written to a consumer that had lost it already.
             if *tick >= ended && !is_automatic(subscription) {
                 continue;
             }
@@ -162,10 +162,10 @@ impl Queues {
     }
 }
 
-/// Where messages go that come back too often.
+/// The dead letter queue.
 pub(crate) const DEAD: &str = "/queue/dead";
 
-/// Whether messages that a subscription brings are consumed when they are sent.
+/// Whether messages of a subscription are consumed when they are written.
 fn is_automatic(subscription: &str) -> bool {
     subscription.starts_with("auto-")
 }

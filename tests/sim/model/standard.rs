@@ -1,4 +1,4 @@
-//! What clients of the standard dialect ask for, and what must come of it.
+//! The model of the standard dialect.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use com_broker::internal::broker::Profile;
 
 use super::{Model, Number, Seen};
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Connect {
@@ -29,7 +29,7 @@ pub(crate) enum Ask {
     Unsubscribe {
         id: String,
     },
-    /// ACK or NACK: of which message, and which messages that settles.
+    /// ACK or NACK of a message, and the messages that it settles.
     Settle {
         is_ack: bool,
         subscription: String,
@@ -43,7 +43,7 @@ pub(crate) enum Ask {
     Disconnect,
 }
 
-/// What a session has of which the connection speaks the standard dialect.
+/// The state of a session of the standard dialect.
 #[derive(Default)]
 pub(crate) struct Standard {
     subscriptions: Vec<Subscription>,
@@ -62,14 +62,14 @@ impl Standard {
         self.subscriptions.len()
     }
 
-    /// A newcomer that takes over from an earlier connection.
+    /// The state after a takeover of an earlier connection.
     pub(crate) fn resume(self, earlier: Self) -> Self {
         let mut subscriptions = if self.resumes { earlier.subscriptions } else { Vec::new() };
         subscriptions.iter_mut().for_each(|one| one.is_inherited = true);
         Self { subscriptions, ..self }
     }
 
-    /// By which subscriptions a message to its own address arrives.
+    /// The subscriptions by which a message to its own address is delivered.
     pub(crate) fn hear(&self, own: &str) -> BTreeSet<String> {
         let mut ids = self.ids(|destination| destination == own);
         if ids.is_empty() && self.has_inbox {
@@ -145,7 +145,7 @@ impl Model {
                 self.queues.note_unsubscribed(number, id, tick);
             }
             Ask::Settle { is_ack, subscription, bodies, .. } => {
-                // One that comes too late is ignored.
+                // A late one is ignored.
                 if !self.standard_of(login).ids(|_| true).contains(subscription) {
                     return;
                 }
@@ -161,7 +161,7 @@ impl Model {
         self.sessions.get_mut(login).unwrap().standard.as_mut().expect("a standard session")
     }
 
-    /// A message to a topic: one copy by each subscription that selects it.
+    /// Delivers a message to a topic, with one copy for each matching subscription.
     pub(super) fn deliver_to_topic(&mut self, origin: String, topic: &str, body: String) {
         let mut copies = Vec::new();
         for session in self.sessions.values() {
@@ -176,7 +176,7 @@ impl Model {
     }
 }
 
-/// Whether a topic, perhaps with wildcards, stands for another without.
+/// Whether a topic, possibly with wildcards, matches another one without.
 fn selects(pattern: &str, topic: &str) -> bool {
     let mut levels = topic.split(['/', '.']);
     for wanted in pattern.split(['/', '.']) {

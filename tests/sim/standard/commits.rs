@@ -1,15 +1,15 @@
-//! A transaction has all of its effects, or none and an ERROR that says why.
+//! A transaction has all of its effects, or none and an ERROR with the reason.
 
 use std::collections::BTreeMap;
 
 use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
 
-use super::stage::{Stage, Told, Who};
+use super::stage::{Frame, Stage, Who};
 use crate::random::Random;
 
 #[test]
-fn a_transaction_that_does_not_fit_into_a_queue_delivers_nothing() {
+fn a_transaction_that_exceeds_a_queue_delivers_nothing() {
     let limits = Limits { queue_messages_max: 2, ..Limits::default() };
     let mut stage = Stage::new(limits);
     let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Service));
@@ -29,7 +29,7 @@ fn a_transaction_that_does_not_fit_into_a_queue_delivers_nothing() {
 }
 
 #[test]
-fn its_messages_need_room_as_if_they_had_to_wait() {
+fn messages_of_a_transaction_need_room_as_if_they_had_to_wait() {
     let limits = Limits { queue_messages_max: 2, ..Limits::default() };
     let mut stage = Stage::new(limits);
     let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Service));
@@ -41,12 +41,12 @@ fn its_messages_need_room_as_if_they_had_to_wait() {
         }
         stage.say(ana, "COMMIT\ntransaction:1\n\n");
     }
-    // Whether somebody takes them at once decides the next turn, not this one.
+    // Whether a consumer takes them at once is decided in the next turn.
     assert_eq!(stage.bodies(bob), ["0", "1"]);
     assert_eq!(stage.next(ana).get("error-code"), Some("LIMIT_EXCEEDED"));
 }
 
-/// Transactions at random, within bounds that many of them exceed.
+/// Random transactions, with limits that many of them exceed.
 #[test]
 fn a_transaction_has_all_of_its_effects_or_none() {
     let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
@@ -54,7 +54,7 @@ fn a_transaction_has_all_of_its_effects_or_none() {
         let outcome = Trial::new(seed).run();
         *outcomes.entry(outcome).or_default() += 1;
     }
-    // A property that is never put to the test says nothing.
+    // All outcomes have to occur.
     let seen = |outcome: &str| outcomes.get(outcome).copied().unwrap_or_default();
     assert!(seen("done") > 100, "{outcomes:?}");
     for limit in ["queue_messages_max", "queues_bytes_max", "destinations_max", "nobody"] {
@@ -62,20 +62,20 @@ fn a_transaction_has_all_of_its_effects_or_none() {
     }
 }
 
-/// One transaction, and everyone who may see something of it.
+/// A transaction and all clients that may see its effects.
 struct Trial {
     seed: u64,
     random: Random,
     stage: Stage,
-    /// Who commits; it holds messages of `/queue/own` that it has not acknowledged.
+    /// The client that commits. It holds unacknowledged messages of `/queue/own`.
     ana: Who,
-    held: Vec<Told>,
-    /// Who hears of it, if it is done.
+    held: Vec<Frame>,
+    /// The receivers of the transaction's messages.
     others: Vec<Who>,
-    /// Bodies of what the transaction sends, and of what somebody must then have been told.
+    /// Bodies of the transaction's messages, which have to be delivered or queued.
     sent: Vec<String>,
     acknowledged: Vec<String>,
-    /// How many messages each queue would hold if nobody took any.
+    /// The number of messages that each queue would hold without consumers.
     waiting: BTreeMap<&'static str, u32>,
     queue_messages_max: u32,
 }
@@ -191,7 +191,7 @@ impl Trial {
             format!("sent-{}-{}", self.sent.len(), "x".repeat(self.random.below(700) as usize));
         let to = match self.random.below(10) {
             0..6 => *self.random.pick(&QUEUES),
-            // Who hears of a new topic? Nobody; but it takes a place.
+            // A new topic has no subscribers, but occupies a destination.
             6..8 => *self.random.pick(&TOPICS),
             8 => "/agent/bob",
             _ => {
@@ -212,7 +212,7 @@ impl Trial {
         }
     }
 
-    /// What everyone was told since, and then what waits in queues.
+    /// The bodies that all clients have received, and then those in queues.
     fn collect_everything(&mut self) -> Vec<String> {
         let mut told: Vec<String> = Vec::new();
         for who in self.others.clone() {

@@ -1,5 +1,5 @@
-//! Where a message of a queue must not go. That none is lost and none is had twice, whatever consumers do and
-//! however they end, is for the simulation to show, with its model of queues.
+//! Consumers that must not get a message of a queue. That none is lost or duplicated is shown by the
+//! simulation, with its model of queues.
 
 use com_broker::internal::broker::Profile::Service;
 use com_broker::limits::{Limits, OutboundLimits};
@@ -7,13 +7,13 @@ use com_broker::limits::{Limits, OutboundLimits};
 use super::stage::Stage;
 
 #[test]
-fn a_message_is_not_given_to_a_connection_that_takes_nothing_more() {
+fn a_message_is_not_given_to_a_closing_connection() {
     let outbound = OutboundLimits { hard_bytes_max: 3_000, soft_bytes_max: 2_000, soft_ms_max: 10 };
     let mut stage = Stage::new(Limits { outbound: [outbound; 4], ..Limits::default() });
     let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
     stage.subscribe(bob, "i", "/service/bob", "");
     stage.subscribe(bob, "q", "/queue/a", "");
-    // In one turn: more than bob may have unread, which the kernel takes, and then a job.
+    // In one turn: more than bob's queue may hold, which the kernel takes, and then a job.
     let flood = format!("SEND\ndestination:/service/bob\n\n{}\0", "x".repeat(1_000)).repeat(80);
     stage.say(ana, &format!("{flood}SEND\ndestination:/queue/a\n\njob"));
     let told = stage.heard(bob);

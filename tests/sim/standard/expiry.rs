@@ -1,4 +1,4 @@
-//! Messages that have a time after which nobody wants them.
+//! Messages that expire.
 
 use com_broker::internal::broker::Profile::{Agent, Service};
 use com_broker::limits::Limits;
@@ -22,7 +22,7 @@ fn a_message_that_waited_longer_than_its_expiration_is_not_delivered() {
 }
 
 #[test]
-fn a_message_may_say_when_it_expires_instead() {
+fn a_message_may_have_its_time_of_expiry_instead() {
     let mut stage = Stage::new(Limits::default());
     let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
     let at = stage.rig.now().unix_ms + 1000;
@@ -37,7 +37,7 @@ fn a_message_may_say_when_it_expires_instead() {
 }
 
 #[test]
-fn a_message_that_is_expired_when_it_arrives_is_delivered_to_nobody() {
+fn a_message_that_is_expired_on_arrival_is_not_delivered() {
     let mut stage = Stage::new(Limits::default());
     let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Service));
     stage.subscribe(bob, "t", "/topic/a", "");
@@ -48,7 +48,7 @@ fn a_message_that_is_expired_when_it_arrives_is_delivered_to_nobody() {
     }
     assert_eq!(stage.heard(bob), []);
     assert_eq!(stage.rig.engine.counters().messages_expired, 5);
-    // Who gets it at once gets it however short its time is.
+    // A message that is delivered at once does not expire, however short its time is.
     for to in ["/topic/a", "/queue/a", "/service/bob"] {
         assert_eq!(stage.send(ana, to, "expiration:0\n", "now"), 1, "{to}");
     }
@@ -70,11 +70,11 @@ fn a_malformed_time_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_expired_makes_room_before_a_send_is_refused() {
+fn expired_messages_are_removed_before_a_send_is_refused() {
     let limits = Limits { queue_messages_max: 2, queues_bytes_max: 5_000, ..Limits::default() };
     let mut stage = Stage::new(limits);
     let ana = stage.join("ana", Service);
-    // In the middle of its queue, behind one that stays.
+    // In the middle of its queue, behind one that does not expire.
     stage.send(ana, "/queue/a", "", "stays");
     stage.send(ana, "/queue/a", "expiration:10\n", "goes");
     stage.wait(11);

@@ -1,4 +1,4 @@
-//! Ids of what is gone never mean what came after it.
+//! Ids are never reused.
 
 use com_broker::internal::broker::Levels;
 use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
@@ -8,7 +8,7 @@ use com_broker::limits::Limits;
 use super::stage::Stage;
 
 #[test]
-fn a_right_to_send_to_one_who_left_is_no_right_to_send_to_who_takes_the_place() {
+fn a_remembered_right_does_not_apply_to_a_new_destination_in_the_same_slot() {
     let mut stage = Stage::with(Limits::default(), |options| {
         options.rights[Agent as usize] =
             Rights { send: vec![Levels::parse("/agent/>").unwrap()], subscribe: Vec::new() };
@@ -24,7 +24,7 @@ fn a_right_to_send_to_one_who_left_is_no_right_to_send_to_who_takes_the_place() 
 }
 
 #[test]
-fn an_ack_of_a_subscription_that_ended_acknowledges_nothing_of_the_next_one() {
+fn an_ack_of_an_ended_subscription_does_not_affect_the_next_one() {
     for (ack, end) in [("ACK", "UNSUBSCRIBE\nid:0\n\n"), ("NACK", "UNSUBSCRIBE\nid:0\n\n")] {
         let mut stage = Stage::new(Limits::default());
         let bob = stage.join("bob", Service);
@@ -46,7 +46,7 @@ fn an_ack_of_a_subscription_that_ended_acknowledges_nothing_of_the_next_one() {
 }
 
 #[test]
-fn an_ack_does_nothing_to_the_subscription_of_another_that_took_the_place() {
+fn an_ack_does_not_affect_another_subscription_in_the_same_slot() {
     let mut stage = Stage::new(Limits::default());
     let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
     stage.subscribe(ana, "0", "/queue/a", "ack:client\n");
@@ -62,7 +62,7 @@ fn an_ack_does_nothing_to_the_subscription_of_another_that_took_the_place() {
 }
 
 #[test]
-fn an_id_that_was_never_given_to_the_client_is_refused_and_one_that_is_late_is_not() {
+fn an_unknown_ack_id_is_refused_and_a_late_one_is_ignored() {
     let mut stage = Stage::new(Limits::default());
     let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
     stage.subscribe(ana, "0", "/queue/a", "ack:client-individual\n");
@@ -75,8 +75,8 @@ fn an_id_that_was_never_given_to_the_client_is_refused_and_one_that_is_late_is_n
 }
 
 #[test]
-fn what_is_remembered_of_a_place_is_forgotten_with_it() {
-    // Sessions, connections, destinations and subscriptions all take the places of those before.
+fn what_was_cached_for_a_slot_is_dropped_with_it() {
+    // Sessions, connections, destinations and subscriptions reuse the slots of earlier ones.
     let mut stage = Stage::new(Limits::default());
     let eve = stage.join("eve", Service);
     for round in 0..20 {

@@ -1,5 +1,5 @@
-//! Clients of the standard dialect against the engine in a box: what depends on the order of frames
-//! or on the clock, and what must hold whatever is drawn.
+//! Clients of the standard dialect against the engine in its rig: behaviour that depends on the order of
+//! frames or on the clock, and properties.
 
 mod commits;
 mod consumers;

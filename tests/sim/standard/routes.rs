@@ -1,8 +1,8 @@
-//! Who gets what is sent to a destination: the table of subscriptions and the routes that are made from it,
-//! against a list that is gone through for each message.
+//! The receivers of a message: the table of subscriptions and the routes made from it, against a plain list
+//! that is searched for each message.
 //!
-//! Clients come and go, so that places in the tables are used again; they subscribe to topics by name and
-//! by wildcards, to their own address, and to other clients by name and by regular expression.
+//! Clients log in and out, so that slots of tables are reused; they subscribe to topics by name and by
+//! wildcards, to their own address, and to other clients by name and by regular expression.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use proptest::sample::Index;
 use super::stage::{Stage, Who};
 use crate::model::may_watch;
 
-/// Everyone who may be there.
+/// All logins.
 const LOGINS: [(&str, Profile); 6] = [
     ("ana", Agent),
     ("bob", Agent),
@@ -27,7 +27,7 @@ const LOGINS: [(&str, Profile); 6] = [
 const TOPICS: [&str; 6] =
     ["/topic/a", "/topic/a/b", "/topic/a.c", "/topic/b/c", "/topic/b/c/d", "/topic/c++"];
 
-/// A pattern, and the same in a language that cannot be wrong.
+/// A wildcard or a regular expression, and an equivalent function.
 type Pattern = (&'static str, fn(&str) -> bool);
 
 /// Topics without and with wildcards.
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn everyone_gets_what_a_list_says(steps in prop::collection::vec(step(), 1..80)) {
+    fn messages_go_to_the_receivers_that_a_plain_list_gives(steps in prop::collection::vec(step(), 1..80)) {
         let mut house = House::new();
         steps.iter().for_each(|step| house.play(step));
     }
@@ -97,7 +97,7 @@ proptest! {
 
 struct House {
     stage: Stage,
-    /// By their places in [`LOGINS`].
+    /// By index in [`LOGINS`].
     clients: [Option<Client>; LOGINS.len()],
     last_id: u32,
 }
@@ -214,7 +214,7 @@ impl House {
         assert_eq!(delivered as usize, sessions.len(), "{destination}");
     }
 
-    /// Who gets what is sent there, and by which subscription.
+    /// The receivers of a message to a destination, and the subscriptions by which they get it.
     fn receivers(&self, destination: &str) -> BTreeSet<(usize, String)> {
         let is_topic = destination.starts_with("/topic/");
         let owner = (0..LOGINS.len()).find(|at| address(*at) == destination);

@@ -1,5 +1,5 @@
-//! An engine, and clients over plain TCP, of the standard dialect but for those who are said not to be. What a client says is read at
-//! once, and what everyone is told is taken as soon as it is written.
+//! An engine, and clients over plain TCP, of the standard dialect unless stated otherwise. The engine reads
+//! the bytes of a client at once, and clients read as soon as bytes are written.
 
 use com_broker::internal::broker::{Options, Profile};
 use com_broker::internal::engine::ConnectionId;
@@ -15,7 +15,7 @@ pub(crate) struct Stage {
     clients: Vec<Client>,
 }
 
-/// A client of a [`Stage`], by its place.
+/// A client of a [`Stage`], by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Who(usize);
 
@@ -26,7 +26,7 @@ struct Client {
 
 /// A frame from the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Frame {
     pub(crate) command: String,
     lines: Vec<(String, String)>,
     pub(crate) body: String,
@@ -37,7 +37,7 @@ impl Stage {
         Self::with(limits, |_| {})
     }
 
-    /// A stage whose broker has something besides its limits.
+    /// A stage whose broker has further options.
     pub(crate) fn with(limits: Limits, change: impl FnOnce(&mut Options)) -> Self {
         Self { rig: Rig::with(limits, 7, change), clients: Vec::new() }
     }
@@ -69,7 +69,7 @@ impl Stage {
         who
     }
 
-    /// A client says something: the text, and the NUL.
+    /// A client sends a frame: the text and a NUL.
     pub(crate) fn say(&mut self, who: Who, text: &str) {
         self.write(who, &[text.as_bytes(), b"\0"].concat());
     }
@@ -89,19 +89,19 @@ impl Stage {
         self.turn();
     }
 
-    /// The same, with a `receipt` as the last header line. Gives the RECEIPT; what else came stays to be
-    /// taken.
-    pub(crate) fn ask(&mut self, who: Who, text: &str) -> Told {
+    /// A client sends a frame with a `receipt` as the last header line. Returns the RECEIPT; other frames
+    /// are kept.
+    pub(crate) fn ask(&mut self, who: Who, text: &str) -> Frame {
         let (head, body) = text.split_once("\n\n").expect("an empty line");
         self.say(who, &format!("{head}\nreceipt:asked\n\n{body}"));
         let mut told = self.heard(who);
         let at = told.iter().position(|one| one.command == "RECEIPT");
         let receipt = told.remove(at.unwrap_or_else(|| panic!("no receipt among {told:?}")));
-        self.clients[who.0].unread = told.iter().flat_map(Told::bytes).collect();
+        self.clients[who.0].unread = told.iter().flat_map(Frame::bytes).collect();
         receipt
     }
 
-    /// Says how many sessions a message was delivered to.
+    /// Sends a message, and returns the number of sessions that it was delivered to.
     pub(crate) fn send(&mut self, who: Who, destination: &str, more: &str, body: &str) -> u32 {
         let receipt = self.ask(who, &format!("SEND\ndestination:{destination}\n{more}\n{body}"));
         receipt.get("delivered").expect("a count").parse().unwrap()
@@ -119,28 +119,28 @@ impl Stage {
         self.turn();
     }
 
-    /// Time passes.
+    /// Advances the clock.
     pub(crate) fn wait(&mut self, ms: u64) {
         self.rig.advance(ms);
         self.turn();
     }
 
-    /// Takes the next frame that a client was told.
-    pub(crate) fn next(&mut self, who: Who) -> Told {
+    /// Takes the next frame that a client has received.
+    pub(crate) fn next(&mut self, who: Who) -> Frame {
         let mut told = self.heard(who);
         assert!(!told.is_empty(), "nothing was told to {who:?}");
         let first = told.remove(0);
-        self.clients[who.0].unread = told.iter().flat_map(Told::bytes).collect();
+        self.clients[who.0].unread = told.iter().flat_map(Frame::bytes).collect();
         first
     }
 
-    /// Takes everything that a client was told.
-    pub(crate) fn heard(&mut self, who: Who) -> Vec<Told> {
+    /// Takes all frames that a client has received.
+    pub(crate) fn heard(&mut self, who: Who) -> Vec<Frame> {
         let mut bytes = std::mem::take(&mut self.clients[who.0].unread);
-        std::iter::from_fn(|| Told::take(&mut bytes)).collect()
+        std::iter::from_fn(|| Frame::take(&mut bytes)).collect()
     }
 
-    /// Takes the bodies of the messages that a client was told, who was told nothing else.
+    /// Takes the bodies of all frames that a client has received, which have to be messages.
     pub(crate) fn bodies(&mut self, who: Who) -> Vec<String> {
         let told = self.heard(who);
         told.iter().for_each(|one| assert_eq!(one.command, "MESSAGE", "{one:?}"));
@@ -172,7 +172,7 @@ fn collect(socket: &mut ScriptedSocket, into: &mut Vec<u8>) {
     }
 }
 
-impl Told {
+impl Frame {
     /// The value of the first header line of that name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.lines.iter().find(|line| line.0 == name).map(|line| &*line.1)

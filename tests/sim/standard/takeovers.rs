@@ -1,5 +1,5 @@
-//! What a connection that takes a session over has of the earlier one: in the standard dialect
-//! nothing that it did not ask for, in the classic one what stood.
+//! What a takeover keeps of the earlier connection: in the standard dialect subscriptions only if it asks
+//! for them, in the classic dialect all of them.
 
 use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
@@ -30,7 +30,7 @@ fn a_standard_client_that_takes_over_begins_without_subscriptions() {
 }
 
 #[test]
-fn one_that_asks_for_them_has_the_subscriptions_of_the_earlier_connection() {
+fn with_resume_the_subscriptions_of_the_earlier_connection_are_kept() {
     let mut stage = Stage::new(Limits::default());
     let eve = stage.join("eve", Service);
     stage.join_with("ana", SuperAgent, RESUME);
@@ -49,7 +49,7 @@ fn one_that_asks_for_them_has_the_subscriptions_of_the_earlier_connection() {
 }
 
 #[test]
-fn only_true_asks_for_them() {
+fn only_resume_true_keeps_the_subscriptions() {
     for value in ["false", "yes", ""] {
         let mut stage = Stage::new(Limits::default());
         let older = stage.join("ana", Agent);
@@ -61,7 +61,7 @@ fn only_true_asks_for_them() {
 
 #[test]
 fn subscriptions_are_not_resumed_by_a_connection_that_cannot_name_them() {
-    // Ids are escaped in one version and not in another, and those of 1.0 may be absent.
+    // Escaping of ids differs between versions, and in 1.0 ids may be absent.
     for (before, after) in [("1.0", "1.2"), ("1.2", "1.1"), ("1.1", "1.0")] {
         let mut stage = Stage::new(Limits::default());
         let older = stage.join_with("ana", Agent, &format!("accept-version:{before}\n"));
@@ -72,7 +72,7 @@ fn subscriptions_are_not_resumed_by_a_connection_that_cannot_name_them() {
 }
 
 #[test]
-fn what_one_subscription_gives_back_does_not_go_to_another_that_ends_with_it() {
+fn messages_that_come_back_do_not_go_to_a_subscription_that_ends_as_well() {
     let mut stage = Stage::new(Limits::default());
     let ana = stage.join("ana", SuperAgent);
     stage.subscribe(ana, "acknowledged", "/queue/a", "ack:client\nprefetch-count:1\n");

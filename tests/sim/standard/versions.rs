@@ -1,5 +1,5 @@
-//! What differs between versions of STOMP, and between the dialects, when one message goes to all of them or
-//! one session is had by them in turn.
+//! Differences between versions of STOMP and between the dialects, for one message to all of them, and for
+//! takeovers between them.
 
 use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
@@ -14,7 +14,7 @@ fn accept(version: &str) -> String {
 
 /// STOMP 1.2, "Value Encoding": CR is escaped in 1.2 alone, LF, colon and backslash in 1.1 and 1.2.
 #[test]
-fn each_version_gets_the_escapes_that_it_knows() {
+fn each_version_has_its_own_escapes() {
     let mut stage = Stage::new(Limits::default());
     let eve = stage.join("eve", Service);
     let receivers = VERSIONS.map(|version| {
@@ -28,13 +28,13 @@ fn each_version_gets_the_escapes_that_it_knows() {
     for (told, (name, value)) in told.iter().zip(expected).skip(1) {
         assert_eq!((told.get(name), &*told.body), (Some(value), "news"), "{told:?}");
     }
-    // 1.0 has no escapes: what would be one elsewhere stands there as it is.
+    // 1.0 has no escapes.
     assert_eq!(told[0].get("k"), Some("1:a:b\\c"), "{:?}", told[0]);
 }
 
-/// STOMP 1.0, "UNSUBSCRIBE": without an id, the destination says which subscription.
+/// STOMP 1.0, "UNSUBSCRIBE": without an id, the destination identifies the subscription.
 #[test]
-fn what_has_no_id_is_unsubscribed_by_its_destination() {
+fn a_subscription_without_an_id_is_ended_by_its_destination() {
     for (destination, more) in [
         ("/topic/a", ""),
         ("/topic/a.*", ""),
@@ -58,7 +58,7 @@ fn what_has_no_id_is_unsubscribed_by_its_destination() {
 }
 
 #[test]
-fn a_message_that_reaches_nobody_is_an_error_where_that_is_asked_for() {
+fn an_undeliverable_message_is_an_error_if_asked_for() {
     let mut stage = Stage::new(Limits::default());
     stage.join("bob", Agent);
     for (to, says) in [("/agent/nobody", "nobody is at"), ("/agent/bob", "does not listen")] {
@@ -72,7 +72,7 @@ fn a_message_that_reaches_nobody_is_an_error_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_classic_newcomer_keeps_of_a_standard_session_what_it_can_use() {
+fn a_classic_takeover_keeps_what_it_can_of_a_standard_session() {
     let mut stage = Stage::new(Limits::default());
     let eve = stage.join("eve", Service);
     let older = stage.join("ana", SuperAgent);

@@ -1,16 +1,16 @@
-//! Where our answers differ from the original's: putting them side by side, and naming why.
+//! Differences between the broker's answers and those of the original: alignment and explanation.
 
 use std::collections::BTreeSet;
 
 use super::script::{Answer, Mark, Script, Step, Stimulus};
 use super::stage::Seen;
 
-/// Writes down what was seen, where there is nothing to compare it with.
+/// Answers without an original to compare them with.
 pub(crate) fn take_down(seen: &[Seen]) -> Vec<Answer> {
     seen.iter().map(|one| whole(&one.client, Mark::Both, &one.lines)).collect()
 }
 
-/// Puts what was seen beside what the original answered.
+/// Aligns the answers with those of the original.
 pub(crate) fn align(original: &[Answer], seen: &[Seen]) -> Vec<Answer> {
     let mut theirs: Vec<_> = original
         .iter()
@@ -25,7 +25,7 @@ pub(crate) fn align(original: &[Answer], seen: &[Seen]) -> Vec<Answer> {
             answers.push(whole(&one.client, Mark::Ours, &one.lines));
             continue;
         };
-        // What the same client got before it from the original, and not from us.
+        // Answers before it that the same client got from the original alone.
         for index in (0..at).rev().filter(|index| theirs[*index].0 == one.client).rev() {
             answers.push(whole(&one.client, Mark::Theirs, &theirs[index].1));
         }
@@ -61,7 +61,7 @@ fn in_our_order<'a>(ours: &[&'a str], theirs: Vec<&'a str>) -> Vec<&'a str> {
     if is_list { ours.to_vec() } else { theirs }
 }
 
-/// Marks lines by the longest common subsequence; the original's go before ours.
+/// Marks lines by the longest common subsequence, with the original's before ours.
 fn compare(ours: &[&str], theirs: &[&str]) -> Vec<(Mark, String)> {
     let mut common = vec![vec![0; ours.len() + 1]; theirs.len() + 1];
     for at in (0..theirs.len()).rev() {
@@ -91,14 +91,14 @@ fn compare(ours: &[&str], theirs: &[&str]) -> Vec<(Mark, String)> {
     lines
 }
 
-/// The numbers of `docs/protocol.md`'s list of differences that explain all of a transcript's.
+/// The numbers in the list of differences of `docs/protocol.md` that explain those of a transcript.
 ///
 /// # Errors
-/// The first difference that none explains.
+/// A difference that no number explains.
 pub(crate) fn explain(script: &Script) -> Result<Vec<u32>, String> {
     let mut numbers = BTreeSet::new();
     let mut follows = false;
-    // The original was recorded over a stream, where nothing says that it ends but the end.
+    // The original was recorded over a stream, which has no close code.
     let has_streams = script.over.iter().any(|one| !one.is_websocket());
     for (step, answer) in answers(script) {
         if has_streams && answer.is_close() {
@@ -110,8 +110,8 @@ pub(crate) fn explain(script: &Script) -> Result<Vec<u32>, String> {
             continue;
         }
         let difference = Difference { script, step, answer, residue };
-        // Where a connection stays that had closed, or closes that had stayed, or somebody is
-        // watched or logged in who was not, what comes later differs as a whole.
+        // Once a connection stays open that was closed, or the reverse, or a client is watched or
+        // logged in that was not, all later answers may differ.
         let is_consequence = follows && difference.is_whole();
         let last = if is_consequence { &[][..] } else { LAST_REASONS };
         match REASONS.iter().chain(last).find(|(_, holds)| holds(&difference)) {
@@ -130,7 +130,7 @@ fn answers(script: &Script) -> impl Iterator<Item = (&Step, &Answer)> {
     script.steps.iter().flat_map(|step| step.answers.iter().map(move |answer| (step, answer)))
 }
 
-/// The differences that are in nearly every answer.
+/// The differences of nearly every answer.
 fn everyday(answer: &Answer) -> impl Iterator<Item = u32> {
     let in_both = |text: &str| {
         answer.lines.iter().any(|(mark, line)| *mark == Mark::Both && line.contains(text))
@@ -141,7 +141,7 @@ fn everyday(answer: &Answer) -> impl Iterator<Item = u32> {
     [(1, last_byte), (2, ids), (3, sentence)].into_iter().filter_map(|(n, is)| is.then_some(n))
 }
 
-/// Whether both sides tell of a fault, each in its own sentence.
+/// Whether both sides report a fault, each in its own words.
 fn has_two_sentences(answer: &Answer) -> bool {
     let tells = |side| {
         let mut lines = answer.lines.iter().filter(move |(mark, _)| *mark == side);
@@ -150,8 +150,8 @@ fn has_two_sentences(answer: &Answer) -> bool {
     tells(Mark::Ours) && tells(Mark::Theirs)
 }
 
-/// What is left of the differences in an answer once those are taken away that are everywhere: the
-/// sentence in `error-desc`, with the original's line ends in it, and `error-code` and `retry`.
+/// The differences of an answer without those of every answer: the sentence in `error-desc`, with the
+/// original's line ends in it, and `error-code` and `retry`.
 fn residue(answer: &Answer) -> Vec<(Mark, &str)> {
     let has_two_sentences = has_two_sentences(answer);
     let is_everyday = |mark: Mark, line: &str| {
@@ -167,7 +167,7 @@ fn residue(answer: &Answer) -> Vec<(Mark, &str)> {
     lines.filter(|(mark, line)| !is_everyday(*mark, line)).collect()
 }
 
-/// An answer that differs, and what is left of it once the everyday differences are taken away.
+/// An answer that differs, with its differences except everyday ones.
 struct Difference<'a> {
     script: &'a Script,
     step: &'a Step,
@@ -176,23 +176,23 @@ struct Difference<'a> {
 }
 
 impl Difference<'_> {
-    /// Whether only one side has the answer at all.
+    /// Whether only one side has the answer.
     fn is_whole(&self) -> bool {
         let first = self.answer.lines[0].0;
         first != Mark::Both && self.answer.lines.iter().all(|(mark, _)| *mark == first)
     }
 
-    /// Whether only one side has it, and it begins like this.
+    /// Whether only one side has the answer, and it begins with this command.
     fn is_whole_of(&self, mark: Mark, command: &str) -> bool {
         self.is_whole() && self.answer.lines[0] == (mark, command.to_owned())
     }
 
-    /// Whether a line of ours, or of theirs, holds a text.
+    /// Whether a line of one side holds a text.
     fn says(&self, mark: Mark, text: &str) -> bool {
         self.answer.lines.iter().any(|(other, line)| *other == mark && line.contains(text))
     }
 
-    /// Whether both sides have it, and all that differs is of theirs and begins like this.
+    /// Whether both sides have the answer, and all differing lines are theirs and begin like this.
     fn lacks_only(&self, start: &str) -> bool {
         !self.is_whole()
             && self
@@ -201,7 +201,7 @@ impl Difference<'_> {
                 .all(|(mark, line)| *mark == Mark::Theirs && line.starts_with(start))
     }
 
-    /// Whether both sides have it, and every line of theirs becomes one of ours in this way.
+    /// Whether both sides have the answer, and this function maps each line of theirs to one of ours.
     fn replaces(&self, becomes: impl Fn(&str) -> Option<String>) -> bool {
         let side = |side| {
             self.residue.iter().filter(move |(mark, _)| *mark == side).map(|(_, line)| *line)
@@ -211,8 +211,8 @@ impl Difference<'_> {
         !self.is_whole() && expected == found
     }
 
-    /// Whether only one side has it, and in the same step a side sends a frame of that command with
-    /// such a line.
+    /// Whether only one side has the answer, and in the same step a side sends a frame with that
+    /// command and such a line.
     fn comes_with(&self, side: Mark, command: &str, text: &str) -> bool {
         self.is_whole()
             && self.step.answers.iter().any(|answer| {
@@ -244,10 +244,10 @@ fn has_crlf(frame: &[String]) -> bool {
     frame.iter().take_while(|line| !line.is_empty()).any(|line| line.ends_with("^M"))
 }
 
-/// A reason for a difference: its number in the list, and how it looks.
+/// A reason for a difference: its number in the list, and how it is recognised.
 type Reason = (u32, fn(&Difference<'_>) -> bool);
 
-/// The reasons, those that are told by their look first.
+/// The reasons, with the most specific first.
 const REASONS: &[Reason] = &[
     (16, |one| one.replaces(|line| line.strip_suffix("^@^@").map(|line| format!("{line}^@")))),
     (17, |one| one.lacks_only("Subscription: ")),
@@ -289,9 +289,9 @@ const REASONS: &[Reason] = &[
     (12, |one| one.comes_with(Mark::Ours, "ERROR", "error-code:LIMIT_EXCEEDED")),
 ];
 
-/// Reasons that would also be found where a difference merely follows from an earlier one.
+/// Reasons that would also match consequences of an earlier difference.
 const LAST_REASONS: &[Reason] = &[
-    // The system resets a connection that is closed with something unread in it.
+    // The kernel resets a connection that is closed with unread bytes.
     (12, |one| one.comes_with(Mark::Theirs, "(reset)", "") || one.says(Mark::Theirs, "(reset)")),
     (13, |one| one.has_sent(has_crlf) || one.has_sent(repeats_a_header)),
     (5, |one| one.is_whole_of(Mark::Ours, "MESSAGE")),

@@ -1,12 +1,11 @@
-//! Golden transcripts: what clients send and what they must get, as text.
+//! Golden transcripts: frames of clients and the expected answers, as text.
 //!
 //! The files under `tests/transcripts` double as documentation. Those in `classic` were recorded
-//! from the original broker; beside every answer of ours that differs from the original's stands
-//! what the original said, and the head of the file says by which numbers of the list of
-//! differences in `docs/protocol.md`. The numbers are found out here, by the look of a difference;
-//! one that no number explains fails the test.
+//! from the original broker; where an answer differs, the original's is beside it, and the head of the
+//! file has the numbers of the differences in `docs/protocol.md`. The numbers are determined here; a
+//! difference that no number explains fails the test.
 //!
-//! A file is blocks with an empty line between them. The first is its head:
+//! A file consists of blocks with empty lines between them. The first is its head:
 //!
 //! ```text
 //! Agent -> service: MESSAGE to the destination first, ACK to the sender after
@@ -14,12 +13,12 @@
 //! differs: 1 (last byte), 2 (ids)
 //! ```
 //!
-//! The sentence says what is demonstrated. `kind` is what the original's behaviour is worth:
-//! `contract` (ordinary clients depend on it), `edge` (odd input), `defect` or `crash` (what it got
-//! wrong); a transcript that was not recorded has neither line. A further line, `over: tcp, tls, ws, wss`,
-//! says that the transcript holds over each of these, whichever the original was recorded over: `open any`
-//! stands for them, only over WebSocket a `(close 1000)` comes, and where streams are among them frames have the
-//! NUL over WebSocket that clients put behind them there. Then comes what happens, with the name of a client in the margin:
+//! The sentence is what the transcript demonstrates. `kind` classifies the original's behaviour:
+//! `contract` (ordinary clients depend on it), `edge` (unusual input), `defect` or `crash`; a transcript
+//! that was not recorded has neither line. A further line, `over: tcp, tls, ws, wss`, states that the
+//! transcript holds over each of these transports: `open any` stands for them, a `(close 1000)` is
+//! expected over WebSocket only, and if streams are among them, frames over WebSocket have the NUL
+//! that clients append there. The steps follow, with the name of a client in the margin:
 //!
 //! ```text
 //! A: open wss /path      opens a connection: tcp, tls, ws, wss or any; `silent` for a path asks for no
@@ -29,45 +28,44 @@
 //! A>                     one without a body ends in an empty line
 //! A> hello^@
 //! B< MESSAGE             what B gets
-//! B- origin:x            what only the original said, or
-//! B+ origin:y            what only we say
+//! B- origin:x            a line of the original alone, or
+//! B+ origin:y            a line of this broker alone
 //! @2s                    time passes; `@50ms` likewise
 //! # words                a remark
 //! ```
 //!
-//! `^@` is NUL, `^M` CR, `^I` TAB, `^{c3 28}` any bytes, `^{78 *10000}` one of them many times. In
-//! the place of session ids and connection ids stand `${sid:A}` and `${cid:A}`, for the client that
-//! learnt the id first, and `${sid:A2}` for its second. The `0` with which the original ended its
-//! frames is written as the NUL with which we do: that is difference 1 and says nothing more.
+//! `^@` is NUL, `^M` CR, `^I` TAB, `^{c3 28}` any bytes, `^{78 *10000}` one of them many times.
+//! `${sid:A}` and `${cid:A}` replace session ids and connection ids, with the client that got the id
+//! first, and `${sid:A2}` for its second. The `0` with which the original ended its frames is written as
+//! the NUL of this broker, which is difference 1.
 //!
-//! What clients get besides frames is in parentheses: `(close 1000)` of WebSocket, `(pong abc)`,
-//! `(ping)`, `(end)` of the stream, `(reset)`, `(send failed)`; `(binary)` before a frame that comes
-//! as a binary message, `(bytes)` before what is no frame. `broker- (died …)` is the original's
-//! end. A client answers a close, and ends its stream when it sees the end of the broker's.
+//! Other events of clients are in parentheses: `(close 1000)` of WebSocket, `(pong abc)`, `(ping)`,
+//! `(end)` of the stream, `(reset)`, `(send failed)`; `(binary)` before a frame in a binary message,
+//! `(bytes)` before bytes that are not a frame. `broker- (died …)` is a crash of the original. A client
+//! answers a close, and ends its stream when it sees the end of the broker's.
 //!
-//! What clients do besides sending frames:
+//! Other actions of clients:
 //!
 //! ```text
-//! A: end                 ends its stream; `cut` does so without TLS's goodbye
+//! A: end                 ends its stream; `cut` does so without close_notify
 //! A: reset               breaks the connection
 //! A: bytes 00 ff        writes bytes as they are
-//! A: hold                keeps back what it sends from here on, to
-//! A: write 5             write the first five bytes of it; -5 all but five; nothing the rest
+//! A: hold                holds back what it sends from here on, for
+//! A: write 5             write its first five bytes; -5: all but five; without a number: the rest
 //! A: ping abc            a WebSocket ping
 //! A: close 1000 bye      a WebSocket close
-//! A: unanswering         answers no close
+//! A: unanswering         does not answer a close
 //! A: lingering           does not end its stream when it sees the end of the broker's
 //! A: flag 1              the next envelope has this flag and a big-endian length,
 //! A: characters          or a length that counts characters,
 //! A: envelope 00 c4 …    or is these bytes
-//! A: bare                the next frame goes without an envelope or message around it
+//! A: bare                the next frame is sent without an envelope or message
 //! A: binary              the next message is binary,
 //! A: fragments 30        or in two fragments,
 //! A: unmasked            or not masked
 //! ```
 //!
-//! `UPDATE_TRANSCRIPTS=1 cargo test --test sim` rewrites what the clients get; the difference is
-//! then reviewed.
+//! `UPDATE_TRANSCRIPTS=1 cargo test --test sim` rewrites the answers; the difference is then reviewed.
 
 mod differences;
 mod script;
@@ -82,7 +80,7 @@ use self::stage::Stage;
 use crate::client::Carrier;
 
 #[test]
-fn every_transcript_is_what_the_broker_does() {
+fn the_broker_behaves_as_in_every_transcript() {
     let is_update = std::env::var_os("UPDATE_TRANSCRIPTS").is_some();
     let mut wrong = Vec::new();
     for path in files() {
@@ -154,7 +152,7 @@ fn files() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_number_in_a_head_is_explained_to_users() {
+fn every_difference_in_a_head_is_documented() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (_, list) = text.split_once("## Differences").expect("a list of differences");

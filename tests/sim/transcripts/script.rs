@@ -1,4 +1,4 @@
-//! A transcript as a file: reading it, and writing it with other answers in it.
+//! A transcript as a file: parsing, and printing with other answers.
 
 use std::fmt::Write;
 
@@ -8,51 +8,51 @@ use crate::client::Carrier;
 /// A transcript.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    /// The sentence that it demonstrates; it may take several lines.
+    /// The sentence that it demonstrates, in one or more lines.
     pub(crate) sentence: Vec<String>,
-    /// What the original's behaviour is worth: `contract`, `edge`, `defect` or `crash`; empty where
-    /// nothing was recorded.
+    /// The class of the original's behaviour: `contract`, `edge`, `defect` or `crash`; empty if nothing
+    /// was recorded.
     pub(crate) kind: String,
-    /// The numbers of the differences that are on purpose, from `docs/protocol.md`.
+    /// The numbers of deliberate differences in `docs/protocol.md`.
     pub(crate) differs: Vec<u32>,
-    /// The transports that it holds over; empty where it names its own.
+    /// The transports over which it holds; empty if it names its own.
     pub(crate) over: Vec<Carrier>,
-    /// What happens, in order.
+    /// The steps, in order.
     pub(crate) steps: Vec<Step>,
 }
 
-/// Something that is done, and what it leads to.
+/// An action and its answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    /// What is done.
+    /// The action.
     pub(crate) stimulus: Stimulus,
-    /// What comes of it.
+    /// The answers.
     pub(crate) answers: Vec<Answer>,
 }
 
-/// What is done.
+/// An action.
 #[derive(Clone, Debug)]
 pub(crate) enum Stimulus {
-    /// Nothing: lines that explain.
+    /// None: lines of explanation.
     Remark(Vec<String>),
     /// Time passes, in milliseconds.
     Wait(u64),
-    /// A client does something other than to send a frame.
+    /// A client does something other than sending a frame.
     Act(String, String),
-    /// A client sends the frame that has these lines.
+    /// A client sends a frame with these lines.
     Send(String, Vec<String>),
 }
 
-/// What one client sees at once.
+/// An answer to one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Which client.
+    /// The client.
     pub(crate) client: String,
-    /// The lines of it, ours and the original's.
+    /// Its lines, ours and the original's.
     pub(crate) lines: Vec<(Mark, String)>,
 }
 
-/// Whose line it is.
+/// The side of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     Both,
@@ -61,7 +61,7 @@ pub(crate) enum Mark {
 }
 
 impl Script {
-    /// Reads a file.
+    /// Parses a file.
     pub(crate) fn parse(text: &str) -> Self {
         let mut blocks = text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>());
         let head = blocks.next().expect("an empty file");
@@ -87,7 +87,7 @@ impl Script {
         script
     }
 
-    /// Writes the file.
+    /// Prints the file.
     pub(crate) fn print(&self) -> String {
         let mut out = self.sentence.join("\n");
         out.push('\n');
@@ -116,7 +116,7 @@ impl Script {
         out
     }
 
-    /// The same, with the answers and numbers that were found when it was played.
+    /// The transcript with the answers and numbers of a replay.
     pub(crate) fn answered_as(&self, played: &Self) -> Self {
         let mut script = Self { differs: played.differs.clone(), ..self.clone() };
         for (step, played) in script.steps.iter_mut().zip(&played.steps) {
@@ -125,7 +125,7 @@ impl Script {
         script
     }
 
-    /// The same as it goes over one of its transports.
+    /// The transcript for one of its transports.
     pub(crate) fn over(&self, carrier: Carrier) -> Self {
         let mut script = self.clone();
         let over_websocket = carrier.is_websocket();
@@ -148,7 +148,7 @@ impl Script {
         script
     }
 
-    /// Whether the answers of the original are in it.
+    /// Whether it has answers of the original.
     pub(crate) fn is_recorded(&self) -> bool {
         !self.kind.is_empty()
     }
@@ -211,12 +211,12 @@ impl Step {
 }
 
 impl Answer {
-    /// Whether it is a close of WebSocket.
+    /// Whether it is a WebSocket close.
     pub(crate) fn is_close(&self) -> bool {
         self.lines[0].1.starts_with("(close ")
     }
 
-    /// The lines of ours, or of the original's, if there are any.
+    /// The lines of one side, if there are any.
     pub(crate) fn side(&self, side: Mark) -> Option<Vec<&str>> {
         let lines = self.lines.iter().filter(|(mark, _)| *mark == Mark::Both || *mark == side);
         let lines: Vec<_> = lines.map(|(_, text)| text.as_str()).collect();
@@ -245,7 +245,7 @@ fn parse_difference(text: &str) -> u32 {
     digits.parse().unwrap_or_else(|_| panic!("{text:?} begins with no number"))
 }
 
-/// A difference's number, and in a word what it is about.
+/// A difference's number, with a keyword.
 fn difference(number: u32) -> String {
     const WORDS: [&str; 19] = [
         "last byte",

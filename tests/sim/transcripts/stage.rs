@@ -1,4 +1,4 @@
-//! Playing a transcript: clients by name, what they do, and what they see.
+//! Replay of a transcript: clients by name, their actions, and what they see.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::scripted_socket::ScriptedSocket;
 pub(crate) struct Stage {
     rig: Rig,
     ends: BTreeMap<String, End>,
-    /// Session ids as transcripts call them, and as they are.
+    /// Session ids with their placeholders.
     sessions: Vec<(String, String)>,
-    /// Connection ids, likewise.
+    /// Connection ids with their placeholders.
     numbers: Vec<(String, String)>,
 }
 
-/// What a client saw: its name, and the lines of it.
+/// The lines that a client saw, with its name.
 pub(crate) struct Seen {
     pub(crate) client: String,
     pub(crate) lines: Vec<String>,
@@ -31,18 +31,18 @@ pub(crate) struct Seen {
 /// A client and its connection.
 struct End {
     client: Client,
-    /// None once the engine let it go.
+    /// `None` once the engine has dropped it.
     id: Option<ConnectionId>,
-    /// The client closed its end, or saw the broker's.
+    /// Whether the client has ended its stream or seen the end of the broker's.
     is_over: bool,
-    /// The client closed its end first, so that it sees nothing more.
+    /// Whether the client ended its stream first, so that it sees nothing more.
     has_left: bool,
-    /// Whether the client closes its end when it sees the broker's.
+    /// Whether the client ends its stream when it sees the end of the broker's.
     follows_end: bool,
     saw_end: bool,
-    /// How the next frame goes out.
+    /// How the next frame is sent.
     envelope: Envelope,
-    /// What was not written yet, where writes are cut by hand.
+    /// Bytes that are held back.
     held: Option<Vec<u8>>,
 }
 
@@ -57,7 +57,7 @@ impl Stage {
         }
     }
 
-    /// Does something, and says what everyone saw of it.
+    /// Performs an action, and returns what all clients saw.
     pub(crate) fn play(&mut self, stimulus: &Stimulus) -> Vec<Seen> {
         let mut seen = Vec::new();
         match stimulus {
@@ -65,7 +65,7 @@ impl Stage {
             Stimulus::Wait(ms) => {
                 for _ in 0..ms / WAIT_STEP_MS {
                     self.rig.advance(WAIT_STEP_MS);
-                    self.settle(&mut seen);
+                    self.run_until_idle(&mut seen);
                 }
             }
             Stimulus::Act(name, action) => self.act(name, action, &mut seen),
@@ -74,7 +74,7 @@ impl Stage {
                 self.send(name, &frame, &mut seen);
             }
         }
-        self.settle(&mut seen);
+        self.run_until_idle(&mut seen);
         seen.sort_by_key(|(tick, _)| *tick);
         seen.into_iter().map(|(_, seen)| seen).collect()
     }
@@ -179,8 +179,8 @@ impl Stage {
         seen.push((self.rig.ticks.get(), Seen { client: name.to_owned(), lines }));
     }
 
-    /// Turns the loop until nothing moves any more.
-    fn settle(&mut self, seen: &mut Vec<(u64, Seen)>) {
+    /// Runs turns of the loop until nothing happens.
+    fn run_until_idle(&mut self, seen: &mut Vec<(u64, Seen)>) {
         loop {
             let mut moved = self.deliver();
             let closed = self.rig.turn();
@@ -209,7 +209,7 @@ impl Stage {
         }
     }
 
-    /// Hands the engine what clients wrote.
+    /// Hands the bytes of clients to the engine.
     fn deliver(&mut self) -> bool {
         let mut moved = false;
         for end in self.ends.values_mut() {
@@ -268,7 +268,7 @@ impl Stage {
         }
     }
 
-    /// Puts ids in the place of placeholders. One that nobody has stays as it is.
+    /// Replaces placeholders by ids. An unknown one is not replaced.
     fn fill_in(&self, frame: &[u8]) -> Vec<u8> {
         let mut frame = frame.to_vec();
         for (placeholder, value) in self.sessions.iter().chain(&self.numbers) {
@@ -314,7 +314,7 @@ impl End {
         self.has_left = true;
     }
 
-    /// Takes what the engine wrote. Says whether that was anything.
+    /// Takes the bytes that the engine has written. Returns whether there were any.
     fn collect(&mut self, socket: &mut ScriptedSocket) -> bool {
         let mut moved = false;
         while let Some((tick, bytes)) = socket.take_outbound() {
@@ -339,7 +339,7 @@ impl End {
     }
 }
 
-/// How finely time passes.
+/// Granularity of time.
 const WAIT_STEP_MS: u64 = 100;
 
 fn replace(bytes: &[u8], wanted: &[u8], by: &[u8]) -> Vec<u8> {

@@ -1,9 +1,9 @@
-//! Bytes as lines of text that can be read and edited, and back.
+//! Conversion of bytes to lines of text that can be read and edited, and back.
 //!
 //! `^@` is NUL, `^M` CR, `^I` TAB; `^{c3 28}` are any bytes, `^{78 *10000}` the same one many
 //! times. A caret before anything else is a caret.
 
-/// How a line shows NUL.
+/// NUL in a line.
 pub(crate) const NUL: &str = "^@";
 
 /// The lines of `bytes`, which LF separates.
@@ -11,12 +11,12 @@ pub(crate) fn to_lines(bytes: &[u8]) -> Vec<String> {
     bytes.split(|byte| *byte == b'\n').map(to_line).collect()
 }
 
-/// What [`to_lines`] was made of.
+/// The inverse of [`to_lines`].
 pub(crate) fn from_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u8> {
     lines.map(from_line).collect::<Vec<_>>().join(&b'\n')
 }
 
-/// Bytes in hexadecimal, blanks between them or not.
+/// Parses hexadecimal bytes, with or without blanks between them.
 pub(crate) fn from_hex(text: &str) -> Vec<u8> {
     let digits: Vec<_> = text.chars().filter(|c| *c != ' ').collect();
     let byte = |pair: &[char]| {
@@ -41,7 +41,7 @@ fn to_line(mut bytes: &[u8]) -> String {
     line
 }
 
-/// Writes the first character of what is left of a line; says how many bytes it has.
+/// Writes the first character of the rest of a line, and returns its size in bytes.
 fn push_character(line: &mut String, bytes: &[u8]) -> usize {
     let is_last = bytes.len() == 1;
     match bytes {
@@ -49,7 +49,7 @@ fn push_character(line: &mut String, bytes: &[u8]) -> usize {
         [b'\r', ..] => line.push_str("^M"),
         [b'\t', ..] => line.push_str("^I"),
         [b'^', b'@' | b'M' | b'I' | b'{', ..] => line.push_str("^{5e}"),
-        // Editors take blanks away at the ends of lines.
+        // Editors remove blanks at the ends of lines.
         [b' '] if is_last => line.push_str("^{20}"),
         _ => {
             let most = bytes.len().min(4);
@@ -95,11 +95,11 @@ fn from_line(line: &str) -> Vec<u8> {
     bytes
 }
 
-/// Equal bytes that are written as a count.
+/// Number of equal bytes from which they are written with a count.
 const RUN_MIN: usize = 60;
 
 #[test]
-fn lines_of_text_are_the_bytes_they_were_made_of() {
+fn from_lines_is_the_inverse_of_to_lines() {
     let bytes: Vec<u8> = (0..=255).chain(*b"^@^x^^ ^{\nends in a blank \n\n").collect();
     let bytes = [&bytes[..], "ñ€😀".as_bytes(), &[b'x'; 1000], b"\xc3"].concat();
     let lines = to_lines(&bytes);
