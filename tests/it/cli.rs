@@ -1,4 +1,4 @@
-//! The command line as its users meet it: what is printed, and the exit codes.
+//! The command line: output and exit codes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,14 +15,14 @@ use crate::support::server::{
     make_certificates,
 };
 
-/// What a command left behind.
+/// The outcome of a command.
 struct Outcome {
     code: i32,
     stdout: String,
     stderr: String,
 }
 
-/// Runs the program to its end in a directory, and checks that no secret is shown.
+/// Runs the program in a directory until it ends, and checks that no secret is shown.
 fn run(directory: &Directory, arguments: &[&str]) -> Outcome {
     let mut command = Command::new(BINARY);
     forget_environment(&mut command);
@@ -68,7 +68,7 @@ fn check_prints_the_effective_configuration_with_the_keys_masked() {
     ] {
         assert!(outcome.stdout.contains(part), "{part} is missing:\n{}", outcome.stdout);
     }
-    // Arguments go before the file.
+    // Arguments override the file.
     let outcome = run(
         &directory,
         &["check", "--config", "broker.toml", "--listen", "127.0.0.1:7002", "--log-format", "json"],
@@ -260,7 +260,7 @@ fn well_known_secrets_are_refused_on_listeners_that_others_can_reach() {
         assert!(outcome.stderr.contains("loopback"), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("listening"), "{}", outcome.stderr);
     }
-    // Also where they were copied into a configuration, and though all else is in order.
+    // Also if they were copied into an otherwise valid configuration.
     let text = KEYS.replace("s3cret-3", "my_service_secret_key");
     fs::write(directory.path().join("broker.toml"), text).unwrap();
     let config = ["check", "--config", "broker.toml", "--listen"];
@@ -269,7 +269,7 @@ fn well_known_secrets_are_refused_on_listeners_that_others_can_reach() {
     assert!(outcome.stderr.contains("broker.toml:5: keys.service: "), "{}", outcome.stderr);
     let outcome = run(&directory, &[&config[..], &["127.0.0.1:0"]].concat());
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    // Nor is a certificate of development shown to others.
+    // A development certificate is not shown to other machines either.
     fs::write(directory.path().join("broker.toml"), KEYS).unwrap();
     let outcome = run(&directory, &[&config[..], &["0.0.0.0:0"]].concat());
     assert_eq!(outcome.code, 2);
@@ -290,7 +290,7 @@ fn without_a_configuration_it_serves_in_development_mode_with_a_banner() {
     ana.expect_nothing();
     server.log.wait_for("the banner", |log| log.contains("in DEVELOPMENT mode"));
     let text = server.log.text();
-    // Also where the system chose the port.
+    // Also with a port that the system chose.
     let step = format!("com-broker watch --url tcp://{} --login ana", server.address());
     assert!(text.contains(&step), "{text}");
     assert!(text.contains(server.path("certs/ca.pem").file_name().unwrap().to_str().unwrap()));
@@ -372,7 +372,7 @@ fn a_name_that_looks_like_fields_stays_in_its_own() {
     }
 }
 
-/// What a run of many kinds of events left in the log: what each line says, and its keys.
+/// The log of a run with many kinds of events: the text of each line, and its keys.
 fn told(format: &str) -> BTreeSet<(String, Vec<String>)> {
     let mut server = Setup::new()
         .listener("name = \"the web\"")
@@ -424,7 +424,7 @@ fn in_json(line: &str) -> (String, Vec<String>) {
     (line["message"].as_str().unwrap().to_owned(), keys.collect())
 }
 
-/// Words, then pairs whose values are quoted where they hold blanks.
+/// A plain line: words, then pairs whose values are quoted if they hold blanks.
 fn in_plain(line: &str) -> (String, Vec<String>) {
     let message = line["2026-11-28T22:00:00.000Z INFO  ".len()..].trim_end();
     let mut pieces = Vec::new();
@@ -476,7 +476,7 @@ fn lines_about_a_listener_and_a_refused_login_name_them() {
         client.receive_end();
     };
     let long = "x".repeat(1_000);
-    // Who mixes up the headers, too, and sends keys in place of a login id.
+    // Also for a client that mixes up the headers and sends keys as its login id.
     for (login, key) in [("eve", "wrong"), (&long, "wrong"), ("old-1.old-2", "old-1")] {
         connect(login, key);
     }
@@ -494,7 +494,7 @@ fn lines_about_a_listener_and_a_refused_login_name_them() {
     server.log.wait_for_line(&["accepted connection=1 listener=\"the web\" peer=127.0.0.1:"]);
 }
 
-/// Runs a command that logs in, as an agent with the agent's key unless other keys are given.
+/// Runs a command that logs in as an agent, with this profile key.
 fn run_client(server: &Server, arguments: &[&str], profile_key: &str) -> Outcome {
     let mut command = client_command(server, arguments, profile_key);
     let output = command.output().unwrap();
@@ -541,7 +541,7 @@ fn send_reports_deliveries_and_a_wrong_profile() {
     }
     let queued = send(&["--to", "/queue/jobs", "--count", "2"]);
     assert_eq!(queued.code, 0, "{}", queued.stderr);
-    // A key of another profile than the one asked for: nothing is sent.
+    // With the key of another profile, nothing is sent.
     let other = send(&["--to", "/agent/ana", "--profile", "service"]);
     assert_eq!((other.code, other.stdout.as_str()), (2, ""));
     let told =
@@ -601,7 +601,7 @@ fn watch_shows_topics_queues_and_the_receiver_of_a_copy() {
     assert_eq!(watcher.into_inner().0.wait().unwrap().code(), Some(0));
 }
 
-/// A process that ends with the test.
+/// A process that is ended with the test.
 struct WatchedChild(std::process::Child);
 
 impl Read for WatchedChild {

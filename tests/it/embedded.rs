@@ -1,4 +1,4 @@
-//! Servers within this process: started from code, reached through their handles, ended by them.
+//! Servers in this process: started from code and controlled through their handles.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -61,7 +61,7 @@ fn several_brokers_in_one_process_are_independent() {
     let sent = clients[0].send("/topic/a", "x", &SendOptions::default()).unwrap();
     assert_eq!(sent, 1, "the other broker's client is not there");
     assert_eq!(clients[0].next(PATIENCE).unwrap().unwrap().body, b"x");
-    // What the one is told does nothing to the other.
+    // A drain of one does not affect the other.
     let report = drain(one);
     assert_eq!((report.outcome, report.connections), (Outcome::Drained, 1));
     assert_eq!(report.connections_cut, 0);
@@ -90,7 +90,7 @@ fn a_full_mailbox_and_an_ended_server_refuse_letters() {
     handle.export_latencies().unwrap();
     assert_eq!(handle.drain(), Err(PostFault::Full));
     let running = server.spawn().unwrap();
-    // It reads two a turn, so there is room soon.
+    // It reads two letters a turn, so that there is room soon.
     while let Err(fault) = handle.drain() {
         assert_eq!(fault, PostFault::Full);
         std::thread::yield_now();
@@ -119,7 +119,7 @@ fn dropping_handles_does_not_stop_a_server() {
 
 #[test]
 fn a_second_drain_has_no_effect_and_leave_ends_the_server() {
-    // Somebody who does not read keeps it from ending by itself.
+    // A client that does not read keeps it from ending by itself.
     let outbound =
         OutboundLimits { hard_bytes_max: 64 << 20, soft_bytes_max: 64 << 20, soft_ms_max: 600_000 };
     let limits = Limits {
@@ -156,7 +156,7 @@ fn keys_are_replaced_and_open_connections_stay() {
     let mut ana = log_in(address, "ana", "it-agent").unwrap();
     let new = Config::builder(keys("it-new")).listener(loopback()).build().unwrap();
     running.handle().reload(&new).unwrap();
-    // The mailbox is read in the order in which it was filled, and so is what a client sends.
+    // Letters are read in the order of posting, and so are frames of a client.
     let answer = loop {
         match log_in(address, "bob", "it-new") {
             Err(ClientError::Refused(_)) => {}

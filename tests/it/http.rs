@@ -69,13 +69,13 @@ fn the_sample_page_disappears_once_there_are_own_keys() {
     assert!(request(&server, false, "GET", "/sample.js").starts_with("HTTP/1.1 404 "));
 }
 
-/// What load balancers, proxies, browsers and ordinary HTTP clients send.
+/// Requests of load balancers, proxies, browsers and ordinary HTTP clients.
 #[test]
 fn requests_are_parsed_according_to_rfc_9110_and_rfc_9112() {
     let server = Server::start();
     let long_body = "x".repeat(100_000);
     for (request, status, body) in [
-        // HAProxy's httpchk, and nginx as it is by itself.
+        // HAProxy's httpchk, and nginx by default.
         ("GET /health HTTP/1.0\r\n\r\n", "200 OK", "ok\n"),
         ("GET /health HTTP/1.0\r\nHost: x\r\nConnection: close\r\n\r\n", "200 OK", "ok\n"),
         // Java's HttpClient, and curl --http2.

@@ -1,4 +1,4 @@
-//! Latency histograms on their way out: at SIGUSR1 and in the end.
+//! The export of latency histograms: at SIGUSR1 and at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ fn sigusr1_and_the_end_export_table_and_files() {
     let text = fs::read_to_string(last).unwrap();
     assert!(text.contains("Total count    =           15"), "{text}");
     assert!(count_in_table(&server, "turn") >= 15);
-    // Nothing but whole files is left behind.
+    // No drafts are left.
     assert_eq!(files(&server, "").len(), 10);
 }
 

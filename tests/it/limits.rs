@@ -1,4 +1,4 @@
-//! Bounds: whoever exceeds one is told which, and closed; nobody else notices.
+//! Limits: a client that exceeds one gets an ERROR with its name and is closed; others are not affected.
 
 use std::io::{Read, Write};
 
@@ -9,7 +9,7 @@ use crate::support::client::{
 };
 use crate::support::server::{APPLICATION_KEY, Server, Setup};
 
-/// Lets a client exceed a limit on each transport, while another one is connected.
+/// Has a client exceed a limit on each transport, while another one is connected.
 fn exceed(server: &Server, limit: &str, profile: Profile, offend: impl Fn(&mut Client)) {
     let mut witness = Client::log_in(server, Transport::Tcp, Profile::Agent, "witness");
     for transport in Transport::ALL {
@@ -46,7 +46,7 @@ fn connections_max() {
         server.log.wait_for_line(&["closed", &name, "reason=LIMIT_EXCEEDED:connections_max "]);
     }
     ana.expect_nothing();
-    // Whoever operates the broker is told once, not for each.
+    // Logged once, not for each connection.
     server.log.wait_for_line(&["WARN", "connections refused", "connections_max=2"]);
     assert_eq!(server.log.text().matches("connections refused").count(), 1);
     drop(eva);
@@ -75,7 +75,7 @@ fn a_standard_client_beyond_connections_max_gets_an_error_of_its_dialect() {
     assert!(message.to_text().unwrap().contains("connections_max"), "{message}");
     let Ok(Message::Close(Some(close))) = websocket.read() else { panic!("a close") };
     assert!((4100..4200).contains(&u16::from(close.code)), "{close}");
-    // Whoever looks after the broker sees that it lives.
+    // Health checks still succeed.
     let mut stream = Stream::connect(server.address());
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert!(stream.read_to_end().starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -87,7 +87,7 @@ fn refusals_max_and_refusal_ms_max() {
     let server = with_limits("connections_max = 1\nrefusals_max = 2\nrefusal_ms_max = 300");
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let mut silent = [(); 2].map(|()| Stream::connect(server.address()));
-    // All who may wait to be told do so, in silence; one more is closed at once.
+    // As many as may wait to be refused are silent; one more is closed at once.
     Stream::connect(server.address()).wait_for_any_end();
     assert!(!server.log.text().contains("closed connection="), "{}", server.log.text());
     for stream in &mut silent {
@@ -100,7 +100,7 @@ fn refusals_max_and_refusal_ms_max() {
         let (duration, _) = duration.split_once(' ').unwrap();
         assert!(duration.parse::<u64>().unwrap() >= 300, "{line}");
     }
-    // There is room again to tell somebody, whose slowness to leave is bounded as well.
+    // There is room again for a refusal, and the time for it is bounded as well.
     let mut told = Client::open(&server, Transport::Tcp);
     told.send_bytes(&connect_frame(Profile::Agent, "ian"));
     told.receive_error("LIMIT_EXCEEDED");
@@ -122,7 +122,7 @@ fn login_frame_bytes_max() {
         offender.receive_limit_exceeded("login_frame_bytes_max");
         witness.expect_nothing();
     }
-    // After the login there is more room.
+    // After the login, larger frames are allowed.
     let body = [b'x'; 10_000];
     witness.send("/agent/witness", &body);
     assert_eq!(witness.receive_message().body, body);
@@ -189,7 +189,7 @@ fn subscriptions_per_session_max() {
     exceed(&server, "subscriptions_per_session_max", Profile::Service, |client| {
         client.subscribe("0", "/agent/witness");
         client.subscribe("1", "/agent/a.*");
-        // What one has already is not counted twice.
+        // A repeated subscription is not counted twice.
         client.subscribe("1", "/agent/a.*");
         let headers = [("destination", "/agent/b.*"), ("destination-type", "1")];
         client.send_frame("SUBSCRIBE", &headers, b"");
@@ -216,7 +216,7 @@ fn wildcards_max() {
     let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
     boss.subscribe("0", "/topic/>");
     exceed(&server, "wildcards_max", Profile::Service, |client| {
-        // Neither counts for the other.
+        // Patterns and wildcards are counted apart.
         client.subscribe("1", "/agent/a.*");
         client.subscribe("0", "/topic/*");
         let headers = [("destination", "/topic/a.*"), ("destination-type", "0")];
@@ -254,7 +254,7 @@ fn destinations_max() {
     offender.send_bytes(&connect_frame(Profile::Agent, "bob"));
     offender.receive_limit_exceeded("destinations_max");
     ana.expect_nothing();
-    // A destination that nothing keeps in being makes room.
+    // An unused destination makes room.
     drop(eva);
     server.log.wait_for_line(&["closed", "login=\"eva\""]);
     Client::log_in(&server, Transport::Tcp, Profile::Agent, "bob").expect_nothing();
@@ -284,7 +284,7 @@ fn inbound_total_bytes_max() {
                  inbound_total_bytes_max = 100_000";
     let server = with_limits(lines);
     let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
-    // Frames that lack their last byte are together too much, while each is allowed.
+    // Torn frames that are allowed each, but not all together.
     let frame = encode("SEND", &[("destination", "/agent/witness")], &[b'x'; 30_000]);
     let frame = envelope(&frame);
     let (last, most) = frame.split_last().unwrap();
@@ -307,7 +307,7 @@ fn inbound_total_bytes_max() {
     witness.expect_nothing();
 }
 
-/// Memory is taken for what arrives, not for what is announced.
+/// Memory is allocated for bytes that arrive, not for announced lengths.
 #[test]
 fn an_announcement_of_two_gibibytes_takes_no_memory() {
     let server = Server::start();
@@ -328,7 +328,7 @@ fn an_announcement_of_two_gibibytes_takes_no_memory() {
             offender.receive_limit_exceeded(limit);
         }
     }
-    // The largest that is allowed, announced by many who send little of it.
+    // The largest allowed frame, announced by many clients that send little of it.
     let announced = [&[1][..], &(4_u32 << 20).to_be_bytes(), b"SEND\n"].concat();
     let mut holders = Vec::new();
     for number in 0..100 {
@@ -368,7 +368,7 @@ fn accepting_continues_once_descriptors_are_free() {
             break;
         }
         clients.push(client);
-        // The log tells of each that is accepted, or that one could not be.
+        // The log has a line for each accepted connection, or for a failure.
         server.log.wait_for("the next connection", |log| {
             log.contains(&format!("accepted connection={} ", number + 1))
                 || log.contains("accepting failed")
@@ -376,7 +376,7 @@ fn accepting_continues_once_descriptors_are_free() {
     }
     server.log.wait_for_line(&["ERROR", "accepting failed", "os error 24"]);
     let mut waiting = waiting.unwrap_or_else(|| clients.pop().unwrap());
-    // Those that are in go on.
+    // Open connections are served.
     clients[0].receive_connected();
     clients[0].expect_nothing();
     clients.drain(1..5);
@@ -386,7 +386,7 @@ fn accepting_continues_once_descriptors_are_free() {
     server.stop();
 }
 
-/// A key that is wrong is not shown, however long a frame it stands in.
+/// A wrong key is not shown, however long its frame is.
 #[test]
 fn refused_keys_are_not_shown() {
     let server = Server::start();

@@ -1,8 +1,8 @@
-//! The one integration binary: the real program over real sockets, for what cannot be shown
-//! without them: the kernel's buffers, foreign TLS and WebSocket, signals, exit codes.
+//! The integration tests: the real program over real sockets, for what needs them: the kernel's buffers,
+//! foreign TLS and WebSocket, signals, exit codes.
 //!
-//! Each test starts a broker of its own, so all run side by side. Nothing sleeps: a test waits for
-//! a condition, and a deadline that is far away makes a missing one a failure.
+//! Each test starts a broker of its own, so that all run in parallel. Nothing sleeps: a test waits for
+//! a condition, with a deadline that is far away.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are real time")]

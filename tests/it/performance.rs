@@ -1,5 +1,4 @@
-//! What those may set who live on latency: the loop that never sleeps, the core that it stays on,
-//! the kernel's buffers.
+//! The settings that lower latency: busy polling, the core of the loop, the kernel's buffers.
 
 use crate::support::PATIENCE;
 use crate::support::client::{Client, Profile, Transport};
@@ -29,7 +28,7 @@ fn a_busy_polling_loop_serves_and_drains() {
     }
     let mut ana = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     exchange(&mut ana, COUNT);
-    // It does not sleep when nobody wants anything either.
+    // It does not sleep without clients either.
     let ticks = server.cpu_ticks();
     wait_for("CPU time to pass", PATIENCE, || (server.cpu_ticks() > ticks + 2).then_some(()));
     exchange(&mut ana, 1);
@@ -43,7 +42,7 @@ fn a_busy_polling_loop_serves_and_drains() {
     let log = server.log.text();
     assert!(log.contains(" drained connections="), "{log}");
     assert_eq!(count_in_table(&log, "delivery"), COUNT as u64 + 1);
-    // Polls that brought nothing are no turns, and are not counted as any.
+    // Empty polls are not counted as turns.
     let (turns, polls) = (server.totals().count("turns"), count_in_table(&log, "poll"));
     assert_eq!(count_in_table(&log, "turn"), polls);
     assert!(turns >= COUNT as u64 && turns < 10_000, "{turns}");

@@ -1,4 +1,4 @@
-//! Plain TCP: envelopes however they arrive, and listeners that serve less than everything.
+//! Plain TCP: envelopes in any pieces, and listeners that serve only some protocols.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -41,7 +41,7 @@ fn a_session_may_be_cut_in_two_anywhere() {
     for cut in 1..session.len() {
         let mut ana = Client::over(Stream::connect(server.address()));
         ana.stream().write_all(&session[..cut]).unwrap();
-        // The other half is certainly read later than this one.
+        // Ensures that the other half is read later than this one.
         let mut other = Client::open(&server, Transport::Tcp);
         other.send_bytes(b"FENCE\n\n");
         other.receive_error("UNKNOWN_COMMAND");
@@ -76,9 +76,9 @@ fn both_byte_orders_of_the_length_are_read_and_little_endian_is_written() {
     let mut ana = Client::over(Stream::connect(server.address()));
     let big = |frame: &[u8]| [&[1], &(frame.len() as u32).to_be_bytes()[..], frame].concat();
     ana.stream().write_all(&big(&connect_frame(Profile::Agent, "ana"))).unwrap();
-    // The client panics where the answer's envelope is another one.
+    // The client panics if the answer's envelope is not little-endian.
     ana.receive_connected();
-    // Longer than one byte tells, so that the order matters.
+    // Longer than 255 bytes, so that the order matters.
     let body = [b'x'; 0x0203];
     ana.stream().write_all(&big(&encode("SEND", &[("destination", "/agent/ana")], &body))).unwrap();
     assert_eq!(ana.receive_message().body, body);
@@ -113,7 +113,7 @@ fn on_a_takeover_the_older_connection_gets_its_error_first() {
     let server = Server::start();
     let mut older = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
     let _newer = Client::log_in(&server, Transport::Tcp, Profile::Agent, "ana");
-    // The newer one has its CONNECTED, so the older one's ERROR and end must be there already.
+    // The newer one has its CONNECTED, so that the older one's ERROR and end have to be sent.
     let socket = older.stream().socket().try_clone().unwrap();
     socket.set_nonblocking(true).unwrap();
     older.receive_error("NEW_CONNECTION_LOGGED");
@@ -210,7 +210,7 @@ fn a_listener_serves_only_its_protocols() {
         for (request, answer) in requests.into_iter().zip(answers) {
             let mut stream = Stream::connect(address);
             stream.write_all(request).unwrap();
-            // Not told is where the envelope begins, and what comes after the beginning.
+            // The envelope and the bytes behind the beginning are not checked.
             let skipped = if request[0] == 0 { 5 } else { 0 };
             let mut found = vec![0; skipped + answer.len()];
             stream.read_exact(&mut found).unwrap();

@@ -1,11 +1,11 @@
-//! Presence: services hear who comes and goes, however it happens.
+//! Presence: services get events for all logins and all ends of sessions.
 
 use serde_json::Value;
 
 use crate::support::client::{Client, Profile, Transport, encode};
 use crate::support::server::{Server, Setup};
 
-/// A service that hears of all whose destinations match.
+/// A service that is subscribed to the presence of all matching destinations.
 fn observer(server: &Server, transport: Transport, pattern: &str) -> Client {
     let mut sup = Client::log_in(server, transport, Profile::Service, "sup");
     sup.subscribe_presence(pattern, false);
@@ -34,7 +34,7 @@ fn logins_and_logouts_are_reported_on_every_transport() {
         let mut sup = observer(&server, transport, "/agent/a.*");
         let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
         assert_eq!(event(&mut sup), "logged ana login");
-        // Not those who do not match, and not services and admins, whatever matches.
+        // No events of clients that do not match, nor of services and admins.
         let _bob = Client::log_in(&server, transport, Profile::Agent, "bob");
         let _adm = Client::log_in(&server, transport, Profile::Admin, "adm");
         ana.send_frame("DISCONNECT", &[], b"");

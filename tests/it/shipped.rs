@@ -1,11 +1,11 @@
-//! What is shipped is what is tested: packages that only tests need turn on no feature in a dependency
-//! that the program then has in tests alone.
+//! The tested program is the shipped one: packages that only tests need do not enable features in the
+//! program's dependencies.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// Features that only tests have, by package: those of Unicode that no pattern may name, and what no
-/// code of ours calls.
+/// Features that only tests have, by package: Unicode classes that no regular expression may use, and code
+/// that the program does not call.
 const ONLY_IN_TESTS: &[(&str, &[&str])] = &[
     (
         "regex-syntax",
@@ -32,7 +32,7 @@ fn the_program_has_the_features_of_the_tests() {
     assert_eq!(only_in_tests, expected);
 }
 
-/// The features of every package that the program is built from, with these kinds of dependencies.
+/// The features of every package in the program, with these kinds of dependencies.
 fn features(kinds: &str) -> BTreeMap<String, Vec<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--locked", "--no-dedupe", "--prefix", "none"])
@@ -45,7 +45,7 @@ fn features(kinds: &str) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in text.lines() {
         let (package, features) = line.split_once('|').unwrap();
-        // A version is told after a name, and where a package is from after that.
+        // Name and version, without the source of the package.
         let package = package.split(' ').take(2).collect::<Vec<_>>().join(" ");
         let known = all.entry(package).or_default();
         let features = features.split(',').filter(|feature| !feature.is_empty());

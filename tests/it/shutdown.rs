@@ -1,4 +1,4 @@
-//! Signals, and the ways in which the broker comes to its end.
+//! Signals, reload and shutdown.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -23,8 +23,7 @@ fn a_drain_notifies_every_client_and_ends_with_success() {
                 (transport, Client::log_in(&server, transport, Profile::Agent, login))
             })
             .collect();
-        // Neither these hold it up: one that is silent, one in the midst of things, one that is
-        // not logged in.
+        // None of these delays it: a silent client, one within a frame, one that is not logged in.
         let mut silent = Stream::connect(server.address());
         let mut half = Stream::connect(server.address());
         half.write_all(b"GET / HT").unwrap();
@@ -50,7 +49,7 @@ fn a_drain_notifies_every_client_and_ends_with_success() {
     }
 }
 
-/// Nobody new is let in, as soon as the listener is closed.
+/// Checks that new connections are refused, once the listener is closed.
 fn assert_refused(server: &Server) {
     let error = wait_for("a refusal", PATIENCE, || TcpStream::connect(server.address()).err());
     assert!(matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset));
@@ -58,7 +57,7 @@ fn assert_refused(server: &Server) {
 
 const BODY_BYTES: usize = 64 * 1024;
 
-/// A client to whom this many messages are queued, more than the kernel takes.
+/// A client with this many queued messages, more than the kernel takes.
 fn behind(server: &Server, count: usize) -> Client {
     let late = Client::log_in_narrow(server, Profile::Service, "late");
     let mut publisher = Client::log_in(server, Transport::Tcp, Profile::Admin, "publisher");
@@ -113,7 +112,7 @@ fn a_second_signal_ends_at_once() {
     server.log.wait_for_line(&["at once"]);
 }
 
-/// What a login with these keys is answered.
+/// The answer to a login with this key.
 fn answer_to(server: &Server, agent_key: &str) -> String {
     let mut client = Client::open(server, Transport::Tcp);
     let headers = [
@@ -143,7 +142,7 @@ fn a_reload_replaces_all_keys_or_none() {
     server.signal("HUP");
     server.log.wait_for_line(&["ERROR", "not reloaded, nothing changed", "broker.toml:2: keys"]);
     assert_eq!(answer_to(&server, NEW_KEY), "CONNECTED");
-    // A key that another profile has is as wrong as a file that does not parse.
+    // The key of another profile is refused like a malformed file.
     server.rewrite_key(1, Profile::Admin.key());
     server.signal("HUP");
     server.log.wait_for("a second refusal", |log| log.matches("not reloaded").count() == 2);
@@ -191,7 +190,7 @@ fn an_emptied_or_missing_file_does_not_bring_back_well_known_keys() {
     refuse(1, &["broker.toml: keys: these would be the development keys", "start it again"]);
     fs::remove_file(&path).unwrap();
     refuse(2, &["broker.toml: No such file"]);
-    // Nor does it wait for who might write into a pipe.
+    // A pipe is refused without waiting for its writer.
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     refuse(3, &["broker.toml: a pipe (FIFO), and not a regular file"]);
     fs::remove_file(&path).unwrap();
@@ -229,11 +228,11 @@ fn an_address_in_use_is_named_and_nothing_is_left_running() {
     assert!(!directory.path().join("certs").exists(), "nothing was made");
 }
 
-/// Thousands of lines at once would not all get into the log.
+/// The log would drop some of thousands of lines.
 #[test]
 fn the_summary_of_a_drain_of_thousands_is_exact() {
     const COUNT: usize = 3_000;
-    // Both end at the same time: what a connection lost is told whichever is first.
+    // Both deadlines are the same: unsent bytes are reported whichever comes first.
     let limits = "drain_ms_max = 2500\nclose_flush_ms_max = 2500\nlinger_ms_max = 100";
     let setup = Setup::new().limits(limits).outbound(64 << 20, 64 << 20, 600_000);
     let mut server = setup.argument("--log-level").argument("info").start();
@@ -257,7 +256,7 @@ fn the_summary_of_a_drain_of_thousands_is_exact() {
     };
     assert_eq!(count_of(" WARN  cut before all was sent to them reason=DRAINING "), 1);
     assert_eq!(count_of(" INFO  closed in the drain reason=DRAINING "), COUNT);
-    // The one that published had left before, or while it was told.
+    // The publisher disconnected before the drain or during it.
     let drained = count_of(" WARN  drained in part ");
     assert!(drained == COUNT || drained == COUNT + 1, "{text}");
     assert!(text.contains(&format!(" connections={drained} connections_cut=1\n")), "{text}");
@@ -270,7 +269,7 @@ fn thousands_that_disconnect_at_once_are_all_counted_in_the_log() {
     const COUNT: u64 = 2_000;
     let server = Setup::new().argument("--log-level").argument("info").start();
     let streams: Vec<_> = (0..COUNT).map(|_| Stream::connect(server.address())).collect();
-    // The last is in the table when it is answered.
+    // Once the last one is answered, all are accepted.
     Client::log_in(&server, Transport::Tcp, Profile::Agent, "last").expect_nothing();
     drop(streams);
     let told = |log: &str| -> u64 {
@@ -285,7 +284,7 @@ fn thousands_that_disconnect_at_once_are_all_counted_in_the_log() {
     assert!(!text.contains("log lines dropped"), "{text}");
 }
 
-/// What was accepted is not lost on the way to the log.
+/// Lines of accepted connections are not dropped.
 #[test]
 fn every_connection_has_one_line_in_the_log() {
     let server = Server::start();
@@ -311,7 +310,7 @@ fn every_connection_has_one_line_in_the_log() {
     assert!(lines[0].ends_with(" unsent_bytes=0"), "{}", lines[0]);
 }
 
-/// The broker does not wait for a log that nobody reads.
+/// The broker does not wait for a log that is not read.
 #[test]
 fn a_log_that_is_not_read_does_not_block_the_broker() {
     let directory = crate::support::Directory::new();

@@ -1,4 +1,4 @@
-//! Receivers that do not read: they are cut off, others notice nothing, and memory stays bounded.
+//! Slow consumers: they are cut off, others are not affected, and memory stays bounded.
 
 use std::thread;
 use std::time::Instant;
@@ -10,12 +10,12 @@ const KIB: u32 = 1024;
 const MIB: u32 = 1024 * KIB;
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Frames of up to 128 KiB, so that queues may be small.
+/// A broker with frames of up to 128 KiB, so that limits on queues can be small.
 fn setup() -> Setup {
     Setup::new().limits("body_bytes_max = \"124 KiB\"\nheader_bytes_max = \"4 KiB\"")
 }
 
-/// A message that says which one it is.
+/// The body of a message, with its number.
 fn body(number: usize) -> Vec<u8> {
     let mut body = format!("{number} ").into_bytes();
     body.resize(BODY_BYTES, b'x');
@@ -28,7 +28,7 @@ fn number_of(body: &[u8]) -> usize {
     std::str::from_utf8(&body[..end]).unwrap().parse().unwrap()
 }
 
-/// Reads what was still on its way to a client that was cut: whole messages in order, then why.
+/// Reads the frames that were sent to a cut client: whole messages in order, then the ERROR.
 fn read_what_is_left(client: &mut Client) -> usize {
     for expected in 0.. {
         let frame = client.receive();
@@ -44,8 +44,8 @@ fn read_what_is_left(client: &mut Client) -> usize {
     unreachable!("numbers end")
 }
 
-/// Sends to a receiver that does not read and to one that does, until the first is cut; checks
-/// that the publisher gets an ACK for each and the other receiver all, in order.
+/// Sends to a receiver that does not read and to others that do, until the first is cut. Checks that the
+/// publisher gets an ACK for each message, and the others get all messages in order.
 fn publish_until_cut(server: &Server, stalled: &str, others: &[Transport]) {
     let receivers: Vec<_> = others
         .iter()
@@ -127,7 +127,7 @@ fn a_receiver_that_stays_above_its_soft_limit_is_cut() {
     let mut stalled = Client::log_in_narrow(&server, Profile::Agent, "stalled");
     let mut brisk = Client::log_in(&server, Transport::Ws, Profile::Agent, "brisk");
     let mut publisher = Client::log_in(&server, Transport::Tcp, Profile::Admin, "publisher");
-    // More than the kernel holds for it, and far less than the hard bound.
+    // More than the kernel's buffers hold, and far less than the hard limit.
     let count = 16 * MIB as usize / BODY_BYTES;
     let started = Instant::now();
     for number in 0..count {
@@ -141,7 +141,7 @@ fn a_receiver_that_stays_above_its_soft_limit_is_cut() {
     assert!(started.elapsed().as_millis() >= u128::from(SOFT_MS));
     publisher.send("/agent/brisk", b"hello");
     assert_eq!(brisk.receive_message().text(), "hello");
-    // What it sent after the cut, if it was that slow, had no receiver any more.
+    // Messages that it sent after the cut had no receiver.
     publisher.send("/admin/publisher", b"the end");
     while publisher.receive_or_error("NO_SUCH_DESTINATION").text() != "the end" {}
     drop((publisher, brisk));
@@ -149,7 +149,7 @@ fn a_receiver_that_stays_above_its_soft_limit_is_cut() {
     assert_eq!(server.stop().count("slow_consumers"), 1);
 }
 
-/// What was on its way to a client that was closed before it read: messages in order.
+/// Reads the messages that were sent to a client that was closed before it read, in order.
 fn read_until_broken(client: &mut Client) -> usize {
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(client.stream(), &mut bytes);
@@ -216,7 +216,7 @@ fn publishers_are_paused_while_memory_is_short_and_nothing_is_lost() {
         publisher
     });
     server.log.wait_for_line(&["publishers paused"]);
-    // Who does not publish is served meanwhile.
+    // Clients that do not publish are served meanwhile.
     let mut sup = Client::log_in(&server, Transport::Wss, Profile::Service, "sup");
     sup.subscribe("1", "/agent/.*");
     sup.send_frame("UNSUBSCRIBE", &[("transaction", "u")], b"");

@@ -1,4 +1,4 @@
-//! Time: what does not happen in time ends the connection, and what is only silent is asked.
+//! Timeouts: connections that end in time, and pings to silent clients.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::client::{
 };
 use crate::support::server::{Server, Setup};
 
-/// All other limits on time are far away, so that only the one that is meant can end anything.
+/// A broker on which all other time limits are long.
 fn only(limit: &str) -> Server {
     let limits = ["upgrade_ms_max", "tls_handshake_ms_max", "connect_ms_max"]
         .map(|name| format!("{name} = {}", if name == limit { LIMIT_MS } else { 600_000 }));
@@ -20,8 +20,8 @@ fn only(limit: &str) -> Server {
 
 const LIMIT_MS: u64 = 200;
 
-/// Checks the line that the connection leaves: the limit that ended it, and that it was not
-/// before its time.
+/// Checks the line of the connection in the log: the limit that ended it, and that it did not end too
+/// early.
 fn check_line(server: &Server, limit: &str) {
     let line = server.log.wait_for_line(&["closed", &format!("reason=timed-out:{limit} ")]);
     let (_, duration) = line.split_once("duration_ms=").unwrap();
@@ -66,7 +66,7 @@ fn an_incomplete_upgrade_is_closed() {
     check_line(&server, "upgrade_ms_max");
 }
 
-/// A byte now and then does not put the deadline off.
+/// Single bytes do not extend the deadline.
 #[test]
 fn an_upgrade_in_single_bytes_is_closed() {
     let server = only("upgrade_ms_max");
@@ -76,7 +76,7 @@ fn an_upgrade_in_single_bytes_is_closed() {
     let deadline = Instant::now() + PATIENCE;
     while !matches!(stream.read(&mut [0]), Ok(0)) {
         assert!(Instant::now() < deadline, "the connection stays open");
-        // It may be closed between the two.
+        // The connection may be closed meanwhile.
         let _ = stream.write_all(&[*bytes.next().unwrap()]);
     }
     check_line(&server, "upgrade_ms_max");
@@ -88,7 +88,7 @@ fn a_client_that_does_not_log_in_gets_an_error_and_is_closed() {
     for transport in Transport::ALL {
         let mut client = Client::open(&server, transport);
         if !transport.is_websocket() {
-            // What is spoken must be settled first: half an envelope does that.
+            // Half an envelope suffices for detection.
             client.stream().write_all(&envelope(b"CONNECT\n\n")[..6]).unwrap();
         }
         let error = client.receive_error("TIMED_OUT");
@@ -121,7 +121,7 @@ fn a_client_that_is_logged_in_may_be_silent() {
         .zip(["a", "b", "c", "d"])
         .map(|(transport, login)| Client::log_in(&server, transport, Profile::Agent, login))
         .collect();
-    // These two came later, and their time is up.
+    // These two connected later, and have timed out.
     Stream::connect(server.address()).wait_for_any_end();
     Stream::connect(server.address()).wait_for_any_end();
     for client in &mut clients {
@@ -137,7 +137,7 @@ fn a_websocket_client_that_answers_pings_is_kept() {
     for transport in [Transport::Ws, Transport::Wss] {
         let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
         let mut pings = 0;
-        // Longer than a client lives that does not answer.
+        // Longer than a client is kept that does not answer.
         while started.elapsed() < Duration::from_millis(2500) {
             match ana.websocket().read().unwrap() {
                 Message::Ping(_) => pings += 1,
@@ -150,7 +150,7 @@ fn a_websocket_client_that_answers_pings_is_kept() {
     }
 }
 
-/// A page sees no pings, so that to it a broker that only pings is silent.
+/// A page in a browser does not see pings, so that heart-beats are needed as well.
 #[test]
 fn pings_do_not_replace_heart_beats() {
     let server = Setup::new().limits("websocket_ping_ms = 100\nheart_beat_ms_min = 200").start();
@@ -205,7 +205,7 @@ fn a_websocket_client_that_does_not_answer_pings_is_closed() {
     let mut ana = Client::over_websocket(websocket);
     ana.send_bytes(&connect_frame(Profile::Agent, "ana"));
     let bytes = ana.stream().read_to_end();
-    // A ping, and then the close of the classic dialect.
+    // A ping, and then a close.
     assert!(bytes.ends_with(b"\x89\0\x88\x02\x03\xe8"), "{}", bytes.escape_ascii());
     assert_eq!(sup.receive_message().header("event"), "logged");
     for event in ["disconnected", "logout"] {
@@ -217,7 +217,7 @@ fn a_websocket_client_that_does_not_answer_pings_is_closed() {
     sup.expect_nothing();
 }
 
-/// A peer that has got our end of stream and keeps its own open holds nothing for long.
+/// A client that does not end its stream after the broker's is dropped after a while.
 #[test]
 fn a_client_that_never_ends_its_own_stream_is_dropped() {
     let server = Setup::new().limits("linger_ms_max = 200").start();
@@ -229,14 +229,14 @@ fn a_client_that_never_ends_its_own_stream_is_dropped() {
     assert!(line.contains("transport=tcp"), "{line}");
 }
 
-/// Nor does one that does not even take its last bytes.
+/// A client that does not read the last bytes is dropped after a while.
 #[test]
 fn a_client_that_does_not_take_its_last_bytes_is_dropped() {
     let server = Setup::new().limits("close_flush_ms_max = 200").start();
     let mut ana = Client::log_in_narrow(&server, Profile::Agent, "ana");
     let body = vec![b'x'; 1 << 20];
     let mut bytes = Vec::new();
-    // More than the kernel holds for it.
+    // More than the kernel's buffers hold.
     for _ in 0..7 {
         bytes.extend(envelope(&encode("SEND", &[("destination", "/agent/ana")], &body)));
     }
@@ -250,7 +250,7 @@ fn a_slow_handshake_within_its_time_is_served() {
     let server = Setup::new().start();
     let config = tls_config(&server.authority(), &[&rustls::version::TLS13]);
     let socket = crate::support::client::connect(server.address(), None);
-    // Others come and go while it only is connected.
+    // Others connect and disconnect meanwhile.
     for _ in 0..20 {
         drop(Client::log_in(&server, Transport::Tls, Profile::Agent, "eva"));
     }

@@ -1,4 +1,4 @@
-//! TLS under the length-prefixed envelopes, with rustls at the other end.
+//! TLS below length-prefixed envelopes, with rustls as the client.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -33,8 +33,8 @@ fn tls_1_2_without_a_server_name_is_served() {
     ana.receive_end();
 }
 
-/// Clients in the field read the flag, the length and the frame with one call each, which gives
-/// them no more than one record.
+/// Existing clients read the flag, the length and the frame with one call each, which returns one record
+/// at most.
 #[test]
 fn a_frame_that_fits_one_record_never_straddles_two() {
     let server = Server::start();
@@ -102,11 +102,11 @@ fn a_stream_that_ends_without_close_notify_ends_the_session() {
 fn violations_of_tls_are_answered_with_an_alert_and_do_not_affect_others() {
     let server = Server::start();
     let mut eva = Client::log_in(&server, Transport::Tls, Profile::Agent, "eva");
-    // A record that says it carries a handshake, and does not.
+    // A handshake record with other content.
     let mut stream = Stream::connect(server.address());
     stream.write_all(&[0x16, 3, 1, 0, 4, 0xff, 0, 0, 0]).unwrap();
     assert_eq!(stream.read_to_end().first(), Some(&0x15), "an alert");
-    // A record in the midst of a session that does not decrypt.
+    // A record within a session that does not decrypt.
     let mut ana = Client::log_in(&server, Transport::Tls, Profile::Agent, "ana");
     let mut socket = ana.stream().socket().try_clone().unwrap();
     socket.write_all(&[0x17, 3, 3, 0, 40]).unwrap();
@@ -117,7 +117,7 @@ fn violations_of_tls_are_answered_with_an_alert_and_do_not_affect_others() {
     eva.expect_nothing();
 }
 
-/// A TLS client that looks at one record at a time, and can write as slowly as can be.
+/// A TLS client that reads one record at a time, and can write single bytes.
 struct Records {
     socket: TcpStream,
     connection: ClientConnection,
@@ -168,7 +168,7 @@ impl Records {
         }
     }
 
-    /// What the next record with application data holds.
+    /// The content of the next record with application data.
     fn next_record(&mut self) -> Vec<u8> {
         loop {
             self.read_record();
@@ -177,7 +177,7 @@ impl Records {
                 Ok(_) => panic!("the stream ended"),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
-            // Session tickets are records too.
+            // Session tickets are records as well.
             if !plain.is_empty() {
                 return plain;
             }

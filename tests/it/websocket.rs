@@ -1,4 +1,4 @@
-//! WebSocket, plain and over TLS, with tungstenite at the other end.
+//! WebSocket, plain and over TLS, with tungstenite as the client.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -60,7 +60,7 @@ fn messages_may_be_fragmented_with_pings_between() {
             }
         }
         ana.receive_connected();
-        // A mebibyte in a thousand pieces, and a character cut in two.
+        // A mebibyte in a thousand pieces, which cut characters in two.
         let body = "ñ".repeat(1 << 19);
         let frame = encode("SEND", &[("destination", "/agent/ana")], body.as_bytes());
         let mut pieces = frame.chunks(1001).peekable();
@@ -181,7 +181,7 @@ fn a_message_that_is_too_large_is_named_before_the_close() {
         .start();
     for transport in [Transport::Ws, Transport::Wss] {
         let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
-        // The announcement is enough.
+        // The announced length suffices.
         let announced = [FINAL | BINARY, 0x80 | 127, 0, 0, 0, 0, 0x7f, 0, 0, 0, 1, 2, 3, 4];
         ana.stream().write_all(&announced).unwrap();
         let error = ana.receive_error("LIMIT_EXCEEDED");
@@ -210,7 +210,7 @@ fn a_close_is_answered_with_its_own_code() {
     server.log.wait_for_line(&["closed", "login=\"ana\"", "transport=wss", "reason=closed"]);
 }
 
-/// RFC 6455, 5.5.1: after a close no data may follow, and what was asked before is answered.
+/// RFC 6455, 5.5.1: no data may follow a close.
 #[test]
 fn frames_before_a_close_are_answered_before_it() {
     let server = Server::start();
@@ -229,7 +229,7 @@ fn frames_before_a_close_are_answered_before_it() {
     }
 }
 
-/// Browsers tell the page only when the connection is gone, and wait for the server to end it.
+/// Browsers wait for the server to end the connection before they notify the page.
 #[test]
 fn the_connection_ends_as_soon_as_the_close_is_answered() {
     let server = Setup::new().limits("linger_ms_max = 600_000").start();
@@ -280,7 +280,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// A frame as a client sends it, written by hand so that it can be wrong.
+/// A frame of a client, encoded here so that it can be malformed.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = vec![first];

@@ -1,7 +1,7 @@
-//! The tests of the Rust client name what they show: each behaviour that `clients/README.md` promises of it
-//! has a test, and none is named that is not promised.
+//! The tests of the Rust client name behaviours: each one that `clients/README.md` promises of it has a test,
+//! and no other is named.
 //!
-//! It stands here and not with the client, whose package does not hold that list.
+//! This test is not with the client, whose package does not contain that list.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn the_rust_client_has_a_test_for_each_promised_behaviour() {
     assert!(shown.is_empty(), "named by tests, and not promised: {shown:#?}");
 }
 
-/// The behaviours of the list, and whether the Rust client has each.
+/// The behaviours in the list, and whether the Rust client has each.
 fn promised(list: &str) -> BTreeMap<String, bool> {
     let mut promised = BTreeMap::new();
     let mut column = None;
@@ -48,7 +48,7 @@ fn promised(list: &str) -> BTreeMap<String, bool> {
     promised
 }
 
-/// Adds the behaviours that the tests of a file name, and where.
+/// Adds the behaviours that the tests of a file name, with their places.
 fn named_by_tests(path: &str, text: &str, shown: &mut BTreeMap<String, Vec<String>>) {
     let mark = regex(r"^\s*// behaviour: ([a-z-]+)$");
     let function = regex(r"^\s*fn ([a-z0-9_]+)\(");
@@ -57,7 +57,7 @@ fn named_by_tests(path: &str, text: &str, shown: &mut BTreeMap<String, Vec<Strin
     {
         let place = format!("{path}:{}", index + 1);
         let name = mark.captures(line.as_bytes()).unwrap_or_else(|| panic!("{place}: {line}"));
-        // Between it and the function stand only its like, words about the test, and attributes.
+        // Only comments and attributes are between it and the function.
         let is_above = |line: &&&str| line.trim_start().starts_with(['/', '#']);
         let above: Vec<_> = lines[index..].iter().take_while(is_above).collect();
         let below = lines.get(index + above.len()).copied().unwrap_or_default();

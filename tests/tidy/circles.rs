@@ -1,11 +1,11 @@
-//! No import goes round in a circle.
+//! There are no import circles.
 //!
-//! The rule is one about neighbours: of the modules in one folder, none may reach itself again by imports,
-//! where what a folder holds counts as the folder. So neither two files nor two folders need each other,
-//! and each can be read, moved and compiled after those that it uses. A module and those below it are not
-//! neighbours: a child may use what its parent defines, and the parent is made of its children. But what a
-//! parent only passes on, by an import of its own, counts as what it stands for: a child that takes its
-//! neighbour's type from `super` uses its neighbour.
+//! The rule is about siblings: no module in a folder may reach itself by imports, where everything in a
+//! folder counts as the folder. So neither two files nor two folders depend on each other, and each can be
+//! read, moved and compiled after those that it uses. A module and its children are not siblings: a child
+//! may use what its parent defines, and a parent consists of its children. But an item that a parent only
+//! re-exports counts as the item itself: a child that imports its sibling's type from `super` depends on its
+//! sibling.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,19 +30,19 @@ fn there_are_no_import_circles() {
     hold_to(&[], found, "neighbours do not need each other");
 }
 
-/// Modules, and which of them uses which.
+/// Modules and their dependencies.
 struct Graph {
     modules: BTreeMap<String, Module>,
-    /// In each folder: the neighbours of which one uses another, and by which imports.
+    /// In each folder: the siblings of which one uses another, with the imports.
     edges: BTreeMap<String, BTreeMap<(String, String), BTreeSet<String>>>,
 }
 
 /// A module, `a::b`; the root has no name.
 #[derive(Default)]
 struct Module {
-    /// The paths that it names, as they stand there.
+    /// The paths in it, as written.
     paths: Vec<Vec<String>>,
-    /// The names that it has by an import, and what each stands for.
+    /// The names that it imports, and their paths.
     imports: BTreeMap<String, Vec<String>>,
 }
 
@@ -66,7 +66,7 @@ impl Graph {
         graph
     }
 
-    /// The module in which a path ends, if it is one of ours.
+    /// The module that a path leads to, if it is in this crate.
     fn resolve(&self, from: &str, path: &[String], depth: usize) -> Option<String> {
         assert!(depth < 20, "{from} imports {path:?} from itself");
         let (first, mut rest) = path.split_first()?;
@@ -83,7 +83,7 @@ impl Graph {
             } else if self.modules.contains_key(&below) {
                 module = below;
             } else if let Some(stands_for) = self.modules[&module].imports.get(name) {
-                // What comes from another crate ends here.
+                // A path into another crate ends here.
                 let stands_for = [stands_for, behind].concat();
                 return self.resolve(&module, &stands_for, depth + 1);
             } else {
@@ -105,7 +105,7 @@ impl Graph {
         folder.entry(edge).or_default().insert(format!("{user} uses {path}"));
     }
 
-    /// Neighbours that reach each other, with their folder.
+    /// Siblings that reach each other, with their folder.
     fn circles(&self) -> Vec<(String, Vec<String>)> {
         let mut circles = Vec::new();
         for (folder, edges) in &self.edges {
@@ -127,7 +127,7 @@ impl Graph {
         circles
     }
 
-    /// Lists the imports that make up a circle.
+    /// Lists the imports in a circle.
     fn tell(&self, folder: &str, circle: &[String]) {
         for ((user, used), paths) in &self.edges[folder] {
             if circle.contains(user) && circle.contains(used) {
@@ -159,7 +159,7 @@ impl Module {
     }
 }
 
-/// Says each path of what stands behind `use`, and the name that it goes by.
+/// Passes each path behind a `use`, and its name, to `say`.
 fn expand(tree: &str, before: &[String], say: &mut impl FnMut(&[String], &str)) {
     let (head, group) = match tree.split_once('{') {
         Some((head, group)) => (head, group.strip_suffix('}')),
@@ -188,7 +188,7 @@ fn expand(tree: &str, before: &[String], say: &mut impl FnMut(&[String], &str)) 
     parts.filter(|part| !part.is_empty()).for_each(|part| expand(part, &path, say));
 }
 
-/// All that is reached from one neighbour by one step or more.
+/// All siblings that are reached from one by one step or more.
 fn reach<'g>(
     edges: &'g BTreeMap<(String, String), BTreeSet<String>>,
     from: &str,
@@ -243,13 +243,13 @@ fn circles_are_found_through_groups_renames_and_reexports() {
     let test = "#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n";
     assert_eq!(circles(&[lib, a, ("b.rs", test)]), [], "tests may use what they like");
 
-    // What the parent defines is no neighbour; what it passes on is one.
+    // An item that the parent defines is not a sibling's; one that it re-exports is.
     let face = ("a/mod.rs", "mod c;\nmod d;\npub(crate) use d::{D as Given};\npub struct Own;\n");
     let c = ("a/c.rs", "use super::{Given, Own};\n");
     assert_eq!(circles(&[face, c, ("a/d.rs", "use super::Own;\n")]), []);
     assert_eq!(circles(&[face, c, ("a/d.rs", "use super::c::C;\n")]), circle("a", &["c", "d"]));
 
-    // Two folders need each other, though no two of their files do.
+    // Two folders depend on each other, although no two of their files do.
     let folders = [
         ("a/mod.rs", "mod c;\nmod d;\n"),
         ("a/c.rs", "use crate::b::e::E;\n"),

@@ -1,11 +1,11 @@
-//! The floors: which module may use which, and what must not be anywhere.
+//! The floors: which module may use which, and what no module may use.
 
 use regex::bytes::Regex;
 
 use crate::sources::{Source, sources};
 use crate::{hold_to, regex};
 
-/// What each module may use of ours. A floor uses only floors below it.
+/// The modules that each module may use. A floor uses only floors below it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("calendar", &[]),
@@ -20,7 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("broker", &["calendar", "classic", "json", "limits", "outbound", "stomp", "telemetry"]),
     ("transport", &["limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
-    // No dialect: how bytes become frames is for the broker to know.
+    // No dialect: only the broker knows how bytes become frames.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
     ("reactor", &["calendar", "engine", "limits", "telemetry"]),
     ("config", &["broker", "cores", "input", "limits", "logger", "transport"]),
@@ -41,11 +41,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("cli", &["broker", "config", "input", "json", "limits", "logger", "server", "transport"]),
     ("main", &[]),
-    // The face: it shows the others, and to tests more than to users.
+    // Re-exports the others, more of them to tests than to users.
     ("lib", &["*"]),
 ];
 
-/// What must not be anywhere but in these files and folders.
+/// Names that may be used only in these files and folders.
 const ABSENCES: &[(&str, &[&str])] = &[
     (r"\bInstant::now\b", &["reactor/clock.rs"]),
     (r"\bSystemTime::now\b", &["reactor/clock.rs"]),
@@ -55,33 +55,33 @@ const ABSENCES: &[(&str, &[&str])] = &[
     (r"\bRc<RefCell<", &[]),
     (r"\bthread_local!", &[]),
     (r"\bstatic mut\b", &[]),
-    // Floors that know no sockets.
+    // Floors without sockets.
     (
         r"\bstd::(io|net|fs)\b",
         &["cli", "config", "engine", "input.rs", "logger", "main.rs", "reactor", "server"],
     ),
 ];
 
-/// Where a rule is broken, and by what.
+/// The exceptions: file and name.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    // Its thread writes the time of a line when the line was made, outside the loop.
+    // A line has the time at which it was made, outside the loop.
     ("logger/mod.rs", "SystemTime::now"),
-    // It hands the configuration through to the transport.
+    // It passes the configuration on to the transport.
     ("engine/mod.rs", "rustls"),
     // It still chooses how bytes become frames.
     ("engine/connection.rs", "crate::stomp"),
     ("engine/inbound.rs", "crate::stomp"),
-    // The time that it tells the engine is the broker's word for it.
+    // The type of the time that it passes to the engine is the broker's.
     ("reactor/clock.rs", "crate::broker"),
     ("reactor/mod.rs", "crate::broker"),
-    // What a listener lets a connection be.
+    // The protocols that a listener serves.
     ("reactor/listener.rs", "crate::transport"),
     // The exporters write files.
     ("telemetry/files.rs", "std::fs"),
     ("telemetry/files.rs", "std::io"),
-    // What serde_json writes to is a writer, which here is a vector.
+    // serde_json writes to a writer, which is a vector here.
     ("json.rs", "std::io"),
-    // Driven from memory, through the traits of the standard library.
+    // It works on memory, through the traits of the standard library.
     ("transport/tls.rs", "std::io"),
     ("transport/websocket.rs", "std::io"),
 ];

@@ -1,9 +1,9 @@
-//! How long a file may be.
+//! The bound on the length of files.
 
 use crate::hold_to;
 use crate::sources::{TREES, program_sources};
 
-/// Lines of a file, its tests not counted.
+/// Lines of a file without its tests.
 const LINES_MAX: usize = 600;
 
 #[test]

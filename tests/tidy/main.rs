@@ -1,8 +1,7 @@
-//! The architecture and the habits of the sources, held by reading them: which floor may use which, that
-//! nothing goes round in circles, how long a file may be, and that nothing is left lying about.
+//! Checks of the sources: which floor may use which, import circles, lengths of files, and leftovers.
 //!
-//! What breaks a rule today stands in a list beside the rule. Such a list may only shrink: an exception
-//! that is no longer needed fails the test as well.
+//! Exceptions are in a list beside their rule. Such a list may only shrink: an exception that is no longer
+//! needed fails the test as well.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -54,14 +53,14 @@ fn every_limit_is_used() {
             .iter()
             .filter(|source| source.path != "limits.rs" && source.module() != "config")
             .any(|source| source.code().any(|(_, line)| word.is_match(line.as_bytes())));
-        // What a function of `Limits` makes of it counts where that function is used.
+        // These two are used through a function of `Limits`.
         let is_used_within = ["body_bytes_max", "header_bytes_max"].contains(&&field[..]);
         assert!(is_used || is_used_within, "{field} limits nothing");
     }
 }
 
-/// What varies stands in a field, under a key that no other field of the line has: `connection = number` is a
-/// number or quoted text, `peer:% = address` a word. The words are constants.
+/// A variable value is in a field, with a key that is unique in its line: `connection = number` is a number
+/// or quoted text, `peer:% = address` a word. The words are constant.
 #[test]
 fn every_value_in_a_log_line_has_a_key() {
     let call = regex(r"\blog::(error|warn|info|debug|log)!\(\s*");
@@ -72,7 +71,7 @@ fn every_value_in_a_log_line_has_a_key() {
         for found in call.find_iter(source.text.as_bytes()) {
             count += 1;
             let arguments = up_to_the_closing_bracket(&source.text[found.end()..]);
-            // The table that only people get.
+            // The table for people.
             if source.path == "telemetry/exporter.rs" && arguments == "\"latency {row}\"" {
                 continue;
             }
@@ -114,7 +113,7 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(&format!("(?-u){pattern}")).unwrap()
 }
 
-/// Fails where something was found that no exception names, or where an exception names what was not found.
+/// Fails if something was found without an exception, or if an exception is not needed.
 fn hold_to(exceptions: &[(&str, &str)], mut found: Vec<(String, String)>, rule: &str) {
     found.sort();
     found.dedup();

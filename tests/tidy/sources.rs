@@ -4,29 +4,29 @@ use std::path::{Path, PathBuf};
 
 use crate::regex;
 
-/// The trees of code that are built into programs and libraries.
+/// The trees of code in programs and libraries.
 pub(crate) const TREES: &[&str] = &["src", "bench/src", "clients/rust/src"];
 
-/// A file of ours.
+/// A source file.
 pub(crate) struct Source {
-    /// From its tree on.
+    /// Its path in its tree.
     pub(crate) path: String,
     pub(crate) text: String,
 }
 
 impl Source {
-    /// The module at the top that it belongs to.
+    /// Its top-level module.
     pub(crate) fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    /// Its lines without those that are comments.
+    /// Its lines without comments.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
-    /// What comes before the tests at its foot.
+    /// Its text before the tests at its foot.
     pub(crate) fn without_tests(&self) -> &str {
         let tests = regex(
             r"(?m)^#\[cfg\((all\()?test\b[^\n]*\n(#\[[^\n]*\n)*(pub(\(crate\))? )?mod [a-z_]+ \{",
@@ -35,7 +35,7 @@ impl Source {
         &self.text[..end]
     }
 
-    /// The modules beside it or below it that are compiled for tests alone.
+    /// Its modules that are compiled for tests only.
     fn test_modules(&self) -> impl Iterator<Item = String> {
         let declared =
             regex(r"(?m)^#\[cfg\((all\()?test\b[^\n]*\n(pub(\(crate\))? )?mod ([a-z_]+);");
@@ -48,7 +48,7 @@ impl Source {
     }
 }
 
-/// The folder that a file's child modules are in, with a slash behind it.
+/// The folder of a file's child modules, with a slash behind it.
 fn folder_of(path: &str) -> String {
     let (folder, name) = path.split_at(path.rfind('/').map_or(0, |at| at + 1));
     match name {
@@ -71,7 +71,7 @@ pub(crate) fn sources(folder: &str) -> Vec<Source> {
     files.into_iter().map(read).collect()
 }
 
-/// The same, without those that are compiled for tests alone.
+/// All files of a folder, without those that are compiled for tests only.
 pub(crate) fn program_sources(folder: &str) -> Vec<Source> {
     let mut all = sources(folder);
     let tests: Vec<_> = all.iter().flat_map(Source::test_modules).collect();
@@ -82,7 +82,7 @@ pub(crate) fn program_sources(folder: &str) -> Vec<Source> {
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        // What cargo builds beside a package of its own is nobody's to keep tidy.
+        // Skips what cargo builds beside a package of its own.
         if path.ends_with("target") {
             continue;
         }

@@ -1,4 +1,4 @@
-//! ACK and NACK: which messages they mean, and how each version names one.
+//! ACK and NACK: the messages that they apply to, and the identification of messages in each version.
 
 use super::{Statement, statement};
 use crate::conformance::stage::{Client, Frame, Stage};
@@ -154,7 +154,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
 ];
 
-/// A consumer that has got three messages of a queue and not acknowledged them.
+/// A consumer that holds three unacknowledged messages of a queue.
 fn consumer(stage: &Stage<'_>, version: &str, mode: &str) -> (Client, String, [Frame; 3]) {
     let queue = stage.queue();
     let mut bob = stage.client(Service, version);
@@ -166,7 +166,7 @@ fn consumer(stage: &Stage<'_>, version: &str, mode: &str) -> (Client, String, [F
     (bob, queue, messages)
 }
 
-/// What the next consumer gets once this one is gone.
+/// The messages that the next consumer gets after this one has disconnected.
 fn left(stage: &Stage<'_>, mut gone: Client, queue: &str) -> Vec<String> {
     gone.ask("DISCONNECT\n\n");
     let mut next = stage.service();

@@ -1,4 +1,4 @@
-//! CONNECT and CONNECTED: who logs in, with which keys, and which version is spoken.
+//! CONNECT and CONNECTED: logins, keys and the negotiation of versions.
 
 use super::{Statement, statement};
 use crate::conformance::stage::{APPLICATION_KEY, connect};
@@ -30,7 +30,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Protocol Negotiation'", "without a list it is 1.0", |stage| {
         let mut ana = stage.stranger();
         ana.log_in(&connect(&stage.name("v"), Agent, "")).has("version", "1.0");
-        // It is really spoken: 1.0 needs no id for a subscription, and escapes nothing.
+        // 1.0 is in effect: a subscription needs no id, and nothing is escaped.
         ana.ask("SUBSCRIBE\ndestination:/topic/a\\tb\n\n");
     }),
     statement("STOMP 1.0, 'CONNECT'", "blanks behind the colon are no part of a value", |stage| {

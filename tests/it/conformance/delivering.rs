@@ -1,4 +1,4 @@
-//! SEND and MESSAGE: who gets what, in which order, and what the sender is told.
+//! SEND and MESSAGE: receivers, order, and answers to the sender.
 
 use std::collections::BTreeSet;
 

@@ -185,7 +185,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         older.expect("ERROR").has("error-code", "NEW_CONNECTION_LOGGED");
         assert_eq!(stage.agent().tell(&ana.address(), "seen"), 2);
         newer.message().says("seen");
-        // What has no id cannot be told a client of the standard dialect.
+        // A subscription without an id cannot be passed on to a client of the standard dialect.
         let mut eve = stage.resume(&login, SuperAgent);
         newer.expect("ERROR").has("error-code", "NEW_CONNECTION_LOGGED");
         assert_eq!(stage.agent().tell(&ana.address(), "unseen"), 1);

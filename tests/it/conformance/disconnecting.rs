@@ -32,7 +32,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
                 assert_eq!(receipt.names(), ["receipt-id"]);
             }
             ana.say("BEGIN\ntransaction:t\nreceipt: a b \n\n");
-            // In 1.0 blanks around a value are no part of it.
+            // In 1.0, blanks around a value are not part of it.
             let id = if version == "1.0" { "a b" } else { " a b " };
             ana.expect("RECEIPT").has("receipt-id", id);
         }

@@ -1,4 +1,4 @@
-//! What a client gives never passes for what the broker says, and no name for another.
+//! Headers and names of a client cannot be mistaken for those of the broker or of another client.
 
 use super::{Statement, statement};
 use crate::conformance::stage::{Stage, connect};
@@ -122,21 +122,21 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
 ];
 
-/// SEND and SUBSCRIBE to a name are refused.
+/// Checks that SEND and SUBSCRIBE to a name are refused.
 #[track_caller]
 fn check_refused(stage: &Stage<'_>, name: &str, code: &str) {
     stage.service().refused(&format!("SEND\ndestination:{name}\n\nx"), code);
     stage.service().refused(&format!("SUBSCRIBE\nid:0\ndestination:{name}\n\n"), code);
 }
 
-/// What JavaScript's `trim()` or Python's `strip()` drop, and what is not seen.
+/// Characters that JavaScript's `trim()` or Python's `strip()` drop, and invisible ones.
 const BLANKS: [&str; 24] = [
     " ", "\t", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\x7f", "\u{85}", "\u{a0}",
     "\u{1680}", "\u{180e}", "\u{2000}", "\u{2007}", "\u{200a}", "\u{200b}", "\u{2028}", "\u{2029}",
     "\u{202f}", "\u{205f}", "\u{2060}", "\u{3000}", "\u{feff}",
 ];
 
-/// What the broker says of a message, or is told by SEND, or never tells.
+/// Headers that the broker sets, that instruct it in SEND, or that are secret.
 const OWNED: [&str; 20] = [
     "ack",
     "content-length",
@@ -160,7 +160,7 @@ const OWNED: [&str; 20] = [
     "undeliverable",
 ];
 
-/// Those that a sender gives, which mean something then.
+/// Those that a sender may set, with their meaning.
 const GIVEN: [&str; 6] =
     ["content-length", "content-type", "destination", "receipt", "session-id", "transaction"];
 

@@ -1,4 +1,4 @@
-//! Header lines: escaping by version, blanks, repetition, encoding, and what passes through.
+//! Header lines: escaping by version, blanks, repetition, encoding, and user-defined headers.
 
 use super::{Statement, statement};
 use crate::conformance::stage::{Client, Stage, connect};
@@ -231,7 +231,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
 ];
 
-/// Two clients that speak versions of their own; the second may subscribe to all but clients.
+/// Two clients with these versions; the second may subscribe to all but clients.
 fn pair(stage: &Stage<'_>, first: &str, second: &str) -> (Client, Client) {
     (stage.client(Agent, first), stage.client(Service, second))
 }
@@ -245,7 +245,7 @@ fn shared(stage: &Stage<'_>, receiver: &mut Client) -> String {
 
 const FORGED: &str = "forged";
 
-/// A header line that the broker owns comes once, and with the broker's value.
+/// Checks that a header line of the broker occurs once, with the broker's value.
 #[track_caller]
 fn forged(
     stage: &Stage<'_>,

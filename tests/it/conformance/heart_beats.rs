@@ -1,4 +1,4 @@
-//! Heart-beats: what is agreed, what arrives, and what silence leads to.
+//! Heart-beats: negotiation, beats of the broker, and timeouts of silent clients.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut ana = stage.beating("150,0");
         let mut clock = stage.beating("0,100");
         for _ in 0..3 {
-            // Three intervals of the clock are less than the three and the margin that are allowed.
+            // Three intervals are less than the three and the margin that are allowed.
             clock.await_beats(3);
             ana.bytes(b"\n");
         }
@@ -95,7 +95,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         let mut clock = stage_of_beats.beating("0,100");
         let mut bob = stage_of_beats.agent();
         let body = "0123456789abcdef".repeat(4096);
-        // More than sockets hold: a frame is half out while beats fall due.
+        // More than sockets hold: a frame is partly written while beats are due.
         for _ in 0..120 {
             bob.say(&format!("SEND\ndestination:{topic}\n\n{body}"));
         }
@@ -108,7 +108,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     }),
 ];
 
-/// What CONNECTED says to what CONNECT asks, where a beat a second is the most.
+/// Checks the header of CONNECTED for that of CONNECT, with a beat a second as the shortest interval.
 #[track_caller]
 fn agreed(stage: &Stage<'_>, asked: &str, answered: Option<&str>) {
     let connected = stage.beating(asked).connected.unwrap();

@@ -1,9 +1,9 @@
-//! Conformance: what STOMP 1.0, 1.1 and 1.2 say of a server, and what we say where they leave room,
-//! as a list of statements. Each names its source and is checked against the real program, over
-//! each transport.
+//! Conformance: a list of statements on servers, from STOMP 1.0, 1.1 and 1.2, and from our own protocol
+//! where these leave room. Each names its source and is checked against the real program, over each
+//! transport.
 //!
-//! `cargo test --test it conformance -- --nocapture` prints the list. Nothing sleeps: whoever waits,
-//! waits for bytes, with a deadline.
+//! `cargo test --test it conformance -- --nocapture` prints the list. Nothing sleeps: tests wait for
+//! bytes, with a deadline.
 
 mod acknowledging;
 mod connecting;
@@ -28,16 +28,16 @@ use std::thread;
 
 use stage::{Carrier, House, Stage};
 
-/// What must hold, by whose word, and how that is seen.
+/// A statement with its source and its check.
 struct Statement {
-    /// The specification and its section; "Ours" is our own protocol document.
+    /// The specification and its section; "Ours" is `docs/protocol.md`.
     cites: &'static str,
     says: &'static str,
     over: Over,
     check: fn(&Stage<'_>),
 }
 
-/// The transports over which a statement means something.
+/// The transports to which a statement applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     All,
@@ -104,7 +104,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
     CHAPTERS.into_iter().flatten()
 }
 
-/// Checks every statement, lists them all, and fails with those that do not hold.
+/// Checks every statement, lists all, and fails with those that do not hold.
 fn hold_over(carrier: Carrier) {
     let house = House::open();
     let statements: Vec<_> =
@@ -139,7 +139,7 @@ fn hold_over(carrier: Carrier) {
     println!("all {} statements hold over {carrier}", statements.len());
 }
 
-/// Statements that are checked at once, so that those which wait for time do so together.
+/// Statements that are checked at once, so that those which wait do so together.
 const STAGES: usize = 8;
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,4 +1,4 @@
-//! Queues: turns, credit, what comes back and where it goes in the end.
+//! Queues: order of consumers, credit, redelivery and dead letters.
 
 use super::{Statement, statement};
 use crate::conformance::stage::{Client, Server, Setup};
@@ -327,7 +327,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             newer.tell(&queue, "y");
             let last = stage.join(&login, crate::support::client::Profile::SuperAgent, "1.2");
             newer.fails("NEW_CONNECTION_LOGGED");
-            // Who does not ask for the subscriptions leaves it to others.
+            // Without `resume`, the message goes to other consumers.
             let mut bob = stage.service();
             bob.subscribe("0", &queue, "");
             bob.message().says("x").has("redelivered", "true");
@@ -337,7 +337,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     ),
 ];
 
-/// A broker of its own, so that nobody else reads its dead letter queue.
+/// A broker of its own, whose dead letter queue no other test reads.
 fn dying() -> Server {
     Setup::new()
         .limits("deliveries_max = 3")

@@ -1,4 +1,4 @@
-//! ERROR: what it says, and what follows it.
+//! ERROR: its content, and the end of the connection.
 
 use super::{Statement, statement};
 use crate::conformance::stage::{Server, connect};
@@ -51,7 +51,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             ana.say(frame);
             ana.expect("ERROR").has("receipt-id", "r9");
             ana.ends();
-            // However it arrives.
+            // However it is cut.
             let mut ana = stage.agent();
             let bytes = [frame.as_bytes(), b"\0"].concat();
             for piece in bytes.chunks(9) {
@@ -169,7 +169,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         older.subscribe("0", &topics[0], "");
         let mut newer = stage.join(&login, Agent, "1.2");
         older.fails("NEW_CONNECTION_LOGGED");
-        // What clients do that connect again: they subscribe as they did before.
+        // A client that reconnects subscribes as before.
         newer.subscribe("0", &topics[0], "");
         assert_eq!(newer.tell(&topics[0], "once"), 1);
         newer.message().has("subscription", "0").says("once");

@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE: ids, topics and wildcards, one's own address, watching, rights.
+//! SUBSCRIBE and UNSUBSCRIBE: ids, topics and wildcards, own addresses, watching, rights.
 
 use super::{Statement, statement};
 use crate::conformance::stage::connect;
@@ -86,7 +86,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         ana.say("UNSUBSCRIBE\nid:0\nreceipt:bye\n\n");
         assert_eq!(bob.tell(&stage.topic(), "a fence"), 0);
         ana.await_receipt("bye");
-        // Nothing that was sent before it is lost, either.
+        // No message that was sent before it is lost.
         assert_eq!(ana.bodies(21).last().unwrap(), "last");
         bob.tell(&topic, "late");
         ana.hears_nothing();

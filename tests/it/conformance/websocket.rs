@@ -1,4 +1,4 @@
-//! What WebSocket adds: messages and frames, text and binary, subprotocols, closes.
+//! WebSocket: messages and frames, text and binary, subprotocols, closes.
 
 use super::{Statement, of_websocket};
 use crate::conformance::stage::{Arrival, Carrier, Client, Ending, Server, connect};
@@ -56,12 +56,12 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         assert!(!ana.log_in(&login).is_binary);
     }),
     of_websocket("Ours, 'Messages'", "a message ends in the NUL of its frame", |stage| {
-        // The link holds every message to it, and every frame on a stream to a line end behind it.
+        // The link checks every message for it, and every frame on a stream for a line end behind it.
         let topic = stage.topic();
         let mut clients = [stage.agent(), stage.over(Carrier::Tcp).agent()];
         for client in &mut clients {
             client.subscribe("0", &topic, "");
-            // What follows a head of its own is encoded once for many.
+            // The tail behind different heads is encoded once.
             client.subscribe("1", &topic, "");
         }
         for size in [5, 5000] {

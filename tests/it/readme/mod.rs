@@ -1,5 +1,5 @@
-//! What README.md and the pages beside it say: the commands as they stand there, the examples of the
-//! Rust client as they are compiled, and figures that stand elsewhere, too.
+//! README.md and the pages beside it: commands are run as written, the examples of the Rust client are
+//! compiled, and figures agree with their sources.
 
 #[path = "../../../clients/rust/examples/classic.rs"]
 #[expect(dead_code, unreachable_pub, reason = "a program with a `main` of its own")]
@@ -23,7 +23,7 @@ fn page(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// What stands between two texts, each of which occurs.
+/// The text between two others, each of which has to occur.
 fn between<'a>(text: &'a str, before: &str, behind: &str) -> &'a str {
     let (_, rest) = text.split_once(before).expect(before);
     rest.split_once(behind).expect(behind).0
@@ -88,14 +88,14 @@ fn the_commands_of_the_readme_do_what_it_says() {
     eve.expect("sue logged out, /agent/sue");
 }
 
-/// A command of a page, and what it shows. It ends with the test.
+/// A running command of a page, and its output. It is ended with the test.
 struct Shown {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Shown {
-    /// Runs a command as it stands there, but for the port, beside the server's certificates.
+    /// Runs a command as written, except for the port, in the directory of the server's certificates.
     fn run(server: &Server, command: &str) -> Self {
         let port = server.address().port().to_string();
         let command = if command.contains("--url ") {
@@ -112,7 +112,7 @@ impl Shown {
         Self { child, lines }
     }
 
-    /// Waits for a line that ends with, or goes on behind a comma after, this text.
+    /// Waits for a line that ends with this text or has a comma behind it.
     fn expect(&mut self, text: &str) {
         let mut shown = String::new();
         loop {
@@ -147,7 +147,7 @@ fn the_bars_of_the_readme_are_measured_ones() {
             .collect();
     assert_eq!(rows.len(), 8);
     for row in rows {
-        // All but how far rounds lie apart.
+        // All but the spread of rounds.
         let is_the_same =
             |found: &&Vec<_>| found.len() == 7 && found[..4] == row[..4] && found[5..] == row[4..];
         assert!(measured.iter().any(|found| is_the_same(&found)), "{row:?}");
@@ -206,7 +206,7 @@ fn the_links_of_the_pages_have_targets() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// What the headings of a page are called in links.
+/// The anchors of a page's headings.
 fn anchors(page: &str) -> impl Iterator<Item = String> {
     page.lines().filter(|line| line.starts_with('#')).map(|line| {
         let words = line.trim_start_matches('#').trim().to_lowercase();

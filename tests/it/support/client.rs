@@ -1,5 +1,5 @@
-//! A small blocking client of the classic dialect, over each of the four transports; TLS and
-//! WebSocket are rustls' and tungstenite's own client sides.
+//! A small blocking client of the classic dialect, over each of the four transports, with the clients of
+//! rustls and tungstenite.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ use super::PATIENCE;
 use super::frame::Frame;
 use super::server::{APPLICATION_KEY, PROFILE_KEYS, Server};
 
-/// How a client reaches the broker.
+/// The transport of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
@@ -49,7 +49,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// What a client logs in as.
+/// The profile of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Agent,
@@ -67,14 +67,14 @@ impl Profile {
     }
 }
 
-/// Bytes both ways, perhaps encrypted.
+/// A byte stream, plain or encrypted.
 pub(crate) enum Stream {
     Plain(TcpStream),
     Secure(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
-    /// A connection to a broker, encrypted where the transport is.
+    /// A connection to a broker, encrypted if the transport is.
     pub(crate) fn open(server: &Server, transport: Transport) -> Self {
         if transport.is_secure() {
             Self::connect_securely(server.address(), &server.authority())
@@ -88,7 +88,7 @@ impl Stream {
         Self::Plain(connect(address, None))
     }
 
-    /// A TLS connection, the handshake done.
+    /// A TLS connection after its handshake.
     pub(crate) fn connect_securely(address: SocketAddr, authority: &Path) -> Self {
         let config = tls_config(authority, &[&rustls::version::TLS13, &rustls::version::TLS12]);
         Self::secure(connect(address, None), config).unwrap()
@@ -112,8 +112,8 @@ impl Stream {
         }
     }
 
-    /// Reads until the end of the stream, which must be orderly: no reset, and on TLS a
-    /// close_notify. Gives what came before it.
+    /// Reads until the end of the stream, which has to be orderly: no reset, and on TLS a
+    /// close_notify. Returns the bytes before it.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         Read::read_to_end(self, &mut bytes).expect("an orderly end");
@@ -136,7 +136,7 @@ impl Read for Stream {
                 Self::Plain(socket) => socket.read(buffer),
                 Self::Secure(secure) => secure.read(buffer),
             };
-            // The system does not restart calls that have a timeout.
+            // The kernel does not restart interrupted calls that have a timeout.
             if !matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
                 return result;
             }
@@ -164,7 +164,7 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// A socket with deadlines, and with a small receive buffer where one is asked for.
+/// A socket with timeouts, and with a small receive buffer if one is wanted.
 pub(crate) fn connect(address: SocketAddr, receive_bytes: Option<usize>) -> TcpStream {
     let socket = match receive_bytes {
         None => TcpStream::connect(address).unwrap(),
@@ -181,7 +181,7 @@ pub(crate) fn connect(address: SocketAddr, receive_bytes: Option<usize>) -> TcpS
     socket
 }
 
-/// A client that trusts the authority and speaks these versions.
+/// A TLS configuration that trusts the authority and has these versions.
 pub(crate) fn tls_config(
     authority: &Path,
     versions: &[&'static rustls::SupportedProtocolVersion],
@@ -207,7 +207,7 @@ pub(crate) fn upgrade(stream: Stream, offer: Option<&str>) -> (WebSocket<Stream>
     tungstenite::client(request, stream).expect("the upgrade")
 }
 
-/// The bytes of a frame as a client writes it, without the NUL that may end it.
+/// A frame of a client, without a NUL at its end.
 pub(crate) fn encode(command: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{command}\n").into_bytes();
     for (name, value) in headers {
@@ -218,7 +218,7 @@ pub(crate) fn encode(command: &str, headers: &[(&str, &str)], body: &[u8]) -> Ve
     bytes
 }
 
-/// The envelope around a frame, its length little-endian.
+/// A frame in its envelope, with a little-endian length.
 pub(crate) fn envelope(frame: &[u8]) -> Vec<u8> {
     [&[0], &(frame.len() as u32).to_le_bytes()[..], frame].concat()
 }
@@ -265,7 +265,7 @@ impl Client {
         client
     }
 
-    /// Connects, and leaves it at that.
+    /// Connects without logging in.
     pub(crate) fn open(server: &Server, transport: Transport) -> Self {
         let stream = Stream::open(server, transport);
         if transport.is_websocket() {
@@ -275,7 +275,7 @@ impl Client {
         }
     }
 
-    /// A client that the kernel keeps little for, so that it is soon felt when it does not read.
+    /// A client with a small kernel buffer, so that it soon counts as slow if it does not read.
     pub(crate) fn log_in_narrow(server: &Server, profile: Profile, login: &str) -> Self {
         let mut client = Self::over(Stream::Plain(connect(server.address(), Some(16 * 1024))));
         client.send_bytes(&connect_frame(profile, login));
@@ -283,12 +283,12 @@ impl Client {
         client
     }
 
-    /// Over length-prefixed envelopes.
+    /// A client with length-prefixed envelopes.
     pub(crate) fn over(stream: Stream) -> Self {
         Self::with(Link::Prefixed(stream))
     }
 
-    /// Over a WebSocket.
+    /// A client on a WebSocket.
     pub(crate) fn over_websocket(websocket: WebSocket<Stream>) -> Self {
         Self::with(Link::WebSocket(Box::new(websocket)))
     }
@@ -297,7 +297,7 @@ impl Client {
         Self { link, session_id: String::new(), destination: String::new() }
     }
 
-    /// Sends a frame's bytes in an envelope, or as a message.
+    /// Sends a frame in an envelope or a WebSocket message.
     pub(crate) fn send_bytes(&mut self, frame: &[u8]) {
         match &mut self.link {
             Link::Prefixed(stream) => stream.write_all(&envelope(frame)).unwrap(),
@@ -316,20 +316,20 @@ impl Client {
         self.send_bytes(&encode(command, headers, body));
     }
 
-    /// Sends a message that is not to be acknowledged.
+    /// Sends a message that is not acknowledged.
     pub(crate) fn send(&mut self, destination: &str, body: &[u8]) {
         self.send_frame("SEND", &[("destination", destination)], body);
     }
 
-    /// Sends a message to this client itself and waits for it: what was sent before is handled
-    /// then, and nothing else has come meanwhile.
+    /// Checks that no frame arrives before a message that the client sends to itself, by which time all
+    /// earlier frames are handled.
     pub(crate) fn expect_nothing(&mut self) {
         let destination = self.destination.clone();
         self.send(&destination, b"nothing in between");
         assert_eq!(self.receive().text(), "nothing in between");
     }
 
-    /// Receives messages with these bodies, and then nothing.
+    /// Checks that messages with these bodies arrive, and then nothing.
     pub(crate) fn expect_nothing_but(&mut self, bodies: &[&str]) {
         for body in bodies {
             assert_eq!(self.receive_message().text(), *body);
@@ -337,7 +337,7 @@ impl Client {
         self.expect_nothing();
     }
 
-    /// Subscribes and waits for the ACK that says so.
+    /// Subscribes and waits for the ACK.
     pub(crate) fn subscribe(&mut self, kind: &str, destination: &str) -> Frame {
         let headers =
             [("destination", destination), ("destination-type", kind), ("transaction", "sub")];
@@ -347,7 +347,7 @@ impl Client {
         ack
     }
 
-    /// Subscribes to the presence of those whose destinations match.
+    /// Subscribes to the presence of clients whose addresses match.
     pub(crate) fn subscribe_presence(&mut self, pattern: &str, snapshot: bool) {
         let mut headers = vec![
             ("destination", "STOMP-SERVER"),
@@ -383,7 +383,7 @@ impl Client {
         frame
     }
 
-    /// The next frame, which is no ERROR, or one with this code.
+    /// The next frame, which may be an ERROR only with this code.
     pub(crate) fn receive_or_error(&mut self, code: &str) -> Frame {
         let frame = self.receive();
         assert!(frame.command != "ERROR" || frame.header("error-code") == code, "{frame:?}");
@@ -398,7 +398,7 @@ impl Client {
         frame
     }
 
-    /// ERROR `LIMIT_EXCEEDED` that names this limit, and the end.
+    /// ERROR `LIMIT_EXCEEDED` with this limit, and the end.
     pub(crate) fn receive_limit_exceeded(&mut self, limit: &str) {
         let error = self.receive_error("LIMIT_EXCEEDED");
         assert!(error.header("error-desc").contains(limit), "{error:?}");
@@ -406,8 +406,8 @@ impl Client {
         self.receive_end();
     }
 
-    /// The orderly end of the connection: on TCP and TLS the end of the stream, on WebSocket a
-    /// close, of which the code is given.
+    /// The orderly end of the connection: on TCP and TLS the end of the stream, on WebSocket a close,
+    /// whose code is returned.
     pub(crate) fn receive_end(&mut self) -> Option<u16> {
         match self.next_frame() {
             Ok(frame) => panic!("the end was expected, not {frame:?}"),
@@ -416,7 +416,7 @@ impl Client {
         }
     }
 
-    /// Whether something has arrived that was not received yet.
+    /// Whether bytes have arrived that were not received yet.
     pub(crate) fn has_news(&mut self) -> bool {
         let socket = self.stream().socket();
         socket.set_nonblocking(true).unwrap();
@@ -433,7 +433,7 @@ impl Client {
         }
     }
 
-    /// The WebSocket, where it is one.
+    /// The WebSocket; panics if it is none.
     pub(crate) fn websocket(&mut self) -> &mut WebSocket<Stream> {
         match &mut self.link {
             Link::WebSocket(websocket) => websocket,
@@ -484,7 +484,7 @@ fn read_message(websocket: &mut WebSocket<Stream>) -> Result<Frame, End> {
                 return Ok(Frame::read_classic(&bytes));
             }
             Ok(Message::Close(close)) => code = close.map(|close| close.code.into()),
-            // The pong goes out with the next thing that is done.
+            // Sends the pong.
             Ok(Message::Ping(_)) => websocket.flush().unwrap(),
             Ok(other) => panic!("unexpected: {other:?}"),
             Err(Error::ConnectionClosed) => return Err(End::Orderly(code)),

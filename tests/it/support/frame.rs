@@ -1,11 +1,11 @@
-//! A frame of either dialect as it stands on the wire: nothing is unescaped, nothing is trimmed.
+//! A frame of either dialect as received, without unescaping or trimming.
 
 use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) command: String,
-    /// Header lines, in the order of their arrival.
+    /// Header lines, in order of arrival.
     pub(crate) lines: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// Whether it came as a binary WebSocket message.
@@ -13,23 +13,23 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Reads a frame of the standard dialect off the front of a stream; `None` while it is not whole.
+    /// Takes a frame of the standard dialect from the beginning of a stream; `None` while it is torn.
     pub(crate) fn take_standard(bytes: &mut Vec<u8>) -> Option<Self> {
         let (frame, end) = Self::read_standard(bytes)?;
-        // PHP's extension needs it.
+        // Needed by PHP's extension.
         assert_eq!(*bytes.get(end)?, b'\n', "a line end follows: {frame}");
         bytes.drain(..=end);
         Some(frame)
     }
 
-    /// Reads the frame of the standard dialect that a WebSocket message is.
+    /// Parses a WebSocket message as a frame of the standard dialect.
     pub(crate) fn read_message(bytes: &[u8]) -> Self {
         let (frame, end) = Self::read_standard(bytes).expect("a whole frame");
         assert_eq!(end, bytes.len(), "nothing follows the NUL in a message: {frame}");
         frame
     }
 
-    /// A frame of the standard dialect, and where it ends.
+    /// A frame of the standard dialect and its end.
     fn read_standard(bytes: &[u8]) -> Option<(Self, usize)> {
         let head_end = bytes.windows(2).position(|pair| pair == b"\n\n")? + 2;
         assert!(str::from_utf8(&bytes[..head_end]).is_ok(), "a header is UTF-8");
@@ -43,7 +43,7 @@ impl Frame {
         Some((frame, end + 1))
     }
 
-    /// Reads a frame of the classic dialect, which is all of `bytes`.
+    /// Parses `bytes` as a frame of the classic dialect.
     pub(crate) fn read_classic(bytes: &[u8]) -> Self {
         let [bytes @ .., 0] = bytes else { panic!("no NUL ends {}", bytes.escape_ascii()) };
         let end = bytes.windows(2).position(|pair| pair == b"\n\n").expect("a blank line") + 2;
@@ -67,7 +67,7 @@ impl Frame {
         self.all(name).next()
     }
 
-    /// The same; empty where there is none.
+    /// The value of the first line of that name; empty if there is none.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! What the tests share: a broker in a process of its own, a blocking client, and the scenarios
-//! that hold on every transport.
+//! Support for the tests: a broker in a process of its own, a blocking client, and scenarios for every
+//! transport.
 
 pub(crate) mod client;
 pub(crate) mod frame;
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long a condition may take that is expected to come true; far more than it ever does.
+/// Time within which an expected condition has to become true; far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A directory of a test's own, removed in the end.
+/// A directory that is removed after the test.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    /// An empty one.
+    /// An empty directory.
     pub(crate) fn new() -> Self {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
@@ -27,7 +27,7 @@ impl Directory {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

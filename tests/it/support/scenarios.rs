@@ -1,5 +1,5 @@
-//! What holds on every transport, once for each: the modules of the transports ask for all of it
-//! with [`every_scenario!`].
+//! Scenarios for every transport, which the modules of the transports instantiate with
+//! [`every_scenario!`].
 
 use super::client::{Client, Profile, Transport, connect_frame, encode};
 use super::server::{APPLICATION_KEY, Server, Setup};
@@ -131,7 +131,7 @@ pub(crate) fn a_message_reaches_its_receiver_and_is_acknowledged(transport: Tran
     assert_eq!(ack.header("session-id"), session_id);
     assert_eq!(ack.header("transaction"), "t-1");
     assert_eq!(ack.header("error-desc"), "OK");
-    // Without a transaction there is no ACK.
+    // Without a transaction, there is no ACK.
     bob.send("/agent/ana", b"2");
     assert_eq!(ana.receive_message().text(), "2");
     bob.expect_nothing();
@@ -158,7 +158,7 @@ pub(crate) fn a_client_is_watched_directly(transport: Transport) {
     let message = ana.receive_message();
     assert_eq!(sup.receive(), message, "a watcher gets the same frame as the receiver");
     sup.expect_nothing();
-    // It is the client's address that is watched: it sleeps while the client is away.
+    // The address is watched: the subscription stays while the client is away.
     drop(ana);
     server.log.wait_for_line(&["closed", "login=\"ana\""]);
     let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
@@ -179,7 +179,7 @@ pub(crate) fn clients_are_watched_by_a_pattern(transport: Transport) {
     seven.send("/agent/team/7x", b"to 7x");
     assert_eq!(other.receive_message().text(), "to 7x");
     sup.expect_nothing();
-    // Both ways of watching the same client make one copy.
+    // Two subscriptions to the same client make one copy.
     sup.subscribe("0", "/agent/team/7");
     other.send("/agent/team/7", b"once");
     assert_eq!(sup.receive_message().text(), "once");
@@ -218,7 +218,7 @@ pub(crate) fn the_profile_rule_holds(transport: Transport) {
         .map(|(profile, login)| Client::log_in(&server, transport, profile, login))
         .collect();
     let destinations: Vec<_> = clients.iter().map(|client| client.destination.clone()).collect();
-    // Who may watch whom: a row for each watcher.
+    // Whom each profile may watch: a row for each watcher.
     let allowed = [[false; 4], [true, false, false, false], [true, true, false, false], [false; 4]];
     for (watcher, row) in clients.iter_mut().zip(allowed) {
         for (destination, allowed) in destinations.iter().zip(row) {
@@ -246,7 +246,7 @@ pub(crate) fn a_takeover_keeps_session_and_subscriptions(transport: Transport) {
     newer.send("/agent/ana", b"hello");
     assert_eq!(ana.receive_message().text(), "hello");
     assert_eq!(newer.receive_message().text(), "hello");
-    // Neither another profile nor a profile that does not yield is taken over.
+    // A login of another profile is not taken over, nor one of a profile without takeovers.
     let mut sup = Client::log_in(&server, transport, Profile::Service, "sup");
     for (profile, login, code) in [
         (Profile::Agent, "boss", "WRONG_PROFILE_REGISTERED"),
@@ -294,8 +294,8 @@ pub(crate) fn nothing_is_accepted_before_login(transport: Transport) {
     }
 }
 
-/// Also where the client goes on writing after DISCONNECT: closing with unread input would reset
-/// the connection and take the RECEIPT away.
+/// Also if the client writes after DISCONNECT: closing with unread bytes would reset the connection and
+/// discard the RECEIPT.
 pub(crate) fn disconnect_is_receipted_and_ends(transport: Transport) {
     let server = Server::start();
     let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");

@@ -1,5 +1,5 @@
-//! A broker in a process of its own: configured, started on ports that are free, watched through
-//! its log, and ended with the test.
+//! A broker in a process of its own: configured, started on free ports, observed through its log, and
+//! ended with the test.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::{Directory, PATIENCE};
 
-/// The application key of every broker that is started here.
+/// The application key of all brokers.
 pub(crate) const APPLICATION_KEY: &str = "it-application-8c1fd0";
 
-/// The profile keys of every broker that is started here.
+/// The profile keys of all brokers.
 pub(crate) const PROFILE_KEYS: [(&str, &str); 4] = [
     ("agent", "it-agent-57ab3e"),
     ("super_agent", "it-super-agent-c0ffee"),
@@ -24,7 +24,7 @@ pub(crate) const PROFILE_KEYS: [(&str, &str); 4] = [
     ("admin", "it-admin-e4a771"),
 ];
 
-/// How a broker shall be started.
+/// The settings of a broker.
 pub(crate) struct Setup {
     directory: Directory,
     listeners: String,
@@ -41,8 +41,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// On one loopback address that serves everything, with the limits that the broker has by
-    /// itself.
+    /// One listener on loopback for all protocols, with default limits.
     pub(crate) fn new() -> Self {
         let mut keys = vec![APPLICATION_KEY.to_owned()];
         keys.extend(PROFILE_KEYS.map(|(_, key)| key.to_owned()));
@@ -62,20 +61,20 @@ impl Setup {
         }
     }
 
-    /// Another listener: the lines of its table but for the address, which is free to choose.
+    /// Adds a listener: the lines of its table, without the address.
     pub(crate) fn listener(mut self, lines: &str) -> Self {
         writeln!(self.listeners, "[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}").unwrap();
         self.listeners_len += 1;
         self
     }
 
-    /// Lines for `[limits]`.
+    /// Adds lines to `[limits]`.
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         writeln!(self.limits, "{lines}").unwrap();
         self
     }
 
-    /// The same outbound bounds for all profiles.
+    /// Sets the same outbound limits for all profiles.
     pub(crate) fn outbound(mut self, hard_bytes: u32, soft_bytes: u32, soft_ms: u32) -> Self {
         let tables = PROFILE_KEYS.map(|(profile, _)| {
             format!(
@@ -87,50 +86,50 @@ impl Setup {
         self
     }
 
-    /// Whole sections.
+    /// Adds whole sections.
     pub(crate) fn sections(mut self, lines: &str) -> Self {
         self.sections.push_str(lines);
         self
     }
 
-    /// Lines for `[performance]`.
+    /// Adds lines to `[performance]`.
     pub(crate) fn performance(mut self, lines: &str) -> Self {
         write!(self.sections, "[performance]\n{lines}\n").unwrap();
         self
     }
 
-    /// A directory for latency files below the configuration's.
+    /// Sets a directory for latency files below that of the configuration.
     pub(crate) fn latency_files(mut self) -> Self {
         self.sections.push_str("[latency]\ndirectory = \"latency\"\n");
         self
     }
 
-    /// A certificate that the broker has not made for itself, in the same place.
+    /// Sets an own certificate, at the path of the development certificate.
     pub(crate) fn own_certificate(mut self) -> Self {
         make_certificates(&self.directory.path().join("certs"));
         self.tls = "certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"";
         self
     }
 
-    /// No keys, so that the broker uses those of development, until one is rewritten.
+    /// Sets no keys, so that the broker uses development keys until one is rewritten.
     pub(crate) fn without_keys(mut self) -> Self {
         self.has_keys = false;
         self
     }
 
-    /// A variable of the environment.
+    /// Sets an environment variable.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// A further argument.
+    /// Adds an argument.
     pub(crate) fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// No more descriptors than these.
+    /// Bounds the number of descriptors.
     pub(crate) fn descriptors_max(mut self, count: u32) -> Self {
         self.descriptors_max = Some(count);
         self
@@ -197,18 +196,18 @@ impl Setup {
 /// The program under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_com-broker");
 
-/// A broker that runs.
+/// A running broker.
 pub(crate) struct Server {
     setup: Setup,
     child: Child,
     readers: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
-    /// What it wrote.
+    /// Its output.
     pub(crate) log: Log,
 }
 
 impl Server {
-    /// A broker with nothing special about it.
+    /// Starts a broker with defaults.
     pub(crate) fn start() -> Self {
         Setup::new().start()
     }
@@ -226,12 +225,12 @@ impl Server {
         Self { setup, child, readers, addresses: Vec::new(), log }
     }
 
-    /// Where the first listener listens.
+    /// The address of the first listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// Where each listener listens, in the order of the configuration.
+    /// The addresses of all listeners, in the order of the configuration.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -246,14 +245,14 @@ impl Server {
         self.setup.directory.path().join(relative)
     }
 
-    /// Replaces what the configuration says of a profile's key.
+    /// Replaces a key in the configuration.
     pub(crate) fn rewrite_key(&mut self, index: usize, key: &str) {
         self.setup.keys[index] = key.into();
         self.setup.has_keys = true;
         fs::write(self.setup.config_path(), self.setup.document()).unwrap();
     }
 
-    /// Replaces the configuration by text that means nothing.
+    /// Replaces the configuration by malformed text.
     pub(crate) fn break_config(&self) {
         fs::write(self.setup.config_path(), "[keys]\napplication = no quotes\n").unwrap();
     }
@@ -264,7 +263,7 @@ impl Server {
         assert!(Command::new("sh").arg("-c").arg(line).status().unwrap().success());
     }
 
-    /// Waits for the process to end and for its output to be read.
+    /// Waits until the process has ended and its output is read.
     pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
         let status = wait_for("the end of the broker", PATIENCE, || self.child.try_wait().unwrap());
         for reader in self.readers.drain(..) {
@@ -273,7 +272,7 @@ impl Server {
         status
     }
 
-    /// Tells the broker to stop, and gives what it counted. All clients must be gone or going.
+    /// Stops the broker, and returns its counters. All clients have to be disconnected or disconnecting.
     pub(crate) fn stop(mut self) -> Totals {
         self.signal("TERM");
         let status = self.wait_for_exit();
@@ -281,7 +280,7 @@ impl Server {
         self.totals()
     }
 
-    /// What the broker counted, once it has ended.
+    /// The counters of the broker, once it has ended.
     pub(crate) fn totals(&self) -> Totals {
         let log = self.log.text();
         let line = log.lines().find(|line| line.contains(" totals ")).expect("a line of totals");
@@ -293,7 +292,7 @@ impl Server {
         self.status("Cpus_allowed_list:")
     }
 
-    /// Memory that the process has in use, in bytes.
+    /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.status("VmRSS:").trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
@@ -301,8 +300,8 @@ impl Server {
     /// CPU time that the process has used, in ticks of the kernel.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // proc(5): utime and stime are the fourteenth and the fifteenth field, counted from before
-        // the name, which may hold anything.
+        // proc(5): utime and stime are the fourteenth and the fifteenth field. The name before them
+        // may hold any character.
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let times = fields.split_whitespace().skip(11).take(2);
         times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
@@ -333,32 +332,32 @@ impl Drop for Server {
     }
 }
 
-/// What the tests were started with has no part in them.
+/// Removes variables of the tests' environment that would affect the broker.
 pub(crate) fn forget_environment(command: &mut Command) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COM_BROKER_")) {
         command.env_remove(name);
     }
 }
 
-/// Makes an authority and a certificate, new ones where there are some.
+/// Makes an authority and a certificate, and replaces existing ones.
 pub(crate) fn make_certificates(directory: &Path) {
     let mut command = Command::new(BINARY);
     command.args(["certs", "--force", "--directory"]).arg(directory).stdout(Stdio::null());
     assert!(command.status().unwrap().success());
 }
 
-/// Keys are never written anywhere.
+/// Checks that no key is shown.
 pub(crate) fn assert_shows_no_key(text: &str, keys: &[impl AsRef<str>]) {
     for key in keys {
         assert!(!text.contains(key.as_ref()), "a key is shown:\n{text}");
     }
 }
 
-/// The counters, as the last line of the log tells them.
+/// The counters in the last line of the log.
 pub(crate) struct Totals(String);
 
 impl Totals {
-    /// One of them.
+    /// One of the counters.
     pub(crate) fn count(&self, name: &str) -> u64 {
         let prefix = format!("{name}=");
         let value = self.0.split(' ').find_map(|pair| pair.strip_prefix(&prefix));
@@ -366,7 +365,7 @@ impl Totals {
     }
 }
 
-/// What a process wrote so far.
+/// The output of a process so far.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<(Mutex<String>, Condvar)>);
 
@@ -376,7 +375,7 @@ impl Log {
         self.lock().clone()
     }
 
-    /// Waits until something is true of it.
+    /// Waits until a condition holds for it.
     pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) {
         let (_, grown) = &*self.0;
         let deadline = Instant::now() + PATIENCE;
@@ -391,7 +390,7 @@ impl Log {
         }
     }
 
-    /// Waits for a line that holds all of these, and gives it.
+    /// Waits for a line that holds all of these texts, and returns it.
     pub(crate) fn wait_for_line(&self, parts: &[&str]) -> String {
         let found = |text: &str| {
             let mut lines = text.lines();
@@ -419,7 +418,7 @@ impl Log {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until there is a result.
 pub(crate) fn wait_for<T>(
     what: &str,
     patience: Duration,
@@ -435,7 +434,7 @@ pub(crate) fn wait_for<T>(
     }
 }
 
-/// What the log says of listeners, whether it is plain or JSON.
+/// The addresses of listeners in a plain or JSON log.
 fn addresses(log: &str) -> Vec<SocketAddr> {
     let beginnings = [" listening address=", "\"message\":\"listening\",\"address\":\""];
     log.lines()

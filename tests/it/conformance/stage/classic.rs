@@ -1,4 +1,4 @@
-//! A client of the classic dialect, as far as it meets clients of the standard one.
+//! A client of the classic dialect, for statements on both dialects.
 
 use crate::support::client::{Client, Profile, Transport};
 use crate::support::frame::Frame;
@@ -17,17 +17,17 @@ impl ClassicClient {
         Self(Client::log_in(server, transport, profile, login))
     }
 
-    /// Sends a frame: the text, and the NUL.
+    /// Sends a frame: the text and a NUL.
     pub(crate) fn say(&mut self, text: &str) {
         self.bytes(&[text.as_bytes(), b"\0"].concat());
     }
 
-    /// Sends a frame of those bytes.
+    /// Sends a frame.
     pub(crate) fn bytes(&mut self, frame: &[u8]) {
         self.0.send_bytes(frame);
     }
 
-    /// Sends a frame and takes its ACK, which is good.
+    /// Sends a frame and takes its ACK, which has to be `OK`.
     #[track_caller]
     pub(crate) fn ask(&mut self, text: &str) -> Frame {
         let (command, rest) = text.split_once('\n').unwrap();
@@ -49,7 +49,7 @@ impl ClassicClient {
         self.expect("MESSAGE")
     }
 
-    /// The connection ends, in an orderly way.
+    /// Checks that the connection ends in order.
     #[track_caller]
     pub(crate) fn ends(&mut self) {
         self.0.receive_end();

@@ -1,4 +1,4 @@
-//! A client of the standard dialect, as byte for byte as a statement wants it.
+//! A client of the standard dialect, with control over each byte.
 
 use std::collections::VecDeque;
 
@@ -6,9 +6,9 @@ use super::{Arrival, Frame, Link};
 
 pub(crate) struct Client {
     pub(crate) link: Link,
-    /// The answer to CONNECT, once there was one.
+    /// The answer to CONNECT.
     pub(crate) connected: Option<Frame>,
-    /// What arrived while something else was waited for.
+    /// Frames that arrived while another one was awaited.
     early: VecDeque<Frame>,
     fences: u32,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Client {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// The code of the WebSocket close; none on a stream.
+    /// The code of the WebSocket close; `None` on a stream.
     pub(crate) code: Option<u16>,
 }
 
@@ -25,12 +25,12 @@ impl Client {
         Self { link, connected: None, early: VecDeque::new(), fences: 0 }
     }
 
-    /// Sends a frame: the text, and the NUL.
+    /// Sends a frame: the text and a NUL.
     pub(crate) fn say(&mut self, text: &str) {
         self.link.send(&[text.as_bytes(), b"\0"].concat());
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.link.send(bytes);
     }
@@ -44,7 +44,7 @@ impl Client {
         connected
     }
 
-    /// Subscribes, and waits until that is in effect. `more` is further header lines.
+    /// Subscribes, and waits until that is in effect. `more` are further header lines.
     #[track_caller]
     pub(crate) fn subscribe(&mut self, id: &str, destination: &str, more: &str) {
         self.ask(&format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\n{more}\n"));
@@ -56,13 +56,14 @@ impl Client {
         self.subscribe("mine", &self.address(), "");
     }
 
-    /// Sends a message, waits for its RECEIPT, and says to how many sessions it was delivered.
+    /// Sends a message, waits for its RECEIPT, and returns the number of sessions that it was
+    /// delivered to.
     #[track_caller]
     pub(crate) fn tell(&mut self, destination: &str, body: &str) -> u32 {
         self.tell_with(destination, "", body)
     }
 
-    /// The same, with further header lines.
+    /// Sends a message with further header lines; see [`tell`](Self::tell).
     #[track_caller]
     pub(crate) fn tell_with(&mut self, destination: &str, more: &str, body: &str) -> u32 {
         let receipt = self.ask(&format!("SEND\ndestination:{destination}\n{more}\n{body}"));
@@ -78,7 +79,7 @@ impl Client {
         self.await_receipt(&id)
     }
 
-    /// Waits for a RECEIPT; what comes before it is kept.
+    /// Waits for a RECEIPT; frames before it are kept.
     #[track_caller]
     pub(crate) fn await_receipt(&mut self, id: &str) -> Frame {
         loop {
@@ -100,7 +101,7 @@ impl Client {
         }
     }
 
-    /// The next frame, which is of that command.
+    /// The next frame, which has to be of that command.
     #[track_caller]
     pub(crate) fn expect(&mut self, command: &str) -> Frame {
         let frame = self.next();
@@ -108,7 +109,7 @@ impl Client {
         frame
     }
 
-    /// The next frame, which is a MESSAGE.
+    /// The next frame, which has to be a MESSAGE.
     #[track_caller]
     pub(crate) fn message(&mut self) -> Frame {
         self.expect("MESSAGE")
@@ -120,8 +121,7 @@ impl Client {
         (0..count).map(|_| self.message().text().to_owned()).collect()
     }
 
-    /// Checks that nothing has arrived which nobody asked for: what was queued before a RECEIPT
-    /// arrives before it.
+    /// Checks that no frame has arrived, by waiting for a RECEIPT behind all queued frames.
     #[track_caller]
     pub(crate) fn hears_nothing(&mut self) {
         let id = self.next_fence();
@@ -131,14 +131,14 @@ impl Client {
         assert!(self.early.is_empty(), "{}", self.early[0]);
     }
 
-    /// Sends a frame that is refused; gives the ERROR, after which the connection has ended.
+    /// Sends a frame that is refused, and returns the ERROR, behind which the connection ends.
     #[track_caller]
     pub(crate) fn refused(&mut self, text: &str, code: &str) -> Frame {
         self.say(text);
         self.fails(code)
     }
 
-    /// The next frame is an ERROR with that code, and then the connection ends.
+    /// Checks that the next frame is an ERROR with that code, and that the connection ends behind it.
     #[track_caller]
     pub(crate) fn fails(&mut self, code: &str) -> Frame {
         let error = self.expect("ERROR");
@@ -147,7 +147,7 @@ impl Client {
         error
     }
 
-    /// The connection ends, in an orderly way, and nothing comes before that.
+    /// Checks that the connection ends in order, without a frame before that.
     #[track_caller]
     pub(crate) fn ends(&mut self) -> Ending {
         assert!(self.early.is_empty(), "{}", self.early[0]);
@@ -162,14 +162,14 @@ impl Client {
         }
     }
 
-    /// The connection ends, in whatever way.
+    /// Waits for the end of the connection, in order or not.
     pub(crate) fn ends_somehow(&mut self) {
         self.link.accepts_breaks = true;
         self.ends();
     }
 
-    /// It is cut for its silence: over WebSocket it is told so, unless it answers pings, and otherwise
-    /// the connection just ends.
+    /// Checks that it is cut for its silence: over WebSocket with an ERROR, unless it answers pings,
+    /// otherwise without one.
     #[track_caller]
     pub(crate) fn is_cut_for_silence(&mut self) {
         self.link.accepts_breaks = true;

@@ -1,6 +1,5 @@
-//! A blocking connection over any transport, which tells what arrives frame by frame, as the standard dialect
-//! tells frames apart. WebSocket is done by hand here, so that nothing stands between a statement and the
-//! bytes that it is about.
+//! A blocking connection over any transport, which reads frames of the standard dialect. WebSocket is
+//! implemented here, for control over each byte.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -10,7 +9,7 @@ use crate::support::client::{Stream, Transport};
 use crate::support::frame::Frame;
 use crate::support::server::Server;
 
-/// What arrived next.
+/// The next arrival.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Frame(Frame),
@@ -18,22 +17,22 @@ pub(crate) enum Arrival {
     Beat {
         is_binary: bool,
     },
-    /// The peer's WebSocket close; ours is sent.
+    /// The broker's WebSocket close, which has been answered.
     Close(u16),
-    /// The peer's orderly end of stream.
+    /// The broker's orderly end of stream.
     End,
 }
 
 pub(crate) struct Link {
     stream: Stream,
     is_websocket: bool,
-    /// What has arrived and was not used up.
+    /// Unused bytes.
     pending: Vec<u8>,
     /// The subprotocol that the broker chose.
     pub(crate) subprotocol: Option<String>,
-    /// Whether an end that is not said is an end, too.
+    /// Whether a broken connection counts as an end.
     pub(crate) accepts_breaks: bool,
-    /// Whether the peer's WebSocket pings are answered.
+    /// Whether WebSocket pings are answered.
     pub(crate) answers_pings: bool,
 }
 
@@ -55,24 +54,24 @@ impl Link {
         link
     }
 
-    /// Sends bytes of frames: on a stream as they are, on WebSocket as one message, text where it
-    /// is text.
+    /// Sends bytes of frames: on a stream as they are, on WebSocket as one message, which is text if it
+    /// is UTF-8.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let is_text = str::from_utf8(bytes).is_ok();
         self.send_as(if is_text { TEXT } else { BINARY }, bytes);
     }
 
-    /// The same, as a binary message.
+    /// Sends bytes of frames, on WebSocket as one binary message.
     pub(crate) fn send_binary(&mut self, bytes: &[u8]) {
         self.send_as(BINARY, bytes);
     }
 
-    /// Sends one WebSocket frame of that first byte, or bytes on a stream.
+    /// Sends one WebSocket frame with that first byte, or bytes on a stream.
     pub(crate) fn send_as(&mut self, first: u8, bytes: &[u8]) {
         if !self.is_websocket {
             return self.write(bytes);
         }
-        // A mask of zeros leaves the payload as it is.
+        // A mask of zeros does not change the payload.
         let mut frame = vec![first];
         match bytes.len() {
             length @ 0..126 => frame.push(0x80 | length as u8),
@@ -94,12 +93,12 @@ impl Link {
         self.is_websocket
     }
 
-    /// Ends our stream and still reads.
+    /// Ends the client's stream, but continues to read.
     pub(crate) fn end_stream(&self) {
         let _ = self.stream.socket().shutdown(Shutdown::Write);
     }
 
-    /// What arrives next, within reason.
+    /// The next arrival, with a deadline.
     pub(crate) fn next(&mut self) -> Arrival {
         loop {
             let arrival = if self.is_websocket { self.take_message() } else { self.take_frame() };
@@ -156,7 +155,7 @@ impl Link {
         }
     }
 
-    /// Reads; says whether there was anything before the end of the stream.
+    /// Reads; returns false at the end of the stream.
     fn read_more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {
@@ -204,7 +203,7 @@ impl Link {
     }
 }
 
-// First bytes of WebSocket frames, RFC 6455, 5.2: the final fragment, and its opcode.
+// First bytes of WebSocket frames, RFC 6455, 5.2: the flag of a final fragment, and the opcode.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;

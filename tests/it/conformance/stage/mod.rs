@@ -1,5 +1,5 @@
-//! Where statements are checked: brokers to connect to, and clients with names of their own, so
-//! that statements may be checked at the same time.
+//! The stage of a statement: brokers, and clients with names of their own, so that statements can be
+//! checked at the same time.
 
 mod classic;
 mod client;
@@ -16,7 +16,7 @@ pub(crate) use crate::support::client::Transport as Carrier;
 pub(crate) use crate::support::frame::Frame;
 pub(crate) use crate::support::server::{APPLICATION_KEY, Server, Setup};
 
-/// The brokers of one transport: one as it is by itself, one with small bounds and few rights.
+/// The brokers of one transport: one with defaults, one with small limits and few rights.
 pub(crate) struct House {
     plain: Server,
     strict: Server,
@@ -29,7 +29,7 @@ impl House {
     }
 }
 
-/// What the strict broker is told.
+/// The limits of the strict broker.
 const STRICT_LIMITS: &str = r#"
 connect_ms_max = 2_000
 websocket_pong_ms_max = 300
@@ -74,12 +74,12 @@ impl<'h> Stage<'h> {
         Self { house, broker: &house.plain, carrier }
     }
 
-    /// The same with the strict broker.
+    /// A stage with the strict broker.
     pub(crate) fn strict(&self) -> Self {
         Self { house: self.house, broker: &self.house.strict, carrier: self.carrier }
     }
 
-    /// The same with a broker that may be stopped.
+    /// A stage with a broker that may be stopped.
     pub(crate) fn with<'b>(&self, broker: &'b Server) -> Stage<'b>
     where
         'h: 'b,
@@ -87,12 +87,12 @@ impl<'h> Stage<'h> {
         Stage { house: self.house, broker, carrier: self.carrier }
     }
 
-    /// The same over another transport, which the same broker serves.
+    /// A stage with the same broker over another transport.
     pub(crate) fn over(&self, carrier: Carrier) -> Self {
         Self { carrier, ..*self }
     }
 
-    /// A name that nobody else uses, which begins as told.
+    /// A unique name with this beginning.
     pub(crate) fn name(&self, beginning: &str) -> String {
         static LAST: AtomicU32 = AtomicU32::new(0);
         format!("{beginning}-{}", LAST.fetch_add(1, Ordering::Relaxed))
@@ -118,7 +118,7 @@ impl<'h> Stage<'h> {
         self.client(Profile::Service, "1.2")
     }
 
-    /// A client that is logged in under a name of its own and speaks a version.
+    /// A client that is logged in under a unique name, with a version of STOMP.
     pub(crate) fn client(&self, profile: Profile, version: &str) -> Client {
         self.join(&self.name("login"), profile, version)
     }
@@ -130,14 +130,14 @@ impl<'h> Stage<'h> {
         client
     }
 
-    /// A client of version 1.2 that is logged in and asked for what an earlier connection subscribed to.
+    /// A client of version 1.2 that is logged in with `resume`.
     pub(crate) fn resume(&self, login: &str, profile: Profile) -> Client {
         let mut client = self.stranger();
         client.log_in(&connect(login, profile, "accept-version:1.2\nresume:true\n"));
         client
     }
 
-    /// A client that has agreed on heart-beats.
+    /// A client that has negotiated heart-beats.
     pub(crate) fn beating(&self, beats: &str) -> Client {
         let mut client = self.stranger();
         let more = format!("accept-version:1.2\nheart-beat:{beats}\n");
@@ -145,12 +145,12 @@ impl<'h> Stage<'h> {
         client
     }
 
-    /// A connection on which nothing was said yet.
+    /// A connection on which nothing was sent yet.
     pub(crate) fn stranger(&self) -> Client {
         Client::new(self.link(SUBPROTOCOLS))
     }
 
-    /// The same, where the subprotocols are chosen.
+    /// A connection that offers these subprotocols.
     pub(crate) fn link(&self, subprotocols: &str) -> Link {
         Link::open(self.broker, self.carrier, subprotocols)
     }
@@ -165,10 +165,10 @@ impl<'h> Stage<'h> {
     }
 }
 
-/// What clients of the standard dialect usually offer.
+/// The usual subprotocols of the standard dialect.
 const SUBPROTOCOLS: &str = "v10.stomp, v11.stomp, v12.stomp";
 
-/// Text of a CONNECT: who, and further header lines.
+/// A CONNECT with login, profile and further header lines.
 pub(crate) fn connect(login: &str, profile: Profile, more: &str) -> String {
     let (key, application) = (profile.key(), APPLICATION_KEY);
     format!(
