@@ -33,7 +33,7 @@ impl Carrier {
     /// The transport of that name.
     pub(crate) fn named(name: &str) -> Self {
         let carrier = Self::ALL.into_iter().find(|one| one.name() == name);
-        carrier.unwrap_or_else(|| panic!("{name} is none of tcp, tls, ws and wss"))
+        carrier.unwrap_or_else(|| panic!("{name} is not one of tcp, tls, ws and wss"))
     }
 
     fn is_encrypted(self) -> bool {

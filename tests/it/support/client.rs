@@ -433,7 +433,7 @@ impl Client {
         }
     }
 
-    /// The WebSocket; panics if it is none.
+    /// The WebSocket; panics on another transport.
     pub(crate) fn websocket(&mut self) -> &mut WebSocket<Stream> {
         match &mut self.link {
             Link::WebSocket(websocket) => websocket,
