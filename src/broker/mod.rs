@@ -190,10 +190,11 @@ impl Broker {
         self.peers.reply_last(peer, Closure { reason, retry }, write);
     }
 
-    /// Ends a connection's session without a word; it still gets what is queued.
-    pub fn end_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
+    /// Ends a connection's session without a word; it still gets what is queued. Says why the
+    /// connection ends: for what came first, where it was closing already.
+    pub fn end_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) -> CloseReason {
         self.end_session(peer, reason, now);
-        self.peers.begin_close(peer, Closure { reason, retry: None });
+        self.peers.begin_close(peer, Closure { reason, retry: None }).reason
     }
 
     /// Forgets a connection, and ends the session on it if there still is one.

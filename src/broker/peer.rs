@@ -171,14 +171,17 @@ impl Peers {
         }
     }
 
-    /// Marks a connection to be closed once it got what is queued.
-    pub fn begin_close(&mut self, id: PeerId, closure: Closure) {
+    /// Marks a connection to be closed once it got what is queued. Says how it ends: as was settled
+    /// first.
+    pub fn begin_close(&mut self, id: PeerId, closure: Closure) -> Closure {
         let peer = &mut self.table[id];
-        if peer.closure().is_none() {
-            peer.state = PeerState::Closing(closure);
-            self.closing_len += 1;
-            peer.note_dirty(id, &mut self.dirty);
+        if let PeerState::Closing(settled) = peer.state {
+            return settled;
         }
+        peer.state = PeerState::Closing(closure);
+        self.closing_len += 1;
+        peer.note_dirty(id, &mut self.dirty);
+        closure
     }
 
     /// Whether any connection is closing.

@@ -48,10 +48,8 @@ impl<S: Socket> Engine<S> {
         if !connection.phase.reads_frames() {
             return;
         }
-        connection.phase = Phase::Flushing(reason);
-        if let Some(peer) = connection.peer {
-            self.broker.end_peer(peer, reason, self.now);
-        }
+        let reason = self.end_peer(slot, reason);
+        self.connections[slot].phase = Phase::Flushing(reason);
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
         self.connections.list_to_flush(slot);
     }
@@ -64,12 +62,18 @@ impl<S: Socket> Engine<S> {
             return;
         }
         let reason = connection.phase.reason().unwrap_or(reason);
-        if let Some(peer) = connection.peer {
-            self.broker.end_peer(peer, reason, self.now);
-        }
+        let reason = self.end_peer(slot, reason);
+        let connection = &mut self.connections[slot];
         connection.phase = Phase::Closed(reason);
         let id = connection.id;
         self.connections.to_reap.push(id);
+    }
+
+    /// Ends the broker's side of a connection. Says why the connection ends: another may have taken it
+    /// over in this very turn.
+    fn end_peer(&mut self, slot: u32, reason: CloseReason) -> CloseReason {
+        let peer = self.connections[slot].peer;
+        peer.map_or(reason, |peer| self.broker.end_peer(peer, reason, self.now))
     }
 
     /// What comes after the last byte of a connection that closes: a WebSocket close, a

@@ -13,6 +13,7 @@ mod rig;
 mod scripted_socket;
 mod sessions;
 mod standard;
+mod taken_over;
 mod transcripts;
 mod world;
 
