@@ -8,9 +8,8 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
 use com_broker::internal::broker::{Broker, Keys, Moment, Options};
-use com_broker::internal::broker::{Encoding, Opening, PeerId};
+use com_broker::internal::broker::{Data, Dialect, Opening, PeerId, Speaker, Verdict};
 use com_broker::internal::outbound::Framing;
-use com_broker::internal::stomp::{Frame, ScanBounds, Version};
 use com_broker::limits::Limits;
 
 #[derive(Debug, Parser)]
@@ -52,6 +51,10 @@ impl Scenario {
             Self::FanOut | Self::FanOutStandard => SUBSCRIBERS,
         }
     }
+
+    fn is_standard(self) -> bool {
+        matches!(self, Self::SentStandard | Self::FanOutStandard)
+    }
 }
 
 fn main() {
@@ -64,14 +67,9 @@ fn main() {
     for index in 0..arguments.iterations {
         let frame = frames[index as usize % frames.len()].as_slice();
         let now = Moment { ns: index + 1, unix_ms: 1 };
-        match scenario {
-            Scenario::Sent | Scenario::Acknowledged | Scenario::Scattered | Scenario::FanOut => {
-                measured_classic(&mut world.broker, world.sender, frame, now);
-            }
-            Scenario::SentStandard | Scenario::FanOutStandard => {
-                measured_standard(&mut world, frame, now);
-            }
-        }
+        let World { broker, sender, standard_sender, .. } = &mut world;
+        let sender = if scenario.is_standard() { standard_sender } else { sender };
+        measured_send(broker, sender, frame, now);
         world.empty_queues();
     }
     let ns = started.elapsed().as_nanos() as u64;
@@ -87,23 +85,16 @@ fn main() {
 // What is counted.
 
 #[inline(never)]
-fn measured_classic(broker: &mut Broker, sender: PeerId, frame: &[u8], now: Moment) {
-    broker.handle_classic(sender, black_box(frame), now);
-}
-
-#[inline(never)]
-fn measured_standard(world: &mut World, bytes: &[u8], now: Moment) {
-    let mut frame = Frame::default();
-    frame.scan(black_box(bytes), &world.bounds).expect("it is a frame");
-    world.broker.handle_standard(world.standard_sender, &frame, now);
+fn measured_send(broker: &mut Broker, sender: &mut Speaker, frame: &[u8], now: Moment) {
+    let data = Data { bytes: black_box(frame), is_binary: false };
+    black_box(broker.handle(sender, data, now));
 }
 
 struct World {
     broker: Broker,
-    sender: PeerId,
+    sender: Speaker,
     session: String,
-    standard_sender: PeerId,
-    bounds: ScanBounds,
+    standard_sender: Speaker,
     dirty: Vec<PeerId>,
 }
 
@@ -119,27 +110,26 @@ impl World {
         let options = Options::new(Limits::default(), keys, entropy);
         let mut broker = Broker::new(options);
         for number in 0..RECEIVERS {
-            let peer = log_in(&mut broker, number, &format!("receiver-{number}"));
+            let login = format!("receiver-{number}");
+            let mut receiver = log_in(&mut broker, Dialect::Classic, number, &login);
             if number < SUBSCRIBERS {
-                let frame = b"SUBSCRIBE\ndestination:/topic/classic\ndestination-type:0\n\n\0";
-                broker.handle_classic(peer, frame, Moment::default());
+                let frame = "SUBSCRIBE\ndestination:/topic/classic\ndestination-type:0\n\n\0";
+                assert_eq!(say(&mut broker, &mut receiver, frame), Verdict::Stays);
             }
         }
-        let sender = log_in(&mut broker, RECEIVERS, "sender");
-        let session = session_of(&mut broker, sender);
-        let standard_sender = log_in_standard(&mut broker, RECEIVERS + 1, "standard-sender");
+        let sender = log_in(&mut broker, Dialect::Classic, RECEIVERS, "sender");
+        let session = session_of(&mut broker, sender.peer);
+        let standard_sender =
+            log_in(&mut broker, Dialect::Standard, RECEIVERS + 1, "standard-sender");
         for number in 0..SUBSCRIBERS {
-            let peer = log_in_standard(
-                &mut broker,
-                RECEIVERS + 2 + number,
-                &format!("standard-receiver-{number}"),
-            );
-            let frame = b"SUBSCRIBE\nid:1\ndestination:/topic/standard\n\n\0";
-            handle_standard(&mut broker, peer, frame);
+            let login = format!("standard-receiver-{number}");
+            let number = RECEIVERS + 2 + number;
+            let mut receiver = log_in(&mut broker, Dialect::Standard, number, &login);
+            let frame = "SUBSCRIBE\nid:1\ndestination:/topic/standard\n\n\0";
+            assert_eq!(say(&mut broker, &mut receiver, frame), Verdict::Stays);
         }
-        let bounds = ScanBounds::new(&Limits::default(), true);
         let dirty = Vec::new();
-        let mut world = Self { broker, sender, session, standard_sender, bounds, dirty };
+        let mut world = Self { broker, sender, session, standard_sender, dirty };
         world.empty_queues();
         world
     }
@@ -191,41 +181,25 @@ const RECEIVERS: u64 = 1000;
 /// Subscribers of the topic.
 const SUBSCRIBERS: u64 = 100;
 
-fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
-    let encoding = Encoding::Standard(Version::V1_0);
-    let framing = Framing::Line;
-    let opening = Opening { slot: number as u32, number, framing, encoding };
-    let peer = broker.open_peer(opening);
+fn log_in(broker: &mut Broker, dialect: Dialect, number: u64, login: &str) -> Speaker {
+    let framing = match dialect {
+        Dialect::Classic => Framing::LengthPrefix,
+        Dialect::Standard => Framing::Line,
+    };
+    let mut speaker = broker.open_peer(Opening { slot: number as u32, number, framing, dialect });
     let frame = format!(
         "CONNECT\naccept-version:1.2\nhost:localhost\ninbox:true\nlogin:{login}\npasscode:{}\n\
          secret-key:{}\n\n\0",
         DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
     );
-    handle_standard(broker, peer, frame.as_bytes());
-    peer
+    assert_eq!(say(broker, &mut speaker, &frame), Verdict::LoggedIn);
+    speaker
 }
 
-fn handle_standard(broker: &mut Broker, peer: PeerId, bytes: &[u8]) {
-    let bounds = ScanBounds::new(&Limits::default(), true);
-    let mut frame = Frame::default();
-    frame.scan(bytes, &bounds).expect("it is a frame");
-    broker.handle_standard(peer, &frame, Moment::default());
-}
-
-fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
-    let opening = Opening {
-        slot: number as u32,
-        number,
-        framing: Framing::LengthPrefix,
-        encoding: Encoding::Classic,
-    };
-    let peer = broker.open_peer(opening);
-    let frame = format!(
-        "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{}\nsecret-key:{}\n\n",
-        DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
-    );
-    broker.handle_classic(peer, frame.as_bytes(), Moment::default());
-    peer
+/// Has a client say a frame, and says what becomes of its connection.
+fn say(broker: &mut Broker, speaker: &mut Speaker, frame: &str) -> Verdict {
+    let data = Data { bytes: frame.as_bytes(), is_binary: false };
+    broker.handle(speaker, data, Moment::default()).verdict
 }
 
 /// The session id in CONNECTED.

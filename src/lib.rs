@@ -75,6 +75,7 @@ mod classic;
 mod cli;
 pub mod config;
 mod cores;
+mod dialect;
 mod engine;
 mod http;
 mod input;
@@ -101,9 +102,11 @@ pub mod internal {
         pub use crate::broker::levels::Levels;
         pub use crate::broker::message::{Content, Message, Origin, UserLines};
         pub use crate::broker::peer::Opening;
+        pub use crate::broker::speaker::{Data, Done, Speaker, Verdict};
         pub use crate::broker::{
             Broker, CloseReason, Code, Keys, Moment, Options, Profile, Rights,
         };
+        pub use crate::dialect::Dialect;
     }
     pub mod classic {
         pub use crate::classic::Frame;
@@ -128,7 +131,7 @@ pub mod internal {
         pub use crate::transport::upgrade::{UpgradeLayer, Upgraded};
         pub use crate::transport::websocket::{Message, WebSocketLayer};
         pub use crate::transport::{
-            Dialect, FrameBound, ListenerPolicy, Protocols, TlsMode, TransportError,
+            FrameBound, ListenerPolicy, Protocols, TlsMode, TransportError,
         };
     }
 }

@@ -6,22 +6,30 @@ use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::{Content, NEVER, UserLines};
 use super::peer::{Closure, PeerState};
 use super::space::Space;
+use super::speaker::{Done, Verdict};
 use super::subscription::Target;
 use super::{Broker, Moment, desk};
 use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
 
-/// Handles one frame of a connection that is not closing.
-pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Moment) {
+/// Handles a frame, unless its connection is closing.
+pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Moment) -> Done {
+    let session = match broker.peers.peer(peer).state {
+        PeerState::Closing(closure) => return Done::ignored(closure.reason),
+        PeerState::AwaitingConnect => None,
+        PeerState::Connected(session) => Some(session),
+    };
     broker.counters.frames_in += 1;
     let mut frame = Frame::default();
     let result = match frame.read(bytes, &broker.limits) {
-        Ok(()) => handle_frame(broker, peer, &frame, now),
+        Ok(()) => handle_frame(broker, peer, session, &frame, now),
         Err(fault) => Err(fault.into()),
     };
-    if let Err(fault) = result {
-        broker.refuse(peer, &fault, now);
-    }
+    let verdict = match result {
+        Ok(verdict) => verdict,
+        Err(fault) => broker.refuse(peer, &fault, now),
+    };
+    Done { frames: 1, verdict }
 }
 
 /// Writes an ERROR.
@@ -38,39 +46,47 @@ pub(super) fn write_error(out: &mut Vec<u8>, fault: &Fault) {
 fn handle_frame(
     broker: &mut Broker,
     peer: PeerId,
+    session: Option<SessionId>,
     frame: &Frame<'_>,
     now: Moment,
-) -> Result<(), Fault> {
-    let session = match (broker.peers.peer(peer).state, frame.command) {
-        (PeerState::Connected(_), Command::Connect) => {
+) -> Result<Verdict, Fault> {
+    let Some(session) = session else {
+        return handle_first(broker, peer, frame, now);
+    };
+    let request = Request { peer, session, frame };
+    match frame.command {
+        Command::Connect => {
             let description = "this connection is logged in already";
             return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
         }
-        (PeerState::Connected(session), _) => session,
-        (_, Command::Connect) => {
-            return connect(broker, peer, &frame.headers, now)
-                .inspect_err(|_| broker.note_refused_login(peer, &frame.headers));
-        }
-        (_, _) => {
-            let description = "nothing but CONNECT is accepted before login";
-            return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
-        }
-    };
-    let request = Request { peer, session, frame };
-    if frame.command == Command::Disconnect {
-        disconnect(broker, &request, now);
-        return Ok(());
+        Command::Disconnect => return Ok(disconnect(broker, &request, now)),
+        Command::Send | Command::Subscribe | Command::Unsubscribe => {}
     }
     request.check_session_id(broker)?;
     match frame.command {
-        Command::Send => send(broker, &request, now),
-        Command::Subscribe => subscribe(broker, &request, now),
-        Command::Unsubscribe => {
-            unsubscribe(broker, &request, now);
-            Ok(())
-        }
-        Command::Connect | Command::Disconnect => Ok(()),
+        Command::Send => send(broker, &request, now)?,
+        Command::Subscribe => subscribe(broker, &request, now)?,
+        Command::Unsubscribe => unsubscribe(broker, &request, now),
+        Command::Connect | Command::Disconnect => {}
     }
+    Ok(Verdict::Stays)
+}
+
+/// Handles a frame of a connection that is not logged in.
+#[inline(never)]
+fn handle_first(
+    broker: &mut Broker,
+    peer: PeerId,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<Verdict, Fault> {
+    if frame.command != Command::Connect {
+        let description = "nothing but CONNECT is accepted before login";
+        return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
+    }
+    connect(broker, peer, &frame.headers, now)
+        .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
+    Ok(Verdict::LoggedIn)
 }
 
 /// A frame from a client that is logged in.
@@ -179,7 +195,7 @@ fn connect(
     Ok(())
 }
 
-fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
+fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Verdict {
     let session = &broker.sessions[request.session];
     let (token, destination) = (*session.token(), session.destination);
     let login = session.login(&broker.destinations).to_vec();
@@ -197,6 +213,7 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
         encode::header(out, "receipt-id", receipt.unwrap_or(b"-na-"));
         encode::finish(out, b"");
     });
+    Verdict::Closing(reason)
 }
 
 #[inline(always)]

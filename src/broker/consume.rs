@@ -209,45 +209,33 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::encoding::Encoding;
-    use super::super::ids::PeerId;
     use super::super::peer::Opening;
-    use super::super::{Keys, Options};
+    use super::super::{Data, Keys, Options, Speaker, Verdict};
     use super::*;
+    use crate::dialect::Dialect;
     use crate::limits::Limits;
     use crate::outbound::Framing;
-    use crate::stomp::{Assembler, Frame, ScanBounds, Version};
 
-    fn say(broker: &mut Broker, peer: PeerId, mut text: &[u8]) {
-        let bounds = ScanBounds::new(&Limits::default(), true);
-        let mut assembler = Assembler::default();
-        loop {
-            let mut frame = Frame::default();
-            if !assembler.next_frame(&mut text, &bounds, &mut frame).unwrap() {
-                break;
-            }
-            broker.handle_standard(peer, &frame, Moment::default());
-        }
-        assert!(broker.peers.peer(peer).closure().is_none());
+    /// Says frames, and what becomes of the connection.
+    fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) -> Verdict {
+        broker.handle(speaker, Data { bytes, is_binary: false }, Moment::default()).verdict
     }
 
     #[test]
     fn a_queue_that_waits_for_an_ack_is_not_looked_at_in_every_turn() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
-        let (encoding, framing) = (Encoding::Standard(Version::V1_0), Framing::Line);
-        let peer = broker.open_peer(Opening { slot: 0, number: 1, framing, encoding });
-        say(&mut broker, peer, b"CONNECT\nlogin:bob\npasscode:app.service\n\n\0");
-        say(
-            &mut broker,
-            peer,
-            b"SUBSCRIBE\nid:1\ndestination:/queue/a\nack:client\nprefetch-count:1\n\n\0\
-            SEND\ndestination:/queue/a\n\n1\0SEND\ndestination:/queue/a\n\n2\0",
-        );
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let mut bob = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
+        let login = b"CONNECT\nlogin:bob\npasscode:app.service\n\n\0";
+        assert_eq!(say(&mut broker, &mut bob, login), Verdict::LoggedIn);
+        let frames = b"SUBSCRIBE\nid:1\ndestination:/queue/a\nack:client\nprefetch-count:1\n\n\0\
+            SEND\ndestination:/queue/a\n\n1\0SEND\ndestination:/queue/a\n\n2\0";
+        assert_eq!(say(&mut broker, &mut bob, frames), Verdict::Stays);
         let id = broker.destinations.find(b"/queue/a", None).unwrap();
         let waiting = |broker: &Broker| broker.destinations[id].queue.as_ref().unwrap().len();
         assert_eq!((waiting(&broker), broker.backlogged.len()), (1, 0));
-        say(&mut broker, peer, b"ACK\nmessage-id:0-1-1\n\n\0");
+        assert_eq!(say(&mut broker, &mut bob, b"ACK\nmessage-id:0-1-1\n\n\0"), Verdict::Stays);
         assert_eq!((waiting(&broker), broker.backlogged.len()), (0, 0));
         broker.check_invariants();
     }

@@ -1,5 +1,6 @@
 //! How frames are written for a connection.
 
+use crate::dialect::Dialect;
 use crate::stomp::Version;
 
 /// How frames are written.
@@ -12,6 +13,14 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// What a connection reads until it has logged in.
+    pub fn before_login(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Classic => Self::Classic,
+            Dialect::Standard => Self::Standard(Version::V1_0),
+        }
+    }
+
     /// The place of the encoding among all.
     #[inline]
     pub fn index(self) -> usize {

@@ -1,10 +1,9 @@
 //! The broker: who is logged in, who watches whom, and what each gets.
 //!
-//! It is a plain value. Frames come in by [`Broker::handle_classic`] and
-//! [`Broker::handle_standard`], encoded frames go out through the queues of [`Peers`], and time is
-//! an argument. The two dialects are rules at a session's edge: sessions, destinations,
-//! subscriptions and delivery are the same. It does not know that transports, sockets or
-//! clocks exist.
+//! It is a plain value. What connections say comes in by [`Broker::handle`], which answers what becomes
+//! of the connection; encoded frames go out through the queues of [`Peers`], and time is an argument.
+//! The two dialects are rules at a session's edge: sessions, destinations, subscriptions and delivery
+//! are the same. It does not know that transports, sockets or clocks exist.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,6 +23,7 @@ pub(crate) mod queue;
 pub(crate) mod rights;
 pub(crate) mod session;
 pub(crate) mod space;
+pub(crate) mod speaker;
 pub(crate) mod subscription;
 pub(crate) mod table;
 pub(crate) mod transaction;
@@ -53,9 +53,10 @@ pub use self::profile::Profile;
 pub use self::rights::Rights;
 use self::session::SessionTable;
 use self::space::Space;
+use self::speaker::Inlet;
+pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::subscription::SubscriptionTable;
 use crate::limits::Limits;
-use crate::stomp::{Frame, Malformed, Version};
 use crate::telemetry::Counters;
 
 /// When something happens.
@@ -136,43 +137,44 @@ impl Broker {
     }
 
     /// Takes a connection in. It has to log in before anything else.
-    pub fn open_peer(&mut self, opening: Opening) -> PeerId {
-        self.peers.open(opening, self.limits.outbound_before_login())
+    pub fn open_peer(&mut self, opening: Opening) -> Speaker {
+        let peer = self.peers.open(opening, self.limits.outbound_before_login());
+        Speaker::new(peer, opening.dialect)
     }
 
-    /// Handles one frame of the classic dialect. Not to be called for a connection that is closing.
+    /// Handles what a connection says, and answers what becomes of the connection. Where it is closing,
+    /// nothing is looked at: another may have taken it over since it was last told.
     #[inline]
-    pub fn handle_classic(&mut self, peer: PeerId, bytes: &[u8], now: Moment) {
-        debug_assert!(self.peers.peer(peer).closure().is_none(), "a frame of a closing connection");
-        classic::handle(self, peer, bytes, now);
-    }
-
-    /// Handles one frame of the standard dialect. Not to be called for a connection that is closing.
-    #[inline]
-    pub fn handle_standard(&mut self, peer: PeerId, frame: &Frame<'_>, now: Moment) {
-        standard::handle(self, peer, frame, now);
-    }
-
-    /// Tells a client of the standard dialect what is wrong with the frame that it sent.
-    pub fn refuse_bytes(&mut self, peer: PeerId, malformed: &Malformed, now: Moment) {
-        let mut receipt = malformed.receipt.as_deref();
-        if self.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
-            receipt = receipt.map(<[u8]>::trim_ascii);
+    pub fn handle(&mut self, speaker: &mut Speaker, data: Data<'_>, now: Moment) -> Done {
+        match &mut speaker.inlet {
+            Inlet::Classic => classic::handle(self, speaker.peer, data.bytes, now),
+            Inlet::Standard(assembler) => {
+                standard::handle(self, speaker.peer, assembler, data, now)
+            }
         }
-        self.refuse_request(peer, &malformed.fault.into(), receipt, now);
     }
 
     /// Tells a client what is wrong and, where the fault says so, ends its session and closes its
     /// connection.
-    pub fn refuse(&mut self, peer: PeerId, fault: &Fault, now: Moment) {
-        self.refuse_request(peer, fault, None, now);
+    pub fn refuse(&mut self, peer: PeerId, fault: &Fault, now: Moment) -> Verdict {
+        self.refuse_request(peer, fault, None, now)
     }
 
     /// The same, where the request that was at fault wanted a receipt. In the standard dialect
     /// every ERROR closes the connection.
-    fn refuse_request(&mut self, peer: PeerId, fault: &Fault, receipt: Option<&[u8]>, now: Moment) {
+    fn refuse_request(
+        &mut self,
+        peer: PeerId,
+        fault: &Fault,
+        receipt: Option<&[u8]>,
+        now: Moment,
+    ) -> Verdict {
+        let one = self.peers.peer(peer);
+        if let Some(settled) = one.closure() {
+            return Verdict::Closing(settled.reason);
+        }
+        let encoding = one.encoding;
         self.count_fault(fault.code);
-        let encoding = self.peers.peer(peer).encoding;
         let retry = match encoding {
             Encoding::Classic => fault.retry,
             Encoding::Standard(_) => Some(fault.retry.unwrap_or(Retry::Never)),
@@ -180,7 +182,7 @@ impl Broker {
         let write = |out: &mut Vec<u8>| write_error(out, encoding, fault, retry, receipt);
         if retry.is_none() {
             self.peers.reply(peer, write);
-            return;
+            return Verdict::Stays;
         }
         let reason = fault.close_reason();
         self.end_session(peer, reason, now);
@@ -188,6 +190,18 @@ impl Broker {
             self.peers.discard_unsent(peer);
         }
         self.peers.reply_last(peer, Closure { reason, retry }, write);
+        Verdict::Closing(reason)
+    }
+
+    /// Closes the connection of a client that was silent for longer than the named limit allows. One of
+    /// the standard dialect is told.
+    pub fn cut_silent(&mut self, peer: PeerId, limit: &'static str, now: Moment) -> Verdict {
+        match self.peers.peer(peer).encoding {
+            Encoding::Classic => {
+                Verdict::Closing(self.end_peer(peer, CloseReason::TimedOut(limit), now))
+            }
+            Encoding::Standard(_) => self.refuse(peer, &Fault::silent(limit), now),
+        }
     }
 
     /// Ends a connection's session without a word; it still gets what is queued. Says why the
@@ -345,19 +359,22 @@ fn printable(text: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
     use crate::outbound::Framing;
 
     #[test]
     fn a_login_with_a_wrong_key_is_told_and_counted() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
-        let (encoding, framing) = (Encoding::Classic, Framing::LengthPrefix);
-        let opening = Opening { slot: 0, number: 1, framing, encoding };
-        let peer = broker.open_peer(opening);
-        let connect = b"CONNECT\nlogin:ana\npasscode:wrong\nsecret-key:app\n\n";
-        broker.handle_classic(peer, connect, Moment::default());
+        let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
+        let opening = Opening { slot: 0, number: 1, framing, dialect };
+        let mut speaker = broker.open_peer(opening);
+        let bytes = b"CONNECT\nlogin:ana\npasscode:wrong\nsecret-key:app\n\n";
+        let data = Data { bytes, is_binary: false };
         let reason = CloseReason::Refused(Code::InvalidProfileKey);
-        let closure = broker.peers.peer(peer).closure().unwrap();
+        let done = broker.handle(&mut speaker, data, Moment::default());
+        assert_eq!(done, Done { frames: 1, verdict: Verdict::Closing(reason) });
+        let closure = broker.peers.peer(speaker.peer).closure().unwrap();
         assert_eq!((closure.reason, closure.retry), (reason, Some(Retry::Never)));
         assert_eq!((broker.counters.logins, broker.counters.logins_refused), (0, 1));
         broker.check_invariants();

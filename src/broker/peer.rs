@@ -6,6 +6,7 @@ use super::encoding::Encoding;
 use super::fault::{CloseReason, Retry};
 use super::ids::{PeerId, SessionId};
 use super::table::Table;
+use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 
@@ -18,8 +19,8 @@ pub struct Opening {
     pub number: u64,
     /// How frames are told apart on its transport.
     pub framing: Framing,
-    /// How frames are written for it.
-    pub encoding: Encoding,
+    /// What it speaks.
+    pub dialect: Dialect,
 }
 
 /// Heart-beats that were agreed, in milliseconds; zero where there are none.
@@ -81,6 +82,14 @@ pub struct Closure {
     pub retry: Option<Retry>,
 }
 
+impl Closure {
+    /// The close code of WebSocket by which a client that was told of a fault learns of it, and whether to
+    /// come back; it is one of those for private use.
+    pub fn close_code(self) -> Option<u16> {
+        Some(4000 + 100 * self.retry?.number() + self.reason.code()?.number())
+    }
+}
+
 /// All connections, their queues, and who has something to send.
 #[derive(Debug)]
 pub struct Peers {
@@ -88,8 +97,6 @@ pub struct Peers {
     /// The frames of all queues.
     pub arena: OutboundArena,
     dirty: Vec<PeerId>,
-    /// How many are closing.
-    closing_len: usize,
     /// Those whose queue is above its soft bound.
     pressed: Vec<PeerId>,
     /// Whether a queue grew past a bound since this was last asked.
@@ -103,7 +110,6 @@ impl Peers {
             table: Table::default(),
             arena: OutboundArena::default(),
             dirty: Vec::new(),
-            closing_len: 0,
             pressed: Vec::new(),
             pressure_grew: false,
         }
@@ -118,7 +124,6 @@ impl Peers {
     pub fn close(&mut self, id: PeerId) {
         if let Some(mut peer) = self.table.remove(id) {
             self.arena.discard(&mut peer.queue);
-            self.closing_len -= usize::from(peer.closure().is_some());
         }
     }
 
@@ -179,15 +184,8 @@ impl Peers {
             return settled;
         }
         peer.state = PeerState::Closing(closure);
-        self.closing_len += 1;
         peer.note_dirty(id, &mut self.dirty);
         closure
-    }
-
-    /// Whether any connection is closing.
-    #[inline]
-    pub fn has_closing(&self) -> bool {
-        self.closing_len > 0
     }
 
     /// Drops what was not sent yet, so that a last frame has room.
@@ -305,8 +303,6 @@ impl Peers {
     /// Panics where queues and states contradict each other.
     pub fn check_invariants(&self) {
         self.arena.check_invariants(self.table.iter().map(|(_, peer)| &peer.queue));
-        let closing = self.table.iter().filter(|(_, peer)| peer.closure().is_some());
-        assert_eq!(closing.count(), self.closing_len, "connections that are closing");
         for (id, peer) in self.table.iter() {
             let listed = self.dirty.contains(&id);
             assert!(!listed || peer.dirty, "{id:?} is listed as dirty and does not know");
@@ -338,9 +334,9 @@ impl Default for Peers {
 impl Default for Peer {
     /// Of no connection.
     fn default() -> Self {
-        let (framing, encoding) = (Framing::Line, Encoding::Classic);
+        let (framing, dialect) = (Framing::Line, Dialect::Classic);
         let limits = OutboundLimits { hard_bytes_max: 0, soft_bytes_max: 0, soft_ms_max: 0 };
-        Self::new(Opening { slot: 0, number: 0, framing, encoding }, limits)
+        Self::new(Opening { slot: 0, number: 0, framing, dialect }, limits)
     }
 }
 
@@ -352,7 +348,7 @@ impl Peer {
             slot: opening.slot,
             number: opening.number,
             framing: opening.framing,
-            encoding: opening.encoding,
+            encoding: Encoding::before_login(opening.dialect),
             beats: Beats::default(),
             publishes: false,
             past_login: None,
@@ -419,6 +415,15 @@ impl Peer {
         }
     }
 
+    /// The close code of WebSocket that says how it ends, where it is settled. Classic clients wait for
+    /// one of the common ones.
+    pub fn close_code(&self) -> Option<u16> {
+        match self.encoding {
+            Encoding::Classic => None,
+            Encoding::Standard(_) => self.closure()?.close_code(),
+        }
+    }
+
     /// How it ends, once that is settled.
     pub fn closure(&self) -> Option<Closure> {
         match self.state {
@@ -430,14 +435,78 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::Code;
     use super::*;
+
+    const CODES: [Code; 25] = [
+        Code::MalformedCommand,
+        Code::UnknownCommand,
+        Code::MalformedHeader,
+        Code::WrongProfile,
+        Code::TakenOver,
+        Code::AlreadyLogged,
+        Code::NoRights,
+        Code::NothingToSubscribe,
+        Code::InvalidDestinationType,
+        Code::InvalidRegex,
+        Code::InvalidApplicationKey,
+        Code::InvalidProfileKey,
+        Code::MissingHeader,
+        Code::NotLoggedIn,
+        Code::WrongSession,
+        Code::NoSuchDestination,
+        Code::LimitExceeded,
+        Code::SlowConsumer,
+        Code::Draining,
+        Code::TimedOut,
+        Code::ProtocolNotServed,
+        Code::MalformedFrame,
+        Code::UnsupportedVersion,
+        Code::UnknownHost,
+        Code::UnknownId,
+    ];
+
+    #[test]
+    fn close_codes_are_what_clients_have_seen_from_the_first_release_on() {
+        for (number, code) in CODES.into_iter().enumerate() {
+            let number = number as u16;
+            for (retry, first) in [(Retry::Never, 4000), (Retry::Later, 4100), (Retry::Now, 4200)] {
+                let closure = Closure { reason: CloseReason::Refused(code), retry: Some(retry) };
+                assert_eq!(closure.close_code(), Some(first + number), "{code:?} {retry:?}");
+            }
+        }
+        for (reason, code) in [
+            (CloseReason::TakenOver, Some(4004)),
+            (CloseReason::Exceeded("body_bytes_max"), Some(4016)),
+            (CloseReason::TooSlow("hard_bytes_max"), Some(4017)),
+            (CloseReason::TimedOut("connect_ms_max"), Some(4019)),
+            (CloseReason::LoggedOut, None),
+        ] {
+            let closure = Closure { reason, retry: Some(Retry::Never) };
+            assert_eq!(closure.close_code(), code, "{reason}");
+            assert_eq!(Closure { retry: None, ..closure }.close_code(), None, "{reason}");
+        }
+    }
+
+    #[test]
+    fn classic_clients_get_no_close_code_of_ours() {
+        let mut peers = Peers::new();
+        let closure = Closure { reason: CloseReason::TakenOver, retry: Some(Retry::Never) };
+        for (dialect, code) in [(Dialect::Classic, None), (Dialect::Standard, Some(4004))] {
+            let framing = Framing::WebSocket;
+            let id = peers.open(Opening { slot: 0, number: 1, framing, dialect }, LIMITS);
+            assert_eq!(peers.peer(id).close_code(), None);
+            peers.begin_close(id, closure);
+            assert_eq!(peers.peer(id).close_code(), code);
+        }
+    }
 
     const LIMITS: OutboundLimits =
         OutboundLimits { hard_bytes_max: 30, soft_bytes_max: 10, soft_ms_max: 5 };
 
     fn peer(peers: &mut Peers) -> PeerId {
-        let (encoding, framing) = (Encoding::Classic, Framing::Line);
-        peers.open(Opening { slot: 0, number: 1, framing, encoding }, LIMITS)
+        let (dialect, framing) = (Dialect::Classic, Framing::Line);
+        peers.open(Opening { slot: 0, number: 1, framing, dialect }, LIMITS)
     }
 
     /// Whether a delivery of that many bytes, its line end among them, was queued.

@@ -155,8 +155,8 @@ fn hash(hasher: &foldhash::fast::RandomState, login: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::broker::destination::DestinationTable;
-    use crate::broker::encoding::Encoding;
     use crate::broker::peer::{Opening, Peers};
+    use crate::dialect::Dialect;
     use crate::limits::Limits;
     use crate::outbound::Framing;
 
@@ -165,8 +165,8 @@ mod tests {
         let mut destinations = DestinationTable::default();
         let mut peers = Peers::new();
         let mut sessions = SessionTable::default();
-        let (encoding, framing) = (Encoding::Classic, Framing::LengthPrefix);
-        let opening = Opening { slot: 0, number: 0, framing, encoding };
+        let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
+        let opening = Opening { slot: 0, number: 0, framing, dialect };
         let peer = peers.open(opening, Limits::default().outbound_before_login());
         let mut ids = Vec::new();
         for login in [&b"ana"[..], b"bob", b"cat"] {

@@ -7,52 +7,133 @@ use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::NEVER;
-use super::peer::{Beats, Closure, PeerState};
+use super::peer::{Beats, Peer, PeerState};
 use super::request::{
     Request, check_deliverable, content_of, destination_of, escaped, find_delivery, parse_number,
     read_expiry,
 };
 use super::space::Space;
+use super::speaker::{Data, Done, Verdict};
 use super::subscription::{AckMode, Standard, Target};
 use super::{Broker, Moment, desk, printable};
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
 use crate::stomp::frame::OwnedLines;
-use crate::stomp::{Command, Frame, Headers, Name, Version, encode};
+use crate::stomp::{
+    Assembler, Command, Frame, Headers, Malformed, Name, ScanBounds, Version, encode,
+};
 
-/// Handles one frame of a connection that is not closing.
-pub(super) fn handle(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
-    broker.counters.frames_in += 1;
-    // It is what is spoken before the login, too.
-    if broker.peers.peer(peer).encoding == Encoding::Standard(Version::V1_0) {
-        return handle_with_blanks(broker, peer, frame, now);
+/// Handles the frames in what arrived, until it is used up or the connection closes.
+pub(super) fn handle(
+    broker: &mut Broker,
+    peer: PeerId,
+    assembler: &mut Assembler,
+    data: Data<'_>,
+    now: Moment,
+) -> Done {
+    let one = broker.peers.peer_mut(peer);
+    match one.state {
+        PeerState::Closing(closure) => return Done::ignored(closure.reason),
+        PeerState::AwaitingConnect => one.prefer_binary(data.is_binary),
+        PeerState::Connected(_) => {}
     }
-    handle_trimmed(broker, peer, frame, now);
+    let mut client = Client::of(one, peer);
+    let mut bytes = data.bytes;
+    let mut done = Done { frames: 0, verdict: Verdict::Stays };
+    loop {
+        let bounds = ScanBounds::new(&broker.limits, client.session.is_some());
+        let mut frame = Frame::default();
+        let verdict = match assembler.next_frame(&mut bytes, &bounds, &mut frame) {
+            Ok(true) => {
+                done.frames += 1;
+                handle_frame(broker, &client, &frame, now)
+            }
+            Ok(false) => break,
+            Err(malformed) => refuse_malformed(broker, &client, &malformed, now),
+        };
+        match verdict {
+            Verdict::Stays => continue,
+            Verdict::LoggedIn => client = Client::of(broker.peers.peer(peer), peer),
+            Verdict::Closing(_) => {}
+        }
+        done.verdict = verdict;
+        if matches!(verdict, Verdict::Closing(_)) {
+            break;
+        }
+    }
+    assembler.release();
+    broker.counters.frames_in += u64::from(done.frames);
+    done
+}
+
+/// Who sends a frame: the same for all that arrive at once, up to one that logs in.
+struct Client {
+    peer: PeerId,
+    /// The lowest one before the login.
+    version: Version,
+    session: Option<SessionId>,
+}
+
+impl Client {
+    fn of(one: &Peer, peer: PeerId) -> Self {
+        let Encoding::Standard(version) = one.encoding else {
+            panic!("what is said in the standard dialect is answered in the classic one");
+        };
+        Self { peer, version, session: one.session() }
+    }
+}
+
+fn handle_frame(broker: &mut Broker, client: &Client, frame: &Frame<'_>, now: Moment) -> Verdict {
+    if client.version == Version::V1_0 {
+        return handle_with_blanks(broker, client, frame, now);
+    }
+    handle_trimmed(broker, client, frame, now)
 }
 
 /// STOMP 1.0, "CONNECT" and "SUBSCRIBE": its examples have a blank behind the colon that is no part of
 /// the value.
 #[inline(never)]
-fn handle_with_blanks(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
+fn handle_with_blanks(
+    broker: &mut Broker,
+    client: &Client,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Verdict {
     let is_1_0 = frame.command != Command::Connect
         || Version::negotiate(frame.headers.value(Name::AcceptVersion)) == Some(Version::V1_0);
     match frame.headers.with_trimmed_values().filter(|_| is_1_0) {
-        Some(headers) => handle_trimmed(broker, peer, &Frame { headers, ..*frame }, now),
-        None => handle_trimmed(broker, peer, frame, now),
+        Some(headers) => handle_trimmed(broker, client, &Frame { headers, ..*frame }, now),
+        None => handle_trimmed(broker, client, frame, now),
     }
 }
 
-fn handle_trimmed(broker: &mut Broker, peer: PeerId, frame: &Frame<'_>, now: Moment) {
+fn handle_trimmed(broker: &mut Broker, client: &Client, frame: &Frame<'_>, now: Moment) -> Verdict {
     // A receipt's id goes back as it came, still escaped.
     let receipt = frame.headers.value(Name::Receipt);
     let receipt = receipt.filter(|_| frame.command != Command::Connect);
-    let result = handle_escaped(broker, peer, frame, now);
-    match result {
-        Ok(Done::Nothing) => answer(broker, peer, receipt, None),
-        Ok(Done::Sent(delivered)) => answer(broker, peer, receipt, Some(delivered)),
-        Ok(Done::LoggedOut) => log_out(broker, peer, receipt, now),
-        Err(fault) => broker.refuse_request(peer, &fault, receipt, now),
+    match handle_escaped(broker, client, frame, now) {
+        Ok(Outcome::Nothing) => answer(broker, client.peer, receipt, None),
+        Ok(Outcome::Sent(delivered)) => answer(broker, client.peer, receipt, Some(delivered)),
+        Ok(Outcome::LoggedIn) => return Verdict::LoggedIn,
+        Ok(Outcome::LoggedOut) => return log_out(broker, client.peer, receipt, now),
+        Err(fault) => return broker.refuse_request(client.peer, &fault, receipt, now),
     }
+    Verdict::Stays
+}
+
+/// Tells a client what is wrong with the frame that it sent.
+#[cold]
+fn refuse_malformed(
+    broker: &mut Broker,
+    client: &Client,
+    malformed: &Malformed,
+    now: Moment,
+) -> Verdict {
+    let mut receipt = malformed.receipt.as_deref();
+    if client.version == Version::V1_0 {
+        receipt = receipt.map(<[u8]>::trim_ascii);
+    }
+    broker.refuse_request(client.peer, &malformed.fault.into(), receipt, now)
 }
 
 /// Writes an ERROR.
@@ -81,63 +162,48 @@ pub(super) fn write_error(
 }
 
 /// What a frame led to.
-enum Done {
+enum Outcome {
     Nothing,
     /// A message was queued to this many sessions.
     Sent(u32),
+    LoggedIn,
     LoggedOut,
 }
 
 /// Handles a frame whose header lines may be escaped.
 fn handle_escaped(
     broker: &mut Broker,
-    peer: PeerId,
+    client: &Client,
     frame: &Frame<'_>,
     now: Moment,
-) -> Result<Done, Fault> {
-    let Encoding::Standard(version) = broker.peers.peer(peer).encoding else {
-        return Ok(Done::Nothing);
-    };
+) -> Result<Outcome, Fault> {
+    let version = client.version;
     if !frame.body.is_empty() && !frame.command.may_have_body(version) {
         let description = "a frame with this command may not have a body";
         return Err(Fault::closing(Code::MalformedFrame, Retry::Never, description));
     }
     // STOMP 1.2, "Value Encoding": CONNECT is not escaped.
     if !frame.has_backslash || frame.command == Command::Connect {
-        return handle_frame(broker, peer, version, frame, now);
+        return handle_unescaped(broker, client, frame, now);
     }
     let lines = OwnedLines::unescaped(&frame.headers, version).map_err(|_| {
         let description = "a header holds an escape sequence that the version does not define";
         Fault::closing(Code::MalformedHeader, Retry::Never, description)
     })?;
     let unescaped = Frame { headers: lines.headers(), ..*frame };
-    handle_frame(broker, peer, version, &unescaped, now)
+    handle_unescaped(broker, client, &unescaped, now)
 }
 
-fn handle_frame(
+fn handle_unescaped(
     broker: &mut Broker,
-    peer: PeerId,
-    version: Version,
+    client: &Client,
     frame: &Frame<'_>,
     now: Moment,
-) -> Result<Done, Fault> {
-    let session = match (broker.peers.peer(peer).state, frame.command) {
-        (PeerState::Connected(_), Command::Connect) => {
-            let description = "this connection is logged in already";
-            return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
-        }
-        (PeerState::Connected(session), _) => session,
-        (_, Command::Connect) => {
-            connect(broker, peer, &frame.headers, now)
-                .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
-            return Ok(Done::Nothing);
-        }
-        (_, _) => {
-            let description = "nothing but CONNECT is accepted before login";
-            return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
-        }
+) -> Result<Outcome, Fault> {
+    let Some(session) = client.session else {
+        return handle_first(broker, client.peer, frame, now);
     };
-    let request = Request { session, version, headers: &frame.headers };
+    let request = Request { session, version: client.version, headers: &frame.headers };
     if frame.command == Command::Send
         && let Some(line) = frame.headers.disguised_line()
     {
@@ -146,18 +212,39 @@ fn handle_frame(
     match frame.command {
         Command::Send | Command::Ack | Command::Nack => {
             match frame.headers.value(Name::Transaction) {
-                Some(id) => hold(broker, &request, id, frame, now).map(|()| Done::Nothing),
-                None => perform(broker, &request, frame, now),
+                Some(id) => hold(broker, &request, id, frame, now)?,
+                None => return perform(broker, &request, frame, now),
             }
         }
-        Command::Subscribe => subscribe(broker, &request, now).map(|()| Done::Nothing),
-        Command::Unsubscribe => unsubscribe(broker, &request, now).map(|()| Done::Nothing),
-        Command::Begin => begin(broker, &request).map(|()| Done::Nothing),
-        Command::Commit => commit(broker, &request, now).map(|()| Done::Nothing),
-        Command::Abort => take_transaction(broker, &request).map(|_| Done::Nothing),
-        Command::Disconnect => Ok(Done::LoggedOut),
-        Command::Connect => Ok(Done::Nothing),
+        Command::Subscribe => subscribe(broker, &request, now)?,
+        Command::Unsubscribe => unsubscribe(broker, &request, now)?,
+        Command::Begin => begin(broker, &request)?,
+        Command::Commit => commit(broker, &request, now)?,
+        Command::Abort => drop(take_transaction(broker, &request)?),
+        Command::Disconnect => return Ok(Outcome::LoggedOut),
+        Command::Connect => {
+            let description = "this connection is logged in already";
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
+        }
     }
+    Ok(Outcome::Nothing)
+}
+
+/// Handles a frame of a connection that is not logged in.
+#[inline(never)]
+fn handle_first(
+    broker: &mut Broker,
+    peer: PeerId,
+    frame: &Frame<'_>,
+    now: Moment,
+) -> Result<Outcome, Fault> {
+    if frame.command != Command::Connect {
+        let description = "nothing but CONNECT is accepted before login";
+        return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
+    }
+    connect(broker, peer, &frame.headers, now)
+        .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
+    Ok(Outcome::LoggedIn)
 }
 
 /// Answers a frame that was processed, if the client wants a receipt.
@@ -173,11 +260,9 @@ fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: 
     });
 }
 
-fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Moment) {
+fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Moment) -> Verdict {
     answer(broker, peer, receipt, None);
-    let reason = CloseReason::LoggedOut;
-    broker.end_session(peer, reason, now);
-    broker.peers.begin_close(peer, Closure { reason, retry: None });
+    Verdict::Closing(broker.end_peer(peer, CloseReason::LoggedOut, now))
 }
 
 // -- login ----------------------------------------------------------------------------------
@@ -263,13 +348,13 @@ fn perform(
     request: &Request<'_, '_>,
     frame: &Frame<'_>,
     now: Moment,
-) -> Result<Done, Fault> {
+) -> Result<Outcome, Fault> {
     if frame.command != Command::Send {
         let is_consumed = frame.command == Command::Ack;
         if let Some(delivery) = find_delivery(broker, request)? {
             broker.settle(delivery, is_consumed, now);
         }
-        return Ok(Done::Nothing);
+        return Ok(Outcome::Nothing);
     }
     let content = content_of(frame, destination_of(frame)?);
     check_deliverable(broker, request.session, &frame.headers)?;
@@ -280,11 +365,11 @@ fn perform(
     } else {
         broker.check_sendable(request.session, content.destination)?;
         broker.counters.messages_expired += 1;
-        return Ok(Done::Sent(0));
+        return Ok(Outcome::Sent(0));
     };
     let sending = Sending { session: request.session, content: &content, expires_ms };
     let delivered = broker.send(sending, now)?;
-    Ok(Done::Sent(delivered.unwrap_or(0)))
+    Ok(Outcome::Sent(delivered.unwrap_or(0)))
 }
 
 // -- subscriptions --------------------------------------------------------------------------

@@ -4,54 +4,51 @@
 use super::Engine;
 use super::connection::{Connection, Phase, Socket};
 use super::endings::Ending;
-use crate::broker::encoding::Encoding;
 use crate::broker::peer::Peer;
-use crate::broker::{CloseReason, Code, Fault, Retry};
+use crate::broker::{CloseReason, Code, Fault, Retry, Verdict};
 use crate::transport::websocket::CloseCode;
 
 impl<S: Socket> Engine<S> {
+    /// Does what the broker has found about a connection.
+    #[inline]
+    pub(super) fn follow(&mut self, slot: u32, verdict: Verdict) {
+        match verdict {
+            Verdict::Stays => {}
+            Verdict::LoggedIn => self.note_login(slot),
+            Verdict::Closing(reason) => self.begin_flushing(slot, reason),
+        }
+    }
+
     /// Tells a peer of a fault and closes its connection, in whatever phase it is.
     #[inline(never)]
     pub(super) fn refuse(&mut self, slot: u32, fault: &Fault) {
-        match self.connections[slot].peer {
+        match self.connections[slot].peer() {
             Some(peer) => {
-                self.broker.refuse(peer, fault, self.now);
-                self.note_closure(slot);
+                let verdict = self.broker.refuse(peer, fault, self.now);
+                self.follow(slot, verdict);
             }
             None => self.begin_close(slot, fault.close_reason()),
-        }
-    }
-
-    /// Follows the broker, where it has settled that a connection closes.
-    #[inline]
-    pub(super) fn note_closure(&mut self, slot: u32) {
-        if self.broker.peers.has_closing() {
-            self.follow_closure(slot);
-        }
-    }
-
-    #[inline(never)]
-    fn follow_closure(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(peer) = connection.peer else { return };
-        let Some(closure) = self.broker.peers.peer(peer).closure() else { return };
-        if connection.phase.reads_frames() {
-            connection.phase = Phase::Flushing(closure.reason);
-            self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
         }
     }
 
     /// Closes a connection once what is queued is out.
     #[inline(never)]
     pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason) {
-        let connection = &mut self.connections[slot];
-        if !connection.phase.reads_frames() {
-            return;
+        if self.connections[slot].phase.reads_frames() {
+            let reason = self.end_peer(slot, reason);
+            self.begin_flushing(slot, reason);
+            self.connections.list_to_flush(slot);
         }
-        let reason = self.end_peer(slot, reason);
-        self.connections[slot].phase = Phase::Flushing(reason);
-        self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
-        self.connections.list_to_flush(slot);
+    }
+
+    /// Lets a connection, of which the broker's side is closing, take what is queued.
+    #[inline(never)]
+    pub(super) fn begin_flushing(&mut self, slot: u32, reason: CloseReason) {
+        let connection = &mut self.connections[slot];
+        if connection.phase.reads_frames() {
+            connection.phase = Phase::Flushing(reason);
+            self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
+        }
     }
 
     /// Closes a connection without looking at what is queued. It is reaped at the end of the turn.
@@ -72,7 +69,7 @@ impl<S: Socket> Engine<S> {
     /// Ends the broker's side of a connection. Says why the connection ends: another may have taken it
     /// over in this very turn.
     fn end_peer(&mut self, slot: u32, reason: CloseReason) -> CloseReason {
-        let peer = self.connections[slot].peer;
+        let peer = self.connections[slot].peer();
         peer.map_or(reason, |peer| self.broker.end_peer(peer, reason, self.now))
     }
 
@@ -81,10 +78,10 @@ impl<S: Socket> Engine<S> {
     #[cold]
     pub(super) fn handle_drained(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
-        let peer = connection.peer.map(|peer| self.broker.peers.peer(peer));
-        let is_standard = peer.is_some_and(|peer| matches!(peer.encoding, Encoding::Standard(_)));
+        let peer = connection.peer().map(|peer| self.broker.peers.peer(peer));
         let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
-        let code = close_code(is_standard, reason, retry);
+        let code = peer.and_then(Peer::close_code).map(CloseCode::from);
+        let code = code.or_else(|| common_code(reason, retry));
         if connection.transport.begin_close(code) && !connection.flags.ended {
             connection.phase = Phase::AwaitingClose(reason);
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
@@ -133,7 +130,7 @@ impl<S: Socket> Engine<S> {
             let mut endings = std::mem::take(&mut self.endings);
             endings.note(&self.ending_of(&connection), self.now.ms());
             self.endings = endings;
-            if let Some(peer) = connection.peer {
+            if let Some(peer) = connection.peer() {
                 let reason = connection.phase.reason().unwrap_or(CloseReason::Lost);
                 self.broker.close_peer(peer, reason, self.now);
             }
@@ -143,8 +140,8 @@ impl<S: Socket> Engine<S> {
     }
 
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
-        let login = connection.peer.and_then(|peer| self.broker.past_login_of(peer));
-        let queued = connection.peer.map(|peer| self.broker.peers.peer(peer).queue.bytes());
+        let login = connection.peer().and_then(|peer| self.broker.past_login_of(peer));
+        let queued = connection.peer().map(|peer| self.broker.peers.peer(peer).queue.bytes());
         // Who speaks neither dialect gets answers to plain requests.
         let queued = queued.map_or_else(|| connection.transport.control().len() as u64, u64::from);
         let encrypted = connection.tls.as_ref().map_or(0, |tls| tls.unsent_bytes());
@@ -162,13 +159,9 @@ impl<S: Socket> Engine<S> {
     }
 }
 
-/// The WebSocket close code that goes with a reason; none where the peer's own close or breach has
-/// settled it. Classic clients wait for 1000; clients of the standard dialect learn from the hundreds
-/// whether to come back.
-fn close_code(is_standard: bool, reason: CloseReason, retry: Option<Retry>) -> Option<CloseCode> {
-    if let (true, Some(code), Some(retry)) = (is_standard, reason.code(), retry) {
-        return Some(CloseCode::from(4000 + 100 * retry.number() + code.number()));
-    }
+/// The common close code of WebSocket that goes with a reason; none where the peer's own close or breach
+/// has settled it.
+fn common_code(reason: CloseReason, retry: Option<Retry>) -> Option<CloseCode> {
     match (reason, retry) {
         (CloseReason::EndOfStream | CloseReason::Transport(_), _) => None,
         (CloseReason::Refused(Code::Draining), _) => Some(CloseCode::Away),
@@ -181,59 +174,9 @@ fn close_code(is_standard: bool, reason: CloseReason, retry: Option<Retry>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    const CODES: [Code; 25] = [
-        Code::MalformedCommand,
-        Code::UnknownCommand,
-        Code::MalformedHeader,
-        Code::WrongProfile,
-        Code::TakenOver,
-        Code::AlreadyLogged,
-        Code::NoRights,
-        Code::NothingToSubscribe,
-        Code::InvalidDestinationType,
-        Code::InvalidRegex,
-        Code::InvalidApplicationKey,
-        Code::InvalidProfileKey,
-        Code::MissingHeader,
-        Code::NotLoggedIn,
-        Code::WrongSession,
-        Code::NoSuchDestination,
-        Code::LimitExceeded,
-        Code::SlowConsumer,
-        Code::Draining,
-        Code::TimedOut,
-        Code::ProtocolNotServed,
-        Code::MalformedFrame,
-        Code::UnsupportedVersion,
-        Code::UnknownHost,
-        Code::UnknownId,
-    ];
-
-    fn code_of(is_standard: bool, reason: CloseReason, retry: Option<Retry>) -> Option<u16> {
-        close_code(is_standard, reason, retry).map(u16::from)
-    }
 
     #[test]
-    fn close_codes_of_the_standard_dialect_are_what_clients_have_seen_from_the_first_release_on() {
-        for (number, code) in CODES.into_iter().enumerate() {
-            let number = number as u16;
-            for (retry, first) in [(Retry::Never, 4000), (Retry::Later, 4100), (Retry::Now, 4200)] {
-                let found = code_of(true, CloseReason::Refused(code), Some(retry));
-                assert_eq!(found, Some(first + number), "{code:?} {retry:?}");
-            }
-        }
-        for (reason, code) in [
-            (CloseReason::TakenOver, 4004),
-            (CloseReason::Exceeded("body_bytes_max"), 4016),
-            (CloseReason::TooSlow("hard_bytes_max"), 4017),
-            (CloseReason::TimedOut("connect_ms_max"), 4019),
-        ] {
-            assert_eq!(code_of(true, reason, Some(Retry::Never)), Some(code), "{reason}");
-        }
-    }
-
-    #[test]
-    fn classic_clients_and_those_that_were_told_no_error_get_the_codes_of_websocket() {
+    fn those_that_get_no_code_of_their_own_get_that_of_websocket() {
         for (reason, retry, code) in [
             (CloseReason::LoggedOut, None, Some(1000)),
             (CloseReason::Refused(Code::NotLoggedIn), Some(Retry::Never), Some(1000)),
@@ -243,8 +186,7 @@ mod tests {
             (CloseReason::EndOfStream, None, None),
             (CloseReason::Transport("a reserved opcode"), None, None),
         ] {
-            assert_eq!(code_of(false, reason, retry), code, "{reason}");
+            assert_eq!(common_code(reason, retry).map(u16::from), code, "{reason}");
         }
-        assert_eq!(code_of(true, CloseReason::LoggedOut, None), Some(1000));
     }
 }

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use super::Accepted;
-use crate::broker::CloseReason;
 use crate::broker::ids::PeerId;
-use crate::stomp::Assembler;
+use crate::broker::{CloseReason, Speaker};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport};
 
@@ -42,14 +41,13 @@ pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) tls: Option<Box<TlsLayer>>,
     pub(super) transport: Transport,
-    /// Where torn frames of the standard dialect wait; none in the classic one.
-    pub(super) assembler: Option<Box<Assembler>>,
+    /// The broker's side of it, once it is settled what it speaks.
+    pub(super) speaker: Option<Speaker>,
     pub(super) policy: ListenerPolicy,
     /// The place of its listener.
     pub(super) listener: u16,
     pub(super) phase: Phase,
     pub(super) flags: Flags,
-    pub(super) peer: Option<PeerId>,
     pub(super) id: ConnectionId,
     pub(super) address: SocketAddr,
     pub(super) number: u64,
@@ -157,12 +155,11 @@ impl<S> Connection<S> {
             socket,
             tls: None,
             transport: Transport::new(),
-            assembler: None,
+            speaker: None,
             policy: accepted.policy,
             listener: accepted.listener,
             phase: Phase::AwaitingProtocol,
             flags: Flags::default(),
-            peer: None,
             id,
             address: accepted.address,
             number,
@@ -177,9 +174,15 @@ impl<S> Connection<S> {
         }
     }
 
+    /// The broker's id of it, once it is settled what it speaks.
+    #[inline]
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        self.speaker.as_ref().map(|speaker| speaker.peer)
+    }
+
     /// Memory that is held for frames that have arrived only in part.
     pub(super) fn held_bytes(&self) -> u64 {
-        let torn = self.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes());
+        let torn = self.speaker.as_ref().map_or(0, Speaker::held_bytes);
         (self.transport.held_bytes() + torn) as u64
     }
 

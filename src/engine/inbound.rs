@@ -5,13 +5,10 @@ use std::io::ErrorKind;
 
 use super::Engine;
 use super::connection::{Connection, NEVER, Phase, SURPLUS, Socket};
-use crate::broker::encoding::Encoding;
-use crate::broker::ids::PeerId;
 use crate::broker::peer::Opening;
-use crate::broker::{Broker, CloseReason, Code, Fault, Moment, Retry};
+use crate::broker::{CloseReason, Code, Data, Fault, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::{Assembler, Frame, ScanBounds, Version};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{
     Dialect, FrameBound, Inbound, PlainRequest, Protocols, TlsMode, TransportError, detect,
@@ -81,8 +78,6 @@ impl<S: Socket> Engine<S> {
 
     /// Handles what was read into the scratch buffer.
     fn handle_bytes(&mut self, slot: u32, count: usize) {
-        // Another connection may have taken the session over in this very turn.
-        self.note_closure(slot);
         let connection = &mut self.connections[slot];
         if !connection.reads_transport() {
             return;
@@ -191,22 +186,11 @@ impl<S: Socket> Engine<S> {
             let upgrade_max = self.limits.upgrade_bytes_max;
             match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
                 Ok(None) => return,
-                Ok(Some(Inbound::Frame(frame))) => {
-                    let Some(peer) = connection.peer else { return };
-                    connection.totals.frames_in += 1;
-                    self.broker.handle_classic(peer, frame, self.now);
-                    self.note_handled(slot);
-                }
-                Ok(Some(Inbound::Bytes { bytes, is_binary })) => {
-                    let Some(peer) = connection.peer else { return };
-                    let Some(assembler) = &mut connection.assembler else { return };
-                    if connection.phase == Phase::AwaitingConnect {
-                        self.broker.peers.peer_mut(peer).prefer_binary(is_binary);
-                    }
-                    let mut frames = FrameSource { assembler, bytes, limits: &self.limits };
-                    connection.totals.frames_in +=
-                        handle_standard(&mut self.broker, peer, &mut frames, self.now);
-                    self.note_handled(slot);
+                Ok(Some(Inbound::Data { bytes, is_binary })) => {
+                    let speaker = connection.speaker.as_mut().expect(SETTLED);
+                    let done = self.broker.handle(speaker, Data { bytes, is_binary }, self.now);
+                    connection.totals.frames_in += done.frames;
+                    self.follow(slot, done.verdict);
                 }
                 Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
                 Ok(Some(Inbound::Unserved(dialect, what))) => {
@@ -217,15 +201,6 @@ impl<S: Socket> Engine<S> {
                 Err(error) => return self.handle_breach(slot, error),
             }
         }
-    }
-
-    /// Follows the broker after it handled frames of a connection.
-    #[inline]
-    fn note_handled(&mut self, slot: u32) {
-        if self.connections[slot].phase == Phase::AwaitingConnect {
-            self.note_login(slot);
-        }
-        self.note_closure(slot);
     }
 
     /// Looks for the peer's close in what it still sends; its frames are not looked at.
@@ -254,20 +229,9 @@ impl<S: Socket> Engine<S> {
     #[inline(never)]
     fn open(&mut self, slot: u32, dialect: Dialect) {
         let connection = &mut self.connections[slot];
-        let encoding = match dialect {
-            Dialect::Classic => Encoding::Classic,
-            Dialect::Standard => {
-                connection.assembler = Some(Box::default());
-                Encoding::Standard(Version::V1_0)
-            }
-        };
-        let opening = Opening {
-            slot,
-            number: connection.number,
-            framing: connection.transport.framing(),
-            encoding,
-        };
-        connection.peer = Some(self.broker.open_peer(opening));
+        let framing = connection.transport.framing();
+        let opening = Opening { slot, number: connection.number, framing, dialect };
+        connection.speaker = Some(self.broker.open_peer(opening));
         connection.phase = Phase::AwaitingConnect;
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
         if self.connections[slot].flags.surplus {
@@ -300,12 +264,8 @@ impl<S: Socket> Engine<S> {
 
     /// After a login there is no deadline but those of pings and heart-beats.
     #[inline(never)]
-    fn note_login(&mut self, slot: u32) {
+    pub(super) fn note_login(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
-        let Some(peer) = connection.peer else { return };
-        if self.broker.peers.peer(peer).session().is_none() {
-            return;
-        }
         connection.phase = Phase::Open;
         connection.deadline_ms = NEVER;
         self.check_liveness(slot);
@@ -365,6 +325,9 @@ impl<S: Socket> Engine<S> {
     }
 }
 
+/// The transport says what is spoken before it gives anything of it.
+const SETTLED: &str = "it is settled what is spoken";
+
 /// Why a connection's listener does not serve what it speaks.
 fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {
     match lacks_tls(connection) {
@@ -396,40 +359,4 @@ fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {
             limit_max: limits.login_frame_bytes_max,
         },
     }
-}
-
-/// What arrived of the standard dialect, to be cut into frames.
-struct FrameSource<'a> {
-    assembler: &'a mut Assembler,
-    bytes: &'a [u8],
-    limits: &'a Limits,
-}
-
-/// Handles the frames in what arrived, until it is used up or the connection closes. Says how many.
-fn handle_standard(
-    broker: &mut Broker,
-    peer: PeerId,
-    source: &mut FrameSource<'_>,
-    now: Moment,
-) -> u32 {
-    let mut count = 0;
-    loop {
-        let one = broker.peers.peer(peer);
-        if one.closure().is_some() {
-            break;
-        }
-        let bounds = ScanBounds::new(source.limits, one.session().is_some());
-        let mut frame = Frame::default();
-        match source.assembler.next_frame(&mut source.bytes, &bounds, &mut frame) {
-            Ok(true) => broker.handle_standard(peer, &frame, now),
-            Ok(false) => break,
-            Err(malformed) => {
-                broker.refuse_bytes(peer, &malformed, now);
-                return count;
-            }
-        }
-        count += 1;
-    }
-    source.assembler.release();
-    count
 }

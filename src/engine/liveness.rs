@@ -58,7 +58,7 @@ impl<S: Socket> Engine<S> {
             // We are the ones who do not listen.
             connection.note_heard(now_ms);
         }
-        let Some(peer) = connection.peer else { return };
+        let Some(peer) = connection.peer() else { return };
         let peer = self.broker.peers.peer(peer);
         let (mut next_ms, mut speaks) = (NEVER, false);
         if peer.beats.outgoing_ms > 0 {
@@ -101,10 +101,9 @@ impl<S: Socket> Engine<S> {
         if !connection.transport.is_websocket() {
             return self.close_now(slot, CloseReason::TimedOut(limit));
         }
-        if connection.assembler.is_some() {
-            return self.refuse(slot, &Fault::silent(limit));
-        }
-        self.begin_close(slot, CloseReason::TimedOut(limit));
+        let Some(peer) = connection.peer() else { return };
+        let verdict = self.broker.cut_silent(peer, limit, self.now);
+        self.follow(slot, verdict);
     }
 
     pub(super) fn set_deadline(&mut self, slot: u32, at_ms: u64) {

@@ -112,7 +112,8 @@ impl<S: Socket> Engine<S> {
     #[cold]
     fn holds_back_slow(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot];
-        let publishes = connection.peer.is_some_and(|peer| self.broker.peers.peer(peer).publishes);
+        let publishes =
+            connection.peer().is_some_and(|peer| self.broker.peers.peer(peer).publishes);
         if !publishes || connection.phase != Phase::Open {
             return false;
         }

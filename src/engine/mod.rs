@@ -266,7 +266,9 @@ impl<S: Socket> Engine<S> {
         let silent: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.phase.reads_frames() && connection.peer.is_none())
+            .filter(|(_, connection)| {
+                connection.phase.reads_frames() && connection.speaker.is_none()
+            })
             .map(|(slot, _)| slot)
             .collect();
         for slot in silent {
@@ -379,16 +381,15 @@ impl<S: Socket> Engine<S> {
         assert_eq!(held, self.inbound_bytes(), "memory of frames that have arrived in part");
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
         assert_eq!(surplus, self.surplus_len, "connections above the limit");
-        let with_peer = self.connections.iter().filter(|(_, one)| one.peer.is_some());
+        let with_peer = self.connections.iter().filter(|(_, one)| one.speaker.is_some());
         assert_eq!(with_peer.count(), peers.len(), "peers whose connection is gone");
         for (slot, connection) in self.connections.iter() {
             assert_eq!(connection.id.slot, slot);
             assert!(self.connections.find(connection.id).is_some(), "an id that was used before");
-            if let Some(peer) = connection.peer {
-                assert_eq!(self.broker.peers.peer(peer).slot, slot);
-                let open = connection.phase.reads_frames();
-                let closing = self.broker.peers.peer(peer).closure().is_some();
-                assert!(open != closing, "phase {:?}, peer closing: {closing}", connection.phase);
+            if let Some(peer) = connection.peer() {
+                let peer = peers.peer(peer);
+                assert_eq!(peer.slot, slot);
+                assert_eq!(connection.phase.reason(), peer.closure().map(|one| one.reason));
             }
             let waits = connection.flags.listed_to_read
                 || connection.flags.paused
@@ -410,8 +411,11 @@ impl<S: Socket> Engine<S> {
             self.broker.peers.take_dirty(&mut dirty);
             for peer in dirty.drain(..) {
                 let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
-                let slot = outbox.slot;
-                self.note_closure(slot);
+                let (slot, closure) = (outbox.slot, outbox.closure());
+                // It may be others who settled that it closes.
+                if let Some(closure) = closure {
+                    self.begin_flushing(slot, closure.reason);
+                }
                 self.flush_slot(slot);
             }
         }
@@ -422,7 +426,7 @@ impl<S: Socket> Engine<S> {
     fn flush_slot(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.listed_to_flush = false;
-        let outbox = connection.peer.and_then(|peer| self.broker.peers.outbox(peer));
+        let outbox = connection.peer().and_then(|peer| self.broker.peers.outbox(peer));
         let progress = if connection.flags.blocked || matches!(connection.phase, Phase::Closed(_)) {
             if let Some((arena, peer)) = outbox {
                 keep(arena, peer);
@@ -441,7 +445,7 @@ impl<S: Socket> Engine<S> {
             self.counters.frames_out += u64::from(frames);
             progress
         };
-        if let Some(peer) = connection.peer {
+        if let Some(peer) = connection.peer() {
             self.broker.peers.note_flushed(peer, self.now.ms());
         }
         match progress {

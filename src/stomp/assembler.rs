@@ -52,6 +52,8 @@ impl Assembler {
                     *wire = &wire[used..];
                     return Ok(true);
                 }
+            } else if wire.is_empty() {
+                return Ok(false);
             }
         }
         self.next_frame_slow(wire, bounds, frame)

@@ -22,6 +22,7 @@ pub(crate) use self::request::PlainRequest;
 use self::stream::StreamLayer;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
+pub(crate) use crate::dialect::Dialect;
 use crate::limits::Exceeded;
 use crate::outbound::Framing;
 
@@ -54,10 +55,9 @@ pub(crate) enum Inbound<'a> {
     Opened(Dialect),
     /// The dialect has been detected, and the listener does not serve it.
     Unserved(Dialect, &'static str),
-    /// One whole frame of the classic dialect.
-    Frame(&'a [u8]),
-    /// Bytes of the standard dialect, with frames cut anywhere.
-    Bytes {
+    /// Data of the detected dialect: the payload of an envelope or a WebSocket message, or bytes of a
+    /// stream, with frames cut anywhere.
+    Data {
         /// The bytes.
         bytes: &'a [u8],
         /// Whether they came as a binary WebSocket message.
@@ -67,15 +67,6 @@ pub(crate) enum Inbound<'a> {
     Request(PlainRequest),
     /// The client sent a WebSocket close.
     Closed,
-}
-
-/// The two dialects of `docs/protocol.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Each frame is one envelope or one WebSocket message.
-    Classic,
-    /// STOMP 1.0, 1.1, 1.2.
-    Standard,
 }
 
 /// The bound on a frame in the connection's current state.
@@ -147,7 +138,7 @@ impl Transport {
         }
         match &mut self.layer {
             Layer::Prefix(prefix) if !wire.is_empty() || prefix.has_pending() => {
-                Ok(prefix.next_frame(wire, bound)?.map(Inbound::Frame))
+                Ok(prefix.next_frame(wire, bound)?.map(plain_data))
             }
             _ => Ok(None),
         }
@@ -172,15 +163,11 @@ impl Transport {
             Layer::WebSocket(websocket) => {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
                 Ok(message.map(|message| match message {
-                    Message::Data { dialect: Dialect::Classic, bytes, .. } => Inbound::Frame(bytes),
-                    Message::Data { bytes, is_binary, .. } => Inbound::Bytes { bytes, is_binary },
+                    Message::Data { bytes, is_binary } => Inbound::Data { bytes, is_binary },
                     Message::Closed => Inbound::Closed,
                 }))
             }
-            Layer::Stream(stream) => {
-                let bytes = stream.next_bytes(wire);
-                Ok(bytes.map(|bytes| Inbound::Bytes { bytes, is_binary: false }))
-            }
+            Layer::Stream(stream) => Ok(stream.next_bytes(wire).map(plain_data)),
             Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Prefix(_) | Layer::Answered => {
                 *wire = &mut [];
                 Ok(None)
@@ -344,7 +331,7 @@ impl Transport {
         match upgrade.next_request(wire, bytes_max, &mut self.control) {
             Ok(Upgraded::Partial) => Ok(None),
             Ok(Upgraded::WebSocket(dialect)) => {
-                self.layer = Layer::WebSocket(Box::new(WebSocketLayer::new(dialect)));
+                self.layer = Layer::WebSocket(Box::default());
                 Ok(Some(Inbound::Opened(dialect)))
             }
             Ok(Upgraded::Request(request)) => Ok(Some(Inbound::Request(request))),
@@ -354,6 +341,12 @@ impl Transport {
             }
         }
     }
+}
+
+/// What did not come over WebSocket.
+#[inline]
+fn plain_data(bytes: &[u8]) -> Inbound<'_> {
+    Inbound::Data { bytes, is_binary: false }
 }
 
 fn opened(dialect: Dialect, is_served: bool, what: &'static str) -> Inbound<'static> {

@@ -17,12 +17,11 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Dialect, FrameBound, TransportError};
+use super::{FrameBound, TransportError};
 
 /// The WebSocket of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WebSocketLayer {
-    dialect: Dialect,
     /// Bytes of a torn frame header.
     header: Vec<u8>,
     /// The frame whose payload is torn.
@@ -48,8 +47,6 @@ pub struct WebSocketLayer {
 pub enum Message<'a> {
     /// A whole message.
     Data {
-        /// The dialect of its content.
-        dialect: Dialect,
         /// Its payload.
         bytes: &'a [u8],
         /// Whether it is a binary message.
@@ -69,22 +66,6 @@ struct TornFrame {
 }
 
 impl WebSocketLayer {
-    /// A WebSocket after its handshake.
-    pub fn new(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            header: Vec::new(),
-            torn: None,
-            message: Vec::new(),
-            kind: None,
-            control_payload: Vec::new(),
-            lent: false,
-            close_sent: false,
-            close_code: None,
-            is_over: false,
-        }
-    }
-
     /// The next event, or `None` when `wire` is used up. Answers to pings are put into `control`.
     ///
     /// # Errors
@@ -102,14 +83,12 @@ impl WebSocketLayer {
         }
         match self.next_raw(wire, control, bound) {
             Ok(Some(Raw::Whole(kind, bytes))) => {
-                let is_binary = kind == Data::Binary;
-                Ok(Some(Message::Data { dialect: self.dialect, bytes, is_binary }))
+                Ok(Some(Message::Data { bytes, is_binary: kind == Data::Binary }))
             }
             Ok(Some(Raw::Gathered(kind))) => {
                 self.lent = true;
-                let is_binary = kind == Data::Binary;
                 let bytes = &self.message[..];
-                Ok(Some(Message::Data { dialect: self.dialect, bytes, is_binary }))
+                Ok(Some(Message::Data { bytes, is_binary: kind == Data::Binary }))
             }
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
@@ -441,7 +420,7 @@ mod tests {
     }
 
     fn read(runs: &[&[u8]]) -> Outcome {
-        let mut layer = WebSocketLayer::new(Dialect::Classic);
+        let mut layer = WebSocketLayer::default();
         let mut outcome = Outcome::default();
         for run in runs {
             let mut run = run.to_vec();

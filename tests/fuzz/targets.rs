@@ -20,9 +20,7 @@ use com_broker::internal::engine::{Accepted, ConnectionId, Engine, Socket};
 use com_broker::internal::stomp::{Assembler, Headers, Name, ScanBounds, Version};
 use com_broker::internal::telemetry::Latencies;
 use com_broker::internal::transport::PrefixLayer;
-use com_broker::internal::transport::{
-    Dialect, FrameBound, ListenerPolicy, Protocols, TransportError,
-};
+use com_broker::internal::transport::{FrameBound, ListenerPolicy, Protocols, TransportError};
 use com_broker::internal::transport::{Message, WebSocketLayer};
 use com_broker::internal::transport::{UpgradeLayer, Upgraded};
 use com_broker::limits::{Limits, OutboundLimits};
@@ -97,7 +95,7 @@ pub fn upgrade_request(data: &[u8]) {
 pub fn websocket_bytes(data: &[u8]) {
     let (runs, whole) = cut(data);
     let read = |runs: &[&[u8]]| {
-        let mut layer = WebSocketLayer::new(Dialect::Classic);
+        let mut layer = WebSocketLayer::default();
         let mut control = Vec::new();
         let mut messages = Vec::new();
         for run in runs {

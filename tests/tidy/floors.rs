@@ -12,13 +12,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("input", &[]),
     ("cores", &[]),
+    ("dialect", &[]),
     ("telemetry", &["calendar"]),
     ("logger", &["calendar", "cores", "json"]),
     ("stomp", &["limits"]),
     ("classic", &["limits", "stomp"]),
     ("outbound", &["limits"]),
-    ("broker", &["calendar", "classic", "json", "limits", "outbound", "stomp", "telemetry"]),
-    ("transport", &["limits", "outbound"]),
+    (
+        "broker",
+        &["calendar", "classic", "dialect", "json", "limits", "outbound", "stomp", "telemetry"],
+    ),
+    ("transport", &["dialect", "limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
@@ -68,9 +72,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("logger/mod.rs", "SystemTime::now"),
     // It passes the configuration on to the transport.
     ("engine/mod.rs", "rustls"),
-    // It still chooses how bytes become frames.
-    ("engine/connection.rs", "crate::stomp"),
-    ("engine/inbound.rs", "crate::stomp"),
     // The type of the time that it passes to the engine is the broker's.
     ("reactor/clock.rs", "crate::broker"),
     ("reactor/mod.rs", "crate::broker"),
