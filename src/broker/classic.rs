@@ -1,10 +1,10 @@
 //! The classic dialect's rules: what each command does and what its sender gets.
 
 use super::deliver::Sending;
-use super::fault::{CloseReason, Code, Fault, Retry};
+use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::{Content, NEVER, UserLines};
-use super::peer::{Closure, PeerState};
+use super::peer::Closure;
 use super::space::Space;
 use super::speaker::{Done, Verdict};
 use super::subscription::Target;
@@ -14,21 +14,28 @@ use crate::stomp::{Headers, Name};
 
 /// Handles a frame, unless its connection is closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Moment) -> Done {
-    let session = match broker.peers.peer(peer).state {
-        PeerState::Closing(closure) => return Done::ignored(closure.reason),
-        PeerState::AwaitingConnect => None,
-        PeerState::Connected(session) => Some(session),
-    };
+    let one = broker.peers.peer(peer);
+    let session = one.session();
+    if session.is_none()
+        && let Some(closure) = one.closure()
+    {
+        return Done::ignored(closure.reason);
+    }
     broker.counters.frames_in += 1;
     let mut frame = Frame::default();
-    let result = match frame.read(bytes, &broker.limits) {
-        Ok(()) => handle_frame(broker, peer, session, &frame, now),
-        Err(fault) => Err(fault.into()),
+    let result = frame.read(bytes, &broker.limits).map_err(Fault::from);
+    // A SEND is what most are: how it is answered is written nowhere before it is returned.
+    let result = match (result, session, frame.command) {
+        (Ok(()), Some(session), Command::Send) => {
+            match send(broker, &Request { peer, session, frame: &frame }, now) {
+                Ok(()) => return Done { frames: 1, verdict: Verdict::Stays },
+                Err(fault) => Err(fault),
+            }
+        }
+        (Ok(()), _, _) => handle_other(broker, peer, session, &frame, now),
+        (Err(fault), _, _) => Err(fault),
     };
-    let verdict = match result {
-        Ok(verdict) => verdict,
-        Err(fault) => broker.refuse(peer, &fault, now),
-    };
+    let verdict = result.unwrap_or_else(|fault| broker.refuse(peer, &fault, now));
     Done { frames: 1, verdict }
 }
 
@@ -37,56 +44,45 @@ pub(super) fn write_error(out: &mut Vec<u8>, fault: &Fault) {
     encode::begin(out, "ERROR");
     encode::header(out, "error-desc", fault.description.as_bytes());
     encode::header(out, "error-code", fault.code.word().as_bytes());
-    if let Some(retry) = fault.retry {
+    if let Disposition::Closes(retry) = fault.disposition {
         encode::header(out, "retry", retry.word().as_bytes());
     }
     encode::finish(out, b"");
 }
 
-fn handle_frame(
+/// Handles a frame that is no SEND of a client that is logged in.
+#[inline(never)]
+fn handle_other(
     broker: &mut Broker,
     peer: PeerId,
     session: Option<SessionId>,
     frame: &Frame<'_>,
     now: Moment,
 ) -> Result<Verdict, Fault> {
-    let Some(session) = session else {
-        return handle_first(broker, peer, frame, now);
-    };
-    let request = Request { peer, session, frame };
-    match frame.command {
-        Command::Connect => {
+    let session = match (session, frame.command) {
+        (Some(_), Command::Connect) => {
             let description = "this connection is logged in already";
             return Err(Fault::closing(Code::AlreadyLogged, Retry::Never, description));
         }
-        Command::Disconnect => return Ok(disconnect(broker, &request, now)),
-        Command::Send | Command::Subscribe | Command::Unsubscribe => {}
-    }
-    request.check_session_id(broker)?;
+        (Some(session), _) => session,
+        (None, Command::Connect) => {
+            connect(broker, peer, &frame.headers, now)
+                .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
+            return Ok(Verdict::LoggedIn);
+        }
+        (None, _) => {
+            let description = "nothing but CONNECT is accepted before login";
+            return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
+        }
+    };
+    let request = Request { peer, session, frame };
     match frame.command {
-        Command::Send => send(broker, &request, now)?,
         Command::Subscribe => subscribe(broker, &request, now)?,
-        Command::Unsubscribe => unsubscribe(broker, &request, now),
-        Command::Connect | Command::Disconnect => {}
+        Command::Unsubscribe => unsubscribe(broker, &request, now)?,
+        Command::Disconnect => return Ok(disconnect(broker, &request, now)),
+        Command::Connect | Command::Send => {}
     }
     Ok(Verdict::Stays)
-}
-
-/// Handles a frame of a connection that is not logged in.
-#[inline(never)]
-fn handle_first(
-    broker: &mut Broker,
-    peer: PeerId,
-    frame: &Frame<'_>,
-    now: Moment,
-) -> Result<Verdict, Fault> {
-    if frame.command != Command::Connect {
-        let description = "nothing but CONNECT is accepted before login";
-        return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
-    }
-    connect(broker, peer, &frame.headers, now)
-        .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
-    Ok(Verdict::LoggedIn)
 }
 
 /// A frame from a client that is logged in.
@@ -218,6 +214,7 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Ve
 
 #[inline(always)]
 fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    request.check_session_id(broker)?;
     let content = Content {
         transaction: request.header(Name::Transaction),
         destination: request.required(Name::Destination)?,
@@ -240,6 +237,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
 }
 
 fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    request.check_session_id(broker)?;
     if request.header(Name::Destination) == Some(Space::BROKER) {
         return subscribe_presence(broker, request, now);
     }
@@ -288,7 +286,7 @@ fn answer_subscription(
             list_watched(broker, request.session, index, b"", &mut list);
             request.acknowledge_list(broker, &list, Ok(()));
         }
-        Err(fault) if fault.retry.is_none() => {
+        Err(fault) if fault.disposition == Disposition::Stays => {
             request.acknowledge_list(broker, b"", Err(fault));
         }
         Err(fault) => return Err(fault),
@@ -313,7 +311,8 @@ fn subscribe_presence(
     Ok(())
 }
 
-fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
+fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+    request.check_session_id(broker)?;
     let destination = request.header(Name::Destination).filter(|value| !value.is_empty());
     let events = request.header(Name::DestinationId);
     let all = std::mem::take(&mut broker.sessions[request.session].subscriptions);
@@ -327,6 +326,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) {
         broker.end_subscriptions(vec![index], now);
     }
     request.acknowledge_list(broker, &list, Ok(()));
+    Ok(())
 }
 
 /// Whether a subscription is the one that UNSUBSCRIBE names.

@@ -15,8 +15,8 @@ pub struct Fault {
     pub code: Code,
     /// The sentence that people read.
     pub description: Cow<'static, str>,
-    /// Whether the connection closes, and then whether the client should come back.
-    pub retry: Option<Retry>,
+    /// What becomes of the connection.
+    pub disposition: Disposition,
     /// The field of [`Limits`] that was exceeded, where it was one.
     pub limit: Option<&'static str>,
 }
@@ -24,12 +24,12 @@ pub struct Fault {
 impl Fault {
     /// A fault after which the connection stays.
     pub fn staying(code: Code, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, description: description.into(), retry: None, limit: None }
+        Self::new(code, description.into(), Disposition::Stays)
     }
 
     /// A fault after which the connection closes.
     pub fn closing(code: Code, retry: Retry, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, description: description.into(), retry: Some(retry), limit: None }
+        Self::new(code, description.into(), Disposition::Closes(retry))
     }
 
     /// A header that the command cannot do without.
@@ -57,29 +57,40 @@ impl Fault {
 
     /// A bound that was exceeded.
     pub fn exceeded(exceeded: Exceeded) -> Self {
-        let fault = Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string());
-        Self { limit: Some(exceeded.limit), ..fault }
+        Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string())
+            .naming(exceeded.limit)
     }
 
     /// More was left unread than the named limit allows.
     pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
         let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");
-        let fault = Self::closing(Code::SlowConsumer, Retry::Now, description);
-        Self { limit: Some(limit), ..fault }
+        Self::closing(Code::SlowConsumer, Retry::Now, description).naming(limit)
     }
 
     /// CONNECT that did not arrive within the named limit.
     pub fn timed_out(limit: &'static str) -> Self {
         let description = format!("CONNECT did not arrive in time ({limit})");
-        let fault = Self::closing(Code::TimedOut, Retry::Later, description);
-        Self { limit: Some(limit), ..fault }
+        Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
     }
 
     /// A client of which nothing was heard within the named limit, though it was asked.
     pub fn silent(limit: &'static str) -> Self {
         let description = format!("nothing was heard from you in time, not even a pong ({limit})");
-        let fault = Self::closing(Code::TimedOut, Retry::Now, description);
-        Self { limit: Some(limit), ..fault }
+        Self::closing(Code::TimedOut, Retry::Now, description).naming(limit)
+    }
+
+    /// The same, where it is for now that the client is refused.
+    #[must_use]
+    pub fn later(self) -> Self {
+        Self { disposition: Disposition::Closes(Retry::Later), ..self }
+    }
+
+    /// Whether the client should come back, where the connection closes in any case.
+    pub fn retry(&self) -> Retry {
+        match self.disposition {
+            Disposition::Stays => Retry::Never,
+            Disposition::Closes(retry) => retry,
+        }
     }
 
     /// Why a connection ends that is told of this.
@@ -90,6 +101,14 @@ impl Fault {
             (Code::SlowConsumer, Some(limit)) => CloseReason::TooSlow(limit),
             (code, _) => CloseReason::Refused(code),
         }
+    }
+
+    fn new(code: Code, description: Cow<'static, str>, disposition: Disposition) -> Self {
+        Self { code, description, disposition, limit: None }
+    }
+
+    fn naming(self, limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 }
 
@@ -233,6 +252,16 @@ impl Code {
             Self::UnknownId => (24, "UNKNOWN_ID"),
         }
     }
+}
+
+/// What becomes of the connection whose client is told of a fault. In the standard dialect it closes in
+/// any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It goes on as before.
+    Stays,
+    /// It closes, and the client should come back or not.
+    Closes(Retry),
 }
 
 /// Whether a client whose connection closes should come back.

@@ -108,7 +108,7 @@ impl Broker {
         let retry = Some(Retry::Never);
         let encoding = self.peers.peer(older).encoding;
         self.peers.reply_last(older, Closure { reason, retry }, |out| {
-            write_error(out, encoding, &fault, retry, None);
+            write_error(out, encoding, &fault, None);
         });
         // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
         self.sessions[session].transactions = Vec::new();

@@ -42,6 +42,7 @@ mod subscribe;
 
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
+use self::fault::Disposition;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
 use self::ids::{DestinationId, PeerId};
@@ -175,12 +176,8 @@ impl Broker {
         }
         let encoding = one.encoding;
         self.count_fault(fault.code);
-        let retry = match encoding {
-            Encoding::Classic => fault.retry,
-            Encoding::Standard(_) => Some(fault.retry.unwrap_or(Retry::Never)),
-        };
-        let write = |out: &mut Vec<u8>| write_error(out, encoding, fault, retry, receipt);
-        if retry.is_none() {
+        let write = |out: &mut Vec<u8>| write_error(out, encoding, fault, receipt);
+        if encoding == Encoding::Classic && fault.disposition == Disposition::Stays {
             self.peers.reply(peer, write);
             return Verdict::Stays;
         }
@@ -189,7 +186,8 @@ impl Broker {
         if fault.code == Code::SlowConsumer {
             self.peers.discard_unsent(peer);
         }
-        self.peers.reply_last(peer, Closure { reason, retry }, write);
+        let closure = Closure { reason, retry: Some(fault.retry()) };
+        self.peers.reply_last(peer, closure, write);
         Verdict::Closing(reason)
     }
 
@@ -330,19 +328,11 @@ impl Broker {
     }
 }
 
-/// Writes an ERROR as its receiver reads it. In the standard dialect it always closes.
-fn write_error(
-    out: &mut Vec<u8>,
-    encoding: Encoding,
-    fault: &Fault,
-    retry: Option<Retry>,
-    receipt: Option<&[u8]>,
-) {
+/// Writes an ERROR as its receiver reads it.
+fn write_error(out: &mut Vec<u8>, encoding: Encoding, fault: &Fault, receipt: Option<&[u8]>) {
     match encoding {
         Encoding::Classic => classic::write_error(out, fault),
-        Encoding::Standard(version) => {
-            standard::write_error(out, version, fault, retry.unwrap_or(Retry::Never), receipt);
-        }
+        Encoding::Standard(version) => standard::write_error(out, version, fault, receipt),
     }
 }
 

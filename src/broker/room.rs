@@ -6,7 +6,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::deliver::Sending;
-use super::fault::{Fault, Retry};
+use super::fault::Fault;
 use super::ids::DestinationId;
 use super::message::{NEVER, Stored};
 use super::queue::Queue;
@@ -166,5 +166,5 @@ impl Broker {
 
 /// A bound that what is waiting leaves no room below: it may be another time.
 fn no_room_yet(exceeded: Exceeded) -> Fault {
-    Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) }
+    Fault::exceeded(exceeded).later()
 }

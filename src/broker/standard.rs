@@ -7,7 +7,7 @@ use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::NEVER;
-use super::peer::{Beats, Peer, PeerState};
+use super::peer::{Beats, Peer};
 use super::request::{
     Request, check_deliverable, content_of, destination_of, escaped, find_delivery, parse_number,
     read_expiry,
@@ -32,15 +32,16 @@ pub(super) fn handle(
     now: Moment,
 ) -> Done {
     let one = broker.peers.peer_mut(peer);
-    match one.state {
-        PeerState::Closing(closure) => return Done::ignored(closure.reason),
-        PeerState::AwaitingConnect => one.prefer_binary(data.is_binary),
-        PeerState::Connected(_) => {}
+    if one.session().is_none() {
+        if let Some(closure) = one.closure() {
+            return Done::ignored(closure.reason);
+        }
+        one.prefer_binary(data.is_binary);
     }
     let mut client = Client::of(one, peer);
     let mut bytes = data.bytes;
     let mut done = Done { frames: 0, verdict: Verdict::Stays };
-    loop {
+    while assembler.has_more(bytes) {
         let bounds = ScanBounds::new(&broker.limits, client.session.is_some());
         let mut frame = Frame::default();
         let verdict = match assembler.next_frame(&mut bytes, &bounds, &mut frame) {
@@ -52,13 +53,15 @@ pub(super) fn handle(
             Err(malformed) => refuse_malformed(broker, &client, &malformed, now),
         };
         match verdict {
-            Verdict::Stays => continue,
-            Verdict::LoggedIn => client = Client::of(broker.peers.peer(peer), peer),
-            Verdict::Closing(_) => {}
-        }
-        done.verdict = verdict;
-        if matches!(verdict, Verdict::Closing(_)) {
-            break;
+            Verdict::Stays => {}
+            Verdict::LoggedIn => {
+                done.verdict = verdict;
+                client = Client::of(broker.peers.peer(peer), peer);
+            }
+            Verdict::Closing(_) => {
+                done.verdict = verdict;
+                break;
+            }
         }
     }
     assembler.release();
@@ -141,13 +144,12 @@ pub(super) fn write_error(
     out: &mut Vec<u8>,
     version: Version,
     fault: &Fault,
-    retry: Retry,
     receipt: Option<&[u8]>,
 ) {
     encode::begin(out, "ERROR");
     encode::header(out, version, b"message", fault.description.as_bytes());
     encode::plain_header(out, "error-code", fault.code.word().as_bytes());
-    encode::plain_header(out, "retry", retry.word().as_bytes());
+    encode::plain_header(out, "retry", fault.retry().word().as_bytes());
     // STOMP 1.2, "Value Encoding": of what cannot be unescaped a client could not read the ERROR.
     if let Some(receipt) = receipt.filter(|escaped| version.unescape(escaped).is_ok()) {
         encode::plain_header(out, "receipt-id", receipt);

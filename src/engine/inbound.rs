@@ -99,8 +99,7 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         connection.transport.release();
         if let Err(exceeded) = self.memory.note_held(held_before, connection.held_bytes()) {
-            let fault = Fault { retry: Some(Retry::Later), ..Fault::exceeded(exceeded) };
-            self.refuse(slot, &fault);
+            self.refuse(slot, &Fault::exceeded(exceeded).later());
         }
         self.wake_flush(slot);
     }
@@ -254,11 +253,9 @@ impl<S: Socket> Engine<S> {
     /// Tells a connection above `connections_max` that there is no place for it.
     fn refuse_surplus(&mut self, slot: u32) {
         let max = self.limits.connections_max;
-        let fault = Fault {
-            description: format!("all {max} connections that {SURPLUS} allows are in use").into(),
-            retry: Some(Retry::Later),
-            ..Fault::exceeded(Exceeded { limit: SURPLUS, max: max.into() })
-        };
+        let exceeded = Exceeded { limit: SURPLUS, max: max.into() };
+        let description = format!("all {max} connections that {SURPLUS} allows are in use");
+        let fault = Fault { description: description.into(), ..Fault::exceeded(exceeded).later() };
         self.refuse(slot, &fault);
     }
 

@@ -52,8 +52,6 @@ impl Assembler {
                     *wire = &wire[used..];
                     return Ok(true);
                 }
-            } else if wire.is_empty() {
-                return Ok(false);
             }
         }
         self.next_frame_slow(wire, bounds, frame)
@@ -93,6 +91,13 @@ impl Assembler {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether anything is left in which [`Self::next_frame`] may find a frame. To ask costs less than to
+    /// look, and most frames arrive alone.
+    #[inline]
+    pub fn has_more(&self, wire: &[u8]) -> bool {
+        !wire.is_empty() || self.start < self.pending.len()
     }
 
     /// Frees used bytes. To be called when all bytes of a read are used up.
