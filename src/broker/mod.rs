@@ -1,7 +1,7 @@
 //! The broker: who is logged in, who watches whom, and what each gets.
 //!
-//! It is a plain value. What connections say comes in by [`Broker::handle`], which answers what becomes
-//! of the connection; encoded frames go out through the queues of [`Peers`], and time is an argument.
+//! It is a plain value. Data of connections comes in by [`Broker::handle`], which answers what becomes of
+//! the connection; encoded frames go out through the queues of [`Peers`], and time is an argument.
 //! The two dialects are rules at a session's edge: sessions, destinations, subscriptions and delivery
 //! are the same. It does not know that transports, sockets or clocks exist.
 
@@ -143,8 +143,8 @@ impl Broker {
         Speaker::new(peer, opening.dialect)
     }
 
-    /// Handles what a connection says, and answers what becomes of the connection. Where it is closing,
-    /// nothing is looked at: another may have taken it over since it was last told.
+    /// Handles data of a connection, and answers what becomes of the connection. Where it is closing, the
+    /// data is dropped: another connection may have taken its session over earlier in the turn.
     #[inline]
     pub fn handle(&mut self, speaker: &mut Speaker, data: Data<'_>, now: Moment) -> Done {
         match &mut speaker.inlet {

@@ -1,11 +1,12 @@
-//! What is said on a connection, and what becomes of the connection by it.
+//! What a connection sends to the broker, and the answer: how many frames that were, and what becomes of
+//! the connection.
 
 use super::fault::CloseReason;
 use super::ids::PeerId;
 use crate::dialect::Dialect;
 use crate::stomp::Assembler;
 
-/// A connection of which it is settled what it speaks.
+/// A connection whose dialect is known.
 #[derive(Debug)]
 pub struct Speaker {
     /// Its state, and the queue of what it gets.
@@ -13,16 +14,16 @@ pub struct Speaker {
     pub(super) inlet: Inlet,
 }
 
-/// How what is said becomes frames.
+/// How data becomes frames.
 #[derive(Debug)]
 pub(super) enum Inlet {
-    /// It comes as frames.
+    /// Data is exactly one frame.
     Classic,
-    /// It comes cut anywhere; frames that are torn wait here.
+    /// Frames are cut anywhere; torn ones wait here for the rest.
     Standard(Box<Assembler>),
 }
 
-/// What is said: a frame of the classic dialect, or bytes of the standard one.
+/// Data from a client: a frame of the classic dialect, or bytes of the standard one.
 #[derive(Clone, Copy, Debug)]
 pub struct Data<'a> {
     /// The bytes.
@@ -31,7 +32,7 @@ pub struct Data<'a> {
     pub is_binary: bool,
 }
 
-/// What became of [`Data`].
+/// The outcome of handling [`Data`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
     /// Frames that were handled.
@@ -40,14 +41,14 @@ pub struct Done {
     pub verdict: Verdict,
 }
 
-/// What becomes of a connection by what it said, or by what was found wrong with it.
+/// What becomes of a connection whose data was handled, or whose client was told of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on as before.
     Stays,
     /// It is logged in now.
     LoggedIn,
-    /// It gets what is queued to it, and is closed; what it says from now on is not looked at.
+    /// It closes once it has got what is queued; nothing more of its data is handled.
     Closing(CloseReason),
 }
 
@@ -71,7 +72,7 @@ impl Speaker {
 }
 
 impl Done {
-    /// Nothing was looked at: the connection was closing already.
+    /// Nothing was handled: the connection was closing already.
     #[cold]
     pub(super) fn ignored(reason: CloseReason) -> Self {
         Self { frames: 0, verdict: Verdict::Closing(reason) }

@@ -23,7 +23,7 @@ use crate::stomp::{
     Assembler, Command, Frame, Headers, Malformed, Name, ScanBounds, Version, encode,
 };
 
-/// Handles the frames in what arrived, until it is used up or the connection closes.
+/// Handles the frames in data, until it is used up or the connection closes.
 pub(super) fn handle(
     broker: &mut Broker,
     peer: PeerId,
@@ -69,7 +69,7 @@ pub(super) fn handle(
     done
 }
 
-/// Who sends a frame: the same for all that arrive at once, up to one that logs in.
+/// The sender of frames that arrive together. It changes when it logs in.
 struct Client {
     peer: PeerId,
     /// The lowest one before the login.

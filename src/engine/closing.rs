@@ -9,7 +9,7 @@ use crate::broker::{CloseReason, Code, Fault, Retry, Verdict};
 use crate::transport::websocket::CloseCode;
 
 impl<S: Socket> Engine<S> {
-    /// Does what the broker has found about a connection.
+    /// Carries out what the broker answered about a connection.
     #[inline]
     pub(super) fn follow(&mut self, slot: u32, verdict: Verdict) {
         match verdict {
@@ -41,7 +41,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Lets a connection, of which the broker's side is closing, take what is queued.
+    /// Closes a connection, of which the broker has closed its side, once what is queued is out.
     #[inline(never)]
     pub(super) fn begin_flushing(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
@@ -66,8 +66,8 @@ impl<S: Socket> Engine<S> {
         self.connections.to_reap.push(id);
     }
 
-    /// Ends the broker's side of a connection. Says why the connection ends: another may have taken it
-    /// over in this very turn.
+    /// Ends the broker's side of a connection. Gives the reason that holds: another connection may have
+    /// taken the session over earlier in the turn.
     fn end_peer(&mut self, slot: u32, reason: CloseReason) -> CloseReason {
         let peer = self.connections[slot].peer();
         peer.map_or(reason, |peer| self.broker.end_peer(peer, reason, self.now))

@@ -41,7 +41,7 @@ pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) tls: Option<Box<TlsLayer>>,
     pub(super) transport: Transport,
-    /// The broker's side of it, once it is settled what it speaks.
+    /// The broker's side of it, once its dialect is known.
     pub(super) speaker: Option<Speaker>,
     pub(super) policy: ListenerPolicy,
     /// The place of its listener.
@@ -174,7 +174,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// The broker's id of it, once it is settled what it speaks.
+    /// The broker's id of it, once its dialect is known.
     #[inline]
     pub(super) fn peer(&self) -> Option<PeerId> {
         self.speaker.as_ref().map(|speaker| speaker.peer)

@@ -186,7 +186,7 @@ impl<S: Socket> Engine<S> {
             match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
                 Ok(None) => return,
                 Ok(Some(Inbound::Data { bytes, is_binary })) => {
-                    let speaker = connection.speaker.as_mut().expect(SETTLED);
+                    let speaker = connection.speaker.as_mut().expect(OPENED);
                     let done = self.broker.handle(speaker, Data { bytes, is_binary }, self.now);
                     connection.totals.frames_in += done.frames;
                     self.follow(slot, done.verdict);
@@ -322,8 +322,8 @@ impl<S: Socket> Engine<S> {
     }
 }
 
-/// The transport says what is spoken before it gives anything of it.
-const SETTLED: &str = "it is settled what is spoken";
+/// The transport opens a connection before it gives data of it.
+const OPENED: &str = "data comes after the dialect is known";
 
 /// Why a connection's listener does not serve what it speaks.
 fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {

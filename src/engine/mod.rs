@@ -412,7 +412,7 @@ impl<S: Socket> Engine<S> {
             for peer in dirty.drain(..) {
                 let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
                 let (slot, closure) = (outbox.slot, outbox.closure());
-                // It may be others who settled that it closes.
+                // Another connection, or a full queue, may have closed it.
                 if let Some(closure) = closure {
                     self.begin_flushing(slot, closure.reason);
                 }

@@ -1,5 +1,5 @@
-//! Connections that lose their session in the very turn in which they still say something: whatever that
-//! is, they end because they were taken over, and nothing that they say is done.
+//! Clients whose session another connection takes over in the same turn in which they still send something
+//! or hang up: the connection ends because it was taken over, and nothing that it sent is done.
 
 use com_broker::internal::broker::CloseReason;
 use com_broker::internal::engine::ConnectionId;
