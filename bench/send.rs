@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
-use com_broker::internal::broker::{Broker, Keys, Moment, Options};
+use com_broker::internal::broker::{Broker, Keys, Moment, Options, Profile};
 use com_broker::internal::broker::{Encoding, Opening, PeerId};
 use com_broker::internal::outbound::Framing;
 use com_broker::internal::stomp::{Frame, ScanBounds, Version};
@@ -199,7 +199,8 @@ fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let frame = format!(
         "CONNECT\naccept-version:1.2\nhost:localhost\ninbox:true\nlogin:{login}\npasscode:{}\n\
          secret-key:{}\n\n\0",
-        DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
+        DEVELOPMENT_PROFILE_KEYS[Profile::Agent],
+        DEVELOPMENT_APPLICATION_KEY
     );
     handle_standard(broker, peer, frame.as_bytes());
     peer
@@ -222,7 +223,8 @@ fn log_in(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let peer = broker.open_peer(opening);
     let frame = format!(
         "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{}\nsecret-key:{}\n\n",
-        DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
+        DEVELOPMENT_PROFILE_KEYS[Profile::Agent],
+        DEVELOPMENT_APPLICATION_KEY
     );
     broker.handle_classic(peer, frame.as_bytes(), Moment::default());
     peer

@@ -174,7 +174,7 @@ impl Broker {
     }
 
     fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
-        if self.rights[self.sessions[session].profile as usize].may_send(name) {
+        if self.rights[self.sessions[session].profile].may_send(name) {
             return Ok(());
         }
         let description = format!("your profile may not send to {}", printable(name));

@@ -5,12 +5,12 @@ use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;
-use super::profile::Profile;
 use super::session::Session;
 use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
+use crate::profile::Profile;
 use crate::stomp::{Headers, Name, lookalike};
 
 impl Broker {
@@ -173,7 +173,7 @@ impl Broker {
         // The connection has not published anything yet.
         one.last_sent_to = None;
         let profile = one.profile;
-        self.peers.set_limits(peer, self.limits.outbound[profile as usize]);
+        self.peers.set_limits(peer, self.limits.outbound[profile]);
         self.peers.peer_mut(peer).state = PeerState::Connected(session);
     }
 

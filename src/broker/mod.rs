@@ -19,7 +19,6 @@ pub(crate) mod levels;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod peer;
-pub(crate) mod profile;
 pub(crate) mod queue;
 pub(crate) mod rights;
 pub(crate) mod session;
@@ -49,12 +48,12 @@ pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
-pub use self::profile::Profile;
 pub use self::rights::Rights;
 use self::session::SessionTable;
 use self::space::Space;
 use self::subscription::SubscriptionTable;
 use crate::limits::Limits;
+use crate::profile::ByProfile;
 use crate::stomp::{Frame, Malformed, Version};
 use crate::telemetry::Counters;
 
@@ -82,7 +81,7 @@ pub struct Broker {
     pub counters: Counters,
     limits: Limits,
     keys: Keys,
-    rights: [Rights; 4],
+    rights: ByProfile<Rights>,
     virtual_hosts: Vec<String>,
     dead_letter_queue: Option<String>,
     entropy: Box<dyn FnMut() -> u128>,

@@ -5,9 +5,9 @@ use hashbrown::HashTable;
 use super::destination::DestinationTable;
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
-use super::profile::Profile;
 use super::table::Table;
 use super::transaction::Transaction;
+use crate::profile::Profile;
 
 /// What the broker knows of a client.
 #[derive(Debug)]

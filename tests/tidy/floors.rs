@@ -7,7 +7,8 @@ use crate::{hold_to, regex};
 
 /// What each module may use of ours. A floor uses only floors below it.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("limits", &[]),
+    ("profile", &[]),
+    ("limits", &["profile"]),
     ("calendar", &[]),
     ("json", &[]),
     ("input", &[]),
@@ -17,13 +18,16 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("stomp", &["limits"]),
     ("classic", &["limits", "stomp"]),
     ("outbound", &["limits"]),
-    ("broker", &["calendar", "classic", "json", "limits", "outbound", "stomp", "telemetry"]),
+    (
+        "broker",
+        &["calendar", "classic", "json", "limits", "outbound", "profile", "stomp", "telemetry"],
+    ),
     ("transport", &["limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: how bytes become frames is for the broker to know.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
     ("reactor", &["calendar", "engine", "limits", "telemetry"]),
-    ("config", &["broker", "cores", "input", "limits", "logger", "transport"]),
+    ("config", &["broker", "cores", "input", "limits", "logger", "profile", "transport"]),
     (
         "server",
         &[
@@ -39,7 +43,20 @@ const FLOORS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    ("cli", &["broker", "config", "input", "json", "limits", "logger", "server", "transport"]),
+    (
+        "cli",
+        &[
+            "broker",
+            "config",
+            "input",
+            "json",
+            "limits",
+            "logger",
+            "profile",
+            "server",
+            "transport",
+        ],
+    ),
     ("main", &[]),
     // The face: it shows the others, and to tests more than to users.
     ("lib", &["*"]),

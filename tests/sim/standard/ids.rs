@@ -10,7 +10,7 @@ use super::stage::Stage;
 #[test]
 fn a_right_to_send_to_one_who_left_is_no_right_to_send_to_who_takes_the_place() {
     let mut stage = Stage::with(Limits::default(), |options| {
-        options.rights[Agent as usize] =
+        options.rights[Agent] =
             Rights { send: vec![Levels::parse("/agent/>").unwrap()], subscribe: Vec::new() };
     });
     let ana = stage.join("ana", Agent);
