@@ -68,7 +68,7 @@ impl Broker {
         let session = Session::new(destination, peer, profile, (self.entropy)());
         let destinations = &self.destinations;
         let session = self.sessions.insert(login, session, |s| s.login(destinations));
-        self.destinations[destination].owner = Some(session);
+        self.destinations.set_owner(destination, Some(session));
         self.rebuild_routes(destination);
         self.attach(session, peer);
         self.counters.logins += 1;
@@ -190,9 +190,9 @@ impl Broker {
         let destination = self.sessions[id].destination;
         self.sessions.remove(id, login);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
-        self.destinations[destination].owner = None;
+        self.destinations.set_owner(destination, None);
         self.rebuild_routes(destination);
-        self.remove_destination_if_unused(destination);
+        self.release_destination(destination);
     }
 
     fn login(&self, session: SessionId) -> &[u8] {

@@ -7,7 +7,6 @@
 //! clocks exist.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 pub(crate) mod destination;
 pub(crate) mod encode;
@@ -43,14 +42,13 @@ use self::destination::DestinationTable;
 use self::encoding::Encoding;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
-use self::ids::{DestinationId, PeerId};
+use self::ids::PeerId;
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
 pub use self::rights::Rights;
 use self::session::SessionTable;
-use self::space::Space;
 use self::subscription::SubscriptionTable;
 use crate::limits::Limits;
 use crate::profile::ByProfile;
@@ -90,14 +88,6 @@ pub struct Broker {
     subscriptions: SubscriptionTable,
     /// The number of the last message; numbers make `message-id`s.
     last_message: u64,
-    /// Topics that nobody subscribes to by name; they are swept away when there are too many.
-    idle_topics: usize,
-    /// Queues that hold messages which their consumers have credit for, and had no room.
-    backlogged: Vec<DestinationId>,
-    /// Bytes that all queues hold.
-    queued_bytes: u64,
-    /// Queues with a message that expires, by when the first may.
-    expiring: BTreeSet<(u64, DestinationId)>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -127,10 +117,6 @@ impl Broker {
             destinations: DestinationTable::default(),
             subscriptions: SubscriptionTable::default(),
             last_message: 0,
-            idle_topics: 0,
-            backlogged: Vec::new(),
-            queued_bytes: 0,
-            expiring: BTreeSet::new(),
         }
     }
 
@@ -249,6 +235,7 @@ impl Broker {
     /// Panics where the tables contradict each other.
     pub fn check_invariants(&self) {
         self.peers.check_invariants();
+        self.destinations.check_invariants();
         for (id, session) in self.sessions.iter() {
             assert_eq!(self.destinations[session.destination].owner, Some(id));
             assert_eq!(self.peers.peer(session.peer).session(), Some(id));
@@ -257,30 +244,11 @@ impl Broker {
             }
         }
         for (id, destination) in self.destinations.iter() {
-            let is_topic = Space::of(&destination.name) == Space::Topic;
-            assert!(is_topic || !destination.is_unused(), "a destination that nothing keeps");
             if let Some(owner) = destination.owner {
                 assert_eq!(self.sessions[owner].destination, id);
             }
             assert_eq!(destination.routes(), self.routes_to(id), "routes are what they should be");
         }
-        let idle = |(_, one): &(_, &destination::Destination)| {
-            Space::of(&one.name) == Space::Topic && one.is_unused()
-        };
-        assert_eq!(self.destinations.iter().filter(idle).count(), self.idle_topics);
-        let queued = self.destinations.iter().filter_map(|(_, one)| one.queue.as_ref());
-        assert_eq!(queued.map(|queue| queue.bytes()).sum::<u64>(), self.queued_bytes);
-        let flagged = self.destinations.iter().filter_map(|(id, one)| {
-            one.queue.as_ref().is_some_and(|queue| queue.is_backlogged).then_some(id)
-        });
-        let listed = self.backlogged.iter().copied();
-        let listed = listed.filter(|id| self.destinations.get(*id).is_some());
-        assert_eq!(flagged.collect::<BTreeSet<_>>(), listed.collect(), "queues to be served again");
-        let expiring = self.destinations.iter().filter_map(|(id, one)| {
-            let expires_ms = one.queue.as_ref()?.expires_ms();
-            (expires_ms != message::NEVER).then_some((expires_ms, id))
-        });
-        assert_eq!(expiring.collect::<BTreeSet<_>>(), self.expiring, "which queue expires first");
         let held: usize = self.sessions.iter().map(|(_, one)| one.subscriptions.len()).sum();
         assert_eq!(held, self.subscriptions.len(), "subscriptions that are no session's");
         let connected = self.peers.iter().filter(|(_, peer)| peer.session().is_some()).count();
