@@ -55,6 +55,11 @@ impl Profile {
         }
     }
 
+    /// The address of a client with that login id.
+    pub(crate) fn address_of(self, login: &[u8]) -> Vec<u8> {
+        [self.destination_prefix().as_bytes(), login].concat()
+    }
+
     /// Whether clients of this profile may watch anyone.
     pub fn watches(self) -> bool {
         matches!(self, Self::SuperAgent | Self::Service)

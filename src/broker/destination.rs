@@ -14,6 +14,7 @@ use super::message::NEVER;
 use super::queue::Queue;
 use super::space::Space;
 use super::table::Table;
+use crate::profile::Profile;
 
 /// A name, its owner and its watchers.
 #[derive(Debug, Default)]
@@ -238,6 +239,15 @@ impl DestinationTable {
         self.by_name.find(hash, |id| *self.table[*id].name == *name).copied()
     }
 
+    /// The client that is logged in under a login id, whatever its profile: it owns the address that the
+    /// id has with that.
+    pub(crate) fn owner_of(&self, login: &[u8]) -> Option<SessionId> {
+        Profile::ALL.into_iter().find_map(|profile| {
+            let address = self.find(&profile.address_of(login), None)?;
+            self.table[address].owner
+        })
+    }
+
     /// A destination that may be gone.
     #[inline]
     pub(crate) fn get(&self, id: DestinationId) -> Option<&Destination> {
@@ -381,6 +391,21 @@ mod tests {
         table.release(queue, 0);
         assert_eq!((table.get(queue).is_none(), table.take_backlog()), (true, Vec::new()));
         table.check_invariants();
+    }
+
+    #[test]
+    fn a_login_id_is_found_under_any_profile_while_somebody_is_logged_in() {
+        let mut table = DestinationTable::default();
+        let session = SessionId::new(Place::new(7, NonZeroU32::MIN));
+        for profile in Profile::ALL {
+            let address = table.insert(&profile.address_of(b"ana"));
+            assert_eq!(table.owner_of(b"ana"), None, "an address that is watched only");
+            table.set_owner(address, Some(session));
+            assert_eq!(table.owner_of(b"ana"), Some(session), "{profile:?}");
+            assert_eq!((table.owner_of(b"an"), table.owner_of(b"anab")), (None, None));
+            table.set_owner(address, None);
+            table.release(address, 0);
+        }
     }
 
     fn subscription(number: u32) -> SubscriptionIndex {

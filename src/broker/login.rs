@@ -58,16 +58,13 @@ impl Broker {
         resumes: bool,
         now: Moment,
     ) -> Result<SessionId, Fault> {
-        let destinations = &self.destinations;
-        if let Some(session) = self.sessions.find(login, |s| s.login(destinations)) {
+        if let Some(session) = self.destinations.owner_of(login) {
             self.take_over(session, peer, profile, resumes, now)?;
             return Ok(session);
         }
-        let name = [profile.destination_prefix().as_bytes(), login].concat();
-        let destination = self.find_or_make_destination(&name)?;
+        let destination = self.find_or_make_destination(&profile.address_of(login))?;
         let session = Session::new(destination, peer, profile, (self.entropy)());
-        let destinations = &self.destinations;
-        let session = self.sessions.insert(login, session, |s| s.login(destinations));
+        let session = self.sessions.insert(session);
         self.destinations.set_owner(destination, Some(session));
         self.rebuild_routes(destination);
         self.attach(session, peer);
@@ -188,7 +185,7 @@ impl Broker {
         let login = self.sessions[id].login(&self.destinations);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let destination = self.sessions[id].destination;
-        self.sessions.remove(id, login);
+        self.sessions.remove(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
         self.destinations.set_owner(destination, None);
         self.rebuild_routes(destination);

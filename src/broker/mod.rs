@@ -238,6 +238,8 @@ impl Broker {
         self.destinations.check_invariants();
         for (id, session) in self.sessions.iter() {
             assert_eq!(self.destinations[session.destination].owner, Some(id));
+            let found = self.destinations.owner_of(session.login(&self.destinations));
+            assert_eq!(found, Some(id), "a login id leads to its one session");
             assert_eq!(self.peers.peer(session.peer).session(), Some(id));
             for index in &session.subscriptions {
                 assert_eq!(self.subscriptions[*index].session, id);
