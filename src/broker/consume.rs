@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use super::deliver::Sending;
 use super::destination::Route;
@@ -60,7 +59,7 @@ impl Broker {
         let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
-        let stored = Rc::new(Stored::new(&message, expires_ms));
+        let stored = Box::new(Stored::new(&message, expires_ms));
         self.destinations.change_queue(id, |queue| queue.push_back(stored));
         self.serve_queue(id, now);
         let waits = self.destinations.queue(id).is_some_and(|queue| !queue.is_empty());
@@ -110,8 +109,8 @@ impl Broker {
     }
 
     /// Delivers a message of a queue to a consumer.
-    fn hand_out(&mut self, mut stored: Rc<Stored>, consumer: SubscriptionIndex, now: Moment) {
-        Rc::make_mut(&mut stored).deliveries += 1;
+    fn hand_out(&mut self, mut stored: Box<Stored>, consumer: SubscriptionIndex, now: Moment) {
+        stored.deliveries += 1;
         let session = self.subscriptions[consumer].session;
         let route = Route { session, subscription: consumer, is_first: true };
         let message = Message {
@@ -167,12 +166,13 @@ impl Broker {
     /// Puts messages that were delivered to the front of their queue again, in order; those that were
     /// delivered as often as they may be go to the dead letter queue, or are dropped. In the dead letter
     /// queue itself a message stays until it is acknowledged.
-    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>, now: Moment) {
+    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Box<Stored>>, now: Moment) {
         let Some(queue) = self.destinations.get(id) else { return };
         let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
         let max = self.limits.deliveries_max;
-        let is_dead = |message: &Rc<Stored>| !is_last && message.deliveries >= max;
-        let (dead, alive): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_dead);
+        let is_dead = |message: &Stored| !is_last && message.deliveries >= max;
+        let (dead, alive): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| is_dead(message));
         for message in alive {
             self.destinations.change_queue(id, |queue| queue.put_back(message));
         }
@@ -182,10 +182,10 @@ impl Broker {
     }
 
     /// Puts a message into the dead letter queue, where there is one and it has room.
-    fn bury(&mut self, message: Rc<Stored>, now: Moment) {
+    fn bury(&mut self, mut message: Box<Stored>, now: Moment) {
         self.counters.messages_dropped += 1;
         let Some(name) = self.dead_letter_queue.clone() else { return };
-        let message = message.buried(self.waits_until_ms(now));
+        message.bury(self.waits_until_ms(now));
         let room = self.check_queue_room(name.as_bytes(), 1, now);
         if room.and_then(|()| self.check_queues_room(message.cost_bytes(), now)).is_err() {
             return;

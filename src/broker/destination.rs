@@ -331,7 +331,6 @@ fn hash(hasher: &foldhash::fast::RandomState, name: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-    use std::rc::Rc;
 
     use super::*;
     use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
@@ -412,7 +411,7 @@ mod tests {
         SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))
     }
 
-    fn stored(expires_ms: u64) -> Rc<Stored> {
+    fn stored(expires_ms: u64) -> Box<Stored> {
         let origin = Origin::new(b"ana", b"/agent/ana");
         let content = Content {
             transaction: None,
@@ -424,6 +423,6 @@ mod tests {
         };
         let message =
             Message { number: 1, is_redelivered: false, origin: &origin, content: &content };
-        Rc::new(Stored::new(&message, expires_ms))
+        Box::new(Stored::new(&message, expires_ms))
     }
 }
