@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use super::deliver::Sending;
+use super::deliver::{Sending, Sent};
 use super::destination::Route;
 use super::fault::{Code, Fault};
 use super::ids::{DeliveryId, DestinationId, SessionId, SubscriptionIndex};
@@ -54,7 +54,7 @@ impl Broker {
         sending: Sending<'_>,
         id: DestinationId,
         now: Moment,
-    ) -> u32 {
+    ) -> Sent {
         let number = self.next_message();
         let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
@@ -63,7 +63,7 @@ impl Broker {
         self.destinations.change_queue(id, |queue| queue.push_back(stored));
         self.serve_queue(id, now);
         let waits = self.destinations.queue(id).is_some_and(|queue| !queue.is_empty());
-        u32::from(!waits)
+        Sent::Queued(u32::from(!waits))
     }
 
     /// Gives a queue's messages to its consumers in turn, as far as they have credit.

@@ -3,8 +3,9 @@
 //! A key is never shown: `Debug` prints a placeholder and comparison takes the same time wherever
 //! the first difference is.
 
-use crate::profile::{ByProfile, Profile};
 use std::fmt;
+
+use crate::profile::{ByProfile, Profile};
 
 /// The application key and the four profile keys.
 #[derive(Clone, PartialEq, Eq)]

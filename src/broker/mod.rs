@@ -26,6 +26,7 @@ pub(crate) mod subscription;
 pub(crate) mod table;
 pub(crate) mod transaction;
 
+mod admission;
 mod classic;
 mod commit;
 mod consume;
@@ -38,6 +39,7 @@ mod room;
 mod standard;
 mod subscribe;
 
+use self::admission::Admission;
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
 pub use self::fault::{CloseReason, Code};
@@ -51,7 +53,6 @@ pub use self::rights::Rights;
 use self::session::SessionTable;
 use self::subscription::SubscriptionTable;
 use crate::limits::Limits;
-use crate::profile::ByProfile;
 use crate::stomp::{Frame, Malformed, Version};
 use crate::telemetry::Counters;
 
@@ -78,8 +79,7 @@ pub struct Broker {
     /// What happened so far.
     pub counters: Counters,
     limits: Limits,
-    keys: Keys,
-    rights: ByProfile<Rights>,
+    admission: Admission,
     virtual_hosts: Vec<String>,
     dead_letter_queue: Option<String>,
     entropy: Box<dyn FnMut() -> u128>,
@@ -108,8 +108,7 @@ impl Broker {
             peers: Peers::new(),
             counters: Counters::default(),
             limits: options.limits,
-            keys: options.keys,
-            rights: options.rights,
+            admission: Admission::new(options.keys, options.rights),
             virtual_hosts: options.virtual_hosts,
             dead_letter_queue: options.dead_letter_queue,
             entropy: options.entropy,
@@ -208,7 +207,7 @@ impl Broker {
 
     /// Replaces the keys. Sessions stay.
     pub fn set_keys(&mut self, keys: Keys) {
-        self.keys = keys;
+        self.admission.set_keys(keys);
     }
 
     /// The login id of the client that was logged in on a connection, once it no longer is, or that

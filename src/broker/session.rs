@@ -1,8 +1,11 @@
 //! Sessions: who is logged in, where, and on which connection.
 
+use std::rc::Rc;
+
 use super::destination::DestinationTable;
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
+use super::rights::Rights;
 use super::table::Table;
 use super::transaction::Transaction;
 use crate::profile::Profile;
@@ -14,8 +17,10 @@ pub(crate) struct Session {
     pub destination: DestinationId,
     /// The connection that it is logged in on now.
     pub peer: PeerId,
-    /// What it may do.
+    /// What it is.
     pub profile: Profile,
+    /// What it may send and subscribe to, while it is on this connection; nothing, where this is none.
+    pub rights: Option<Rc<Rights>>,
     /// Whether it gets what is sent to its address without a subscription to that.
     pub has_inbox: bool,
     /// Where it sent to last, so that the next lookup is a comparison.
@@ -41,7 +46,7 @@ impl Default for Session {
 }
 
 impl Session {
-    /// A session with a secret id of 128 bits.
+    /// A session with a secret id of 128 bits, and no rights yet.
     pub(crate) fn new(
         destination: DestinationId,
         peer: PeerId,
@@ -56,6 +61,7 @@ impl Session {
             destination,
             peer,
             profile,
+            rights: None,
             has_inbox: false,
             last_sent_to: None,
             origin: Origin::default(),
@@ -70,6 +76,16 @@ impl Session {
     /// The login id: the end of its address's name.
     pub(crate) fn login<'a>(&self, destinations: &'a DestinationTable) -> &'a [u8] {
         &destinations[self.destination].name[self.profile.destination_prefix().len()..]
+    }
+
+    /// Whether it may send there.
+    pub(crate) fn may_send(&self, name: &[u8]) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.may_send(name))
+    }
+
+    /// Whether it may subscribe to a topic or a queue, or to what a name with wildcards stands for.
+    pub(crate) fn may_subscribe(&self, name: &[u8]) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.may_subscribe(name))
     }
 
     /// `session-id` on the wire.

@@ -239,7 +239,7 @@ impl Broker {
     }
 
     pub(super) fn check_may_subscribe(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
-        if self.rights[self.sessions[session].profile].may_subscribe(name) {
+        if self.sessions[session].may_subscribe(name) {
             return Ok(());
         }
         let description = format!("your profile may not subscribe to {}", printable(name));
