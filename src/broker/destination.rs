@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
 
+use super::hashing::NameHasher;
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::message::NEVER;
 use super::queue::Queue;
@@ -79,11 +80,11 @@ impl Destination {
 
 /// All destinations, found by index or by name, and the account of what they hold together. They are
 /// changed by its methods alone, so that the account holds whoever changes them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
     by_name: HashTable<DestinationId>,
-    hasher: foldhash::fast::RandomState,
+    hasher: NameHasher,
     /// Topics that nobody subscribes to by name.
     idle_topics: BTreeSet<DestinationId>,
     /// Bytes that all queues hold.
@@ -95,6 +96,19 @@ pub(crate) struct DestinationTable {
 }
 
 impl DestinationTable {
+    /// None. The secret keeps clients from choosing names that are slow to find.
+    pub(crate) fn new(secret: u128) -> Self {
+        Self {
+            table: Table::default(),
+            by_name: HashTable::new(),
+            hasher: NameHasher::new(secret),
+            idle_topics: BTreeSet::new(),
+            queued_bytes: 0,
+            expiring: BTreeSet::new(),
+            backlogged: Vec::new(),
+        }
+    }
+
     /// Makes a destination with a name that no other has.
     pub(crate) fn insert(&mut self, name: &[u8]) -> DestinationId {
         let space = Space::of(name);
@@ -105,7 +119,7 @@ impl DestinationTable {
             self.idle_topics.insert(id);
         }
         let (table, hasher) = (&self.table, &self.hasher);
-        self.by_name.insert_unique(hash(hasher, name), id, |id| hash(hasher, &table[*id].name));
+        self.by_name.insert_unique(hasher.hash(name), id, |id| hasher.hash(&table[*id].name));
         id
     }
 
@@ -132,7 +146,7 @@ impl DestinationTable {
     /// Forgets a destination that nothing keeps in being.
     fn remove(&mut self, id: DestinationId) {
         let Some(destination) = self.table.remove(id) else { return };
-        let hash = hash(&self.hasher, &destination.name);
+        let hash = self.hasher.hash(&destination.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
@@ -235,7 +249,7 @@ impl DestinationTable {
         {
             return Some(guess);
         }
-        let hash = hash(&self.hasher, name);
+        let hash = self.hasher.hash(name);
         self.by_name.find(hash, |id| *self.table[*id].name == *name).copied()
     }
 
@@ -257,6 +271,12 @@ impl DestinationTable {
     /// The queue at a destination, where that is there and is one.
     pub(crate) fn queue(&self, id: DestinationId) -> Option<&Queue> {
         self.table.get(id)?.queue.as_deref()
+    }
+
+    /// The hash of a name in this table.
+    #[cfg(test)]
+    pub(crate) fn hash_of(&self, name: &[u8]) -> u64 {
+        self.hasher.hash(name)
     }
 
     /// All destinations.
@@ -324,10 +344,6 @@ impl std::ops::Index<DestinationId> for DestinationTable {
     }
 }
 
-fn hash(hasher: &foldhash::fast::RandomState, name: &[u8]) -> u64 {
-    std::hash::BuildHasher::hash_one(hasher, name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
@@ -338,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {
-        let mut table = DestinationTable::default();
+        let mut table = DestinationTable::new(1);
         let ana = table.insert(b"/agent/ana");
         let bob = table.insert(b"/agent/bob");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), Some(ana));
@@ -355,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_account_follows_what_is_done() {
-        let mut table = DestinationTable::default();
+        let mut table = DestinationTable::new(1);
         let (by_name, by_pattern) = (subscription(0), subscription(1));
         let (topic, other) = (table.insert(b"/topic/a"), table.insert(b"/topic/b"));
         table.attach(topic, by_pattern, false);
@@ -394,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_login_id_is_found_under_any_profile_while_somebody_is_logged_in() {
-        let mut table = DestinationTable::default();
+        let mut table = DestinationTable::new(1);
         let session = SessionId::new(Place::new(7, NonZeroU32::MIN));
         for profile in Profile::ALL {
             let address = table.insert(&profile.address_of(b"ana"));

@@ -32,6 +32,7 @@ mod commit;
 mod consume;
 mod deliver;
 mod desk;
+mod hashing;
 mod login;
 mod presence;
 mod request;
@@ -103,7 +104,7 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     /// A broker that nobody is connected to.
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
         Self {
             peers: Peers::new(),
             counters: Counters::default(),
@@ -111,9 +112,9 @@ impl Broker {
             admission: Admission::new(options.keys, options.rights),
             virtual_hosts: options.virtual_hosts,
             dead_letter_queue: options.dead_letter_queue,
-            entropy: options.entropy,
             sessions: SessionTable::default(),
-            destinations: DestinationTable::default(),
+            destinations: DestinationTable::new((options.entropy)()),
+            entropy: options.entropy,
             subscriptions: SubscriptionTable::default(),
             last_message: 0,
         }
@@ -313,6 +314,17 @@ fn printable(text: &[u8]) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::outbound::Framing;
+
+    #[test]
+    fn each_broker_hashes_names_under_a_secret_of_its_own() {
+        let hash_under = |secret| {
+            let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+            let options = Options::new(Limits::default(), keys, Box::new(move || secret));
+            Broker::new(options).destinations.hash_of(b"/agent/ana")
+        };
+        assert_ne!(hash_under(1), hash_under(2));
+        assert_ne!(hash_under(1 << 64), hash_under(2 << 64));
+    }
 
     #[test]
     fn a_login_with_a_wrong_key_is_told_and_counted() {

@@ -3,7 +3,7 @@
 //!
 //! Messages need room as if nobody took them at once: whether a consumer has credit is not asked.
 
-use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::deliver::Sending;
 use super::fault::{Fault, Retry};
@@ -17,14 +17,12 @@ use crate::limits::Exceeded;
 #[derive(Debug, Default)]
 pub(super) struct Demand<'m> {
     /// How many messages go to each queue.
-    queues: Named<'m, u64>,
+    queues: BTreeMap<&'m [u8], u64>,
     /// Topics that get any.
-    topics: HashSet<&'m [u8], foldhash::fast::RandomState>,
+    topics: BTreeSet<&'m [u8]>,
     /// Bytes of messages for queues.
     bytes: u64,
 }
-
-type Named<'m, T> = HashMap<&'m [u8], T, foldhash::fast::RandomState>;
 
 impl<'m> Demand<'m> {
     /// Adds a message.

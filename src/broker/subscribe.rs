@@ -304,6 +304,7 @@ impl Broker {
         let is_topic = Space::of(&destination.name) == Space::Topic;
         let mut own = Vec::new();
         let mut others = Vec::new();
+        // Clients do not choose the ids of their sessions: any seed does.
         let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
         for index in destination.attached() {
             let subscription = &self.subscriptions[*index];
