@@ -107,7 +107,10 @@ impl Broker {
         if self.destinations[id].queue.is_some() {
             return Ok(self.send_to_queue(sending, id, now));
         }
-        Ok(self.send_at(sending, id, now))
+        let sent = self.send_at(sending, id, now);
+        // A topic that nobody subscribes to by name may be one too many.
+        self.release_destination(id);
+        Ok(sent)
     }
 
     /// Sends a message to a topic or to a client.

@@ -289,6 +289,11 @@ impl DestinationTable {
         self.table.len()
     }
 
+    /// The number of topics that nobody subscribes to by name.
+    pub(crate) fn idle_topics_len(&self) -> usize {
+        self.idle_topics.len()
+    }
+
     /// Bytes that all queues hold.
     pub(crate) fn queued_bytes(&self) -> u64 {
         self.queued_bytes

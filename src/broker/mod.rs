@@ -236,6 +236,8 @@ impl Broker {
     pub fn check_invariants(&self) {
         self.peers.check_invariants();
         self.destinations.check_invariants();
+        let idle = self.destinations.idle_topics_len();
+        assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {
             assert_eq!(self.destinations[session.destination].owner, Some(id));
             let found = self.destinations.owner_of(session.login(&self.destinations));
@@ -314,6 +316,31 @@ fn printable(text: &[u8]) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::outbound::Framing;
+
+    #[test]
+    fn topics_that_nobody_subscribes_to_are_bounded_whoever_makes_them() {
+        for idle_topics_max in [0, 2] {
+            let limits =
+                Limits { idle_topics_max, subscriptions_per_session_max: 0, ..Limits::default() };
+            let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+            let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+            let (encoding, framing) = (Encoding::Classic, Framing::LengthPrefix);
+            let peer = broker.open_peer(Opening { slot: 0, number: 1, framing, encoding });
+            let mut say = |text: &str| {
+                broker.handle_classic(peer, text.as_bytes(), Moment::default());
+                broker.check_invariants();
+                broker.destinations_len()
+            };
+            assert_eq!(say("CONNECT\nlogin:ana\npasscode:agent\nsecret-key:app\n\n"), 1);
+            let most = 1 + idle_topics_max as usize;
+            for number in 0..5 {
+                assert!(say(&format!("SEND\ndestination:/topic/{number}\n\nx")) <= most);
+            }
+            // A subscription that is refused keeps no topic in being.
+            let refused = "SUBSCRIBE\ndestination:/topic/x\ndestination-type:0\n\n";
+            assert!(say(refused) <= most);
+        }
+    }
 
     #[test]
     fn each_broker_hashes_names_under_a_secret_of_its_own() {

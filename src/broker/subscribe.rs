@@ -35,7 +35,9 @@ impl Broker {
         if let Some(held) = self.find_classic_subscription(session, same, &standard) {
             return Ok(held);
         }
-        self.subscribe_to(session, destination, Target::Topic(destination), standard)
+        let subscribed =
+            self.subscribe_to(session, destination, Target::Topic(destination), standard);
+        subscribed.inspect_err(|_| self.release_destination(destination))
     }
 
     /// Watches one client, which must be logged in.
