@@ -38,6 +38,8 @@ enum Scenario {
     Scattered,
     /// A SEND of the standard dialect to one receiver that speaks it, too
     SentStandard,
+    /// A SEND of the standard dialect to a queue, from which a consumer takes it
+    Queued,
     /// A classic SEND to a topic with a hundred subscribers
     FanOut,
     /// The same in the standard dialect
@@ -48,7 +50,11 @@ impl Scenario {
     /// Deliveries of each frame.
     fn deliveries(self) -> u64 {
         match self {
-            Self::Sent | Self::Acknowledged | Self::Scattered | Self::SentStandard => 1,
+            Self::Sent
+            | Self::Acknowledged
+            | Self::Scattered
+            | Self::SentStandard
+            | Self::Queued => 1,
             Self::FanOut | Self::FanOutStandard => SUBSCRIBERS,
         }
     }
@@ -68,7 +74,7 @@ fn main() {
             Scenario::Sent | Scenario::Acknowledged | Scenario::Scattered | Scenario::FanOut => {
                 measured_classic(&mut world.broker, world.sender, frame, now);
             }
-            Scenario::SentStandard | Scenario::FanOutStandard => {
+            Scenario::SentStandard | Scenario::Queued | Scenario::FanOutStandard => {
                 measured_standard(&mut world, frame, now);
             }
         }
@@ -137,6 +143,10 @@ impl World {
             let frame = b"SUBSCRIBE\nid:1\ndestination:/topic/standard\n\n\0";
             handle_standard(&mut broker, peer, frame);
         }
+        let number = RECEIVERS + 2 + SUBSCRIBERS;
+        let consumer = log_in_standard_as(&mut broker, number, "consumer", Profile::Service);
+        let frame = b"SUBSCRIBE\nid:1\ndestination:/queue/standard\n\n\0";
+        handle_standard(&mut broker, consumer, frame);
         let bounds = ScanBounds::new(&Limits::default(), true);
         let dirty = Vec::new();
         let mut world = Self { broker, sender, session, standard_sender, bounds, dirty };
@@ -169,6 +179,7 @@ impl World {
             }
             Scenario::FanOut => vec![classic("/topic/classic", "")],
             Scenario::SentStandard => vec![standard("/agent/standard-receiver-0")],
+            Scenario::Queued => vec![standard("/queue/standard")],
             Scenario::FanOutStandard => vec![standard("/topic/standard")],
         };
         frames.into_iter().map(String::into_bytes).collect()
@@ -192,6 +203,10 @@ const RECEIVERS: u64 = 1000;
 const SUBSCRIBERS: u64 = 100;
 
 fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
+    log_in_standard_as(broker, number, login, Profile::Agent)
+}
+
+fn log_in_standard_as(broker: &mut Broker, number: u64, login: &str, profile: Profile) -> PeerId {
     let encoding = Encoding::Standard(Version::V1_0);
     let framing = Framing::Line;
     let opening = Opening { slot: number as u32, number, framing, encoding };
@@ -199,8 +214,7 @@ fn log_in_standard(broker: &mut Broker, number: u64, login: &str) -> PeerId {
     let frame = format!(
         "CONNECT\naccept-version:1.2\nhost:localhost\ninbox:true\nlogin:{login}\npasscode:{}\n\
          secret-key:{}\n\n\0",
-        DEVELOPMENT_PROFILE_KEYS[Profile::Agent],
-        DEVELOPMENT_APPLICATION_KEY
+        DEVELOPMENT_PROFILE_KEYS[profile], DEVELOPMENT_APPLICATION_KEY
     );
     handle_standard(broker, peer, frame.as_bytes());
     peer

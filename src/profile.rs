@@ -1,5 +1,5 @@
 //! The four profiles: what they are called, where their clients live, and who may watch whom; and
-//! what there is one of for each of them.
+//! values by profile.
 
 use std::ops::{Index, IndexMut};
 
@@ -76,17 +76,17 @@ impl Profile {
     }
 }
 
-/// One of something for each profile.
+/// One value for each profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByProfile<T>([T; Profile::ALL.len()]);
 
 impl<T> ByProfile<T> {
-    /// What there is of each, in the order of [`Profile::ALL`].
+    /// Takes the values in the order of [`Profile::ALL`].
     pub const fn new(in_order: [T; Profile::ALL.len()]) -> Self {
         Self(in_order)
     }
 
-    /// The same for all.
+    /// The same value for every profile.
     pub fn all(value: T) -> Self
     where
         T: Clone,
@@ -94,17 +94,17 @@ impl<T> ByProfile<T> {
         Self::from_fn(|_| value.clone())
     }
 
-    /// What `make` makes of each profile.
+    /// The values that `make` returns for each profile.
     pub fn from_fn(make: impl FnMut(Profile) -> T) -> Self {
         Self(Profile::ALL.map(make))
     }
 
-    /// What `change` makes of what there is of each.
+    /// Applies `change` to each value.
     pub fn map<U>(self, change: impl FnMut(T) -> U) -> ByProfile<U> {
         ByProfile(self.0.map(change))
     }
 
-    /// What there is of each, with the profile, from the lowest to the highest.
+    /// Each profile with its value, from the lowest profile to the highest.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Profile, &T)> {
         Profile::ALL.into_iter().zip(&self.0)
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_for_a_profile_is_found_under_it() {
+    fn a_value_is_found_under_its_profile() {
         let mut names = ByProfile::from_fn(Profile::key_name);
         for (profile, name) in names.iter() {
             assert_eq!((*name, names[profile]), (profile.key_name(), profile.key_name()));

@@ -1,4 +1,4 @@
-//! Admission: who a client is and what it may do, decided in one place by what its CONNECT shows.
+//! Admission: decides from the credentials in CONNECT who a client is and what it may do.
 
 use std::rc::Rc;
 
@@ -8,9 +8,9 @@ use super::rights::Rights;
 use crate::profile::{ByProfile, Profile};
 use crate::stomp::{Headers, Name};
 
-/// What the CONNECT of a client shows. It holds secrets, and is not printed.
+/// The credentials in CONNECT. They hold secrets, so there is no `Debug`.
 pub(super) struct Credentials<'a> {
-    /// The login id that the client wants.
+    /// The login id that the client asks for.
     pub(super) login: &'a [u8],
     application_key: &'a [u8],
     profile_key: &'a [u8],
@@ -43,15 +43,15 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// What a client is given that is admitted.
+/// What an admitted client is and may do.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub(super) profile: Profile,
-    /// What it may send and subscribe to. Clients that are given the same share it.
+    /// What it may send and subscribe to, shared by all clients with the same rights.
     pub(super) rights: Rc<Rights>,
 }
 
-/// Who is admitted, and as what.
+/// Decides who is admitted.
 #[derive(Debug)]
 pub(super) struct Admission {
     keys: Keys,
@@ -59,17 +59,17 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Clients are admitted that have these keys, with the rights of the profile that theirs opens.
+    /// Admits clients with one of these keys, and grants them the rights of its profile.
     pub(super) fn new(keys: Keys, rights: ByProfile<Rights>) -> Self {
         Self { keys, rights: rights.map(Rc::new) }
     }
 
-    /// Replaces the keys. Who was admitted stays.
+    /// Replaces the keys. Clients that were admitted before stay.
     pub(super) fn set_keys(&mut self, keys: Keys) {
         self.keys = keys;
     }
 
-    /// Decides who a client is. The login id is not looked at.
+    /// Decides who a client is, by its keys. The login id is checked elsewhere.
     pub(super) fn admit(&self, credentials: &Credentials<'_>) -> Result<Grant, Fault> {
         if !self.keys.opens_application(credentials.application_key) {
             let description = "the application key (secret-key) is wrong";
@@ -82,7 +82,7 @@ impl Admission {
         Ok(Grant { profile, rights: Rc::clone(&self.rights[profile]) })
     }
 
-    /// Whether a text holds a key that admits, and so is not to be shown.
+    /// Whether a text holds one of the keys and so must not be shown.
     pub(super) fn has_key_in(&self, text: &[u8]) -> bool {
         self.keys.appear_in(text)
     }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_replaced_admit_nobody_any_more() {
+    fn replaced_keys_no_longer_admit_anyone() {
         let mut admission = admission();
         admission.set_keys(Keys::new("app", ["other", "super", "service", "admin"]).unwrap());
         assert!(admission.admit(&credentials("app", "agent")).is_err());

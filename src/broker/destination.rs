@@ -78,8 +78,8 @@ impl Destination {
     }
 }
 
-/// All destinations, found by index or by name, and the account of what they hold together. They are
-/// changed by its methods alone, so that the account holds whoever changes them.
+/// All destinations, found by id or by name, and totals over them. Only its methods change a destination,
+/// so the totals hold whoever the caller is.
 #[derive(Debug)]
 pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
@@ -91,12 +91,12 @@ pub(crate) struct DestinationTable {
     queued_bytes: u64,
     /// Queues with a message that expires, by when the first may.
     expiring: BTreeSet<(u64, DestinationId)>,
-    /// Queues to be served again, some of them gone perhaps: those that know it of themselves, too.
+    /// Queues to be served again at the end of the turn. Those that still exist are flagged, too.
     backlogged: Vec<DestinationId>,
 }
 
 impl DestinationTable {
-    /// None. The secret keeps clients from choosing names that are slow to find.
+    /// An empty table. With the secret unknown, nobody can choose names whose hashes collide.
     pub(crate) fn new(secret: u128) -> Self {
         Self {
             table: Table::default(),
@@ -123,8 +123,8 @@ impl DestinationTable {
         id
     }
 
-    /// Forgets a destination that nothing keeps in being. Topics stay for a while, until there are more
-    /// than so many of them: the next message finds who gets it without asking the patterns again.
+    /// Removes a destination if nothing uses it. An idle topic stays, so that the next message to it
+    /// finds its routes without matching patterns again; past `idle_topics_max` all of them are removed.
     pub(crate) fn release(&mut self, id: DestinationId, idle_topics_max: usize) {
         if self.table.get(id).is_none_or(|one| !one.is_unused()) {
             return;
@@ -136,14 +136,14 @@ impl DestinationTable {
         }
     }
 
-    /// Forgets the topics that nobody subscribes to by name.
+    /// Removes all topics that nobody subscribes to by name.
     pub(crate) fn sweep_idle_topics(&mut self) {
         for id in std::mem::take(&mut self.idle_topics) {
             self.remove(id);
         }
     }
 
-    /// Forgets a destination that nothing keeps in being.
+    /// Removes a destination that nothing uses.
     fn remove(&mut self, id: DestinationId) {
         let Some(destination) = self.table.remove(id) else { return };
         let hash = self.hasher.hash(&destination.name);
@@ -165,7 +165,7 @@ impl DestinationTable {
         self.note_use(id);
     }
 
-    /// Takes back what [`Self::attach`] did.
+    /// Undoes [`Self::attach`].
     pub(crate) fn detach(
         &mut self,
         id: DestinationId,
@@ -179,7 +179,7 @@ impl DestinationTable {
         self.note_use(id);
     }
 
-    /// Puts a topic into the account of those that are idle, or takes it out.
+    /// Counts a topic among the idle ones or not, as it is now.
     fn note_use(&mut self, id: DestinationId) {
         if self.table[id].is_idle_topic() {
             self.idle_topics.insert(id);
@@ -188,7 +188,7 @@ impl DestinationTable {
         }
     }
 
-    /// Says who gets what is sent there. Of what nobody is attached to, nothing is kept.
+    /// Sets who gets what is sent there. Where nothing is attached, there are no routes to keep.
     pub(crate) fn set_routes(&mut self, id: DestinationId, routes: Vec<Route>) {
         let destination = &mut self.table[id];
         match &mut destination.watch {
@@ -197,12 +197,12 @@ impl DestinationTable {
         }
     }
 
-    /// Says whose address it is now.
+    /// Sets whose address it is.
     pub(crate) fn set_owner(&mut self, id: DestinationId, owner: Option<SessionId>) {
         self.table[id].owner = owner;
     }
 
-    /// Changes a queue, where the destination is there and is one.
+    /// Changes a queue and updates the totals; `None` where there is no such queue.
     pub(crate) fn change_queue<T>(
         &mut self,
         id: DestinationId,
@@ -221,7 +221,7 @@ impl DestinationTable {
         Some(result)
     }
 
-    /// Notes that a queue is to be served again at the end of the turn.
+    /// Lists a queue to be served again at the end of the turn.
     pub(crate) fn note_backlog(&mut self, id: DestinationId) {
         let queue = self.table.get_mut(id).and_then(|one| one.queue.as_mut());
         if let Some(queue) = queue
@@ -231,7 +231,7 @@ impl DestinationTable {
         }
     }
 
-    /// The queues that are to be served again; they are not noted any more.
+    /// Takes the list of queues that are to be served again.
     pub(crate) fn take_backlog(&mut self) -> Vec<DestinationId> {
         let mut taken = std::mem::take(&mut self.backlogged);
         taken.retain(|id| {
@@ -253,8 +253,8 @@ impl DestinationTable {
         self.by_name.find(hash, |id| *self.table[*id].name == *name).copied()
     }
 
-    /// The client that is logged in under a login id, whatever its profile: it owns the address that the
-    /// id has with that.
+    /// The session with a login id, whatever its profile: it owns one of the addresses that the login id
+    /// can have.
     pub(crate) fn owner_of(&self, login: &[u8]) -> Option<SessionId> {
         Profile::ALL.into_iter().find_map(|profile| {
             let address = self.find(&profile.address_of(login), None)?;
@@ -268,7 +268,7 @@ impl DestinationTable {
         self.table.get(id)
     }
 
-    /// The queue at a destination, where that is there and is one.
+    /// The queue with that id, if there is one.
     pub(crate) fn queue(&self, id: DestinationId) -> Option<&Queue> {
         self.table.get(id)?.queue.as_deref()
     }
@@ -299,14 +299,14 @@ impl DestinationTable {
         self.queued_bytes
     }
 
-    /// The queue with a message that expires sooner than any of another, and when that is.
+    /// When the next message of a queue may expire, and in which queue.
     pub(crate) fn first_expiring(&self) -> Option<(u64, DestinationId)> {
         self.expiring.first().copied()
     }
 
-    /// Panics where the account is not what counting gives, or something is kept by nothing.
+    /// Panics if a total differs from a recount, or an unused destination was not removed.
     pub(crate) fn check_invariants(&self) {
-        assert_eq!(self.by_name.len(), self.table.len(), "names and what they are of");
+        assert_eq!(self.by_name.len(), self.table.len(), "names and destinations");
         let (mut idle, mut expiring, mut backlogged) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut queued_bytes = 0;
@@ -314,15 +314,15 @@ impl DestinationTable {
             assert_eq!(
                 self.find(&one.name, None),
                 Some(id),
-                "a name that does not find what it is of"
+                "a name that does not find its destination"
             );
             if one.is_idle_topic() {
                 idle.insert(id);
             } else {
-                assert!(!one.is_unused(), "a destination that nothing keeps");
+                assert!(!one.is_unused(), "an unused destination");
             }
             let is_queue = Space::of(&one.name) == Space::Queue;
-            assert_eq!(one.queue.is_some(), is_queue, "what a queue is, and nothing else, has");
+            assert_eq!(one.queue.is_some(), is_queue, "queues, and only they, have one");
             let Some(queue) = &one.queue else { continue };
             queued_bytes += queue.bytes();
             if queue.expires_ms() != NEVER {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_account_follows_what_is_done() {
+    fn totals_follow_each_change() {
         let mut table = DestinationTable::new(1);
         let (by_name, by_pattern) = (subscription(0), subscription(1));
         let (topic, other) = (table.insert(b"/topic/a"), table.insert(b"/topic/b"));

@@ -1,4 +1,4 @@
-//! The hash of names that clients choose, under a seed that none of them can know.
+//! The hash of names that clients choose, keyed with a secret.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -6,16 +6,16 @@ use std::hash::Hasher;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 
-/// Hashes names under a secret of its own. Names that collide under one secret do not under another, so
-/// that nobody can choose names that all collide without knowing it: no hash is ever shown, nor an order
-/// that follows from one. `ARCHITECTURE.md` says why this is enough, and what more would cost.
+/// Hashes names with a secret. Names that collide with one secret do not with another, and clients learn
+/// neither a hash nor anything that is in the order of hashes. `ARCHITECTURE.md` says why this is enough
+/// and what a cryptographic hash would cost.
 pub(super) struct NameHasher {
     seed: u64,
     shared: SharedSeed,
 }
 
 impl NameHasher {
-    /// Under a secret of 128 bits.
+    /// With a secret of 128 bits.
     pub(super) fn new(secret: u128) -> Self {
         Self { seed: secret as u64, shared: SharedSeed::from_u64((secret >> 64) as u64) }
     }
@@ -47,32 +47,32 @@ mod tests {
 
     const LONG: &str = "/topic/a department/a city/a building/a floor/a desk/calls that wait/";
 
-    /// What a table of 4096 places looks at first.
-    fn place(hasher: &NameHasher, name: &str) -> u64 {
+    /// The bucket of a name in a table of 4096 buckets.
+    fn bucket(hasher: &NameHasher, name: &str) -> u64 {
         hasher.hash(name.as_bytes()) % 4096
     }
 
-    /// How many places names take under a secret.
-    fn places(names: &[String], secret: u128) -> usize {
+    /// The number of buckets that hold the names.
+    fn buckets(names: &[String], secret: u128) -> usize {
         let hasher = NameHasher::new(secret);
-        names.iter().map(|name| place(&hasher, name)).collect::<BTreeSet<_>>().len()
+        names.iter().map(|name| bucket(&hasher, name)).collect::<BTreeSet<_>>().len()
     }
 
     #[test]
-    fn names_that_collide_under_one_secret_spread_under_another() {
+    fn names_that_collide_with_one_secret_spread_with_another() {
         let known = NameHasher::new(SECRET);
-        // Of 9, 16 and 24 bytes and more: names are hashed in another way by their length.
+        // Names of up to 16 bytes are hashed in another way than longer ones.
         for beginning in ["/topic/", "/topic/calls/", "/topic/desk/calls/", LONG] {
             let mut names = (0..).map(|number| format!("{beginning}{number:x}"));
             let first = names.next().unwrap();
-            let wanted = place(&known, &first);
+            let wanted = bucket(&known, &first);
             let built: Vec<_> =
-                names.filter(|name| place(&known, name) == wanted).take(40).collect();
-            assert_eq!(places(&built, SECRET), 1);
+                names.filter(|name| bucket(&known, name) == wanted).take(40).collect();
+            assert_eq!(buckets(&built, SECRET), 1);
             // Either half of the secret is enough.
             for other in [SECRET ^ OTHER, SECRET ^ OTHER << 64, !SECRET, OTHER] {
-                let spread = places(&built, other);
-                assert!(spread > 35, "{beginning} under {other:x}: {spread}");
+                let spread = buckets(&built, other);
+                assert!(spread > 35, "{beginning} with {other:x}: {spread}");
             }
         }
     }
