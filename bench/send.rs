@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use com_broker::config::{DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS};
-use com_broker::internal::broker::{Broker, Keys, Moment, Options};
+use com_broker::internal::broker::{Broker, Keys, Moment, Options, Profile};
 use com_broker::internal::broker::{Data, Dialect, Opening, PeerId, Speaker, Verdict};
 use com_broker::internal::outbound::Framing;
 use com_broker::limits::Limits;
@@ -37,6 +37,8 @@ enum Scenario {
     Scattered,
     /// A SEND of the standard dialect to one receiver that speaks it, too
     SentStandard,
+    /// A SEND of the standard dialect to a queue, from which a consumer takes it
+    Queued,
     /// A classic SEND to a topic with a hundred subscribers
     FanOut,
     /// The same in the standard dialect
@@ -47,13 +49,17 @@ impl Scenario {
     /// Deliveries of each frame.
     fn deliveries(self) -> u64 {
         match self {
-            Self::Sent | Self::Acknowledged | Self::Scattered | Self::SentStandard => 1,
+            Self::Sent
+            | Self::Acknowledged
+            | Self::Scattered
+            | Self::SentStandard
+            | Self::Queued => 1,
             Self::FanOut | Self::FanOutStandard => SUBSCRIBERS,
         }
     }
 
     fn is_standard(self) -> bool {
-        matches!(self, Self::SentStandard | Self::FanOutStandard)
+        matches!(self, Self::SentStandard | Self::Queued | Self::FanOutStandard)
     }
 }
 
@@ -129,6 +135,11 @@ impl World {
             let frame = "SUBSCRIBE\nid:1\ndestination:/topic/standard\n\n\0";
             assert_eq!(say(&mut broker, &mut receiver, frame), Verdict::Stays);
         }
+        let number = RECEIVERS + 2 + SUBSCRIBERS;
+        let mut consumer =
+            log_in_as(&mut broker, Dialect::Standard, number, "consumer", Profile::Service);
+        let frame = "SUBSCRIBE\nid:1\ndestination:/queue/standard\n\n\0";
+        assert_eq!(say(&mut broker, &mut consumer, frame), Verdict::Stays);
         let dirty = Vec::new();
         let mut world = Self { broker, sender, session, standard_sender, dirty };
         world.empty_queues();
@@ -160,6 +171,7 @@ impl World {
             }
             Scenario::FanOut => vec![classic("/topic/classic", "")],
             Scenario::SentStandard => vec![standard("/agent/standard-receiver-0")],
+            Scenario::Queued => vec![standard("/queue/standard")],
             Scenario::FanOutStandard => vec![standard("/topic/standard")],
         };
         frames.into_iter().map(String::into_bytes).collect()
@@ -183,6 +195,16 @@ const RECEIVERS: u64 = 1000;
 const SUBSCRIBERS: u64 = 100;
 
 fn log_in(broker: &mut Broker, dialect: Dialect, number: u64, login: &str) -> Speaker {
+    log_in_as(broker, dialect, number, login, Profile::Agent)
+}
+
+fn log_in_as(
+    broker: &mut Broker,
+    dialect: Dialect,
+    number: u64,
+    login: &str,
+    profile: Profile,
+) -> Speaker {
     let framing = match dialect {
         Dialect::Classic => Framing::LengthPrefix,
         Dialect::Standard => Framing::Line,
@@ -191,7 +213,7 @@ fn log_in(broker: &mut Broker, dialect: Dialect, number: u64, login: &str) -> Sp
     let frame = format!(
         "CONNECT\naccept-version:1.2\nhost:localhost\ninbox:true\nlogin:{login}\npasscode:{}\n\
          secret-key:{}\n\n\0",
-        DEVELOPMENT_PROFILE_KEYS[0], DEVELOPMENT_APPLICATION_KEY
+        DEVELOPMENT_PROFILE_KEYS[profile], DEVELOPMENT_APPLICATION_KEY
     );
     assert_eq!(say(broker, &mut speaker, &frame), Verdict::LoggedIn);
     speaker

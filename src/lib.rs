@@ -40,7 +40,7 @@
 //! - [`config`]: a configuration from code or from a file, and the rules for both.
 //! - [`limits`]: every bound by name. The names are those of the file, of the log, and of the ERROR frames
 //!   that clients get.
-//! - [`Keys`] and [`Profile`]: what clients log in with.
+//! - [`Keys`] and [`Profile`]: what clients log in with. [`ByProfile`]: one value for each profile.
 //!
 //! What goes over the wire is described in `docs/protocol.md`, how to run the program in
 //! `docs/operations.md`, how it is built in `ARCHITECTURE.md`.
@@ -83,13 +83,15 @@ mod json;
 pub mod limits;
 mod logger;
 mod outbound;
+mod profile;
 mod reactor;
 pub mod server;
 mod stomp;
 mod telemetry;
 mod transport;
 
-pub use broker::{Keys, Profile};
+pub use broker::Keys;
+pub use profile::{ByProfile, Profile};
 
 /// For the program, the tests, the fuzz targets and the benchmarks of this repository. It is not API
 /// and changes without notice.
@@ -103,10 +105,9 @@ pub mod internal {
         pub use crate::broker::message::{Content, Message, Origin, UserLines};
         pub use crate::broker::peer::Opening;
         pub use crate::broker::speaker::{Data, Done, Speaker, Verdict};
-        pub use crate::broker::{
-            Broker, CloseReason, Code, Keys, Moment, Options, Profile, Rights,
-        };
+        pub use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options, Rights};
         pub use crate::dialect::Dialect;
+        pub use crate::profile::Profile;
     }
     pub mod classic {
         pub use crate::classic::Frame;

@@ -1,10 +1,12 @@
 //! Every bound of the broker by its name: on the memory that a client may occupy, on the time that it may
 //! take, and on the work that is done for it in one turn.
 //!
-//! It does not know any other module. The names here are those in the configuration file, in the log, in
+//! Of the other modules it knows only the profiles. The names here are those in the configuration file, in the log, in
 //! the ERROR frames that a client gets when it exceeds a bound, and in `docs/operations.md`.
 
 use std::fmt;
+
+use crate::profile::ByProfile;
 
 /// All bounds. Sizes are bytes, times are milliseconds unless the name says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +102,8 @@ pub struct Limits {
     pub deliveries_max: u32,
 
     // -- outbound queues --------------------------------------------------------------------
-    /// Bounds on the queue of one connection, by profile: agent, super agent, service, admin.
-    pub outbound: [OutboundLimits; 4],
+    /// Bounds on the queue of one connection, by profile.
+    pub outbound: ByProfile<OutboundLimits>,
     /// Memory for queued frames, all connections together. When nine tenths of it are in use,
     /// publishers are no longer read until it has fallen to seven tenths.
     pub outbound_total_bytes_max: u64,
@@ -194,7 +196,7 @@ impl Default for Limits {
             prefetch_max: 1_000,
             queue_ms_max: 0,
             deliveries_max: 10,
-            outbound: [client, client, service, service],
+            outbound: ByProfile::new([client, client, service, service]),
             outbound_total_bytes_max: 512 * MIB as u64,
             read_bytes_per_turn_max: 256 * KIB,
             write_bytes_per_turn_max: 1024 * KIB,

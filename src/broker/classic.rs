@@ -1,6 +1,7 @@
 //! The classic dialect's rules: what each command does and what its sender gets.
 
-use super::deliver::Sending;
+use super::admission::Credentials;
+use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::{Content, NEVER, UserLines};
@@ -167,13 +168,8 @@ fn connect(
     headers: &Headers<'_>,
     now: Moment,
 ) -> Result<(), Fault> {
-    let required = |name| headers.value(name).ok_or_else(|| Fault::missing(name));
-    let application_key = required(Name::SecretKey)?;
-    let login = required(Name::Login)?;
-    let profile_key = required(Name::Passcode)?;
-    let profile = broker.open_with(application_key, profile_key)?;
-    broker.check_login(login)?;
-    let session = broker.log_in(peer, login, profile, true, now)?;
+    let credentials = Credentials::of_classic(headers)?;
+    let session = broker.log_in(peer, &credentials, true, now)?;
     broker.sessions[session].has_inbox = true;
     let number = broker.peers.peer(peer).number;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
@@ -181,9 +177,9 @@ fn connect(
         encode::begin(out, "CONNECTED");
         encode::header(out, "accept-version", b"1.2");
         encode::header(out, "session-id", session.token());
-        encode::header(out, "login", login);
-        encode::header(out, "profile-code", profile.code().as_bytes());
-        encode::header(out, "profile-desc", profile.description().as_bytes());
+        encode::header(out, "login", credentials.login);
+        encode::header(out, "profile-code", session.profile.code().as_bytes());
+        encode::header(out, "profile-desc", session.profile.description().as_bytes());
         encode::header(out, "destination", &destinations[session.destination].name);
         encode::number_header(out, "connection-id", number);
         encode::finish(out, b"");
@@ -227,7 +223,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
     if let Some(line) = request.frame.headers.disguised_line() {
         return Err(Fault::disguised(line.name));
     }
-    if broker.send(sending, now)?.is_none() {
+    if broker.send(sending, now)? == Sent::Nobody {
         return broker.unreachable(content.destination).map_or(Ok(()), Err);
     }
     if let Some(transaction) = content.transaction {

@@ -2,9 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
-use super::deliver::Sending;
+use super::deliver::{Sending, Sent};
 use super::destination::Route;
 use super::fault::{Code, Fault};
 use super::ids::{DeliveryId, DestinationId, SessionId, SubscriptionIndex};
@@ -31,8 +30,8 @@ impl Broker {
         }
         let id = self.find_or_make_destination(name)?;
         let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
-        let index = begun.inspect_err(|_| self.remove_destination_if_unused(id))?;
-        self.change_queue(id, |queue| queue.add_consumer(index));
+        let index = begun.inspect_err(|_| self.release_destination(id))?;
+        self.destinations.change_queue(id, |queue| queue.add_consumer(index));
         self.serve_queue(id, now);
         Ok(index)
     }
@@ -47,7 +46,7 @@ impl Broker {
     ) {
         let unacknowledged = standard.map(|one| one.unacknowledged).unwrap_or_default();
         self.put_back(id, unacknowledged, now);
-        self.change_queue(id, |queue| queue.remove_consumer(index));
+        self.destinations.change_queue(id, |queue| queue.remove_consumer(index));
     }
 
     pub(super) fn send_to_queue(
@@ -55,68 +54,75 @@ impl Broker {
         sending: Sending<'_>,
         id: DestinationId,
         now: Moment,
-    ) -> u32 {
+    ) -> Sent {
         let number = self.next_message();
         let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
-        let stored = Rc::new(Stored::new(&message, expires_ms));
-        self.change_queue(id, |queue| queue.push_back(stored));
+        let stored = Box::new(Stored::new(&message, expires_ms));
+        self.destinations.change_queue(id, |queue| queue.push_back(stored));
         self.serve_queue(id, now);
-        let waits = self.destinations[id].queue.as_ref().is_some_and(|queue| !queue.is_empty());
-        u32::from(!waits)
+        let waits = self.destinations.queue(id).is_some_and(|queue| !queue.is_empty());
+        Sent::Queued(u32::from(!waits))
     }
 
     /// Gives a queue's messages to its consumers in turn, as far as they have credit.
     pub(super) fn serve_queue(&mut self, id: DestinationId, now: Moment) {
-        loop {
-            let Self { peers, sessions, subscriptions, destinations, .. } = self;
-            let Some(destination) = destinations.get_mut(id) else { return };
-            let Some(queue) = &mut destination.queue else { return };
-            if queue.is_empty() || queue.consumers().is_empty() {
-                return;
-            }
+        while let Some(queue) = self.destinations.queue(id)
+            && !queue.is_empty()
+            && !queue.consumers().is_empty()
+        {
             if queue.is_next_expired(now.ms()) {
-                self.change_queue(id, Queue::pop_front);
+                self.destinations.change_queue(id, Queue::pop_front);
                 self.counters.messages_expired += 1;
                 continue;
             }
-            let waits_for_room = Cell::new(false);
-            let is_ready = |index: SubscriptionIndex| {
-                let one = &subscriptions[index];
-                let Some(standard) = &one.standard else { return false };
-                if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
-                    return false;
-                }
-                let room = peers.peer(sessions[one.session].peer).has_room();
-                let is_ready = room && !peers.arena.is_full();
-                waits_for_room.set(waits_for_room.get() || !is_ready);
-                is_ready
-            };
-            let Some(consumer) = queue.next_consumer(is_ready) else {
-                // Credit comes by an ACK, which serves the queue again; room comes without a word.
-                if waits_for_room.get() {
-                    self.note_backlog(id);
-                }
-                return;
-            };
-            let Some(mut stored) = self.change_queue(id, Queue::pop_front).flatten() else {
-                return;
-            };
-            Rc::make_mut(&mut stored).deliveries += 1;
-            let session = self.subscriptions[consumer].session;
-            let route = Route { session, subscription: consumer, is_first: true };
-            let message = Message {
-                number: stored.number,
-                is_redelivered: stored.deliveries > 1,
-                origin: &stored.origin,
-                content: &stored.content(),
-            };
-            self.deliver_to(&message, &[route], now);
-            let standard = &mut self.subscriptions[consumer].standard;
-            if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
-                standard.unacknowledged.push_back(stored);
+            let Some(consumer) = self.next_consumer(id) else { return };
+            let next = self.destinations.change_queue(id, Queue::pop_front);
+            if let Some(message) = next.flatten() {
+                self.hand_out(message, consumer, now);
             }
+        }
+    }
+
+    /// The consumer of a queue whose turn it is, of those that have credit and room.
+    fn next_consumer(&mut self, id: DestinationId) -> Option<SubscriptionIndex> {
+        let Self { peers, sessions, subscriptions, destinations, .. } = self;
+        let waits_for_room = Cell::new(false);
+        let is_ready = |index: SubscriptionIndex| {
+            let one = &subscriptions[index];
+            let Some(standard) = &one.standard else { return false };
+            if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
+                return false;
+            }
+            let room = peers.peer(sessions[one.session].peer).has_room();
+            let is_ready = room && !peers.arena.is_full();
+            waits_for_room.set(waits_for_room.get() || !is_ready);
+            is_ready
+        };
+        let next = destinations.change_queue(id, |queue| queue.next_consumer(is_ready)).flatten();
+        // Credit comes by an ACK, which serves the queue again; room comes without a word.
+        if next.is_none() && waits_for_room.get() {
+            destinations.note_backlog(id);
+        }
+        next
+    }
+
+    /// Delivers a message of a queue to a consumer.
+    fn hand_out(&mut self, mut stored: Box<Stored>, consumer: SubscriptionIndex, now: Moment) {
+        stored.deliveries += 1;
+        let session = self.subscriptions[consumer].session;
+        let route = Route { session, subscription: consumer, is_first: true };
+        let message = Message {
+            number: stored.number,
+            is_redelivered: stored.deliveries > 1,
+            origin: &stored.origin,
+            content: &stored.content(),
+        };
+        self.deliver_to(&message, &[route], now);
+        let standard = &mut self.subscriptions[consumer].standard;
+        if let Some(standard) = standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
+            standard.unacknowledged.push_back(stored);
         }
     }
 
@@ -152,7 +158,7 @@ impl Broker {
             let unacknowledged = std::mem::take(&mut standard.unacknowledged);
             if let Target::Queue(id) = subscription.target {
                 self.put_back(id, unacknowledged, now);
-                self.note_backlog(id);
+                self.destinations.note_backlog(id);
             }
         }
     }
@@ -160,14 +166,15 @@ impl Broker {
     /// Puts messages that were delivered to the front of their queue again, in order; those that were
     /// delivered as often as they may be go to the dead letter queue, or are dropped. In the dead letter
     /// queue itself a message stays until it is acknowledged.
-    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Rc<Stored>>, now: Moment) {
+    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Box<Stored>>, now: Moment) {
         let Some(queue) = self.destinations.get(id) else { return };
         let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
         let max = self.limits.deliveries_max;
-        let is_dead = |message: &Rc<Stored>| !is_last && message.deliveries >= max;
-        let (dead, alive): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_dead);
+        let is_dead = |message: &Stored| !is_last && message.deliveries >= max;
+        let (dead, alive): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| is_dead(message));
         for message in alive {
-            self.change_queue(id, |queue| queue.put_back(message));
+            self.destinations.change_queue(id, |queue| queue.put_back(message));
         }
         for message in dead {
             self.bury(message, now);
@@ -175,34 +182,23 @@ impl Broker {
     }
 
     /// Puts a message into the dead letter queue, where there is one and it has room.
-    fn bury(&mut self, message: Rc<Stored>, now: Moment) {
+    fn bury(&mut self, mut message: Box<Stored>, now: Moment) {
         self.counters.messages_dropped += 1;
         let Some(name) = self.dead_letter_queue.clone() else { return };
-        let message = message.buried(self.waits_until_ms(now));
+        message.bury(self.waits_until_ms(now));
         let room = self.check_queue_room(name.as_bytes(), 1, now);
         if room.and_then(|()| self.check_queues_room(message.cost_bytes(), now)).is_err() {
             return;
         }
         let Ok(id) = self.find_or_make_destination(name.as_bytes()) else { return };
-        self.change_queue(id, |queue| queue.push_back(message));
-        self.note_backlog(id);
+        self.destinations.change_queue(id, |queue| queue.push_back(message));
+        self.destinations.note_backlog(id);
     }
 
     /// Serves the queues whose consumers had no room.
     pub(super) fn serve_backlog(&mut self, now: Moment) {
-        for id in std::mem::take(&mut self.backlogged) {
-            let destination = self.destinations.get_mut(id);
-            let Some(queue) = destination.and_then(|one| one.queue.as_mut()) else { continue };
-            queue.is_backlogged = false;
+        for id in self.destinations.take_backlog() {
             self.serve_queue(id, now);
-        }
-    }
-
-    fn note_backlog(&mut self, id: DestinationId) {
-        let destination = self.destinations.get_mut(id);
-        let Some(queue) = destination.and_then(|one| one.queue.as_mut()) else { return };
-        if !std::mem::replace(&mut queue.is_backlogged, true) {
-            self.backlogged.push(id);
         }
     }
 }
@@ -233,10 +229,10 @@ mod tests {
             SEND\ndestination:/queue/a\n\n1\0SEND\ndestination:/queue/a\n\n2\0";
         assert_eq!(say(&mut broker, &mut bob, frames), Verdict::Stays);
         let id = broker.destinations.find(b"/queue/a", None).unwrap();
-        let waiting = |broker: &Broker| broker.destinations[id].queue.as_ref().unwrap().len();
-        assert_eq!((waiting(&broker), broker.backlogged.len()), (1, 0));
+        let waiting = |broker: &Broker| broker.destinations.queue(id).unwrap().len();
+        assert_eq!((waiting(&broker), broker.destinations.take_backlog().len()), (1, 0));
         assert_eq!(say(&mut broker, &mut bob, b"ACK\nmessage-id:0-1-1\n\n\0"), Verdict::Stays);
-        assert_eq!((waiting(&broker), broker.backlogged.len()), (0, 0));
+        assert_eq!((waiting(&broker), broker.destinations.take_backlog().len()), (0, 0));
         broker.check_invariants();
     }
 }

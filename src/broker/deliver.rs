@@ -23,6 +23,15 @@ pub(super) struct Sending<'a> {
     pub(super) expires_ms: u64,
 }
 
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It was queued to so many sessions; to none, where it waits or nobody wants it.
+    Queued(u32),
+    /// It is for a client that is not there or does not listen.
+    Nobody,
+}
+
 /// The parts of the broker that a delivery changes, apart from those that it reads.
 struct Outlet<'b> {
     peers: &'b mut Peers,
@@ -32,10 +41,9 @@ struct Outlet<'b> {
 }
 
 impl Broker {
-    /// Sends a message. Says to how many sessions it was queued, or `None` where the destination is
-    /// the address of a client that is not there or does not listen.
+    /// Sends a message, and says what became of it.
     #[inline(always)]
-    pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
+    pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Sent, Fault> {
         let Self { peers, sessions, destinations, counters, .. } = self;
         let session = &sessions[sending.session];
         // Most go where the one before went, to a client that is still there and that nobody watches.
@@ -52,13 +60,13 @@ impl Broker {
             let message = Message { number, is_redelivered: false, origin, content };
             let is_queued = deliver_only(peers, &message, &sessions[owner], now);
             counters.deliveries += u64::from(is_queued);
-            return Ok(Some(u32::from(is_queued)));
+            return Ok(Sent::Queued(u32::from(is_queued)));
         }
         self.send_anywhere(sending, now)
     }
 
     #[inline(never)]
-    fn send_anywhere(&mut self, sending: Sending<'_>, now: Moment) -> Result<Option<u32>, Fault> {
+    fn send_anywhere(&mut self, sending: Sending<'_>, now: Moment) -> Result<Sent, Fault> {
         let name = sending.content.destination;
         // A destination's id is never another's, and rights and profile are a session's for as long
         // as it sends from one connection: so what was sent to last needs no second look.
@@ -88,29 +96,32 @@ impl Broker {
         &mut self,
         sending: Sending<'_>,
         now: Moment,
-    ) -> Result<Option<u32>, Fault> {
+    ) -> Result<Sent, Fault> {
         let name = sending.content.destination;
         let id = match (self.destinations.find(name, None), Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Topic | Space::Queue) => self.find_or_make_destination(name)?,
-            (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(None),
+            (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(Sent::Nobody),
         };
         self.note_sender(sending.session, id);
         if self.destinations[id].queue.is_some() {
-            return Ok(Some(self.send_to_queue(sending, id, now)));
+            return Ok(self.send_to_queue(sending, id, now));
         }
-        Ok(self.send_at(sending, id, now))
+        let sent = self.send_at(sending, id, now);
+        // A topic that nobody subscribes to by name may be one too many.
+        self.release_destination(id);
+        Ok(sent)
     }
 
-    /// Sends a message to a topic or to a client; `None` where that is not there or does not listen.
+    /// Sends a message to a topic or to a client.
     #[inline]
-    fn send_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> Option<u32> {
+    fn send_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> Sent {
         let destination = &self.destinations[id];
         let is_reached = match destination.owner {
             Some(owner) => self.listens(owner, destination.routes()),
             None => Space::of(&destination.name) != Space::Client,
         };
-        is_reached.then(|| self.deliver_at(sending, id, now))
+        if is_reached { Sent::Queued(self.deliver_at(sending, id, now)) } else { Sent::Nobody }
     }
 
     /// Notes that a session sends, and where to.
@@ -174,7 +185,7 @@ impl Broker {
     }
 
     fn check_may_send(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
-        if self.rights[self.sessions[session].profile as usize].may_send(name) {
+        if self.sessions[session].may_send(name) {
             return Ok(());
         }
         let description = format!("your profile may not send to {}", printable(name));

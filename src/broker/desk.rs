@@ -4,9 +4,9 @@ use super::destination::Route;
 use super::fault::{Code, Fault};
 use super::ids::{SessionId, SubscriptionIndex};
 use super::presence::{Event, SNAPSHOT, is_public, send_event};
-use super::profile::Profile;
 use super::subscription::{Standard, Target};
 use super::{Broker, Moment};
+use crate::profile::Profile;
 
 impl Broker {
     /// Subscribes a service to the events of clients whose destinations match.

@@ -5,11 +5,17 @@
 //! until it is swept away. Who gets what is sent is a flat list, made when a subscription or an
 //! owner changes, so that a message costs no matching.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashTable;
 
+use super::hashing::NameHasher;
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::message::NEVER;
 use super::queue::Queue;
+use super::space::Space;
 use super::table::Table;
+use crate::profile::Profile;
 
 /// A name, its owner and its watchers.
 #[derive(Debug, Default)]
@@ -65,33 +71,174 @@ impl Destination {
         let queued = self.queue.as_ref().is_some_and(|queue| !queue.is_unused());
         self.owner.is_none() && !watched && !queued
     }
+
+    /// Whether it is a topic that nobody subscribes to by name.
+    fn is_idle_topic(&self) -> bool {
+        Space::of(&self.name) == Space::Topic && self.is_unused()
+    }
 }
 
-/// All destinations, found by index or by name.
-#[derive(Debug, Default)]
+/// All destinations, found by id or by name, and totals over them. Only its methods change a destination,
+/// so the totals hold whoever the caller is.
+#[derive(Debug)]
 pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
     by_name: HashTable<DestinationId>,
-    hasher: foldhash::fast::RandomState,
+    hasher: NameHasher,
+    /// Topics that nobody subscribes to by name.
+    idle_topics: BTreeSet<DestinationId>,
+    /// Bytes that all queues hold.
+    queued_bytes: u64,
+    /// Queues with a message that expires, by when the first may.
+    expiring: BTreeSet<(u64, DestinationId)>,
+    /// Queues to be served again at the end of the turn. Those that still exist are flagged, too.
+    backlogged: Vec<DestinationId>,
 }
 
 impl DestinationTable {
+    /// An empty table. With the secret unknown, nobody can choose names whose hashes collide.
+    pub(crate) fn new(secret: u128) -> Self {
+        Self {
+            table: Table::default(),
+            by_name: HashTable::new(),
+            hasher: NameHasher::new(secret),
+            idle_topics: BTreeSet::new(),
+            queued_bytes: 0,
+            expiring: BTreeSet::new(),
+            backlogged: Vec::new(),
+        }
+    }
+
     /// Makes a destination with a name that no other has.
     pub(crate) fn insert(&mut self, name: &[u8]) -> DestinationId {
-        let destination = Destination { name: name.into(), owner: None, watch: None, queue: None };
+        let space = Space::of(name);
+        let queue = (space == Space::Queue).then(Box::default);
+        let destination = Destination { name: name.into(), owner: None, watch: None, queue };
         let id = self.table.insert(destination);
+        if space == Space::Topic {
+            self.idle_topics.insert(id);
+        }
         let (table, hasher) = (&self.table, &self.hasher);
-        self.by_name.insert_unique(hash(hasher, name), id, |id| hash(hasher, &table[*id].name));
+        self.by_name.insert_unique(hasher.hash(name), id, |id| hasher.hash(&table[*id].name));
         id
     }
 
-    /// Forgets a destination.
-    pub(crate) fn remove(&mut self, id: DestinationId) {
+    /// Removes a destination if nothing uses it. An idle topic stays, so that the next message to it
+    /// finds its routes without matching patterns again; past `idle_topics_max` all of them are removed.
+    pub(crate) fn release(&mut self, id: DestinationId, idle_topics_max: usize) {
+        if self.table.get(id).is_none_or(|one| !one.is_unused()) {
+            return;
+        }
+        if !self.idle_topics.contains(&id) {
+            self.remove(id);
+        } else if self.idle_topics.len() > idle_topics_max {
+            self.sweep_idle_topics();
+        }
+    }
+
+    /// Removes all topics that nobody subscribes to by name.
+    pub(crate) fn sweep_idle_topics(&mut self) {
+        for id in std::mem::take(&mut self.idle_topics) {
+            self.remove(id);
+        }
+    }
+
+    /// Removes a destination that nothing uses.
+    fn remove(&mut self, id: DestinationId) {
         let Some(destination) = self.table.remove(id) else { return };
-        let hash = hash(&self.hasher, &destination.name);
+        let hash = self.hasher.hash(&destination.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
+    }
+
+    /// Attaches a subscription to a destination, by its name or by a pattern.
+    pub(crate) fn attach(
+        &mut self,
+        id: DestinationId,
+        subscription: SubscriptionIndex,
+        is_direct: bool,
+    ) {
+        let watch = self.table[id].watch.get_or_insert_default();
+        watch.attached.push(subscription);
+        watch.direct += u32::from(is_direct);
+        self.note_use(id);
+    }
+
+    /// Undoes [`Self::attach`].
+    pub(crate) fn detach(
+        &mut self,
+        id: DestinationId,
+        subscription: SubscriptionIndex,
+        is_direct: bool,
+    ) {
+        if let Some(watch) = &mut self.table[id].watch {
+            watch.attached.retain(|other| *other != subscription);
+            watch.direct -= u32::from(is_direct);
+        }
+        self.note_use(id);
+    }
+
+    /// Counts a topic among the idle ones or not, as it is now.
+    fn note_use(&mut self, id: DestinationId) {
+        if self.table[id].is_idle_topic() {
+            self.idle_topics.insert(id);
+        } else {
+            self.idle_topics.remove(&id);
+        }
+    }
+
+    /// Sets who gets what is sent there. Where nothing is attached, there are no routes to keep.
+    pub(crate) fn set_routes(&mut self, id: DestinationId, routes: Vec<Route>) {
+        let destination = &mut self.table[id];
+        match &mut destination.watch {
+            Some(watch) if !watch.attached.is_empty() => watch.routes = routes,
+            _ => destination.watch = None,
+        }
+    }
+
+    /// Sets whose address it is.
+    pub(crate) fn set_owner(&mut self, id: DestinationId, owner: Option<SessionId>) {
+        self.table[id].owner = owner;
+    }
+
+    /// Changes a queue and updates the totals; `None` where there is no such queue.
+    pub(crate) fn change_queue<T>(
+        &mut self,
+        id: DestinationId,
+        change: impl FnOnce(&mut Queue) -> T,
+    ) -> Option<T> {
+        let queue = self.table.get_mut(id)?.queue.as_mut()?;
+        let (bytes, expires_ms) = (queue.bytes(), queue.expires_ms());
+        let result = change(queue);
+        self.queued_bytes = self.queued_bytes - bytes + queue.bytes();
+        if queue.expires_ms() != expires_ms {
+            self.expiring.remove(&(expires_ms, id));
+            if queue.expires_ms() != NEVER {
+                self.expiring.insert((queue.expires_ms(), id));
+            }
+        }
+        Some(result)
+    }
+
+    /// Lists a queue to be served again at the end of the turn.
+    pub(crate) fn note_backlog(&mut self, id: DestinationId) {
+        let queue = self.table.get_mut(id).and_then(|one| one.queue.as_mut());
+        if let Some(queue) = queue
+            && !std::mem::replace(&mut queue.is_backlogged, true)
+        {
+            self.backlogged.push(id);
+        }
+    }
+
+    /// Takes the list of queues that are to be served again.
+    pub(crate) fn take_backlog(&mut self) -> Vec<DestinationId> {
+        let mut taken = std::mem::take(&mut self.backlogged);
+        taken.retain(|id| {
+            let queue = self.table.get_mut(*id).and_then(|one| one.queue.as_mut());
+            queue.is_some_and(|queue| std::mem::take(&mut queue.is_backlogged))
+        });
+        taken
     }
 
     /// The destination with that name. `guess` is tried first, whether or not it is still valid.
@@ -102,18 +249,34 @@ impl DestinationTable {
         {
             return Some(guess);
         }
-        let hash = hash(&self.hasher, name);
+        let hash = self.hasher.hash(name);
         self.by_name.find(hash, |id| *self.table[*id].name == *name).copied()
     }
 
+    /// The session with a login id, whatever its profile: it owns one of the addresses that the login id
+    /// can have.
+    pub(crate) fn owner_of(&self, login: &[u8]) -> Option<SessionId> {
+        Profile::ALL.into_iter().find_map(|profile| {
+            let address = self.find(&profile.address_of(login), None)?;
+            self.table[address].owner
+        })
+    }
+
     /// A destination that may be gone.
+    #[inline]
     pub(crate) fn get(&self, id: DestinationId) -> Option<&Destination> {
         self.table.get(id)
     }
 
-    /// The same, to be changed.
-    pub(crate) fn get_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
-        self.table.get_mut(id)
+    /// The queue with that id, if there is one.
+    pub(crate) fn queue(&self, id: DestinationId) -> Option<&Queue> {
+        self.table.get(id)?.queue.as_deref()
+    }
+
+    /// The hash of a name in this table.
+    #[cfg(test)]
+    pub(crate) fn hash_of(&self, name: &[u8]) -> u64 {
+        self.hasher.hash(name)
     }
 
     /// All destinations.
@@ -125,39 +288,83 @@ impl DestinationTable {
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
+
+    /// The number of topics that nobody subscribes to by name.
+    pub(crate) fn idle_topics_len(&self) -> usize {
+        self.idle_topics.len()
+    }
+
+    /// Bytes that all queues hold.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// When the next message of a queue may expire, and in which queue.
+    pub(crate) fn first_expiring(&self) -> Option<(u64, DestinationId)> {
+        self.expiring.first().copied()
+    }
+
+    /// Panics if a total differs from a recount, or an unused destination was not removed.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.by_name.len(), self.table.len(), "names and destinations");
+        let (mut idle, mut expiring, mut backlogged) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut queued_bytes = 0;
+        for (id, one) in self.table.iter() {
+            assert_eq!(
+                self.find(&one.name, None),
+                Some(id),
+                "a name that does not find its destination"
+            );
+            if one.is_idle_topic() {
+                idle.insert(id);
+            } else {
+                assert!(!one.is_unused(), "an unused destination");
+            }
+            let is_queue = Space::of(&one.name) == Space::Queue;
+            assert_eq!(one.queue.is_some(), is_queue, "queues, and only they, have one");
+            let Some(queue) = &one.queue else { continue };
+            queued_bytes += queue.bytes();
+            if queue.expires_ms() != NEVER {
+                expiring.insert((queue.expires_ms(), id));
+            }
+            if queue.is_backlogged {
+                backlogged.insert(id);
+            }
+        }
+        assert_eq!(idle, self.idle_topics, "topics that nobody subscribes to by name");
+        assert_eq!(queued_bytes, self.queued_bytes, "bytes of all queues");
+        assert_eq!(expiring, self.expiring, "which queue expires first");
+        let listed = self.backlogged.iter().copied().filter(|id| self.queue(*id).is_some());
+        assert_eq!(backlogged, listed.collect(), "queues to be served again");
+    }
 }
 
 impl std::ops::Index<DestinationId> for DestinationTable {
     type Output = Destination;
 
+    #[inline]
     fn index(&self, id: DestinationId) -> &Destination {
         &self.table[id]
     }
 }
 
-impl std::ops::IndexMut<DestinationId> for DestinationTable {
-    fn index_mut(&mut self, id: DestinationId) -> &mut Destination {
-        &mut self.table[id]
-    }
-}
-
-fn hash(hasher: &foldhash::fast::RandomState, name: &[u8]) -> u64 {
-    std::hash::BuildHasher::hash_one(hasher, name)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
-    use crate::broker::table::Key;
+    use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
+    use crate::broker::table::{Key, Place};
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {
-        let mut table = DestinationTable::default();
+        let mut table = DestinationTable::new(1);
         let ana = table.insert(b"/agent/ana");
         let bob = table.insert(b"/agent/bob");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), Some(ana));
         assert_eq!(table.find(b"/agent/ana", Some(bob)), Some(ana));
-        table.remove(ana);
+        table.release(ana, 0);
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);
         let cat = table.insert(b"/agent/cat");
         assert_eq!(cat.place().index(), ana.place().index(), "the place is used again");
@@ -165,5 +372,78 @@ mod tests {
         assert!(table.get(ana).is_none(), "its id is not");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), None);
         assert_eq!(table.find(b"/agent/bob", None), Some(bob));
+    }
+
+    #[test]
+    fn totals_follow_each_change() {
+        let mut table = DestinationTable::new(1);
+        let (by_name, by_pattern) = (subscription(0), subscription(1));
+        let (topic, other) = (table.insert(b"/topic/a"), table.insert(b"/topic/b"));
+        table.attach(topic, by_pattern, false);
+        table.attach(topic, by_name, true);
+        table.check_invariants();
+        // One is idle, which is one too many.
+        table.release(other, 0);
+        assert_eq!((table.find(b"/topic/b", None), table.len()), (None, 1));
+        table.detach(topic, by_name, true);
+        table.check_invariants();
+        table.release(topic, 1);
+        assert_eq!(table.find(b"/topic/a", None), Some(topic), "it may stay a while");
+
+        let queue = table.insert(b"/queue/a");
+        for expires_ms in [9, 5] {
+            let message = stored(expires_ms);
+            table.change_queue(queue, |queue| queue.push_back(message));
+        }
+        table.check_invariants();
+        assert_eq!(table.first_expiring(), Some((5, queue)));
+        table.release(queue, 0);
+        table.note_backlog(queue);
+        table.note_backlog(queue);
+        table.check_invariants();
+        let each = table.queued_bytes() / 2;
+        table.change_queue(queue, |queue| queue.drop_expired(7));
+        assert_eq!((table.queued_bytes(), table.first_expiring()), (each, Some((9, queue))));
+        table.change_queue(queue, Queue::pop_front);
+        assert_eq!((table.queued_bytes(), table.first_expiring()), (0, None));
+        assert_eq!(table.take_backlog(), [queue]);
+        table.note_backlog(queue);
+        table.release(queue, 0);
+        assert_eq!((table.get(queue).is_none(), table.take_backlog()), (true, Vec::new()));
+        table.check_invariants();
+    }
+
+    #[test]
+    fn a_login_id_is_found_under_any_profile_while_somebody_is_logged_in() {
+        let mut table = DestinationTable::new(1);
+        let session = SessionId::new(Place::new(7, NonZeroU32::MIN));
+        for profile in Profile::ALL {
+            let address = table.insert(&profile.address_of(b"ana"));
+            assert_eq!(table.owner_of(b"ana"), None, "an address that is watched only");
+            table.set_owner(address, Some(session));
+            assert_eq!(table.owner_of(b"ana"), Some(session), "{profile:?}");
+            assert_eq!((table.owner_of(b"an"), table.owner_of(b"anab")), (None, None));
+            table.set_owner(address, None);
+            table.release(address, 0);
+        }
+    }
+
+    fn subscription(number: u32) -> SubscriptionIndex {
+        SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))
+    }
+
+    fn stored(expires_ms: u64) -> Box<Stored> {
+        let origin = Origin::new(b"ana", b"/agent/ana");
+        let content = Content {
+            transaction: None,
+            destination: b"/queue/a",
+            content_type: None,
+            has_escapes: false,
+            user_lines: UserLines::Own(&[]),
+            body: b"x",
+        };
+        let message =
+            Message { number: 1, is_redelivered: false, origin: &origin, content: &content };
+        Box::new(Stored::new(&message, expires_ms))
     }
 }

@@ -5,14 +5,13 @@
 
 use std::fmt;
 
-use super::profile::Profile;
+use crate::profile::{ByProfile, Profile};
 
 /// The application key and the four profile keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     application: Box<[u8]>,
-    /// In the order of [`Profile::ALL`].
-    profiles: [Box<[u8]>; 4],
+    profiles: ByProfile<Box<[u8]>>,
 }
 
 impl Keys {
@@ -21,18 +20,22 @@ impl Keys {
     /// # Errors
     /// Names the first key that is empty, holds a character that a client could not send, or equals
     /// another.
-    pub fn new(application: &str, profiles: [&str; 4]) -> Result<Self, KeyFault> {
+    pub fn new<'k>(
+        application: &'k str,
+        profiles: impl Into<ByProfile<&'k str>>,
+    ) -> Result<Self, KeyFault> {
+        let profiles = profiles.into();
         check("application", application)?;
-        for profile in Profile::ALL {
-            check(profile.key_name(), profiles[profile as usize])?;
+        for (profile, key) in profiles.iter() {
+            check(profile.key_name(), key)?;
         }
         let mut seen = vec![("application", application)];
-        for profile in Profile::ALL {
-            let (name, key) = (profile.key_name(), profiles[profile as usize]);
-            if let Some((other, _)) = seen.iter().find(|(_, other)| *other == key) {
+        for (profile, key) in profiles.iter() {
+            let name = profile.key_name();
+            if let Some((other, _)) = seen.iter().find(|(_, other)| other == key) {
                 return Err(KeyFault::Equal(other, name));
             }
-            seen.push((name, key));
+            seen.push((name, *key));
         }
         Ok(Self {
             application: application.as_bytes().into(),
@@ -47,15 +50,16 @@ impl Keys {
 
     /// Whether one of the keys stands in a text, which then is not to be shown.
     pub fn appear_in(&self, text: &[u8]) -> bool {
-        let all = std::iter::once(&self.application).chain(&self.profiles);
-        all.into_iter().any(|key| memchr::memmem::find(text, key).is_some())
+        let profiles = self.profiles.iter().map(|(_, key)| key);
+        let mut all = std::iter::once(&self.application).chain(profiles);
+        all.any(|key| memchr::memmem::find(text, key).is_some())
     }
 
     /// The profile whose key `candidate` is. All four are compared, whichever matches.
     pub fn profile_of(&self, candidate: &[u8]) -> Option<Profile> {
         let mut found = None;
-        for profile in Profile::ALL {
-            if equal_in_constant_time(&self.profiles[profile as usize], candidate) {
+        for (profile, key) in self.profiles.iter() {
+            if equal_in_constant_time(key, candidate) {
                 found = Some(profile);
             }
         }

@@ -1,35 +1,23 @@
 //! Logins: who gets a session, who takes one over, and how one ends.
 
+use std::rc::Rc;
+
+use super::admission::{Credentials, Grant};
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;
-use super::profile::Profile;
+use super::rights::Rights;
 use super::session::Session;
 use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
+use crate::profile::Profile;
 use crate::stomp::{Headers, Name, lookalike};
 
 impl Broker {
-    /// The profile that a pair of keys opens.
-    pub(super) fn open_with(
-        &self,
-        application_key: &[u8],
-        profile_key: &[u8],
-    ) -> Result<Profile, Fault> {
-        if !self.keys.opens_application(application_key) {
-            let description = "the application key (secret-key) is wrong";
-            return Err(Fault::closing(Code::InvalidApplicationKey, Retry::Never, description));
-        }
-        self.keys.profile_of(profile_key).ok_or_else(|| {
-            let description = "the profile key (passcode) is wrong";
-            Fault::closing(Code::InvalidProfileKey, Retry::Never, description)
-        })
-    }
-
     /// Notes the login id of a login that was refused, for the log: as much of it as helps, and nothing
     /// that is a key, which somebody may have put in its place.
     #[cold]
@@ -39,7 +27,7 @@ impl Broker {
         let given = [Name::Passcode, Name::SecretKey].into_iter().filter_map(|n| headers.value(n));
         let mut given = given.flat_map(|value| value.split(|byte| *byte == b'.'));
         let holds = |key: &[u8]| !key.is_empty() && memchr::memmem::find(login, key).is_some();
-        if given.any(holds) || self.keys.appear_in(login) {
+        if given.any(holds) || self.admission.has_key_in(login) {
             return;
         }
         let end = login.len().min(SHOWN_LOGIN_BYTES);
@@ -48,29 +36,29 @@ impl Broker {
         self.peers.peer_mut(peer).past_login = Some(shown.into());
     }
 
-    /// Opens a session on a connection, or moves one there, or says why not. One that is moved keeps its
+    /// Opens a session on a connection, or moves one there, for a client that is admitted; or says why
+    /// not. One that is moved keeps its
     /// subscriptions where the client `resumes` them.
     pub(super) fn log_in(
         &mut self,
         peer: PeerId,
-        login: &[u8],
-        profile: Profile,
+        credentials: &Credentials<'_>,
         resumes: bool,
         now: Moment,
     ) -> Result<SessionId, Fault> {
-        let destinations = &self.destinations;
-        if let Some(session) = self.sessions.find(login, |s| s.login(destinations)) {
-            self.take_over(session, peer, profile, resumes, now)?;
+        let grant = self.admission.admit(credentials)?;
+        let login = credentials.login;
+        self.check_login(login)?;
+        if let Some(session) = self.destinations.owner_of(login) {
+            self.take_over(session, peer, grant, resumes, now)?;
             return Ok(session);
         }
-        let name = [profile.destination_prefix().as_bytes(), login].concat();
-        let destination = self.find_or_make_destination(&name)?;
-        let session = Session::new(destination, peer, profile, (self.entropy)());
-        let destinations = &self.destinations;
-        let session = self.sessions.insert(login, session, |s| s.login(destinations));
-        self.destinations[destination].owner = Some(session);
+        let destination = self.find_or_make_destination(&grant.profile.address_of(login))?;
+        let session = Session::new(destination, peer, grant.profile, (self.entropy)());
+        let session = self.sessions.insert(session);
+        self.destinations.set_owner(destination, Some(session));
         self.rebuild_routes(destination);
-        self.attach(session, peer);
+        self.attach(session, peer, grant.rights);
         self.counters.logins += 1;
         self.publish_presence(Event::Logged, session, "login", now);
         Ok(session)
@@ -81,20 +69,47 @@ impl Broker {
         &mut self,
         session: SessionId,
         newcomer: PeerId,
-        profile: Profile,
+        grant: Grant,
         resumes: bool,
         now: Moment,
     ) -> Result<(), Fault> {
+        self.check_yields(session, grant.profile)?;
+        self.note_takeover(session, now)?;
+        let older = self.peers.peer(self.sessions[session].peer).encoding;
+        let newer = self.peers.peer(newcomer).encoding;
+        self.part_with_connection(session, now);
+        if !resumes || (newer != older && newer != Encoding::Classic) {
+            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. One that has them all the
+            // same must be able to name them, and versions write them differently.
+            let ended = std::mem::take(&mut self.sessions[session].subscriptions);
+            self.end_subscriptions(ended, now);
+        } else if newer != older {
+            self.fit_to_classic(session, now);
+        }
+        self.put_back_unacknowledged(session, now);
+        self.attach(session, newcomer, grant.rights);
+        self.counters.takeovers += 1;
+        self.publish_presence(Event::Logged, session, "takeover", now);
+        Ok(())
+    }
+
+    /// Whether a session yields to a client of that profile that has its login id, too.
+    fn check_yields(&self, session: SessionId, newcomer: Profile) -> Result<(), Fault> {
         let held = self.sessions[session].profile;
         if !held.yields_to_newcomer() {
             let description = "the login id is in use, and its client does not yield to another";
             return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
         }
-        if held != profile {
+        if held != newcomer {
             let description = "the login id is in use under another profile";
             return Err(Fault::closing(Code::WrongProfile, Retry::Later, description));
         }
-        self.note_takeover(session, now)?;
+        Ok(())
+    }
+
+    /// Tells the connection of a session that a newer one takes it over, and ends what belongs to the
+    /// connection.
+    fn part_with_connection(&mut self, session: SessionId, now: Moment) {
         let older = self.sessions[session].peer;
         let login = String::from_utf8_lossy(self.login(session)).into();
         self.peers.peer_mut(older).past_login = Some(login);
@@ -112,20 +127,6 @@ impl Broker {
         });
         // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
         self.sessions[session].transactions = Vec::new();
-        let newer = self.peers.peer(newcomer).encoding;
-        if !resumes || (newer != encoding && newer != Encoding::Classic) {
-            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. One that has them all the
-            // same must be able to name them, and versions write them differently.
-            let ended = std::mem::take(&mut self.sessions[session].subscriptions);
-            self.end_subscriptions(ended, now);
-        } else if newer != encoding {
-            self.fit_to_classic(session, now);
-        }
-        self.put_back_unacknowledged(session, now);
-        self.attach(session, newcomer);
-        self.counters.takeovers += 1;
-        self.publish_presence(Event::Logged, session, "takeover", now);
-        Ok(())
     }
 
     /// A classic client cannot acknowledge, gets direct messages once in any case, and otherwise one copy
@@ -167,13 +168,14 @@ impl Broker {
         Ok(())
     }
 
-    fn attach(&mut self, session: SessionId, peer: PeerId) {
+    fn attach(&mut self, session: SessionId, peer: PeerId, rights: Rc<Rights>) {
         let one = &mut self.sessions[session];
         one.peer = peer;
+        one.rights = Some(rights);
         // The connection has not published anything yet.
         one.last_sent_to = None;
         let profile = one.profile;
-        self.peers.set_limits(peer, self.limits.outbound[profile as usize]);
+        self.peers.set_limits(peer, self.limits.outbound[profile]);
         self.peers.peer_mut(peer).state = PeerState::Connected(session);
     }
 
@@ -188,11 +190,11 @@ impl Broker {
         let login = self.sessions[id].login(&self.destinations);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let destination = self.sessions[id].destination;
-        self.sessions.remove(id, login);
+        self.sessions.remove(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
-        self.destinations[destination].owner = None;
+        self.destinations.set_owner(destination, None);
         self.rebuild_routes(destination);
-        self.remove_destination_if_unused(destination);
+        self.release_destination(destination);
     }
 
     fn login(&self, session: SessionId) -> &[u8] {
@@ -200,7 +202,7 @@ impl Broker {
     }
 
     /// Checks a login id against the bounds and against what could be mistaken for something else.
-    pub(super) fn check_login(&self, login: &[u8]) -> Result<(), Fault> {
+    fn check_login(&self, login: &[u8]) -> Result<(), Fault> {
         if login.is_empty() {
             return Err(Fault::missing(Name::Login));
         }

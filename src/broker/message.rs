@@ -1,7 +1,5 @@
 //! One message, in neither dialect: on its way, and kept.
 
-use std::rc::Rc;
-
 use crate::stomp::frame::OwnedLine;
 use crate::stomp::{HeaderLine, Headers, Name};
 
@@ -143,7 +141,7 @@ impl<'a> UserLines<'a> {
 }
 
 /// A message that was kept.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Stored {
     /// Its number, which makes its `message-id`.
     pub number: u64,
@@ -184,14 +182,12 @@ impl Stored {
         }
     }
 
-    /// The same message as it goes to the dead letter queue, where its count begins anew.
-    pub(crate) fn buried(self: Rc<Self>, expires_ms: u64) -> Rc<Self> {
-        let mut message = Rc::unwrap_or_clone(self);
-        message.deliveries = 0;
-        message.expires_ms = expires_ms;
+    /// Makes it what goes to the dead letter queue, where its count begins anew.
+    pub(crate) fn bury(&mut self, expires_ms: u64) {
+        self.deliveries = 0;
+        self.expires_ms = expires_ms;
         let name = Name::DeadLetterReason.text().as_bytes();
-        message.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
-        Rc::new(message)
+        self.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
     }
 
     /// What was sent, to be delivered.

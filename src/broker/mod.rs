@@ -6,7 +6,6 @@
 //! are the same. It does not know that transports, sockets or clocks exist.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 pub(crate) mod destination;
 pub(crate) mod encode;
@@ -18,7 +17,6 @@ pub(crate) mod levels;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod peer;
-pub(crate) mod profile;
 pub(crate) mod queue;
 pub(crate) mod rights;
 pub(crate) mod session;
@@ -28,11 +26,13 @@ pub(crate) mod subscription;
 pub(crate) mod table;
 pub(crate) mod transaction;
 
+mod admission;
 mod classic;
 mod commit;
 mod consume;
 mod deliver;
 mod desk;
+mod hashing;
 mod login;
 mod presence;
 mod request;
@@ -40,20 +40,19 @@ mod room;
 mod standard;
 mod subscribe;
 
+use self::admission::Admission;
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
 use self::fault::Disposition;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
-use self::ids::{DestinationId, PeerId};
+use self::ids::PeerId;
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
-pub use self::profile::Profile;
 pub use self::rights::Rights;
 use self::session::SessionTable;
-use self::space::Space;
 use self::speaker::Inlet;
 pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::subscription::SubscriptionTable;
@@ -83,8 +82,7 @@ pub struct Broker {
     /// What happened so far.
     pub counters: Counters,
     limits: Limits,
-    keys: Keys,
-    rights: [Rights; 4],
+    admission: Admission,
     virtual_hosts: Vec<String>,
     dead_letter_queue: Option<String>,
     entropy: Box<dyn FnMut() -> u128>,
@@ -93,14 +91,6 @@ pub struct Broker {
     subscriptions: SubscriptionTable,
     /// The number of the last message; numbers make `message-id`s.
     last_message: u64,
-    /// Topics that nobody subscribes to by name; they are swept away when there are too many.
-    idle_topics: usize,
-    /// Queues that hold messages which their consumers have credit for, and had no room.
-    backlogged: Vec<DestinationId>,
-    /// Bytes that all queues hold.
-    queued_bytes: u64,
-    /// Queues with a message that expires, by when the first may.
-    expiring: BTreeSet<(u64, DestinationId)>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -116,24 +106,19 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     /// A broker that nobody is connected to.
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
         Self {
             peers: Peers::new(),
             counters: Counters::default(),
             limits: options.limits,
-            keys: options.keys,
-            rights: options.rights,
+            admission: Admission::new(options.keys, options.rights),
             virtual_hosts: options.virtual_hosts,
             dead_letter_queue: options.dead_letter_queue,
-            entropy: options.entropy,
             sessions: SessionTable::default(),
-            destinations: DestinationTable::default(),
+            destinations: DestinationTable::new((options.entropy)()),
+            entropy: options.entropy,
             subscriptions: SubscriptionTable::default(),
             last_message: 0,
-            idle_topics: 0,
-            backlogged: Vec::new(),
-            queued_bytes: 0,
-            expiring: BTreeSet::new(),
         }
     }
 
@@ -236,7 +221,7 @@ impl Broker {
 
     /// Replaces the keys. Sessions stay.
     pub fn set_keys(&mut self, keys: Keys) {
-        self.keys = keys;
+        self.admission.set_keys(keys);
     }
 
     /// The login id of the client that was logged in on a connection, once it no longer is, or that
@@ -263,38 +248,24 @@ impl Broker {
     /// Panics where the tables contradict each other.
     pub fn check_invariants(&self) {
         self.peers.check_invariants();
+        self.destinations.check_invariants();
+        let idle = self.destinations.idle_topics_len();
+        assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {
             assert_eq!(self.destinations[session.destination].owner, Some(id));
+            let found = self.destinations.owner_of(session.login(&self.destinations));
+            assert_eq!(found, Some(id), "a login id leads to its one session");
             assert_eq!(self.peers.peer(session.peer).session(), Some(id));
             for index in &session.subscriptions {
                 assert_eq!(self.subscriptions[*index].session, id);
             }
         }
         for (id, destination) in self.destinations.iter() {
-            let is_topic = Space::of(&destination.name) == Space::Topic;
-            assert!(is_topic || !destination.is_unused(), "a destination that nothing keeps");
             if let Some(owner) = destination.owner {
                 assert_eq!(self.sessions[owner].destination, id);
             }
             assert_eq!(destination.routes(), self.routes_to(id), "routes are what they should be");
         }
-        let idle = |(_, one): &(_, &destination::Destination)| {
-            Space::of(&one.name) == Space::Topic && one.is_unused()
-        };
-        assert_eq!(self.destinations.iter().filter(idle).count(), self.idle_topics);
-        let queued = self.destinations.iter().filter_map(|(_, one)| one.queue.as_ref());
-        assert_eq!(queued.map(|queue| queue.bytes()).sum::<u64>(), self.queued_bytes);
-        let flagged = self.destinations.iter().filter_map(|(id, one)| {
-            one.queue.as_ref().is_some_and(|queue| queue.is_backlogged).then_some(id)
-        });
-        let listed = self.backlogged.iter().copied();
-        let listed = listed.filter(|id| self.destinations.get(*id).is_some());
-        assert_eq!(flagged.collect::<BTreeSet<_>>(), listed.collect(), "queues to be served again");
-        let expiring = self.destinations.iter().filter_map(|(id, one)| {
-            let expires_ms = one.queue.as_ref()?.expires_ms();
-            (expires_ms != message::NEVER).then_some((expires_ms, id))
-        });
-        assert_eq!(expiring.collect::<BTreeSet<_>>(), self.expiring, "which queue expires first");
         let held: usize = self.sessions.iter().map(|(_, one)| one.subscriptions.len()).sum();
         assert_eq!(held, self.subscriptions.len(), "subscriptions that are no session's");
         let connected = self.peers.iter().filter(|(_, peer)| peer.session().is_some()).count();
@@ -351,6 +322,43 @@ mod tests {
     use super::*;
     use crate::dialect::Dialect;
     use crate::outbound::Framing;
+
+    #[test]
+    fn topics_that_nobody_subscribes_to_are_bounded_whoever_makes_them() {
+        for idle_topics_max in [0, 2] {
+            let limits =
+                Limits { idle_topics_max, subscriptions_per_session_max: 0, ..Limits::default() };
+            let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+            let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+            let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
+            let mut ana = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
+            let mut say = |text: &str| {
+                let data = Data { bytes: text.as_bytes(), is_binary: false };
+                broker.handle(&mut ana, data, Moment::default());
+                broker.check_invariants();
+                broker.destinations_len()
+            };
+            assert_eq!(say("CONNECT\nlogin:ana\npasscode:agent\nsecret-key:app\n\n"), 1);
+            let most = 1 + idle_topics_max as usize;
+            for number in 0..5 {
+                assert!(say(&format!("SEND\ndestination:/topic/{number}\n\nx")) <= most);
+            }
+            // A subscription that is refused keeps no topic in being.
+            let refused = "SUBSCRIBE\ndestination:/topic/x\ndestination-type:0\n\n";
+            assert!(say(refused) <= most);
+        }
+    }
+
+    #[test]
+    fn each_broker_hashes_names_under_a_secret_of_its_own() {
+        let hash_under = |secret| {
+            let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+            let options = Options::new(Limits::default(), keys, Box::new(move || secret));
+            Broker::new(options).destinations.hash_of(b"/agent/ana")
+        };
+        assert_ne!(hash_under(1), hash_under(2));
+        assert_ne!(hash_under(1 << 64), hash_under(2 << 64));
+    }
 
     #[test]
     fn a_login_with_a_wrong_key_is_told_and_counted() {

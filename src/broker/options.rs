@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::keys::Keys;
-use super::profile::Profile;
 use super::rights::Rights;
 use crate::limits::Limits;
+use crate::profile::ByProfile;
 
 /// What a broker is made of.
 pub struct Options {
@@ -13,8 +13,8 @@ pub struct Options {
     pub limits: Limits,
     /// Its secrets.
     pub keys: Keys,
-    /// What each profile may send and subscribe to, in the order of [`Profile::ALL`].
-    pub rights: [Rights; 4],
+    /// What each profile may send and subscribe to.
+    pub rights: ByProfile<Rights>,
     /// The hosts that a standard CONNECT may name; any, if there are none.
     pub virtual_hosts: Vec<String>,
     /// The queue that takes messages which were delivered too often.
@@ -29,7 +29,7 @@ impl Options {
         Self {
             limits,
             keys,
-            rights: Profile::ALL.map(Rights::standard),
+            rights: ByProfile::from_fn(Rights::standard),
             virtual_hosts: Vec::new(),
             dead_letter_queue: None,
             entropy,

@@ -7,12 +7,12 @@ use serde::Serialize;
 use super::destination::Route;
 use super::ids::SessionId;
 use super::message::{Content, Message, Origin, UserLines};
-use super::profile::Profile;
 use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::calendar::Timestamp;
 use crate::json;
+use crate::profile::Profile;
 
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

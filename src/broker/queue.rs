@@ -1,7 +1,6 @@
 //! Queues: each message goes to one consumer.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use super::ids::SubscriptionIndex;
 use super::message::NEVER;
@@ -10,7 +9,7 @@ use super::message::Stored;
 /// The messages that wait at a queue, and the consumers that take turns.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    waiting: VecDeque<Rc<Stored>>,
+    waiting: VecDeque<Box<Stored>>,
     /// Bytes of `waiting`, what each message costs besides included.
     bytes: u64,
     /// No message expires sooner; [`NEVER`] where none waits.
@@ -24,22 +23,22 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Puts a message at the end.
-    pub(crate) fn push_back(&mut self, message: Rc<Stored>) {
+    pub(crate) fn push_back(&mut self, message: Box<Stored>) {
         self.note_pushed(&message);
         self.waiting.push_back(message);
     }
 
     /// Puts a message that came back at the front, among others that did in the order of sending.
-    pub(crate) fn put_back(&mut self, message: Rc<Stored>) {
+    pub(crate) fn put_back(&mut self, message: Box<Stored>) {
         self.note_pushed(&message);
         // Those that came back stand before all that were never delivered, in this order.
-        let stands_before = |one: &Rc<Stored>| one.deliveries > 0 && one.number < message.number;
-        let place = self.waiting.partition_point(stands_before);
+        let stands_before = |one: &Stored| one.deliveries > 0 && one.number < message.number;
+        let place = self.waiting.partition_point(|one| stands_before(one));
         self.waiting.insert(place, message);
     }
 
     /// The message that is next.
-    pub(crate) fn pop_front(&mut self) -> Option<Rc<Stored>> {
+    pub(crate) fn pop_front(&mut self) -> Option<Box<Stored>> {
         let message = self.waiting.pop_front()?;
         self.bytes -= message.cost_bytes();
         if self.waiting.is_empty() {
@@ -196,7 +195,7 @@ mod tests {
             let message = Message { number, is_redelivered, origin: &origin, content: &content };
             let mut stored = Stored::new(&message, NEVER);
             stored.deliveries = deliveries;
-            Rc::new(stored)
+            Box::new(stored)
         };
         let mut queue = Queue::default();
         // A dead letter is older than what was buried before it.
@@ -227,7 +226,7 @@ mod tests {
             |number| Message { number, is_redelivered: false, origin: &origin, content: &content };
         let mut queue = Queue::default();
         for (number, expires_ms) in [(1, NEVER), (2, 5), (3, 7), (4, NEVER)] {
-            queue.push_back(Rc::new(Stored::new(&message(number), expires_ms)));
+            queue.push_back(Box::new(Stored::new(&message(number), expires_ms)));
         }
         let each = queue.bytes() / 4;
         assert_eq!((queue.drop_expired(5), queue.expires_ms()), (0, 5), "its last millisecond");

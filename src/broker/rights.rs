@@ -1,7 +1,7 @@
 //! What each profile may send and subscribe to.
 
 use super::levels::Levels;
-use super::profile::Profile;
+use crate::profile::Profile;
 
 /// The rights of one profile. Watching clients is not among them: who may watch whom follows from
 /// the profiles.

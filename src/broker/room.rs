@@ -3,13 +3,12 @@
 //!
 //! Messages need room as if nobody took them at once: whether a consumer has credit is not asked.
 
-use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::deliver::Sending;
 use super::fault::Fault;
 use super::ids::DestinationId;
 use super::message::{NEVER, Stored};
-use super::queue::Queue;
 use super::space::Space;
 use super::{Broker, Moment};
 use crate::limits::Exceeded;
@@ -18,14 +17,12 @@ use crate::limits::Exceeded;
 #[derive(Debug, Default)]
 pub(super) struct Demand<'m> {
     /// How many messages go to each queue.
-    queues: Named<'m, u64>,
+    queues: BTreeMap<&'m [u8], u64>,
     /// Topics that get any.
-    topics: HashSet<&'m [u8], foldhash::fast::RandomState>,
+    topics: BTreeSet<&'m [u8]>,
     /// Bytes of messages for queues.
     bytes: u64,
 }
-
-type Named<'m, T> = HashMap<&'m [u8], T, foldhash::fast::RandomState>;
 
 impl<'m> Demand<'m> {
     /// Adds a message.
@@ -68,7 +65,7 @@ impl Broker {
             (broker.destinations.len() + new.count()) as u64
         };
         if needed(self) > max {
-            self.sweep_idle_topics();
+            self.destinations.sweep_idle_topics();
         }
         if needed(self) > max {
             return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
@@ -111,10 +108,9 @@ impl Broker {
     /// Whether messages of so many bytes have room among those of all queues.
     pub(super) fn check_queues_room(&mut self, bytes: u64, now: Moment) -> Result<(), Fault> {
         let max = self.limits.queues_bytes_max;
-        while self.queued_bytes + bytes > max {
-            // The queue that has a message which expires first.
-            let first = self.expiring.first().filter(|(expires_ms, _)| *expires_ms < now.ms());
-            let Some((_, id)) = first.copied() else {
+        while self.destinations.queued_bytes() + bytes > max {
+            let first = self.destinations.first_expiring();
+            let Some((_, id)) = first.filter(|(expires_ms, _)| *expires_ms < now.ms()) else {
                 return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
             };
             self.drop_expired(id, now);
@@ -130,36 +126,16 @@ impl Broker {
         }
     }
 
-    /// Changes a queue, and keeps account of what all queues hold and of which has a message that
-    /// expires first.
-    pub(super) fn change_queue<T>(
-        &mut self,
-        id: DestinationId,
-        change: impl FnOnce(&mut Queue) -> T,
-    ) -> Option<T> {
-        let queue = self.destinations.get_mut(id)?.queue.as_mut()?;
-        let (bytes, expires_ms) = (queue.bytes(), queue.expires_ms());
-        let result = change(queue);
-        self.queued_bytes = self.queued_bytes - bytes + queue.bytes();
-        if queue.expires_ms() != expires_ms {
-            self.expiring.remove(&(expires_ms, id));
-            if queue.expires_ms() != NEVER {
-                self.expiring.insert((queue.expires_ms(), id));
-            }
-        }
-        Some(result)
-    }
-
     /// Drops what is expired of a queue, and the queue, if nothing else keeps it in being.
     fn drop_expired(&mut self, id: DestinationId, now: Moment) {
-        let dropped = self.change_queue(id, |queue| queue.drop_expired(now.ms()));
+        let dropped = self.destinations.change_queue(id, |queue| queue.drop_expired(now.ms()));
         self.counters.messages_expired += dropped.unwrap_or_default();
-        self.remove_destination_if_unused(id);
+        self.release_destination(id);
     }
 
     fn waiting_at(&self, name: &[u8]) -> u64 {
         let found = self.destinations.find(name, None);
-        let queue = found.and_then(|id| self.destinations[id].queue.as_ref());
+        let queue = found.and_then(|id| self.destinations.queue(id));
         queue.map_or(0, |queue| queue.len() as u64)
     }
 }

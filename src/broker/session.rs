@@ -1,13 +1,14 @@
 //! Sessions: who is logged in, where, and on which connection.
 
-use hashbrown::HashTable;
+use std::rc::Rc;
 
 use super::destination::DestinationTable;
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
-use super::profile::Profile;
+use super::rights::Rights;
 use super::table::Table;
 use super::transaction::Transaction;
+use crate::profile::Profile;
 
 /// What the broker knows of a client.
 #[derive(Debug)]
@@ -16,8 +17,10 @@ pub(crate) struct Session {
     pub destination: DestinationId,
     /// The connection that it is logged in on now.
     pub peer: PeerId,
-    /// What it may do.
+    /// What it is.
     pub profile: Profile,
+    /// What it may send and subscribe to, while it is on this connection; nothing, where this is none.
+    pub rights: Option<Rc<Rights>>,
     /// Whether it gets what is sent to its address without a subscription to that.
     pub has_inbox: bool,
     /// Where it sent to last, so that the next lookup is a comparison.
@@ -43,7 +46,7 @@ impl Default for Session {
 }
 
 impl Session {
-    /// A session with a secret id of 128 bits.
+    /// A session with a secret id of 128 bits, and no rights yet.
     pub(crate) fn new(
         destination: DestinationId,
         peer: PeerId,
@@ -58,6 +61,7 @@ impl Session {
             destination,
             peer,
             profile,
+            rights: None,
             has_inbox: false,
             last_sent_to: None,
             origin: Origin::default(),
@@ -74,114 +78,34 @@ impl Session {
         &destinations[self.destination].name[self.profile.destination_prefix().len()..]
     }
 
+    /// Whether it may send there.
+    pub(crate) fn may_send(&self, name: &[u8]) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.may_send(name))
+    }
+
+    /// Whether it may subscribe to a topic or a queue, or to what a name with wildcards stands for.
+    pub(crate) fn may_subscribe(&self, name: &[u8]) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.may_subscribe(name))
+    }
+
     /// `session-id` on the wire.
     pub(crate) fn token(&self) -> &[u8; 32] {
         &self.token
     }
 }
 
-/// All sessions, found by index or by login id.
-#[derive(Debug, Default)]
-pub(crate) struct SessionTable {
-    table: Table<SessionId, Session>,
-    by_login: HashTable<SessionId>,
-    hasher: foldhash::fast::RandomState,
-}
-
-impl SessionTable {
-    /// Takes a session in. `login_of` names the login id of each session.
-    pub(crate) fn insert<'a>(
-        &mut self,
-        login: &[u8],
-        session: Session,
-        login_of: impl Fn(&Session) -> &'a [u8],
-    ) -> SessionId {
-        let id = self.table.insert(session);
-        let (table, hasher) = (&self.table, &self.hasher);
-        let hash = hash(hasher, login);
-        self.by_login.insert_unique(hash, id, |id| self::hash(hasher, login_of(&table[*id])));
-        id
-    }
-
-    /// Forgets a session.
-    pub(crate) fn remove(&mut self, id: SessionId, login: &[u8]) -> Option<Session> {
-        let hash = hash(&self.hasher, login);
-        if let Ok(entry) = self.by_login.find_entry(hash, |other| *other == id) {
-            entry.remove();
-        }
-        self.table.remove(id)
-    }
-
-    /// The session with that login id.
-    pub(crate) fn find<'a>(
-        &self,
-        login: &[u8],
-        login_of: impl Fn(&Session) -> &'a [u8],
-    ) -> Option<SessionId> {
-        let hash = hash(&self.hasher, login);
-        self.by_login.find(hash, |id| login_of(&self.table[*id]) == login).copied()
-    }
-
-    /// All sessions.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.table.iter()
-    }
-
-    /// The number of sessions.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-}
-
-impl std::ops::Index<SessionId> for SessionTable {
-    type Output = Session;
-
-    fn index(&self, id: SessionId) -> &Session {
-        &self.table[id]
-    }
-}
-
-impl std::ops::IndexMut<SessionId> for SessionTable {
-    fn index_mut(&mut self, id: SessionId) -> &mut Session {
-        &mut self.table[id]
-    }
-}
-
-fn hash(hasher: &foldhash::fast::RandomState, login: &[u8]) -> u64 {
-    std::hash::BuildHasher::hash_one(hasher, login)
-}
+/// All sessions. That of a login id is found by its address: see [`DestinationTable::owner_of`].
+pub(crate) type SessionTable = Table<SessionId, Session>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::destination::DestinationTable;
-    use crate::broker::peer::{Opening, Peers};
-    use crate::dialect::Dialect;
-    use crate::limits::Limits;
-    use crate::outbound::Framing;
 
     #[test]
-    fn sessions_are_found_by_login_until_removed() {
-        let mut destinations = DestinationTable::default();
-        let mut peers = Peers::new();
-        let mut sessions = SessionTable::default();
-        let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
-        let opening = Opening { slot: 0, number: 0, framing, dialect };
-        let peer = peers.open(opening, Limits::default().outbound_before_login());
-        let mut ids = Vec::new();
-        for login in [&b"ana"[..], b"bob", b"cat"] {
-            let destination = destinations.insert(login);
-            let session = Session::new(destination, peer, Profile::Agent, 0xab);
-            ids.push(sessions.insert(login, session, |s| &destinations[s.destination].name));
-        }
-        let find = |sessions: &SessionTable, login: &[u8]| {
-            sessions.find(login, |s| &destinations[s.destination].name)
-        };
-        assert_eq!(find(&sessions, b"bob"), Some(ids[1]));
-        assert_eq!(sessions[ids[0]].token(), b"000000000000000000000000000000ab");
-        sessions.remove(ids[1], b"bob");
-        assert_eq!(find(&sessions, b"bob"), None);
-        assert_eq!(find(&sessions, b"cat"), Some(ids[2]));
-        assert_eq!(sessions.len(), 2);
+    fn a_session_id_is_the_secret_in_hexadecimal() {
+        let secret = 0x0123_4567_89ab_cdef_0000_0000_0000_00ab;
+        let session =
+            Session::new(DestinationId::default(), PeerId::default(), Profile::Agent, secret);
+        assert_eq!(session.token(), b"0123456789abcdef00000000000000ab");
     }
 }

@@ -1,8 +1,9 @@
 //! The standard dialect's rules: what each command of STOMP 1.0, 1.1 and 1.2 does and what its
 //! sender gets.
 
+use super::admission::Credentials;
 use super::commit::{begin, commit, hold, take_transaction};
-use super::deliver::Sending;
+use super::deliver::{Sending, Sent};
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
@@ -282,20 +283,9 @@ fn connect(
     broker.peers.peer_mut(peer).encoding = Encoding::Standard(version);
     check_host(broker, headers)?;
     let beats = agree_on_beats(headers.value(Name::HeartBeat), broker.limits.heart_beat_ms_min)?;
-    let login = headers.value(Name::Login).ok_or_else(|| Fault::missing(Name::Login))?;
-    let passcode = headers.value(Name::Passcode).ok_or_else(|| Fault::missing(Name::Passcode))?;
-    // A client that cannot add a header gives both keys in one; keys hold no dots.
-    let (application_key, profile_key) = match headers.value(Name::SecretKey) {
-        Some(key) => (key, passcode),
-        None => match memchr::memchr(b'.', passcode) {
-            Some(dot) => (&passcode[..dot], &passcode[dot + 1..]),
-            None => return Err(Fault::missing(Name::SecretKey)),
-        },
-    };
-    let profile = broker.open_with(application_key, profile_key)?;
-    broker.check_login(login)?;
+    let credentials = Credentials::of_standard(headers)?;
     let resumes = headers.value(Name::Resume) == Some(b"true");
-    let session = broker.log_in(peer, login, profile, resumes, now)?;
+    let session = broker.log_in(peer, &credentials, resumes, now)?;
     broker.sessions[session].has_inbox = headers.value(Name::Inbox) == Some(b"true");
     broker.peers.peer_mut(peer).beats = beats;
     let ours_ms = broker.limits.heart_beat_ms_min;
@@ -308,9 +298,9 @@ fn connect(
         let offer = |agreed: u32| if agreed == 0 { 0 } else { ours_ms };
         let value = format!("{},{}", offer(beats.outgoing_ms), offer(beats.incoming_ms));
         encode::plain_header(out, "heart-beat", value.as_bytes());
-        encode::plain_header(out, "login", login);
-        encode::plain_header(out, "profile-code", profile.code().as_bytes());
-        encode::plain_header(out, "profile-desc", profile.description().as_bytes());
+        encode::plain_header(out, "login", credentials.login);
+        encode::plain_header(out, "profile-code", session.profile.code().as_bytes());
+        encode::plain_header(out, "profile-desc", session.profile.description().as_bytes());
         encode::plain_header(out, "destination", &destinations[session.destination].name);
         encode::finish(out, b"");
     });
@@ -370,8 +360,10 @@ fn perform(
         return Ok(Outcome::Sent(0));
     };
     let sending = Sending { session: request.session, content: &content, expires_ms };
-    let delivered = broker.send(sending, now)?;
-    Ok(Outcome::Sent(delivered.unwrap_or(0)))
+    match broker.send(sending, now)? {
+        Sent::Queued(count) => Ok(Outcome::Sent(count)),
+        Sent::Nobody => Ok(Outcome::Sent(0)),
+    }
 }
 
 // -- subscriptions --------------------------------------------------------------------------

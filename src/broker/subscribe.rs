@@ -35,7 +35,9 @@ impl Broker {
         if let Some(held) = self.find_classic_subscription(session, same, &standard) {
             return Ok(held);
         }
-        self.subscribe_to(session, destination, Target::Topic(destination), standard)
+        let subscribed =
+            self.subscribe_to(session, destination, Target::Topic(destination), standard);
+        subscribed.inspect_err(|_| self.release_destination(destination))
     }
 
     /// Watches one client, which must be logged in.
@@ -87,13 +89,9 @@ impl Broker {
         target: Target,
         standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
-        let was_idle = self.is_idle_topic(destination);
         let is_direct = target.is_direct();
         let index = self.begin_subscription(session, target, standard)?;
-        let watch = self.destinations[destination].watch.get_or_insert_default();
-        watch.attached.push(index);
-        watch.direct += u32::from(is_direct);
-        self.idle_topics -= usize::from(was_idle && !self.is_idle_topic(destination));
+        self.destinations.attach(destination, index, is_direct);
         self.rebuild_routes(destination);
         Ok(index)
     }
@@ -114,7 +112,7 @@ impl Broker {
             .collect();
         let index = self.begin_subscription(session, target, standard)?;
         for id in selected {
-            self.destinations[id].watch.get_or_insert_default().attached.push(index);
+            self.destinations.attach(id, index, false);
             self.rebuild_routes(id);
         }
         Ok(index)
@@ -166,7 +164,7 @@ impl Broker {
         queues.dedup();
         for id in queues {
             self.serve_queue(id, now);
-            self.remove_destination_if_unused(id);
+            self.release_destination(id);
         }
     }
 
@@ -179,16 +177,12 @@ impl Broker {
             return Some(id);
         }
         let is_direct = subscription.target.is_direct();
+        for id in &selected {
+            self.destinations.detach(*id, index, is_direct);
+            self.rebuild_routes(*id);
+        }
         for id in selected {
-            let was_idle = self.is_idle_topic(id);
-            if let Some(watch) = &mut self.destinations[id].watch {
-                watch.attached.retain(|other| *other != index);
-                watch.direct -= u32::from(is_direct);
-            }
-            self.rebuild_routes(id);
-            if !was_idle {
-                self.remove_destination_if_unused(id);
-            }
+            self.release_destination(id);
         }
         None
     }
@@ -247,7 +241,7 @@ impl Broker {
     }
 
     pub(super) fn check_may_subscribe(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
-        if self.rights[self.sessions[session].profile as usize].may_subscribe(name) {
+        if self.sessions[session].may_subscribe(name) {
             return Ok(());
         }
         let description = format!("your profile may not subscribe to {}", printable(name));
@@ -277,71 +271,30 @@ impl Broker {
         }
         let max = u64::from(self.limits.destinations_max);
         if self.destinations.len() as u64 >= max {
-            self.sweep_idle_topics();
+            self.destinations.sweep_idle_topics();
         }
         if self.destinations.len() as u64 >= max {
             return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
         }
         let made = self.destinations.insert(name);
-        let attached = self.subscriptions.matching(name);
-        if !attached.is_empty() {
-            self.destinations[made].watch.get_or_insert_default().attached = attached;
+        for index in self.subscriptions.matching(name) {
+            self.destinations.attach(made, index, false);
         }
-        match Space::of(name) {
-            Space::Topic => {
-                self.idle_topics += 1;
-                self.rebuild_routes(made);
-            }
-            Space::Queue => self.destinations[made].queue = Some(Box::default()),
-            Space::Client | Space::Broker | Space::Unknown => {}
+        if Space::of(name) == Space::Topic {
+            self.rebuild_routes(made);
         }
         Ok(made)
     }
 
-    fn is_idle_topic(&self, id: DestinationId) -> bool {
-        let destination = &self.destinations[id];
-        Space::of(&destination.name) == Space::Topic && destination.is_unused()
-    }
-
-    /// Forgets a destination that nothing keeps in being. Topics stay for a while: the next message
-    /// finds who gets it without asking the patterns again.
-    pub(super) fn remove_destination_if_unused(&mut self, id: DestinationId) {
-        if self.destinations.get(id).is_none_or(|one| !one.is_unused()) {
-            return;
-        }
-        if Space::of(&self.destinations[id].name) == Space::Topic {
-            self.idle_topics += 1;
-            if self.idle_topics > self.limits.idle_topics_max as usize {
-                self.sweep_idle_topics();
-            }
-            return;
-        }
-        self.destinations.remove(id);
-    }
-
-    pub(super) fn sweep_idle_topics(&mut self) {
-        let idle: Vec<_> = self
-            .destinations
-            .iter()
-            .filter(|(_, one)| Space::of(&one.name) == Space::Topic && one.is_unused())
-            .map(|(id, _)| id)
-            .collect();
-        for id in idle {
-            self.destinations.remove(id);
-        }
-        self.idle_topics = 0;
+    /// Forgets a destination, if nothing keeps it in being.
+    pub(super) fn release_destination(&mut self, id: DestinationId) {
+        self.destinations.release(id, self.limits.idle_topics_max as usize);
     }
 
     /// Makes the flat list of who gets copies again.
     pub(super) fn rebuild_routes(&mut self, id: DestinationId) {
-        if self.destinations[id].watch.is_none() {
-            return;
-        }
-        let routes = self.routes_to(id);
-        let destination = &mut self.destinations[id];
-        match &mut destination.watch {
-            Some(watch) if !watch.attached.is_empty() => watch.routes = routes,
-            _ => destination.watch = None,
+        if self.destinations[id].watch.is_some() {
+            self.destinations.set_routes(id, self.routes_to(id));
         }
     }
 
@@ -353,6 +306,7 @@ impl Broker {
         let is_topic = Space::of(&destination.name) == Space::Topic;
         let mut own = Vec::new();
         let mut others = Vec::new();
+        // Clients do not choose the ids of their sessions: any seed does.
         let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
         for index in destination.attached() {
             let subscription = &self.subscriptions[*index];

@@ -1,7 +1,6 @@
 //! Subscriptions: who wants copies of what, and the patterns by which they ask.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -34,7 +33,7 @@ pub(crate) struct Standard {
     /// How many messages of queues may be unacknowledged.
     pub prefetch: u32,
     /// Messages of a queue that are not acknowledged yet, in the order of delivery.
-    pub unacknowledged: VecDeque<Rc<Stored>>,
+    pub unacknowledged: VecDeque<Box<Stored>>,
     /// Whether an earlier connection of the session made it: then a SUBSCRIBE for the same replaces
     /// it.
     pub is_inherited: bool,

@@ -15,12 +15,12 @@ use com_broker_client::{
     BrokerUrl, ClientError, Options, Printable, Retry, ServerError, StandardClient,
 };
 
-use crate::broker::Profile;
 use crate::config::{
     ConfigFault, DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS, KEY_FILE_BYTES_MAX,
     check_key_variables,
 };
 use crate::input;
+use crate::profile::Profile;
 
 /// Where to log in, and as whom.
 #[derive(Args, Clone, Debug)]
@@ -102,7 +102,7 @@ impl LoginArguments {
                 eprintln!("note: the broker is on this machine, the development keys are used");
                 (
                     DEVELOPMENT_APPLICATION_KEY.to_owned(),
-                    DEVELOPMENT_PROFILE_KEYS[profile as usize].to_owned(),
+                    DEVELOPMENT_PROFILE_KEYS[profile].to_owned(),
                 )
             }
             (application, of_profile) => {

@@ -8,9 +8,10 @@ use super::listener;
 use super::messaging::{QueuesSection, RightsSection, StompSection};
 use super::source::Source;
 use super::{Config, Held, Listener, Performance, TlsPlaces, TlsSource, keys, limits};
-use crate::broker::{Keys, Profile};
+use crate::broker::Keys;
 use crate::limits::Limits;
 use crate::logger::{LogLevel, LogOptions};
+use crate::profile::Profile;
 use crate::transport::TlsMode;
 
 /// The settings of a [`Config`] that a program makes; all others have their defaults. The keys and at
@@ -218,8 +219,8 @@ mod tests {
         let texts = |levels: &[crate::broker::levels::Levels]| -> Vec<_> {
             levels.iter().map(|one| one.text().to_owned()).collect()
         };
-        assert_eq!(texts(&config.rights[Profile::Agent as usize].send), ["/topic/>"]);
-        assert_eq!(texts(&config.rights[Profile::Admin as usize].subscribe), ["/queue/a"]);
+        assert_eq!(texts(&config.rights[Profile::Agent].send), ["/topic/>"]);
+        assert_eq!(texts(&config.rights[Profile::Admin].subscribe), ["/queue/a"]);
         assert_eq!(config.virtual_hosts, ["broker.example"]);
         assert_eq!(config.dead_letter_queue.as_deref(), Some("/queue/dead"));
         assert_eq!(config.latency_directory, Some("latencies".into()));
@@ -231,7 +232,8 @@ mod tests {
         let named = |name: &str| Listener::new("127.0.0.1:0".parse().unwrap()).named(name);
         let secured =
             |address: &str| Listener::new(address.parse().unwrap()).tls(TlsMode::Required);
-        let known = Keys::new("a", ["b", "c", DEVELOPMENT_PROFILE_KEYS[0], "d"]).unwrap();
+        let known =
+            Keys::new("a", ["b", "c", DEVELOPMENT_PROFILE_KEYS[Profile::Agent], "d"]).unwrap();
         let exposed = || Listener::new("0.0.0.0:0".parse().unwrap());
         let zero = Limits { mailbox_letters_max: 0, ..Limits::default() };
         let small = Performance { socket_send_buffer_bytes: 1, ..Performance::default() };

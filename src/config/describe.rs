@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::limits::{limit_rows, outbound_name};
 use super::{Config, Listener, Performance, TlsSource};
-use crate::broker::Profile;
+use crate::profile::Profile;
 use crate::transport::{Protocols, TlsMode};
 
 const MASK: &str = "\"********\"";
@@ -80,8 +80,7 @@ fn describe_tls(out: &mut String, tls: Option<&TlsSource>) {
 }
 
 fn describe_messaging(out: &mut String, config: &Config) {
-    for profile in Profile::ALL {
-        let rights = &config.rights[profile as usize];
+    for (profile, rights) in config.rights.iter() {
         line(out, &format!("\n[rights.{}]", profile.key_name()));
         for (name, allowed) in [("send", &rights.send), ("subscribe", &rights.subscribe)] {
             let allowed: Vec<_> = allowed.iter().map(|one| quoted(one.text())).collect();
@@ -100,8 +99,7 @@ fn describe_limits(out: &mut String, config: &Config) {
     for (name, value) in limit_rows(&config.limits) {
         line(out, &format!("{name} = {value}"));
     }
-    for profile in Profile::ALL {
-        let limits = config.limits.outbound[profile as usize];
+    for (profile, limits) in config.limits.outbound.iter() {
         for (name, value) in [
             ("hard_bytes_max", limits.hard_bytes_max),
             ("soft_bytes_max", limits.soft_bytes_max),

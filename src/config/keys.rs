@@ -10,17 +10,18 @@ use super::source::Source;
 use super::suggest::suggestion;
 use crate::broker::{KeyFault, Keys};
 use crate::input::{Exposure, Input};
+use crate::profile::ByProfile;
 
 /// The application key of development mode, which is well known.
 pub const DEVELOPMENT_APPLICATION_KEY: &str = "my_app_secret_key";
 
-/// The profile keys of development mode, in the order of the profiles. They are well known.
-pub const DEVELOPMENT_PROFILE_KEYS: [&str; 4] = [
+/// The profile keys of development mode, which are well known.
+pub const DEVELOPMENT_PROFILE_KEYS: ByProfile<&str> = ByProfile::new([
     "my_agent_secret_key",
     "my_super_agent_secret_key",
     "my_service_secret_key",
     "my_admin_secret_key",
-];
+]);
 
 /// The names of keys in the file, and of the environment variables that override them.
 const NAMES: [(&str, &str); 5] = [
@@ -185,14 +186,18 @@ fn development(source: &Source<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault
 }
 
 fn is_well_known(key: &str) -> bool {
-    key == DEVELOPMENT_APPLICATION_KEY || DEVELOPMENT_PROFILE_KEYS.contains(&key)
+    well_known_keys().any(|known| key == known)
 }
 
 /// Whether any of the keys is a well-known one, in whatever role.
 pub(super) fn are_well_known(keys: &Keys) -> bool {
-    let known = DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]);
-    let is_used = |key: &str| {
+    well_known_keys().any(|key| {
         keys.opens_application(key.as_bytes()) || keys.profile_of(key.as_bytes()).is_some()
-    };
-    known.into_iter().any(is_used)
+    })
+}
+
+/// The keys of development mode.
+pub(super) fn well_known_keys() -> impl Iterator<Item = &'static str> {
+    let of_profiles = DEVELOPMENT_PROFILE_KEYS.iter().map(|(_, key)| *key);
+    of_profiles.chain([DEVELOPMENT_APPLICATION_KEY])
 }

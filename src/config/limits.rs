@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use super::fault::Offence;
-use crate::broker::Profile;
 use crate::limits::{Limits, OutboundLimits};
+use crate::profile::{ByProfile, Profile};
 
 /// Declares [`LimitsSection`] and its functions that need a line per bound. If a field of [`Limits`]
 /// is missing from the list, this does not compile.
@@ -91,8 +91,8 @@ impl LimitsSection {
     pub(super) fn resolve(&self) -> Result<Limits, LimitFault> {
         let mut limits = Limits::default();
         self.apply_plain_to(&mut limits)?;
-        for (profile, section) in Profile::ALL.into_iter().zip(self.outbound.in_order()) {
-            section.apply_to(profile, &mut limits.outbound[profile as usize])?;
+        for (profile, section) in self.outbound.by_profile().iter() {
+            section.apply_to(profile, &mut limits.outbound[profile])?;
         }
         check(&limits)?;
         Ok(limits)
@@ -117,8 +117,8 @@ struct OutboundSection {
 }
 
 impl OutboundSection {
-    fn in_order(&self) -> [&OutboundProfileSection; 4] {
-        [&self.agent, &self.super_agent, &self.service, &self.admin]
+    fn by_profile(&self) -> ByProfile<&OutboundProfileSection> {
+        ByProfile::new([&self.agent, &self.super_agent, &self.service, &self.admin])
     }
 }
 
@@ -242,8 +242,8 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
         }
     }
     check_frames(limits)?;
-    for profile in Profile::ALL {
-        check_outbound(profile, limits)?;
+    for (profile, outbound) in limits.outbound.iter() {
+        check_outbound(profile, *outbound, limits)?;
     }
     Ok(())
 }
@@ -266,9 +266,12 @@ fn check_frames(limits: &Limits) -> Result<(), LimitFault> {
     )
 }
 
-fn check_outbound(profile: Profile, limits: &Limits) -> Result<(), LimitFault> {
-    let OutboundLimits { hard_bytes_max, soft_bytes_max, soft_ms_max: _ } =
-        limits.outbound[profile as usize];
+fn check_outbound(
+    profile: Profile,
+    outbound: OutboundLimits,
+    limits: &Limits,
+) -> Result<(), LimitFault> {
+    let OutboundLimits { hard_bytes_max, soft_bytes_max, soft_ms_max: _ } = outbound;
     let hard = outbound_name(profile, "hard_bytes_max");
     let soft = outbound_name(profile, "soft_bytes_max");
     at_least(
@@ -354,8 +357,8 @@ mod tests {
     #[test]
     fn a_profile_has_outbound_bounds_of_its_own() {
         let limits = resolve("[outbound.super_agent]\nhard_bytes_max = \"16 MiB\"").unwrap();
-        assert_eq!(limits.outbound[Profile::SuperAgent as usize].hard_bytes_max, 16 << 20);
-        assert_eq!(limits.outbound[0], Limits::default().outbound[0]);
+        assert_eq!(limits.outbound[Profile::SuperAgent].hard_bytes_max, 16 << 20);
+        assert_eq!(limits.outbound[Profile::Agent], Limits::default().outbound[Profile::Agent]);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use serde::Deserialize;
 
 use super::fault::{ConfigFault, Offence};
 use super::source::Source;
+use crate::broker::Rights;
 use crate::broker::levels::Levels;
 use crate::broker::space::Space;
-use crate::broker::{Profile, Rights};
+use crate::profile::{ByProfile, Profile};
 
 /// `[rights]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -52,17 +53,17 @@ impl RightsSection {
         }
     }
 
-    /// The rights of each profile, in the order of [`Profile::ALL`].
-    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<[Rights; 4], ConfigFault> {
-        let mut rights = Profile::ALL.map(Rights::standard);
-        let sections = [&self.agent, &self.super_agent, &self.service, &self.admin];
-        for (profile, section) in Profile::ALL.into_iter().zip(sections) {
+    /// The rights of each profile.
+    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<ByProfile<Rights>, ConfigFault> {
+        let mut rights = ByProfile::from_fn(Rights::standard);
+        let sections = ByProfile::new([&self.agent, &self.super_agent, &self.service, &self.admin]);
+        for (profile, section) in sections.iter() {
             let key = |name| format!("rights.{}.{name}", profile.key_name());
             if let Some(names) = &section.send {
-                rights[profile as usize].send = parse(names, &key("send"), source)?;
+                rights[profile].send = parse(names, &key("send"), source)?;
             }
             if let Some(names) = &section.subscribe {
-                rights[profile as usize].subscribe = parse(names, &key("subscribe"), source)?;
+                rights[profile].subscribe = parse(names, &key("subscribe"), source)?;
             }
         }
         Ok(rights)

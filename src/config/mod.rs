@@ -25,6 +25,7 @@ use crate::broker::{Keys, Rights};
 use crate::input::Exposure;
 use crate::limits::Limits;
 use crate::logger::{LogFormat, LogLevel, LogOptions};
+use crate::profile::ByProfile;
 
 pub use builder::Builder;
 pub use default::default_document;
@@ -70,8 +71,8 @@ pub struct Config {
     pub(crate) limits: Limits,
     /// What lowers latency at the cost of something else.
     pub(crate) performance: Performance,
-    /// What each profile may send and subscribe to, in the order of the profiles.
-    pub(crate) rights: [Rights; 4],
+    /// What each profile may send and subscribe to.
+    pub(crate) rights: ByProfile<Rights>,
     /// The hosts that a standard CONNECT may name; any if empty.
     pub(crate) virtual_hosts: Vec<String>,
     /// The queue that takes messages which were refused too often.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::broker::Profile;
+use crate::profile::Profile;
 use crate::transport::TlsMode;
 
 const OWN_KEYS: &str = "[keys]\napplication = \"own-app\"\nagent = \"own-agent\"\n\
@@ -57,8 +57,7 @@ fn assert_shows_no_key(result: &Result<Config, ConfigFault>) {
         Ok(config) => format!("{config:?}{}", config.describe()),
         Err(fault) => format!("{fault:?}{fault}"),
     };
-    let all = DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]);
-    for secret in all.chain(["own-", "env-", "file-"]) {
+    for secret in keys::well_known_keys().chain(["own-", "env-", "file-"]) {
         assert!(!shown.contains(secret), "{shown}");
     }
 }
@@ -222,7 +221,7 @@ fn well_known_keys_are_for_loopback_addresses() {
     assert!(fault.contains("0.0.0.0:6661") && fault.contains("COM_BROKER_KEY_ADMIN"), "{fault}");
     let exposed = format!("{OWN_KEYS}{EXPOSED}");
     resolve(&exposed).unwrap();
-    for known in DEVELOPMENT_PROFILE_KEYS.into_iter().chain([DEVELOPMENT_APPLICATION_KEY]) {
+    for known in keys::well_known_keys() {
         // From every source, and in every role.
         let in_file = exposed.replace("own-service", known);
         let fault = resolve(&in_file).unwrap_err().to_string();
@@ -384,10 +383,10 @@ fn secrets_are_read_again_under_the_same_rules() {
     fs::write(&path, "").unwrap();
     let fault = config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err().to_string();
     assert!(fault.contains("0.0.0.0:6661 is not a loopback address"), "{fault}");
-    fs::write(&path, text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[0])).unwrap();
+    fs::write(&path, text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[Profile::Agent])).unwrap();
     let fault = config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err().to_string();
     assert!(fault.contains("broker.toml:3: keys.agent: this is a well-known"), "{fault}");
-    assert!(!fault.contains(DEVELOPMENT_PROFILE_KEYS[0]), "{fault}");
+    assert!(!fault.contains(DEVELOPMENT_PROFILE_KEYS[Profile::Agent]), "{fault}");
     fs::remove_file(&path).unwrap();
     config.reload_secrets(&|_| None, config.held).unwrap().unwrap_err();
 }
@@ -438,7 +437,7 @@ fn a_reload_does_not_replace_own_secrets_by_well_known_ones() {
     };
     let config = load();
     assert_eq!(config.held, Held { own_keys: true, own_certificate: true });
-    let known = text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[0]);
+    let known = text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[Profile::Agent]);
     for (now, expected) in [
         ("", "broker.toml: keys: these would be the development keys"),
         (&known, "broker.toml:3: keys.agent: these would be the development keys"),

@@ -24,6 +24,7 @@ use com_broker::internal::transport::{FrameBound, ListenerPolicy, Protocols, Tra
 use com_broker::internal::transport::{Message, WebSocketLayer};
 use com_broker::internal::transport::{UpgradeLayer, Upgraded};
 use com_broker::limits::{Limits, OutboundLimits};
+use com_broker::{ByProfile, Profile};
 
 /// One frame of the classic dialect.
 pub fn classic_frame(data: &[u8]) {
@@ -280,7 +281,7 @@ impl World {
         match step {
             Step::Open { speaks } => self.open(*speaks),
             Step::Connect { who, login, profile } => {
-                let passcode = DEVELOPMENT_PROFILE_KEYS[usize::from(profile % 4)];
+                let passcode = DEVELOPMENT_PROFILE_KEYS[Profile::ALL[usize::from(profile % 4)]];
                 let login = LOGINS[usize::from(login % 4)];
                 let resumes = *profile >= 128;
                 let frame = format!(
@@ -489,7 +490,7 @@ fn narrow_limits() -> Limits {
         queue_ms_max: 3000,
         prefetch_max: 3,
         deliveries_max: 2,
-        outbound: [outbound; 4],
+        outbound: ByProfile::all(outbound),
         outbound_total_bytes_max: 8000,
         read_bytes_per_turn_max: 300,
         write_bytes_per_turn_max: 300,

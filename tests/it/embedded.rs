@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use com_broker::Keys;
 use com_broker::config::{Builder, Config, Listener, Performance, TlsMode};
 use com_broker::limits::{Limits, OutboundLimits};
 use com_broker::server::{Outcome, PostFault, ReloadFault, Report, Running, ServeFault, Server};
+use com_broker::{ByProfile, Keys};
 use com_broker_client::{ClientError, Options, SendOptions, StandardClient, StandardTarget};
 
 use crate::support::{Directory, PATIENCE};
@@ -125,7 +125,7 @@ fn a_second_drain_has_no_effect_and_leave_ends_the_server() {
     let limits = Limits {
         drain_ms_max: 600_000,
         close_flush_ms_max: 600_000,
-        outbound: [outbound; 4],
+        outbound: ByProfile::all(outbound),
         ..Limits::default()
     };
     let running = bind(builder().limits(limits)).spawn().unwrap();

@@ -163,7 +163,7 @@ impl Actor {
             Command::Connect { login, profile } => {
                 lines.push("CONNECT".to_owned());
                 lines.push(format!("login:{login}"));
-                lines.push(format!("passcode:{}", PROFILE_KEYS[*profile as usize]));
+                lines.push(format!("passcode:{}", PROFILE_KEYS[*profile]));
                 lines.push(format!("secret-key:{APPLICATION_KEY}"));
             }
             Command::Send { destination, transaction, body: text } => {
@@ -251,7 +251,7 @@ fn standard_frame(command: &Command) -> String {
     let within = |inside: &bool| if *inside { "transaction:t\n" } else { "" };
     let (head, body) = match ask {
         Ask::Connect { login, profile, resume, inbox } => {
-            let key = PROFILE_KEYS[*profile as usize];
+            let key = PROFILE_KEYS[*profile];
             let head = format!(
                 "CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:{key}\n\
                  secret-key:{APPLICATION_KEY}\nresume:{resume}\ninbox:{inbox}\n"

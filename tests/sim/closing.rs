@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 
+use com_broker::ByProfile;
 use com_broker::internal::broker::CloseReason;
 use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::{Limits, OutboundLimits};
@@ -490,7 +491,7 @@ fn tight_limits() -> Limits {
         connections_max: 9,
         body_bytes_max: 2000,
         inbound_total_bytes_max: 4000,
-        outbound: [narrow; 4],
+        outbound: ByProfile::all(narrow),
         ..defaults
     }
 }

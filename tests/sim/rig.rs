@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use com_broker::ByProfile;
 use com_broker::internal::broker::{Keys, Moment, Options};
 use com_broker::internal::engine::{Accepted, ConnectionId, Engine};
 use com_broker::internal::telemetry::Latencies;
@@ -18,13 +19,13 @@ use crate::scripted_socket::ScriptedSocket;
 /// The application key of recorded connections.
 pub(crate) const APPLICATION_KEY: &str = "my_app_secret_key";
 
-/// The profile keys of recorded connections: agent, super agent, service, admin.
-pub(crate) const PROFILE_KEYS: [&str; 4] = [
+/// The profile keys of recorded connections.
+pub(crate) const PROFILE_KEYS: ByProfile<&str> = ByProfile::new([
     "my_agent_secret_key",
     "my_super_agent_secret_key",
     "my_service_secret_key",
     "my_admin_secret_key",
-];
+]);
 
 /// An engine, its clock and its sockets.
 pub(crate) struct Rig {

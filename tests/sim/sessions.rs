@@ -1,5 +1,6 @@
 //! Whole sessions of clients, of every protocol and with every kind of end.
 
+use com_broker::Profile;
 use com_broker::internal::transport::{ListenerPolicy, Protocols, TlsMode};
 
 /// The bytes of a client in a session, above TLS.
@@ -300,7 +301,8 @@ fn refused_sessions() -> Vec<Session> {
 
 /// A classic CONNECT.
 pub(crate) fn connect(login: &str, profile: usize) -> Vec<u8> {
-    let (key, application) = (crate::rig::PROFILE_KEYS[profile], crate::rig::APPLICATION_KEY);
+    let (key, application) =
+        (crate::rig::PROFILE_KEYS[Profile::ALL[profile]], crate::rig::APPLICATION_KEY);
     format!("CONNECT\nlogin:{login}\npasscode:{key}\nsecret-key:{application}\n\n").into_bytes()
 }
 

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use com_broker::internal::broker::{CloseReason, Code, Options, Profile};
+use com_broker::internal::broker::{CloseReason, Code, Options};
 use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::{Limits, OutboundLimits};
+use com_broker::{ByProfile, Profile};
 
 use crate::actors::{Actor, Understood, session_id, understand, understand_standard};
 use crate::client::{Carrier, Event};
@@ -672,7 +673,7 @@ impl World {
         // A connection that ended in the turn in which it lost a frame no longer exists, but it had
         // more bytes queued than its limit.
         let bytes: usize = taken.iter().map(|(_, bytes)| bytes.len()).sum();
-        let hard_bytes_max = self.limits.outbound[0].hard_bytes_max as usize;
+        let hard_bytes_max = self.limits.outbound[Profile::Agent].hard_bytes_max as usize;
         self.actors[index].is_cut |= bytes > hard_bytes_max;
         self.take_in(index, &taken, was_orderly);
         self.actors[index].saw_end = true;
@@ -911,7 +912,7 @@ fn draw_limits(random: &mut Random) -> Limits {
         takeover_window_ms: 10_000,
         idle_topics_max: random.below(3) as u32,
         deliveries_max: [2, 10, 1_000][random.below(3) as usize],
-        outbound: [outbound; 4],
+        outbound: ByProfile::all(outbound),
         outbound_total_bytes_max: [20_000, 100_000, 10_000_000][random.below(3) as usize],
         ..Limits::default()
     }

@@ -7,7 +7,8 @@ use crate::{hold_to, regex};
 
 /// The modules that each module may use. A floor uses only floors below it.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("limits", &[]),
+    ("profile", &[]),
+    ("limits", &["profile"]),
     ("calendar", &[]),
     ("json", &[]),
     ("input", &[]),
@@ -20,14 +21,24 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("outbound", &["limits"]),
     (
         "broker",
-        &["calendar", "classic", "dialect", "json", "limits", "outbound", "stomp", "telemetry"],
+        &[
+            "calendar",
+            "classic",
+            "dialect",
+            "json",
+            "limits",
+            "outbound",
+            "profile",
+            "stomp",
+            "telemetry",
+        ],
     ),
     ("transport", &["dialect", "limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
     ("reactor", &["calendar", "engine", "limits", "telemetry"]),
-    ("config", &["broker", "cores", "input", "limits", "logger", "transport"]),
+    ("config", &["broker", "cores", "input", "limits", "logger", "profile", "transport"]),
     (
         "server",
         &[
@@ -43,7 +54,20 @@ const FLOORS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    ("cli", &["broker", "config", "input", "json", "limits", "logger", "server", "transport"]),
+    (
+        "cli",
+        &[
+            "broker",
+            "config",
+            "input",
+            "json",
+            "limits",
+            "logger",
+            "profile",
+            "server",
+            "transport",
+        ],
+    ),
     ("main", &[]),
     // Re-exports the others, more of them to tests than to users.
     ("lib", &["*"]),

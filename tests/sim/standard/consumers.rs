@@ -1,6 +1,7 @@
 //! Consumers that must not get a message of a queue. That none is lost or duplicated is shown by the
 //! simulation, with its model of queues.
 
+use com_broker::ByProfile;
 use com_broker::internal::broker::Profile::Service;
 use com_broker::limits::{Limits, OutboundLimits};
 
@@ -9,7 +10,7 @@ use super::stage::Stage;
 #[test]
 fn a_message_is_not_given_to_a_closing_connection() {
     let outbound = OutboundLimits { hard_bytes_max: 3_000, soft_bytes_max: 2_000, soft_ms_max: 10 };
-    let mut stage = Stage::new(Limits { outbound: [outbound; 4], ..Limits::default() });
+    let mut stage = Stage::new(Limits { outbound: ByProfile::all(outbound), ..Limits::default() });
     let (ana, bob) = (stage.join("ana", Service), stage.join("bob", Service));
     stage.subscribe(bob, "i", "/service/bob", "");
     stage.subscribe(bob, "q", "/queue/a", "");

@@ -10,7 +10,7 @@ use super::stage::Stage;
 #[test]
 fn a_remembered_right_does_not_apply_to_a_new_destination_in_the_same_slot() {
     let mut stage = Stage::with(Limits::default(), |options| {
-        options.rights[Agent as usize] =
+        options.rights[Agent] =
             Rights { send: vec![Levels::parse("/agent/>").unwrap()], subscribe: Vec::new() };
     });
     let ana = stage.join("ana", Agent);

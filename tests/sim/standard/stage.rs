@@ -50,7 +50,7 @@ impl Stage {
     /// A client that is logged in, whose CONNECT has further header lines.
     pub(crate) fn join_with(&mut self, login: &str, profile: Profile, more: &str) -> Who {
         let who = self.open();
-        let key = PROFILE_KEYS[profile as usize];
+        let key = PROFILE_KEYS[profile];
         self.say(
             who,
             &format!(

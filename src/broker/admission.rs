@@ -1,0 +1,141 @@
+//! Admission: decides from the credentials in CONNECT who a client is and what it may do.
+
+use std::rc::Rc;
+
+use super::fault::{Code, Fault, Retry};
+use super::keys::Keys;
+use super::rights::Rights;
+use crate::profile::{ByProfile, Profile};
+use crate::stomp::{Headers, Name};
+
+/// The credentials in CONNECT. They hold secrets, so there is no `Debug`.
+pub(super) struct Credentials<'a> {
+    /// The login id that the client asks for.
+    pub(super) login: &'a [u8],
+    application_key: &'a [u8],
+    profile_key: &'a [u8],
+}
+
+impl<'a> Credentials<'a> {
+    /// Those of a classic CONNECT.
+    pub(super) fn of_classic(headers: &Headers<'a>) -> Result<Self, Fault> {
+        let required = |name| headers.value(name).ok_or_else(|| Fault::missing(name));
+        let application_key = required(Name::SecretKey)?;
+        let login = required(Name::Login)?;
+        let profile_key = required(Name::Passcode)?;
+        Ok(Self { login, application_key, profile_key })
+    }
+
+    /// Those of a CONNECT of the standard dialect. A client that cannot add a header gives both keys in
+    /// one, with a dot between; keys hold no dots.
+    pub(super) fn of_standard(headers: &Headers<'a>) -> Result<Self, Fault> {
+        let required = |name| headers.value(name).ok_or_else(|| Fault::missing(name));
+        let login = required(Name::Login)?;
+        let passcode = required(Name::Passcode)?;
+        let (application_key, profile_key) = match headers.value(Name::SecretKey) {
+            Some(key) => (key, passcode),
+            None => match memchr::memchr(b'.', passcode) {
+                Some(dot) => (&passcode[..dot], &passcode[dot + 1..]),
+                None => return Err(Fault::missing(Name::SecretKey)),
+            },
+        };
+        Ok(Self { login, application_key, profile_key })
+    }
+}
+
+/// What an admitted client is and may do.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub(super) profile: Profile,
+    /// What it may send and subscribe to, shared by all clients with the same rights.
+    pub(super) rights: Rc<Rights>,
+}
+
+/// Decides who is admitted.
+#[derive(Debug)]
+pub(super) struct Admission {
+    keys: Keys,
+    rights: ByProfile<Rc<Rights>>,
+}
+
+impl Admission {
+    /// Admits clients with one of these keys, and grants them the rights of its profile.
+    pub(super) fn new(keys: Keys, rights: ByProfile<Rights>) -> Self {
+        Self { keys, rights: rights.map(Rc::new) }
+    }
+
+    /// Replaces the keys. Clients that were admitted before stay.
+    pub(super) fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+    }
+
+    /// Decides who a client is, by its keys. The login id is checked elsewhere.
+    pub(super) fn admit(&self, credentials: &Credentials<'_>) -> Result<Grant, Fault> {
+        if !self.keys.opens_application(credentials.application_key) {
+            let description = "the application key (secret-key) is wrong";
+            return Err(Fault::closing(Code::InvalidApplicationKey, Retry::Never, description));
+        }
+        let Some(profile) = self.keys.profile_of(credentials.profile_key) else {
+            let description = "the profile key (passcode) is wrong";
+            return Err(Fault::closing(Code::InvalidProfileKey, Retry::Never, description));
+        };
+        Ok(Grant { profile, rights: Rc::clone(&self.rights[profile]) })
+    }
+
+    /// Whether a text holds one of the keys and so must not be shown.
+    pub(super) fn has_key_in(&self, text: &[u8]) -> bool {
+        self.keys.appear_in(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Disposition;
+    use super::*;
+
+    fn admission() -> Admission {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        Admission::new(keys, ByProfile::from_fn(Rights::standard))
+    }
+
+    fn credentials<'a>(application_key: &'a str, profile_key: &'a str) -> Credentials<'a> {
+        let (application_key, profile_key) = (application_key.as_bytes(), profile_key.as_bytes());
+        Credentials { login: b"ana", application_key, profile_key }
+    }
+
+    #[test]
+    fn each_profile_key_grants_the_profile_and_its_rights() {
+        let admission = admission();
+        for (profile, key) in ByProfile::new(["agent", "super", "service", "admin"]).iter() {
+            let grant = admission.admit(&credentials("app", key)).unwrap();
+            assert_eq!((grant.profile, &*grant.rights), (profile, &Rights::standard(profile)));
+            let other = admission.admit(&credentials("app", key)).unwrap();
+            assert!(Rc::ptr_eq(&grant.rights, &other.rights), "rights are shared");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_by_its_header_and_never_shown() {
+        for (application_key, profile_key, code) in [
+            ("secret-1", "agent", Code::InvalidApplicationKey),
+            ("secret-1", "secret-2", Code::InvalidApplicationKey),
+            ("app", "secret-2", Code::InvalidProfileKey),
+            ("app", "app", Code::InvalidProfileKey),
+            ("agent", "app", Code::InvalidApplicationKey),
+            ("", "", Code::InvalidApplicationKey),
+        ] {
+            let fault = admission().admit(&credentials(application_key, profile_key)).unwrap_err();
+            assert_eq!((fault.code, fault.disposition), (code, Disposition::Closes(Retry::Never)));
+            assert!(!fault.description.contains("secret-1"), "{}", fault.description);
+            assert!(!fault.description.contains("secret-2"), "{}", fault.description);
+        }
+    }
+
+    #[test]
+    fn replaced_keys_no_longer_admit_anyone() {
+        let mut admission = admission();
+        admission.set_keys(Keys::new("app", ["other", "super", "service", "admin"]).unwrap());
+        assert!(admission.admit(&credentials("app", "agent")).is_err());
+        assert_eq!(admission.admit(&credentials("app", "other")).unwrap().profile, Profile::Agent);
+    }
+}
