@@ -36,9 +36,8 @@ impl Broker {
         self.peers.peer_mut(peer).past_login = Some(shown.into());
     }
 
-    /// Opens a session on a connection, or moves one there, for a client that is admitted; or says why
-    /// not. One that is moved keeps its
-    /// subscriptions where the client `resumes` them.
+    /// Opens a session on a connection, or moves one there, if the client is admitted. A session that is
+    /// moved keeps its subscriptions if the client `resumes` them.
     pub(super) fn log_in(
         &mut self,
         peer: PeerId,
