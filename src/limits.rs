@@ -145,6 +145,7 @@ impl Limits {
 }
 
 impl Default for Limits {
+    #[expect(clippy::too_many_lines, reason = "a table of values")]
     fn default() -> Self {
         const KIB: u32 = 1024;
         const MIB: u32 = 1024 * KIB;

@@ -140,6 +140,7 @@ pub enum Offence {
 }
 
 impl fmt::Display for Offence {
+    #[expect(clippy::too_many_lines, reason = "a table of texts")]
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(reason) | Self::NotUnderstood(reason) => out.write_str(reason),

@@ -276,6 +276,7 @@ impl World {
         Self { engine: Engine::new(options, None, latencies), clients: Vec::new(), now, steps: 0 }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table of steps")]
     fn perform(&mut self, step: &Step<'_>) {
         self.steps += 1;
         match step {

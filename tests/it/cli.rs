@@ -80,6 +80,7 @@ fn check_prints_the_effective_configuration_with_the_keys_masked() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_bad_configuration_is_named_and_exits_with_2() {
     let directory = Directory::new();
     fs::write(directory.path().join("empty.pem"), "").unwrap();

@@ -71,6 +71,7 @@ fn the_sample_page_disappears_once_there_are_own_keys() {
 
 /// Requests of load balancers, proxies, browsers and ordinary HTTP clients.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn requests_are_parsed_according_to_rfc_9110_and_rfc_9112() {
     let server = Server::start();
     let long_body = "x".repeat(100_000);

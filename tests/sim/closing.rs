@@ -122,6 +122,7 @@ fn a_client_on_a_stream_is_cut_without_a_ping() {
 
 /// Every way in which the broker closes a WebSocket by itself.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_close_has_its_code() {
     const NEVER: u16 = 4000;
     const LATER: u16 = 4100;

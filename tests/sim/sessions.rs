@@ -125,6 +125,7 @@ fn classic_sessions() -> Vec<Session> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of sessions")]
 fn standard_sessions() -> Vec<Session> {
     let mut all = Vec::new();
     for version in ["1.0", "1.1", "1.2"] {
@@ -210,6 +211,7 @@ fn http_sessions() -> Vec<Session> {
     all
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of sessions")]
 fn websocket_sessions() -> Vec<Session> {
     const TEXT: u8 = 0x81;
     const BINARY: u8 = 0x82;
