@@ -4,6 +4,8 @@
 //!
 //! # A broker within a program
 //!
+//! In no registry yet: `com-broker = { path = "../com-broker" }` in `Cargo.toml`, with a clone beside yours.
+//!
 //! A [`Config`](config::Config) has the settings, a [`Server`](server::Server) binds and runs the broker, a
 //! [`Handle`](server::Handle) controls it:
 //!

@@ -1,8 +1,10 @@
 //! `com-broker certs`: makes development certificates and prints how to trust them.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustls_pki_types::DnsName;
 
 use super::{CliFault, print};
 use crate::server::certificates::{self, Order, Paths, Receipt};
@@ -22,7 +24,7 @@ pub struct CertsArguments {
     #[arg(long, value_name = "DIRECTORY", default_value = "certs")]
     pub directory: PathBuf,
     /// Another host name or address of the broker; localhost, 127.0.0.1 and ::1 are always there
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     pub name: Vec<String>,
     /// Days that the broker's certificate is valid
     #[arg(
@@ -35,6 +37,14 @@ pub struct CertsArguments {
     /// Make everything new, the authority included
     #[arg(long)]
     pub force: bool,
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let is_host = DnsName::try_from(text.strip_prefix("*.").unwrap_or(text)).is_ok();
+    if is_host || text.parse::<IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("use a host name such as broker.lan, or an IP address".to_owned())
 }
 
 fn parse_days(text: &str) -> Result<u32, String> {
@@ -102,6 +112,18 @@ fn entry(made: bool, path: &Path, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_no_certificate_can_have_are_refused() {
+        for name in
+            ["broker.lan", "*.example.com", "192.168.1.20", "fe80::1", "xn--bcher-kva.example"]
+        {
+            assert_eq!(parse_name(name).as_deref(), Ok(name));
+        }
+        for name in ["bad name", "", "a..b", "-a-.", "*", "a/b", "1.2.3.4.5:6"] {
+            assert!(parse_name(name).is_err(), "{name:?}");
+        }
+    }
 
     #[test]
     fn the_report_has_the_files_and_how_to_trust_them() {

@@ -340,7 +340,7 @@ fn advice(error: &ServerError) -> Option<&'static str> {
             return None;
         }
         ("NO_SUCH_DESTINATION", _) => {
-            "addresses look like /agent/ana, /service/reports; somebody must be logged in there"
+            "addresses look like /agent/ana, topics like /topic/news, queues like /queue/jobs"
         }
         ("NO_DESTINATION_SUB", _) if error.description.starts_with("there is no destination") => {
             "addresses look like /agent/ana, /service/reports; --topic and --queue are for the others"

@@ -58,7 +58,8 @@ pub enum Command {
     Serve(ServeArguments),
     /// Validate a configuration and print the effective one, keys masked
     ///
-    /// The exit code is 0 if the broker would start with it, and 2 otherwise.
+    /// The exit code is 0 if the configuration is valid, and 2 otherwise. Whether the ports are free is not
+    /// tried.
     Check(ServeArguments),
     /// Print the default configuration, every key with its meaning
     Config(ConfigArguments),

@@ -27,8 +27,9 @@ Examples:
 Who got it are the client at the address and those who watch it, or the subscribers of the topic. A
 message to a queue waits there until a consumer takes it.
 
-Exit code: 0 if somebody got the message or it waits in a queue, 3 if nobody did, 1 if the broker
-refused it or there was none, 2 if the command makes no sense or the key is another profile's.")
+Exit code: 0 if somebody got the message or it waits in a queue, 3 if nobody did or there is no
+such destination, 1 if the broker refused it or could not be reached, 2 if the command makes no
+sense or the key is another profile's.")
 )]
 pub struct SendArguments {
     /// Where to send it: an address such as /agent/ana, a topic such as /topic/news, or a queue
