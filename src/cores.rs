@@ -28,7 +28,7 @@ impl Cores {
     }
 
     /// Pins this thread to them. Returns whether the system allows it.
-    pub(crate) fn keep_this_thread(&self) -> bool {
+    pub(crate) fn pin_this_thread(&self) -> bool {
         rustix::thread::sched_setaffinity(None, &self.0).is_ok()
     }
 }
@@ -49,7 +49,7 @@ impl Cores {
     }
 
     #[expect(clippy::unused_self, reason = "the system has no sets of cores")]
-    pub(crate) fn keep_this_thread(&self) -> bool {
+    pub(crate) fn pin_this_thread(&self) -> bool {
         false
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         let all = Cores::of_this_thread().unwrap().numbers();
         for core in all {
             thread::spawn(move || {
-                assert!(Cores::one(core).unwrap().keep_this_thread());
+                assert!(Cores::one(core).unwrap().pin_this_thread());
                 assert_eq!(Cores::of_this_thread().unwrap().numbers(), [core]);
             })
             .join()

@@ -134,7 +134,7 @@ pub mod internal {
         pub use crate::transport::upgrade::{UpgradeLayer, Upgraded};
         pub use crate::transport::websocket::{Message, WebSocketLayer};
         pub use crate::transport::{
-            FrameBound, ListenerPolicy, Protocols, TlsMode, TransportError,
+            FrameBound, ListenerPolicy, Protocols, TlsMode, TransportFault,
         };
     }
 }

@@ -38,7 +38,7 @@ pub fn pin(core: Option<&str>) -> Result<(), Fault> {
         }
     };
     if let Some(number) = number
-        && !keep_this_thread_on(number)
+        && !pin_this_thread_to(number)
         && core.is_some()
     {
         return Err(Fault::Usage(format!("--core {number}: the system refuses")));
@@ -57,7 +57,7 @@ fn cores_of_this_thread() -> Vec<usize> {
 
 /// Pins this thread to an existing core. Returns whether the system allows it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn keep_this_thread_on(core: usize) -> bool {
+fn pin_this_thread_to(core: usize) -> bool {
     use rustix::thread::{CpuSet, sched_setaffinity};
 
     let mut cores = CpuSet::new();
@@ -72,7 +72,7 @@ fn cores_of_this_thread() -> Vec<usize> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn keep_this_thread_on(_core: usize) -> bool {
+fn pin_this_thread_to(_core: usize) -> bool {
     false
 }
 

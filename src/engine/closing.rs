@@ -1,5 +1,4 @@
-//! How connections end: told of a fault or not, once all is out or at once, and reaped when the turn
-//! ends.
+//! How connections end: with or without an ERROR, after a flush or at once, and reaped when the turn ends.
 
 use super::Engine;
 use super::connection::{Connection, Phase, Socket};
@@ -9,7 +8,7 @@ use crate::broker::{CloseReason, Code, Fault, Retry, Verdict};
 use crate::transport::websocket::CloseCode;
 
 impl<S: Socket> Engine<S> {
-    /// Carries out what the broker answered about a connection.
+    /// Carries out the broker's verdict on a connection.
     #[inline]
     pub(super) fn follow(&mut self, slot: u32, verdict: Verdict) {
         match verdict {
@@ -19,8 +18,8 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Tells a peer of a fault and closes its connection, in whatever phase it is.
-    #[inline(never)]
+    /// Tells a client of a fault and closes its connection, in any phase.
+    #[inline(never)] // rare, and large where it is inlined
     pub(super) fn refuse(&mut self, slot: u32, fault: &Fault) {
         match self.connections[slot].peer() {
             Some(peer) => {
@@ -31,8 +30,8 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Closes a connection once what is queued is out.
-    #[inline(never)]
+    /// Closes a connection once its queue is written.
+    #[inline(never)] // once for each connection
     pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason) {
         if self.connections[slot].phase.reads_frames() {
             let reason = self.end_peer(slot, reason);
@@ -41,8 +40,8 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Closes a connection, of which the broker has closed its side, once what is queued is out.
-    #[inline(never)]
+    /// Closes a connection whose peer in the broker is closing, once its queue is written.
+    #[inline(never)] // once for each connection
     pub(super) fn begin_flushing(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
         if connection.phase.reads_frames() {
@@ -51,8 +50,8 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Closes a connection without looking at what is queued. It is reaped at the end of the turn.
-    #[inline(never)]
+    /// Closes a connection without writing its queue. It is reaped at the end of the turn.
+    #[inline(never)] // once for each connection
     pub(super) fn close_now(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
         if matches!(connection.phase, Phase::Closed(_)) {
@@ -66,23 +65,23 @@ impl<S: Socket> Engine<S> {
         self.connections.to_reap.push(id);
     }
 
-    /// Ends the broker's side of a connection. Gives the reason that holds: another connection may have
-    /// taken the session over earlier in the turn.
+    /// Ends the session on a connection. Returns the reason that holds: another connection may have taken
+    /// the session over earlier in the turn.
     fn end_peer(&mut self, slot: u32, reason: CloseReason) -> CloseReason {
         let peer = self.connections[slot].peer();
         peer.map_or(reason, |peer| self.broker.end_peer(peer, reason, self.now))
     }
 
-    /// What comes after the last byte of a connection that closes: a WebSocket close, a
-    /// close_notify, the end of our stream; then the peer's.
-    #[cold]
+    /// Continues to close a connection whose queue is written: with a WebSocket close, if one is due, and
+    /// then with the end of the stream.
+    #[cold] // once for each connection
     pub(super) fn handle_drained(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
         let peer = connection.peer().map(|peer| self.broker.peers.peer(peer));
         let retry = peer.and_then(Peer::closure).and_then(|closure| closure.retry);
         let code = peer.and_then(Peer::close_code).map(CloseCode::from);
         let code = code.or_else(|| common_code(reason, retry));
-        if connection.transport.begin_close(code) && !connection.flags.ended {
+        if connection.transport.close_websocket(code) && !connection.flags.ended {
             connection.phase = Phase::AwaitingClose(reason);
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
             return self.flush_slot(slot);
@@ -93,12 +92,13 @@ impl<S: Socket> Engine<S> {
         self.end_stream(slot, reason);
     }
 
-    /// Ends our stream, and waits for the peer to end its own: closing with unread input would
-    /// reset the connection, and the peer might lose what it was sent last.
+    /// Ends the outgoing stream, after a `close_notify` on TLS, and waits for the client's end of stream:
+    /// to close a socket with unread input would reset the connection, and the client might lose the last
+    /// bytes.
     pub(super) fn end_stream(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.connections[slot];
         if let Some(tls) = &mut connection.tls {
-            tls.begin_close();
+            tls.close_notify();
             while tls.wants_write() && tls.write_to(&mut connection.socket).is_ok_and(|n| n > 0) {}
         }
         if connection.socket.shutdown_write().is_err() || connection.flags.ended {
@@ -108,7 +108,7 @@ impl<S: Socket> Engine<S> {
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
     }
 
-    /// Lets go of the connections that are closed.
+    /// Removes closed connections.
     #[inline]
     pub(super) fn reap(&mut self) {
         if !self.connections.to_reap.is_empty() {
@@ -116,7 +116,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    #[cold]
+    #[cold] // in most turns no connection closes
     fn reap_slow(&mut self) {
         let mut list = self.connections.to_reap.take();
         for id in list.drain(..) {
@@ -142,7 +142,7 @@ impl<S: Socket> Engine<S> {
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
         let login = connection.peer().and_then(|peer| self.broker.past_login_of(peer));
         let queued = connection.peer().map(|peer| self.broker.peers.peer(peer).queue.bytes());
-        // Who speaks neither dialect gets answers to plain requests.
+        // Without a peer, only answers to plain requests may be unsent.
         let queued = queued.map_or_else(|| connection.transport.control().len() as u64, u64::from);
         let encrypted = connection.tls.as_ref().map_or(0, |tls| tls.unsent_bytes());
         Ending {
@@ -159,8 +159,7 @@ impl<S: Socket> Engine<S> {
     }
 }
 
-/// The common close code of WebSocket that goes with a reason; none where the peer's own close or breach
-/// has settled it.
+/// The WebSocket close code for a reason; `None` if it follows from the client's own close or violation.
 fn common_code(reason: CloseReason, retry: Option<Retry>) -> Option<CloseCode> {
     match (reason, retry) {
         (CloseReason::EndOfStream | CloseReason::Transport(_), _) => None,
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_get_no_code_of_their_own_get_that_of_websocket() {
+    fn without_a_code_of_the_broker_the_close_code_is_a_registered_one() {
         for (reason, retry, code) in [
             (CloseReason::LoggedOut, None, Some(1000)),
             (CloseReason::Refused(Code::NotLoggedIn), Some(Retry::Never), Some(1000)),

@@ -1,4 +1,4 @@
-//! One connection: its socket, what carries its frames, and what it is waiting for.
+//! One connection: its socket, its transport, and what it is waiting for.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -10,28 +10,28 @@ use crate::broker::{CloseReason, Speaker};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport};
 
-/// What the engine needs of a socket. It never blocks: not-yet is `WouldBlock`.
+/// A socket of the engine. It never blocks: not-yet is `WouldBlock`.
 pub trait Socket: Read + Write {
-    /// Ends the stream in our direction.
+    /// Ends the outgoing stream.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Whether a read that gave `count` of `wanted` bytes may have left some, so that another is due
-    /// before the kernel announces more. Where it did not, that other read would be for nothing.
+    /// Whether a read that returned `count` of `wanted` bytes may have left some, so that another read is
+    /// due before the kernel announces more.
     fn may_have_more(_count: usize, _wanted: usize) -> bool {
         true
     }
 }
 
-/// A connection's place in the table, and which use of the place it is. What is kept beyond a turn
-/// keeps this; within one the slot alone will do, for a connection is reaped at its end.
+/// A connection's slot in the table and the slot's generation. Within a turn the slot alone identifies a
+/// connection, because connections are reaped at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
-    /// The place.
+    /// The index in the table.
     pub slot: u32,
-    /// Which use of the place it is.
+    /// How often the slot has been used.
     pub generation: NonZeroU32,
 }
 
@@ -41,59 +41,59 @@ pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) tls: Option<Box<TlsLayer>>,
     pub(super) transport: Transport,
-    /// The broker's side of it, once its dialect is known.
+    /// The broker's handle of it, once its dialect is known.
     pub(super) speaker: Option<Speaker>,
     pub(super) policy: ListenerPolicy,
-    /// The place of its listener.
+    /// The index of its listener in the configuration.
     pub(super) listener: u16,
     pub(super) phase: Phase,
     pub(super) flags: Flags,
     pub(super) id: ConnectionId,
     pub(super) address: SocketAddr,
     pub(super) number: u64,
-    /// When the phase must be over, in milliseconds; [`NEVER`] where it may last.
+    /// When the phase must be over, in milliseconds; [`NEVER`] without a bound.
     pub(super) deadline_ms: u64,
-    /// When the entry among the deadlines fires that will look at `deadline_ms`; [`NEVER`] where
-    /// there is none. `armed_ms ≤ deadline_ms` while there is a deadline.
+    /// Time of the live entry among the deadlines, which causes a check of `deadline_ms`; [`NEVER`]
+    /// without one. `armed_ms ≤ deadline_ms` while there is a deadline.
     pub(super) armed_ms: u64,
-    /// When anything was heard last.
+    /// When bytes arrived last.
     pub(super) heard_ms: u64,
-    /// When the peer was pinged since then; [`NEVER`] where it was not.
-    pub(super) asked_ms: u64,
-    /// When anything was said last.
-    pub(super) said_ms: u64,
+    /// When the client was pinged since then; [`NEVER`] if it was not.
+    pub(super) pinged_ms: u64,
+    /// When bytes were sent last that count as a heart-beat.
+    pub(super) sent_ms: u64,
     pub(super) accepted_ms: u64,
     pub(super) totals: Totals,
-    /// Deliveries that TLS has taken but the kernel has not: when they arrived, and how many.
+    /// Deliveries that are encrypted but not yet taken by the kernel: arrival time and count.
     pub(super) staged: Vec<(u64, u32)>,
 }
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The first bytes, the TLS handshake, the upgrade request: what is spoken is not settled.
+    /// The first bytes, the TLS handshake, the upgrade request: the protocol is not known yet.
     AwaitingProtocol,
     /// CONNECT.
     AwaitingConnect,
     /// Frames, both ways.
     Open,
-    /// The kernel, to take what is queued; then the connection closes.
+    /// The kernel, to take the rest of the queue; then the connection closes.
     Flushing(CloseReason),
-    /// The peer's WebSocket close.
+    /// The client's WebSocket close.
     AwaitingClose(CloseReason),
-    /// The peer's end of stream, after ours.
+    /// The client's end of stream, after the broker's.
     Lingering(CloseReason),
     /// The reaper.
     Closed(CloseReason),
 }
 
 impl Phase {
-    /// Whether what arrives is still looked at.
+    /// Whether arriving frames are handled.
     pub(super) fn reads_frames(self) -> bool {
         matches!(self, Self::AwaitingProtocol | Self::AwaitingConnect | Self::Open)
     }
 
-    /// Why it ends, once that is settled.
+    /// Why the connection ends, if it does.
     pub(super) fn reason(self) -> Option<CloseReason> {
         match self {
             Self::AwaitingProtocol | Self::AwaitingConnect | Self::Open => None,
@@ -105,20 +105,20 @@ impl Phase {
     }
 }
 
-/// What is true of a connection now.
+/// The flags of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flags {
-    /// The kernel may have something to read.
+    /// The socket may have something to read.
     pub(super) readable: bool,
-    /// The kernel took less than it was given; it will say when it takes more.
+    /// The kernel took less than it was given, and will announce when it takes more.
     pub(super) blocked: bool,
-    /// The connection is on the list of those to be read.
+    /// The connection is on the list `to_read`.
     pub(super) listed_to_read: bool,
-    /// The connection is on the list of those to be flushed.
+    /// The connection is on the list `to_flush`.
     pub(super) listed_to_flush: bool,
-    /// The kernel said that the peer's stream has ended, behind what is still to be read.
+    /// The kernel announced the end of the client's stream; unread bytes may come before it.
     pub(super) end_announced: bool,
-    /// The peer sent its end of stream.
+    /// The client's end of stream was read.
     pub(super) ended: bool,
     /// It is not read because memory is short.
     pub(super) paused: bool,
@@ -126,7 +126,7 @@ pub(super) struct Flags {
     pub(super) surplus: bool,
 }
 
-/// What went over a connection, for the line in the log.
+/// Bytes and frames of a connection, for its line in the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) bytes_in: u64,
@@ -135,14 +135,14 @@ pub(super) struct Totals {
     pub(super) frames_out: u32,
 }
 
-/// The limit that surplus connections are beyond.
+/// The limit that surplus connections exceed.
 pub(super) const SURPLUS: &str = "connections_max";
 
 /// No deadline.
 pub(super) const NEVER: u64 = u64::MAX;
 
 impl<S> Connection<S> {
-    /// A connection of which nothing is known yet, and which must show what it speaks until then.
+    /// A new connection, which must show its protocol by `deadline_ms`.
     pub(super) fn new(
         id: ConnectionId,
         number: u64,
@@ -166,41 +166,41 @@ impl<S> Connection<S> {
             deadline_ms,
             armed_ms: deadline_ms,
             heard_ms: now_ms,
-            asked_ms: NEVER,
-            said_ms: now_ms,
+            pinged_ms: NEVER,
+            sent_ms: now_ms,
             accepted_ms: now_ms,
             totals: Totals::default(),
             staged: Vec::new(),
         }
     }
 
-    /// The broker's id of it, once its dialect is known.
+    /// Its id in the broker, once its dialect is known.
     #[inline]
     pub(super) fn peer(&self) -> Option<PeerId> {
         self.speaker.as_ref().map(|speaker| speaker.peer)
     }
 
-    /// Memory that is held for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part.
     pub(super) fn held_bytes(&self) -> u64 {
         let torn = self.speaker.as_ref().map_or(0, Speaker::held_bytes);
         (self.transport.held_bytes() + torn) as u64
     }
 
-    /// Whether the transport still reads what arrives: for frames, or for a WebSocket's close, which
-    /// is only found by whoever has followed the messages before it.
+    /// Whether the transport still parses input: for frames, or for a WebSocket close, which is found
+    /// only by parsing the messages before it.
     pub(super) fn reads_transport(&self) -> bool {
         let closing = matches!(self.phase, Phase::Flushing(_) | Phase::AwaitingClose(_));
         self.phase.reads_frames() || closing && self.transport.is_websocket()
     }
 
-    /// Notes that the peer was heard, or could not be.
+    /// Notes that bytes arrived, or that they were not read for lack of memory.
     #[inline]
     pub(super) fn note_heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
-        self.asked_ms = NEVER;
+        self.pinged_ms = NEVER;
     }
 
-    /// What carries the frames, for the log.
+    /// The name of the transport in the log.
     pub(super) fn transport_name(&self) -> &'static str {
         match (self.transport.name(), self.tls.is_some()) {
             ("tcp", true) => "tls",

@@ -1,7 +1,7 @@
-//! What is due when: a heap of (time, connection) pairs.
+//! Deadlines of connections: a heap of (time, connection) pairs.
 //!
-//! An entry is a hint to look at a connection, not a promise that something is due: a connection
-//! that was heard from since simply gets a later entry. So activity costs nothing here.
+//! An entry is a hint to check a connection, not a promise that something is due: activity moves only the
+//! connection's own deadline, and the check arms a later entry. So activity costs nothing here.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,12 +15,12 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Asks for a look at a connection at a time.
+    /// Schedules a check of a connection.
     pub(crate) fn arm(&mut self, at_ms: u64, id: ConnectionId) {
         self.heap.push(Reverse((at_ms, id)));
     }
 
-    /// Takes the next entry that is due: for when it was armed, and for whom.
+    /// Takes the next entry that is due: the time for which it was armed, and the connection.
     pub(crate) fn next_due(&mut self, now_ms: u64) -> Option<(u64, ConnectionId)> {
         let Reverse((at_ms, _)) = self.heap.peek()?;
         if *at_ms > now_ms {
@@ -29,17 +29,17 @@ impl Deadlines {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// When the next entry is due.
+    /// Time of the next entry.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse((at_ms, _))| *at_ms)
     }
 
-    /// Whether a rush has left memory that is worth returning.
+    /// Whether a burst has left memory that is worth returning.
     pub(crate) fn has_slack(&self) -> bool {
         self.heap.capacity() > 4 * self.heap.len().max(64)
     }
 
-    /// Returns the memory of a past rush.
+    /// Returns the memory of a past burst.
     pub(crate) fn trim(&mut self) {
         if self.has_slack() {
             self.heap.shrink_to(2 * self.heap.len());

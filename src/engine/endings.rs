@@ -1,7 +1,7 @@
-//! What the log says of connections that end: a line for each, and where very many end at once, or the
-//! broker drains, sums by reason. The sums are exact, whatever becomes of single lines on their way.
+//! Log lines for connections that end: one for each, or sums by reason, if very many end at once or the
+//! broker drains. The sums are exact, even if lines are dropped on their way.
 //!
-//! It knows nothing of sockets; what is told of a connection it is given.
+//! It does not know sockets; the caller describes each connection.
 
 use std::net::SocketAddr;
 
@@ -17,12 +17,12 @@ pub(super) struct Ending<'a> {
     pub(super) listener: &'a str,
     pub(super) address: SocketAddr,
     pub(super) transport: &'static str,
-    /// Who was logged in on it, or tried to.
+    /// The login id, also that of a refused login.
     pub(super) login: &'a str,
     pub(super) reason: CloseReason,
     pub(super) duration_ms: u64,
     pub(super) totals: Totals,
-    /// What was queued to it and the kernel did not get.
+    /// Queued bytes that the kernel did not take.
     pub(super) unsent_bytes: u64,
 }
 
@@ -45,9 +45,9 @@ impl Ending<'_> {
 pub struct Sum {
     /// Why they ended.
     pub reason: CloseReason,
-    /// Whether the kernel did not get all that was queued to them.
+    /// Whether they ended with unsent bytes.
     pub is_cut: bool,
-    /// How many they were.
+    /// The number of connections.
     pub connections: u64,
     frames_in: u64,
     frames_out: u64,
@@ -57,7 +57,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Tells the log of them, with words that say when they ended.
+    /// Writes the sum to the log.
     pub(crate) fn log(&self, level: Level, words: &'static str) {
         let Self { reason, connections, frames_in, frames_out, bytes_in, bytes_out, .. } = *self;
         log::log!(
@@ -69,21 +69,22 @@ impl Sum {
     }
 }
 
-/// What was not told yet.
+/// Endings that are not logged yet.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
-    /// The second in which lines were written last, and how many.
+    /// The second in which the last line was written.
     second: u64,
+    /// Lines that were written in `second`.
     lines: u32,
-    /// Those that got no line, until their second is over.
-    untold: Sums,
-    /// All that ended since the drain began, while there is one.
+    /// Connections that got no line in `second`.
+    unlogged: Sums,
+    /// All connections that ended since the drain began.
     drain: Option<Sums>,
 }
 
 impl Endings {
-    /// Writes a line about a connection, unless there were so many in this second that it is only
-    /// counted. In a drain all are counted, and have lines for those who look closely.
+    /// Writes a line about a connection, or counts it in a sum after [`LINES_PER_SECOND_MAX`] lines in
+    /// this second. In a drain all are counted, and their lines are of level `debug`.
     pub(super) fn note(&mut self, ending: &Ending<'_>, now_ms: u64) {
         if let Some(sums) = &mut self.drain {
             ending.log(Level::Debug);
@@ -91,45 +92,45 @@ impl Endings {
         }
         let second = now_ms / SECOND_MS;
         if second != self.second {
-            self.tell_untold();
+            self.log_sums();
             (self.second, self.lines) = (second, 0);
         }
         if self.lines < LINES_PER_SECOND_MAX {
             self.lines += 1;
             ending.log(Level::Info);
         } else {
-            self.untold.add(ending);
+            self.unlogged.add(ending);
         }
     }
 
-    /// When [`Self::tell_due`] has something to do, in milliseconds.
+    /// When [`Self::log_due`] is due, in milliseconds.
     #[inline]
     pub(super) fn due_ms(&self) -> Option<u64> {
-        (!self.untold.0.is_empty()).then_some((self.second + 1) * SECOND_MS)
+        (!self.unlogged.0.is_empty()).then_some((self.second + 1) * SECOND_MS)
     }
 
-    /// Tells of those that got no line, once their second is over.
+    /// Logs the sums of connections without a line, once their second is over.
     #[inline]
-    pub(super) fn tell_due(&mut self, now_ms: u64) {
+    pub(super) fn log_due(&mut self, now_ms: u64) {
         if self.due_ms().is_some_and(|due_ms| now_ms >= due_ms) {
-            self.tell_untold();
+            self.log_sums();
         }
     }
 
-    /// From now on there are sums only.
+    /// Counts in sums from now on.
     pub(super) fn begin_drain(&mut self) {
-        self.tell_untold();
+        self.log_sums();
         self.drain.get_or_insert_default();
     }
 
-    /// All that ended since the drain began.
+    /// Sums of the connections that ended since the drain began.
     pub(super) fn drain_sums(&self) -> &[Sum] {
         self.drain.as_ref().map_or(&[], |sums| &sums.0)
     }
 
-    #[cold]
-    fn tell_untold(&mut self) {
-        for sum in std::mem::take(&mut self.untold).0 {
+    #[cold] // few connections end in most seconds
+    fn log_sums(&mut self) {
+        for sum in std::mem::take(&mut self.unlogged).0 {
             sum.log(Level::Info, "closed without a line for each");
         }
     }
@@ -137,11 +138,11 @@ impl Endings {
 
 const SECOND_MS: u64 = 1_000;
 
-/// Lines about connections that end in one second; further ones are summed up. The way to the log holds
-/// some more than these.
+/// Lines in one second about connections that end; further connections are summed up. It is less than
+/// the logger's channel holds.
 const LINES_PER_SECOND_MAX: u32 = 256;
 
-/// A sum for each reason, with those apart that lost something. There are few reasons.
+/// A sum for each reason, with and without unsent bytes. There are few reasons.
 #[derive(Debug, Default)]
 struct Sums(Vec<Sum>);
 
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_is_summed_up_by_reason_and_by_what_was_lost() {
+    fn a_drain_is_summed_up_by_reason_and_by_unsent_bytes() {
         const DRAINING: CloseReason = CloseReason::Refused(Code::Draining);
         let mut endings = Endings::default();
         endings.note(&ending(CloseReason::Lost, 0), 0);
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn those_beyond_the_lines_of_a_second_are_summed_up_when_it_is_over() {
+    fn connections_beyond_the_lines_of_a_second_are_summed_up_when_it_is_over() {
         let mut endings = Endings::default();
         for _ in 0..LINES_PER_SECOND_MAX {
             endings.note(&ending(CloseReason::Lost, 0), 1_500);
@@ -226,11 +227,11 @@ mod tests {
         assert_eq!(endings.due_ms(), None);
         endings.note(&ending(CloseReason::Lost, 0), 1_999);
         endings.note(&ending(CloseReason::Lost, 1), 1_999);
-        assert_eq!(endings.untold.0.iter().map(|sum| sum.connections).sum::<u64>(), 2);
+        assert_eq!(endings.unlogged.0.iter().map(|sum| sum.connections).sum::<u64>(), 2);
         assert_eq!(endings.due_ms(), Some(2_000));
-        endings.tell_due(1_999);
+        endings.log_due(1_999);
         assert_eq!(endings.due_ms(), Some(2_000));
-        endings.tell_due(2_000);
+        endings.log_due(2_000);
         assert_eq!(endings.due_ms(), None);
         // Another second has lines again.
         endings.note(&ending(CloseReason::Lost, 0), 2_000);

@@ -1,5 +1,5 @@
-//! Writing what is queued: from where it was encoded where that is one run, side by side where it is
-//! several, and on TLS packed into records.
+//! Writing queued frames: a single run from its lane, several runs copied side by side, and on TLS packed
+//! into records.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -7,13 +7,13 @@ use smallvec::SmallVec;
 
 use super::connection::{Connection, Socket};
 use crate::broker::peer::Peer;
-use crate::outbound::{FrameRun, FrameSlice, Framing, Out, OutboundArena, OutboundQueue};
+use crate::outbound::{FrameRun, FrameSlice, Framing, OutboundArena, OutboundQueue, Written};
 use crate::transport::tls::{RECORD_BYTES_MAX, TlsLayer};
 
-/// How far a flush came.
+/// Why a flush ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FlushProgress {
-    /// Nothing is left.
+    /// Everything is written.
     Drained,
     /// The kernel takes no more for now.
     Blocked,
@@ -21,14 +21,14 @@ pub(super) enum FlushProgress {
     Spent,
 }
 
-/// What a flush may use, and what it found out.
+/// What all flushes share, and the deliveries that they completed.
 #[derive(Debug)]
 pub(super) struct FlushContext {
-    /// Where pieces are put side by side.
+    /// Where pieces are copied side by side.
     staging: FrameRun,
-    /// Deliveries of which the kernel took the last byte: when they arrived, and how many.
+    /// Deliveries of which the kernel took the last byte: arrival time and count.
     pub(super) delivered: Vec<(u64, u32)>,
-    /// Bytes that one connection may be given in one go.
+    /// Bytes after which a connection has used up its share of the turn.
     pub(super) bytes_max: usize,
 }
 
@@ -38,8 +38,8 @@ impl FlushContext {
     }
 }
 
-/// Writes control bytes and queued frames of one connection. What the kernel does not take of this
-/// turn's frames is kept in the queue's backlog.
+/// Writes control bytes and queued frames of one connection. Frames of this turn that the kernel does
+/// not take are moved to the queue's backlog.
 pub(super) fn flush<S: Socket>(
     connection: &mut Connection<S>,
     outbox: Option<(&mut OutboundArena, &mut Peer)>,
@@ -57,7 +57,7 @@ pub(super) fn flush<S: Socket>(
     progress
 }
 
-/// Keeps this turn's frames of a connection that the kernel takes nothing from now.
+/// Moves this turn's frames to the backlog, for a connection that is not written to.
 pub(super) fn keep(arena: &mut OutboundArena, peer: &mut Peer) {
     if peer.queue.has_runs() {
         arena.keep(&mut peer.queue, peer.framing, 0);
@@ -90,7 +90,7 @@ impl<S: Socket> Flush<'_, S> {
             if left == 0 {
                 return Ok(FlushProgress::Spent);
             }
-            let step = if has_control && self.arena.half_out(self.queue) == 0 {
+            let step = if has_control && self.arena.partial_bytes(self.queue) == 0 {
                 write_control(self.connection)?
             } else if self.queue.has_backlog() {
                 self.write_backlog(has_control)?
@@ -111,12 +111,12 @@ impl<S: Socket> Flush<'_, S> {
             let wanted = slice.bytes.len();
             let written = write_frames(self.connection, slice, self.framing)?;
             if written == wanted {
-                let out = self.arena.note_all_out(self.queue);
-                self.note(out);
+                let all = self.arena.note_all_written(self.queue);
+                self.note(all);
                 return Ok(Step::Wrote(written));
             }
-            let out = self.arena.keep(self.queue, self.framing, written);
-            self.note(out);
+            let begun = self.arena.keep(self.queue, self.framing, written);
+            self.note(begun);
             return Ok(Step::of(self.connection, written));
         }
         let staging = &mut self.context.staging;
@@ -128,22 +128,26 @@ impl<S: Socket> Flush<'_, S> {
         let wanted = staging.bytes.len();
         let written = write_frames(self.connection, staging.as_slice(), self.framing)?;
         if written == wanted {
-            let out = self.arena.note_all_out(self.queue);
-            self.note(out);
+            let all = self.arena.note_all_written(self.queue);
+            self.note(all);
             return Ok(Step::Wrote(written));
         }
-        let out = self.arena.keep_staged(self.queue, &self.context.staging, written);
-        self.note(out);
+        let begun = self.arena.keep_staged(self.queue, &self.context.staging, written);
+        self.note(begun);
         Ok(Step::of(self.connection, written))
     }
 
-    /// Writes what was kept from turns before: the rest of the frame that is half out, where control
-    /// bytes wait to go behind it, otherwise as much as one call takes.
-    fn write_backlog(&mut self, only_half_out: bool) -> io::Result<Step> {
-        let written = if only_half_out {
-            let half_out = self.arena.half_out(self.queue);
+    /// Writes frames of earlier turns: with `only_partial` the rest of a partly written frame, behind
+    /// which control bytes wait, otherwise as much as one call takes.
+    fn write_backlog(&mut self, only_partial: bool) -> io::Result<Step> {
+        let written = if only_partial {
+            let partial_bytes = self.arena.partial_bytes(self.queue);
             let first = self.arena.backlog(self.queue).next().unwrap_or_default();
-            write_frames(self.connection, FrameSlice::unbroken(&first[..half_out]), self.framing)?
+            write_frames(
+                self.connection,
+                FrameSlice::unbroken(&first[..partial_bytes]),
+                self.framing,
+            )?
         } else if self.connection.tls.is_some() {
             let staging = &mut self.context.staging;
             staging.clear();
@@ -154,18 +158,18 @@ impl<S: Socket> Flush<'_, S> {
             write_gathered(self.connection, pieces, &mut self.context.staging.bytes)?
         };
         let (connection, context) = (&mut *self.connection, &mut *self.context);
-        let mut outs: SmallVec<[Out; 4]> = SmallVec::new();
-        self.arena.advance_backlog(self.queue, written, |out| outs.push(out));
-        outs.into_iter().for_each(|out| note(connection, &mut context.delivered, out));
+        let mut chunks: SmallVec<[Written; 4]> = SmallVec::new();
+        self.arena.advance_backlog(self.queue, written, |chunk| chunks.push(chunk));
+        chunks.into_iter().for_each(|chunk| note(connection, &mut context.delivered, chunk));
         Ok(Step::of(self.connection, written))
     }
 
     #[inline]
-    fn note(&mut self, out: Out) {
-        note(self.connection, &mut self.context.delivered, out);
+    fn note(&mut self, written: Written) {
+        note(self.connection, &mut self.context.delivered, written);
     }
 
-    /// The kernel has all that TLS took: so it has the deliveries in it.
+    /// Notes that the kernel took all records, and thus the deliveries in them.
     fn note_tls_drained(&mut self) {
         for (arrived_ns, count) in std::mem::take(&mut self.connection.staged) {
             note_delivered(&mut self.context.delivered, arrived_ns, count);
@@ -173,22 +177,23 @@ impl<S: Socket> Flush<'_, S> {
     }
 }
 
-/// What one write did.
+/// The outcome of one write.
 enum Step {
-    /// So many bytes are out.
+    /// This many bytes were taken.
     Wrote(usize),
     /// The kernel takes no more.
     Blocked,
 }
 
 impl Step {
-    /// What a write that may have been cut short did. TLS takes what it is given and tells later.
+    /// The outcome of a write that may have been cut short. TLS takes everything; whether the kernel
+    /// does shows when its records are written.
     fn of<S>(connection: &Connection<S>, written: usize) -> Self {
         if written == 0 && connection.tls.is_none() { Self::Blocked } else { Self::Wrote(written) }
     }
 }
 
-/// Writes what a connection has to say that is not of a queue.
+/// Writes TLS records and control bytes of a connection without a queue.
 fn flush_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushProgress> {
     loop {
         if flush_tls(connection)? == FlushProgress::Blocked {
@@ -203,7 +208,7 @@ fn flush_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushP
     }
 }
 
-/// Writes control bytes. They go between whole frames.
+/// Writes control bytes, to be called between whole frames.
 fn write_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<Step> {
     let control = connection.transport.control();
     let written = match &mut connection.tls {
@@ -221,7 +226,7 @@ fn write_control<S: Socket>(connection: &mut Connection<S>) -> io::Result<Step> 
     Ok(Step::of(connection, written))
 }
 
-/// Writes frames that stand side by side, or has TLS take them, as many as one window holds.
+/// Writes frames that stand side by side; on TLS encrypts one window of them.
 #[inline]
 fn write_frames<S: Socket>(
     connection: &mut Connection<S>,
@@ -236,8 +241,8 @@ fn write_frames<S: Socket>(
     Ok(written)
 }
 
-/// Writes as many pieces as one call takes: small ones side by side in `staging`, large ones from where
-/// they are.
+/// Writes as many pieces as one call takes: small ones copied side by side into `staging`, large ones
+/// from where they are.
 fn write_gathered<'a, S: Socket>(
     connection: &mut Connection<S>,
     pieces: impl Iterator<Item = &'a [u8]>,
@@ -278,27 +283,28 @@ fn write_gathered<'a, S: Socket>(
     Ok(written)
 }
 
-/// A run of bytes to be written.
+/// A part of a gathered write.
 enum Part<'a> {
     Staged(usize, usize),
     Kept(&'a [u8]),
 }
 
-/// Parts that one call writes.
+/// Parts of one gathered write.
 const PARTS_MAX: usize = 32;
 
-/// Pieces up to this size are copied: that costs less than a part of their own.
+/// Size up to which a piece is copied, which costs less than a part of its own.
 const COPIED_BYTES_MAX: usize = 2048;
 
-/// Bytes that one call is offered, but for the last piece's.
+/// Bytes after which a call gets no further piece.
 const STAGED_BYTES_MAX: usize = 128 * 1024;
 
-/// Plain bytes that TLS takes before its records are written, but for the last frame's: it takes a
-/// window at most, so that the queue stays the bound.
+/// Plain bytes after which no further frame is encrypted before the records are written, so that
+/// unsent bytes wait in the queue, whose limits count them.
 const TLS_WINDOW_BYTES: usize = 64 * 1024;
 
-/// Packs frames into records, as many as fit one, and none begins in a record that it does not fit into
-/// where the framing wants that. Says how many bytes that were: a window's, to the end of a frame.
+/// Encrypts frames, as many in a record as fit. With a framing that keeps records whole, a frame does not
+/// begin in a record that it does not fit into. Returns the number of bytes: one window, up to the end of
+/// a frame.
 fn encrypt(tls: &mut TlsLayer, frames: FrameSlice<'_>, framing: Framing) -> usize {
     let whole = frames.bytes.len();
     let keeps_whole = framing.keeps_records_whole();
@@ -332,7 +338,7 @@ fn flush_tls<S: Socket>(connection: &mut Connection<S>) -> io::Result<FlushProgr
     Ok(FlushProgress::Drained)
 }
 
-/// How many bytes the kernel took; none, where it takes none now.
+/// The number of bytes that the kernel took; zero if the call would block or was interrupted.
 #[inline]
 fn taken(result: io::Result<usize>) -> io::Result<usize> {
     match result {
@@ -343,13 +349,12 @@ fn taken(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Counts frames that are out. The deliveries among those that TLS took are with the kernel when all
-/// records are.
+/// Counts written frames. Deliveries on TLS count as delivered when the kernel has taken all records.
 #[inline]
-fn note<S>(connection: &mut Connection<S>, delivered: &mut Vec<(u64, u32)>, out: Out) {
-    connection.totals.frames_out += out.frames;
+fn note<S>(connection: &mut Connection<S>, delivered: &mut Vec<(u64, u32)>, written: Written) {
+    connection.totals.frames_out += written.frames;
     let into = if connection.tls.is_some() { &mut connection.staged } else { delivered };
-    note_delivered(into, out.arrived_ns, out.deliveries);
+    note_delivered(into, written.arrived_ns, written.deliveries);
 }
 
 #[inline]

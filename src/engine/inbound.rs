@@ -1,5 +1,5 @@
-//! What arrives: read into one buffer, told apart, and handed to the broker; and what the transport
-//! itself has to answer.
+//! Input: read into one buffer, parsed by the transport and passed to the broker; and the requests that
+//! the transport itself answers.
 
 use std::io::ErrorKind;
 
@@ -11,10 +11,10 @@ use crate::http;
 use crate::limits::{Exceeded, Limits};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{
-    Dialect, FrameBound, Inbound, PlainRequest, Protocols, TlsMode, TransportError, detect,
+    Dialect, FrameBound, Inbound, PlainRequest, Protocols, TlsMode, TransportFault, detect,
 };
 
-/// What every read goes through; connections own no buffers.
+/// The buffers of all reads; connections own none.
 pub(super) struct Scratch {
     wire: Box<[u8]>,
     plain: Box<[u8]>,
@@ -76,7 +76,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Handles what was read into the scratch buffer.
+    /// Handles the bytes in the scratch buffer.
     fn handle_bytes(&mut self, slot: u32, count: usize) {
         let connection = &mut self.connections[slot];
         if !connection.reads_transport() {
@@ -88,7 +88,7 @@ impl<S: Socket> Engine<S> {
             && connection.tls.is_none()
             && connection.totals.bytes_in == count as u64
         {
-            self.settle_security(slot, scratch[0]);
+            self.detect_tls(slot, scratch[0]);
         }
         if self.connections[slot].tls.is_some() {
             self.handle_encrypted(slot, &scratch[..count]);
@@ -104,14 +104,14 @@ impl<S: Socket> Engine<S> {
         self.wake_flush(slot);
     }
 
-    /// Begins TLS, or not, by a connection's first byte and the listener's policy.
-    #[inline(never)]
-    pub(super) fn settle_security(&mut self, slot: u32, first: u8) {
+    /// Begins TLS, or not, according to a connection's first byte and the listener's policy.
+    #[inline(never)] // once for each connection
+    pub(super) fn detect_tls(&mut self, slot: u32, first: u8) {
         let connection = &mut self.connections[slot];
         let refused = match (first == detect::TLS_HANDSHAKE, connection.policy.tls, &self.tls) {
             (true, TlsMode::Off, _) | (true, _, None) => Some("TLS is not served on this port"),
             (false, TlsMode::Required, _) => {
-                // Whatever it speaks is told so.
+                // Each protocol is then refused in its own terms.
                 connection.policy.protocols = Protocols::NONE;
                 None
             }
@@ -131,7 +131,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    #[inline(never)]
+    #[inline(never)] // so that plain connections need less of the instruction cache
     fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) {
         let mut wire = wire;
         let mut plain = std::mem::take(&mut self.scratch.plain);
@@ -143,7 +143,7 @@ impl<S: Socket> Engine<S> {
             let Some(tls) = &mut connection.tls else { break };
             let was_handshaking = tls.is_handshaking();
             let result = tls.decrypt(&mut wire, &mut plain);
-            let is_ended = tls.is_ended_by_peer();
+            let is_ended = tls.is_ended_by_client();
             if was_handshaking && !tls.is_handshaking() {
                 self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
             }
@@ -154,7 +154,7 @@ impl<S: Socket> Engine<S> {
                 }
                 Ok(0) => break,
                 Ok(count) => self.handle_plain(slot, &mut plain[..count]),
-                Err(TransportError::Tls(why)) => {
+                Err(TransportFault::Tls(why)) => {
                     self.begin_close(slot, CloseReason::Transport(why));
                     break;
                 }
@@ -164,7 +164,7 @@ impl<S: Socket> Engine<S> {
         self.scratch.plain = plain;
     }
 
-    /// The peer's stream ended as TLS says it. Its socket may stay open, waiting for us to say so too.
+    /// Handles the client's `close_notify`. Its socket may stay open until it gets the broker's.
     fn handle_close_notify(&mut self, slot: u32) {
         match self.connections[slot].phase {
             Phase::AwaitingClose(reason) => self.end_stream(slot, reason),
@@ -172,7 +172,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Handles bytes as the peer meant them, TLS peeled off.
+    /// Handles bytes that are not encrypted, or not any more.
     fn handle_plain(&mut self, slot: u32, bytes: &mut [u8]) {
         let mut wire = bytes;
         loop {
@@ -197,13 +197,14 @@ impl<S: Socket> Engine<S> {
                 }
                 Ok(Some(Inbound::Request(request))) => self.answer_request(slot, &request),
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
-                Err(error) => return self.handle_breach(slot, error),
+                Err(fault) => return self.handle_fault(slot, fault),
             }
         }
     }
 
-    /// Looks for the peer's close in what it still sends; its frames are not looked at.
-    #[inline(never)]
+    /// Looks for the WebSocket close in the input of a client whose connection closes; frames are
+    /// skipped.
+    #[inline(never)] // once for each connection
     fn await_close(&mut self, slot: u32, bytes: &mut [u8]) {
         let connection = &mut self.connections[slot];
         if !connection.reads_transport() {
@@ -224,8 +225,8 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Opens the broker's side of a connection, once it is settled what it speaks.
-    #[inline(never)]
+    /// Opens a connection in the broker, once its dialect is known.
+    #[inline(never)] // once for each connection
     fn open(&mut self, slot: u32, dialect: Dialect) {
         let connection = &mut self.connections[slot];
         let framing = connection.transport.framing();
@@ -238,8 +239,8 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Tells a connection that its listener does not serve what it speaks.
-    #[inline(never)]
+    /// Refuses a connection whose listener does not serve its protocol.
+    #[inline(never)] // once for each connection
     fn refuse_unserved(&mut self, slot: u32, dialect: Dialect, what: &'static str) {
         let why = why_unserved(&self.connections[slot], what);
         self.open(slot, dialect);
@@ -250,7 +251,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Tells a connection above `connections_max` that there is no place for it.
+    /// Refuses a connection beyond `connections_max`.
     fn refuse_surplus(&mut self, slot: u32) {
         let max = self.limits.connections_max;
         let exceeded = Exceeded { limit: SURPLUS, max: max.into() };
@@ -259,8 +260,8 @@ impl<S: Socket> Engine<S> {
         self.refuse(slot, &fault);
     }
 
-    /// After a login there is no deadline but those of pings and heart-beats.
-    #[inline(never)]
+    /// Notes a login. From now on only pings and heart-beats have deadlines.
+    #[inline(never)] // once for each connection
     pub(super) fn note_login(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
         connection.phase = Phase::Open;
@@ -268,14 +269,14 @@ impl<S: Socket> Engine<S> {
         self.check_liveness(slot);
     }
 
-    #[inline(never)]
+    #[inline(never)] // once for each connection
     fn answer_request(&mut self, slot: u32, request: &PlainRequest) {
         let connection = &mut self.connections[slot];
         let protocols = connection.policy.protocols;
         if !protocols.http && !protocols.ws {
             let why = if lacks_tls(connection) { ONLY_TLS } else { NO_HTTP };
             connection.transport.answer(&http::refusal(request, why));
-            return self.handle_breach(slot, TransportError::BadRequest(why));
+            return self.handle_fault(slot, TransportFault::BadRequest(why));
         }
         let served = http::Served { http: protocols.http, sample: self.serves_sample };
         let response = http::answer(request, served);
@@ -283,34 +284,31 @@ impl<S: Socket> Engine<S> {
         self.begin_close(slot, CloseReason::Answered);
     }
 
-    /// Tells a peer what it did wrong, in its own dialect where one is settled, and closes.
-    #[inline(never)]
-    fn handle_breach(&mut self, slot: u32, error: TransportError) {
-        let fault = match error {
-            TransportError::TooLarge(exceeded) => Fault::exceeded(exceeded),
-            TransportError::EmptyFrame => {
-                Fault::closing(Code::MalformedFrame, Retry::Never, error.to_string())
+    /// Closes a connection because of a fault, with an ERROR in its dialect, if that is known.
+    #[inline(never)] // once for each connection
+    fn handle_fault(&mut self, slot: u32, fault: TransportFault) {
+        let fault = match fault {
+            TransportFault::TooLarge(exceeded) => Fault::exceeded(exceeded),
+            TransportFault::EmptyFrame => {
+                Fault::closing(Code::MalformedFrame, Retry::Never, fault.to_string())
             }
-            TransportError::BadRequest(why)
-            | TransportError::WebSocket(_, why)
-            | TransportError::Tls(why) => {
+            TransportFault::BadRequest(why)
+            | TransportFault::WebSocket(_, why)
+            | TransportFault::Tls(why) => {
                 self.counters.protocol_errors += 1;
                 return self.begin_close(slot, CloseReason::Transport(why));
-            }
-            TransportError::Unrecognized => {
-                return self.begin_close(slot, CloseReason::Transport("unrecognized"));
             }
         };
         self.refuse(slot, &fault);
     }
 
-    /// The peer's stream ended.
-    #[inline(never)]
+    /// Handles the client's end of stream.
+    #[inline(never)] // once for each connection
     pub(super) fn handle_end(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
         match connection.phase {
             Phase::AwaitingProtocol | Phase::AwaitingConnect | Phase::Open => {
-                // What was asked before the end is still answered.
+                // Requests before the end are still answered.
                 self.begin_close(slot, CloseReason::EndOfStream);
                 self.wake_flush(slot);
             }
@@ -322,10 +320,9 @@ impl<S: Socket> Engine<S> {
     }
 }
 
-/// The transport opens a connection before it gives data of it.
-const OPENED: &str = "data comes after the dialect is known";
+const OPENED: &str = "the transport announces the dialect before data";
 
-/// Why a connection's listener does not serve what it speaks.
+/// Why a connection's listener does not serve its protocol.
 fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {
     match lacks_tls(connection) {
         true => ONLY_TLS.to_owned(),
@@ -333,14 +330,14 @@ fn why_unserved<S>(connection: &Connection<S>, what: &'static str) -> String {
     }
 }
 
-/// Whether a connection is plain where only TLS is served.
+/// Whether a connection is plain although its listener requires TLS.
 fn lacks_tls<S>(connection: &Connection<S>) -> bool {
     connection.tls.is_none() && connection.policy.tls == TlsMode::Required
 }
 
 const ONLY_TLS: &str = "only TLS is served on this port";
 
-/// What a request is told by a listener that serves neither plain HTTP nor WebSocket.
+/// The answer to a request on a listener that serves neither plain HTTP nor WebSocket.
 const NO_HTTP: &str = "this listener does not serve HTTP and WebSocket";
 
 fn frame_bound(limits: &Limits, phase: Phase) -> FrameBound {

@@ -1,4 +1,4 @@
-//! Who is still there: the deadline of each phase, heart-beats, and what is made of silence.
+//! Liveness: the deadline of each phase, heart-beats, pings, and timeouts.
 
 use super::Engine;
 use super::connection::{Connection, ConnectionId, NEVER, Phase, SURPLUS, Socket};
@@ -8,7 +8,8 @@ use crate::limits::Limits;
 use crate::outbound::Framing;
 
 impl<S: Socket> Engine<S> {
-    #[inline(never)]
+    /// Checks a connection whose deadline may have passed.
+    #[inline(never)] // large, and rare in comparison with turns
     pub(super) fn check_deadline(&mut self, armed_ms: u64, id: ConnectionId) {
         let Some(connection) = self.connections.find_mut(id) else { return };
         if connection.armed_ms != armed_ms {
@@ -50,41 +51,41 @@ impl<S: Socket> Engine<S> {
         self.close_now(id.slot, CloseReason::TimedOut(limit));
     }
 
-    /// Looks at who is silent, and sends the heart-beats that were agreed.
+    /// Sends the agreed heart-beat, if one is due, and pings or closes a client that is silent.
     pub(super) fn check_liveness(&mut self, slot: u32) {
         let now_ms = self.now.ms();
         let connection = &mut self.connections[slot];
         if connection.flags.paused {
-            // We are the ones who do not listen.
+            // The client may have sent heart-beats that were not read.
             connection.note_heard(now_ms);
         }
         let Some(peer) = connection.peer() else { return };
         let peer = self.broker.peers.peer(peer);
-        let (mut next_ms, mut speaks) = (NEVER, false);
+        let (mut next_ms, mut writes) = (NEVER, false);
         if peer.beats.outgoing_ms > 0 {
-            // A little early: the way takes time, too.
+            // Early, to allow for the latency of the network.
             let interval_ms = u64::from(peer.beats.outgoing_ms) * 3 / 4;
-            if now_ms >= connection.said_ms + interval_ms {
-                connection.said_ms = now_ms;
+            if now_ms >= connection.sent_ms + interval_ms {
+                connection.sent_ms = now_ms;
                 if peer.queue.is_empty() && connection.transport.control().is_empty() {
                     connection.transport.beat(peer.framing != Framing::WebSocketBinary);
-                    speaks = true;
+                    writes = true;
                 }
             }
-            next_ms = next_ms.min(connection.said_ms + interval_ms);
+            next_ms = next_ms.min(connection.sent_ms + interval_ms);
         }
         match judge_silence(connection, peer.beats, &self.limits, now_ms) {
             Silence::Allowed => {}
             Silence::JudgeAt(at_ms) => next_ms = next_ms.min(at_ms),
-            Silence::Ask(until_ms) => {
-                connection.asked_ms = now_ms;
+            Silence::Ping(until_ms) => {
+                connection.pinged_ms = now_ms;
                 connection.transport.ping();
-                speaks = true;
+                writes = true;
                 next_ms = next_ms.min(until_ms);
             }
-            Silence::Broken(limit) => return self.cut_silent(slot, limit),
+            Silence::TimedOut(limit) => return self.cut_silent(slot, limit),
         }
-        if speaks {
+        if writes {
             self.connections.list_to_flush(slot);
         }
         if next_ms != NEVER {
@@ -92,9 +93,9 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Closes the connection of a client that is silent for too long. On WebSocket it is told, for its
-    /// page may be there again when the close arrives.
-    #[cold]
+    /// Closes the connection of a client that has been silent for too long. On WebSocket it gets an ERROR
+    /// and a close, which a page that was suspended reads when it runs again.
+    #[cold] // most clients are heard in time
     fn cut_silent(&mut self, slot: u32, limit: &'static str) {
         self.counters.timeouts += 1;
         let connection = &self.connections[slot];
@@ -110,11 +111,11 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         let mut at_ms = at_ms;
         if connection.flags.surplus {
-            // Whatever it waits for, it holds its place no longer than this.
+            // In no phase does it stay longer than `refusal_ms_max`.
             at_ms = at_ms.min(connection.accepted_ms + u64::from(self.limits.refusal_ms_max));
         }
         connection.deadline_ms = at_ms;
-        // An entry that fires sooner looks again.
+        // An earlier entry causes a check that arms a new one.
         if at_ms < connection.armed_ms {
             connection.armed_ms = at_ms;
             self.deadlines.arm(at_ms, connection.id);
@@ -122,20 +123,20 @@ impl<S: Socket> Engine<S> {
     }
 }
 
-/// What is to be done about a client that was heard last some time ago.
+/// What to do about a client from which nothing has arrived for some time.
 enum Silence {
-    /// Nothing, ever.
+    /// Nothing, however long it lasts.
     Allowed,
-    /// Nothing until then.
+    /// Nothing before this time.
     JudgeAt(u64),
-    /// It is pinged, and has until then to be heard.
-    Ask(u64),
-    /// It is cut, for what was agreed or for this limit.
-    Broken(&'static str),
+    /// Ping it; it has until this time to send something.
+    Ping(u64),
+    /// Close the connection because of this limit, or of the agreed heart-beat.
+    TimedOut(&'static str),
 }
 
-/// Judges a client's silence. Where the transport can ask whether it is there, it is asked before it is
-/// cut, whatever heart-beats were agreed: browsers hold back the timers of tabs that nobody looks at.
+/// Judges a client's silence. On WebSocket it is pinged before its connection is closed, even if
+/// heart-beats were agreed, because browsers throttle the timers of background tabs.
 fn judge_silence<S>(
     connection: &Connection<S>,
     beats: Beats,
@@ -149,16 +150,16 @@ fn judge_silence<S>(
         return match beat_due_ms {
             NEVER => Silence::Allowed,
             at_ms if now_ms < at_ms => Silence::JudgeAt(at_ms),
-            _ => Silence::Broken("heart-beat"),
+            _ => Silence::TimedOut("heart-beat"),
         };
     }
     let pong_ms = u64::from(limits.websocket_pong_ms_max);
-    let ask_ms = beat_due_ms.min(after(limits.websocket_ping_ms.into()));
-    match (connection.asked_ms, ask_ms) {
+    let ping_due_ms = beat_due_ms.min(after(limits.websocket_ping_ms.into()));
+    match (connection.pinged_ms, ping_due_ms) {
         (NEVER, NEVER) => Silence::Allowed,
         (NEVER, at_ms) if now_ms < at_ms => Silence::JudgeAt(at_ms),
-        (NEVER, _) => Silence::Ask(now_ms + pong_ms),
-        (asked_ms, _) if now_ms < asked_ms + pong_ms => Silence::JudgeAt(asked_ms + pong_ms),
-        _ => Silence::Broken("websocket_pong_ms_max"),
+        (NEVER, _) => Silence::Ping(now_ms + pong_ms),
+        (pinged_ms, _) if now_ms < pinged_ms + pong_ms => Silence::JudgeAt(pinged_ms + pong_ms),
+        _ => Silence::TimedOut("websocket_pong_ms_max"),
     }
 }

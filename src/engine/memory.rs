@@ -1,29 +1,29 @@
-//! Memory: what frames hold that have arrived only in part, and publishers that are not read while
-//! what is queued to their receivers takes too much.
+//! Memory: the account of frames that have arrived only in part, and backpressure on publishers while
+//! outbound queues use too much.
 
 use super::Engine;
 use super::connection::{Connection, Phase, Socket};
 use super::table::WorkList;
 use crate::limits::{Exceeded, Limits};
 
-/// The account of memory, and who waits for some to be free again.
+/// The account of memory, and the connections that are paused while it is short.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// Held for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part.
     inbound_bytes: u64,
     inbound_bytes_max: u64,
     queued_bytes_max: u64,
     is_short: bool,
-    /// Publishers that are not read while memory is short.
+    /// Publishers that are not read.
     paused: WorkList,
 }
 
-/// What became of the memory for what is queued.
+/// How the memory for outbound queues has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turned {
-    Nowhere,
-    Short,
-    Free,
+enum Change {
+    Unchanged,
+    BecameShort,
+    BecameFree,
 }
 
 impl Memory {
@@ -37,10 +37,10 @@ impl Memory {
         }
     }
 
-    /// Notes that a connection holds another number of bytes than before.
+    /// Notes that a connection held `before` bytes and now holds `after`.
     ///
     /// # Errors
-    /// It holds more, and all together hold more than they may.
+    /// It holds more than before, and all connections together exceed the limit.
     #[inline]
     pub(super) fn note_held(&mut self, before: u64, after: u64) -> Result<(), Exceeded> {
         self.inbound_bytes = self.inbound_bytes - before + after;
@@ -51,17 +51,17 @@ impl Memory {
         Ok(())
     }
 
-    /// Notes that so many bytes are held no more.
+    /// Notes that bytes were released.
     pub(super) fn note_released(&mut self, bytes: u64) {
         self.inbound_bytes -= bytes;
     }
 
-    /// Held for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part.
     pub(super) fn inbound_bytes(&self) -> u64 {
         self.inbound_bytes
     }
 
-    /// Notes that a connection is not read from now on.
+    /// Stops reading a connection.
     fn pause<S>(&mut self, connection: &mut Connection<S>) {
         if !connection.flags.paused {
             connection.flags.paused = true;
@@ -69,47 +69,47 @@ impl Memory {
         }
     }
 
-    /// Whether so much is queued that [`Self::judge`] may find that something has changed.
+    /// Whether [`Self::judge`] may find a change.
     #[inline]
     fn is_in_question(&self, queued_bytes: u64) -> bool {
-        // Half is far from where anything is done.
+        // Half is well below the threshold in `judge`.
         self.is_short || queued_bytes > self.queued_bytes_max / 2
     }
 
-    /// Whether memory has become short, or has become free again: between the two bounds it stays as
-    /// it was.
-    fn judge(&mut self, queued_bytes: u64) -> Turned {
+    /// Judges whether memory has become short or free again; between the two thresholds it stays as it
+    /// was.
+    fn judge(&mut self, queued_bytes: u64) -> Change {
         let max = self.queued_bytes_max;
         if !self.is_short && queued_bytes > max / 10 * 9 {
             self.is_short = true;
-            Turned::Short
+            Change::BecameShort
         } else if self.is_short && queued_bytes < max / 10 * 7 {
             self.is_short = false;
-            Turned::Free
+            Change::BecameFree
         } else {
-            Turned::Nowhere
+            Change::Unchanged
         }
     }
 
-    /// Whether a rush has left memory that is worth returning.
+    /// Whether a burst has left memory that is worth returning.
     pub(super) fn has_slack(&self) -> bool {
         self.paused.has_slack()
     }
 
-    /// Returns the memory of a past rush.
+    /// Returns the memory of a past burst.
     pub(super) fn trim(&mut self) {
         self.paused.trim();
     }
 }
 
 impl<S: Socket> Engine<S> {
-    /// Whether a connection is not to be read now: that of a publisher, while memory is short.
+    /// Whether a connection must not be read now, as that of a publisher while memory is short.
     #[inline]
     pub(super) fn holds_back(&mut self, slot: u32) -> bool {
         self.memory.is_short && self.holds_back_slow(slot)
     }
 
-    #[cold]
+    #[cold] // memory is rarely short
     fn holds_back_slow(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot];
         let publishes =
@@ -121,8 +121,8 @@ impl<S: Socket> Engine<S> {
         true
     }
 
-    /// Flushes at once where queues grow past their soft bound while others are still being read,
-    /// so that a receiver that keeps up is not taken for a slow one.
+    /// Flushes within the turn if a queue has grown past its soft limit, so that a receiver that keeps up
+    /// is not taken for a slow consumer, or if the lanes outgrow the caches.
     pub(super) fn relieve_pressure(&mut self) {
         let is_full = self.broker.peers.arena.turn_bytes() >= TURN_BYTES_MAX;
         if self.broker.peers.take_pressure_grew() || is_full {
@@ -131,7 +131,7 @@ impl<S: Socket> Engine<S> {
         self.watch_memory();
     }
 
-    /// Begins and ends holding publishers back.
+    /// Pauses or resumes publishers, as memory requires.
     #[inline]
     pub(super) fn watch_memory(&mut self) {
         let queued_bytes = self.broker.peers.arena.resident_bytes();
@@ -140,16 +140,16 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    #[cold]
+    #[cold] // queues are rarely so full
     fn watch_memory_slow(&mut self, queued_bytes: u64) {
         match self.memory.judge(queued_bytes) {
-            Turned::Nowhere => {}
-            Turned::Short => {
+            Change::Unchanged => {}
+            Change::BecameShort => {
                 let max = self.limits.outbound_total_bytes_max;
                 self.counters.publishers_paused += 1;
                 log::warn!(queued_bytes, outbound_total_bytes_max = max; "publishers paused");
             }
-            Turned::Free => {
+            Change::BecameFree => {
                 log::info!(queued_bytes; "publishers resumed");
                 self.resume_publishers();
             }
@@ -168,8 +168,8 @@ impl<S: Socket> Engine<S> {
     }
 }
 
-/// Bytes that are encoded before they are flushed, but for what one read brought: what stays in the
-/// processor's caches is written at half the cost.
+/// Encoded bytes after which the turn is flushed before the next read: bytes that are still in the
+/// processor's caches cost half as much to write.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -189,22 +189,22 @@ mod tests {
         let mut memory = memory();
         assert!(!memory.is_in_question(500));
         assert!(memory.is_in_question(501));
-        for (queued_bytes, turned) in [
-            (900, Turned::Nowhere),
-            (901, Turned::Short),
-            (5_000, Turned::Nowhere),
-            (700, Turned::Nowhere),
-            (699, Turned::Free),
-            (900, Turned::Nowhere),
+        for (queued_bytes, change) in [
+            (900, Change::Unchanged),
+            (901, Change::BecameShort),
+            (5_000, Change::Unchanged),
+            (700, Change::Unchanged),
+            (699, Change::BecameFree),
+            (900, Change::Unchanged),
         ] {
-            assert_eq!(memory.judge(queued_bytes), turned, "{queued_bytes}");
+            assert_eq!(memory.judge(queued_bytes), change, "{queued_bytes}");
         }
         memory.judge(901);
-        assert!(memory.is_in_question(0), "it is to be told that it is free again");
+        assert!(memory.is_in_question(0), "it has to become free again");
     }
 
     #[test]
-    fn who_lets_go_of_bytes_is_at_no_fault_however_many_are_held() {
+    fn a_connection_that_releases_bytes_exceeds_no_limit() {
         let mut memory = memory();
         assert_eq!(memory.note_held(0, 100), Ok(()));
         let exceeded = Exceeded { limit: "inbound_total_bytes_max", max: 100 };

@@ -1,16 +1,16 @@
-//! The engine: connections in a table, what each waits for, and the turn in which they are read,
-//! served, flushed and reaped.
+//! The engine: a table of connections, the state of each, and the turn in which they are read, handled,
+//! flushed and reaped.
 //!
 //! It is a plain value, generic over the socket: no poll, no listener, and time is an argument. The
 //! reactor drives it in production, the simulator in tests, both in this order:
 //!
 //! ```text
-//! note_ready …   what the kernel said; nothing is done yet
-//! receive        read, cut into frames, handle; answers go into queues
-//! flush          write the queue of every connection that got something, once
+//! note_ready …   records readiness, nothing else
+//! receive        reads, cuts into frames, handles; answers are queued
+//! flush          writes the queue of each connection that has new frames, once
 //! settle         slow consumers, deadlines, latencies, reaping
-//! take_closed …  the sockets to let go of
-//! accept …       new ones
+//! take_closed …  returns the sockets of reaped connections
+//! accept …       adds new connections
 //! ```
 //!
 //! Closing only marks: a connection leaves the table in `settle`, never while a frame of its own
@@ -52,7 +52,7 @@ pub struct Engine<S> {
     tls: Option<Arc<rustls::ServerConfig>>,
     deadlines: Deadlines,
     memory: Memory,
-    /// What happened to connections and in turns; the broker counts what happens in it.
+    /// Counters of connections, bytes and turns; the broker has those of sessions and messages.
     counters: Counters,
     closed: Vec<(ConnectionId, S)>,
     scratch: Scratch,
@@ -61,13 +61,14 @@ pub struct Engine<S> {
     last_number: u64,
     /// Connections beyond `connections_max`, accepted only to be refused.
     surplus_len: usize,
-    /// Whether the last connection that came had no place.
+    /// Whether the last connection that arrived was beyond `connections_max`, so that a run of them is
+    /// logged once.
     is_full: bool,
     /// The time of the turn.
     now: Moment,
     is_draining: bool,
     serves_sample: bool,
-    /// What the listeners are called, in the order of the configuration.
+    /// Names of the listeners, in the order of the configuration.
     listeners: Vec<String>,
     endings: Endings,
     /// Where latencies are recorded.
@@ -77,11 +78,11 @@ pub struct Engine<S> {
 /// A connection that was accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
-    /// Where it comes from.
+    /// The client's address.
     pub address: SocketAddr,
-    /// What the listener lets it be.
+    /// The protocols that the listener serves.
     pub policy: ListenerPolicy,
-    /// The listener's place in the configuration.
+    /// The listener's index in the configuration.
     pub listener: u16,
 }
 
@@ -118,11 +119,11 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Takes a connection in. Its socket must not block. One beyond `connections_max` is accepted only
-    /// to be refused, as soon as it shows what it speaks.
+    /// Adds a connection with a non-blocking socket. One beyond `connections_max` is refused as soon as
+    /// its protocol is known.
     ///
     /// # Errors
-    /// Gives the socket back when too many are being refused already, or the broker is draining.
+    /// Returns the socket if `refusals_max` connections are being refused already, or in a drain.
     pub fn accept(&mut self, socket: S, accepted: Accepted) -> Result<ConnectionId, S> {
         let places_max = self.limits.connections_max as usize;
         let surplus = self.connections.len() - self.surplus_len >= places_max;
@@ -166,8 +167,7 @@ impl<S: Socket> Engine<S> {
         self.close_now(id.slot, CloseReason::Lost);
     }
 
-    /// Notes what the kernel said of a socket. Nothing is done yet, and nothing is wrong if the
-    /// connection is gone or there is nothing to do.
+    /// Notes that a socket is ready. A connection that is gone, or a spurious event, is ignored.
     pub fn note_ready(&mut self, slot: u32, readable: bool, writable: bool) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.readable |= readable;
@@ -180,15 +180,15 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Notes that the kernel said of a socket that the peer's stream has ended, or is broken: reads go on
-    /// until that is seen.
+    /// Notes that the kernel announced the end or the reset of a stream: the connection is read until a
+    /// read returns it.
     pub fn note_end_announced(&mut self, slot: u32) {
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.flags.end_announced = true;
         }
     }
 
-    /// Reads from every connection that has something, within its share, and handles what came.
+    /// Reads from each ready connection, within its share of the turn, and handles the data.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
@@ -201,7 +201,7 @@ impl<S: Socket> Engine<S> {
         self.connections.to_read.take_back(list);
     }
 
-    /// Writes to every connection that has something, in the order in which they first got it.
+    /// Writes to each connection that has something to send, in the order in which it was queued.
     pub fn flush(&mut self, now: Moment) {
         self.now = now;
         let mut list = self.connections.to_flush.take();
@@ -214,8 +214,8 @@ impl<S: Socket> Engine<S> {
         self.flush_dirty();
     }
 
-    /// Ends the turn: cuts slow consumers, looks at deadlines, reaps what is closed, and records
-    /// how long things took.
+    /// Ends the turn: closes slow consumers, checks deadlines, reaps closed connections, and records
+    /// latencies.
     pub fn settle(&mut self, now: Moment) {
         self.now = now;
         for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
@@ -231,7 +231,7 @@ impl<S: Socket> Engine<S> {
         }
         self.watch_memory();
         self.reap();
-        self.endings.tell_due(now.ms());
+        self.endings.log_due(now.ms());
         // Frames encoded here that no queue took must not leave their arrival time to the next turn.
         let peers = &mut self.broker.peers;
         if !peers.has_dirty() && !peers.arena.is_fresh() {
@@ -239,24 +239,25 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// A socket that is not ours any more.
+    /// Returns the socket of a connection that was reaped, for the caller to drop.
     pub fn take_closed(&mut self) -> Option<(ConnectionId, S)> {
         self.closed.pop()
     }
 
-    /// Whether there is work that the kernel will not announce: do not sleep.
+    /// Whether there is work that the kernel will not announce, so that the loop must not sleep.
     pub fn has_work(&self) -> bool {
         self.connections.has_work() || self.broker.peers.has_dirty()
     }
 
-    /// When to end the turn even if nothing happens, in milliseconds of [`Moment::ms`].
+    /// When the next turn is due even without an event, in milliseconds of [`Moment::ms`].
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let overflow_ms = self.broker.peers.next_overflow_ms();
         let due = [self.deadlines.next_ms(), overflow_ms, self.endings.due_ms()];
         due.into_iter().flatten().min()
     }
 
-    /// Tells every client that the broker shuts down; no connection is accepted any more.
+    /// Tells each client that the broker shuts down and closes its connection; no connection is accepted
+    /// any more.
     pub fn begin_drain(&mut self, now: Moment) {
         self.now = now;
         self.is_draining = true;
@@ -277,7 +278,7 @@ impl<S: Socket> Engine<S> {
         self.reap();
     }
 
-    /// Closes everything that is left, whether or not it took its last bytes.
+    /// Closes all remaining connections, with or without unsent bytes.
     pub fn abandon(&mut self, now: Moment) {
         self.now = now;
         let left: Vec<_> = self.connections.iter().map(|(slot, _)| slot).collect();
@@ -293,7 +294,7 @@ impl<S: Socket> Engine<S> {
         self.tls = tls;
     }
 
-    /// What the listeners are called, by their place in the configuration: for the log.
+    /// Sets the names of the listeners for the log, in the order of the configuration.
     pub fn name_listeners(&mut self, names: Vec<String>) {
         self.listeners = names;
     }
@@ -303,13 +304,12 @@ impl<S: Socket> Engine<S> {
         self.endings.drain_sums()
     }
 
-    /// Says whether plain HTTP requests get the sample page, which is for brokers with keys that
-    /// everybody knows.
+    /// Sets whether plain HTTP requests get the sample page, which contains the development keys.
     pub fn serve_sample(&mut self, serves: bool) {
         self.serves_sample = serves;
     }
 
-    /// Whether a rush has left memory that is worth returning.
+    /// Whether a burst has left memory that is worth returning.
     pub fn has_slack(&self) -> bool {
         self.broker.peers.arena.has_slack()
             || self.connections.has_slack()
@@ -318,7 +318,7 @@ impl<S: Socket> Engine<S> {
             || self.deadlines.has_slack()
     }
 
-    /// Returns the memory of a past rush. To be called when there is nothing to do.
+    /// Returns the memory of a past burst. To be called when the engine is idle.
     pub fn trim(&mut self) {
         self.broker.peers.arena.trim();
         self.deadlines.trim();
@@ -332,7 +332,7 @@ impl<S: Socket> Engine<S> {
         &self.broker
     }
 
-    /// What happened since the start, in the broker and around it.
+    /// Counters since the start, those of the broker included.
     pub fn counters(&self) -> Counters {
         self.counters.plus(&self.broker.counters)
     }
@@ -342,22 +342,22 @@ impl<S: Socket> Engine<S> {
         self.counters.turns
     }
 
-    /// A connection's socket, for the simulator and for those who registered it.
+    /// A connection's socket, for the simulator and for the reactor, which registered it.
     pub fn socket_mut(&mut self, id: ConnectionId) -> Option<&mut S> {
         self.connections.find_mut(id).map(|connection| &mut connection.socket)
     }
 
-    /// The same, only to look at.
+    /// As [`Self::socket_mut`], shared.
     pub fn socket(&self, id: ConnectionId) -> Option<&S> {
         self.connections.find(id).map(|connection| &connection.socket)
     }
 
-    /// Why a connection is closing, once that is settled: for the simulator.
+    /// Why a connection is closing, if it is: for the simulator.
     pub fn close_reason(&self, id: ConnectionId) -> Option<CloseReason> {
         self.connections.find(id)?.phase.reason()
     }
 
-    /// Memory that is held for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part.
     pub fn inbound_bytes(&self) -> u64 {
         self.memory.inbound_bytes()
     }
@@ -367,20 +367,23 @@ impl<S: Socket> Engine<S> {
         self.connections.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Panics where connections and broker contradict each other. To be asked between turns.
+    /// Panics if the states of connections and broker contradict each other. To be called between turns.
     pub fn check_invariants(&self) {
         self.broker.check_invariants();
         let peers = &self.broker.peers;
-        assert!(peers.has_dirty() || peers.arena.is_fresh(), "a turn has left something behind");
+        assert!(
+            peers.has_dirty() || peers.arena.is_fresh(),
+            "frames of an earlier turn are left in the lanes"
+        );
         let held: u64 = self.connections.iter().map(|(_, one)| one.held_bytes()).sum();
         assert_eq!(held, self.inbound_bytes(), "memory of frames that have arrived in part");
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
-        assert_eq!(surplus, self.surplus_len, "connections above the limit");
+        assert_eq!(surplus, self.surplus_len, "connections beyond the limit");
         let with_peer = self.connections.iter().filter(|(_, one)| one.speaker.is_some());
         assert_eq!(with_peer.count(), peers.len(), "peers whose connection is gone");
         for (slot, connection) in self.connections.iter() {
@@ -404,7 +407,8 @@ impl<S: Socket> Engine<S> {
         self.listeners.get(usize::from(listener)).map_or("", String::as_str)
     }
 
-    /// Flushes every connection that got something, and those that get something as others are closed.
+    /// Flushes each connection that has new frames, including those that are queued when another
+    /// connection closes.
     fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         while self.broker.peers.has_dirty() {
@@ -412,7 +416,7 @@ impl<S: Socket> Engine<S> {
             for peer in dirty.drain(..) {
                 let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
                 let (slot, closure) = (outbox.slot, outbox.closure());
-                // Another connection, or a full queue, may have closed it.
+                // A takeover or a full queue may have closed it.
                 if let Some(closure) = closure {
                     self.begin_flushing(slot, closure.reason);
                 }
@@ -438,9 +442,9 @@ impl<S: Socket> Engine<S> {
             let bytes = connection.totals.bytes_out - before.0;
             self.counters.bytes_out += bytes;
             let frames = connection.totals.frames_out.wrapping_sub(before.1);
-            // Who is behind a WebSocket sees no pings and no pongs, and a message when it is whole.
+            // A WebSocket client sees only whole messages, no pings and no pongs.
             if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
-                connection.said_ms = self.now.ms();
+                connection.sent_ms = self.now.ms();
             }
             self.counters.frames_out += u64::from(frames);
             progress

@@ -1,6 +1,6 @@
-//! The connections by their places, and the lists of those that there is work for.
+//! The table of connections, and the lists of those with pending work.
 //!
-//! It knows of a connection only its id and whether it is listed.
+//! It knows only a connection's id and whether it is listed.
 
 use std::num::NonZeroU32;
 
@@ -8,16 +8,16 @@ use slab::Slab;
 
 use super::connection::{Connection, ConnectionId};
 
-/// All connections, and the work that they wait for.
+/// All connections, and the lists of pending work.
 #[derive(Debug)]
 pub(super) struct Table<S> {
     slab: Slab<Connection<S>>,
-    /// The generation of each place's next use. It may begin anew after 2³² uses, for nothing keeps an
-    /// id for that long: deadlines are met, and lists are emptied.
+    /// The generation of each slot's next use. It may wrap around after 2³² uses, because nothing keeps
+    /// an id for that long: deadlines expire, and lists are emptied.
     generations: Vec<NonZeroU32>,
-    /// Connections that may have something to read.
+    /// Connections that may have input.
     pub(super) to_read: WorkList,
-    /// Connections that have something to write without being on the broker's list.
+    /// Connections that have output but are not on the broker's list.
     pub(super) to_flush: WorkList,
     /// Connections that are closed.
     pub(super) to_reap: WorkList,
@@ -41,7 +41,7 @@ impl<S> Table<S> {
         ConnectionId { slot: slot as u32, generation }
     }
 
-    /// Takes in the connection of [`Self::next_id`].
+    /// Inserts a connection whose id is [`Self::next_id`].
     pub(super) fn insert(&mut self, connection: Connection<S>) {
         debug_assert_eq!(connection.id, self.next_id());
         let slot = self.slab.insert(connection);
@@ -82,17 +82,17 @@ impl<S> Table<S> {
         self.slab.get(id.slot as usize).filter(|one| one.id == id)
     }
 
-    /// The same, to be changed.
+    /// As [`Self::find`], mutable.
     pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
         self.slab.get_mut(id.slot as usize).filter(|one| one.id == id)
     }
 
-    /// The connection at a place.
+    /// The connection in a slot.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection<S>> {
         self.slab.get_mut(slot as usize)
     }
 
-    /// All connections and their places.
+    /// All connections with their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Connection<S>)> {
         self.slab.iter().map(|(slot, connection)| (slot as u32, connection))
     }
@@ -110,12 +110,12 @@ impl<S> Table<S> {
         !(self.to_read.is_empty() && self.to_flush.is_empty() && self.to_reap.is_empty())
     }
 
-    /// Whether a rush has left memory that is worth returning.
+    /// Whether a burst has left memory that is worth returning.
     pub(super) fn has_slack(&self) -> bool {
         [&self.to_read, &self.to_flush, &self.to_reap].into_iter().any(WorkList::has_slack)
     }
 
-    /// Returns the memory of a past rush.
+    /// Returns the memory of a past burst.
     pub(super) fn trim(&mut self) {
         for list in [&mut self.to_read, &mut self.to_flush, &mut self.to_reap] {
             list.trim();
@@ -123,7 +123,7 @@ impl<S> Table<S> {
     }
 }
 
-/// The connection at a place, which is not reaped before the turn ends.
+/// The connection in a slot, which is not reaped before the turn ends.
 impl<S> std::ops::Index<u32> for Table<S> {
     type Output = Connection<S>;
 
@@ -138,7 +138,7 @@ impl<S> std::ops::IndexMut<u32> for Table<S> {
     }
 }
 
-/// Connections that there is work for, in the order in which it came up.
+/// Connections with pending work, in the order in which they were listed.
 #[derive(Debug, Default)]
 pub(super) struct WorkList(Vec<ConnectionId>);
 
@@ -147,13 +147,12 @@ impl WorkList {
         self.0.push(id);
     }
 
-    /// Takes out all that are listed. Those that are listed while these are worked on are for the next
-    /// time.
+    /// Takes the list. Connections that are listed while it is worked on are on the next one.
     pub(super) fn take(&mut self) -> Vec<ConnectionId> {
         std::mem::take(&mut self.0)
     }
 
-    /// Takes back what [`Self::take`] gave and is emptied now, so that its memory is used again.
+    /// Takes back the emptied list of [`Self::take`], so that its memory is reused.
     pub(super) fn take_back(&mut self, emptied: Vec<ConnectionId>) {
         debug_assert!(emptied.is_empty(), "a list that was not worked off");
         if self.0.is_empty() {
@@ -165,12 +164,12 @@ impl WorkList {
         self.0.is_empty()
     }
 
-    /// Whether a rush has left memory that is worth returning.
+    /// Whether a burst has left memory that is worth returning.
     pub(super) fn has_slack(&self) -> bool {
         self.0.capacity() > LIST_KEPT
     }
 
-    /// Returns the memory of a past rush.
+    /// Returns the memory of a past burst.
     pub(super) fn trim(&mut self) {
         self.0.shrink_to(LIST_KEPT);
     }
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_connection_that_is_gone_finds_nothing_though_its_place_is_used_again() {
+    fn an_outdated_id_finds_nothing_though_its_slot_is_used_again() {
         let mut table = Table::new();
         let first = insert(&mut table);
         assert!(table.remove(first).is_some());
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_listed_while_a_list_is_worked_on_is_there_the_next_time() {
+    fn a_connection_that_is_listed_while_a_list_is_worked_on_is_on_the_next_one() {
         let mut table = Table::new();
         let id = insert(&mut table);
         table.list_to_read(id.slot);
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rush_leaves_memory_until_it_is_returned() {
+    fn a_burst_leaves_memory_until_it_is_returned() {
         let mut table = Table::new();
         for _ in 0..=LIST_KEPT {
             let id = insert(&mut table);

@@ -258,7 +258,7 @@ impl Writer {
     fn run(mut self, rest: &Mutex<Rest>) {
         if let Some(cores) = &self.cores {
             // Where the system refuses, the thread stays where the loop is.
-            let _ = cores.keep_this_thread();
+            let _ = cores.pin_this_thread();
         }
         loop {
             let first = match self.arriving.recv_timeout(self.linger) {

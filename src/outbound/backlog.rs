@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Out};
+use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Written};
 
 /// Unsent frames, shared by the backlogs that hold them.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Backlog {
         &mut self,
         mut bytes: usize,
         chunks: &mut Chunks,
-        mut note: impl FnMut(Out),
+        mut note: impl FnMut(Written),
     ) -> u32 {
         let mut frames_out = 0;
         while bytes > 0
@@ -151,7 +151,7 @@ impl Backlog {
             let before = chunk.as_slice().count_within(self.sent);
             let after = chunk.as_slice().count_within(self.sent + step);
             let (frames, deliveries) = (after.0 - before.0, after.1 - before.1);
-            note(Out { arrived_ns: chunk.arrived_ns, frames, deliveries });
+            note(Written { arrived_ns: chunk.arrived_ns, frames, deliveries });
             frames_out += frames;
             bytes -= step;
             self.sent += step;

@@ -97,7 +97,7 @@ impl FrameEnd {
 
 /// Frames that the kernel has taken wholly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Out {
+pub struct Written {
     /// Arrival time of the messages that were delivered.
     pub arrived_ns: u64,
     /// Number of frames.

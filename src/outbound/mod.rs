@@ -25,7 +25,7 @@ use std::rc::Rc;
 use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
 use self::lanes::Lanes;
-pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Out};
+pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Written};
 
 /// The frames of all queues, and the account of their memory.
 #[derive(Debug, Default)]
@@ -190,11 +190,11 @@ impl OutboundArena {
 
     /// Notes that a queue without a backlog is wholly written.
     #[inline]
-    pub fn note_all_out(&self, queue: &mut OutboundQueue) -> Out {
+    pub fn note_all_written(&self, queue: &mut OutboundQueue) -> Written {
         debug_assert!(queue.backlog.is_none(), "only frames of this turn");
         let (frames, deliveries) = (queue.frames, queue.deliveries);
         *queue = OutboundQueue::default();
-        Out { arrived_ns: self.arrived_ns, frames, deliveries }
+        Written { arrived_ns: self.arrived_ns, frames, deliveries }
     }
 
     /// Appends all frames of this turn to `into`, unless there is a backlog, more than `bytes_max`
@@ -224,26 +224,26 @@ impl OutboundArena {
         queue: &mut OutboundQueue,
         staged: &FrameRun,
         sent: usize,
-    ) -> Out {
-        let (out, start) = self.split_at_frame(staged.as_slice(), sent);
+    ) -> Written {
+        let (written, start) = self.split_at_frame(staged.as_slice(), sent);
         let slice = staged.as_slice().without(start);
         let chunk = self.chunks.keep(Chunk::copied(slice, self.arrived_ns, false));
         queue.backlog.get_or_insert_default().push(chunk, sent - start);
-        queue.note_kept(out, sent);
-        out
+        queue.note_kept(written, sent);
+        written
     }
 
     /// Moves all frames of this turn to the backlog, except the first `sent` bytes, which are written.
     /// Unless there is a single run of whole frames, `sent` is zero.
-    pub fn keep(&mut self, queue: &mut OutboundQueue, framing: Framing, sent: usize) -> Out {
-        let mut out = Out::default();
+    pub fn keep(&mut self, queue: &mut OutboundQueue, framing: Framing, sent: usize) -> Written {
+        let mut written = Written::default();
         let mut next = queue.first;
         while let Some(run) = self.runs.get(next as usize).copied() {
             next = run.next;
             if run.is_whole() {
                 let slice = self.lanes.slice(run.first, run.frames);
                 let start;
-                (out, start) = self.split_at_frame(slice, sent);
+                (written, start) = self.split_at_frame(slice, sent);
                 let chunk = match start {
                     0 => self.shared_chunk(run.first, run.frames, false),
                     _ => {
@@ -257,8 +257,8 @@ impl OutboundArena {
                 self.keep_parts(queue, framing, run);
             }
         }
-        queue.note_kept(out, sent);
-        out
+        queue.note_kept(written, sent);
+        written
     }
 
     /// Unsent bytes of a queue's backlog, piece by piece.
@@ -279,7 +279,7 @@ impl OutboundArena {
         &mut self,
         queue: &mut OutboundQueue,
         bytes: usize,
-        note: impl FnMut(Out),
+        note: impl FnMut(Written),
     ) {
         let Some(backlog) = &mut queue.backlog else { return };
         queue.bytes -= bytes as u32;
@@ -291,7 +291,7 @@ impl OutboundArena {
 
     /// Unsent bytes of a partly written frame that are in the first piece of the backlog; zero if no
     /// frame is partly written.
-    pub fn half_out(&self, queue: &OutboundQueue) -> usize {
+    pub fn partial_bytes(&self, queue: &OutboundQueue) -> usize {
         queue.backlog.as_ref().map_or(0, |backlog| backlog.partial_bytes())
     }
 
@@ -439,10 +439,10 @@ impl OutboundArena {
 
     /// What is written once the first `sent` bytes are, and where the first frame begins that is not
     /// wholly written.
-    fn split_at_frame(&self, slice: FrameSlice<'_>, sent: usize) -> (Out, usize) {
+    fn split_at_frame(&self, slice: FrameSlice<'_>, sent: usize) -> (Written, usize) {
         let (frames, deliveries) = slice.count_within(sent);
         let start = slice.ends().map(|(at, _)| at).take_while(|at| *at <= sent).last();
-        (Out { arrived_ns: self.arrived_ns, frames, deliveries }, start.unwrap_or(0))
+        (Written { arrived_ns: self.arrived_ns, frames, deliveries }, start.unwrap_or(0))
     }
 
     /// Frames of this turn as a chunk, shared with the receiver before if it kept the same frames.
@@ -485,9 +485,9 @@ impl OutboundQueue {
     }
 
     /// Accounts for this turn's frames having moved to the backlog, except the `sent` bytes.
-    fn note_kept(&mut self, out: Out, sent: usize) {
+    fn note_kept(&mut self, written: Written, sent: usize) {
         self.bytes -= sent as u32;
-        self.frames -= out.frames;
+        self.frames -= written.frames;
         (self.first, self.last, self.deliveries) = (NONE, NONE, 0);
     }
 }
@@ -557,8 +557,8 @@ mod tests {
             let run = arena.only_run(queue).unwrap();
             assert_eq!(run.bytes.len(), 3 * 5 + 11);
             assert_eq!(run.ends().collect::<Vec<_>>(), [(8, true), (16, true), (26, true)]);
-            let out = arena.note_all_out(queue);
-            assert_eq!((out.frames, out.deliveries), (3, 3));
+            let written = arena.note_all_written(queue);
+            assert_eq!((written.frames, written.deliveries), (3, 3));
             assert!(queue.is_empty());
         }
         arena.end_turn();
@@ -574,8 +574,8 @@ mod tests {
             let tail = arena.encode_tail(lane, Framing::Line, |out| out.extend_from_slice(b"tail"));
             arena.push_parts(&mut queue, Framing::Line, head, tail);
         }
-        let out = arena.note_all_out(&mut queue);
-        assert_eq!((out.frames, out.deliveries), (3, 3));
+        let written = arena.note_all_written(&mut queue);
+        assert_eq!((written.frames, written.deliveries), (3, 3));
     }
 
     #[test]
@@ -590,8 +590,8 @@ mod tests {
             arena.note_arrival(arrived_ns);
             let frame = encode(&mut arena, Framing::Line, b"delivery");
             arena.push(&mut queue, frame);
-            let out = arena.note_all_out(&mut queue);
-            assert_eq!(out, Out { arrived_ns, frames: 2, deliveries: 1 });
+            let written = arena.note_all_written(&mut queue);
+            assert_eq!(written, Written { arrived_ns, frames: 2, deliveries: 1 });
             arena.end_turn();
         }
     }
@@ -611,7 +611,7 @@ mod tests {
         for (sent, queue) in queues.iter_mut().enumerate() {
             assert_eq!(queue.bytes() as usize, 1000 - sent);
             let mut deliveries = 0;
-            arena.advance_backlog(queue, 1000 - sent, |out| deliveries += out.deliveries);
+            arena.advance_backlog(queue, 1000 - sent, |written| deliveries += written.deliveries);
             assert_eq!((deliveries, queue.frames(), queue.has_backlog()), (1, 0, false));
         }
         assert_eq!(arena.resident_bytes(), 0);
@@ -632,11 +632,11 @@ mod tests {
         arena.end_turn();
         arena.check_invariants(queues.iter());
         assert!(arena.resident_bytes() < 13_000, "{}", arena.resident_bytes());
-        arena.advance_backlog(&mut queues[0], 55, |out| assert_eq!(out.frames, 0));
-        assert_eq!(arena.half_out(&queues[0]), 10_000, "the head is written, the tail is not");
+        arena.advance_backlog(&mut queues[0], 55, |written| assert_eq!(written.frames, 0));
+        assert_eq!(arena.partial_bytes(&queues[0]), 10_000, "the head is written, the tail is not");
         arena.discard_unsent(&mut queues[0]);
         assert_eq!((queues[0].frames(), queues[0].bytes()), (1, 10_000));
-        arena.advance_backlog(&mut queues[0], 10_000, |out| assert_eq!(out.frames, 1));
+        arena.advance_backlog(&mut queues[0], 10_000, |written| assert_eq!(written.frames, 1));
         queues.iter_mut().for_each(|queue| arena.discard(queue));
         assert_eq!(arena.resident_bytes(), 0);
     }
@@ -657,7 +657,7 @@ mod tests {
                 3..6 => [0, 2, 1][sent - 3],
                 _ => [0, 4, 3, 2, 1, 0][sent - 6],
             };
-            assert_eq!(arena.half_out(&queue), rest, "{sent} bytes written");
+            assert_eq!(arena.partial_bytes(&queue), rest, "{sent} bytes written");
             arena.discard_unsent(&mut queue);
             let left = bytes_of(&arena, &queue, Framing::Line);
             assert_eq!(left, b"on\ntw\nthre\n"[sent..sent + rest], "{sent} bytes written");
@@ -701,7 +701,7 @@ mod tests {
             let count = bytes.min(run.bytes.len());
             written.extend_from_slice(&run.bytes[..count]);
             frames += match count == run.bytes.len() {
-                true => arena.note_all_out(queue).frames,
+                true => arena.note_all_written(queue).frames,
                 false => arena.keep(queue, framing, count).frames,
             };
             return (written, frames);
@@ -711,7 +711,7 @@ mod tests {
             let count = bytes.min(staged.bytes.len());
             written.extend_from_slice(&staged.bytes[..count]);
             frames += match count == staged.bytes.len() {
-                true => arena.note_all_out(queue).frames,
+                true => arena.note_all_written(queue).frames,
                 false => arena.keep_staged(queue, &staged, count).frames,
             };
             return (written, frames);
@@ -720,7 +720,7 @@ mod tests {
         let pieces: Vec<u8> = arena.backlog(queue).flatten().copied().collect();
         let count = bytes.min(pieces.len());
         written.extend_from_slice(&pieces[..count]);
-        arena.advance_backlog(queue, count, |out| frames += out.frames);
+        arena.advance_backlog(queue, count, |written| frames += written.frames);
         (written, frames)
     }
 

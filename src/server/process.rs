@@ -9,7 +9,7 @@ use crate::limits::Limits;
 /// Pins this thread, which is the loop's, to a core. The log's threads may use the cores that this one
 /// could use before.
 pub(super) fn pin(core: usize) -> Result<(), ServeFault> {
-    let is_pinned = Cores::one(core).is_some_and(|cores| cores.keep_this_thread());
+    let is_pinned = Cores::one(core).is_some_and(|cores| cores.pin_this_thread());
     is_pinned.then_some(()).ok_or(ServeFault::Core(core))
 }
 

@@ -89,9 +89,7 @@ impl FrameBound {
 
 /// What a client did that ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransportError {
-    /// The first bytes belong to no known protocol.
-    Unrecognized,
+pub enum TransportFault {
     /// An envelope announces a frame of no bytes.
     EmptyFrame,
     /// A frame is larger than allowed.
@@ -104,10 +102,9 @@ pub enum TransportError {
     Tls(&'static str),
 }
 
-impl fmt::Display for TransportError {
+impl fmt::Display for TransportFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unrecognized => out.write_str("the first bytes begin no protocol of ours"),
             Self::EmptyFrame => out.write_str("the envelope announces a frame of no bytes"),
             Self::TooLarge(exceeded) => write!(out, "the frame has {exceeded}"),
             Self::BadRequest(why) | Self::WebSocket(_, why) | Self::Tls(why) => out.write_str(why),
@@ -125,14 +122,14 @@ impl Transport {
     /// torn frame is kept here.
     ///
     /// # Errors
-    /// After an error nothing more may be read from the connection.
+    /// After a fault nothing more may be read from the connection.
     pub(crate) fn next_inbound<'a, 'w: 'a>(
         &'a mut self,
         wire: &mut &'w mut [u8],
         policy: &ListenerPolicy,
         bound: FrameBound,
         upgrade_bytes_max: u32,
-    ) -> Result<Option<Inbound<'a>>, TransportError> {
+    ) -> Result<Option<Inbound<'a>>, TransportFault> {
         if !matches!(self.layer, Layer::Prefix(_)) {
             return self.next_inbound_slow(wire, policy, bound, upgrade_bytes_max);
         }
@@ -152,7 +149,7 @@ impl Transport {
         policy: &ListenerPolicy,
         bound: FrameBound,
         upgrade_bytes_max: u32,
-    ) -> Result<Option<Inbound<'a>>, TransportError> {
+    ) -> Result<Option<Inbound<'a>>, TransportFault> {
         if matches!(self.layer, Layer::Detecting(_)) {
             return self.next_detected(wire, policy, upgrade_bytes_max);
         }
@@ -265,7 +262,7 @@ impl Transport {
     /// Begins the closing handshake, once all data is written: puts a WebSocket close into the control
     /// bytes, unless one was sent. Without a `code` it has that of the client's own close or violation.
     /// Returns whether an answer of the client is to be awaited.
-    pub(crate) fn begin_close(&mut self, code: Option<CloseCode>) -> bool {
+    pub(crate) fn close_websocket(&mut self, code: Option<CloseCode>) -> bool {
         match &mut self.layer {
             Layer::WebSocket(websocket) => websocket.close(code, &mut self.control),
             _ => false,
@@ -292,7 +289,7 @@ impl Transport {
         wire: &mut &mut [u8],
         policy: &ListenerPolicy,
         upgrade_bytes_max: u32,
-    ) -> Result<Option<Inbound<'static>>, TransportError> {
+    ) -> Result<Option<Inbound<'static>>, TransportFault> {
         let Layer::Detecting(pending) = &mut self.layer else { return Ok(None) };
         let detected = if pending.is_empty() {
             detect(wire)
@@ -326,7 +323,7 @@ impl Transport {
         &mut self,
         wire: &mut &mut [u8],
         bytes_max: u32,
-    ) -> Result<Option<Inbound<'static>>, TransportError> {
+    ) -> Result<Option<Inbound<'static>>, TransportFault> {
         let Layer::Upgrading(upgrade) = &mut self.layer else { return Ok(None) };
         match upgrade.next_request(wire, bytes_max, &mut self.control) {
             Ok(Upgraded::Partial) => Ok(None),
@@ -335,9 +332,9 @@ impl Transport {
                 Ok(Some(Inbound::Opened(dialect)))
             }
             Ok(Upgraded::Request(request)) => Ok(Some(Inbound::Request(request))),
-            Err(error) => {
+            Err(fault) => {
                 self.layer = Layer::Answered;
-                Err(error)
+                Err(fault)
             }
         }
     }

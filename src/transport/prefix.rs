@@ -17,7 +17,7 @@
 //!          0       start                                pending.len()
 //! ```
 
-use super::{FrameBound, TransportError};
+use super::{FrameBound, TransportFault};
 
 /// The envelope layer of one connection.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl PrefixLayer {
         &'a mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&'a [u8]>, TransportError> {
+    ) -> Result<Option<&'a [u8]>, TransportFault> {
         if self.pending.is_empty() {
             return self.next_whole(wire, bound);
         }
@@ -56,7 +56,7 @@ impl PrefixLayer {
         &'a mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&'a [u8]>, TransportError> {
+    ) -> Result<Option<&'a [u8]>, TransportFault> {
         if self.start == self.pending.len() {
             self.release();
             return self.next_whole(wire, bound);
@@ -114,7 +114,7 @@ impl PrefixLayer {
         &mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&'w [u8]>, TransportError> {
+    ) -> Result<Option<&'w [u8]>, TransportFault> {
         let Extent::Ends(end) = measure(wire, bound)? else {
             self.pending.extend_from_slice(wire);
             *wire = &mut [];
@@ -148,7 +148,7 @@ enum Extent {
 
 /// Measures the envelope that `bytes` begin with.
 #[inline]
-fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
+fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportFault> {
     if bytes.len() < ENVELOPE_BYTES {
         return Ok(Extent::Needs(ENVELOPE_BYTES));
     }
@@ -164,7 +164,7 @@ fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportError> {
 /// Measures an envelope whose claimed end is followed by a byte that may be text: either its length
 /// counts characters, or the next envelope has an unusual flag.
 #[cold] // flags other than 0 and 1 are rare, as are lengths in characters
-fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Extent, TransportError> {
+fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Extent, TransportFault> {
     let (claimed_end, frame) = (ENVELOPE_BYTES + claimed, &bytes[ENVELOPE_BYTES..]);
     if frame[..claimed].is_ascii() {
         return Ok(Extent::Ends(claimed_end));
@@ -178,7 +178,7 @@ fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Exten
     let behind_text = bytes.get(text_end..).map(|rest| look(rest, bound));
     let is_too_large = text_len > bound.bytes_max as usize;
     match (behind_claimed, behind_text) {
-        (Look::Other, _) if is_too_large => Err(TransportError::TooLarge(bound.exceeded())),
+        (Look::Other, _) if is_too_large => Err(TransportFault::TooLarge(bound.exceeded())),
         (Look::Other, None) => Ok(Extent::Needs(text_end)),
         (Look::Other, Some(_)) => Ok(Extent::Ends(text_end)),
         (_, Some(Look::Envelope)) if !is_too_large => Ok(Extent::Ends(text_end)),
@@ -192,16 +192,16 @@ fn may_go_on(envelope: &[u8], wire: &[u8]) -> bool {
     wire.first().is_some_and(|next| is_of_text(*next)) && !envelope[ENVELOPE_BYTES..].is_ascii()
 }
 
-fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportError> {
+fn read_length(envelope: &[u8], bound: FrameBound) -> Result<usize, TransportFault> {
     let bytes = [envelope[1], envelope[2], envelope[3], envelope[4]];
     let length = match envelope[0] {
         0 => u32::from_le_bytes(bytes),
         _ => u32::from_be_bytes(bytes),
     };
     match length {
-        0 => Err(TransportError::EmptyFrame),
+        0 => Err(TransportFault::EmptyFrame),
         // The original broker declares the length as signed; a negative one is above every bound.
-        length if length > bound.bytes_max => Err(TransportError::TooLarge(bound.exceeded())),
+        length if length > bound.bytes_max => Err(TransportFault::TooLarge(bound.exceeded())),
         length => Ok(length as usize),
     }
 }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     /// The frames that are read when bytes arrive in these runs.
-    fn read(runs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TransportError> {
+    fn read(runs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TransportFault> {
         let mut layer = PrefixLayer::default();
         let mut frames = Vec::new();
         for run in runs {
@@ -294,12 +294,12 @@ mod tests {
 
     #[test]
     fn empty_and_too_large_frames_are_refused_before_bytes_are_kept() {
-        assert_eq!(read(&[&envelope(0, 0, b"")]), Err(TransportError::EmptyFrame));
+        assert_eq!(read(&[&envelope(0, 0, b"")]), Err(TransportFault::EmptyFrame));
         for length in [1001, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
             let result = read(&[&envelope(0, length, b"")]);
-            assert_eq!(result, Err(TransportError::TooLarge(BOUND.exceeded())));
+            assert_eq!(result, Err(TransportFault::TooLarge(BOUND.exceeded())));
         }
-        assert_eq!(read(&[&[1, 0x60, 0, 0, 0]]), Err(TransportError::TooLarge(BOUND.exceeded())));
+        assert_eq!(read(&[&[1, 0x60, 0, 0, 0]]), Err(TransportFault::TooLarge(BOUND.exceeded())));
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
     fn a_frame_whose_length_counts_characters_is_bounded_in_bytes() {
         let text = "€".repeat(500);
         let bytes = envelope(0, 500, text.as_bytes());
-        assert_eq!(read(&[&bytes]), Err(TransportError::TooLarge(BOUND.exceeded())));
+        assert_eq!(read(&[&bytes]), Err(TransportFault::TooLarge(BOUND.exceeded())));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::TransportError;
+use super::TransportFault;
 
 /// TLS of one connection.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct TlsLayer {
     /// Plain bytes that were encrypted since everything was last written.
     unsent_bytes: usize,
     /// The client's violation of the protocol, reported once all data before it is decrypted.
-    violation: Option<TransportError>,
+    violation: Option<TransportFault>,
 }
 
 impl TlsLayer {
@@ -24,9 +24,9 @@ impl TlsLayer {
     ///
     /// # Errors
     /// The configuration cannot serve any connection.
-    pub(crate) fn new(config: &Arc<ServerConfig>) -> Result<Self, TransportError> {
+    pub(crate) fn new(config: &Arc<ServerConfig>) -> Result<Self, TransportFault> {
         let mut connection = ServerConnection::new(Arc::clone(config))
-            .map_err(|_| TransportError::Tls("the TLS configuration is unusable"))?;
+            .map_err(|_| TransportFault::Tls("the TLS configuration is unusable"))?;
         // The outbound queue holds the bound; at most one window of records is buffered here.
         connection.set_buffer_limit(None);
         Ok(Self { connection, close_received: false, unsent_bytes: 0, violation: None })
@@ -41,7 +41,7 @@ impl TlsLayer {
         &mut self,
         wire: &mut &[u8],
         plain: &mut [u8],
-    ) -> Result<usize, TransportError> {
+    ) -> Result<usize, TransportFault> {
         loop {
             match self.connection.reader().read(plain) {
                 Ok(0) => {
@@ -52,7 +52,7 @@ impl TlsLayer {
                 }
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(TransportError::Tls("the record layer failed")),
+                Err(_) => return Err(TransportFault::Tls("the record layer failed")),
             }
             if let Some(violation) = self.violation {
                 *wire = &[];
@@ -64,14 +64,14 @@ impl TlsLayer {
             }
             self.connection
                 .read_tls(wire)
-                .map_err(|_| TransportError::Tls("the record layer is full"))?;
+                .map_err(|_| TransportFault::Tls("the record layer is full"))?;
             self.violation =
                 self.connection.process_new_packets().map_err(|error| name(&error)).err();
         }
     }
 
     /// Whether the client's `close_notify` has arrived.
-    pub(crate) fn is_ended_by_peer(&self) -> bool {
+    pub(crate) fn is_ended_by_client(&self) -> bool {
         self.close_received
     }
 
@@ -88,7 +88,7 @@ impl TlsLayer {
     }
 
     /// Queues a `close_notify` alert.
-    pub(crate) fn begin_close(&mut self) {
+    pub(crate) fn close_notify(&mut self) {
         self.connection.send_close_notify();
     }
 
@@ -118,9 +118,9 @@ impl TlsLayer {
 /// Plain bytes that one record can carry.
 pub(crate) const RECORD_BYTES_MAX: usize = 16_384;
 
-fn name(error: &rustls::Error) -> TransportError {
+fn name(error: &rustls::Error) -> TransportFault {
     use rustls::Error;
-    TransportError::Tls(match error {
+    TransportFault::Tls(match error {
         Error::InvalidMessage(_) => "a malformed TLS message",
         Error::PeerIncompatible(_) => "no TLS version or cipher in common",
         Error::PeerMisbehaved(_) => "TLS was broken by the peer",

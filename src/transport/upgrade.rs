@@ -6,7 +6,7 @@
 use tungstenite::handshake::derive_accept_key;
 
 use super::request::{HeadFault, NO_LINES, PlainRequest, RequestHead};
-use super::{Dialect, Protocols, TransportError};
+use super::{Dialect, Protocols, TransportFault};
 
 /// The request of one connection, while it arrives.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl UpgradeLayer {
         wire: &mut &mut [u8],
         bytes_max: u32,
         control: &mut Vec<u8>,
-    ) -> Result<Upgraded, TransportError> {
+    ) -> Result<Upgraded, TransportFault> {
         let before = self.pending.len();
         self.pending.extend_from_slice(wire);
         let end = find_end(&self.pending, self.examined.saturating_sub(END_BYTES_MAX - 1));
@@ -99,9 +99,9 @@ impl UpgradeLayer {
         control: &mut Vec<u8>,
         status: &'static str,
         why: &'static str,
-    ) -> TransportError {
+    ) -> TransportFault {
         self.write_refusal(control, status, why);
-        TransportError::BadRequest(why)
+        TransportFault::BadRequest(why)
     }
 
     fn write_refusal(&self, control: &mut Vec<u8>, status: &str, why: &str) {
@@ -255,7 +255,7 @@ mod tests {
         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Sec-WebSocket-Version: 13\r\n";
 
-    fn request(text: &str) -> (Result<Upgraded, TransportError>, String, String) {
+    fn request(text: &str) -> (Result<Upgraded, TransportFault>, String, String) {
         let mut bytes = text.as_bytes().to_vec();
         let mut wire = &mut bytes[..];
         let mut control = Vec::new();

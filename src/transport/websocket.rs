@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{FrameBound, TransportError};
+use super::{FrameBound, TransportFault};
 
 /// The WebSocket of one connection.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl WebSocketLayer {
         wire: &mut &'w mut [u8],
         control: &mut Vec<u8>,
         bound: FrameBound,
-    ) -> Result<Option<Message<'a>>, TransportError> {
+    ) -> Result<Option<Message<'a>>, TransportFault> {
         self.release();
         if self.is_over {
             *wire = &mut [];
@@ -307,16 +307,16 @@ impl WebSocketLayer {
         Ok(false)
     }
 
-    fn fail(&mut self, violation: Violation, bound: FrameBound) -> TransportError {
+    fn fail(&mut self, violation: Violation, bound: FrameBound) -> TransportFault {
         self.is_over = true;
         let (code, why) = match violation {
             // Reported in an ERROR frame of the dialect; the close has its code.
-            Violation::TooLarge => return TransportError::TooLarge(bound.exceeded()),
+            Violation::TooLarge => return TransportFault::TooLarge(bound.exceeded()),
             Violation::Protocol(why) => (CloseCode::Protocol, why),
             Violation::Text => (CloseCode::Invalid, "a text message is not UTF-8"),
         };
         self.close_code = Some(code);
-        TransportError::WebSocket(code, why)
+        TransportFault::WebSocket(code, why)
     }
 }
 
@@ -416,7 +416,7 @@ mod tests {
         messages: Vec<Vec<u8>>,
         closed: bool,
         control: Vec<u8>,
-        error: Option<TransportError>,
+        error: Option<TransportFault>,
     }
 
     fn read(runs: &[&[u8]]) -> Outcome {
@@ -448,7 +448,7 @@ mod tests {
     fn code(bytes: &[u8]) -> Option<u16> {
         let outcome = read(&[bytes]);
         match outcome.error? {
-            TransportError::WebSocket(code, _) => {
+            TransportFault::WebSocket(code, _) => {
                 let code = u16::from(code);
                 assert!(outcome.control.ends_with(&code.to_be_bytes()), "the close has the code");
                 Some(code)
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_message_above_the_bound_is_refused_at_its_header() {
-        let exceeded = Some(TransportError::TooLarge(BOUND.exceeded()));
+        let exceeded = Some(TransportFault::TooLarge(BOUND.exceeded()));
         assert_eq!(read(&[&frame(0x82, &[0; 70_002])[..14]]).error, exceeded);
         let fragments = [frame(0x02, &[0; 40_000]), frame(0x80, &[0; 40_000])].concat();
         assert_eq!(read(&[&fragments]).error, exceeded);

@@ -20,7 +20,7 @@ use com_broker::internal::engine::{Accepted, ConnectionId, Engine, Socket};
 use com_broker::internal::stomp::{Assembler, Headers, Name, ScanBounds, Version};
 use com_broker::internal::telemetry::Latencies;
 use com_broker::internal::transport::PrefixLayer;
-use com_broker::internal::transport::{FrameBound, ListenerPolicy, Protocols, TransportError};
+use com_broker::internal::transport::{FrameBound, ListenerPolicy, Protocols, TransportFault};
 use com_broker::internal::transport::{Message, WebSocketLayer};
 use com_broker::internal::transport::{UpgradeLayer, Upgraded};
 use com_broker::limits::{Limits, OutboundLimits};
@@ -121,7 +121,7 @@ pub fn websocket_bytes(data: &[u8]) {
 /// Length-prefixed envelopes, whole and cut.
 pub fn length_prefix(data: &[u8]) {
     let (runs, whole) = cut(data);
-    let read = |runs: &[&[u8]]| -> (Vec<Vec<u8>>, Option<TransportError>) {
+    let read = |runs: &[&[u8]]| -> (Vec<Vec<u8>>, Option<TransportFault>) {
         let mut layer = PrefixLayer::default();
         let mut frames = Vec::new();
         for run in runs {
