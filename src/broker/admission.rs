@@ -17,7 +17,7 @@ pub(super) struct Credentials<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    /// Those of a classic CONNECT.
+    /// The credentials in a classic CONNECT.
     pub(super) fn of_classic(headers: &Headers<'a>) -> Result<Self, Fault> {
         let required = |name| headers.value(name).ok_or_else(|| Fault::missing(name));
         let application_key = required(Name::SecretKey)?;
@@ -26,8 +26,8 @@ impl<'a> Credentials<'a> {
         Ok(Self { login, application_key, profile_key })
     }
 
-    /// Those of a CONNECT of the standard dialect. A client that cannot add a header gives both keys in
-    /// one, with a dot between; keys hold no dots.
+    /// The credentials in a CONNECT of the standard dialect. A client that cannot add a header sends both
+    /// keys in `passcode`, with a dot between; keys hold no dots.
     pub(super) fn of_standard(headers: &Headers<'a>) -> Result<Self, Fault> {
         let required = |name| headers.value(name).ok_or_else(|| Fault::missing(name));
         let login = required(Name::Login)?;
@@ -43,15 +43,15 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// What an admitted client is and may do.
+/// The profile and the rights of an admitted client.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub(super) profile: Profile,
-    /// What it may send and subscribe to, shared by all clients with the same rights.
+    /// Shared by all clients with the same rights.
     pub(super) rights: Rc<Rights>,
 }
 
-/// Decides who is admitted.
+/// The keys that admit clients, and the rights that they grant.
 #[derive(Debug)]
 pub(super) struct Admission {
     keys: Keys,
@@ -59,7 +59,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Admits clients with one of these keys, and grants them the rights of its profile.
+    /// Admits clients with these keys, and grants the rights of their profiles.
     pub(super) fn new(keys: Keys, rights: ByProfile<Rights>) -> Self {
         Self { keys, rights: rights.map(Rc::new) }
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_is_told_by_its_header_and_never_shown() {
+    fn a_fault_names_the_header_of_the_wrong_key_and_never_shows_the_key() {
         for (application_key, profile_key, code) in [
             ("secret-1", "agent", Code::InvalidApplicationKey),
             ("secret-1", "secret-2", Code::InvalidApplicationKey),

@@ -1,4 +1,4 @@
-//! The classic dialect's rules: what each command does and what its sender gets.
+//! The classic dialect's rules: the effect of each command, and the answer to it.
 
 use super::admission::Credentials;
 use super::deliver::{Sending, Sent};
@@ -25,7 +25,7 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
     broker.counters.frames_in += 1;
     let mut frame = Frame::default();
     let result = frame.read(bytes, &broker.limits).map_err(Fault::from);
-    // Most frames are SENDs: theirs is answered by a constant, which costs no copies of a verdict.
+    // Most frames are SENDs: a constant outcome saves copies of a verdict.
     let result = match (result, session, frame.command) {
         (Ok(()), Some(session), Command::Send) => {
             match send(broker, &Request { peer, session, frame: &frame }, now) {
@@ -51,8 +51,8 @@ pub(super) fn write_error(out: &mut Vec<u8>, fault: &Fault) {
     encode::finish(out, b"");
 }
 
-/// Handles a frame that is no SEND of a client that is logged in.
-#[inline(never)]
+/// Handles any frame except a SEND after login.
+#[inline(never)] // keeps the path of a SEND short
 fn handle_other(
     broker: &mut Broker,
     peer: PeerId,
@@ -98,7 +98,7 @@ impl<'o> Request<'_, 'o> {
         self.frame.headers.value(name)
     }
 
-    #[inline(always)]
+    #[inline(always)] // on the path of a SEND; `name` is constant
     fn required(&self, name: Name) -> Result<&'o [u8], Fault> {
         match self.header(name) {
             Some(value) if !value.is_empty() => Ok(value),
@@ -106,7 +106,7 @@ impl<'o> Request<'_, 'o> {
         }
     }
 
-    /// Nobody speaks in another's name.
+    /// Checks that a session id in the frame is the client's own.
     fn check_session_id(&self, broker: &Broker) -> Result<(), Fault> {
         match self.header(Name::SessionId) {
             Some(given) if given != broker.sessions[self.session].token() => {
@@ -118,7 +118,7 @@ impl<'o> Request<'_, 'o> {
     }
 
     /// Answers with an ACK.
-    #[inline(never)]
+    #[inline(never)] // keeps the path of a SEND without a transaction short
     fn acknowledge(&self, broker: &mut Broker, transaction: &[u8]) {
         let token = broker.sessions[self.session].token();
         broker.peers.reply(self.peer, |out| {
@@ -130,8 +130,8 @@ impl<'o> Request<'_, 'o> {
         });
     }
 
-    /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists what it is about. Without a
-    /// transaction there is no ACK, but a failure is told all the same.
+    /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists its destinations. Without a transaction
+    /// there is no ACK, but a fault still gets an ERROR.
     fn acknowledge_list(&self, broker: &mut Broker, list: &[u8], outcome: Result<(), Fault>) {
         let Some(transaction) = self.header(Name::Transaction) else {
             if let Err(fault) = outcome {
@@ -159,7 +159,7 @@ impl<'o> Request<'_, 'o> {
     }
 }
 
-/// Stands before and after a list in an ACK.
+/// The rule before and after a list in an ACK.
 const LIST_RULE: &[u8] = b"\n--------------------\n";
 
 fn connect(
@@ -208,7 +208,7 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Ve
     Verdict::Closing(reason)
 }
 
-#[inline(always)]
+#[inline(always)] // into `handle`, its only caller
 fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
     request.check_session_id(broker)?;
     let content = Content {
@@ -242,7 +242,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     let name = request.required(Name::Destination)?;
     match Space::of(name) {
         Space::Client => {}
-        // A regular expression may begin with anything.
+        // A regular expression may begin with any character.
         Space::Broker | Space::Unknown if kind == b"1" => {}
         Space::Broker | Space::Unknown => {
             let fault = Broker::unknown_space(name, Code::NothingToSubscribe);
@@ -270,7 +270,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     answer_subscription(broker, request, outcome)
 }
 
-/// A failure after which the connection stays is told in the ACK.
+/// Answers a SUBSCRIBE with its ACK. A fault after which the connection stays open is told there.
 fn answer_subscription(
     broker: &mut Broker,
     request: &Request<'_, '_>,
@@ -325,7 +325,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
     Ok(())
 }
 
-/// Whether a subscription is the one that UNSUBSCRIBE names.
+/// Whether UNSUBSCRIBE names a subscription by its destination, and by the pattern of its events.
 fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Option<&[u8]>) -> bool {
     match &broker.subscriptions[index].target {
         Target::Client(id) | Target::Topic(id) | Target::Own(id) | Target::Queue(id) => {
@@ -339,8 +339,8 @@ fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Opti
     }
 }
 
-/// Writes a line for each client that a subscription selects and its session may watch, or one for
-/// a topic.
+/// Writes a line for each client that a subscription matches and its session may watch, or one line for a
+/// topic.
 fn list_watched(
     broker: &Broker,
     watcher: SessionId,

@@ -1,4 +1,4 @@
-//! What BEGIN, COMMIT and ABORT do: a transaction is checked as a whole, then done.
+//! Transactions: BEGIN, COMMIT and ABORT. A transaction is checked as a whole, then executed.
 
 use super::deliver::Sending;
 use super::fault::{Code, Fault, Retry};
@@ -28,6 +28,7 @@ pub(super) fn begin(broker: &mut Broker, request: &Request<'_, '_>) -> Result<()
     Ok(())
 }
 
+/// Adds a SEND, ACK or NACK to a transaction.
 pub(super) fn hold(
     broker: &mut Broker,
     request: &Request<'_, '_>,
@@ -35,8 +36,8 @@ pub(super) fn hold(
     frame: &Frame<'_>,
     now: Moment,
 ) -> Result<(), Fault> {
-    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. What can be found wrong with a frame
-    // is found wrong now, and not when half of them are done.
+    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. A frame is checked now, as far as possible,
+    // so that its fault names it.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
         broker.check_sendable(request.session, destination)?;
@@ -58,7 +59,7 @@ pub(super) fn hold(
     Ok(())
 }
 
-/// Does all of a transaction, once nothing of it can fail.
+/// Executes a transaction, after all its steps have been checked.
 pub(super) fn commit(
     broker: &mut Broker,
     request: &Request<'_, '_>,
@@ -87,16 +88,16 @@ pub(super) fn commit(
     Ok(())
 }
 
-/// Something that a transaction does.
+/// A step of a transaction.
 enum Step<'f> {
-    /// It sends a message, which may be delivered until then, if at all.
+    /// Sends a message with its expiry; `None` if it has expired.
     Send(Content<'f>, Option<u64>),
-    /// It settles a message, if that is still to be settled; says whether it is consumed.
+    /// Settles a delivery, if it is still unsettled, by an ACK (`true`) or a NACK.
     Settle(Option<DeliveryId>, bool),
 }
 
 impl<'f> Step<'f> {
-    /// Reads a frame of a transaction, and finds what is wrong with it.
+    /// Parses and checks a frame of a transaction.
     fn read(
         broker: &Broker,
         request: &Request<'_, '_>,
@@ -113,7 +114,7 @@ impl<'f> Step<'f> {
         Ok(Self::Send(content, read_expiry(&frame.headers, now)?))
     }
 
-    /// Does it. There is room.
+    /// Executes the step, for which there is room.
     fn perform(&self, broker: &mut Broker, session: SessionId, now: Moment) -> Result<(), Fault> {
         match self {
             Self::Send(_, None) => broker.counters.messages_expired += 1,
@@ -129,6 +130,7 @@ impl<'f> Step<'f> {
     }
 }
 
+/// Removes the transaction that a COMMIT or ABORT names.
 pub(super) fn take_transaction(
     broker: &mut Broker,
     request: &Request<'_, '_>,

@@ -1,4 +1,4 @@
-//! Queues at work: who consumes which, what each consumer has not acknowledged, and what comes back.
+//! Consumers of queues: delivery in turn, acknowledgement, redelivery, and dead letters.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use super::subscription::{AckMode, Standard, Target};
 use super::{Broker, Moment};
 
 impl Broker {
-    /// Makes a session one of a queue's consumers.
+    /// Subscribes a session to a queue, as one of its consumers.
     pub(super) fn subscribe_queue(
         &mut self,
         session: SessionId,
@@ -36,7 +36,7 @@ impl Broker {
         Ok(index)
     }
 
-    /// Takes a consumer that goes away from its queue; what it did not acknowledge goes back.
+    /// Removes a consumer from its queue and returns its unacknowledged messages to it.
     pub(super) fn remove_consumer(
         &mut self,
         id: DestinationId,
@@ -66,7 +66,7 @@ impl Broker {
         Sent::Queued(u32::from(!waits))
     }
 
-    /// Gives a queue's messages to its consumers in turn, as far as they have credit.
+    /// Delivers a queue's messages to its consumers in turn, as far as they have credit.
     pub(super) fn serve_queue(&mut self, id: DestinationId, now: Moment) {
         while let Some(queue) = self.destinations.queue(id)
             && !queue.is_empty()
@@ -85,7 +85,7 @@ impl Broker {
         }
     }
 
-    /// The consumer of a queue whose turn it is, of those that have credit and room.
+    /// The next consumer of a queue that has credit and room.
     fn next_consumer(&mut self, id: DestinationId) -> Option<SubscriptionIndex> {
         let Self { peers, sessions, subscriptions, destinations, .. } = self;
         let waits_for_room = Cell::new(false);
@@ -101,7 +101,7 @@ impl Broker {
             is_ready
         };
         let next = destinations.change_queue(id, |queue| queue.next_consumer(is_ready)).flatten();
-        // Credit comes by an ACK, which serves the queue again; room comes without a word.
+        // An ACK, which gives credit, serves the queue again; nothing announces room.
         if next.is_none() && waits_for_room.get() {
             destinations.note_backlog(id);
         }
@@ -126,7 +126,7 @@ impl Broker {
         }
     }
 
-    /// Settles messages of a queue that a consumer acknowledged, or refused.
+    /// Settles messages of a queue by the ACK or NACK of a consumer.
     pub(super) fn settle(&mut self, delivery: DeliveryId, is_consumed: bool, now: Moment) {
         let Some(subscription) = self.subscriptions.get_mut(delivery.subscription) else { return };
         let Target::Queue(id) = subscription.target else { return };
@@ -148,8 +148,8 @@ impl Broker {
         self.serve_queue(id, now);
     }
 
-    /// A session moves to another connection, which has not got what is unacknowledged: that goes
-    /// back, to be delivered again at the end of the turn, behind the answer to the login.
+    /// Returns the unacknowledged messages of a session that moves to another connection to their queues.
+    /// They are delivered again at the end of the turn, after CONNECTED.
     pub(super) fn put_back_unacknowledged(&mut self, session: SessionId, now: Moment) {
         for index in self.sessions[session].subscriptions.clone() {
             let subscription = &mut self.subscriptions[index];
@@ -163,9 +163,9 @@ impl Broker {
         }
     }
 
-    /// Puts messages that were delivered to the front of their queue again, in order; those that were
-    /// delivered as often as they may be go to the dead letter queue, or are dropped. In the dead letter
-    /// queue itself a message stays until it is acknowledged.
+    /// Returns delivered messages to the front of their queue, in order. After `deliveries_max` deliveries
+    /// a message goes to the dead letter queue, or is dropped; in the dead letter queue itself it stays
+    /// until it is acknowledged.
     fn put_back(&mut self, id: DestinationId, messages: VecDeque<Box<Stored>>, now: Moment) {
         let Some(queue) = self.destinations.get(id) else { return };
         let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
@@ -181,7 +181,7 @@ impl Broker {
         }
     }
 
-    /// Puts a message into the dead letter queue, where there is one and it has room.
+    /// Moves a message to the dead letter queue, if there is one and it has room.
     fn bury(&mut self, mut message: Box<Stored>, now: Moment) {
         self.counters.messages_dropped += 1;
         let Some(name) = self.dead_letter_queue.clone() else { return };
@@ -195,7 +195,7 @@ impl Broker {
         self.destinations.note_backlog(id);
     }
 
-    /// Serves the queues whose consumers had no room.
+    /// Serves the queues that are listed for the end of the turn.
     pub(super) fn serve_backlog(&mut self, now: Moment) {
         for id in self.destinations.take_backlog() {
             self.serve_queue(id, now);
@@ -212,13 +212,13 @@ mod tests {
     use crate::limits::Limits;
     use crate::outbound::Framing;
 
-    /// Says frames, and what becomes of the connection.
+    /// Handles frames of a client.
     fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) -> Verdict {
         broker.handle(speaker, Data { bytes, is_binary: false }, Moment::default()).verdict
     }
 
     #[test]
-    fn a_queue_that_waits_for_an_ack_is_not_looked_at_in_every_turn() {
+    fn a_queue_that_waits_for_an_ack_is_not_served_at_the_end_of_each_turn() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
         let (dialect, framing) = (Dialect::Standard, Framing::Line);

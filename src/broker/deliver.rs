@@ -1,4 +1,4 @@
-//! Delivery: from one SEND to the queues of everyone who gets it, in either dialect.
+//! Delivery: from one SEND to the queues of all its receivers, in either dialect.
 
 use super::destination::Route;
 use super::encode::{Encodings, Head, encode_whole};
@@ -14,25 +14,25 @@ use super::subscription::SubscriptionTable;
 use super::{Broker, Moment, printable};
 use crate::telemetry::Counters;
 
-/// A SEND, in neither dialect.
+/// A SEND, regardless of dialect.
 #[derive(Clone, Copy)]
 pub(super) struct Sending<'a> {
     pub(super) session: SessionId,
     pub(super) content: &'a Content<'a>,
-    /// The last millisecond in which it may be delivered, where it has to wait; or [`NEVER`].
+    /// The last millisecond in which it may be delivered from a queue; or [`NEVER`].
     pub(super) expires_ms: u64,
 }
 
-/// What became of a message that was sent.
+/// The outcome of a SEND.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// It was queued to so many sessions; to none, where it waits or nobody wants it.
+    /// The number of sessions that it was queued to; zero if it waits in a queue or nobody subscribes.
     Queued(u32),
-    /// It is for a client that is not there or does not listen.
+    /// Its destination is a client that is not logged in or does not listen.
     Nobody,
 }
 
-/// The parts of the broker that a delivery changes, apart from those that it reads.
+/// The parts of the broker that a delivery uses, borrowed apart from the others.
 struct Outlet<'b> {
     peers: &'b mut Peers,
     sessions: &'b SessionTable,
@@ -41,12 +41,12 @@ struct Outlet<'b> {
 }
 
 impl Broker {
-    /// Sends a message, and says what became of it.
-    #[inline(always)]
+    /// Sends a message.
+    #[inline(always)] // the path of a SEND
     pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Sent, Fault> {
         let Self { peers, sessions, destinations, counters, .. } = self;
         let session = &sessions[sending.session];
-        // Most go where the one before went, to a client that is still there and that nobody watches.
+        // Most go to the destination of the one before, whose client is logged in and not watched.
         if let Some(id) = session.last_sent_to
             && let Some(destination) = destinations.get(id)
             && *destination.name == *sending.content.destination
@@ -65,11 +65,11 @@ impl Broker {
         self.send_anywhere(sending, now)
     }
 
-    #[inline(never)]
+    #[inline(never)] // keeps the common path in `send` short
     fn send_anywhere(&mut self, sending: Sending<'_>, now: Moment) -> Result<Sent, Fault> {
         let name = sending.content.destination;
-        // A destination's id is never another's, and rights and profile are a session's for as long
-        // as it sends from one connection: so what was sent to last needs no second look.
+        // Ids of destinations are never reused, and the rights of a session change only with its
+        // connection, which clears `last_sent_to`: so the last destination needs no check.
         let guess = self.sessions[sending.session].last_sent_to;
         let found = self.destinations.find(name, guess);
         match found {
@@ -91,7 +91,7 @@ impl Broker {
         }
     }
 
-    /// Sends a message that its sender has the right to send, and that has room where it is to wait.
+    /// Sends a message that its sender may send, and for which its queue has room.
     pub(super) fn send_within_room(
         &mut self,
         sending: Sending<'_>,
@@ -108,7 +108,7 @@ impl Broker {
             return Ok(self.send_to_queue(sending, id, now));
         }
         let sent = self.send_at(sending, id, now);
-        // A topic that nobody subscribes to by name may be one too many.
+        // It may be an idle topic beyond `idle_topics_max`.
         self.release_destination(id);
         Ok(sent)
     }
@@ -124,7 +124,7 @@ impl Broker {
         if is_reached { Sent::Queued(self.deliver_at(sending, id, now)) } else { Sent::Nobody }
     }
 
-    /// Notes that a session sends, and where to.
+    /// Notes the destination that a session sends to.
     fn note_sender(&mut self, id: SessionId, to: DestinationId) {
         let session = &mut self.sessions[id];
         if session.last_sent_to.replace(to).is_none() {
@@ -133,7 +133,7 @@ impl Broker {
         }
     }
 
-    /// Writes down what a session's messages say of it.
+    /// Encodes the header lines by which a session's messages name their sender, once.
     pub(super) fn note_origin(&mut self, session: SessionId) {
         let session = &mut self.sessions[session];
         if !session.origin.is_known() {
@@ -142,7 +142,7 @@ impl Broker {
         }
     }
 
-    /// Delivers a message to whoever gets what is sent to a destination that is no queue.
+    /// Delivers a message to the receivers of a destination that is not a queue.
     #[inline]
     fn deliver_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> u32 {
         let number = self.next_message();
@@ -154,7 +154,7 @@ impl Broker {
         outlet.deliver(&message, destination.owner, destination.routes(), now)
     }
 
-    /// Delivers a message of the broker's own to given subscriptions.
+    /// Delivers a message to given subscriptions.
     pub(super) fn deliver_to(
         &mut self,
         message: &Message<'_>,
@@ -171,7 +171,7 @@ impl Broker {
         self.last_message
     }
 
-    /// Checks a destination that a client wants to send to and that may not be there.
+    /// Checks that a client may send to a destination, which need not exist.
     pub(super) fn check_sendable(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
         let space = Space::of(name);
         if matches!(space, Space::Broker | Space::Unknown) {
@@ -192,7 +192,7 @@ impl Broker {
         Err(Fault::staying(Code::NoRights, description))
     }
 
-    /// Checks the name of a topic or queue to which a message goes, before it is made.
+    /// Checks the name of a topic or queue before a SEND creates it.
     fn check_receiver_name(&self, name: &[u8]) -> Result<(), Fault> {
         if Levels::is_pattern(name) {
             let description = format!(
@@ -204,7 +204,7 @@ impl Broker {
         self.check_destination_name(name)
     }
 
-    /// Why a SEND to a name reaches nobody, where it is no topic or queue and nobody gets it.
+    /// Why a SEND to a name has no receiver; `None` if it has one, or goes to a topic or a queue.
     pub(super) fn unreachable(&self, name: &[u8]) -> Option<Fault> {
         let code = Code::NoSuchDestination;
         let description = match Space::of(name) {
@@ -232,7 +232,7 @@ impl Broker {
         Some(Fault::staying(code, description))
     }
 
-    /// Whether the client at an address gets what is sent there, to which these are the routes.
+    /// Whether the client at an address gets messages to it; `routes` are those of the address.
     fn listens(&self, owner: SessionId, routes: &[Route]) -> bool {
         let is_subscribed = || routes.first().is_some_and(|first| first.session == owner);
         self.sessions[owner].has_inbox || is_subscribed()
@@ -240,8 +240,8 @@ impl Broker {
 }
 
 impl<'b> Outlet<'b> {
-    /// Queues a message to the owner of its destination and to everyone on the routes. Says to how
-    /// many sessions.
+    /// Queues a message to the owner of its destination and along the routes. Returns the number of
+    /// sessions.
     fn deliver(
         &mut self,
         message: &Message<'_>,
@@ -249,7 +249,7 @@ impl<'b> Outlet<'b> {
         routes: &[Route],
         now: Moment,
     ) -> u32 {
-        // In the classic dialect watchers see the session id of whom they watch.
+        // In the classic dialect watchers see the session id of the watched client.
         let sessions = self.sessions;
         let watched = owner.map(|owner| sessions[owner].token());
         self.peers.arena.note_arrival(now.ns);
@@ -291,7 +291,7 @@ impl<'b> Outlet<'b> {
                 let standard = subscription.and_then(|index| {
                     Some((index, self.subscriptions[index].standard.as_deref()?))
                 });
-                // Nobody gets messages with a subscription that it does not know.
+                // A client without an inbox would not know the subscription id.
                 if standard.is_none() && !session.has_inbox {
                     return false;
                 }
@@ -302,8 +302,8 @@ impl<'b> Outlet<'b> {
     }
 }
 
-/// Delivers a message to the one client that gets it. Says whether it was queued.
-#[inline(always)]
+/// Delivers a message to its only receiver. Returns whether it was queued.
+#[inline(always)] // into `send`, its only caller
 fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Moment) -> bool {
     let receiver = peers.peer(to.peer);
     let format = (receiver.encoding, receiver.framing);

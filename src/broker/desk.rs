@@ -1,4 +1,4 @@
-//! The desk: what is addressed to the broker itself. Services subscribe to presence there.
+//! The broker as a destination: services subscribe to presence.
 
 use super::destination::Route;
 use super::fault::{Code, Fault};
@@ -9,7 +9,7 @@ use super::{Broker, Moment};
 use crate::profile::Profile;
 
 impl Broker {
-    /// Subscribes a service to the events of clients whose destinations match.
+    /// Subscribes a service to the events of clients whose addresses match.
     pub(super) fn subscribe_presence(
         &mut self,
         session: SessionId,
@@ -29,7 +29,7 @@ impl Broker {
     }
 }
 
-/// Tells a service who is there already.
+/// Sends an event for each client that is logged in already.
 pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: Moment) {
     let subscription = &broker.subscriptions[index];
     let Target::Presence(pattern) = &subscription.target else { return };

@@ -1,9 +1,9 @@
-//! Destinations: the names that messages go to, who owns each, and who gets copies.
+//! Destinations: the names that messages are sent to, their owners, and their routes.
 //!
-//! A client's address exists while the client is logged in or while somebody watches it by name; a
-//! queue while it holds messages or has consumers; a topic from its first message or subscription
-//! until it is swept away. Who gets what is sent is a flat list, made when a subscription or an
-//! owner changes, so that a message costs no matching.
+//! A client's address exists while the client is logged in or watched by name; a queue while it holds
+//! messages or has consumers; a topic from its first message or subscription until idle topics are
+//! removed. Routes are a flat list, rebuilt when a subscription or an owner changes, so that nothing is
+//! matched per message.
 
 use std::collections::BTreeSet;
 
@@ -17,55 +17,55 @@ use super::space::Space;
 use super::table::Table;
 use crate::profile::Profile;
 
-/// A name, its owner and its watchers.
+/// A name with its owner and its subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Destination {
-    /// The name as it stands in frames.
+    /// The name as in frames.
     pub name: Box<[u8]>,
     /// The client whose address it is, while it is logged in.
     pub owner: Option<SessionId>,
-    /// Who watches or subscribes; most destinations are watched by nobody.
+    /// Its subscriptions; most destinations have none.
     pub watch: Option<Box<Watch>>,
-    /// What is queued there, where it is a queue.
+    /// Its messages and consumers, if it is a queue.
     pub queue: Option<Box<Queue>>,
 }
 
-/// Someone who gets what is sent to a destination.
+/// A receiver of messages to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// Who.
+    /// The receiving session.
     pub session: SessionId,
-    /// By which of its subscriptions.
+    /// The subscription by which it receives.
     pub subscription: SubscriptionIndex,
-    /// Whether no other of its subscriptions stands before on the same list.
+    /// Whether it is the session's first route on the list.
     pub is_first: bool,
 }
 
-/// Who watches a destination.
+/// The subscriptions of a destination.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Subscriptions by name and by pattern, awake or asleep.
+    /// Subscriptions by name and by pattern, also those that give no route now.
     pub attached: Vec<SubscriptionIndex>,
-    /// How many of them are by name: they keep the destination in being.
+    /// The number of those by name, which keep the destination alive.
     pub direct: u32,
-    /// Who gets each message now, the owner's own subscriptions first. In the classic dialect a
+    /// The receivers of each message now, the owner's own subscriptions first. In the classic dialect a
     /// session gets one copy, in the standard one a copy for each subscription.
     pub routes: Vec<Route>,
 }
 
 impl Destination {
-    /// Who gets each message now.
+    /// The receivers of each message now.
     #[inline]
     pub(crate) fn routes(&self) -> &[Route] {
         self.watch.as_ref().map_or(&[], |watch| &watch.routes)
     }
 
-    /// Subscriptions by name and by pattern, awake or asleep.
+    /// Subscriptions by name and by pattern, also those that give no route now.
     pub(crate) fn attached(&self) -> &[SubscriptionIndex] {
         self.watch.as_ref().map_or(&[], |watch| &watch.attached)
     }
 
-    /// Whether nothing keeps it in being.
+    /// Whether nothing keeps it alive.
     pub(crate) fn is_unused(&self) -> bool {
         let watched = self.watch.as_ref().is_some_and(|watch| watch.direct > 0);
         let queued = self.queue.as_ref().is_some_and(|queue| !queue.is_unused());
@@ -78,8 +78,8 @@ impl Destination {
     }
 }
 
-/// All destinations, found by id or by name, and totals over them. Only its methods change a destination,
-/// so the totals hold whoever the caller is.
+/// All destinations, by id and by name, and totals over them. Only its methods change a destination, which
+/// keeps the totals right.
 #[derive(Debug)]
 pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
@@ -89,9 +89,9 @@ pub(crate) struct DestinationTable {
     idle_topics: BTreeSet<DestinationId>,
     /// Bytes that all queues hold.
     queued_bytes: u64,
-    /// Queues with a message that expires, by when the first may.
+    /// Queues with a message that expires, by [`Queue::expires_ms`].
     expiring: BTreeSet<(u64, DestinationId)>,
-    /// Queues to be served again at the end of the turn. Those that still exist are flagged, too.
+    /// Queues to be served again at the end of the turn; those that still exist have `is_backlogged`.
     backlogged: Vec<DestinationId>,
 }
 
@@ -109,7 +109,7 @@ impl DestinationTable {
         }
     }
 
-    /// Makes a destination with a name that no other has.
+    /// Creates a destination, whose name no other has.
     pub(crate) fn insert(&mut self, name: &[u8]) -> DestinationId {
         let space = Space::of(name);
         let queue = (space == Space::Queue).then(Box::default);
@@ -179,7 +179,7 @@ impl DestinationTable {
         self.note_use(id);
     }
 
-    /// Counts a topic among the idle ones or not, as it is now.
+    /// Updates whether a topic counts as idle.
     fn note_use(&mut self, id: DestinationId) {
         if self.table[id].is_idle_topic() {
             self.idle_topics.insert(id);
@@ -188,7 +188,7 @@ impl DestinationTable {
         }
     }
 
-    /// Sets who gets what is sent there. Where nothing is attached, there are no routes to keep.
+    /// Replaces the routes of a destination, or drops them if no subscription is attached.
     pub(crate) fn set_routes(&mut self, id: DestinationId, routes: Vec<Route>) {
         let destination = &mut self.table[id];
         match &mut destination.watch {
@@ -197,12 +197,12 @@ impl DestinationTable {
         }
     }
 
-    /// Sets whose address it is.
+    /// Sets the client whose address it is.
     pub(crate) fn set_owner(&mut self, id: DestinationId, owner: Option<SessionId>) {
         self.table[id].owner = owner;
     }
 
-    /// Changes a queue and updates the totals; `None` where there is no such queue.
+    /// Changes a queue and updates the totals; `None` if there is no such queue.
     pub(crate) fn change_queue<T>(
         &mut self,
         id: DestinationId,
@@ -382,7 +382,7 @@ mod tests {
         table.attach(topic, by_pattern, false);
         table.attach(topic, by_name, true);
         table.check_invariants();
-        // One is idle, which is one too many.
+        // It is idle, and no idle topics are allowed.
         table.release(other, 0);
         assert_eq!((table.find(b"/topic/b", None), table.len()), (None, 1));
         table.detach(topic, by_name, true);

@@ -1,4 +1,4 @@
-//! The encodings of a message, each made when the first receiver needs it.
+//! The encodings of a message, each written when the first receiver needs it.
 
 use std::borrow::Cow;
 
@@ -13,27 +13,27 @@ use crate::classic;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
 use crate::stomp::{self, Version};
 
-/// What is encoded of one message so far. Receivers that get the same bytes share one frame; those
-/// that differ in the head alone share what follows it.
+/// The encodings of one message so far. Receivers of the same bytes share one frame; those whose frames
+/// differ in the head alone share the tail.
 #[derive(Debug)]
 pub(crate) struct Encodings<'m> {
     message: &'m Message<'m>,
-    /// The first whole frame of each format, and the tail for others of it, once there was one.
+    /// The first whole frame of each format.
     whole: SmallVec<[Whole<'m>; 1]>,
-    /// What follows heads that name the message, and others, by the lane of those who read it so.
+    /// Tails by lane, and by whether the head before them has the `message-id`.
     tails: SmallVec<[(LaneId, bool, Encoded); 1]>,
-    /// Where the heads of tails are written.
+    /// The buffer for heads that go before tails.
     head: Vec<u8>,
 }
 
-/// A whole frame: for whom it is, and the tail that others of its format had last, with whether heads
-/// name the message before it.
+/// A whole frame with its format and head, and the tail that was used last with this format, with whether
+/// the head before it has the `message-id`.
 type Whole<'m> = (Format, Head<'m>, Encoded, Option<(bool, Encoded)>);
 
-/// How one receiver reads frames.
+/// The format of one receiver's frames.
 pub(super) type Format = (Encoding, Framing);
 
-/// What a frame begins with, and what depends on who gets it.
+/// The head of a MESSAGE: the lines that depend on the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head<'a> {
     /// The session id that a classic client sees.
@@ -42,7 +42,7 @@ pub enum Head<'a> {
     Inbox,
     /// The id of the subscription, as its client wrote it, if it has one.
     Subscription(Option<&'a [u8]>),
-    /// The same, and the subscription by which the message is to be acknowledged.
+    /// As `Subscription`, with the subscription that has to acknowledge the message.
     Acknowledged(Option<&'a [u8]>, SubscriptionIndex),
 }
 
@@ -58,7 +58,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Whether it says the `message-id`, which is then this receiver's own.
+    /// Whether it has the `message-id`, which is then this receiver's own.
     #[inline]
     fn names_message(self) -> bool {
         matches!(self, Self::Acknowledged(..))
@@ -66,14 +66,13 @@ impl<'a> Head<'a> {
 }
 
 impl<'m> Encodings<'m> {
-    /// None yet.
+    /// No encodings yet.
     #[inline]
     pub(crate) fn new(message: &'m Message<'m>) -> Self {
         Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
     }
 
-    /// Queues the message to one receiver, which reads frames of that format; says whether it was
-    /// queued.
+    /// Queues the message to one receiver, in its format. Returns whether it was queued.
     #[inline]
     pub(super) fn push_to(
         &mut self,
@@ -99,14 +98,14 @@ impl<'m> Encodings<'m> {
         }
     }
 
-    #[inline(never)]
+    #[inline(never)] // once for each format, not for each receiver
     fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
         let frame = encode_whole(self.message, arena, format, head);
         self.whole.push((format, head, frame, None));
         frame
     }
 
-    /// Another receiver has the same format and another head.
+    /// Queues a frame of this receiver's own head and a shared tail.
     fn push_parts(
         &mut self,
         peers: &mut Peers,
@@ -119,8 +118,8 @@ impl<'m> Encodings<'m> {
         peers.push_parts(receiver, &self.head, tail)
     }
 
-    /// The tail for a format of which there is a whole frame, behind heads that name the message or not.
-    #[cold]
+    /// The tail for a format of which there is a whole frame already.
+    #[cold] // once for each format, not for each receiver
     fn find_tail(&mut self, arena: &mut OutboundArena, format: Format, is_named: bool) -> Encoded {
         let lane = LaneId::tails(format.0.index(), format.1);
         let tail = match self.tails.iter().find(|made| made.0 == lane && made.1 == is_named) {
@@ -155,7 +154,7 @@ impl<'m> Encodings<'m> {
                 if versions_differ {
                     self.tails.push((lane, is_named, tail));
                 } else {
-                    // Nothing had to be escaped: all versions read the same bytes.
+                    // Nothing had to be escaped, so the tail is the same in all versions.
                     let lane =
                         |version| LaneId::tails(Encoding::Standard(version).index(), framing);
                     self.tails.extend(Version::ALL.map(|version| (lane(version), is_named, tail)));
@@ -167,8 +166,8 @@ impl<'m> Encodings<'m> {
 }
 
 impl Message<'_> {
-    /// Writes the message as a receiver reads it, without its framing.
-    #[inline(always)]
+    /// Writes the message in an encoding, without framing.
+    #[inline(always)] // into `encode_whole`, its only hot caller
     pub fn write(&self, encoding: Encoding, head: Head<'_>, out: &mut Vec<u8>) {
         write_head(self, head, out);
         match encoding {
@@ -180,8 +179,8 @@ impl Message<'_> {
     }
 }
 
-/// Encodes a message for one receiver, or for all who read the same bytes.
-#[inline(never)]
+/// Encodes a message for one receiver, or for all that get the same bytes.
+#[inline(never)] // large, with several callers
 pub(super) fn encode_whole(
     message: &Message<'_>,
     arena: &mut OutboundArena,
@@ -192,7 +191,7 @@ pub(super) fn encode_whole(
     arena.encode(lane, framing, |out| message.write(encoding, head, out))
 }
 
-#[inline(always)]
+#[inline(always)] // the common head is a few copies
 fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     if let (Head::Session(token), None) = (head, message.content.transaction) {
         return classic::encode::begin_message(out, token);
@@ -200,7 +199,7 @@ fn write_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     write_longer_head(message, head, out);
 }
 
-#[inline(never)]
+#[inline(never)] // keeps the common head short
 fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"MESSAGE\n");
     let mut subscription = |id: Option<&[u8]>| {
@@ -222,7 +221,7 @@ fn write_longer_head(message: &Message<'_>, head: Head<'_>, out: &mut Vec<u8>) {
             let id = DeliveryId { subscription: index, number: message.number }.to_string();
             classic::encode::plain_header(out, b"ack", id.as_bytes());
             write_redelivered(message, out);
-            // As with RabbitMQ, either header names the message in every version's ACK.
+            // As with RabbitMQ, an ACK of any version may name the message by either header.
             return classic::encode::plain_header(out, b"message-id", id.as_bytes());
         }
     }
@@ -235,7 +234,7 @@ fn write_redelivered(message: &Message<'_>, out: &mut Vec<u8>) {
     }
 }
 
-#[inline(always)]
+#[inline(always)] // the path of a classic SEND
 fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     let content = message.content;
@@ -252,7 +251,7 @@ fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     encode::body(out, content.body);
 }
 
-#[inline(never)]
+#[inline(never)] // few messages have user lines
 fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     out.push(b'\n');
@@ -265,9 +264,9 @@ fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Writes what follows the head, which may have named the message. Says whether the versions of the
-/// protocol write it differently.
-#[inline(never)]
+/// Writes the tail behind a head with (`is_named`) or without the `message-id`. Returns whether the
+/// versions of the protocol write it differently.
+#[inline(never)] // large, with several callers
 fn write_standard(
     message: &Message<'_>,
     version: Version,
@@ -285,7 +284,8 @@ fn write_standard(
     versions_differ
 }
 
-/// Writes the header as if nothing had to be escaped, which is so nearly always. Says how many lines.
+/// Writes the header as if nothing had to be escaped, which is nearly always so. Returns the number of
+/// lines.
 #[inline]
 fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> u32 {
     use classic::encode::number;
@@ -303,7 +303,7 @@ fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> 
     out.push(b'\n');
     let (origin, rest) = message.origin.split_lines();
     out.extend_from_slice(origin);
-    // Its `destination` is not the sender's here.
+    // `destination` is that of the message here.
     out.extend_from_slice(b"origin-");
     out.extend_from_slice(rest);
     if let Some(content_type) = content.content_type {
@@ -326,7 +326,7 @@ fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> 
     lines
 }
 
-#[cold]
+#[cold] // few headers have to be escaped
 fn write_escaped(message: &Message<'_>, version: Version, is_named: bool, out: &mut Vec<u8>) {
     use stomp::encode::header;
     let content = message.content;

@@ -1,19 +1,19 @@
-//! How frames are written for a connection.
+//! The encoding of a connection's frames: the dialect and its version.
 
 use crate::dialect::Dialect;
 use crate::stomp::Version;
 
-/// How frames are written.
+/// The form in which frames are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// As the classic dialect does.
+    /// The classic dialect.
     Classic,
-    /// As a version of standard STOMP does; the lowest, until a version is agreed.
+    /// A version of standard STOMP; the lowest until one is negotiated.
     Standard(Version),
 }
 
 impl Encoding {
-    /// What a connection reads until it has logged in.
+    /// The encoding for a connection that has not logged in.
     pub fn before_login(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Classic => Self::Classic,
@@ -21,7 +21,7 @@ impl Encoding {
         }
     }
 
-    /// The place of the encoding among all.
+    /// The index of the encoding among all.
     #[inline]
     pub fn index(self) -> usize {
         match self {

@@ -1,4 +1,4 @@
-//! Logins: who gets a session, who takes one over, and how one ends.
+//! Logins: how a session is opened, taken over, and ended.
 
 use std::rc::Rc;
 
@@ -18,12 +18,12 @@ use crate::profile::Profile;
 use crate::stomp::{Headers, Name, lookalike};
 
 impl Broker {
-    /// Notes the login id of a login that was refused, for the log: as much of it as helps, and nothing
-    /// that is a key, which somebody may have put in its place.
-    #[cold]
+    /// Notes the login id of a refused login for the log: its beginning, and nothing if it holds a key,
+    /// which somebody may have put in its place.
+    #[cold] // few logins are refused
     pub(super) fn note_refused_login(&mut self, peer: PeerId, headers: &Headers<'_>) {
         let Some(login) = headers.value(Name::Login) else { return };
-        // A wrong key may be the right one somewhere else. A passcode may hold both, with a dot between.
+        // A wrong key may be the right one of another broker. A passcode may hold both, with a dot between.
         let given = [Name::Passcode, Name::SecretKey].into_iter().filter_map(|n| headers.value(n));
         let mut given = given.flat_map(|value| value.split(|byte| *byte == b'.'));
         let holds = |key: &[u8]| !key.is_empty() && memchr::memmem::find(login, key).is_some();
@@ -36,8 +36,8 @@ impl Broker {
         self.peers.peer_mut(peer).past_login = Some(shown.into());
     }
 
-    /// Opens a session on a connection, or moves one there, if the client is admitted. A session that is
-    /// moved keeps its subscriptions if the client `resumes` them.
+    /// Admits a client, and opens a session on its connection or moves its session there. A moved session
+    /// keeps its subscriptions if the client `resumes` them.
     pub(super) fn log_in(
         &mut self,
         peer: PeerId,
@@ -63,7 +63,7 @@ impl Broker {
         Ok(session)
     }
 
-    /// Moves a session to a newer connection, where its profile yields; the older one is told first.
+    /// Moves a session to a newer connection, if its profile yields, and closes the older one.
     fn take_over(
         &mut self,
         session: SessionId,
@@ -78,8 +78,8 @@ impl Broker {
         let newer = self.peers.peer(newcomer).encoding;
         self.part_with_connection(session, now);
         if !resumes || (newer != older && newer != Encoding::Classic) {
-            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. One that has them all the
-            // same must be able to name them, and versions write them differently.
+            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that resumes them must
+            // be able to name them, and versions escape them differently.
             let ended = std::mem::take(&mut self.sessions[session].subscriptions);
             self.end_subscriptions(ended, now);
         } else if newer != older {
@@ -92,7 +92,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether a session yields to a client of that profile that has its login id, too.
+    /// Checks that a session yields to a client of that profile with the same login id.
     fn check_yields(&self, session: SessionId, newcomer: Profile) -> Result<(), Fault> {
         let held = self.sessions[session].profile;
         if !held.yields_to_newcomer() {
@@ -106,8 +106,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Tells the connection of a session that a newer one takes it over, and ends what belongs to the
-    /// connection.
+    /// Tells the older connection of a session that it is taken over, closes it, and ends what belongs to
+    /// the connection.
     fn part_with_connection(&mut self, session: SessionId, now: Moment) {
         let older = self.sessions[session].peer;
         let login = String::from_utf8_lossy(self.login(session)).into();
@@ -128,8 +128,9 @@ impl Broker {
         self.sessions[session].transactions = Vec::new();
     }
 
-    /// A classic client cannot acknowledge, gets direct messages once in any case, and otherwise one copy
-    /// by however many subscriptions, which have no ids.
+    /// Adapts the subscriptions of a session that moves to a classic connection: a classic client cannot
+    /// acknowledge, gets messages to its address without a subscription, and gets one copy of all others,
+    /// by however many subscriptions; these have no ids.
     fn fit_to_classic(&mut self, session: SessionId, now: Moment) {
         let held = std::mem::take(&mut self.sessions[session].subscriptions);
         let is_unfit = |index: &SubscriptionIndex| {
@@ -146,8 +147,8 @@ impl Broker {
         self.sessions[session].subscriptions = kept;
     }
 
-    /// Two programs that are configured with the same login id would take it from each other for
-    /// ever; past a number of times in a window the newcomer has to wait.
+    /// Counts a takeover. Two programs with the same login id would take it from each other for ever;
+    /// past `takeovers_max` in a window the newcomer is refused.
     fn note_takeover(&mut self, session: SessionId, now: Moment) -> Result<(), Fault> {
         let window_ms = u64::from(self.limits.takeover_window_ms);
         let session = &mut self.sessions[session];
@@ -171,7 +172,7 @@ impl Broker {
         let one = &mut self.sessions[session];
         one.peer = peer;
         one.rights = Some(rights);
-        // The connection has not published anything yet.
+        // The connection has not sent anything yet.
         one.last_sent_to = None;
         let profile = one.profile;
         self.peers.set_limits(peer, self.limits.outbound[profile]);
@@ -200,7 +201,7 @@ impl Broker {
         self.sessions[session].login(&self.destinations)
     }
 
-    /// Checks a login id against the bounds and against what could be mistaken for something else.
+    /// Checks the length of a login id, and that it cannot be mistaken for something else.
     fn check_login(&self, login: &[u8]) -> Result<(), Fault> {
         if login.is_empty() {
             return Err(Fault::missing(Name::Login));
@@ -221,8 +222,8 @@ impl Broker {
     }
 }
 
-/// So much of a login id that was refused is shown in the log.
+/// Bytes of a refused login id that the log shows.
 const SHOWN_LOGIN_BYTES: usize = 256;
 
-/// In the lists of classic ACKs.
+/// The separator in the lists of classic ACKs.
 const LIST_SEPARATOR: &[u8] = b"]:[";

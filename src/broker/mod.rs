@@ -1,9 +1,9 @@
-//! The broker: who is logged in, who watches whom, and what each gets.
+//! The broker: sessions, destinations, subscriptions, and the delivery of messages.
 //!
-//! It is a plain value. Data of connections comes in by [`Broker::handle`], which answers what becomes of
-//! the connection; encoded frames go out through the queues of [`Peers`], and time is an argument.
-//! The two dialects are rules at a session's edge: sessions, destinations, subscriptions and delivery
-//! are the same. It does not know that transports, sockets or clocks exist.
+//! It is a plain value. Data of connections comes in by [`Broker::handle`], which returns a verdict on
+//! the connection; encoded frames go out through the queues of [`Peers`], and time is an argument. The two
+//! dialects are rules at a session's edge; all else is the same for both. It does not know transports,
+//! sockets or clocks.
 
 use std::borrow::Cow;
 
@@ -59,27 +59,27 @@ use self::subscription::SubscriptionTable;
 use crate::limits::Limits;
 use crate::telemetry::Counters;
 
-/// When something happens.
+/// A moment, by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// Nanoseconds of a clock that only goes forward.
+    /// Nanoseconds of a monotonic clock.
     pub ns: u64,
     /// Milliseconds since 1970, UTC.
     pub unix_ms: u64,
 }
 
 impl Moment {
-    /// Milliseconds of the clock that only goes forward.
+    /// Milliseconds of the monotonic clock.
     pub fn ms(self) -> u64 {
         self.ns / 1_000_000
     }
 }
 
-/// Sessions, destinations, subscriptions, and the connections that they are used from.
+/// Sessions, destinations and subscriptions, and the connections of the sessions.
 pub struct Broker {
     /// Every connection's state and outbound queue.
     pub peers: Peers,
-    /// What happened so far.
+    /// Counters of sessions and messages.
     pub counters: Counters,
     limits: Limits,
     admission: Admission,
@@ -89,7 +89,7 @@ pub struct Broker {
     sessions: SessionTable,
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
-    /// The number of the last message; numbers make `message-id`s.
+    /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
 }
 
@@ -105,7 +105,7 @@ impl std::fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// A broker that nobody is connected to.
+    /// A broker without connections.
     pub fn new(mut options: Options) -> Self {
         Self {
             peers: Peers::new(),
@@ -122,14 +122,14 @@ impl Broker {
         }
     }
 
-    /// Takes a connection in. It has to log in before anything else.
+    /// Adds a connection, which has to log in before anything else.
     pub fn open_peer(&mut self, opening: Opening) -> Speaker {
         let peer = self.peers.open(opening, self.limits.outbound_before_login());
         Speaker::new(peer, opening.dialect)
     }
 
-    /// Handles data of a connection, and answers what becomes of the connection. Where it is closing, the
-    /// data is dropped: another connection may have taken its session over earlier in the turn.
+    /// Handles data of a connection. If the connection is closing, the data is dropped: another connection
+    /// may have taken its session over earlier in the turn.
     #[inline]
     pub fn handle(&mut self, speaker: &mut Speaker, data: Data<'_>, now: Moment) -> Done {
         match &mut speaker.inlet {
@@ -140,13 +140,13 @@ impl Broker {
         }
     }
 
-    /// Tells a client what is wrong and, where the fault says so, ends its session and closes its
-    /// connection.
+    /// Sends an ERROR to a client. Unless the connection stays open after the fault, ends the session and
+    /// closes the connection.
     pub fn refuse(&mut self, peer: PeerId, fault: &Fault, now: Moment) -> Verdict {
         self.refuse_request(peer, fault, None, now)
     }
 
-    /// The same, where the request that was at fault wanted a receipt. In the standard dialect
+    /// As [`Self::refuse`], with the receipt that the faulty request asked for. In the standard dialect
     /// every ERROR closes the connection.
     fn refuse_request(
         &mut self,
@@ -156,8 +156,8 @@ impl Broker {
         now: Moment,
     ) -> Verdict {
         let one = self.peers.peer(peer);
-        if let Some(settled) = one.closure() {
-            return Verdict::Closing(settled.reason);
+        if let Some(closure) = one.closure() {
+            return Verdict::Closing(closure.reason);
         }
         let encoding = one.encoding;
         self.count_fault(fault.code);
@@ -176,8 +176,8 @@ impl Broker {
         Verdict::Closing(reason)
     }
 
-    /// Closes the connection of a client that was silent for longer than the named limit allows. One of
-    /// the standard dialect is told.
+    /// Closes the connection of a client that was silent for longer than the named limit allows; in the
+    /// standard dialect, with an ERROR.
     pub fn cut_silent(&mut self, peer: PeerId, limit: &'static str, now: Moment) -> Verdict {
         match self.peers.peer(peer).encoding {
             Encoding::Classic => {
@@ -187,20 +187,20 @@ impl Broker {
         }
     }
 
-    /// Ends a connection's session without a word; it still gets what is queued. Says why the
-    /// connection ends: for what came first, where it was closing already.
+    /// Ends a connection's session without an ERROR; its queue is still written. Returns why the connection
+    /// closes, which is the earlier reason if it was closing already.
     pub fn end_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) -> CloseReason {
         self.end_session(peer, reason, now);
         self.peers.begin_close(peer, Closure { reason, retry: None }).reason
     }
 
-    /// Forgets a connection, and ends the session on it if there still is one.
+    /// Removes a connection, and ends the session on it, if there still is one.
     pub fn close_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
         self.peers.close(peer);
     }
 
-    /// Closes the connections whose queues have been too full for too long. Ask after flushing.
+    /// Closes the connections of slow consumers. To be called after a flush.
     pub fn cut_slow_consumers(&mut self, now: Moment) {
         for peer in self.peers.take_overflowing(now.ms()) {
             let one = self.peers.peer(peer);
@@ -210,7 +210,7 @@ impl Broker {
         self.serve_backlog(now);
     }
 
-    /// Tells every client that the broker is shutting down, and closes its connection.
+    /// Tells each client that the broker is shutting down, and closes its connection.
     pub fn drain(&mut self, now: Moment) {
         let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
         let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
@@ -224,8 +224,7 @@ impl Broker {
         self.admission.set_keys(keys);
     }
 
-    /// The login id of the client that was logged in on a connection, once it no longer is, or that
-    /// somebody tried to log in with.
+    /// The login id of the session that has ended on a connection, or of a login that was refused.
     pub fn past_login_of(&self, peer: PeerId) -> Option<&str> {
         self.peers.peer(peer).past_login.as_deref()
     }
@@ -245,7 +244,7 @@ impl Broker {
         self.subscriptions.len()
     }
 
-    /// Panics where the tables contradict each other.
+    /// Panics if the tables contradict each other.
     pub fn check_invariants(&self) {
         self.peers.check_invariants();
         self.destinations.check_invariants();
@@ -292,14 +291,14 @@ impl Broker {
         }
     }
 
-    /// The fault of a request for something that is not there.
+    /// The fault of a request with an unknown id.
     pub(super) fn unknown(what: &str, id: &[u8]) -> Fault {
         let description = format!("there is no {what} {}", printable(id));
         Fault::closing(Code::UnknownId, Retry::Never, description)
     }
 }
 
-/// Writes an ERROR as its receiver reads it.
+/// Writes an ERROR in an encoding.
 fn write_error(out: &mut Vec<u8>, encoding: Encoding, fault: &Fault, receipt: Option<&[u8]>) {
     match encoding {
         Encoding::Classic => classic::write_error(out, fault),
@@ -307,7 +306,7 @@ fn write_error(out: &mut Vec<u8>, encoding: Encoding, fault: &Fault, receipt: Op
     }
 }
 
-/// What a client wrote, fit for a sentence: not endless, and without line ends.
+/// Text of a client for a description: shortened, and without control characters.
 fn printable(text: &[u8]) -> Cow<'_, str> {
     const SHOWN_BYTES_MAX: usize = 120;
     let shown = &text[..text.len().min(SHOWN_BYTES_MAX)];
@@ -343,7 +342,7 @@ mod tests {
             for number in 0..5 {
                 assert!(say(&format!("SEND\ndestination:/topic/{number}\n\nx")) <= most);
             }
-            // A subscription that is refused keeps no topic in being.
+            // A refused subscription keeps no topic alive.
             let refused = "SUBSCRIBE\ndestination:/topic/x\ndestination-type:0\n\n";
             assert!(say(refused) <= most);
         }
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_with_a_wrong_key_is_told_and_counted() {
+    fn a_login_with_a_wrong_key_is_refused_and_counted() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
         let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
