@@ -36,8 +36,8 @@ pub(super) fn hold(
     frame: &Frame<'_>,
     now: Moment,
 ) -> Result<(), Fault> {
-    // STOMP 1.2, "BEGIN": a transaction is handled as a whole. A frame is checked now, as far as possible,
-    // so that its fault names it.
+    // STOMP 1.2, "BEGIN": a transaction is handled as a whole, so a frame that could not be executed is
+    // refused now.
     if frame.command == Command::Send {
         let destination = request.required(Name::Destination)?;
         broker.check_sendable(request.session, destination)?;

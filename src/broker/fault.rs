@@ -1,5 +1,4 @@
-//! What can be wrong with a request, as the client is told: a stable word, a sentence, and whether
-//! it should come back.
+//! Faults of requests as clients are told of them: a stable word, a sentence, and whether to reconnect.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,16 +7,16 @@ use crate::classic::FrameFault;
 use crate::limits::Exceeded;
 use crate::stomp::{Name, ScanFault};
 
-/// A request that was not honoured.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The word that programs compare.
+    /// The word for programs.
     pub code: Code,
-    /// The sentence that people read.
+    /// The sentence for people.
     pub description: Cow<'static, str>,
     /// What becomes of the connection.
     pub disposition: Disposition,
-    /// The field of [`Limits`] that was exceeded, where it was one.
+    /// The field of [`Limits`] that was exceeded, if it was one.
     pub limit: Option<&'static str>,
 }
 
@@ -32,19 +31,19 @@ impl Fault {
         Self::new(code, description.into(), Disposition::Closes(retry))
     }
 
-    /// A header that the command cannot do without.
+    /// A required header is missing or empty.
     pub fn missing(name: Name) -> Self {
         let description = format!("the header {} is missing or empty", name.text());
         Self::closing(Code::MissingHeader, Retry::Never, description)
     }
 
-    /// A header whose value makes no sense.
+    /// A header has an invalid value.
     pub fn malformed(name: Name, why: &str) -> Self {
         let description = format!("the header {} {why}", name.text());
         Self::closing(Code::MalformedHeader, Retry::Never, description)
     }
 
-    /// A user's header line whose name a receiver could read as one of the broker's.
+    /// A header line of a user has a name that a receiver could take for one of the broker's.
     pub fn disguised(name: &[u8]) -> Self {
         let shown = String::from_utf8_lossy(&name[..name.len().min(SHOWN_NAME_BYTES_MAX)]);
         let description = format!(
@@ -55,37 +54,37 @@ impl Fault {
         Self::closing(Code::MalformedHeader, Retry::Never, description)
     }
 
-    /// A bound that was exceeded.
+    /// A limit was exceeded.
     pub fn exceeded(exceeded: Exceeded) -> Self {
         Self::closing(Code::LimitExceeded, Retry::Never, exceeded.to_string())
             .naming(exceeded.limit)
     }
 
-    /// More was left unread than the named limit allows.
+    /// More bytes are queued to the client than the named limit allows.
     pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
         let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");
         Self::closing(Code::SlowConsumer, Retry::Now, description).naming(limit)
     }
 
-    /// CONNECT that did not arrive within the named limit.
+    /// CONNECT did not arrive within the named limit.
     pub fn timed_out(limit: &'static str) -> Self {
         let description = format!("CONNECT did not arrive in time ({limit})");
         Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
     }
 
-    /// A client of which nothing was heard within the named limit, though it was asked.
+    /// Nothing arrived from the client within the named limit, although it was pinged.
     pub fn silent(limit: &'static str) -> Self {
         let description = format!("nothing was heard from you in time, not even a pong ({limit})");
         Self::closing(Code::TimedOut, Retry::Now, description).naming(limit)
     }
 
-    /// The same, where it is for now that the client is refused.
+    /// The fault with the advice to retry later.
     #[must_use]
     pub fn later(self) -> Self {
         Self { disposition: Disposition::Closes(Retry::Later), ..self }
     }
 
-    /// Whether the client should come back, where the connection closes in any case.
+    /// The advice to the client if the connection closes in any case.
     pub fn retry(&self) -> Retry {
         match self.disposition {
             Disposition::Stays => Retry::Never,
@@ -93,7 +92,7 @@ impl Fault {
         }
     }
 
-    /// Why a connection ends that is told of this.
+    /// The reason for closing a connection because of this fault.
     pub fn close_reason(&self) -> CloseReason {
         match (self.code, self.limit) {
             (Code::TimedOut, Some(limit)) => CloseReason::TimedOut(limit),
@@ -112,7 +111,7 @@ impl Fault {
     }
 }
 
-/// Of the name of a header line in an ERROR.
+/// Bytes of a header line's name that an ERROR shows.
 const SHOWN_NAME_BYTES_MAX: usize = 120;
 
 impl From<FrameFault> for Fault {
@@ -160,11 +159,11 @@ impl From<ScanFault> for Fault {
 /// The stable words of `error-code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// The command is no word.
+    /// The command holds a blank or a NUL.
     MalformedCommand,
-    /// The command is none of ours.
+    /// The command is unknown.
     UnknownCommand,
-    /// A header line is none.
+    /// A header line or the value of a header is malformed.
     MalformedHeader,
     /// The login id is in use under another profile.
     WrongProfile,
@@ -174,11 +173,12 @@ pub enum Code {
     AlreadyLogged,
     /// The profile does not have the right.
     NoRights,
-    /// The client to watch is not logged in.
+    /// The destination to subscribe to does not exist: its client is not logged in, or its name is in no
+    /// space.
     NothingToSubscribe,
-    /// The kind of destination cannot be subscribed.
+    /// The client cannot subscribe to this kind of destination.
     InvalidDestinationType,
-    /// The regular expression is none.
+    /// The regular expression does not compile.
     InvalidRegex,
     /// The application key is wrong.
     InvalidApplicationKey,
@@ -190,25 +190,25 @@ pub enum Code {
     NotLoggedIn,
     /// The session id is another connection's.
     WrongSession,
-    /// Nobody is at the destination, or nobody who listens.
+    /// The destination has no client, or its client does not listen.
     NoSuchDestination,
-    /// A bound is exceeded.
+    /// A limit is exceeded.
     LimitExceeded,
     /// The client did not take its messages fast enough.
     SlowConsumer,
     /// The broker is shutting down.
     Draining,
-    /// The client did not do in time what it had to.
+    /// CONNECT, a heart-beat or a pong did not arrive in time.
     TimedOut,
     /// The listener does not serve this protocol.
     ProtocolNotServed,
-    /// The bytes are none of the protocols'.
+    /// The bytes are not a valid frame.
     MalformedFrame,
     /// No version of the protocol is in common.
     UnsupportedVersion,
     /// The virtual host is not served.
     UnknownHost,
-    /// A subscription, a transaction or a message is not known, or is known already.
+    /// The id of a subscription, a transaction or a message is unknown, or is in use already.
     UnknownId,
 }
 
@@ -218,7 +218,7 @@ impl Code {
         self.number_and_word().1
     }
 
-    /// The number in the close codes of WebSocket, below 100. It is on the wire: it never changes.
+    /// The last two digits of the WebSocket close code. They are on the wire and never change.
     pub(crate) fn number(self) -> u16 {
         self.number_and_word().0
     }
@@ -254,24 +254,23 @@ impl Code {
     }
 }
 
-/// What becomes of the connection whose client is told of a fault. In the standard dialect it closes in
-/// any case.
+/// What becomes of a connection after a fault. In the standard dialect it closes in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It goes on as before.
+    /// It stays open.
     Stays,
-    /// It closes, and the client should come back or not.
+    /// It closes, with this advice.
     Closes(Retry),
 }
 
-/// Whether a client whose connection closes should come back.
+/// The advice whether to reconnect after an ERROR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// The same request would be refused again.
     Never,
-    /// Refused for now.
+    /// The refusal is temporary.
     Later,
-    /// Taken away through no fault of the client.
+    /// The client may reconnect at once.
     Now,
 }
 
@@ -281,7 +280,7 @@ impl Retry {
         self.number_and_word().1
     }
 
-    /// The hundreds in the close codes of WebSocket, above 4000. It is on the wire: it never changes.
+    /// The hundreds of the WebSocket close code, above 4000. They are on the wire and never change.
     pub(crate) fn number(self) -> u16 {
         self.number_and_word().0
     }
@@ -295,7 +294,7 @@ impl Retry {
     }
 }
 
-/// Why a connection ended, as the log and presence events say it.
+/// Why a connection ended, for the log and presence events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The client logged out.
@@ -308,20 +307,20 @@ pub enum CloseReason {
     TimedOut(&'static str),
     /// A newer connection took the session over.
     TakenOver,
-    /// The client was told that it exceeded the named limit.
+    /// The client exceeded the named limit.
     Exceeded(&'static str),
-    /// The client was told that it left more unread than the named limit allows.
+    /// More bytes were queued to the client than the named limit allows.
     TooSlow(&'static str),
-    /// The client was told of a fault of another kind.
+    /// Another fault, of which the client was told.
     Refused(Code),
-    /// What arrived was no TLS, HTTP or WebSocket that we accept.
+    /// The client violated TLS, HTTP or WebSocket, or its transport is not served.
     Transport(&'static str),
     /// A plain HTTP request was answered.
     Answered,
 }
 
 impl CloseReason {
-    /// The word for it in an ERROR, where there is one.
+    /// The `error-code` of the ERROR that the client got, if it got one.
     pub fn code(self) -> Option<Code> {
         match self {
             Self::TimedOut(_) => Some(Code::TimedOut),
@@ -337,7 +336,7 @@ impl CloseReason {
         }
     }
 
-    /// How presence events say it: a word that programs may compare.
+    /// The word in presence events, for programs.
     pub fn presence_word(self) -> &'static str {
         match self {
             Self::LoggedOut => "logout",

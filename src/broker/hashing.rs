@@ -6,16 +6,16 @@ use std::hash::Hasher;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 
-/// Hashes names with a secret. Names that collide with one secret do not with another, and clients learn
-/// neither a hash nor anything that is in the order of hashes. `ARCHITECTURE.md` says why this is enough
-/// and what a cryptographic hash would cost.
+/// Hashes names with a secret. Names that collide under one secret do not collide under another, and clients
+/// see neither a hash nor an order that follows from hashes. `ARCHITECTURE.md` says why this is enough and
+/// what a cryptographic hash would cost.
 pub(super) struct NameHasher {
     seed: u64,
     shared: SharedSeed,
 }
 
 impl NameHasher {
-    /// With a secret of 128 bits.
+    /// A hasher with a secret of 128 bits.
     pub(super) fn new(secret: u128) -> Self {
         Self { seed: secret as u64, shared: SharedSeed::from_u64((secret >> 64) as u64) }
     }

@@ -1,10 +1,10 @@
-//! The ids of what the broker holds, and of a delivery as clients write it.
+//! The ids of connections, sessions, destinations and subscriptions; and of deliveries, as on the wire.
 
 use std::fmt;
 
 use super::table::{Key, Place};
 
-/// An open connection, as the broker sees it.
+/// The id of an open connection in the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(Place);
 
@@ -18,7 +18,7 @@ impl Key for PeerId {
     }
 }
 
-/// A client that is logged in.
+/// The id of a session, that is of a client that is logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionId(Place);
 
@@ -32,7 +32,7 @@ impl Key for SessionId {
     }
 }
 
-/// A destination that exists.
+/// The id of a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct DestinationId(Place);
 
@@ -46,7 +46,7 @@ impl Key for DestinationId {
     }
 }
 
-/// A subscription that exists.
+/// The id of a subscription within the broker; that of the client is `Standard::id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionIndex(Place);
 
@@ -60,19 +60,19 @@ impl Key for SubscriptionIndex {
     }
 }
 
-/// A message that a subscription brought and that is to be acknowledged. The same message that comes
-/// by another subscription is another delivery, also where that has the place of one that ended.
+/// The id of a delivery, which has to be acknowledged: of one message by one subscription. Since ids of
+/// subscriptions are not reused, it never names a delivery by another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeliveryId {
-    /// By which it came.
+    /// The subscription by which the message was delivered.
     pub subscription: SubscriptionIndex,
     /// The message's number.
     pub number: u64,
 }
 
 impl DeliveryId {
-    /// Reads what [`fmt::Display`] writes: `ack` and `message-id` of a MESSAGE. The subscription may
-    /// have ended, or may never have been.
+    /// Parses what [`fmt::Display`] writes into `ack` and `message-id` of a MESSAGE. The subscription need
+    /// not exist.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let mut parts = std::str::from_utf8(text).ok()?.splitn(3, '-');
         let index = parts.next()?.parse().ok()?;
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delivery_is_found_by_what_is_written_of_it() {
+    fn the_id_of_a_delivery_is_parsed_as_it_is_written() {
         let place = Place::new(7, std::num::NonZeroU32::MAX);
         let id = DeliveryId { subscription: SubscriptionIndex(place), number: u64::MAX };
         assert_eq!(DeliveryId::parse(id.to_string().as_bytes()), Some(id));

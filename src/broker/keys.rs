@@ -1,7 +1,6 @@
-//! The secrets that a client needs to log in, and the profile that each of them opens.
+//! The keys that a client logs in with, and the profile that each of them opens.
 //!
-//! A key is never shown: `Debug` prints a placeholder and comparison takes the same time wherever
-//! the first difference is.
+//! A key is never shown: `Debug` prints a placeholder, and comparison takes constant time.
 
 use std::fmt;
 
@@ -48,14 +47,15 @@ impl Keys {
         equal_in_constant_time(&self.application, candidate)
     }
 
-    /// Whether one of the keys stands in a text, which then is not to be shown.
+    /// Whether a text contains one of the keys and so must not be shown.
     pub fn appear_in(&self, text: &[u8]) -> bool {
         let profiles = self.profiles.iter().map(|(_, key)| key);
         let mut all = std::iter::once(&self.application).chain(profiles);
         all.any(|key| memchr::memmem::find(text, key).is_some())
     }
 
-    /// The profile whose key `candidate` is. All four are compared, whichever matches.
+    /// The profile whose key `candidate` is. All four are compared, so that the time does not depend on
+    /// which one matches.
     pub fn profile_of(&self, candidate: &[u8]) -> Option<Profile> {
         let mut found = None;
         for (profile, key) in self.profiles.iter() {
@@ -73,14 +73,14 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// What is wrong with a key. It names the key, never its value.
+/// Why keys are refused. It names the key, never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
-    /// The named key has no characters.
+    /// The named key is empty.
     Empty(&'static str),
     /// The named key holds `:`, `\`, `.`, a blank, or a control character.
     ForbiddenCharacter(&'static str),
-    /// Two keys are the same: a profile's with another's, or with the application's.
+    /// The two named keys are equal.
     Equal(&'static str, &'static str),
 }
 
@@ -103,7 +103,7 @@ fn check(name: &'static str, key: &str) -> Result<(), KeyFault> {
     if key.is_empty() {
         return Err(KeyFault::Empty(name));
     }
-    // A dot separates the two keys where a client can send only one header.
+    // A dot separates the two keys if a client can send only one header.
     if key.chars().any(|c| c.is_control() || matches!(c, ':' | '\\' | '.' | ' ')) {
         return Err(KeyFault::ForbiddenCharacter(name));
     }
@@ -111,7 +111,7 @@ fn check(name: &'static str, key: &str) -> Result<(), KeyFault> {
 }
 
 fn equal_in_constant_time(secret: &[u8], candidate: &[u8]) -> bool {
-    // Walks the candidate, whose length the peer knows anyway; the secret's length is folded in.
+    // The time depends on the length of the candidate only, which the client knows.
     let mut difference = secret.len() ^ candidate.len();
     for (index, byte) in candidate.iter().enumerate() {
         difference |= usize::from(byte ^ secret[index % secret.len()]);

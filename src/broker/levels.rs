@@ -1,8 +1,8 @@
-//! Patterns on the levels of a name: `*` stands for one level, `>` at the end for all that follow.
+//! Wildcards on the levels of a name: `*` stands for one level, `>` at the end for all that follow.
 //!
-//! Levels are split by `/` or `.`, which mean the same.
+//! Levels are separated by `/` or `.`, which mean the same.
 
-/// A name with wildcards, or without.
+/// A name with or without wildcards, split into levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
     text: Box<str>,
@@ -17,10 +17,10 @@ enum Part {
 }
 
 impl Levels {
-    /// Reads a pattern.
+    /// Parses a name.
     ///
     /// # Errors
-    /// Says what is wrong: `>` stands elsewhere than at the end, or the pattern is empty.
+    /// `>` stands before the end, a level is empty, or a level is a wildcard of another broker.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let names: Vec<_> = split(text.as_bytes()).collect();
         let last = names.len() - 1;
@@ -41,12 +41,12 @@ impl Levels {
         Ok(Self { text: text.into(), parts: parts.into() })
     }
 
-    /// Whether a name has wildcards, or what other brokers take for them.
+    /// Whether a name has wildcards, those of other brokers included.
     pub fn is_pattern(name: &[u8]) -> bool {
         split(name).any(|level| matches!(level, b"*" | b">") || is_foreign(level))
     }
 
-    /// Whether the pattern stands for `name`.
+    /// Whether the pattern matches `name`.
     pub fn matches(&self, name: &[u8]) -> bool {
         if matches!(&*self.parts, [Part::Rest]) {
             return true;
@@ -64,9 +64,9 @@ impl Levels {
         levels.next().is_none()
     }
 
-    /// Whether the pattern stands for every name that `other`, a name or a pattern, stands for.
+    /// Whether the pattern matches every name that `other`, a name or a pattern, matches.
     pub fn covers(&self, other: &[u8]) -> bool {
-        // One level does not cover all that follow; everything else matches literally.
+        // `*` does not cover `>`; every other level of `other` is matched literally.
         let one_covers_rest = self
             .parts
             .iter()
@@ -75,7 +75,7 @@ impl Levels {
         !one_covers_rest && self.matches(other)
     }
 
-    /// Whether the pattern stands for any name that begins with the levels of `beginning` and goes on.
+    /// Whether the pattern can match a name that has further levels after those of `beginning`.
     pub fn reaches_below(&self, beginning: &[u8]) -> bool {
         let mut parts = self.parts.iter();
         for level in split(beginning) {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_told_from_names_and_from_nonsense() {
+    fn patterns_are_distinguished_from_names_and_from_malformed_ones() {
         assert!(Levels::is_pattern(b"/topic/*/x") && Levels::is_pattern(b"/topic/>"));
         assert!(!Levels::is_pattern(b"/topic/a*") && !Levels::is_pattern(b"/topic/a>b"));
         assert!(Levels::parse("/topic/>/a").is_err());

@@ -1,52 +1,52 @@
-//! One message, in neither dialect: on its way, and kept.
+//! Messages, regardless of dialect: borrowed from a frame, and stored.
 
 use crate::stomp::frame::OwnedLine;
 use crate::stomp::{HeaderLine, Headers, Name};
 
-/// A message, borrowed from the frame that brought it or from where it was kept.
+/// A message, borrowed from a frame or from a stored message.
 #[derive(Debug)]
 pub struct Message<'a> {
-    /// Its number, which makes its `message-id`.
+    /// The number from which its `message-id` is made.
     pub number: u64,
     /// Whether it was delivered before.
     pub is_redelivered: bool,
-    /// Who sent it.
+    /// The sender.
     pub origin: &'a Origin,
-    /// What was sent.
+    /// The content of the SEND.
     pub content: &'a Content<'a>,
 }
 
-/// What a sender says of a message, and the message itself.
+/// The content of a SEND.
 #[derive(Debug)]
 pub struct Content<'a> {
     /// The classic sender's transaction, which classic receivers see.
     pub transaction: Option<&'a [u8]>,
-    /// Where it was sent to.
+    /// The destination as in the SEND.
     pub destination: &'a [u8],
     /// The media type of the body, if the sender named one.
     pub content_type: Option<&'a [u8]>,
-    /// Whether the sender wrote something that ends a line, by escaping it.
+    /// Whether a header may hold a character that ends a line, which the sender had escaped.
     pub has_escapes: bool,
-    /// Header lines that mean nothing to the broker.
+    /// Header lines that the broker passes through.
     pub user_lines: UserLines<'a>,
     /// The body.
     pub body: &'a [u8],
 }
 
-/// A sender, as its messages tell it: written down once, for all of them have the same to say.
+/// The header lines by which a message names its sender, encoded once for all messages of a session.
 ///
 /// ```text
 /// origin:ana⏎destination:/agent/ana⏎content-type:
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// As a classic MESSAGE has it; empty, where nobody has sent anything yet.
+    /// The lines of a classic MESSAGE; empty until the session sends.
     lines: Box<[u8]>,
     login_len: u32,
 }
 
 impl Origin {
-    /// Of a client with that login id and address. Neither may hold what ends a line.
+    /// The lines for a login id and an address, neither of which may hold a line end.
     pub fn new(login: &[u8], address: &[u8]) -> Self {
         let lines = [Self::BEFORE_LOGIN, login, b"\n", Self::BEFORE_ADDRESS, address, b"\n"];
         let lines = [&lines.concat()[..], Self::BEFORE_TYPE].concat();
@@ -57,7 +57,7 @@ impl Origin {
     const BEFORE_ADDRESS: &[u8] = b"destination:";
     pub(super) const BEFORE_TYPE: &[u8] = b"content-type:";
 
-    /// Whether it is written down.
+    /// Whether the lines are encoded.
     #[inline]
     pub(crate) fn is_known(&self) -> bool {
         !self.lines.is_empty()
@@ -74,42 +74,42 @@ impl Origin {
         &self.lines[from..self.lines.len() - Self::BEFORE_TYPE.len() - 1]
     }
 
-    /// Bytes that it holds.
+    /// Size of the lines.
     pub(crate) fn held_bytes(&self) -> usize {
         self.lines.len()
     }
 
-    /// Where the login id ends in the lines.
+    /// The end of the login id in the lines.
     fn login_end(&self) -> usize {
         Self::BEFORE_LOGIN.len() + self.login_len as usize
     }
 
-    /// All of it, as a classic MESSAGE has it.
+    /// The lines of a classic MESSAGE, up to the value of `content-type`.
     #[inline]
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// The line of the login id, and what is behind it.
+    /// The line with the login id, and the rest.
     #[inline]
     pub(super) fn split_lines(&self) -> (&[u8], &[u8]) {
         self.lines.split_at(self.login_end() + 1)
     }
 }
 
-/// Header lines that pass through, wherever they are.
+/// Header lines that the broker passes through.
 #[derive(Clone, Copy, Debug)]
 pub enum UserLines<'a> {
-    /// Among the lines of a frame.
+    /// Lines of a frame, among others.
     Frame(&'a [HeaderLine<'a>]),
-    /// With a message that was kept.
+    /// Lines of a stored message.
     Stored(&'a [OwnedLine]),
-    /// The broker's own.
+    /// Lines of a message of the broker.
     Own(&'a [(&'a [u8], &'a [u8])]),
 }
 
 impl<'a> UserLines<'a> {
-    /// Those of a frame.
+    /// The user lines of a frame.
     #[inline]
     pub(crate) fn of(headers: &'a Headers<'_>) -> Self {
         Self::Frame(headers.user_lines())
@@ -125,7 +125,7 @@ impl<'a> UserLines<'a> {
         }
     }
 
-    /// Shows each line's name and value.
+    /// Calls `show` with the name and the value of each line.
     #[inline]
     pub(crate) fn for_each(self, mut show: impl FnMut(&'a [u8], &'a [u8])) {
         match self {
@@ -140,17 +140,17 @@ impl<'a> UserLines<'a> {
     }
 }
 
-/// A message that was kept.
+/// A message that waits in a queue or for an acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// Its number, which makes its `message-id`.
+    /// The number from which its `message-id` is made.
     pub number: u64,
-    /// How often it was given to a consumer of the queue that it is of.
+    /// How often it was delivered to a consumer.
     pub deliveries: u32,
     /// The last millisecond in which it may be delivered, of [`super::Moment::ms`]; or [`NEVER`].
     pub expires_ms: u64,
     transaction: Option<Box<[u8]>>,
-    /// Who sent it.
+    /// The sender.
     pub origin: Origin,
     destination: Box<[u8]>,
     content_type: Option<Box<[u8]>>,
@@ -159,11 +159,11 @@ pub(crate) struct Stored {
     body: Box<[u8]>,
 }
 
-/// When a message expires that does not.
+/// The expiry of a message that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Stored {
-    /// Keeps a message.
+    /// Copies a message.
     pub(crate) fn new(message: &Message<'_>, expires_ms: u64) -> Self {
         let content = message.content;
         let mut user_lines = Vec::new();
@@ -182,7 +182,7 @@ impl Stored {
         }
     }
 
-    /// Makes it what goes to the dead letter queue, where its count begins anew.
+    /// Turns it into a dead letter: deliveries are counted anew, and a header line gives the reason.
     pub(crate) fn bury(&mut self, expires_ms: u64) {
         self.deliveries = 0;
         self.expires_ms = expires_ms;
@@ -190,7 +190,7 @@ impl Stored {
         self.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
     }
 
-    /// What was sent, to be delivered.
+    /// The content, for a delivery.
     pub(crate) fn content(&self) -> Content<'_> {
         Content {
             transaction: self.transaction.as_deref(),
@@ -202,12 +202,12 @@ impl Stored {
         }
     }
 
-    /// Bytes that it holds.
+    /// Memory of the message, bookkeeping included.
     pub(crate) fn cost_bytes(&self) -> u64 {
         Self::cost_of(&self.origin, &self.content())
     }
 
-    /// Bytes that a message will hold once it is kept.
+    /// Memory of a message once it is stored.
     pub(crate) fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
         let mut lines = 0;
         content.user_lines.for_each(|name, value| lines += OwnedLine::cost_of(name, value));
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_kept_of_a_message_counts() {
+    fn each_part_of_a_stored_message_counts() {
         let cost = |origin: &str, content: &Content<'_>| {
             Stored::cost_of(&Origin::new(origin.as_bytes(), b"/agent/ana"), content)
         };
@@ -254,6 +254,6 @@ mod tests {
         let short = [(&b"k"[..], &b"v"[..]); 100];
         let many = Content { user_lines: UserLines::Own(&short), ..content() };
         let each = size_of::<OwnedLine>() as u64;
-        assert!(cost("ana", &many) > least + 100 * each, "lines are kept one by one");
+        assert!(cost("ana", &many) > least + 100 * each, "lines are stored one by one");
     }
 }

@@ -1,4 +1,4 @@
-//! What a broker is made of.
+//! The options of a broker.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use super::rights::Rights;
 use crate::limits::Limits;
 use crate::profile::ByProfile;
 
-/// What a broker is made of.
+/// The options of a broker.
 pub struct Options {
-    /// Its bounds.
+    /// The limits.
     pub limits: Limits,
-    /// Its secrets.
+    /// The keys that clients log in with.
     pub keys: Keys,
     /// What each profile may send and subscribe to.
     pub rights: ByProfile<Rights>,
-    /// The hosts that a standard CONNECT may name; any, if there are none.
+    /// The hosts that a standard CONNECT may name; if empty, any.
     pub virtual_hosts: Vec<String>,
-    /// The queue that takes messages which were delivered too often.
+    /// The queue for messages that come back after `deliveries_max` deliveries.
     pub dead_letter_queue: Option<String>,
-    /// Where session ids come from: 128 bits that nobody can guess, anew at each call.
+    /// A source of 128 random bits, for session ids and the secret of hashes.
     pub entropy: Box<dyn FnMut() -> u128>,
 }
 
 impl Options {
-    /// A broker with these bounds and secrets, and defaults for the rest.
+    /// These limits and keys, and defaults for the rest.
     pub fn new(limits: Limits, keys: Keys, entropy: Box<dyn FnMut() -> u128>) -> Self {
         Self {
             limits,

@@ -1,6 +1,6 @@
-//! Every connection's side of the broker: what it may do now, and the queue of what it will get.
+//! Peers: the broker's state of each connection, and its outbound queue.
 //!
-//! It does not know what carries the connection, nor who is logged in on it beyond an index.
+//! It does not know the transport of a connection, and of its session only the id.
 
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Retry};
@@ -10,25 +10,25 @@ use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 
-/// How a connection presents itself.
+/// What the engine knows of a connection once its dialect is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
-    /// Where the engine keeps the connection; given back with `Peers::take_dirty`.
+    /// Its slot in the engine's table.
     pub slot: u32,
-    /// The number of the connection, never used twice: `connection-id` on the wire.
+    /// Its number, never used twice: `connection-id` on the wire.
     pub number: u64,
-    /// How frames are told apart on its transport.
+    /// The framing of its transport.
     pub framing: Framing,
-    /// What it speaks.
+    /// Its dialect.
     pub dialect: Dialect,
 }
 
-/// Heart-beats that were agreed, in milliseconds; zero where there are none.
+/// The agreed intervals of heart-beats, in milliseconds; zero without heart-beats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beats {
-    /// The client sends something at least so often.
+    /// The interval of the client.
     pub incoming_ms: u32,
-    /// We do.
+    /// The interval of the broker.
     pub outgoing_ms: u32,
 }
 
@@ -37,27 +37,27 @@ pub struct Beats {
 pub struct Peer {
     /// What the connection may do now.
     pub state: PeerState,
-    /// What it will get.
+    /// Frames for it.
     pub queue: OutboundQueue,
-    /// Where the engine keeps it.
+    /// Its slot in the engine's table.
     pub slot: u32,
     /// Its number.
     pub number: u64,
-    /// How frames are told apart on its transport.
+    /// The framing of its transport.
     pub framing: Framing,
-    /// How frames are written for it.
+    /// The encoding of its frames.
     pub encoding: Encoding,
-    /// The heart-beats that were agreed.
+    /// The agreed heart-beats.
     pub beats: Beats,
-    /// Whether it has ever sent a message: then it is not read while memory is short.
+    /// Whether it has ever sent a message, so that it is not read while memory is short.
     pub publishes: bool,
-    /// Who was logged in on it, once nobody is any more: for the log.
+    /// The login id of its session that has ended, or of a refused login: for the log.
     pub past_login: Option<Box<str>>,
     limits: OutboundLimits,
-    /// Since when the queue is above its soft bound, in milliseconds; meaningful where `pressed`.
+    /// Since when the queue has been above its soft limit, in milliseconds, if `pressed`.
     pressed_since_ms: u64,
     pressed: bool,
-    /// Whether a frame was not queued because the queue was above its hard bound.
+    /// Whether a frame was not queued because the queue was above its hard limit.
     lost_a_frame: bool,
     dirty: bool,
 }
@@ -69,42 +69,42 @@ pub enum PeerState {
     AwaitingConnect,
     /// It is logged in.
     Connected(SessionId),
-    /// It gets what is queued, then it is closed; what it sends is not looked at.
+    /// It closes once its queue is written; its data is dropped.
     Closing(Closure),
 }
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closure {
-    /// Why.
+    /// The reason.
     pub reason: CloseReason,
-    /// Whether the client was told to come back.
+    /// The advice in the ERROR, if the client got one.
     pub retry: Option<Retry>,
 }
 
 impl Closure {
-    /// The close code of WebSocket by which a client that was told of a fault learns of it, and whether to
-    /// come back; it is one of those for private use.
+    /// The WebSocket close code that repeats `error-code` and `retry` of an ERROR, from the range for
+    /// private use.
     pub fn close_code(self) -> Option<u16> {
         Some(4000 + 100 * self.retry?.number() + self.reason.code()?.number())
     }
 }
 
-/// All connections, their queues, and who has something to send.
+/// All peers, and the lists of those with unsent frames and of those with long queues.
 #[derive(Debug)]
 pub struct Peers {
     table: Table<PeerId, Peer>,
     /// The frames of all queues.
     pub arena: OutboundArena,
     dirty: Vec<PeerId>,
-    /// Those whose queue is above its soft bound.
+    /// Peers whose queue is above its soft limit.
     pressed: Vec<PeerId>,
-    /// Whether a queue grew past a bound since this was last asked.
+    /// Whether a queue grew past its soft limit since [`Self::take_pressure_grew`].
     pressure_grew: bool,
 }
 
 impl Peers {
-    /// None.
+    /// No peers.
     pub fn new() -> Self {
         Self {
             table: Table::default(),
@@ -115,22 +115,22 @@ impl Peers {
         }
     }
 
-    /// Takes a connection in.
+    /// Adds a connection.
     pub fn open(&mut self, opening: Opening, limits: OutboundLimits) -> PeerId {
         self.table.insert(Peer::new(opening, limits))
     }
 
-    /// Forgets a connection and what was queued to it.
+    /// Removes a connection and its queue.
     pub fn close(&mut self, id: PeerId) {
         if let Some(mut peer) = self.table.remove(id) {
             self.arena.discard(&mut peer.queue);
         }
     }
 
-    /// Appends a frame that was encoded for this connection or for others as well, unless the queue is
-    /// full or the connection is closing. A queue above its bound is judged later, by
+    /// Appends a frame, which other queues may share, unless the queue is full or the connection is
+    /// closing. Returns whether it did. A queue above its limits is judged later, by
     /// [`Self::take_overflowing`].
-    #[inline(always)]
+    #[inline(always)] // once for each delivery
     pub fn push(&mut self, id: PeerId, frame: Encoded) -> bool {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
         let peer = &mut table[id];
@@ -143,7 +143,7 @@ impl Peers {
         true
     }
 
-    /// The same, of a frame whose head is this connection's own.
+    /// As [`Self::push`], for a frame whose head is this connection's own.
     #[inline]
     pub fn push_parts(&mut self, id: PeerId, head: &[u8], tail: Encoded) -> bool {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
@@ -157,7 +157,7 @@ impl Peers {
         true
     }
 
-    /// Encodes a frame that is no delivery and appends it, as [`Self::push`] does.
+    /// Encodes and appends a frame that is not a delivery, as [`Self::push`] does.
     #[inline]
     pub fn reply(&mut self, id: PeerId, write: impl FnOnce(&mut Vec<u8>)) {
         let framing = self.table[id].framing;
@@ -165,8 +165,8 @@ impl Peers {
         self.push(id, frame);
     }
 
-    /// Encodes and appends the last frame that a connection gets, whatever its queue's bound, and marks
-    /// the connection to be closed.
+    /// Encodes and appends the last frame of a connection, regardless of its limits, and marks the
+    /// connection as closing.
     pub fn reply_last(&mut self, id: PeerId, closure: Closure, write: impl FnOnce(&mut Vec<u8>)) {
         let peer = &mut self.table[id];
         if peer.closure().is_none() {
@@ -176,70 +176,69 @@ impl Peers {
         }
     }
 
-    /// Marks a connection to be closed once it got what is queued. Says how it ends: as was settled
-    /// first.
+    /// Marks a connection as closing. Returns how it ends, which is the earlier closure if it was closing
+    /// already.
     pub fn begin_close(&mut self, id: PeerId, closure: Closure) -> Closure {
         let peer = &mut self.table[id];
-        if let PeerState::Closing(settled) = peer.state {
-            return settled;
+        if let PeerState::Closing(earlier) = peer.state {
+            return earlier;
         }
         peer.state = PeerState::Closing(closure);
         peer.note_dirty(id, &mut self.dirty);
         closure
     }
 
-    /// Drops what was not sent yet, so that a last frame has room.
+    /// Drops unsent frames, except a partly written one, so that there is room for a last frame.
     pub fn discard_unsent(&mut self, id: PeerId) {
         self.arena.discard_unsent(&mut self.table[id].queue);
     }
 
-    /// Moves the connections that have something to send into `into`, in the order in which they
-    /// first got it.
+    /// Moves the list of connections with new frames into `into`, in the order of their first frame.
     pub fn take_dirty(&mut self, into: &mut Vec<PeerId>) {
         into.append(&mut self.dirty);
     }
 
-    /// Whether somebody has something to send that nobody has tried to write.
+    /// Whether connections have new frames that were not flushed.
     #[inline]
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// Whether a queue grew past its soft bound since the last call.
+    /// Whether a queue grew past its soft limit since the last call.
     pub fn take_pressure_grew(&mut self) -> bool {
         std::mem::take(&mut self.pressure_grew)
     }
 
-    /// Notes that a connection was flushed as far as its socket took it, and keeps account of how
-    /// long its queue has been above its soft bound.
+    /// Notes that a connection was flushed as far as its socket allowed, and since when its queue has been
+    /// above its soft limit.
     #[inline]
     pub fn note_flushed(&mut self, id: PeerId, now_ms: u64) {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.dirty = false;
         let above = peer.is_over_soft() || peer.lost_a_frame;
-        let is_news = above && !peer.pressed;
+        let is_new = above && !peer.pressed;
         peer.pressed = above;
-        if is_news {
+        if is_new {
             peer.pressed_since_ms = now_ms;
             self.note_pressed(id);
         }
     }
 
-    #[cold]
+    #[cold] // few queues become so long
     fn note_pressed(&mut self, id: PeerId) {
-        // It may still be listed from before it fell below, and twice it would be cut twice.
+        // It may still be listed from an earlier time; listed twice, it would be closed twice.
         if !self.pressed.contains(&id) {
             self.pressed.push(id);
         }
     }
 
-    /// The connections whose queues are above their hard bound, or were when there was something for
-    /// them, or are above the soft one for too long. Ask after flushing.
+    /// Takes the slow consumers: connections that missed a frame, or whose queues are above their hard
+    /// limit, or above the soft one for too long. To be called after a flush.
     pub fn take_overflowing(&mut self, now_ms: u64) -> Vec<PeerId> {
         let mut overflowing = Vec::new();
         let table = &self.table;
         self.pressed.retain(|id| {
-            // One that is closing has a deadline of its own to take the rest.
+            // A closing connection has a deadline of its own.
             let is_judged = |peer: &&Peer| peer.pressed && peer.closure().is_none();
             let Some(peer) = table.get(*id).filter(is_judged) else {
                 return false;
@@ -256,7 +255,7 @@ impl Peers {
         overflowing
     }
 
-    /// When [`Self::take_overflowing`] should be asked again even if nothing happens.
+    /// When [`Self::take_overflowing`] is due even without an event.
     pub fn next_overflow_ms(&self) -> Option<u64> {
         let due_ms = |id: &PeerId| {
             let peer = self.table.get(*id)?;
@@ -265,12 +264,12 @@ impl Peers {
         self.pressed.iter().filter_map(due_ms).min()
     }
 
-    /// Gives a connection the bounds of its profile.
+    /// Sets the limits of a connection's profile.
     pub fn set_limits(&mut self, id: PeerId, limits: OutboundLimits) {
         self.table[id].limits = limits;
     }
 
-    /// A connection, and the arena that its queue lives in.
+    /// A connection, and the arena of its queue.
     pub fn outbox(&mut self, id: PeerId) -> Option<(&mut OutboundArena, &mut Peer)> {
         Some((&mut self.arena, self.table.get_mut(id)?))
     }
@@ -280,12 +279,12 @@ impl Peers {
         &self.table[id]
     }
 
-    /// The same, to be changed.
+    /// As [`Self::peer`], mutable.
     pub fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
         &mut self.table[id]
     }
 
-    /// All that are open.
+    /// All open connections.
     pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
         self.table.iter()
     }
@@ -295,23 +294,23 @@ impl Peers {
         self.table.len()
     }
 
-    /// Whether there is none.
+    /// Whether no connection is open.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// Panics where queues and states contradict each other.
+    /// Panics if queues and lists contradict each other.
     pub fn check_invariants(&self) {
         self.arena.check_invariants(self.table.iter().map(|(_, peer)| &peer.queue));
         for (id, peer) in self.table.iter() {
             let listed = self.dirty.contains(&id);
-            assert!(!listed || peer.dirty, "{id:?} is listed as dirty and does not know");
+            assert!(!listed || peer.dirty, "{id:?} is listed as dirty without the flag");
         }
     }
 
-    /// A frame was not queued. A connection that has missed something cannot go on as if it had not,
-    /// even if it has taken all the rest by the time that it is looked at.
-    #[cold]
+    /// Notes that a frame was not queued. A connection that has missed a frame is closed, even if its queue
+    /// is empty by the time that it is judged.
+    #[cold] // few queues become so long
     fn note_refused(&mut self, id: PeerId) -> bool {
         let peer = &mut self.table[id];
         if peer.closure().is_none() {
@@ -332,7 +331,7 @@ impl Default for Peers {
 }
 
 impl Default for Peer {
-    /// Of no connection.
+    /// The peer of no connection.
     fn default() -> Self {
         let (framing, dialect) = (Framing::Line, Dialect::Classic);
         let limits = OutboundLimits { hard_bytes_max: 0, soft_bytes_max: 0, soft_ms_max: 0 };
@@ -360,8 +359,8 @@ impl Peer {
         }
     }
 
-    /// Gives it WebSocket messages of the kind in which its CONNECT comes: binary ones even where they
-    /// are text, or not. To be told before anything is queued for it.
+    /// Selects the kind of WebSocket messages: binary for all frames if CONNECT arrives in a binary one.
+    /// To be called before anything is queued.
     pub fn prefer_binary(&mut self, is_binary: bool) {
         if matches!(self.framing, Framing::WebSocket | Framing::WebSocketBinary) {
             self.framing = if is_binary { Framing::WebSocketBinary } else { Framing::WebSocket };
@@ -391,23 +390,23 @@ impl Peer {
         self.queue.bytes() > self.limits.hard_bytes_max
     }
 
-    /// Whether a frame was not queued because the queue was above its hard bound. Nothing but the
-    /// last frame is queued after that.
+    /// Whether a frame was not queued because the queue was above its hard limit. After that only the last
+    /// frame is queued.
     pub fn lost_a_frame(&self) -> bool {
         self.lost_a_frame
     }
 
-    /// Which of its bounds it is above, where it is above one.
+    /// The limit that an overflowing queue exceeds.
     pub fn overflowed_limit(&self) -> &'static str {
         if self.lost_a_frame || self.is_over_hard() { "hard_bytes_max" } else { "soft_bytes_max" }
     }
 
-    /// Whether it takes more, and its queue is so short that more may be sent ahead.
+    /// Whether its queue is short enough for messages from queues.
     pub fn has_room(&self) -> bool {
         !self.takes_nothing() && self.queue.bytes() <= self.limits.soft_bytes_max / 2
     }
 
-    /// The session, where there is one.
+    /// The session, if it is logged in.
     pub fn session(&self) -> Option<SessionId> {
         match self.state {
             PeerState::Connected(session) => Some(session),
@@ -415,8 +414,8 @@ impl Peer {
         }
     }
 
-    /// The close code of WebSocket that says how it ends, where it is settled. Classic clients wait for
-    /// one of the common ones.
+    /// The WebSocket close code of the broker, if it is closing with one. Classic clients expect registered
+    /// codes.
     pub fn close_code(&self) -> Option<u16> {
         match self.encoding {
             Encoding::Classic => None,
@@ -424,7 +423,7 @@ impl Peer {
         }
     }
 
-    /// How it ends, once that is settled.
+    /// How it ends, if it is closing.
     pub fn closure(&self) -> Option<Closure> {
         match self.state {
             PeerState::Closing(closure) => Some(closure),
@@ -467,7 +466,7 @@ mod tests {
     ];
 
     #[test]
-    fn close_codes_are_what_clients_have_seen_from_the_first_release_on() {
+    fn close_codes_are_those_of_the_first_release() {
         for (number, code) in CODES.into_iter().enumerate() {
             let number = number as u16;
             for (retry, first) in [(Retry::Never, 4000), (Retry::Later, 4100), (Retry::Now, 4200)] {
@@ -489,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn classic_clients_get_no_close_code_of_ours() {
+    fn classic_clients_get_no_close_code_for_private_use() {
         let mut peers = Peers::new();
         let closure = Closure { reason: CloseReason::TakenOver, retry: Some(Retry::Never) };
         for (dialect, code) in [(Dialect::Classic, None), (Dialect::Standard, Some(4004))] {
@@ -517,7 +516,7 @@ mod tests {
         peers.push(id, frame)
     }
 
-    /// The kernel takes all.
+    /// Empties a queue as a flush does.
     fn drain(peers: &mut Peers, id: PeerId) {
         let (arena, outbox) = peers.outbox(id).unwrap();
         arena.discard(&mut outbox.queue);
@@ -529,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_above_its_hard_bound_overflows_at_once_and_takes_nothing_more() {
+    fn a_queue_above_its_hard_limit_overflows_at_once_and_takes_nothing_more() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
         assert!(push(&mut peers, id, 31));
@@ -552,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_above_its_soft_bound_overflows_when_it_stays_there() {
+    fn a_queue_above_its_soft_limit_overflows_when_it_stays_there() {
         let mut peers = Peers::new();
         let id = peer(&mut peers);
         push(&mut peers, id, 11);

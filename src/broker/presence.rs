@@ -1,4 +1,4 @@
-//! Presence: telling services who comes and goes.
+//! Presence: events for services about clients that log in and out.
 
 use std::borrow::Cow;
 
@@ -14,14 +14,14 @@ use crate::calendar::Timestamp;
 use crate::json;
 use crate::profile::Profile;
 
-/// What happened to a client.
+/// The kind of a presence event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Its login id came.
+    /// A client logged in, or took its session over.
     Logged,
-    /// A connection of it ended.
+    /// A connection of a client ended.
     Disconnected,
-    /// Its login id is gone.
+    /// A session ended.
     Logout,
 }
 
@@ -36,7 +36,8 @@ impl Event {
 }
 
 impl Broker {
-    /// Tells every service that asked, once each, however many of its patterns match.
+    /// Sends an event to each subscribed service: once in the classic dialect, however many of its patterns
+    /// match, and once for each subscription in the standard one.
     pub(super) fn publish_presence(
         &mut self,
         event: Event,
@@ -64,12 +65,12 @@ impl Broker {
     }
 }
 
-/// Services hear of agents and super agents, not of each other.
+/// Whether there are events about clients of a profile.
 pub(super) fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
 
-/// The reason of events that tell what was there before.
+/// The reason in events about clients that were logged in before the subscription.
 pub(super) const SNAPSHOT: &str = "snapshot";
 
 pub(super) fn send_event(
@@ -117,7 +118,7 @@ fn event_json(
     body.to_json()
 }
 
-/// The body of an event. Its keys have the order of the fields.
+/// The body of an event, with its keys in the order of the fields.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Body<'a> {
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_the_same_byte_for_byte() {
+    fn a_body_is_written_byte_for_byte() {
         let body = Body {
             event: "logged",
             login: "a\"b\\c\tñ\u{7f}\u{202e}".into(),

@@ -6,38 +6,38 @@ use super::ids::SubscriptionIndex;
 use super::message::NEVER;
 use super::message::Stored;
 
-/// The messages that wait at a queue, and the consumers that take turns.
+/// The waiting messages of a queue, and its consumers.
 #[derive(Debug)]
 pub(crate) struct Queue {
     waiting: VecDeque<Box<Stored>>,
-    /// Bytes of `waiting`, what each message costs besides included.
+    /// Memory of `waiting`, bookkeeping included.
     bytes: u64,
-    /// No message expires sooner; [`NEVER`] where none waits.
+    /// A lower bound for the expiry of all messages; [`NEVER`] if none waits.
     expires_ms: u64,
     consumers: Vec<SubscriptionIndex>,
-    /// Whose turn it is; `next ≤ consumers.len()`.
+    /// The index of the consumer that is next in turn; `next ≤ consumers.len()`.
     next: usize,
-    /// Whether it is on the list of those that are served again at the end of the turn.
+    /// Whether it is listed to be served again at the end of the turn.
     pub is_backlogged: bool,
 }
 
 impl Queue {
-    /// Puts a message at the end.
+    /// Appends a message.
     pub(crate) fn push_back(&mut self, message: Box<Stored>) {
         self.note_pushed(&message);
         self.waiting.push_back(message);
     }
 
-    /// Puts a message that came back at the front, among others that did in the order of sending.
+    /// Returns a delivered message to the front, where such messages are in the order of sending.
     pub(crate) fn put_back(&mut self, message: Box<Stored>) {
         self.note_pushed(&message);
-        // Those that came back stand before all that were never delivered, in this order.
+        // Delivered messages stand before those that never were, in the order of their numbers.
         let stands_before = |one: &Stored| one.deliveries > 0 && one.number < message.number;
         let place = self.waiting.partition_point(|one| stands_before(one));
         self.waiting.insert(place, message);
     }
 
-    /// The message that is next.
+    /// Removes the next message.
     pub(crate) fn pop_front(&mut self) -> Option<Box<Stored>> {
         let message = self.waiting.pop_front()?;
         self.bytes -= message.cost_bytes();
@@ -48,7 +48,7 @@ impl Queue {
         Some(message)
     }
 
-    /// Drops what is expired, wherever it stands; says how many messages that was.
+    /// Drops all expired messages. Returns their number.
     pub(crate) fn drop_expired(&mut self, now_ms: u64) -> u64 {
         if self.expires_ms >= now_ms {
             return 0;
@@ -60,12 +60,12 @@ impl Queue {
         (before - self.waiting.len()) as u64
     }
 
-    /// When a message here expires first, or sooner; [`NEVER`] where none does.
+    /// A lower bound for the expiry of all messages; [`NEVER`] if none expires.
     pub(crate) fn expires_ms(&self) -> u64 {
         self.expires_ms
     }
 
-    /// Whether the message that is next is expired.
+    /// Whether the next message has expired.
     pub(crate) fn is_next_expired(&self, now_ms: u64) -> bool {
         self.waiting.front().is_some_and(|message| message.expires_ms < now_ms)
     }
@@ -80,7 +80,7 @@ impl Queue {
         self.consumers.push(subscription);
     }
 
-    /// Removes a consumer; the turn stays with whoever had it.
+    /// Removes a consumer; the order of the others does not change.
     pub(crate) fn remove_consumer(&mut self, subscription: SubscriptionIndex) {
         if let Some(index) = self.consumers.iter().position(|other| *other == subscription) {
             self.consumers.remove(index);
@@ -88,7 +88,7 @@ impl Queue {
         }
     }
 
-    /// The next consumer that has credit; the turn passes to the one after it.
+    /// The next consumer in turn that has credit. The one after it is then next in turn.
     pub(crate) fn next_consumer(
         &mut self,
         has_credit: impl Fn(SubscriptionIndex) -> bool,
@@ -105,34 +105,34 @@ impl Queue {
         None
     }
 
-    /// Messages that wait.
+    /// The number of waiting messages.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Whether no message waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Bytes that waiting messages hold.
+    /// Memory of the waiting messages.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether nothing keeps the queue in being.
+    /// Whether nothing keeps the queue alive.
     pub(crate) fn is_unused(&self) -> bool {
         self.waiting.is_empty() && self.consumers.is_empty()
     }
 
-    /// Consumers, in the order of their subscriptions.
+    /// Consumers, in the order in which they subscribed.
     pub(crate) fn consumers(&self) -> &[SubscriptionIndex] {
         &self.consumers
     }
 }
 
 impl Default for Queue {
-    /// Nothing waits, and nobody wants anything.
+    /// A queue without messages and consumers.
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_stands_in_the_order_of_sending_before_what_was_never_delivered() {
+    fn returned_messages_stand_in_the_order_of_sending_before_those_never_delivered() {
         let origin = Origin::new(b"ana", b"/agent/ana");
         let content = Content {
             transaction: None,
@@ -198,7 +198,7 @@ mod tests {
             Box::new(stored)
         };
         let mut queue = Queue::default();
-        // A dead letter is older than what was buried before it.
+        // A dead letter may be older than those that became dead letters before it.
         for number in [9, 7] {
             queue.push_back(stored(number, 0));
         }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expired_goes_wherever_it_stands() {
+    fn expired_messages_are_dropped_at_any_place() {
         let origin = Origin::new(b"ana", b"/agent/ana");
         let user_lines = UserLines::Own(&[]);
         let (destination, body) = (&b"/queue/a"[..], &b"x"[..]);

@@ -1,4 +1,4 @@
-//! Requests of the standard dialect: what a frame asks for, read and checked, and nothing done yet.
+//! Requests of the standard dialect: frames parsed and checked, before they have any effect.
 
 use super::fault::{Code, Fault, Retry};
 use super::ids::{DeliveryId, SessionId};
@@ -6,7 +6,7 @@ use super::message::{Content, NEVER, UserLines};
 use super::{Broker, Moment, printable};
 use crate::stomp::{Frame, Headers, Name, Version};
 
-/// A frame's header, from a client that is logged in.
+/// The header of a frame from a client that is logged in.
 pub(super) struct Request<'h, 'o> {
     pub(super) session: SessionId,
     pub(super) version: Version,
@@ -20,15 +20,15 @@ impl<'o> Request<'_, 'o> {
     }
 }
 
-/// Where a SEND goes.
-#[inline(always)]
+/// The destination of a SEND.
+#[inline(always)] // on the path of a SEND
 pub(super) fn destination_of<'o>(frame: &Frame<'o>) -> Result<&'o [u8], Fault> {
     let destination = frame.headers.value(Name::Destination).filter(|value| !value.is_empty());
     destination.ok_or_else(|| Fault::missing(Name::Destination))
 }
 
-/// What a SEND sends.
-#[inline(always)]
+/// The content of a SEND.
+#[inline(always)] // on the path of a SEND
 pub(super) fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Content<'f> {
     Content {
         transaction: None,
@@ -40,9 +40,9 @@ pub(super) fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Con
     }
 }
 
-/// The last millisecond in which a message may be delivered, by the clock that only goes forward; none,
-/// where that is over already. `expiration` says how long it may wait, as with RabbitMQ, `expires` until when, as with ActiveMQ.
-#[inline(never)]
+/// The last millisecond in which a message may be delivered, by the monotonic clock; `None` if it has
+/// expired already. `expiration` is a duration, as with RabbitMQ, `expires` a time, as with ActiveMQ.
+#[inline(never)] // few messages expire
 pub(super) fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u64>, Fault> {
     let number = |name| match headers.value(name) {
         None => Ok(None),
@@ -62,7 +62,7 @@ pub(super) fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u
     Ok(Some(by_age_ms.min(by_time_ms)))
 }
 
-/// Whether somebody is at the address of a SEND that wants to be refused otherwise.
+/// Checks that a SEND with `undeliverable:error` has a receiver.
 pub(super) fn check_deliverable(
     broker: &Broker,
     session: SessionId,
@@ -72,14 +72,14 @@ pub(super) fn check_deliverable(
         return Ok(());
     }
     let name = headers.value(Name::Destination).unwrap_or_default();
-    // Who may not send there does not learn who is there.
+    // A client that may not send there does not learn whether anybody is logged in there.
     broker.check_sendable(session, name)?;
     broker.unreachable(name).map_or(Ok(()), Err)
 }
 
-/// The message that an ACK or NACK names, if it is one that is still to be settled. STOMP 1.2 names it
-/// by `id`, 1.0 and 1.1 by `message-id`; as with RabbitMQ both have the same value, and 1.2 takes
-/// either.
+/// The delivery that an ACK or NACK names; `None` if it does not have to be acknowledged, or its
+/// subscription has ended. STOMP 1.2 names it by `id`, 1.0 and 1.1 by `message-id`; as with RabbitMQ both
+/// have the same value, and 1.2 takes either.
 pub(super) fn find_delivery(
     broker: &Broker,
     request: &Request<'_, '_>,
@@ -92,7 +92,7 @@ pub(super) fn find_delivery(
     let named = named.map(|id| escaped(request.version, id));
     let unknown = || Broker::unknown("message", id);
     let delivery = DeliveryId::parse(id);
-    // What is not to be acknowledged has a number for an id; to acknowledge it does no harm.
+    // A message that need not be acknowledged has a number as its id; an ACK of it has no effect.
     let number = delivery.map(|one| one.number).or_else(|| parse_digits(id)).ok_or_else(unknown)?;
     if number == 0 || number > broker.last_message {
         return Err(unknown());
@@ -103,7 +103,7 @@ pub(super) fn find_delivery(
         return if is_other { Err(of_another(id)) } else { Ok(None) };
     };
     let Some(subscription) = broker.subscriptions.get(delivery.subscription) else {
-        // Its subscription may have ended since: that is no fault.
+        // An ACK that crosses the end of its subscription is not a fault.
         let is_late = broker.subscriptions.has_issued(delivery.subscription);
         return if is_late { Ok(None) } else { Err(unknown()) };
     };
@@ -117,7 +117,7 @@ pub(super) fn find_delivery(
     }
 }
 
-/// The fault of an ACK or NACK whose `message-id` and `subscription` do not go together.
+/// The fault of an ACK or NACK whose `message-id` is not of its `subscription`.
 fn of_another(id: &[u8]) -> Fault {
     let description =
         format!("the message {} is not of the subscription that is named", printable(id));
@@ -128,12 +128,12 @@ pub(super) fn parse_number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A number of digits only.
+/// Parses a number that consists of digits only.
 fn parse_digits(text: &[u8]) -> Option<u64> {
     text.iter().all(u8::is_ascii_digit).then(|| parse_number(text))?
 }
 
-/// An id as the client writes it, which is how it gets it back.
+/// An id in the escaped form in which the client wrote it and gets it back.
 pub(super) fn escaped(version: Version, id: &[u8]) -> Box<[u8]> {
     let mut out = Vec::new();
     version.escape(id, &mut out);

@@ -1,21 +1,21 @@
-//! What each profile may send and subscribe to.
+//! Rights: the destinations that each profile may send and subscribe to.
 
 use super::levels::Levels;
 use crate::profile::Profile;
 
-/// The rights of one profile. Watching clients is not among them: who may watch whom follows from
-/// the profiles.
+/// The rights of one profile. Watching is not among them: which clients it may watch follows from the
+/// profiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
-    /// Destinations that it may send to.
+    /// Destinations that the profile may send to.
     pub send: Vec<Levels>,
     /// Topics and queues that it may subscribe to.
     pub subscribe: Vec<Levels>,
 }
 
 impl Rights {
-    /// The rights that a profile has where nothing is configured: everyone may send anywhere;
-    /// agents may subscribe to topics, the others to topics and queues.
+    /// The default rights of a profile: all may send anywhere; agents may subscribe to topics, the others
+    /// to topics and queues.
     pub fn standard(profile: Profile) -> Self {
         let subscribe: &[&str] = match profile {
             Profile::Agent => &["/topic/>"],

@@ -1,7 +1,7 @@
-//! Room: what messages need before they are sent to queues and topics, so that a transaction is done as a
-//! whole or not at all.
+//! Room for messages in queues and topics, checked before they are sent, so that a transaction is executed
+//! as a whole or not at all.
 //!
-//! Messages need room as if nobody took them at once: whether a consumer has credit is not asked.
+//! A message needs room even if a consumer with credit would take it at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ use super::space::Space;
 use super::{Broker, Moment};
 use crate::limits::Exceeded;
 
-/// What several messages need together.
+/// The room that several messages need together.
 #[derive(Debug, Default)]
 pub(super) struct Demand<'m> {
-    /// How many messages go to each queue.
+    /// The number of messages for each queue.
     queues: BTreeMap<&'m [u8], u64>,
-    /// Topics that get any.
+    /// The topics of messages.
     topics: BTreeSet<&'m [u8]>,
-    /// Bytes of messages for queues.
+    /// Memory of the messages for queues.
     bytes: u64,
 }
 
@@ -43,8 +43,8 @@ impl<'m> Demand<'m> {
 }
 
 impl Broker {
-    /// Whether all of several messages have room. Once this is said, each of them can be sent, as long as
-    /// nothing else comes between.
+    /// Checks that there is room for several messages, of which then each can be sent, as long as nothing
+    /// else is sent in between. With `refuses`, the dead letter queue may have to be created.
     pub(super) fn check_room(
         &mut self,
         demand: &Demand<'_>,
@@ -55,7 +55,7 @@ impl Broker {
         for (name, count) in &demand.queues {
             self.check_queue_room(name, *count, now)?;
         }
-        // What is refused too often may need the dead letter queue.
+        // A NACK may make a message a dead letter.
         let dead = self.dead_letter_queue.clone().filter(|_| refuses).map(String::into_bytes);
         let dead = dead.as_deref().filter(|name| !demand.queues.contains_key(name));
         let names = demand.queues.keys().chain(&demand.topics).copied().chain(dead);
@@ -73,7 +73,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether a message for a queue has room.
+    /// Checks that there is room for a message to a queue.
     pub(super) fn check_room_of_one(
         &mut self,
         sending: Sending<'_>,
@@ -85,7 +85,7 @@ impl Broker {
         self.check_queue_room(sending.content.destination, 1, now)
     }
 
-    /// Whether so many messages more have room in one queue, which need not exist yet.
+    /// Checks that there is room for more messages in one queue, which need not exist yet.
     pub(super) fn check_queue_room(
         &mut self,
         name: &[u8],
@@ -105,7 +105,7 @@ impl Broker {
         Err(no_room_yet(Exceeded { limit: "queue_messages_max", max }))
     }
 
-    /// Whether messages of so many bytes have room among those of all queues.
+    /// Checks that there is room for more bytes in all queues together.
     pub(super) fn check_queues_room(&mut self, bytes: u64, now: Moment) -> Result<(), Fault> {
         let max = self.limits.queues_bytes_max;
         while self.destinations.queued_bytes() + bytes > max {
@@ -118,7 +118,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Until when a message may wait that begins to wait now.
+    /// Until when a message that is stored now may wait.
     pub(super) fn waits_until_ms(&self, now: Moment) -> u64 {
         match self.limits.queue_ms_max {
             0 => NEVER,
@@ -126,7 +126,7 @@ impl Broker {
         }
     }
 
-    /// Drops what is expired of a queue, and the queue, if nothing else keeps it in being.
+    /// Drops the expired messages of a queue, and the queue, if nothing else keeps it alive.
     fn drop_expired(&mut self, id: DestinationId, now: Moment) {
         let dropped = self.destinations.change_queue(id, |queue| queue.drop_expired(now.ms()));
         self.counters.messages_expired += dropped.unwrap_or_default();
@@ -140,7 +140,7 @@ impl Broker {
     }
 }
 
-/// A bound that what is waiting leaves no room below: it may be another time.
+/// The fault of a message for which there is no room at present.
 fn no_room_yet(exceeded: Exceeded) -> Fault {
     Fault::exceeded(exceeded).later()
 }

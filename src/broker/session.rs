@@ -1,4 +1,4 @@
-//! Sessions: who is logged in, where, and on which connection.
+//! Sessions of clients that are logged in.
 
 use std::rc::Rc;
 
@@ -10,36 +10,36 @@ use super::table::Table;
 use super::transaction::Transaction;
 use crate::profile::Profile;
 
-/// What the broker knows of a client.
+/// A session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Its address. The login id is the end of the address's name.
+    /// Its address, whose name ends with the login id.
     pub destination: DestinationId,
-    /// The connection that it is logged in on now.
+    /// Its current connection.
     pub peer: PeerId,
-    /// What it is.
+    /// Its profile.
     pub profile: Profile,
-    /// What it may send and subscribe to, while it is on this connection; nothing, where this is none.
+    /// What it may send and subscribe to on its current connection; nothing if `None`.
     pub rights: Option<Rc<Rights>>,
-    /// Whether it gets what is sent to its address without a subscription to that.
+    /// Whether it gets messages to its address without a subscription to it.
     pub has_inbox: bool,
-    /// Where it sent to last, so that the next lookup is a comparison.
+    /// The destination that it sent to last, so that the next lookup is one comparison.
     pub last_sent_to: Option<DestinationId>,
-    /// What its messages say of it; known where `last_sent_to` is.
+    /// The sender in its messages; known if `last_sent_to` is set.
     pub origin: Origin,
-    /// What it subscribed to.
+    /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionIndex>,
     /// Takeovers since `takeover_window_ms`.
     pub takeovers: u32,
-    /// When the window began over which takeovers are counted.
+    /// Begin of the window in which takeovers are counted.
     pub takeover_window_ms: u64,
-    /// Transactions of the standard dialect that were begun.
+    /// Open transactions of the standard dialect.
     pub transactions: Vec<Transaction>,
     token: [u8; 32],
 }
 
 impl Default for Session {
-    /// Nobody's.
+    /// The session of no client.
     fn default() -> Self {
         Self::new(DestinationId::default(), PeerId::default(), Profile::Agent, 0)
     }
@@ -73,7 +73,7 @@ impl Session {
         }
     }
 
-    /// The login id: the end of its address's name.
+    /// The login id.
     pub(crate) fn login<'a>(&self, destinations: &'a DestinationTable) -> &'a [u8] {
         &destinations[self.destination].name[self.profile.destination_prefix().len()..]
     }
@@ -83,7 +83,7 @@ impl Session {
         self.rights.as_ref().is_some_and(|rights| rights.may_send(name))
     }
 
-    /// Whether it may subscribe to a topic or a queue, or to what a name with wildcards stands for.
+    /// Whether it may subscribe to a topic or a queue, or to all that a name with wildcards matches.
     pub(crate) fn may_subscribe(&self, name: &[u8]) -> bool {
         self.rights.as_ref().is_some_and(|rights| rights.may_subscribe(name))
     }
@@ -94,7 +94,7 @@ impl Session {
     }
 }
 
-/// All sessions. That of a login id is found by its address: see [`DestinationTable::owner_of`].
+/// All sessions. A login id is found by its address: see [`DestinationTable::owner_of`].
 pub(crate) type SessionTable = Table<SessionId, Session>;
 
 #[cfg(test)]

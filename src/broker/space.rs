@@ -1,25 +1,25 @@
-//! Spaces: what kind of destination a name is, told by how it begins.
+//! Spaces: the kinds of destinations, which names begin with.
 
 use super::levels::Levels;
 use crate::stomp::lookalike;
 
-/// What kind of destination a name is.
+/// The kind of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
     /// The address of a client.
     Client,
-    /// Every subscriber gets every message.
+    /// A topic: each subscriber gets each message.
     Topic,
-    /// One subscriber gets each message.
+    /// A queue: one subscriber gets each message.
     Queue,
     /// The broker itself.
     Broker,
-    /// None: no destination can have the name.
+    /// A name that no destination can have.
     Unknown,
 }
 
 impl Space {
-    /// Told by how the name begins.
+    /// The space of a name.
     #[inline]
     pub(crate) fn of(name: &[u8]) -> Self {
         match Self::prefix_len(name) {
@@ -29,22 +29,22 @@ impl Space {
         }
     }
 
-    /// Whether a name can be that of a queue, and of no more than one.
+    /// Whether a name is a valid name of a single queue.
     pub(crate) fn is_one_queue(name: &[u8]) -> bool {
         let is_plain = lookalike::check(name).is_ok() && !Levels::is_pattern(name);
         Self::of(name) == Self::Queue && is_plain
     }
 
-    /// The space that a name begins with, and how long that beginning is.
+    /// The space that a name begins with, and the length of its prefix.
     fn prefix_len(name: &[u8]) -> Option<(Self, usize)> {
         let found = Self::PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
         found.map(|(prefix, space)| (*space, prefix.len()))
     }
 
-    /// The broker itself: its name as a destination, and as the sender of what it says.
+    /// The broker's name, as a destination and as a sender.
     pub(crate) const BROKER: &[u8] = b"STOMP-SERVER";
 
-    /// Where the broker tells who comes and goes.
+    /// The destination of presence events.
     pub(crate) const PRESENCE: &[u8] = b"/broker/presence";
 
     const PREFIXES: [(&[u8], Self); 6] = [
@@ -56,12 +56,12 @@ impl Space {
         (b"/broker/", Self::Broker),
     ];
 
-    /// Whether any destination can have a name that a pattern stands for.
+    /// Whether a pattern matches a name that a destination can have.
     pub(crate) fn holds_some(pattern: &Levels) -> bool {
         Self::PREFIXES.iter().any(|(prefix, _)| pattern.reaches_below(&prefix[..prefix.len() - 1]))
     }
 
-    /// What a name lacks that is in no space, for an ERROR.
+    /// Why a name is in no space, for an ERROR.
     pub(crate) fn why_unknown(name: &[u8]) -> &'static str {
         match Self::prefix_len(name) {
             Some((Self::Broker, _)) => "the broker's own is /broker/presence, or STOMP-SERVER",

@@ -1,5 +1,5 @@
-//! What a connection sends to the broker, and the answer: how many frames that were, and what becomes of
-//! the connection.
+//! The interface to the engine: data of a connection goes in, and the number of frames and a verdict on the
+//! connection come out.
 
 use super::fault::CloseReason;
 use super::ids::PeerId;
@@ -9,17 +9,17 @@ use crate::stomp::Assembler;
 /// A connection whose dialect is known.
 #[derive(Debug)]
 pub struct Speaker {
-    /// Its state, and the queue of what it gets.
+    /// The id of its state and its outbound queue.
     pub peer: PeerId,
     pub(super) inlet: Inlet,
 }
 
-/// How data becomes frames.
+/// How data is divided into frames.
 #[derive(Debug)]
 pub(super) enum Inlet {
-    /// Data is exactly one frame.
+    /// Data is one frame.
     Classic,
-    /// Frames are cut anywhere; torn ones wait here for the rest.
+    /// Data is a part of a stream of frames; the assembler holds a torn frame.
     Standard(Box<Assembler>),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Inlet {
 pub struct Data<'a> {
     /// The bytes.
     pub bytes: &'a [u8],
-    /// Whether they came as a binary WebSocket message.
+    /// Whether they arrived in a binary WebSocket message.
     pub is_binary: bool,
 }
 
@@ -41,14 +41,14 @@ pub struct Done {
     pub verdict: Verdict,
 }
 
-/// What becomes of a connection whose data was handled, or whose client was told of a fault.
+/// What becomes of a connection after its data was handled or its client was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on as before.
+    /// It stays open.
     Stays,
-    /// It is logged in now.
+    /// It has logged in.
     LoggedIn,
-    /// It closes once it has got what is queued; nothing more of its data is handled.
+    /// It closes once its queue is written; its further data is dropped.
     Closing(CloseReason),
 }
 
@@ -61,7 +61,7 @@ impl Speaker {
         Self { peer, inlet }
     }
 
-    /// Memory that is held for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part.
     #[inline]
     pub fn held_bytes(&self) -> usize {
         match &self.inlet {
@@ -72,8 +72,8 @@ impl Speaker {
 }
 
 impl Done {
-    /// Nothing was handled: the connection was closing already.
-    #[cold]
+    /// The outcome for a connection that was closing already.
+    #[cold] // few connections send while they close
     pub(super) fn ignored(reason: CloseReason) -> Self {
         Self { frames: 0, verdict: Verdict::Closing(reason) }
     }

@@ -1,5 +1,4 @@
-//! The standard dialect's rules: what each command of STOMP 1.0, 1.1 and 1.2 does and what its
-//! sender gets.
+//! The standard dialect's rules: the effect of each command of STOMP 1.0, 1.1 and 1.2, and the answer to it.
 
 use super::admission::Credentials;
 use super::commit::{begin, commit, hold, take_transaction};
@@ -70,10 +69,10 @@ pub(super) fn handle(
     done
 }
 
-/// The sender of frames that arrive together. It changes when it logs in.
+/// The state of the sender while its data is handled. It is renewed by a login.
 struct Client {
     peer: PeerId,
-    /// The lowest one before the login.
+    /// The lowest version before the login.
     version: Version,
     session: Option<SessionId>,
 }
@@ -81,7 +80,7 @@ struct Client {
 impl Client {
     fn of(one: &Peer, peer: PeerId) -> Self {
         let Encoding::Standard(version) = one.encoding else {
-            panic!("what is said in the standard dialect is answered in the classic one");
+            panic!("a connection of the standard dialect has an encoding of the classic one");
         };
         Self { peer, version, session: one.session() }
     }
@@ -94,9 +93,9 @@ fn handle_frame(broker: &mut Broker, client: &Client, frame: &Frame<'_>, now: Mo
     handle_trimmed(broker, client, frame, now)
 }
 
-/// STOMP 1.0, "CONNECT" and "SUBSCRIBE": its examples have a blank behind the colon that is no part of
+/// STOMP 1.0, "CONNECT" and "SUBSCRIBE": the examples have a blank behind the colon that is not part of
 /// the value.
-#[inline(never)]
+#[inline(never)] // only before login and in version 1.0
 fn handle_with_blanks(
     broker: &mut Broker,
     client: &Client,
@@ -125,8 +124,8 @@ fn handle_trimmed(broker: &mut Broker, client: &Client, frame: &Frame<'_>, now: 
     Verdict::Stays
 }
 
-/// Tells a client what is wrong with the frame that it sent.
-#[cold]
+/// Sends an ERROR about a frame that could not be parsed.
+#[cold] // few frames are malformed
 fn refuse_malformed(
     broker: &mut Broker,
     client: &Client,
@@ -151,23 +150,23 @@ pub(super) fn write_error(
     encode::header(out, version, b"message", fault.description.as_bytes());
     encode::plain_header(out, "error-code", fault.code.word().as_bytes());
     encode::plain_header(out, "retry", fault.retry().word().as_bytes());
-    // STOMP 1.2, "Value Encoding": of what cannot be unescaped a client could not read the ERROR.
+    // STOMP 1.2, "Value Encoding": with an undefined escape sequence the ERROR would be malformed, too.
     if let Some(receipt) = receipt.filter(|escaped| version.unescape(escaped).is_ok()) {
         encode::plain_header(out, "receipt-id", receipt);
     }
     if fault.code == Code::UnsupportedVersion {
         encode::plain_header(out, "version", b"1.0,1.1,1.2");
     }
-    // Exactly "text/plain" would make stompit 1.0 read the body and throw where nobody can catch.
+    // With exactly "text/plain", stompit 1.0 reads the body and throws an exception that cannot be caught.
     encode::plain_header(out, "content-type", b"text/plain;charset=utf-8");
     number_header(out, "content-length", fault.description.len() as u64);
     encode::finish(out, fault.description.as_bytes());
 }
 
-/// What a frame led to.
+/// The outcome of a frame.
 enum Outcome {
     Nothing,
-    /// A message was queued to this many sessions.
+    /// A message was queued to this number of sessions.
     Sent(u32),
     LoggedIn,
     LoggedOut,
@@ -234,7 +233,7 @@ fn handle_unescaped(
 }
 
 /// Handles a frame of a connection that is not logged in.
-#[inline(never)]
+#[inline(never)] // once for each connection
 fn handle_first(
     broker: &mut Broker,
     peer: PeerId,
@@ -250,7 +249,7 @@ fn handle_first(
     Ok(Outcome::LoggedIn)
 }
 
-/// Answers a frame that was processed, if the client wants a receipt.
+/// Sends a RECEIPT for a frame that was handled, if the client asked for one.
 fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: Option<u32>) {
     let Some(receipt) = receipt else { return };
     broker.peers.reply(peer, |out| {
@@ -320,8 +319,8 @@ fn check_host(broker: &Broker, headers: &Headers<'_>) -> Result<(), Fault> {
     Err(Fault::closing(Code::UnknownHost, Retry::Never, description))
 }
 
-/// STOMP 1.2, "Heart-beating": each direction by itself, at the longer of what one side can and the
-/// other wants; none, where either says zero.
+/// STOMP 1.2, "Heart-beating": for each direction, the longer of the intervals that one side can and the
+/// other wants; none if either is zero.
 fn agree_on_beats(header: Option<&[u8]>, ours_ms: u32) -> Result<Beats, Fault> {
     let Some(header) = header else { return Ok(Beats::default()) };
     let malformed = || Fault::malformed(Name::HeartBeat, "is not two numbers with a comma between");
@@ -334,7 +333,7 @@ fn agree_on_beats(header: Option<&[u8]>, ours_ms: u32) -> Result<Beats, Fault> {
 
 // -- messages -------------------------------------------------------------------------------
 
-/// Does what may also wait in a transaction.
+/// Executes a SEND, ACK or NACK outside of transactions.
 fn perform(
     broker: &mut Broker,
     request: &Request<'_, '_>,
@@ -405,8 +404,8 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     Ok(())
 }
 
-/// A client that resumes the subscriptions of an earlier connection may subscribe as if it had none: one
-/// for the same, by id or by destination, replaces what was there.
+/// Ends subscriptions of an earlier connection that a SUBSCRIBE replaces. A client that resumes them may
+/// subscribe as if it had none: the new subscription replaces those with the same id or destination.
 fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], now: Moment) {
     let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
     let is_replaced = |index: &SubscriptionIndex| match &broker.subscriptions[*index].standard {
@@ -493,7 +492,7 @@ fn find_by_destination(
     named.ok_or_else(|| Broker::unknown("subscription to", name))
 }
 
-/// Whether a subscription is for what is called so.
+/// Whether a subscription is to the destination or pattern `name`.
 fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8]) -> bool {
     match &broker.subscriptions[index].target {
         Target::Presence(_) => name == Space::BROKER || name == Space::PRESENCE,

@@ -1,5 +1,5 @@
-//! Subscriptions of sessions: to topics, to addresses, by patterns; the destinations that they keep
-//! in being, and the routes that follow from them.
+//! Subscribing to topics and addresses, by name and by pattern; the destinations that this keeps alive, and
+//! the routes that follow from it.
 
 use hashbrown::HashSet;
 
@@ -14,7 +14,7 @@ use crate::limits::Exceeded;
 use crate::stomp::{Name, lookalike};
 
 impl Broker {
-    /// Subscribes to a topic, or to every topic that a pattern stands for.
+    /// Subscribes to a topic, or to each topic that a wildcard matches.
     pub(super) fn subscribe_topic(
         &mut self,
         session: SessionId,
@@ -66,7 +66,7 @@ impl Broker {
         self.subscribe_to(watcher, destination, Target::Client(destination), standard)
     }
 
-    /// Watches every client, present and future, whose destination matches.
+    /// Watches each client whose address matches, also those that log in later.
     pub(super) fn watch_clients(
         &mut self,
         watcher: SessionId,
@@ -81,7 +81,7 @@ impl Broker {
         self.subscribe_pattern(watcher, Target::Clients(pattern), standard)
     }
 
-    /// Subscribes to what is sent to one destination.
+    /// Subscribes to one destination.
     pub(super) fn subscribe_to(
         &mut self,
         session: SessionId,
@@ -96,8 +96,8 @@ impl Broker {
         Ok(index)
     }
 
-    /// Attaches a pattern to every destination that it selects; those that come later are attached
-    /// when they are made.
+    /// Subscribes by a pattern: attaches it to each destination that it matches. Destinations that are
+    /// created later are attached then.
     fn subscribe_pattern(
         &mut self,
         session: SessionId,
@@ -155,8 +155,8 @@ impl Broker {
         Ok(index)
     }
 
-    /// Ends subscriptions that their session no longer lists. What they did not acknowledge goes back to
-    /// the front of their queues first, so that none of it goes to another of them.
+    /// Ends subscriptions that their session no longer lists. Their unacknowledged messages return to their
+    /// queues first, so that none is delivered to another of them.
     pub(super) fn end_subscriptions(&mut self, ended: Vec<SubscriptionIndex>, now: Moment) {
         let mut queues: Vec<_> =
             ended.into_iter().filter_map(|index| self.end_subscription(index, now)).collect();
@@ -168,7 +168,7 @@ impl Broker {
         }
     }
 
-    /// Ends a subscription; says from which queue it has taken a consumer.
+    /// Ends a subscription. Returns its queue, if it was a consumer of one.
     fn end_subscription(&mut self, index: SubscriptionIndex, now: Moment) -> Option<DestinationId> {
         let selected = self.destinations_of(index);
         let subscription = self.subscriptions.remove(index)?;
@@ -210,8 +210,8 @@ impl Broker {
         held.iter().copied().find(|index| wanted(&self.subscriptions[*index].target))
     }
 
-    /// The same subscription, where it was made before. In the standard dialect each has an id of
-    /// its own, and none is the same.
+    /// The same subscription of a classic session, if it exists. In the standard dialect each subscription
+    /// has an id of its own, so that no two are the same.
     pub(super) fn find_classic_subscription(
         &self,
         session: SessionId,
@@ -234,7 +234,7 @@ impl Broker {
         })
     }
 
-    /// Whether messages of a subscription are to be acknowledged.
+    /// Whether messages of a subscription have to be acknowledged.
     pub(super) fn acknowledges(&self, index: SubscriptionIndex) -> bool {
         let standard = self.subscriptions.get(index).and_then(|one| one.standard.as_ref());
         standard.is_some_and(|standard| standard.mode != AckMode::Auto)
@@ -248,8 +248,7 @@ impl Broker {
         Err(Fault::staying(Code::NoRights, description))
     }
 
-    /// Checks the name of a topic or queue against its bound and against what could be mistaken for
-    /// another.
+    /// Checks the length of the name of a topic or queue, and that it cannot be mistaken for another.
     pub(super) fn check_destination_name(&self, name: &[u8]) -> Result<(), Fault> {
         let max = u64::from(self.limits.destination_bytes_max);
         if name.len() as u64 > max {
@@ -258,13 +257,13 @@ impl Broker {
         lookalike::check(name).map_err(|fault| Fault::malformed(Name::Destination, fault.why()))
     }
 
-    /// What is wrong with a name that is in no space.
+    /// The fault of a name that is in no space.
     pub(super) fn unknown_space(name: &[u8], code: Code) -> Fault {
         let (name, why) = (printable(name), Space::why_unknown(name));
         Fault::staying(code, format!("there is no destination {name}: {why}"))
     }
 
-    /// The destination with that name; a new one is attached to every pattern that selects it.
+    /// The destination with that name; a new one is attached to each pattern that matches it.
     pub(super) fn find_or_make_destination(&mut self, name: &[u8]) -> Result<DestinationId, Fault> {
         if let Some(found) = self.destinations.find(name, None) {
             return Ok(found);
@@ -286,27 +285,27 @@ impl Broker {
         Ok(made)
     }
 
-    /// Forgets a destination, if nothing keeps it in being.
+    /// Removes a destination, if nothing keeps it alive.
     pub(super) fn release_destination(&mut self, id: DestinationId) {
         self.destinations.release(id, self.limits.idle_topics_max as usize);
     }
 
-    /// Makes the flat list of who gets copies again.
+    /// Rebuilds the routes of a destination.
     pub(super) fn rebuild_routes(&mut self, id: DestinationId) {
         if self.destinations[id].watch.is_some() {
             self.destinations.set_routes(id, self.routes_to(id));
         }
     }
 
-    /// Who gets what is sent to a destination: the owner's own subscriptions, those that subscribed
-    /// to the topic, those that watch and may watch whoever is there now.
+    /// The routes to a destination: the owner's own subscriptions first; then subscribers of the topic, or
+    /// watchers that may watch the current owner.
     pub(super) fn routes_to(&self, id: DestinationId) -> Vec<Route> {
         let destination = &self.destinations[id];
         let owner = destination.owner.map(|owner| self.sessions[owner].profile);
         let is_topic = Space::of(&destination.name) == Space::Topic;
         let mut own = Vec::new();
         let mut others = Vec::new();
-        // Clients do not choose the ids of their sessions: any seed does.
+        // Clients do not choose the ids of sessions, so any seed will do.
         let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
         for index in destination.attached() {
             let subscription = &self.subscriptions[*index];

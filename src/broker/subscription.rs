@@ -1,4 +1,4 @@
-//! Subscriptions: who wants copies of what, and the patterns by which they ask.
+//! Subscriptions, and the regular expressions in them.
 
 use std::collections::VecDeque;
 
@@ -12,65 +12,65 @@ use super::space::Space;
 use super::table::Table;
 use crate::limits::{Exceeded, Limits};
 
-/// A session's standing wish.
+/// A subscription of a session.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    /// Whose.
+    /// The subscriber.
     pub session: SessionId,
-    /// For what.
+    /// What it subscribes to.
     pub target: Target,
-    /// What the standard dialect adds.
+    /// Further properties in the standard dialect.
     pub standard: Option<Box<Standard>>,
 }
 
-/// What a subscription of the standard dialect has more.
+/// The properties of a subscription that only the standard dialect has.
 #[derive(Debug)]
 pub(crate) struct Standard {
-    /// Its id, as the client wrote it; none, where a client of 1.0 gave none.
+    /// Its id, as the client wrote it; optional in version 1.0.
     pub id: Option<Box<[u8]>>,
     /// How its messages are acknowledged.
     pub mode: AckMode,
-    /// How many messages of queues may be unacknowledged.
+    /// The largest number of unacknowledged messages of a queue.
     pub prefetch: u32,
     /// Messages of a queue that are not acknowledged yet, in the order of delivery.
     pub unacknowledged: VecDeque<Box<Stored>>,
-    /// Whether an earlier connection of the session made it: then a SUBSCRIBE for the same replaces
-    /// it.
+    /// Whether it was made on an earlier connection of the session, so that a SUBSCRIBE to the same
+    /// replaces it.
     pub is_inherited: bool,
 }
 
 /// STOMP 1.2, "SUBSCRIBE ack Header".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AckMode {
-    /// A message is consumed when it is sent.
+    /// A message is consumed when it is delivered.
     Auto,
-    /// An ACK acknowledges all messages up to its own.
+    /// An ACK acknowledges all messages up to the one that it names.
     Client,
-    /// An ACK acknowledges its own message.
+    /// An ACK acknowledges the message that it names.
     ClientIndividual,
 }
 
-/// What a subscription is for.
+/// What a subscription is to.
 #[derive(Debug)]
 pub(crate) enum Target {
-    /// Copies of what one client gets.
+    /// Copies of messages to one client.
     Client(DestinationId),
-    /// Copies of what every client gets whose destination matches.
+    /// Copies of messages to each client whose address matches.
     Clients(Pattern),
-    /// Events of every client whose destination matches.
+    /// Events about each client whose address matches.
     Presence(Pattern),
-    /// What is sent to the client's own address.
+    /// Messages to the subscriber's own address.
     Own(DestinationId),
-    /// What is sent to a topic.
+    /// Messages to a topic.
     Topic(DestinationId),
-    /// What is sent to every topic that the pattern stands for.
+    /// Messages to each topic that matches.
     Topics(Levels),
-    /// What is sent to a queue, in turn with its other consumers.
+    /// Messages of a queue, in turn with its other consumers.
     Queue(DestinationId),
 }
 
 impl Default for Subscription {
-    /// Nobody's, for nothing.
+    /// The subscription of no session.
     fn default() -> Self {
         let target = Target::Own(DestinationId::default());
         Self { session: SessionId::default(), target, standard: None }
@@ -78,7 +78,7 @@ impl Default for Subscription {
 }
 
 impl Target {
-    /// The one destination that the subscription is for, if it is one.
+    /// The destination, if the subscription is to a single one.
     pub(crate) fn destination(&self) -> Option<DestinationId> {
         match self {
             Self::Client(id) | Self::Own(id) | Self::Topic(id) | Self::Queue(id) => Some(*id),
@@ -86,12 +86,12 @@ impl Target {
         }
     }
 
-    /// Whether the subscription keeps its destination in being.
+    /// Whether the subscription keeps its destination alive.
     pub(crate) fn is_direct(&self) -> bool {
         matches!(self, Self::Client(_) | Self::Topic(_))
     }
 
-    /// Whether the subscription, one by pattern, selects a name.
+    /// Whether the subscription is by a pattern that matches a name.
     pub(crate) fn selects(&self, name: &[u8]) -> bool {
         match self {
             Self::Clients(pattern) => Space::of(name) == Space::Client && pattern.matches(name),
@@ -105,7 +105,7 @@ impl Target {
     }
 }
 
-/// A regular expression that matches destinations as a whole.
+/// A regular expression that matches whole names of destinations.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     text: Box<[u8]>,
@@ -113,11 +113,10 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles a pattern within the bounds that make it safe to take from a stranger.
+    /// Compiles a pattern of a client, within limits.
     ///
     /// # Errors
-    /// `INVALID_REGEX` where it is none, `LIMIT_EXCEEDED` where it is too long or compiles to too
-    /// much.
+    /// `INVALID_REGEX` if it does not compile, `LIMIT_EXCEEDED` if it or the compiled pattern is too large.
     pub(crate) fn compile(text: &[u8], limits: &Limits) -> Result<Self, Fault> {
         if text.len() > limits.pattern_bytes_max as usize {
             let max = u64::from(limits.pattern_bytes_max);
@@ -128,7 +127,7 @@ impl Pattern {
             Fault::staying(Code::InvalidRegex, description)
         };
         let source = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
-        // Letters outside ASCII in a class have no meaning among bytes.
+        // Letters outside ASCII are several bytes, so that classes with them compile only by letters.
         let regex = build(source, false, limits).or_else(|on_bytes| {
             if matches!(on_bytes, regex::Error::CompiledTooBig(_)) {
                 return Err(on_bytes);
@@ -148,7 +147,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it matches the whole of a destination's name.
+    /// Whether it matches a destination's whole name.
     pub(crate) fn matches(&self, name: &[u8]) -> bool {
         self.regex.is_match(name)
     }
@@ -159,18 +158,18 @@ impl Pattern {
     }
 }
 
-/// All subscriptions, and those among them that name no single destination.
+/// All subscriptions, and lists of those by pattern and to presence.
 #[derive(Debug, Default)]
 pub(crate) struct SubscriptionTable {
     table: Table<SubscriptionIndex, Subscription>,
     patterns: Vec<SubscriptionIndex>,
-    /// How many of `patterns` are on topics.
+    /// The number of `patterns` on topics.
     wildcards_len: usize,
     presence: Vec<SubscriptionIndex>,
 }
 
 impl SubscriptionTable {
-    /// Takes a subscription in.
+    /// Adds a subscription.
     pub(crate) fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
         let index = self.table.next_key();
         match subscription.target {
@@ -183,7 +182,7 @@ impl SubscriptionTable {
         index
     }
 
-    /// Ends a subscription.
+    /// Removes a subscription.
     pub(crate) fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
         let subscription = self.table.remove(index)?;
         match subscription.target {
@@ -195,7 +194,7 @@ impl SubscriptionTable {
         Some(subscription)
     }
 
-    /// The subscriptions by pattern that select `name`.
+    /// The subscriptions whose pattern matches `name`.
     pub(crate) fn matching(&self, name: &[u8]) -> Vec<SubscriptionIndex> {
         let selects = |index: &&SubscriptionIndex| self[**index].target.selects(name);
         self.patterns.iter().filter(selects).copied().collect()
@@ -206,12 +205,12 @@ impl SubscriptionTable {
         &self.presence
     }
 
-    /// The number of regular expressions that are held.
+    /// The number of regular expressions.
     pub(crate) fn patterns_len(&self) -> usize {
         self.patterns.len() - self.wildcards_len + self.presence.len()
     }
 
-    /// The number of topics with wildcards that are held.
+    /// The number of topics with wildcards.
     pub(crate) fn wildcards_len(&self) -> usize {
         self.wildcards_len
     }
@@ -221,7 +220,7 @@ impl SubscriptionTable {
         self.table.get(index)
     }
 
-    /// The same, to be changed.
+    /// As [`Self::get`], mutable.
     pub(crate) fn get_mut(&mut self, index: SubscriptionIndex) -> Option<&mut Subscription> {
         self.table.get_mut(index)
     }
@@ -251,10 +250,10 @@ impl std::ops::IndexMut<SubscriptionIndex> for SubscriptionTable {
     }
 }
 
-/// How deep groups may nest in a pattern.
+/// Depth to which groups may nest in a pattern.
 const NEST_MAX: u32 = 32;
 
-/// Builds what matches a whole name, by bytes or by letters.
+/// Builds a regular expression that matches whole names, by bytes or by letters.
 fn build(source: &str, by_letters: bool, limits: &Limits) -> Result<Regex, regex::Error> {
     let build = |text: &str| {
         RegexBuilder::new(text)
@@ -264,12 +263,12 @@ fn build(source: &str, by_letters: bool, limits: &Limits) -> Result<Regex, regex
             .nest_limit(NEST_MAX)
             .build()
     };
-    // The pattern must be valid by itself, or `a)|(b` would become valid by our anchors.
+    // The pattern must be valid by itself: within the anchors, `a)|(b` would be valid.
     build(source)?;
     build(&format!(r"\A(?:{source})\z"))
 }
 
-/// The regex crate draws the pattern and points at the place; the last line says what is wrong.
+/// The last line of an error of the regex crate, which names it; the lines before show the place.
 fn last_line(text: &str) -> &str {
     text.lines().last().unwrap_or(text).trim_start_matches("error: ")
 }
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_or_too_much_of_one_is_refused() {
+    fn invalid_and_too_large_patterns_are_refused() {
         for text in ["[", "a(b", "(?!ana).*", r"(.)n\1", "a)|(b", "*"] {
             assert_eq!(compile(text).unwrap_err(), Code::InvalidRegex, "{text}");
         }

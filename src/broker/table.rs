@@ -1,20 +1,19 @@
-//! A table whose places are used again, under ids that are not: an id finds what it was given for,
-//! or nothing.
+//! A table whose slots are reused, while its ids are not: an id finds the value that it was issued for, or
+//! nothing. So ids may be kept without bounds.
 //!
-//! A slab with the id beside each thing, so that finding is one comparison: the same on the `slab`
-//! crate, which compares a tag as well, costs a SEND 2 % more instructions. It does not know what it
-//! holds. Ids may be kept anywhere and for as long as one likes.
+//! It is a slab with the id beside each value, so that a lookup is one comparison: on the `slab` crate,
+//! which compares a tag as well, a SEND costs 2 % more instructions. It does not know its values.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::{NonZeroU32, NonZeroU64};
 
-/// A place of a table, and which use of the place it is.
+/// A slot of a table, with its generation: how often the slot has been used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Place(NonZeroU64);
 
 impl Place {
-    /// That use of a place; the first is 1.
+    /// The place of an index and a generation, which begins with 1.
     pub(crate) const fn new(index: u32, generation: NonZeroU32) -> Self {
         let (place, generation) = (index as u64, generation.get() as u64);
         match NonZeroU64::new(generation << 32 | place) {
@@ -23,16 +22,16 @@ impl Place {
         }
     }
 
-    /// In no table.
+    /// A place in no table.
     const NOWHERE: Self = Self(NonZeroU64::MAX);
 
-    /// Where in the table.
+    /// The index of the slot.
     #[inline]
     pub(crate) fn index(self) -> u32 {
         self.0.get() as u32
     }
 
-    /// Which use of the place it is.
+    /// The generation of the slot.
     pub(crate) fn generation(self) -> NonZeroU32 {
         NonZeroU32::new((self.0.get() >> 32) as u32).unwrap_or(NonZeroU32::MIN)
     }
@@ -51,38 +50,38 @@ impl fmt::Debug for Place {
     }
 }
 
-/// The id of something in a table: a type of its own for each kind of thing.
+/// The id of a value in a table: a type of its own for each type of value.
 pub(crate) trait Key: Copy {
-    /// The id of what is in a place.
+    /// The id for a place.
     fn new(place: Place) -> Self;
 
-    /// The place that it is the id of.
+    /// The place of the id.
     fn place(self) -> Place;
 }
 
-/// Things by their ids, and by their places in between.
+/// Values by their ids.
 #[derive(Clone, Debug)]
 pub(crate) struct Table<K, T> {
     entries: Vec<Entry<T>>,
-    /// Places that are used before new ones are made.
+    /// Indices of free slots, which are used before new ones.
     vacant: Vec<u32>,
     len: usize,
     key: PhantomData<fn() -> K>,
 }
 
-/// A place and what is in it. To find something is one comparison: that of the id with the place.
+/// A slot.
 #[derive(Clone, Debug)]
 struct Entry<T> {
-    /// Of what is in it; where that is nothing, of index [`VACANT`] and the generation to come.
+    /// The place of the value; in a free slot, index [`VACANT`] and the next generation.
     place: Place,
     value: T,
 }
 
-/// The index of no place: tables are not so large.
+/// The index of no slot: tables are smaller.
 const VACANT: u32 = u32::MAX;
 
 impl<K: Key, T: Default> Table<K, T> {
-    /// The id that [`Self::insert`] will give next.
+    /// The id that [`Self::insert`] will issue next.
     pub(crate) fn next_key(&self) -> K {
         let index = self.vacant.last().copied().unwrap_or(self.entries.len() as u32);
         let entry = self.entries.get(index as usize);
@@ -90,7 +89,7 @@ impl<K: Key, T: Default> Table<K, T> {
         K::new(Place::new(index, generation))
     }
 
-    /// Takes something in.
+    /// Inserts a value.
     pub(crate) fn insert(&mut self, value: T) -> K {
         let key = self.next_key();
         let entry = Entry { place: key.place(), value };
@@ -102,11 +101,11 @@ impl<K: Key, T: Default> Table<K, T> {
         key
     }
 
-    /// Takes something out, if it is still there.
+    /// Removes a value, if it is still there.
     pub(crate) fn remove(&mut self, key: K) -> Option<T> {
         let value = std::mem::take(self.get_mut(key)?);
         let place = key.place();
-        // A place whose ids are used up is never used again.
+        // A slot whose generations are used up is never used again.
         let next = place.generation().checked_add(1);
         self.entries[place.index() as usize].place =
             Place::new(VACANT, next.unwrap_or(NonZeroU32::MAX));
@@ -115,7 +114,7 @@ impl<K: Key, T: Default> Table<K, T> {
         Some(value)
     }
 
-    /// What has that id, if it is still there.
+    /// The value with that id, if it is still there.
     #[inline]
     pub(crate) fn get(&self, key: K) -> Option<&T> {
         let place = key.place();
@@ -123,7 +122,7 @@ impl<K: Key, T: Default> Table<K, T> {
         if entry.place == place { Some(&entry.value) } else { None }
     }
 
-    /// The same, to be changed.
+    /// As [`Self::get`], mutable.
     #[inline]
     pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut T> {
         let place = key.place();
@@ -131,7 +130,7 @@ impl<K: Key, T: Default> Table<K, T> {
         if entry.place == place { Some(&mut entry.value) } else { None }
     }
 
-    /// Whether there ever was something with that id.
+    /// Whether the id was ever issued.
     pub(crate) fn has_issued(&self, key: K) -> bool {
         let place = key.place();
         let entry = self.entries.get(place.index() as usize);
@@ -139,18 +138,18 @@ impl<K: Key, T: Default> Table<K, T> {
         is_past || self.get(key).is_some()
     }
 
-    /// Everything, in the order of the places.
+    /// All values, in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         let occupied = self.entries.iter().filter(|entry| !entry.is_vacant());
         occupied.map(|entry| (K::new(entry.place), &entry.value))
     }
 
-    /// How many things there are.
+    /// The number of values.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is nothing.
+    /// Whether there are no values.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -169,7 +168,7 @@ impl<K, T> Default for Table<K, T> {
     }
 }
 
-/// For ids that are known to be those of something that is there.
+/// Lookup of ids whose values are known to exist.
 impl<K: Key, T: Default> std::ops::Index<K> for Table<K, T> {
     type Output = T;
 
@@ -193,9 +192,9 @@ impl<K: Key, T: Default> std::ops::IndexMut<K> for Table<K, T> {
 }
 
 #[cold]
-#[inline(never)]
+#[inline(never)] // keeps the panic out of each lookup
 fn gone() -> ! {
-    panic!("an id is used although what it was given for is gone")
+    panic!("an id is used after its value was removed")
 }
 
 #[cfg(test)]
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_whose_ids_are_used_up_is_not_used_again() {
+    fn a_slot_whose_generations_are_used_up_is_not_used_again() {
         let mut table: Table<Id, &str> = Table::default();
         let first = table.insert("a");
         let last = Id(Place::new(0, NonZeroU32::MAX));
@@ -236,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "although what it was given for is gone")]
-    fn to_use_what_is_gone_is_a_defect() {
+    #[should_panic(expected = "after its value was removed")]
+    fn to_use_the_id_of_a_removed_value_is_a_defect() {
         let mut table: Table<Id, u8> = Table::default();
         let gone = table.insert(1);
         table.remove(gone);
@@ -247,30 +246,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_finds_what_it_was_given_for_or_nothing(
+        fn an_id_finds_the_value_that_it_was_issued_for_or_nothing(
             steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..200),
         ) {
             let mut table: Table<Id, usize> = Table::default();
-            let mut given: Vec<(Id, Option<usize>)> = Vec::new();
+            let mut issued: Vec<(Id, Option<usize>)> = Vec::new();
             for (number, (inserts, which)) in steps.into_iter().enumerate() {
-                if inserts || given.is_empty() {
-                    let foretold = table.next_key();
-                    prop_assert!(!table.has_issued(foretold));
+                if inserts || issued.is_empty() {
+                    let next = table.next_key();
+                    prop_assert!(!table.has_issued(next));
                     let id = table.insert(number);
-                    prop_assert_eq!(foretold, id);
-                    prop_assert!(given.iter().all(|(other, _)| *other != id), "given twice");
-                    given.push((id, Some(number)));
+                    prop_assert_eq!(next, id);
+                    prop_assert!(issued.iter().all(|(other, _)| *other != id), "issued twice");
+                    issued.push((id, Some(number)));
                 } else {
-                    let (id, value) = which.get(&given);
+                    let (id, value) = which.get(&issued);
                     prop_assert_eq!(table.remove(*id), *value);
-                    let at = given.iter().position(|(other, _)| other == id).unwrap();
-                    given[at].1 = None;
+                    let at = issued.iter().position(|(other, _)| other == id).unwrap();
+                    issued[at].1 = None;
                 }
-                for (id, value) in &given {
+                for (id, value) in &issued {
                     prop_assert_eq!(table.get(*id), value.as_ref());
                     prop_assert!(table.has_issued(*id));
                 }
-                let mut held: Vec<_> = given.iter().filter_map(|(id, value)| Some((*id, (*value)?))).collect();
+                let mut held: Vec<_> = issued.iter().filter_map(|(id, value)| Some((*id, (*value)?))).collect();
                 held.sort_by_key(|(id, _)| id.0.index());
                 prop_assert_eq!(table.len(), held.len());
                 prop_assert_eq!(table.iter().map(|(id, value)| (id, *value)).collect::<Vec<_>>(), held);

@@ -3,18 +3,18 @@
 use crate::stomp::frame::OwnedLines;
 use crate::stomp::{Command, Frame};
 
-/// A transaction that was begun.
+/// An open transaction.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    /// What the client calls it.
+    /// The client's id for it.
     pub id: Box<[u8]>,
-    /// What waits, in the order of arrival.
+    /// Its frames, in the order of arrival.
     pub frames: Vec<HeldFrame>,
-    /// Bytes of `frames`.
+    /// Memory of `frames`.
     pub bytes: u64,
 }
 
-/// A frame that waits, its header lines as the client meant them.
+/// A frame that waits for COMMIT, with unescaped header lines.
 #[derive(Debug)]
 pub(crate) struct HeldFrame {
     command: Command,
@@ -24,21 +24,21 @@ pub(crate) struct HeldFrame {
 }
 
 impl HeldFrame {
-    /// Keeps a frame.
+    /// Copies a frame.
     pub(crate) fn new(frame: &Frame<'_>) -> Self {
         let lines = OwnedLines::copied(&frame.headers);
         let has_backslash = frame.has_backslash;
         Self { command: frame.command, lines, has_backslash, body: frame.body.into() }
     }
 
-    /// The frame, to be handled.
+    /// The frame, borrowed.
     pub(crate) fn frame(&self) -> Frame<'_> {
         let headers = self.lines.headers();
         let has_backslash = self.has_backslash;
         Frame { command: self.command, headers, has_backslash, body: &self.body }
     }
 
-    /// Bytes that it holds.
+    /// Memory of the frame, bookkeeping included.
     pub(crate) fn cost_bytes(&self) -> u64 {
         (size_of::<Self>() + self.lines.cost_bytes() + self.body.len()) as u64
     }
