@@ -1,6 +1,6 @@
 //! Cost of one SEND with a body of 64 bytes, in memory: parse, dispatch, encode and queue.
-//! `bench/instructions` runs it under callgrind, which counts only what the functions do whose names begin with `measured`; run by hand it prints nanoseconds, emptying the
-//! queues included.
+//! `bench/instructions` runs it under callgrind, which counts only the functions whose names begin with
+//! `measured`. Run by hand, it prints nanoseconds, which include emptying the queues.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -13,12 +13,12 @@ use com_broker::internal::outbound::Framing;
 use com_broker::limits::Limits;
 
 #[derive(Debug, Parser)]
-#[command(about = "What one SEND with a body of 64 bytes costs, in memory")]
+#[command(about = "The cost of one SEND with a body of 64 bytes, in memory")]
 struct Arguments {
-    /// What is done
+    /// The kind of SEND
     #[arg(value_enum, default_value_t = Scenario::Sent)]
     scenario: Scenario,
-    /// How many frames to send
+    /// The number of frames
     #[arg(long, default_value_t = 1_000_000)]
     iterations: u64,
     /// Passed by cargo
@@ -28,14 +28,13 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Scenario {
-    /// A classic SEND to one receiver, with all headers that clients in the field send but a
-    /// transaction
+    /// A classic SEND to one receiver, with the headers of common clients, except a transaction
     Sent,
     /// The same with a transaction, which is acknowledged
     Acknowledged,
-    /// As `sent`, to another receiver each time, so that no lookup is remembered
+    /// As `sent`, to another receiver each time, so that no remembered lookup fits
     Scattered,
-    /// A SEND of the standard dialect to one receiver that speaks it, too
+    /// A SEND of the standard dialect to one receiver of the same dialect
     SentStandard,
     /// A SEND of the standard dialect to a queue, from which a consumer takes it
     Queued,
@@ -68,7 +67,7 @@ fn main() {
     let scenario = arguments.scenario;
     let mut world = World::new();
     let frames = world.frames(scenario);
-    #[expect(clippy::disallowed_methods, reason = "this is a clock's place")]
+    #[expect(clippy::disallowed_methods, reason = "the benchmark reads the clock itself")]
     let started = Instant::now();
     for index in 0..arguments.iterations {
         let frame = frames[index as usize % frames.len()].as_slice();
@@ -88,9 +87,8 @@ fn main() {
     );
 }
 
-// What is counted.
-
-#[inline(never)]
+/// The function that callgrind counts.
+#[inline(never)] // so that it has a name in the binary
 fn measured_send(broker: &mut Broker, sender: &mut Speaker, frame: &[u8], now: Moment) {
     let data = Data { bytes: black_box(frame), is_binary: false };
     let done = broker.handle(sender, data, now);
@@ -219,7 +217,7 @@ fn log_in_as(
     speaker
 }
 
-/// Has a client say a frame, and says what becomes of its connection.
+/// Handles a frame of a client.
 fn say(broker: &mut Broker, speaker: &mut Speaker, frame: &str) -> Verdict {
     let data = Data { bytes: frame.as_bytes(), is_binary: false };
     broker.handle(speaker, data, Moment::default()).verdict
@@ -227,9 +225,9 @@ fn say(broker: &mut Broker, speaker: &mut Speaker, frame: &str) -> Verdict {
 
 /// The session id in CONNECTED.
 fn session_of(broker: &mut Broker, peer: PeerId) -> String {
-    let (arena, outbox) = broker.peers.outbox(peer).expect("it is open");
-    let frames = arena.only_run(&outbox.queue).expect("it was answered");
+    let (arena, outbox) = broker.peers.outbox(peer).expect("the connection is open");
+    let frames = arena.only_run(&outbox.queue).expect("CONNECTED is queued");
     let text = String::from_utf8_lossy(frames.bytes).into_owned();
     let line = text.lines().find_map(|line| line.strip_prefix("session-id:"));
-    line.expect("it was logged in").into()
+    line.expect("CONNECTED has a session id").into()
 }

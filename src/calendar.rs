@@ -1,6 +1,6 @@
-//! Moments by the calendar, in UTC, and the form in which they are written.
+//! Dates and times in UTC, and their textual form.
 //!
-//! It knows no clock: what a moment is counted from is 1970-01-01.
+//! It does not know clocks: a time is a number of milliseconds since 1970-01-01.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,13 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 use time::UtcDateTime;
 
-/// Milliseconds since 1970-01-01, shown as RFC 3339 writes them.
+/// Milliseconds since 1970-01-01, displayed in the form of RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Its parts, for other forms. What lies beyond the calendar, which ends with the year 9999, is its
-    /// last moment.
+    /// The parts of date and time, for other forms. Times after the year 9999 become its last moment.
     pub(crate) fn parts(self) -> UtcDateTime {
         UtcDateTime::from_unix_timestamp_nanos(i128::from(self.0) * NS_PER_MS)
             .unwrap_or(UtcDateTime::MAX)
@@ -23,7 +22,7 @@ impl Timestamp {
 
 const NS_PER_MS: i128 = 1_000_000;
 
-/// What was before 1970 is 1970.
+/// Times before 1970 become 1970-01-01.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))

@@ -1,7 +1,7 @@
-//! The two dialects of `docs/protocol.md`, by name: the transport detects which is spoken, the broker
-//! speaks it.
+//! The two dialects of `docs/protocol.md`: the transport detects the dialect of a connection, the broker
+//! implements both.
 
-/// What a connection speaks.
+/// The dialect of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Each frame is one envelope or one WebSocket message.

@@ -1,6 +1,6 @@
-//! JSON on one line, in which more characters are escaped than JSON asks for.
+//! JSON on one line, in which more characters are escaped than JSON requires.
 //!
-//! It does not know what is written.
+//! It does not know the values that it writes.
 
 use std::io::{self, Write};
 
@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
-/// The value on one line. Where `is_numbered` holds for a character, its number stands in its place
-/// (`\u001b`), also where JSON has a shorter escape; what JSON itself asks for is escaped in any case.
+/// The value as JSON on one line. A character for which `is_numbered` returns true is escaped by its number
+/// (`\u001b`), even if JSON has a shorter escape; characters that JSON requires to be escaped always are.
 pub(crate) fn to_line(value: &impl Serialize, is_numbered: fn(char) -> bool) -> String {
     let mut line = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut line, Numbering { is_numbered });
@@ -23,7 +23,7 @@ struct Numbering {
 }
 
 impl Formatter for Numbering {
-    /// Called with what JSON leaves as it is.
+    /// Called with text that JSON does not escape.
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,
@@ -50,7 +50,7 @@ impl Formatter for Numbering {
             CharEscape::LineFeed => '\n',
             CharEscape::CarriageReturn => '\r',
             CharEscape::Tab => '\t',
-            // Of these JSON has one form only.
+            // JSON has a single form for the others.
             _ => return CompactFormatter.write_char_escape(out, escape),
         };
         if (self.is_numbered)(character) {
@@ -61,7 +61,7 @@ impl Formatter for Numbering {
     }
 }
 
-/// Beyond the basic plane it takes two.
+/// Writes a character as one escape, or as two if it is outside of the basic plane.
 fn write_number<W: ?Sized + Write>(out: &mut W, character: char) -> io::Result<()> {
     for unit in character.encode_utf16(&mut [0; 2]) {
         write!(out, "\\u{unit:04x}")?;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_for_what_is_asked_and_for_what_has_to_be() {
+    fn requested_and_required_characters_are_escaped() {
         let text = "a\"b\\/\u{1b}\t\n\u{7f}\u{202e}ñ\u{e0001}";
         for (is_numbered, line) in [
             ((|_| false) as fn(char) -> bool, "a\\\"b\\\\/\\u001b\\t\\n\u{7f}\u{202e}ñ\u{e0001}"),

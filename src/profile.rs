@@ -1,9 +1,9 @@
-//! The four profiles: what they are called, where their clients live, and who may watch whom; and
+//! The four profiles: their names, the addresses of their clients, and which of them may watch which; and
 //! values by profile.
 
 use std::ops::{Index, IndexMut};
 
-/// What a client is allowed to be, decided by the key it logs in with.
+/// The role of a client, which follows from the key that it logs in with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Profile {
     /// A person at a desk.
@@ -12,8 +12,8 @@ pub enum Profile {
     SuperAgent,
     /// A program of the back end, which may watch agents and super agents.
     Service,
-    /// Shall control the broker, for which there are no commands yet: it may send and subscribe, and
-    /// watch nobody.
+    /// Reserved for the control of the broker, for which there are no commands yet. It may send and
+    /// subscribe, but not watch.
     Admin,
 }
 
@@ -46,7 +46,7 @@ impl Profile {
         }
     }
 
-    /// What stands before the login id in a client's destination.
+    /// The prefix of a client's address, before the login id.
     pub fn destination_prefix(self) -> &'static str {
         match self {
             Self::Agent | Self::SuperAgent => "/agent/",
@@ -70,7 +70,7 @@ impl Profile {
         self.watches() && self > target
     }
 
-    /// Whether a second login takes the session over, where the profiles are the same.
+    /// Whether a second login under the same profile takes the session over.
     pub fn yields_to_newcomer(self) -> bool {
         matches!(self, Self::Agent | Self::SuperAgent)
     }

@@ -1,8 +1,8 @@
 //! One line of the log: time, level, words and fields, as plain text or as a JSON object.
 //!
-//! The words are the program's; what varies is in fields: `closed connection=7 reason="too slow"`. A line
-//! goes to its writer as fields and becomes text there. No text is ever searched for fields, so that no
-//! value can pretend to be one, and whatever a value holds, a line is one line.
+//! The words are constants of the program; values are in fields: `closed connection=7 reason="too slow"`. A
+//! line is sent to the writer as fields and formatted there. Text is never searched for fields, so that no
+//! value can forge one, and each line is one line whatever its values hold.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -16,7 +16,7 @@ use serde_json::Number;
 use crate::calendar::Timestamp;
 use crate::json::to_line;
 
-/// What was logged. When, is for its writer to say.
+/// A logged line. The writer adds the time.
 #[derive(Debug)]
 pub(super) struct Line {
     level: Level,
@@ -25,7 +25,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Takes what is to be written out of a record.
+    /// Copies words and fields of a record, cut to [`TEXT_BYTES_MAX`].
     pub(super) fn of(record: &Record<'_>) -> Self {
         let mut room = TEXT_BYTES_MAX;
         let words = match record.args().as_str() {
@@ -33,7 +33,7 @@ impl Line {
             None => cut(&record.args().to_string(), &mut room).to_owned().into(),
         };
         let mut taking = Taking { fields: Fields::default(), room };
-        // What a source cannot tell of itself is left out. Those of the macros can tell everything.
+        // Fields behind an error of the source are left out. Those of the macros return no errors.
         let _ = record.key_values().visit(&mut taking);
         Self { level: record.level(), words, fields: taking.fields }
     }
@@ -67,10 +67,10 @@ impl Line {
 
 const INFALLIBLE: &str = "a string takes everything";
 
-/// Bytes of text in a line; what goes beyond is cut off.
+/// Bytes of text in a line; further text is cut off.
 const TEXT_BYTES_MAX: usize = 8 * 1024;
 
-/// The beginning of a text that there is room for, which it takes.
+/// The beginning of a text that fits into `room`, which is reduced by it.
 fn cut<'a>(text: &'a str, room: &mut usize) -> &'a str {
     let end = (0..=text.len().min(*room)).rev().find(|end| text.is_char_boundary(*end));
     let kept = &text[..end.unwrap_or_default()];
@@ -78,7 +78,7 @@ fn cut<'a>(text: &'a str, room: &mut usize) -> &'a str {
     kept
 }
 
-/// Keys with their values, in the order in which they were named.
+/// Keys with their values, in the order of the call.
 #[derive(Debug, Default)]
 struct Fields(Vec<(Cow<'static, str>, Value)>);
 
@@ -86,9 +86,9 @@ struct Fields(Vec<(Cow<'static, str>, Value)>);
 #[serde(untagged)]
 enum Value {
     Number(Number),
-    /// Something else that is shown in one word, and quoted where it is not.
+    /// A displayed value, which is quoted only if it is not one word.
     Word(Box<str>),
-    /// Text that may be anything. It is always quoted.
+    /// Text, which is always quoted.
     Text(Box<str>),
 }
 
@@ -98,7 +98,7 @@ impl Serialize for Fields {
     }
 }
 
-/// A line as a JSON object. Its keys have the order of the fields.
+/// A line as a JSON object, with its keys in the order of the fields.
 #[derive(Serialize)]
 struct Object<'a> {
     time: Timestamp,
@@ -108,7 +108,7 @@ struct Object<'a> {
     fields: &'a Fields,
 }
 
-/// Takes fields out of a record, as long as there is room for their text.
+/// Copies fields of a record, as long as there is room for their text.
 struct Taking {
     fields: Fields,
     room: usize,
@@ -133,13 +133,13 @@ struct TakingValue<'a> {
 }
 
 impl<'a> VisitValue<'a> for TakingValue<'_> {
-    /// What was given to be displayed (`key:% = value`).
+    /// A value to be displayed (`key:% = value`).
     fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
         self.taken = Some(Value::Word(cut(&value.to_string(), self.room).into()));
         Ok(())
     }
 
-    /// A field that has no value this time.
+    /// A field without a value.
     fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
     }
@@ -160,13 +160,13 @@ impl<'a> VisitValue<'a> for TakingValue<'_> {
     }
 }
 
-/// Whether a word ends where it seems to, without quotes.
+/// Whether a word needs no quotes.
 fn is_bare(word: &str) -> bool {
     let is_inside = |c: char| c != '"' && !c.is_whitespace() && !is_harmful(c);
     !word.is_empty() && word.chars().all(is_inside)
 }
 
-/// Escapes what would move the cursor, end the line or turn the text around.
+/// Escapes characters that would move the cursor, end the line or reverse the text.
 struct Visible<'a>(&'a mut String);
 
 impl Write for Visible<'_> {
@@ -220,7 +220,7 @@ mod tests {
         kv::Value::from_display(value)
     }
 
-    /// What the value of the one field of a plain line is, read as a program would.
+    /// The value of the only field of a plain line, parsed.
     fn read_back(plain: &str) -> String {
         let value = plain.strip_prefix("closed value=").expect("words and a key");
         match value.strip_prefix('"') {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_written_by_what_they_are() {
+    fn fields_are_written_by_their_types() {
         let number = i64::MIN;
         let fields = [
             ("connection", kv::Value::from(7_u64)),
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// Libraries put all that they tell into words.
+    /// Libraries put values into the words.
     #[test]
     fn words_are_never_searched_for_fields() {
         let words = "odd level=error connection=9 \"x\"\n\u{202e}";
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_at_a_character_and_the_line_stays_whole() {
+    fn long_text_is_cut_at_a_character_and_the_line_stays_whole() {
         let long = format!("x{}", "é".repeat(TEXT_BYTES_MAX));
         let fields = [("n", kv::Value::from(7)), ("word", word(&long)), ("text", "t".into())];
         let kept = &long[..TEXT_BYTES_MAX - "closed".len() - 1];

@@ -1,10 +1,10 @@
 //! The log: one line per event on standard error, plain or JSON, written by a thread of its own.
 //!
-//! Whoever logs never waits: the channel to the thread is bounded, and what does not fit is counted
-//! and reported later.
+//! Logging never blocks: the channel to the thread is bounded, and lines that do not fit are counted and
+//! reported later.
 //!
-//! The thread ends when there was nothing to write for a while, and another begins with the next line:
-//! in a process of one thread system calls are cheaper.
+//! The thread ends after a while without lines, and the next line starts another: in a process with a
+//! single thread, system calls are cheaper.
 
 mod line;
 
@@ -24,7 +24,7 @@ use line::Line;
 use crate::calendar::Timestamp;
 use crate::cores::Cores;
 
-/// How to log.
+/// The options of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogOptions {
     /// The form of a line.
@@ -60,11 +60,11 @@ impl LogFormat {
 pub enum LogLevel {
     /// Nothing.
     Off,
-    /// What needs somebody.
+    /// Events that require an operator.
     Error,
-    /// What may need somebody.
+    /// Events that may require an operator.
     Warn,
-    /// Connections that end, and what the broker itself does.
+    /// Connections that end, and events of the broker itself.
     #[default]
     Info,
     /// Everything.
@@ -72,7 +72,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// As the `log` crate names it.
+    /// The level in the `log` crate.
     pub fn filter(self) -> LevelFilter {
         match self {
             Self::Off => LevelFilter::Off,
@@ -84,23 +84,23 @@ impl LogLevel {
     }
 }
 
-/// How the targets of our own lines begin.
+/// The prefix of the targets of the broker's own lines.
 const OUR_TARGET: &str = "com_broker";
 
-/// Lines that may wait for the thread.
+/// Capacity of the channel to the thread, in lines.
 const LINES_MAX: usize = 1024;
 
-/// Bytes that are gathered for one write.
+/// Bytes after which no further line is added to one write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a flush waits for room in the channel, and again for its answer, when nobody reads
-/// standard error.
+/// Time that a flush waits for room in the channel, and again for its answer, if standard error is not
+/// read.
 const FLUSH_MS_MAX: u64 = 1_000;
 
-/// How long the thread waits for a line before it ends.
+/// Time that the thread waits for a line before it ends.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// The sending end, installed as the logger of the process.
+/// The logger of the process, which sends lines to the thread.
 pub(crate) struct Logger {
     level: LevelFilter,
     dropped: Arc<AtomicU64>,
@@ -111,7 +111,7 @@ impl Logger {
     /// Makes this the logger of the process, writing to standard error until the guard is dropped.
     ///
     /// # Errors
-    /// When there is a logger already.
+    /// The process has a logger already.
     pub(crate) fn install(options: LogOptions) -> io::Result<LoggerGuard> {
         let (logger, guard) = Self::new(options, LINGER, io::stderr());
         // A logger lives as long as the process.
@@ -136,8 +136,8 @@ impl Logger {
             batch: String::new(),
             out: Box::new(out),
         };
-        let rest = Rest { writer: Some(writer), is_running: false };
-        let sender = Sender { events, rest: Arc::new(Mutex::new(rest)) };
+        let idle = Idle { writer: Some(writer), is_running: false };
+        let sender = Sender { events, idle: Arc::new(Mutex::new(idle)) };
         let guard = LoggerGuard { sender: sender.clone() };
         (Self { level: options.level, dropped, sender }, guard)
     }
@@ -145,7 +145,7 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // What libraries tell in detail may quote what clients sent.
+        // Detailed lines of libraries may quote data of clients.
         let is_ours = metadata.target().starts_with(OUR_TARGET);
         metadata.level() <= self.level && (is_ours || metadata.level() <= Level::Warn)
     }
@@ -165,7 +165,7 @@ impl Log for Logger {
     }
 }
 
-/// Writes what is still waiting when it is dropped. What is logged afterwards is lost.
+/// Writes the waiting lines when it is dropped. Lines that are logged later are lost.
 pub(crate) struct LoggerGuard {
     sender: Sender,
 }
@@ -176,49 +176,50 @@ impl Drop for LoggerGuard {
     }
 }
 
+/// A message to the thread.
 enum Event {
     Line(Box<Line>),
-    /// Write everything, then answer.
+    /// Write all lines before, then answer.
     Flush(SyncSender<()>),
-    /// The same, and then end.
+    /// As `Flush`; then end.
     Finish(SyncSender<()>),
 }
 
-/// The way to the writer, which it wakes.
+/// The sending end of the channel. It starts the thread if there is none.
 #[derive(Clone)]
 struct Sender {
     events: SyncSender<Event>,
-    rest: Arc<Mutex<Rest>>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 impl Sender {
     fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
         let sent = self.events.try_send(event);
-        self.wake();
+        self.start_thread();
         sent
     }
 
-    /// Begins a thread, if there is none. If none is to be had, what was sent waits for the next try.
-    fn wake(&self) {
-        let mut rest = lock(&self.rest);
-        if rest.is_running {
+    /// Starts a thread, if there is none. If the system refuses, the next event tries again.
+    fn start_thread(&self) {
+        let mut idle = lock(&self.idle);
+        if idle.is_running {
             return;
         }
-        let shared = Arc::clone(&self.rest);
+        let shared = Arc::clone(&self.idle);
         let spawned = thread::Builder::new().name("log".into()).spawn(move || {
             let writer = lock(&shared).writer.take();
             writer.into_iter().for_each(|writer| writer.run(&shared));
         });
-        rest.is_running = spawned.is_ok();
+        idle.is_running = spawned.is_ok();
     }
 
-    /// Waits until everything sent so far is written, but not for ever.
+    /// Waits until all events so far are handled, for a limited time.
     fn flush(&self, event: impl Fn(SyncSender<()>) -> Event) {
         const PAUSE_MS: u64 = 10;
         let (answer, answered) = sync_channel(1);
         for _ in 0..FLUSH_MS_MAX / PAUSE_MS {
             match self.try_send(event(answer.clone())) {
-                // The channel is full; nobody can answer yet, so this only waits.
+                // The channel is full: without an event there is no answer, so this only waits.
                 Err(TrySendError::Full(_)) => {
                     let _ = answered.recv_timeout(Duration::from_millis(PAUSE_MS));
                 }
@@ -230,44 +231,45 @@ impl Sender {
     }
 }
 
-/// The writer, while no thread has it.
-struct Rest {
+/// The place of the writer while no thread runs it.
+struct Idle {
     writer: Option<Writer>,
     is_running: bool,
 }
 
-/// Nothing that holds it can panic half way.
-fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
-    rest.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks also after a panic, since none can leave the value inconsistent.
+fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread's end.
+/// The receiving end of the channel, which the thread runs.
 struct Writer {
     format: LogFormat,
     dropped: Arc<AtomicU64>,
     arriving: Receiver<Event>,
     linger: Duration,
-    /// Where the process may run: the loop, which begins the thread, may keep to a core of its own.
+    /// The cores that the process may run on: the loop, which starts the thread, may be pinned to one.
     cores: Option<Cores>,
     batch: String,
     out: Box<dyn Write + Send>,
 }
 
 impl Writer {
-    /// Writes until there was nothing for a while, then lies down to rest.
-    fn run(mut self, rest: &Mutex<Rest>) {
+    /// Writes lines until none arrives for a while, then puts itself into `idle`.
+    fn run(mut self, idle: &Mutex<Idle>) {
         if let Some(cores) = &self.cores {
-            // Where the system refuses, the thread stays where the loop is.
+            // If the system refuses, the thread runs on the loop's core.
             let _ = cores.pin_this_thread();
         }
         loop {
             let first = match self.arriving.recv_timeout(self.linger) {
                 Ok(first) => first,
                 Err(_) => {
-                    // Who sends looks for a thread afterwards: what is not here by now will.
-                    let mut rest = lock(rest);
+                    // A sender looks for a thread after it has sent, so an event that is not here yet
+                    // starts another thread.
+                    let mut idle = lock(idle);
                     let Ok(first) = self.arriving.try_recv() else {
-                        *rest = Rest { writer: Some(self), is_running: false };
+                        *idle = Idle { writer: Some(self), is_running: false };
                         return;
                     };
                     first
@@ -301,8 +303,8 @@ impl Writer {
         }
     }
 
-    /// Writes the batch. A standard error that is gone is no reason to stop serving: what it did not
-    /// take is dropped, and counted.
+    /// Writes the batch. The broker goes on without standard error: lines that it did not take are dropped
+    /// and counted.
     fn write(&mut self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         let events_end = self.batch.len();
@@ -316,10 +318,10 @@ impl Writer {
         let taken = write_patiently(&mut self.out, batch);
         let mut is_torn = false;
         if taken < batch.len() {
-            // A line end in the beginning is that of a line which was torn before.
+            // A line end at the beginning is that of a line which was torn before.
             let lost_from = taken.max(usize::from(batch.starts_with(b"\n"))).min(events_end);
             let lost = memchr::memchr_iter(b'\n', &batch[lost_from..events_end]).count() as u64;
-            // That so many were dropped before was not told either.
+            // The line with the number of dropped lines is lost as well.
             self.dropped.fetch_add(lost + dropped, Ordering::Relaxed);
             is_torn = match taken {
                 0 => batch.starts_with(b"\n"),
@@ -333,8 +335,8 @@ impl Writer {
     }
 }
 
-/// Writes all of it, or as much as is taken before there is an error. Standard error may be one that
-/// does not block, as it is shared with whoever started us: then this waits.
+/// Writes all bytes, or as many as are taken before an error. Returns their number. Standard error is shared
+/// with the parent process and may be non-blocking: then this waits.
 fn write_patiently(out: &mut impl Write, bytes: &[u8]) -> usize {
     const PAUSE: Duration = Duration::from_millis(5);
     let mut taken = 0;
@@ -352,7 +354,7 @@ fn write_patiently(out: &mut impl Write, bytes: &[u8]) -> usize {
     taken
 }
 
-#[expect(clippy::disallowed_methods, reason = "a log line tells the time of day, off the loop")]
+#[expect(clippy::disallowed_methods, reason = "log lines have the time of day, off the loop")]
 fn now() -> Timestamp {
     SystemTime::now().into()
 }
@@ -364,7 +366,7 @@ mod tests {
 
     use super::*;
 
-    /// Collects what is written; waits before each write for the gate to open, if there is one.
+    /// Collects written text; waits before each write for the gate, if there is one.
     struct Sink {
         text: Arc<Mutex<String>>,
         gate: Option<Receiver<()>>,
@@ -405,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_heard_only_when_they_warn() {
+    fn lines_of_libraries_are_written_from_warnings_on() {
         let (logger, guard, text) = start(LevelFilter::Debug, None);
         log_as(&logger, "tungstenite::protocol", Level::Debug, "secret");
         log_as(&logger, "tungstenite::protocol", Level::Warn, "trouble");
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_logged_is_written_when_the_guard_goes() {
+    fn waiting_lines_are_written_when_the_guard_is_dropped() {
         let (logger, guard, text) = start(LevelFilter::Info, None);
         log(&logger, Level::Info, "one");
         log(&logger, Level::Debug, "two");
@@ -432,10 +434,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_channel_drops_lines_and_says_how_many() {
+    fn a_full_channel_drops_lines_and_reports_their_number() {
         let (open, gate) = channel();
         let (logger, guard, text) = start(LevelFilter::Info, Some(gate));
-        // The thread takes at least the first line and then stands at the gate.
+        // The thread takes at least the first line and then waits for the gate.
         for number in 0..5 * LINES_MAX {
             log(&logger, Level::Info, &format!("line {number}"));
         }
@@ -452,7 +454,7 @@ mod tests {
         assert!(reported > 0);
     }
 
-    /// Takes what it is told to take, then fails as it is told to.
+    /// Takes a given number of bytes, then returns a given error.
     struct Faulty {
         text: Arc<Mutex<String>>,
         faults: Vec<(usize, io::ErrorKind)>,
@@ -507,13 +509,13 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_ends_and_begins_again_without_losing_a_line() {
+    fn the_thread_ends_and_starts_again_without_losing_a_line() {
         let (logger, guard, text) = start(LevelFilter::Info, None);
-        assert!(!lock(&logger.sender.rest).is_running, "it ran before there was a line");
+        assert!(!lock(&logger.sender.idle).is_running, "it ran before there was a line");
         for number in 0..20 {
             log(&logger, Level::Info, &format!("line {number}"));
-            // Every second line finds it as it may be.
-            while number % 2 == 0 && lock(&logger.sender.rest).is_running {
+            // Before each second line, the thread has ended.
+            while number % 2 == 0 && lock(&logger.sender.idle).is_running {
                 thread::yield_now();
             }
         }
@@ -526,10 +528,10 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_thread_may_run_where_the_process_may_even_if_the_loop_keeps_to_a_core() {
+    fn the_thread_may_run_on_all_cores_of_the_process_even_if_the_loop_is_pinned() {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-        /// Collects where it is written.
+        /// Collects the affinity of the thread that writes.
         struct Place(Arc<Mutex<Option<CpuSet>>>);
 
         impl Write for Place {

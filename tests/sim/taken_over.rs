@@ -1,5 +1,5 @@
-//! Clients whose session another connection takes over in the same turn in which they still send something
-//! or hang up: the connection ends because it was taken over, and nothing that it sent is done.
+//! Clients whose session is taken over in the same turn in which they send frames or hang up: the takeover
+//! is the reason why the connection ends, and the frames are dropped.
 
 use com_broker::internal::broker::CloseReason;
 use com_broker::internal::engine::ConnectionId;
@@ -11,7 +11,7 @@ use crate::scripted_socket::ScriptedSocket;
 use crate::sessions::{connect, envelope, masked, standard_connect, upgrade};
 
 #[test]
-fn frames_of_a_client_that_was_taken_over_in_the_same_turn_are_not_looked_at() {
+fn frames_of_a_client_that_was_taken_over_in_the_same_turn_are_dropped() {
     for carrier in Carrier::ALL {
         for frames in [
             &[carrier.login()][..],
@@ -28,14 +28,14 @@ fn frames_of_a_client_that_was_taken_over_in_the_same_turn_are_not_looked_at() {
             let counters = race.rig.engine.counters();
             assert_eq!((counters.logins, counters.takeovers), (1, 1), "{frames:?}");
             assert_eq!(counters.protocol_errors, 0, "{frames:?}");
-            // A CONNECT of each, and nothing else.
+            // One CONNECT of each connection.
             assert_eq!(counters.frames_in, 2, "{frames:?}");
         }
     }
 }
 
 #[test]
-fn a_client_that_was_taken_over_in_the_same_turn_as_it_hangs_up_was_taken_over() {
+fn a_takeover_is_the_reason_though_the_client_hangs_up_in_the_same_turn() {
     for carrier in Carrier::ALL {
         let mut race = Race::new(carrier);
         race.socket(race.older).end_inbound();
@@ -47,7 +47,7 @@ fn a_client_that_was_taken_over_in_the_same_turn_as_it_hangs_up_was_taken_over()
 }
 
 #[test]
-fn a_client_that_was_taken_over_in_the_same_turn_as_its_transport_breaks_was_taken_over() {
+fn a_takeover_is_the_reason_though_the_client_violates_its_transport_in_the_same_turn() {
     let too_large = [0, 0xff, 0xff, 0xff, 0x7f, b'x'].to_vec();
     for (carrier, bytes) in [
         (Carrier::Classic, too_large),
@@ -100,7 +100,7 @@ impl Carrier {
     }
 }
 
-/// A client that is logged in, and another whose CONNECT with the same login id lies there unread.
+/// A client that is logged in, and another whose CONNECT with the same login id is unread.
 struct Race {
     rig: Rig,
     older: ConnectionId,
@@ -134,7 +134,7 @@ impl Race {
         self.rig.engine.socket_mut(id).expect("it is open")
     }
 
-    /// Lets the newer one be read first, and then the older one in the same turn.
+    /// Reads the newer connection and then the older one, in the same turn.
     fn run_receive(&mut self, what: &str) {
         let now = self.rig.now();
         self.rig.engine.note_ready(self.newer.slot, true, false);
@@ -147,7 +147,7 @@ impl Race {
         assert_eq!(reason, Some(CloseReason::TakenOver), "{what}");
     }
 
-    /// The same; the older one is told so and nothing else, the newer one is greeted.
+    /// As [`Self::run_receive`]; then the older client has got one ERROR, and the newer one CONNECTED.
     fn run(&mut self, what: &str) {
         self.run_receive(what);
         let (told, greeted) = (self.take(self.older), self.take(self.newer));
@@ -160,7 +160,7 @@ impl Race {
         assert!(self.rig.engine.close_reason(self.newer).is_none(), "{what}");
     }
 
-    /// What the broker wrote.
+    /// Takes the text that the broker wrote.
     fn take(&mut self, id: ConnectionId) -> String {
         let socket = self.socket(id);
         let bytes = std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes);
