@@ -80,8 +80,8 @@ pub(super) fn commit(
             demand.add(broker, Sending { session, content, expires_ms: *expires_ms });
         }
     }
-    let refuses = frames.iter().any(|frame| frame.command == Command::Nack);
-    broker.check_room(&demand, refuses, now)?;
+    let has_nacks = frames.iter().any(|frame| frame.command == Command::Nack);
+    broker.check_room(&demand, has_nacks, now)?;
     for step in &steps {
         step.perform(broker, session, now)?;
     }

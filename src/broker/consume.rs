@@ -45,7 +45,7 @@ impl Broker {
         now: Moment,
     ) {
         let unacknowledged = standard.map(|one| one.unacknowledged).unwrap_or_default();
-        self.put_back(id, unacknowledged, now);
+        self.requeue(id, unacknowledged, now);
         self.destinations.change_queue(id, |queue| queue.remove_consumer(index));
     }
 
@@ -80,7 +80,7 @@ impl Broker {
             let Some(consumer) = self.next_consumer(id) else { return };
             let next = self.destinations.change_queue(id, Queue::pop_front);
             if let Some(message) = next.flatten() {
-                self.hand_out(message, consumer, now);
+                self.deliver_to_consumer(message, consumer, now);
             }
         }
     }
@@ -109,7 +109,12 @@ impl Broker {
     }
 
     /// Delivers a message of a queue to a consumer.
-    fn hand_out(&mut self, mut stored: Box<Stored>, consumer: SubscriptionIndex, now: Moment) {
+    fn deliver_to_consumer(
+        &mut self,
+        mut stored: Box<Stored>,
+        consumer: SubscriptionIndex,
+        now: Moment,
+    ) {
         stored.deliveries += 1;
         let session = self.subscriptions[consumer].session;
         let route = Route { session, subscription: consumer, is_first: true };
@@ -143,21 +148,21 @@ impl Broker {
             }
         };
         if !is_consumed {
-            self.put_back(id, settled, now);
+            self.requeue(id, settled, now);
         }
         self.serve_queue(id, now);
     }
 
     /// Returns the unacknowledged messages of a session that moves to another connection to their queues.
     /// They are delivered again at the end of the turn, after CONNECTED.
-    pub(super) fn put_back_unacknowledged(&mut self, session: SessionId, now: Moment) {
+    pub(super) fn requeue_unacknowledged(&mut self, session: SessionId, now: Moment) {
         for index in self.sessions[session].subscriptions.clone() {
             let subscription = &mut self.subscriptions[index];
             let Some(standard) = &mut subscription.standard else { continue };
             standard.is_inherited = true;
             let unacknowledged = std::mem::take(&mut standard.unacknowledged);
             if let Target::Queue(id) = subscription.target {
-                self.put_back(id, unacknowledged, now);
+                self.requeue(id, unacknowledged, now);
                 self.destinations.note_backlog(id);
             }
         }
@@ -166,7 +171,7 @@ impl Broker {
     /// Returns delivered messages to the front of their queue, in order. After `deliveries_max` deliveries
     /// a message goes to the dead letter queue, or is dropped; in the dead letter queue itself it stays
     /// until it is acknowledged.
-    fn put_back(&mut self, id: DestinationId, messages: VecDeque<Box<Stored>>, now: Moment) {
+    fn requeue(&mut self, id: DestinationId, messages: VecDeque<Box<Stored>>, now: Moment) {
         let Some(queue) = self.destinations.get(id) else { return };
         let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
         let max = self.limits.deliveries_max;
@@ -174,18 +179,18 @@ impl Broker {
         let (dead, alive): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| is_dead(message));
         for message in alive {
-            self.destinations.change_queue(id, |queue| queue.put_back(message));
+            self.destinations.change_queue(id, |queue| queue.requeue(message));
         }
         for message in dead {
-            self.bury(message, now);
+            self.move_to_dead_letters(message, now);
         }
     }
 
     /// Moves a message to the dead letter queue, if there is one and it has room.
-    fn bury(&mut self, mut message: Box<Stored>, now: Moment) {
+    fn move_to_dead_letters(&mut self, mut message: Box<Stored>, now: Moment) {
         self.counters.messages_dropped += 1;
         let Some(name) = self.dead_letter_queue.clone() else { return };
-        message.bury(self.waits_until_ms(now));
+        message.make_dead_letter(self.waits_until_ms(now));
         let room = self.check_queue_room(name.as_bytes(), 1, now);
         if room.and_then(|()| self.check_queues_room(message.cost_bytes(), now)).is_err() {
             return;

@@ -76,16 +76,16 @@ impl Broker {
         self.note_takeover(session, now)?;
         let older = self.peers.peer(self.sessions[session].peer).encoding;
         let newer = self.peers.peer(newcomer).encoding;
-        self.part_with_connection(session, now);
+        self.release_connection(session, now);
         if !resumes || (newer != older && newer != Encoding::Classic) {
             // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that resumes them must
             // be able to name them, and versions escape them differently.
             let ended = std::mem::take(&mut self.sessions[session].subscriptions);
             self.end_subscriptions(ended, now);
         } else if newer != older {
-            self.fit_to_classic(session, now);
+            self.adapt_to_classic(session, now);
         }
-        self.put_back_unacknowledged(session, now);
+        self.requeue_unacknowledged(session, now);
         self.attach(session, newcomer, grant.rights);
         self.counters.takeovers += 1;
         self.publish_presence(Event::Logged, session, "takeover", now);
@@ -108,7 +108,7 @@ impl Broker {
 
     /// Tells the older connection of a session that it is taken over, closes it, and ends what belongs to
     /// the connection.
-    fn part_with_connection(&mut self, session: SessionId, now: Moment) {
+    fn release_connection(&mut self, session: SessionId, now: Moment) {
         let older = self.sessions[session].peer;
         let login = String::from_utf8_lossy(self.login(session)).into();
         self.peers.peer_mut(older).past_login = Some(login);
@@ -131,7 +131,7 @@ impl Broker {
     /// Adapts the subscriptions of a session that moves to a classic connection: a classic client cannot
     /// acknowledge, gets messages to its address without a subscription, and gets one copy of all others,
     /// by however many subscriptions; these have no ids.
-    fn fit_to_classic(&mut self, session: SessionId, now: Moment) {
+    fn adapt_to_classic(&mut self, session: SessionId, now: Moment) {
         let held = std::mem::take(&mut self.sessions[session].subscriptions);
         let is_unfit = |index: &SubscriptionIndex| {
             matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))

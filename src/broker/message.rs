@@ -183,7 +183,7 @@ impl Stored {
     }
 
     /// Turns it into a dead letter: deliveries are counted anew, and a header line gives the reason.
-    pub(crate) fn bury(&mut self, expires_ms: u64) {
+    pub(crate) fn make_dead_letter(&mut self, expires_ms: u64) {
         self.deliveries = 0;
         self.expires_ms = expires_ms;
         let name = Name::DeadLetterReason.text().as_bytes();

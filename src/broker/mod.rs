@@ -323,7 +323,7 @@ mod tests {
     use crate::outbound::Framing;
 
     #[test]
-    fn topics_that_nobody_subscribes_to_are_bounded_whoever_makes_them() {
+    fn idle_topics_are_bounded_however_they_are_made() {
         for idle_topics_max in [0, 2] {
             let limits =
                 Limits { idle_topics_max, subscriptions_per_session_max: 0, ..Limits::default() };

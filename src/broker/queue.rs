@@ -29,7 +29,7 @@ impl Queue {
     }
 
     /// Returns a delivered message to the front, where such messages are in the order of sending.
-    pub(crate) fn put_back(&mut self, message: Box<Stored>) {
+    pub(crate) fn requeue(&mut self, message: Box<Stored>) {
         self.note_pushed(&message);
         // Delivered messages stand before those that never were, in the order of their numbers.
         let stands_before = |one: &Stored| one.deliveries > 0 && one.number < message.number;
@@ -203,7 +203,7 @@ mod tests {
             queue.push_back(stored(number, 0));
         }
         for number in [4, 2, 5, 1, 3] {
-            queue.put_back(stored(number, 1));
+            queue.requeue(stored(number, 1));
         }
         let order: Vec<_> = std::iter::from_fn(|| Some(queue.pop_front()?.number)).collect();
         assert_eq!(order, [1, 2, 3, 4, 5, 9, 7]);

@@ -100,7 +100,7 @@ pub(super) fn find_delivery(
     let Some(delivery) = delivery else {
         let other = named.and_then(|id| broker.subscription_by_id(request.session, &id));
         let is_other = other.is_some_and(|index| broker.acknowledges(index));
-        return if is_other { Err(of_another(id)) } else { Ok(None) };
+        return if is_other { Err(wrong_subscription(id)) } else { Ok(None) };
     };
     let Some(subscription) = broker.subscriptions.get(delivery.subscription) else {
         // An ACK that crosses the end of its subscription is not a fault.
@@ -112,13 +112,13 @@ pub(super) fn find_delivery(
     }
     let own = subscription.standard.as_ref().and_then(|standard| standard.id.as_deref());
     match named {
-        Some(named) if own.is_some_and(|own| *own != *named) => Err(of_another(id)),
+        Some(named) if own.is_some_and(|own| *own != *named) => Err(wrong_subscription(id)),
         _ => Ok(Some(delivery)),
     }
 }
 
 /// The fault of an ACK or NACK whose `message-id` is not of its `subscription`.
-fn of_another(id: &[u8]) -> Fault {
+fn wrong_subscription(id: &[u8]) -> Fault {
     let description =
         format!("the message {} is not of the subscription that is named", printable(id));
     Fault::closing(Code::UnknownId, Retry::Never, description)

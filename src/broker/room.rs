@@ -44,11 +44,11 @@ impl<'m> Demand<'m> {
 
 impl Broker {
     /// Checks that there is room for several messages, of which then each can be sent, as long as nothing
-    /// else is sent in between. With `refuses`, the dead letter queue may have to be created.
+    /// else is sent in between. With `has_nacks`, the dead letter queue may have to be created.
     pub(super) fn check_room(
         &mut self,
         demand: &Demand<'_>,
-        refuses: bool,
+        has_nacks: bool,
         now: Moment,
     ) -> Result<(), Fault> {
         self.check_queues_room(demand.bytes, now)?;
@@ -56,7 +56,7 @@ impl Broker {
             self.check_queue_room(name, *count, now)?;
         }
         // A NACK may make a message a dead letter.
-        let dead = self.dead_letter_queue.clone().filter(|_| refuses).map(String::into_bytes);
+        let dead = self.dead_letter_queue.clone().filter(|_| has_nacks).map(String::into_bytes);
         let dead = dead.as_deref().filter(|name| !demand.queues.contains_key(name));
         let names = demand.queues.keys().chain(&demand.topics).copied().chain(dead);
         let max = u64::from(self.limits.destinations_max);

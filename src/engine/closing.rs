@@ -19,7 +19,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Tells a client of a fault and closes its connection, in any phase.
-    #[inline(never)] // rare, and large where it is inlined
+    #[inline(never)] // once for each connection, or rarer
     pub(super) fn refuse(&mut self, slot: u32, fault: &Fault) {
         match self.connections[slot].peer() {
             Some(peer) => {

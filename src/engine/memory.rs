@@ -71,7 +71,7 @@ impl Memory {
 
     /// Whether [`Self::judge`] may find a change.
     #[inline]
-    fn is_in_question(&self, queued_bytes: u64) -> bool {
+    fn may_change(&self, queued_bytes: u64) -> bool {
         // Half is well below the threshold in `judge`.
         self.is_short || queued_bytes > self.queued_bytes_max / 2
     }
@@ -135,7 +135,7 @@ impl<S: Socket> Engine<S> {
     #[inline]
     pub(super) fn watch_memory(&mut self) {
         let queued_bytes = self.broker.peers.arena.resident_bytes();
-        if self.memory.is_in_question(queued_bytes) {
+        if self.memory.may_change(queued_bytes) {
             self.watch_memory_slow(queued_bytes);
         }
     }
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn memory_is_short_above_nine_tenths_and_free_again_below_seven() {
         let mut memory = memory();
-        assert!(!memory.is_in_question(500));
-        assert!(memory.is_in_question(501));
+        assert!(!memory.may_change(500));
+        assert!(memory.may_change(501));
         for (queued_bytes, change) in [
             (900, Change::Unchanged),
             (901, Change::BecameShort),
@@ -200,7 +200,7 @@ mod tests {
             assert_eq!(memory.judge(queued_bytes), change, "{queued_bytes}");
         }
         memory.judge(901);
-        assert!(memory.is_in_question(0), "it has to become free again");
+        assert!(memory.may_change(0), "it has to become free again");
     }
 
     #[test]

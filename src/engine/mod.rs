@@ -399,7 +399,7 @@ impl<S: Socket> Engine<S> {
                 || !connection.flags.readable
                 || connection.flags.ended
                 || matches!(connection.phase, Phase::Closed(_));
-            assert!(waits, "connection {slot} is readable and nobody will read it");
+            assert!(waits, "connection {slot} is readable and not listed");
         }
     }
 

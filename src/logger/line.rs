@@ -32,10 +32,10 @@ impl Line {
             Some(constant) => Cow::Borrowed(cut(constant, &mut room)),
             None => cut(&record.args().to_string(), &mut room).to_owned().into(),
         };
-        let mut taking = Taking { fields: Fields::default(), room };
+        let mut collector = FieldCollector { fields: Fields::default(), room };
         // Fields behind an error of the source are left out. Those of the macros return no errors.
-        let _ = record.key_values().visit(&mut taking);
-        Self { level: record.level(), words, fields: taking.fields }
+        let _ = record.key_values().visit(&mut collector);
+        Self { level: record.level(), words, fields: collector.fields }
     }
 
     pub(super) fn push_plain(&self, at: Timestamp, out: &mut String) {
@@ -109,16 +109,16 @@ struct Object<'a> {
 }
 
 /// Copies fields of a record, as long as there is room for their text.
-struct Taking {
+struct FieldCollector {
     fields: Fields,
     room: usize,
 }
 
-impl<'a> VisitSource<'a> for Taking {
+impl<'a> VisitSource<'a> for FieldCollector {
     fn visit_pair(&mut self, key: Key<'a>, value: kv::Value<'a>) -> Result<(), kv::Error> {
-        let mut taking = TakingValue { taken: None, room: &mut self.room };
-        value.visit(&mut taking)?;
-        if let Some(value) = taking.taken {
+        let mut collector = ValueCollector { taken: None, room: &mut self.room };
+        value.visit(&mut collector)?;
+        if let Some(value) = collector.taken {
             let constant = key.to_static_str().map(Cow::Borrowed);
             let key = constant.unwrap_or_else(|| key.as_str().to_owned().into());
             self.fields.0.push((key, value));
@@ -127,12 +127,12 @@ impl<'a> VisitSource<'a> for Taking {
     }
 }
 
-struct TakingValue<'a> {
+struct ValueCollector<'a> {
     taken: Option<Value>,
     room: &'a mut usize,
 }
 
-impl<'a> VisitValue<'a> for TakingValue<'_> {
+impl<'a> VisitValue<'a> for ValueCollector<'_> {
     /// A value to be displayed (`key:% = value`).
     fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
         self.taken = Some(Value::Word(cut(&value.to_string(), self.room).into()));
