@@ -131,7 +131,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    #[inline(never)] // so that plain connections need less of the instruction cache
+    #[inline(never)] // large, and of no use to plain connections
     fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) {
         let mut wire = wire;
         let mut plain = std::mem::take(&mut self.scratch.plain);
@@ -172,7 +172,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Handles bytes that are not encrypted, or not any more.
+    /// Handles bytes of a plain connection, or decrypted ones.
     fn handle_plain(&mut self, slot: u32, bytes: &mut [u8]) {
         let mut wire = bytes;
         loop {

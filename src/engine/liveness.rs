@@ -9,7 +9,7 @@ use crate::outbound::Framing;
 
 impl<S: Socket> Engine<S> {
     /// Checks a connection whose deadline may have passed.
-    #[inline(never)] // large, and rare in comparison with turns
+    #[inline(never)] // deadlines are rarely due
     pub(super) fn check_deadline(&mut self, armed_ms: u64, id: ConnectionId) {
         let Some(connection) = self.connections.find_mut(id) else { return };
         if connection.armed_ms != armed_ms {

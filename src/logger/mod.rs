@@ -514,7 +514,7 @@ mod tests {
         assert!(!lock(&logger.sender.idle).is_running, "it ran before there was a line");
         for number in 0..20 {
             log(&logger, Level::Info, &format!("line {number}"));
-            // Before each second line, the thread has ended.
+            // After each second line, wait until the thread has ended.
             while number % 2 == 0 && lock(&logger.sender.idle).is_running {
                 thread::yield_now();
             }
