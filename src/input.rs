@@ -3,6 +3,7 @@
 //!
 //! It does not know their content.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -56,6 +57,15 @@ impl Input {
 /// Those of the system; or the text is too large or not UTF-8.
 pub(crate) fn read_text_waiting(path: &Path, bytes_max: u64) -> io::Result<String> {
     text(read_to_end(File::open(path)?, bytes_max)?)
+}
+
+/// The name of a file as it is shown; not if it is a PEM text that was given in the place of a name.
+pub(crate) fn shown(path: &Path) -> Cow<'_, str> {
+    let name = path.to_string_lossy();
+    if name.contains(['\n', '\r']) || name.contains("-----BEGIN") {
+        return Cow::Borrowed("(a text in place of the name of a file)");
+    }
+    name
 }
 
 /// A file that users other than its owner can read or change.
@@ -193,6 +203,15 @@ mod tests {
             let exposure = Input::read(&file, 10).unwrap().exposure;
             assert_eq!(exposure.is_some(), is_exposed, "{mode:o}");
             assert!(exposure.is_none_or(|one| one.to_string().contains(&format!("{mode:04o}"))));
+        }
+    }
+
+    #[test]
+    fn a_pem_text_in_place_of_a_name_is_not_shown() {
+        assert_eq!(shown(Path::new("certs/a b.pem")), "certs/a b.pem");
+        for text in ["-----BEGIN PRIVATE KEY-----\nMIG", "-----BEGIN PRIVATE KEY-----", "MIG\nQ=="]
+        {
+            assert_eq!(shown(Path::new(text)), "(a text in place of the name of a file)");
         }
     }
 }

@@ -36,12 +36,17 @@ impl<'a> Credentials<'a> {
             Some(key) => (key, passcode),
             None => match memchr::memchr(b'.', passcode) {
                 Some(dot) => (&passcode[..dot], &passcode[dot + 1..]),
-                None => return Err(Fault::missing(Name::SecretKey)),
+                None => {
+                    return Err(Fault::closing(Code::MissingHeader, Retry::Never, NO_SECRET_KEY));
+                }
             },
         };
         Ok(Self { login, application_key, profile_key })
     }
 }
+
+const NO_SECRET_KEY: &str = "the header secret-key is missing; a client that cannot send it gives both \
+                             keys as passcode: application-key.profile-key";
 
 /// The profile and the rights of an admitted client.
 #[derive(Clone, Debug)]
@@ -80,6 +85,13 @@ impl Admission {
             return Err(Fault::closing(Code::InvalidProfileKey, Retry::Never, description));
         };
         Ok(Grant { profile, rights: Rc::clone(&self.rights[profile]) })
+    }
+
+    /// Whether a login id consists of keys, at least in part, with dots between: others would see it.
+    pub(super) fn is_of_keys(&self, login: &[u8]) -> bool {
+        let is_key =
+            |part: &[u8]| self.keys.opens_application(part) || self.keys.profile_of(part).is_some();
+        login.split(|byte| *byte == b'.').any(is_key)
     }
 
     /// Whether a text holds one of the keys and so must not be shown.

@@ -188,6 +188,9 @@ fn connect(
 }
 
 fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Verdict {
+    if let Some(verdict) = broker.cut_overflowed(request.peer, now) {
+        return verdict;
+    }
     let session = &broker.sessions[request.session];
     let (token, destination) = (*session.token(), session.destination);
     let login = session.login(&broker.destinations).to_vec();

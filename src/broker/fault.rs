@@ -66,6 +66,12 @@ impl Fault {
         Self::closing(Code::SlowConsumer, Retry::Now, description).naming(limit)
     }
 
+    /// A frame for the client was dropped, as its queue was above the named limit.
+    pub fn overflowed(limit: &'static str) -> Self {
+        let description = format!("a frame for you was dropped, as your queue was full ({limit})");
+        Self::closing(Code::SlowConsumer, Retry::Now, description).naming(limit)
+    }
+
     /// CONNECT did not arrive within the named limit.
     pub fn timed_out(limit: &'static str) -> Self {
         let description = format!("CONNECT did not arrive in time ({limit})");

@@ -160,6 +160,9 @@ impl Broker {
             return Verdict::Closing(closure.reason);
         }
         let encoding = one.encoding;
+        // A message that was lost is the reason that came first.
+        let overflow = one.lost_a_frame().then(|| one.overflow());
+        let fault = overflow.as_ref().unwrap_or(fault);
         self.count_fault(fault.code);
         let write = |out: &mut Vec<u8>| write_error(out, encoding, fault, receipt);
         if encoding == Encoding::Classic && fault.disposition == Disposition::Stays {
@@ -174,6 +177,14 @@ impl Broker {
         let closure = Closure { reason, retry: Some(fault.retry()) };
         self.peers.reply_last(peer, closure, write);
         Verdict::Closing(reason)
+    }
+
+    /// Refuses an orderly end to a client that has lost a message, and closes its connection as that of a slow
+    /// consumer.
+    pub(crate) fn cut_overflowed(&mut self, peer: PeerId, now: Moment) -> Option<Verdict> {
+        let one = self.peers.peer(peer);
+        let fault = one.lost_a_frame().then(|| one.overflow())?;
+        Some(self.refuse(peer, &fault, now))
     }
 
     /// Closes the connection of a client that was silent for longer than the named limit allows; in the
@@ -203,8 +214,7 @@ impl Broker {
     /// Closes the connections of slow consumers. To be called after a flush.
     pub fn cut_slow_consumers(&mut self, now: Moment) {
         for peer in self.peers.take_overflowing(now.ms()) {
-            let one = self.peers.peer(peer);
-            let fault = Fault::too_slow(one.queue.bytes(), one.overflowed_limit());
+            let fault = self.peers.peer(peer).overflow();
             self.refuse(peer, &fault, now);
         }
         self.serve_backlog(now);
@@ -345,6 +355,27 @@ mod tests {
             // A refused subscription keeps no topic alive.
             let refused = "SUBSCRIBE\ndestination:/topic/x\ndestination-type:0\n\n";
             assert!(say(refused) <= most);
+        }
+    }
+
+    #[test]
+    fn a_login_id_that_is_a_key_is_refused_and_not_shown() {
+        for (login, is_refused) in [
+            ("service", true),
+            ("app.agent", true),
+            ("ana.app", true),
+            ("service-7", false),
+            ("ana.b", false),
+        ] {
+            let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+            let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+            let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
+            let mut peer = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
+            let text = format!("CONNECT\nlogin:{login}\npasscode:agent\nsecret-key:app\n\n");
+            let data = Data { bytes: text.as_bytes(), is_binary: false };
+            let verdict = broker.handle(&mut peer, data, Moment::default()).verdict;
+            assert_eq!(matches!(verdict, Verdict::Closing(_)), is_refused, "{login}");
+            assert_eq!(broker.past_login_of(peer.peer), None, "{login}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! It does not know the transport of a connection, and of its session only the id.
 
 use super::encoding::Encoding;
-use super::fault::{CloseReason, Retry};
+use super::fault::{CloseReason, Fault, Retry};
 use super::ids::{PeerId, SessionId};
 use super::table::Table;
 use crate::dialect::Dialect;
@@ -396,9 +396,13 @@ impl Peer {
         self.lost_a_frame
     }
 
-    /// The limit that an overflowing queue exceeds.
-    pub fn overflowed_limit(&self) -> &'static str {
-        if self.lost_a_frame || self.is_over_hard() { "hard_bytes_max" } else { "soft_bytes_max" }
+    /// The fault of a client whose queue overflows.
+    pub fn overflow(&self) -> Fault {
+        if self.lost_a_frame {
+            return Fault::overflowed("hard_bytes_max");
+        }
+        let limit = if self.is_over_hard() { "hard_bytes_max" } else { "soft_bytes_max" };
+        Fault::too_slow(self.queue.bytes(), limit)
     }
 
     /// Whether its queue is short enough for messages from queues.

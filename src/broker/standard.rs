@@ -263,6 +263,9 @@ fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: 
 }
 
 fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Moment) -> Verdict {
+    if let Some(verdict) = broker.cut_overflowed(peer, now) {
+        return verdict;
+    }
     answer(broker, peer, receipt, None);
     Verdict::Closing(broker.end_peer(peer, CloseReason::LoggedOut, now))
 }

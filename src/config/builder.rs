@@ -132,6 +132,7 @@ impl Builder {
         let exposed = listeners.iter().find(|listener| !listener.is_loopback());
         let exposed = exposed.map(|listener| listener.address);
         let are_own = !keys::are_well_known(&self.keys);
+        let some_are_own = !keys::are_all_well_known(&self.keys);
         if let (false, Some(address)) = (are_own, exposed) {
             return Err(source.fault("keys", Offence::WellKnownKey(address)));
         }
@@ -150,7 +151,7 @@ impl Builder {
             tls_places: TlsPlaces { certificate: place("tls.certificate"), key: place("tls.key") },
             tls: self.tls,
             exposures: Vec::new(),
-            held: Held { own_keys: are_own, own_certificate },
+            held: Held { own_keys: are_own, own_certificate, some_own_keys: some_are_own },
             limits: self.limits,
             performance: self.performance,
             rights: self.rights.resolve(&source)?,

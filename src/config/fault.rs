@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::broker::KeyFault;
+use crate::input::shown;
 
 /// An offence in a configuration, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub enum Offence {
     KeyTwice,
     /// The file that holds a key cannot be used: its name, and why.
     KeyFile(PathBuf, String),
+    /// The file that holds a key does not exist, and its name may be the key itself.
+    KeyForFile,
     /// Some keys are given and these are not.
     KeysMissing(Vec<&'static str>),
     /// A key breaks the rules of the protocol.
@@ -187,7 +190,11 @@ impl fmt::Display for Offence {
             Self::AddressTwice(address) => write!(out, "{address} is listed twice"),
             Self::NoProtocol => out.write_str("the listener serves no protocol"),
             Self::KeyTwice => out.write_str("the key and the file that holds it are both given"),
-            Self::KeyFile(path, reason) => write!(out, "{}: {reason}", path.display()),
+            Self::KeyFile(path, reason) => write!(out, "{}: {reason}", shown(path)),
+            Self::KeyForFile => out.write_str(
+                "there is no such file; its name is not shown, as it may be the key itself, which \
+                 belongs under the name without _file",
+            ),
             Self::KeysMissing(names) => write!(
                 out,
                 "some keys are set but not {}; set all five, or none to use the development keys",

@@ -10,7 +10,7 @@ use super::source::Source;
 use super::suggest::suggestion;
 use crate::broker::{KeyFault, Keys};
 use crate::input::{Exposure, Input};
-use crate::profile::ByProfile;
+use crate::profile::{ByProfile, Profile};
 
 /// The application key of development mode, which is well known.
 pub const DEVELOPMENT_APPLICATION_KEY: &str = "my_app_secret_key";
@@ -63,6 +63,8 @@ pub(super) struct KeyChoice {
     pub(super) are_development: bool,
     /// Whether none of them is well known.
     pub(super) are_own: bool,
+    /// Whether at least one of them is not well known.
+    pub(super) some_are_own: bool,
     /// Their files that other users can read.
     pub(super) exposures: Vec<Exposure>,
 }
@@ -74,6 +76,8 @@ pub(super) struct Rule {
     pub(super) exposed: Option<SocketAddr>,
     /// Whether a reload would replace own keys by them.
     pub(super) held_are_own: bool,
+    /// Whether a reload would replace at least one own key.
+    pub(super) held_some_own: bool,
 }
 
 /// Takes each key from the environment, then from the file.
@@ -129,8 +133,14 @@ fn find(
     let place = place("_file");
     match read(&source.beside(path)) {
         Ok((value, exposure)) => Ok(Some(Given { name, value, place, exposure })),
+        Err(_) if may_be_a_key(path) => Err(ConfigFault { place, offence: Offence::KeyForFile }),
         Err(offence) => Err(ConfigFault { place, offence }),
     }
+}
+
+/// Whether the name of a file looks like a key that was given in its place. Keys hold no dots.
+fn may_be_a_key(path: &Path) -> bool {
+    !path.to_string_lossy().contains(['.', '/']) && !path.exists()
 }
 
 /// Reads a file that holds a key, without the line end that editors add.
@@ -143,10 +153,14 @@ fn read(path: &Path) -> Result<(Secret, Option<Exposure>), Offence> {
 
 fn accept(given: &[Given; 5], rule: Rule) -> Result<KeyChoice, ConfigFault> {
     let well_known = given.iter().find(|key| is_well_known(key.value.reveal()));
+    let some_are_own = given.iter().any(|key| !is_well_known(key.value.reveal()));
     if let Some(key) = well_known {
         let offence = match rule.exposed {
             Some(address) => Some(Offence::WellKnownKey(address)),
-            None => rule.held_are_own.then_some(Offence::KeysHeld),
+            None => {
+                let loses_all = rule.held_some_own && !some_are_own;
+                (rule.held_are_own || loses_all).then_some(Offence::KeysHeld)
+            }
         };
         if let Some(offence) = offence {
             return Err(ConfigFault { place: key.place.clone(), offence });
@@ -158,6 +172,7 @@ fn accept(given: &[Given; 5], rule: Rule) -> Result<KeyChoice, ConfigFault> {
             keys,
             are_development: false,
             are_own: well_known.is_none(),
+            some_are_own,
             exposures: given.iter().filter_map(|key| key.exposure.clone()).collect(),
         }),
         Err(fault) => {
@@ -177,16 +192,29 @@ fn development(source: &Source<'_>, rule: Rule) -> Result<KeyChoice, ConfigFault
     if let Some(address) = rule.exposed {
         return Err(source.fault("keys", Offence::NoKeys(address)));
     }
-    if rule.held_are_own {
+    if rule.held_some_own {
         return Err(source.fault("keys", Offence::KeysHeld));
     }
     let keys = Keys::new(DEVELOPMENT_APPLICATION_KEY, DEVELOPMENT_PROFILE_KEYS)
         .expect("the development keys obey the rules");
-    Ok(KeyChoice { keys, are_development: true, are_own: false, exposures: Vec::new() })
+    Ok(KeyChoice {
+        keys,
+        are_development: true,
+        are_own: false,
+        some_are_own: false,
+        exposures: Vec::new(),
+    })
 }
 
 fn is_well_known(key: &str) -> bool {
     well_known_keys().any(|known| key == known)
+}
+
+/// Whether all keys are well-known ones, in whatever role.
+pub(super) fn are_all_well_known(keys: &Keys) -> bool {
+    let known = || well_known_keys().map(str::as_bytes);
+    let has_profile = |profile| known().any(|key| keys.profile_of(key) == Some(profile));
+    known().any(|key| keys.opens_application(key)) && Profile::ALL.into_iter().all(has_profile)
 }
 
 /// Whether any of the keys is a well-known one, in whatever role.

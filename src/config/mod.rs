@@ -210,7 +210,8 @@ impl Config {
         if let (Some(listener), true) = (exposed, keys::are_well_known(&next.keys)) {
             return fault("keys", Offence::WellKnownKey(listener.address));
         }
-        if held.own_keys && !next.held.own_keys {
+        let loses_all = held.some_own_keys && !next.held.some_own_keys;
+        if loses_all || held.own_keys && !next.held.own_keys {
             return fault("keys", Offence::KeysHeld);
         }
         let mut secured = self.listeners.iter().filter(|one| one.policy.tls != TlsMode::Off);
@@ -287,12 +288,15 @@ pub(crate) struct Held {
     pub(crate) own_keys: bool,
     /// Whether the certificate is not a development one.
     pub(crate) own_certificate: bool,
+    /// Whether at least one key is not well known.
+    pub(crate) some_own_keys: bool,
 }
 
 impl Held {
     /// Adds what is held from now on, besides what was before.
     pub(crate) fn add(&mut self, more: Self) {
         self.own_keys |= more.own_keys;
+        self.some_own_keys |= more.some_own_keys;
         self.own_certificate |= more.own_certificate;
     }
 }
@@ -338,7 +342,8 @@ fn resolve_secrets(
     if let (true, Some(address)) = (overrides.development, exposed) {
         return Err(development_fault(Offence::DevelopmentExposed(address)));
     }
-    let rule = keys::Rule { exposed, held_are_own: held.own_keys };
+    let rule =
+        keys::Rule { exposed, held_are_own: held.own_keys, held_some_own: held.some_own_keys };
     let mut choice = keys::resolve(source, &file.keys, environment, rule)?;
     if file.keys.has_values() {
         choice.exposures.extend(file.exposure.clone());
@@ -357,7 +362,11 @@ fn resolve_secrets(
         tls,
         tls_places,
         exposures: choice.exposures,
-        held: Held { own_keys: choice.are_own, own_certificate },
+        held: Held {
+            own_keys: choice.are_own,
+            own_certificate,
+            some_own_keys: choice.some_are_own,
+        },
         unapplied: Unapplied::Nothing,
     })
 }

@@ -426,6 +426,21 @@ fn a_reload_reports_the_tables_that_it_does_not_apply() {
 }
 
 #[test]
+fn a_secret_in_place_of_the_name_of_its_file_is_not_shown() {
+    let text = OWN_KEYS.replacen("application = ", "application_file = ", 1);
+    let scratch = Scratch::new("misplaced", &[("broker.toml", text.as_bytes())]);
+    let path = scratch.0.join("broker.toml");
+    let file = ConfigFile::load(&path).unwrap();
+    let fault = Config::resolve(Some((path, file)), &Overrides::default(), &|_| None).unwrap_err();
+    let fault = fault.to_string();
+    assert!(
+        fault.contains("broker.toml:2: keys.application_file: there is no such file"),
+        "{fault}"
+    );
+    assert!(!fault.contains("own-app"), "{fault}");
+}
+
+#[test]
 fn a_reload_does_not_replace_own_secrets_by_well_known_ones() {
     let certificate = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
     let text = format!("{OWN_KEYS}{certificate}");
@@ -436,7 +451,7 @@ fn a_reload_does_not_replace_own_secrets_by_well_known_ones() {
         Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap()
     };
     let config = load();
-    assert_eq!(config.held, Held { own_keys: true, own_certificate: true });
+    assert_eq!(config.held, Held { own_keys: true, own_certificate: true, some_own_keys: true });
     let known = text.replace("own-agent", DEVELOPMENT_PROFILE_KEYS[Profile::Agent]);
     for (now, expected) in [
         ("", "broker.toml: keys: these would be the development keys"),
@@ -448,6 +463,14 @@ fn a_reload_does_not_replace_own_secrets_by_well_known_ones() {
         assert!(fault.contains(expected), "{fault}");
         assert!(fault.ends_with("start it again"), "{fault}");
     }
+    // A mixture of own and well-known keys may stay, but not give way to all well-known ones.
+    fs::write(&path, &known).unwrap();
+    let mixed = load();
+    assert!(!mixed.held.own_keys && mixed.held.some_own_keys);
+    mixed.reload_secrets(&|_| None, mixed.held).unwrap().unwrap();
+    fs::write(&path, certificate).unwrap();
+    let fault = mixed.reload_secrets(&|_| None, mixed.held).unwrap().unwrap_err().to_string();
+    assert!(fault.contains("keys: these would be the development keys"), "{fault}");
     // A restart does, and after it a reload can lead to own keys, but not back.
     fs::write(&path, "").unwrap();
     let config = load();

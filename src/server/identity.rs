@@ -11,7 +11,7 @@ use super::certificates::{self, CertificateFault};
 use super::pem::{PemFault, read_certificates, read_key};
 use super::trust::{provider, validity_fault, verify};
 use crate::config::{Place, TlsPlaces, TlsSource};
-use crate::input::Exposure;
+use crate::input::{Exposure, shown};
 
 /// Reads the identity. A development identity that is missing, incomplete or expired is made first.
 ///
@@ -104,11 +104,11 @@ impl fmt::Display for IdentityFault {
             Self::Mismatch(certificate, key) => write!(
                 out,
                 "{}: not the private key of the certificate in {}",
-                key.display(),
-                certificate.display()
+                shown(key),
+                shown(certificate)
             ),
             Self::UnusableCertificate(path, reason) | Self::UnusableKey(path, reason) => {
-                write!(out, "{}: {reason}", path.display())
+                write!(out, "{}: {reason}", shown(path))
             }
             Self::Development(fault) => fault.fmt(out),
             Self::At(place, fault) => write!(out, "{place}: {fault}"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::input::{Exposure, FILE_BYTES_MAX, Input};
+use crate::input::{Exposure, FILE_BYTES_MAX, Input, shown};
 
 /// A PEM file that cannot be used.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl PemFault {
 
 impl fmt::Display for PemFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: ", self.path.display())?;
+        write!(out, "{}: ", shown(&self.path))?;
         match &self.defect {
             PemDefect::Unreadable(reason) => reason.fmt(out),
             PemDefect::NotPem => out.write_str("not a PEM file"),

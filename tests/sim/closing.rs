@@ -128,7 +128,7 @@ fn each_close_has_its_code() {
     const LATER: u16 = 4100;
     const NOW: u16 = 4200;
     type Act = fn(&mut Stage, Dialect) -> ConnectionId;
-    let cases: [(&str, Act, u16, u16); 15] = [
+    let cases: [(&str, Act, u16, u16); 17] = [
         (
             "a wrong key",
             |stage, dialect| {
@@ -268,6 +268,18 @@ fn each_close_has_its_code() {
                 stage.run_until_idle();
                 id
             },
+            NOW,
+            1000,
+        ),
+        (
+            "a slow consumer that logs out in the same turn",
+            |stage, dialect| overflow_and_say(stage, dialect, b"DISCONNECT\nreceipt:1\n\n\0"),
+            NOW,
+            1000,
+        ),
+        (
+            "a slow consumer that errs in the same turn",
+            |stage, dialect| overflow_and_say(stage, dialect, b"FLY\n\n\0"),
             NOW,
             1000,
         ),
@@ -474,6 +486,19 @@ impl Stage {
         }
         frames
     }
+}
+
+/// A client that sends itself more than its queue holds, and one more frame, all in one read.
+fn overflow_and_say(stage: &mut Stage, dialect: Dialect, last: &[u8]) -> ConnectionId {
+    let id = stage.log_in(dialect, "inbox:true\n");
+    stage.socket(id).set_window(0);
+    let text = format!("SEND\ndestination:/agent/ana\n\n{}\0", "x".repeat(1000));
+    let sends = masked(TEXT, text.as_bytes()).repeat(10);
+    stage.send(id, &[sends, masked(TEXT, last)].concat());
+    stage.socket(id).set_window(usize::MAX);
+    stage.rig.engine.note_ready(id.slot, false, true);
+    stage.run_until_idle();
+    id
 }
 
 fn login(dialect: Dialect, more: &str) -> Vec<u8> {
