@@ -160,12 +160,13 @@ impl Broker {
             return Verdict::Closing(closure.reason);
         }
         let encoding = one.encoding;
-        // A message that was lost is the reason that came first.
-        let overflow = one.lost_a_frame().then(|| one.overflow());
+        let stays = encoding == Encoding::Classic && fault.disposition == Disposition::Stays;
+        // Of two reasons to close, the frame that was dropped came first.
+        let overflow = (!stays && one.lost_a_frame()).then(|| one.overflow());
         let fault = overflow.as_ref().unwrap_or(fault);
         self.count_fault(fault.code);
         let write = |out: &mut Vec<u8>| write_error(out, encoding, fault, receipt);
-        if encoding == Encoding::Classic && fault.disposition == Disposition::Stays {
+        if stays {
             self.peers.reply(peer, write);
             return Verdict::Stays;
         }

@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("logger", &["calendar", "cores", "json"]),
     ("stomp", &["limits"]),
     ("classic", &["limits", "stomp"]),
-    ("outbound", &["limits"]),
+    ("outbound", &[]),
     (
         "broker",
         &[
@@ -37,7 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
     ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
-    ("reactor", &["calendar", "engine", "limits", "telemetry"]),
+    ("reactor", &["calendar", "engine", "telemetry"]),
     ("config", &["broker", "cores", "input", "limits", "logger", "profile", "transport"]),
     (
         "server",
