@@ -32,7 +32,14 @@ impl Broker {
         }
         let end = login.len().min(SHOWN_LOGIN_BYTES);
         let ellipsis = if end < login.len() { "…" } else { "" };
-        let shown = format!("{}{ellipsis}", String::from_utf8_lossy(&login[..end]));
+        let mut shown = String::new();
+        for c in String::from_utf8_lossy(&login[..end]).chars() {
+            match lookalike::is_unseen(c) {
+                true => shown.extend(c.escape_unicode()),
+                false => shown.push(c),
+            }
+        }
+        shown.push_str(ellipsis);
         self.peers.peer_mut(peer).past_login = Some(shown.into());
     }
 

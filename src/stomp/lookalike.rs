@@ -63,6 +63,12 @@ pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c == ' ' || fault_of(c).is_some())
 }
 
+/// Whether a character is drawn as nothing or as a blank, although a terminal takes it for a letter.
+pub(crate) fn is_unseen(c: char) -> bool {
+    c != ' '
+        && (is_ignorable(c) || c == BRAILLE_BLANK || fault_of(c) == Some(Lookalike::UnusualBlank))
+}
+
 fn fault_of(c: char) -> Option<Lookalike> {
     if matches!(c, ' '..='~') {
         return None;
@@ -102,6 +108,17 @@ fn is_ignorable(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unseen_characters_are_known() {
+        for c in ['\u{3164}', '\u{115f}', '\u{ffa0}', '\u{2800}', '\u{fe0f}', '\u{a0}', '\u{3000}']
+        {
+            assert!(is_unseen(c), "{c:?}");
+        }
+        for c in ['a', ' ', 'ñ', '한', '\u{7}'] {
+            assert!(!is_unseen(c), "{c:?}");
+        }
+    }
 
     #[test]
     fn names_that_can_be_mistaken_for_another_have_their_reason() {
