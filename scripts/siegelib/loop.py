@@ -1,0 +1,225 @@
+"""What the kernel and the broker say of the broker's process: turns, processor time, memory, endings."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import struct
+import subprocess
+import threading
+import time
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker import Broker, wait_until
+
+SAMPLE_SECONDS = 0.01
+
+
+@dataclass
+class Turns:
+    """Turns of the loop by their length in nanoseconds, as the broker's histogram has them."""
+
+    counts: Counter[int] = field(default_factory=Counter)
+    max_ns: int = 0
+    # Where the broker did not answer: how long it has been asked.
+    is_stuck: bool = False
+
+    def __add__(self, other: Turns) -> Turns:
+        return Turns(
+            self.counts + other.counts, max(self.max_ns, other.max_ns),
+            self.is_stuck or other.is_stuck)
+
+    def quantile_ns(self, quantile: float) -> int:
+        left = self.counts.total() * quantile
+        for length, count in sorted(self.counts.items()):
+            left -= count
+            if left <= 0:
+                return min(length, self.max_ns)
+        return self.max_ns
+
+    def above(self, nanoseconds: int) -> int:
+        return sum(count for length, count in self.counts.items() if length > nanoseconds)
+
+
+def read_turns(path: Path) -> Turns:
+    """The interval of the stage `turn` in an HdrHistogram log."""
+    for line in path.read_text().splitlines():
+        if line.startswith("Tag=turn,"):
+            _, _, _, most, data = line.split(",")
+            return Turns(decode(base64.b64decode(data)), round(float(most) * 1e6))
+    return Turns()
+
+
+def decode(data: bytes) -> Counter[int]:
+    """Counts by value of a histogram in the compressed encoding, version 2."""
+    payload = zlib.decompress(data[8:])
+    _, length, _, digits, lowest, _, _ = struct.unpack_from(">IIIIQQd", payload)
+    half_bits = (2 * 10 ** digits - 1).bit_length() - 1
+    half, unit_bits = 1 << half_bits, lowest.bit_length() - 1
+    counts: Counter[int] = Counter()
+    at, end, index = 40, 40 + length, 0
+    while at < end:
+        number, shift = 0, 0
+        while True:
+            one = payload[at]
+            at += 1
+            if shift == 56:
+                number |= one << shift
+                break
+            number |= (one & 0x7F) << shift
+            shift += 7
+            if one < 0x80:
+                break
+        count = (number >> 1) ^ -(number & 1)
+        if count < 0:
+            index -= count
+            continue
+        bucket = (index >> half_bits) - 1
+        sub = (index & (half - 1)) + half
+        if bucket < 0:
+            bucket, sub = 0, sub - half
+        counts[(sub + 1 << bucket + unit_bits) - 1] += count
+        index += 1
+    return counts
+
+
+@dataclass
+class Sample:
+    """The loop's thread and the process at one moment."""
+
+    at: float
+    ran_ns: int
+    # Time that it could have run, and did not: others had the core, or the machine.
+    waited_ns: int
+    resident: int
+
+
+class Watch(threading.Thread):
+    """Looks at the broker's process a hundred times a second."""
+
+    def __init__(self, broker: Broker, core: int):
+        super().__init__(daemon=True)
+        self.broker = broker
+        self.pid = broker.process.pid
+        self.core = core
+        self.samples: list[Sample] = []
+        self.is_done = False
+
+    def run(self) -> None:
+        tick_ns = 10 ** 9 // os.sysconf("SC_CLK_TCK")
+        number = 0
+        resident = 0
+        while not self.is_done:
+            try:
+                ran, waited, _ = map(int, Path(
+                    f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split())
+                if number % 10 == 0:
+                    resident = self.memory("VmRSS")
+                stolen = stolen_ticks(self.core) * tick_ns
+            except (OSError, ValueError):
+                return
+            self.samples.append(Sample(time.monotonic(), ran, waited + stolen, resident))
+            number += 1
+            time.sleep(SAMPLE_SECONDS)
+
+    def memory(self, name: str) -> int:
+        """A line of /proc/PID/status in bytes; zero where the process is gone."""
+        try:
+            text = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.M)
+        return int(found[1]) * 1024 if found else 0
+
+    def between(self, start: float, end: float) -> list[Sample]:
+        return [one for one in list(self.samples) if start <= one.at <= end]
+
+    def share(self, start: float, end: float) -> float:
+        """The part of the time that the loop's thread ran."""
+        samples = self.between(start, end)
+        if len(samples) < 2:
+            return 0.0
+        elapsed = samples[-1].at - samples[0].at
+        return (samples[-1].ran_ns - samples[0].ran_ns) / 1e9 / elapsed if elapsed else 0.0
+
+    def waited(self, start: float, end: float, length_ns: int) -> int:
+        """The most that the thread was kept from running within any such length, in nanoseconds."""
+        samples = self.between(start, end)
+        window = length_ns / 1e9 + 2 * SAMPLE_SECONDS
+        most = first = 0
+        for one in samples:
+            while one.at - samples[first].at > window and first < len(samples) - 2:
+                first += 1
+            most = max(most, one.waited_ns - samples[first].waited_ns)
+        return min(most, length_ns)
+
+    def export(self, patience: float) -> Turns:
+        """Has the broker export its histograms; gives the turns since the export before."""
+        before = set(self.broker.latency_directory.glob("*.hlog"))
+        new: set[Path] = set()
+
+        def has_come() -> bool:
+            new.update(set(self.broker.latency_directory.glob("*.hlog")) - before)
+            return bool(new) or self.broker.process.poll() is not None
+
+        started = time.monotonic()
+        try:
+            self.broker.process.send_signal(signal.SIGUSR1)
+        except OSError:
+            return Turns()
+        wait_until(has_come, patience)
+        if new:
+            return read_turns(max(new))
+        if self.broker.process.poll() is not None:
+            return Turns()
+        return Turns(max_ns=round((time.monotonic() - started) * 1e9), is_stuck=True)
+
+
+def stolen_ticks(core: int) -> int:
+    """Ticks that the machine under this one took of a core."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            return int(ticks[7])
+    return 0
+
+
+# How connections end that nobody cut.
+ORDINARY = {"logout", "closed", "lost", "answered", "DRAINING"}
+
+
+def endings(log: list[str]) -> tuple[Counter[str], Counter[str]]:
+    """Who was cut, by reason: those beside, and all others."""
+    beside: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for line in log:
+        reason = re.search(r' reason="?([^" ]+)', line)
+        if not reason or reason[1] in ORDINARY:
+            continue
+        many = re.search(r" closed without a line for each .*connections=(\d+)", line)
+        if many:
+            others[reason[1]] += int(many[1])
+        elif " closed connection=" in line:
+            whose = beside if re.search(r' login="siege-(pair|guest)', line) else others
+            whose[reason[1]] += 1
+    return beside, others
+
+
+def configured_bytes(program: Path) -> int:
+    """The sum of the bounds on memory that the default configuration has, from `check`."""
+    text = subprocess.run(
+        [program, "check"], capture_output=True, text=True, check=True, timeout=20,
+        cwd="/").stdout
+    said = re.search(r"memory_bytes_max = (\d+)", text)
+    if said:
+        return int(said[1])
+    bounds = {name: int(value) for name, value in re.findall(r"^(\w+) = (\d+)$", text, re.M)}
+    return (
+        bounds["inbound_total_bytes_max"] + bounds["queues_bytes_max"]
+        + bounds["outbound_total_bytes_max"]
+        + bounds["patterns_max"] * bounds["pattern_compiled_bytes_max"])

@@ -1,0 +1,147 @@
+"""Tables of what was measured: for a terminal, as Markdown, as a page."""
+
+from __future__ import annotations
+
+import html
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from .run import Outcome, Setting
+
+TITLES = ("attack", "p99 idle", "p99", "p99.9", "longest turn", "> 2 ms", "loop", "peak", "after",
+          "others", "attackers cut", "missed")
+WIDTHS = (20, 8, 8, 8, 12, 7, 5, 6, 6, 18, 30, 0)
+
+
+def milliseconds(value: float) -> str:
+    if value >= 1000:
+        return f"{value / 1000:.1f} s"
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def mib(data: int) -> str:
+    return f"{data / (1 << 20):.0f}" if data else "–"
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Reasons with how often each was, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda one: -one[1])
+    return ", ".join(f"{name} ×{count}" if count > 1 else name for name, count in ordered) or "–"
+
+
+def turn(outcome: Outcome) -> str:
+    """The longest turn; in brackets what is left of it without what others took."""
+    text = milliseconds(outcome.turn_ms)
+    if outcome.turns.is_stuck:
+        return f"over {text}"
+    own = milliseconds(outcome.own_turn_ms)
+    return text if own == text else f"{text} ({own})"
+
+
+def others(outcome: Outcome) -> Counter[str]:
+    """What happened to the pair and to the guest that should not have."""
+    faults = Counter({f"pair {name}": count for name, count in outcome.beside_faults.items()})
+    faults.update({f"guest {name}": count for name, count in outcome.guest_faults.items()})
+    return faults
+
+
+def cut(outcome: Outcome) -> Counter[str]:
+    """Why attackers were cut, by the log, and by their ERRORs where that does not have it."""
+    reasons = Counter(outcome.cut)
+    for word, count in outcome.told.items():
+        code = word.split()[0]
+        if not any(reason.startswith(code) or code.startswith(reason) for reason in reasons):
+            reasons[word] += count
+    return reasons
+
+
+def cells(outcome: Outcome) -> tuple[str, ...]:
+    """A row under TITLES."""
+    name = outcome.attack.name if outcome.attack else "(nobody)"
+    missed = list(outcome.missed)
+    return (
+        name, milliseconds(outcome.idle_ms(0.99)), milliseconds(outcome.besieged_ms(0.99)),
+        milliseconds(outcome.besieged_ms(0.999)), turn(outcome),
+        str(outcome.turns.above(2_000_000)), f"{outcome.share * 100:.0f} %", mib(outcome.peak),
+        mib(outcome.after), told(others(outcome)), told(cut(outcome)), ", ".join(missed) or "–")
+
+
+def line(row: tuple[str, ...]) -> str:
+    """A line for a terminal."""
+    parts = []
+    for number, (text, width) in enumerate(zip(row, WIDTHS)):
+        short = text if not width or len(text) <= width else text[:width - 1] + "…"
+        parts.append(short.ljust(width) if number in (0, 9, 10, 11) else short.rjust(width))
+    return " ".join(parts).rstrip()
+
+
+def details(outcome: Outcome) -> list[str]:
+    """What a row has no place for."""
+    lines = []
+    if outcome.attack:
+        lines.append(outcome.attack.sentence + ".")
+    if outcome.attack and outcome.attack.seen:
+        lines.append(f"Seen on 826955a: {outcome.attack.seen}.")
+    if outcome.death:
+        lines.append(f"The broker ended: {outcome.death}.")
+    for breach, count in Counter(outcome.breaches).items():
+        lines.append(f"Broken: {breach}" + (f" ({count} times)." if count > 1 else "."))
+    if outcome.notes:
+        lines.append("; ".join(outcome.notes) + ".")
+    if outcome.counts:
+        lines.append("Done: " + told(outcome.counts) + ".")
+    if outcome.told:
+        lines.append("Told to attackers: " + told(outcome.told) + ".")
+    if outcome.preparation.max_ns > 2_000_000:
+        lines.append(f"Preparation: a turn of {milliseconds(outcome.preparation.max_ns / 1e6)}"
+                     f"{' ms' if outcome.preparation.max_ns < 1e9 else ''}.")
+    if outcome.guest:
+        lines.append(f"The guest: {len(outcome.guest)} visits, the longest "
+                     f"{outcome.guest[-1] * 1000:.0f} ms.")
+    counted = {name: count for name, count in outcome.totals.items() if count and name in (
+        "slow_consumers", "limit_exceeded", "publishers_paused", "messages_dropped",
+        "messages_expired", "timeouts", "takeovers", "connections_refused")}
+    if counted:
+        lines.append("Counted by the broker: " + told(counted) + ".")
+    return lines
+
+
+def heading(setting: Setting) -> str:
+    bounds = setting.bounds
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {platform.system()} "
+        f"{platform.release()}, broker on core {setting.broker_core}, "
+        f"{'quick' if setting.quick else 'full'} form. Bounds: p99 of the pair "
+        f"{bounds.p99_factor:g} × idle ({setting.idle_p99_ms:.2f} ms) and at least "
+        f"{bounds.p99_floor_ms:g} ms, turn {bounds.turn_ms:g} + {bounds.turn_allowance_ms:g} ms, memory "
+        f"{setting.configured >> 20} + {bounds.memory_slack >> 20} MiB, nobody beside cut or refused.")
+
+
+def markdown(setting: Setting, outcomes: list[Outcome]) -> str:
+    rows = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES)]
+    for outcome in outcomes:
+        rows.append("| " + " | ".join(one.replace("|", "\\|") for one in cells(outcome)) + " |")
+    notes = []
+    for outcome in outcomes:
+        if outcome.attack:
+            notes.append(f"- **{outcome.attack.name}**: " + " ".join(details(outcome)))
+    return "\n".join([heading(setting), "", *rows, "", *notes, ""])
+
+
+def page(setting: Setting, outcomes: list[Outcome]) -> str:
+    def row(tag: str, texts: tuple[str, ...]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(one)}</{tag}>" for one in texts) + "</tr>"
+
+    def fold(outcome: Outcome) -> str:
+        name = outcome.attack.name if outcome.attack else ""
+        lines = "".join(f"<br>{html.escape(one)}" for one in details(outcome))
+        return f"<p><b>{name}</b>{lines}</p>" if name else ""
+
+    return "\n".join([
+        "<!doctype html><meta charset=utf-8><title>siege</title>",
+        "<style>body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
+        "td,th{border:1px solid #ccc;padding:3px 8px;text-align:left}</style>",
+        f"<p>{html.escape(heading(setting))}</p><table>", row("th", TITLES),
+        *(row("td", cells(one)) for one in outcomes), "</table>", *map(fold, outcomes), ""])

@@ -1,0 +1,368 @@
+"""One attack, from the first idle second to the last look at memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from broker import Broker, Fault
+
+from .beside import percentile
+from .loop import Turns, Watch, endings
+from .stage import ALL, CUT, MEMORY, P99, TURN, Attack
+
+# After the last connection is closed, for the broker to tidy up.
+REST_SECONDS = 2.5
+# Preparation may take this long: it is no part of the attack.
+PREPARATION_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What no attack may exceed."""
+
+    # The pair's p99 against the idle one, and what is never held against it.
+    p99_factor: float
+    p99_floor_ms: float
+    # A turn of the loop; what it is allowed above that, and above what the kernel took away.
+    turn_ms: float
+    turn_allowance_ms: float
+    # Above the configured bounds and what the idle broker holds.
+    memory_slack: int
+
+
+@dataclass
+class Setting:
+    """How all attacks of a run are made."""
+
+    script: Path
+    program: Path
+    quick: bool
+    bounds: Bounds
+    configured: int
+    ceiling: int
+    patience: float
+    idle_seconds: float
+    broker_core: int
+    load_cores: set[int]
+    idle_p99_ms: float = 0.0
+
+    @property
+    def memory_max(self) -> int:
+        return self.configured + self.bounds.memory_slack
+
+
+@dataclass
+class Outcome:
+    """What one attack did."""
+
+    attack: Attack | None
+    idle: list[float] = field(default_factory=list)
+    besieged: list[float] = field(default_factory=list)
+    guest: list[float] = field(default_factory=list)
+    turns: Turns = field(default_factory=Turns)
+    preparation: Turns = field(default_factory=Turns)
+    # How long the loop's thread can have been kept from running during its longest turn.
+    kept_ns: int = 0
+    share: float = 0.0
+    peak: int = 0
+    after: int = 0
+    rest: int = 0
+    beside_faults: Counter[str] = field(default_factory=Counter)
+    guest_faults: Counter[str] = field(default_factory=Counter)
+    cut: Counter[str] = field(default_factory=Counter)
+    told: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    breaches: list[str] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
+    death: str = ""
+    missed: list[str] = field(default_factory=list)
+
+    def idle_ms(self, quantile: float) -> float:
+        return percentile(self.idle, quantile) * 1000
+
+    def besieged_ms(self, quantile: float) -> float:
+        return percentile(self.besieged, quantile) * 1000
+
+    @property
+    def turn_ms(self) -> float:
+        return self.turns.max_ns / 1e6
+
+    @property
+    def own_turn_ms(self) -> float:
+        """The longest turn without what others took of it."""
+        return max(0, self.turns.max_ns - self.kept_ns) / 1e6
+
+    def judge(self, setting: Setting) -> None:
+        bounds = setting.bounds
+        judged = self.attack.judged if self.attack else ALL
+        idle_ms = max(setting.idle_p99_ms, self.idle_ms(0.99))
+        p99_max_ms = max(bounds.p99_factor * idle_ms, bounds.p99_floor_ms)
+        if self.death:
+            self.missed.append("it ended")
+        if P99 in judged and self.besieged_ms(0.99) > p99_max_ms:
+            self.missed.append(f"p99 > {p99_max_ms:.1f} ms")
+        if TURN in judged and self.own_turn_ms > bounds.turn_ms + bounds.turn_allowance_ms:
+            self.missed.append("turn")
+        if MEMORY in judged and self.peak > setting.memory_max + self.rest:
+            self.missed.append("memory")
+        if CUT in judged and (self.beside_faults or self.guest_faults):
+            self.missed.append("others")
+        if self.breaches:
+            self.missed.append("rule")
+
+
+class Worker:
+    """A process of this script that speaks in lines of JSON."""
+
+    def __init__(self, setting: Setting, role: str, broker: Broker):
+        arguments = ["--role", role, "--port", str(broker.port), "--pid", str(broker.process.pid)]
+        if setting.quick:
+            arguments.append("--quick")
+        with affinity(setting.load_cores):
+            self.process = subprocess.Popen(
+                [sys.executable, setting.script, *arguments], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True,
+                # Ctrl-C is for the whole, which ends them.
+                start_new_session=True)
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+
+    def _read(self, stream: IO[str]) -> None:
+        for line in stream:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def say(self) -> None:
+        try:
+            assert self.process.stdin
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except OSError:
+            pass
+
+    def hear(self, seconds: float) -> Any:
+        """The next line, or None where there is none in time, or no more."""
+        try:
+            line = self.lines.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
+        return json.loads(line) if line else None
+
+    def end_phase(self) -> tuple[list[float], Counter[str]]:
+        """Of those beside: times in order, and faults, since the last time."""
+        self.say()
+        told = self.hear(10)
+        if told is None:
+            raise Fault("a well-behaved client does not answer its script")
+        return sorted(told["times"]), Counter(told["faults"])
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class affinity:
+    """Processes that are started within run on these cores."""
+
+    def __init__(self, cores: set[int]):
+        self.cores = cores
+
+    def __enter__(self) -> None:
+        self.before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self.cores)
+
+    def __exit__(self, *_: object) -> None:
+        os.sched_setaffinity(0, self.before)
+
+
+class Progress:
+    """Says on a terminal what is under way."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.started = time.monotonic()
+
+    def say(self, what: str) -> None:
+        if sys.stderr.isatty():
+            elapsed = time.monotonic() - self.started
+            print(f"\r\x1b[K{self.name}: {what}, {elapsed:.0f} s", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def run_attack(setting: Setting, attack: Attack | None) -> Outcome:
+    """Makes one attack on a broker of its own; without one, only the idle figures are taken."""
+    outcome = Outcome(attack)
+    progress = Progress(attack.name if attack else "idle")
+    workers: list[Worker] = []
+    with affinity({setting.broker_core}):
+        broker = Broker(setting.program, attack.config if attack else "", keep_log=200_000)
+        broker.__enter__()
+    try:
+        watch = Watch(broker, setting.broker_core)
+        watch.start()
+        for role in ("pair", "guest"):
+            workers.append(Worker(setting, role, broker))
+        course = Course(setting, outcome, progress, broker, watch, *workers)
+        course.be_idle()
+        if attack:
+            workers.append(Worker(setting, attack.name, broker))
+            course.besiege(workers[-1])
+        for worker in reversed(workers):
+            worker.kill()
+        if attack:
+            course.rest()
+        course.end()
+    finally:
+        for worker in workers:
+            worker.kill()
+        if broker.process.poll() is None:
+            # It may have been stopped in the middle of an attack.
+            broker.process.send_signal(signal.SIGCONT)
+        broker.__exit__()
+        progress.clear()
+    outcome.judge(setting)
+    return outcome
+
+
+@dataclass
+class Course:
+    """The parts of one run, in their order."""
+
+    setting: Setting
+    outcome: Outcome
+    progress: Progress
+    broker: Broker
+    watch: Watch
+    pair: Worker
+    guest: Worker
+
+    def be_idle(self) -> None:
+        """Measures the pair while there is nobody but the guest."""
+        self.progress.say("idle")
+        time.sleep(0.7)
+        self.pair.end_phase()
+        self.guest.end_phase()
+        self.watch.export(self.setting.patience)
+        started = time.monotonic()
+        time.sleep(self.setting.idle_seconds)
+        self.outcome.idle, faults = self.pair.end_phase()
+        guest_times, guest_faults = self.guest.end_phase()
+        if faults or guest_faults:
+            raise Fault(f"already idle, others are cut: {dict(faults + guest_faults)}")
+        ended = time.monotonic()
+        self.outcome.rest = self.watch.memory("VmRSS")
+        turns = self.watch.export(self.setting.patience)
+        if self.outcome.attack is None:
+            self.outcome.besieged, self.outcome.guest = self.outcome.idle, guest_times
+            self.note_turns(turns, started, ended)
+
+    def besiege(self, attacker: Worker) -> None:
+        """From the attackers' coming until the broker has seen the last of them go."""
+        outcome = self.outcome
+        started = ended = time.monotonic()
+        is_prepared = False
+        limit = started + PREPARATION_SECONDS
+        while True:
+            self.progress.say("attack" if is_prepared else "preparation")
+            told = attacker.hear(0.25)
+            if told is None:
+                if attacker.process.poll() is not None:
+                    break
+                if self.is_over(limit):
+                    attacker.kill()
+                    break
+                continue
+            if told.get("phase") == "attack":
+                outcome.preparation = self.watch.export(self.setting.patience)
+                self.pair.end_phase()
+                self.guest.end_phase()
+                started, is_prepared = time.monotonic(), True
+                limit = started + (60 if not self.setting.quick else 30)
+            if "counts" in told:
+                self.note_told(told)
+                break
+            attacker.say()
+        attacker.process.wait()
+        # The kernel tells the broker of the last ones.
+        time.sleep(0.5)
+        self.progress.say("everybody has left")
+        turns = self.watch.export(self.setting.patience)
+        ended = time.monotonic()
+        outcome.besieged, faults = self.pair.end_phase()
+        outcome.guest, outcome.guest_faults = self.guest.end_phase()
+        outcome.beside_faults += faults
+        self.note_turns(turns, started, ended)
+
+    def is_over(self, limit: float) -> bool:
+        """Whether an attack has to be broken off, and says why."""
+        notes = self.outcome.notes
+        if self.broker.process.poll() is not None:
+            return True
+        if self.watch.memory("VmRSS") > self.setting.ceiling:
+            notes.append(f"broken off at {self.setting.ceiling >> 20} MiB")
+            return True
+        if time.monotonic() > limit:
+            notes.append("broken off: it does not end by itself")
+            return True
+        return False
+
+    def note_told(self, told: Any) -> None:
+        self.outcome.counts = told["counts"]
+        self.outcome.told = Counter(told["errors"])
+        self.outcome.notes += told["notes"]
+        self.outcome.breaches += told["breaches"]
+
+    def note_turns(self, turns: Turns, started: float, ended: float) -> None:
+        self.outcome.turns += turns
+        self.outcome.kept_ns = self.watch.waited(started, ended, turns.max_ns)
+        self.outcome.share = self.watch.share(started, ended)
+
+    def rest(self) -> None:
+        """Nobody is there any more: what is kept?"""
+        self.outcome.peak = self.watch.memory("VmHWM") or self.seen_peak()
+        self.progress.say("rest")
+        if self.broker.process.poll() is None and not self.outcome.turns.is_stuck:
+            time.sleep(REST_SECONDS)
+        self.outcome.after = self.watch.memory("VmRSS")
+
+    def seen_peak(self) -> int:
+        return max((one.resident for one in self.watch.samples), default=0)
+
+    def end(self) -> None:
+        """Ends the broker, if it lives, and reads what its log says."""
+        self.watch.is_done = True
+        code = self.broker.process.poll()
+        if code is not None:
+            self.broker.reader.join(5)
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            self.outcome.death = f"{name}: " + " / ".join(
+                line for line in list(self.broker.log)[-4:] if "panicked" in line or "slice" in line
+                or "memory" in line)
+        elif not self.outcome.turns.is_stuck:
+            self.broker.stop(self.setting.patience)
+            self.outcome.totals = self.broker.totals()
+        log = list(self.broker.log)
+        beside, self.outcome.cut = endings(log)
+        if self.outcome.attack and not self.outcome.beside_faults:
+            self.outcome.beside_faults += Counter(
+                {reason: count for reason, count in beside.items() if count and self.is_new(reason)})
+
+    def is_new(self, reason: str) -> bool:
+        """Whether the guest has not told of it already."""
+        return not any(reason.partition(":")[0] in fault for fault in self.outcome.guest_faults)

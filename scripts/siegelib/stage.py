@@ -1,0 +1,214 @@
+"""What an attack is, and what it is given."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from broker import Fault
+
+from .wire import Client, Refused, Sink, connect_frame, log_in_crowd, reset, stomp
+
+T = TypeVar("T")
+
+FULL_SECONDS = 15.0
+QUICK_SECONDS = 3.0
+
+# Bounds that an attack may be held to.
+P99, TURN, MEMORY, CUT = "p99", "turn", "memory", "cut"
+ALL = frozenset({P99, TURN, MEMORY, CUT})
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack, by the name and the sentence that people see."""
+
+    name: str
+    sentence: str
+    act: Callable[[Stage], None]
+    # What the attackers are called.
+    who: str
+    # The rows of the table of 826955a that it repeats, such as "2"; empty for others.
+    row: str
+    # What that table says of it.
+    seen: str
+    # TOML that it needs besides the defaults.
+    config: str
+    judged: frozenset[str]
+
+
+ATTACKS: dict[str, Attack] = {}
+
+
+def attack(
+    name: str, who: str, sentence: str, *, row: str = "", seen: str = "", config: str = "",
+    judged: frozenset[str] = ALL,
+) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+    """Enters a function in the list of attacks."""
+    def enter(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
+        ATTACKS[name] = Attack(name, sentence, act, who, row, seen, config, judged)
+        return act
+    return enter
+
+
+class Stage:
+    """One run of an attack, in its own process.
+
+    What comes before `begin` is preparation; then there is time until `is_on` says no. What is open when
+    the attack returns is closed all at once: that everybody leaves is part of it.
+    """
+
+    def __init__(self, port: int, pid: int, quick: bool):
+        self.port = port
+        self.pid = pid
+        self.quick = quick
+        self.streams: list[socket.socket] = []
+        self.counts: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.breaches: list[str] = []
+        self.sink = Sink()
+        self.until = time.monotonic() + 60
+
+    def pick(self, full: T, quick: T) -> T:
+        """One of two sizes."""
+        return quick if self.quick else full
+
+    def begin(self) -> None:
+        """Ends the preparation; from now on it is the attack."""
+        self.tell({"phase": "attack"})
+        self.until = time.monotonic() + self.pick(FULL_SECONDS, QUICK_SECONDS)
+
+    def is_on(self) -> bool:
+        return time.monotonic() < self.until
+
+    def left(self) -> float:
+        """Seconds; a moment where the time is over."""
+        return max(0.05, self.until - time.monotonic())
+
+    def tell(self, what: dict[str, object]) -> None:
+        """Says something, and waits until it was heard."""
+        print(json.dumps(what), flush=True)
+        if not sys.stdin.readline():
+            sys.exit(1)
+
+    # -- clients ----------------------------------------------------------------------------------
+
+    def client(self, login: str, profile: str = "agent", **options: object) -> Client:
+        """Logs one in, that is closed at the end."""
+        client = Client(self.port, login, profile, **options)  # type: ignore[arg-type]
+        self.streams.append(client.stream)
+        return client
+
+    def crowd(
+        self, count: int, prefix: str, profile: str = "agent", *, width: int = 0,
+        receive_buffer: int = 0, reads: bool = True, first_source: int = 1, **headers: object,
+    ) -> list[socket.socket]:
+        """Logs many in. Those who read do it in a thread, which counts."""
+        connects = (
+            connect_frame(f"{prefix}{number:05}".ljust(width, "a"), profile, **headers)
+            for number in range(count))
+        return self.join(connects, receive_buffer, reads, first_source)
+
+    def join(
+        self, connects: Iterable[bytes], receive_buffer: int = 0, reads: bool = True,
+        first_source: int = 1,
+    ) -> list[socket.socket]:
+        streams = log_in_crowd(
+            self.port, connects, receive_buffer=receive_buffer, first_source=first_source)
+        self.streams += streams
+        if reads:
+            self.sink.add(*streams)
+        return streams
+
+    def push(self, stream: socket.socket, data: bytes | memoryview, times: int = 1) -> int:
+        """Sends something again and again, until the time is over or the broker closes; says how
+        often it went out whole."""
+        view = memoryview(data)
+        stream.setblocking(False)
+        for sent in range(times):
+            at = 0
+            while at < len(view):
+                if not self.is_on():
+                    return sent
+                try:
+                    at += stream.send(view[at:])
+                except BlockingIOError:
+                    select.select([], [stream], [], min(0.2, self.left()))
+                except OSError:
+                    return sent
+        return times
+
+    def ask(self, client: Client, data: bytes = b"") -> bool:
+        """Sends frames and waits until the broker is through with them; says whether it was in time."""
+        frame = stomp("SEND", {"destination": "/topic/siege-barrier", "receipt": "barrier"})
+        if self.push(client.stream, data + frame) == 0:
+            return False
+        return self.wait(client, "RECEIPT")
+
+    def wait(self, client: Client, command: str) -> bool:
+        """Waits for a frame, whatever comes before; says whether it came in time."""
+        client.stream.setblocking(False)
+        while self.is_on():
+            try:
+                while received := client.take():
+                    if received.command == command:
+                        return True
+                select.select([client.stream], [], [], min(0.2, self.left()))
+                client.fill()
+            except BlockingIOError:
+                continue
+            except (Refused, OSError) as fault:
+                self.errors[str(fault) or type(fault).__name__] += 1
+                return False
+        return False
+
+    def linger(self, is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Does nothing until the time is over, or something is true."""
+        while self.is_on() and not is_enough():
+            time.sleep(0.02)
+
+    def keep_beating(self, streams: list[socket.socket], seconds: float) -> None:
+        """Sends a heart-beat on each connection at this interval, until the end."""
+        def beat() -> None:
+            while True:
+                started = time.monotonic()
+                for stream in streams:
+                    try:
+                        stream.send(b"\n", socket.MSG_DONTWAIT)
+                    except OSError:
+                        pass
+                time.sleep(max(0.01, started + seconds - time.monotonic()))
+        threading.Thread(target=beat, daemon=True).start()
+
+    def leave(self) -> None:
+        """Closes everything at once."""
+        self.tell({"phase": "leave"})
+        self.sink.stop()
+        for stream in self.streams:
+            reset(stream)
+
+
+def work(name: str, port: int, pid: int, quick: bool) -> int:
+    """The process of one attack."""
+    os.nice(10)
+    stage = Stage(port, pid, quick)
+    try:
+        ATTACKS[name].act(stage)
+    except (Refused, OSError, Fault) as fault:
+        stage.notes.append(f"broke off: {fault or type(fault).__name__}")
+    stage.leave()
+    print(json.dumps({
+        "counts": stage.counts, "errors": stage.errors + stage.sink.errors,
+        "ends": stage.sink.ends, "bytes_read": stage.sink.data, "notes": stage.notes,
+        "breaches": stage.breaches}), flush=True)
+    return 0
