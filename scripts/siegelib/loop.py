@@ -194,7 +194,7 @@ ORDINARY = {"logout", "closed", "lost", "answered", "DRAINING"}
 
 
 def endings(log: list[str]) -> tuple[Counter[str], Counter[str]]:
-    """Who was cut, by reason: those beside, and all others."""
+    """Who was cut, by reason: pair and guest, and all others."""
     beside: Counter[str] = Counter()
     others: Counter[str] = Counter()
     for line in log:
@@ -205,8 +205,11 @@ def endings(log: list[str]) -> tuple[Counter[str], Counter[str]]:
         if many:
             others[reason[1]] += int(many[1])
         elif " closed connection=" in line:
-            whose = beside if re.search(r' login="siege-(pair|guest)', line) else others
-            whose[reason[1]] += 1
+            named = re.search(r' login="siege-(pair|guest)', line)
+            if named:
+                beside[f"{named[1]} {reason[1]}"] += 1
+            else:
+                others[reason[1]] += 1
     return beside, others
 
 

@@ -42,9 +42,7 @@ def turn(outcome: Outcome) -> str:
 
 def others(outcome: Outcome) -> Counter[str]:
     """What happened to the pair and to the guest that should not have."""
-    faults = Counter({f"pair {name}": count for name, count in outcome.beside_faults.items()})
-    faults.update({f"guest {name}": count for name, count in outcome.guest_faults.items()})
-    return faults
+    return outcome.beside_faults + outcome.guest_faults
 
 
 def cut(outcome: Outcome) -> Counter[str]:
@@ -81,7 +79,8 @@ def details(outcome: Outcome) -> list[str]:
     """What a row has no place for."""
     lines = []
     if outcome.attack:
-        lines.append(outcome.attack.sentence + ".")
+        who = outcome.attack.who
+        lines.append(f"{who[0].upper()}{who[1:]}: {outcome.attack.sentence}.")
     if outcome.attack and outcome.attack.seen:
         lines.append(f"Seen on 826955a: {outcome.attack.seen}.")
     if outcome.death:
@@ -94,6 +93,8 @@ def details(outcome: Outcome) -> list[str]:
         lines.append("Done: " + told(outcome.counts) + ".")
     if outcome.told:
         lines.append("Told to attackers: " + told(outcome.told) + ".")
+    if others(outcome):
+        lines.append("Told to pair and guest: " + told(others(outcome)) + ".")
     if outcome.preparation.max_ns > 2_000_000:
         lines.append(f"Preparation: a turn of {milliseconds(outcome.preparation.max_ns / 1e6)}"
                      f"{' ms' if outcome.preparation.max_ns < 1e9 else ''}.")
@@ -101,7 +102,7 @@ def details(outcome: Outcome) -> list[str]:
         lines.append(f"The guest: {len(outcome.guest)} visits, the longest "
                      f"{outcome.guest[-1] * 1000:.0f} ms.")
     counted = {name: count for name, count in outcome.totals.items() if count and name in (
-        "slow_consumers", "limit_exceeded", "publishers_paused", "messages_dropped",
+        "deliveries", "slow_consumers", "limit_exceeded", "publishers_paused", "messages_dropped",
         "messages_expired", "timeouts", "takeovers", "connections_refused")}
     if counted:
         lines.append("Counted by the broker: " + told(counted) + ".")

@@ -305,8 +305,9 @@ class Course:
         turns = self.watch.export(self.setting.patience)
         ended = time.monotonic()
         outcome.besieged, faults = self.pair.end_phase()
-        outcome.guest, outcome.guest_faults = self.guest.end_phase()
-        outcome.beside_faults += faults
+        outcome.guest, guest_faults = self.guest.end_phase()
+        outcome.beside_faults = Counter({f"pair {one}": faults[one] for one in faults})
+        outcome.guest_faults = Counter({f"guest {one}": guest_faults[one] for one in guest_faults})
         self.note_turns(turns, started, ended)
 
     def is_over(self, limit: float) -> bool:
@@ -359,10 +360,7 @@ class Course:
             self.outcome.totals = self.broker.totals()
         log = list(self.broker.log)
         beside, self.outcome.cut = endings(log)
-        if self.outcome.attack and not self.outcome.beside_faults:
-            self.outcome.beside_faults += Counter(
-                {reason: count for reason, count in beside.items() if count and self.is_new(reason)})
-
-    def is_new(self, reason: str) -> bool:
-        """Whether the guest has not told of it already."""
-        return not any(reason.partition(":")[0] in fault for fault in self.outcome.guest_faults)
+        if self.outcome.attack and beside:
+            # The log knows why; who was cut may have seen no more than a broken connection.
+            self.outcome.beside_faults = beside
+            self.outcome.guest_faults = Counter()
