@@ -273,12 +273,15 @@ def patterns_taken(stage: Stage) -> None:
 
 
 @attack(
-    "queues-filled", "agent", "67 messages of 2 MB to a queue that nobody reads", row="12",
+    "queues-filled", "agent",
+    "67 messages of 2 MB to a queue that nobody reads, and smaller ones into what room is left", row="12",
     seen="everybody else is refused, with `retry:never`, and closed")
 def queues_filled(stage: Stage) -> None:
-    client = stage.client("filler")
     stage.begin()
-    stage.push(client.stream, send("/queue/full", bytes(2_000_000)), 67)
+    # Who is refused is cut; what it sent before stays. So the last gap is filled by smaller ones.
+    for size in (2_000_000, 100_000, 10_000, 1_000, 100, 0):
+        client = stage.client(f"filler-{size}")
+        stage.push(client.stream, send("/queue/full", bytes(size)), 67)
     stage.linger()
 
 

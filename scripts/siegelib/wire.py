@@ -147,12 +147,15 @@ class Client:
 def open_stream(
     port: int, source: str = "127.0.0.1", receive_buffer: int = 0, patience: float = 30
 ) -> socket.socket:
+    """Connects. With a small receive buffer the broker's kernel keeps little, too: its own buffer is a
+    multiple of the segments that it may send."""
     stream = socket.socket()
     # The port is chosen when the other end is known, so that one serves many other ends.
     stream.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if receive_buffer:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     stream.settimeout(patience)
     try:
         stream.bind((source, 0))
