@@ -108,8 +108,13 @@ class Pair:
             self.take_line(0.1)
             try:
                 self.open()
+            except ConnectionRefusedError:
+                pass
             except (Refused, OSError) as another:
                 self.phase.faults[f"again: {another}"] += 1
+            if len(self.clients) < 2:
+                for client in self.clients:
+                    client.close()
                 self.clients = []
         self.phase.note(time.monotonic() - started)
 

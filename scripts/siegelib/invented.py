@@ -284,16 +284,21 @@ def deep_wildcards(stage: Stage) -> None:
     "regular expressions that are as costly to compile as they may be, subscribed and given up again")
 def hostile_regexes(stage: Stage) -> None:
     client = stage.client("expressive", "super agent")
-    texts = ["(" * 60 + "a" + "{1,2})" * 60, "(\\p{L}{1,8}){1,20}", "[^\\p{Lu}\\p{Nd}]{30}|x",
-             "(a|b|c|d|e|f|.*){1,30}", "(?:[a-y]{1,9}z){1,40}"]
+    texts = [escape(text) for text in ("(" * 60 + "a" + "{1,2})" * 60, "(\\p{L}{1,8}){1,20}", "[^\\p{Lu}\\p{Nd}]{30}|x",
+             "(a|b|c|d|e|f|.*){1,30}", "(?:[a-y]{1,9}z){1,40}")]
     stage.begin()
     rounds = b"".join(
         subscribe(number, text, destination_type=1) + stomp("UNSUBSCRIBE", {"id": number})
-        for number, text in enumerate(refusable(stage, texts)))
+        for number, text in enumerate(accepted(stage, texts)))
     stage.counts["subscribed"] = 20 * stage.push(client.stream, rounds * 20, 10_000)
 
 
-def refusable(stage: Stage, texts: list[str]) -> list[str]:
+def escape(text: str) -> str:
+    """A value as STOMP 1.2 writes it."""
+    return text.replace("\\", "\\\\").replace(":", "\\c")
+
+
+def accepted(stage: Stage, texts: list[str]) -> list[str]:
     """Those that the broker takes: one that it does not ends the connection."""
     taken = []
     for number, text in enumerate(texts):
@@ -313,7 +318,7 @@ def refusable(stage: Stage, texts: list[str]) -> list[str]:
 def regexes_refused(stage: Stage) -> None:
     # Each counts on its own; the largest stand at the end.
     text = "".join(f"(\\p{{L}}{{{number}}})" for number in range(60, 130))
-    ask = subscribe(1, text[:1_000].rsplit("(", 1)[0], destination_type=1)
+    ask = subscribe(1, escape(text[:1_000].rsplit("(", 1)[0]), destination_type=1)
     stage.begin()
     for number in itertools.count():
         if not stage.is_on():
@@ -338,18 +343,23 @@ def regexes_refused(stage: Stage) -> None:
 
 @attack(
     "expiring", "agent",
-    "a full queue of 100,000 messages, each of which expires a millisecond after the one before; one SEND "
-    "after another")
+    "100,000 messages to one queue that all expire in the same millisecond, then one SEND more: all go at once")
 def expiring(stage: Stage) -> None:
     client = stage.client("expiring")
-    count = stage.pick(99_990, 50_000)
-    first = round(time.time() * 1000) + stage.pick(4_000, 3_000)
-    frames = [send("/queue/expiring", expires=first + number) for number in range(count)]
-    stage.ask(client, b"".join(frames))
-    stage.linger(lambda: time.time() * 1000 > first)
+    count = stage.pick(100_000, 30_000)
     stage.begin()
-    while stage.ask(client, send("/queue/expiring")):
-        stage.counts["sent"] += 1
+    for number in itertools.count():
+        queue = f"/queue/expiring-{number}"
+        at = round(time.time() * 1000) + 2_000
+        if not stage.ask(client, send(queue, expires=at) * count):
+            break
+        stage.linger(lambda: time.time() * 1000 > at + 5)
+        # A consumer finds them all expired where the queue is not full.
+        if stage.quick:
+            consumer = stage.client(f"consumer-{number}", "super agent", patience=stage.left() + 5)
+            stage.push(consumer.stream, subscribe(1, queue))
+        stage.ask(client, send(queue))
+        stage.counts["rounds"] += 1
 
 
 @attack(
