@@ -1,16 +1,17 @@
 """The well-behaved clients beside an attack, each in a process of its own.
 
-The **pair** are two agents: every 5 ms one sends to the other, which answers; they beat as they agreed.
+The **pair** are two agents: every 5 ms one sends to the other, which answers; they beat as agreed.
 The **guest** comes every half second and does once what a client may do: logs in, subscribes to a
-wildcard, a regular expression and a queue, sends a large message to a topic and a small one to the queue,
-gets both, acknowledges, and leaves.
+wildcard, a regular expression and a queue, sends a large message to a topic and a small one to the
+queue, gets both, acknowledges, and leaves.
 
-Both say on standard output, a JSON object a line, how it went, whenever a line on standard input ends a
-phase.
+A line on standard input ends a phase: both answer with a JSON object on standard output that says
+how it went.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -40,10 +41,8 @@ def take_precedence() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except (OSError, AttributeError):
-        try:
+        with contextlib.suppress(OSError):
             os.nice(-10)
-        except OSError:
-            pass
 
 
 class Phase:
@@ -217,5 +216,7 @@ def work(role: str, port: int) -> int:
     """The process of one of them."""
     if role == "pair":
         take_precedence()
-    {"pair": Pair, "guest": Guest}[role](port).run()
+        Pair(port).run()
+    else:
+        Guest(port).run()
     return 0

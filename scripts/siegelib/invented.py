@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import ssl
 import time
+from collections.abc import Iterable
+from functools import partial
 
 from broker import UPGRADE, masked
 
@@ -56,7 +59,8 @@ def storm(stage: Stage) -> None:
 
 @attack(
     "takeovers", "200 agents",
-    "each with 1,000 subscriptions is taken over by itself ten times, with `resume:true` and without, in turn")
+    "each with 1,000 subscriptions is taken over by itself ten times, with `resume:true` and "
+    "without, in turn")
 def takeovers(stage: Stage) -> None:
     names = [f"/topic/taken/{number}" for number in range(999)]
     count = stage.pick(200, 40)
@@ -79,8 +83,8 @@ def takeovers(stage: Stage) -> None:
 
 
 @attack(
-    "one-topic", "30 agents", "each subscribes 1,000 times to one and the same topic and unsubscribes, again "
-    "and again")
+    "one-topic", "30 agents",
+    "each subscribes 1,000 times to one and the same topic and unsubscribes, again and again")
 def one_topic(stage: Stage) -> None:
     streams = stage.crowd(stage.pick(30, 10), "same-")
     come = subscribe_many(["/topic/same"] * 1_000)
@@ -110,7 +114,8 @@ def websocket_crumbs(stage: Stage) -> None:
     streams = open_websockets(stage, 20)
     ping = b"\x89\x80" + bytes(4)
     message = send("/agent/nobody", b"x" * 200)
-    parts = [bytes([0 if at else 2, 0x81]) + bytes(4) + message[at:at + 1] + b"\0\x80" + bytes(4) + ping
+    empty = b"\0\x80" + bytes(4)
+    parts = [bytes([0 if at else 2, 0x81]) + bytes(4) + message[at:at + 1] + empty + ping
              for at in range(len(message) - 1)]
     crumbs = b"".join([*parts, b"\x80\x81" + bytes(4) + message[-1:]])
     stage.begin()
@@ -164,8 +169,8 @@ def spray(stage: Stage, streams: list[socket.socket], data: bytes) -> None:
 
 @attack(
     "tls-rush", "anybody",
-    "the same ClientHello from one new connection after another, 500 open at once: each costs the broker a "
-    "signature, and the client nothing")
+    "the same ClientHello from one new connection after another, 500 open at once: each costs the "
+    "broker a signature, and the client nothing")
 def tls_rush(stage: Stage) -> None:
     hello = client_hello()
     stage.begin()
@@ -174,7 +179,8 @@ def tls_rush(stage: Stage) -> None:
         if not stage.is_on():
             break
         try:
-            stream = open_stream(stage.port, f"127.{2 + number // 20_000}.0.1", patience=stage.left())
+            source = f"127.{2 + number // 20_000}.0.1"
+            stream = open_stream(stage.port, source, patience=stage.left())
             stream.sendall(hello)
         except OSError:
             continue
@@ -192,10 +198,8 @@ def client_hello() -> bytes:
     context = ssl.create_default_context()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    try:
+    with contextlib.suppress(ssl.SSLWantReadError):
         tls.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return outgoing.read()
 
 
@@ -251,7 +255,7 @@ def nack_loop(stage: Stage) -> None:
 
 @attack(
     "large-commit", "agent",
-    "transactions of 20,000 SENDs to a topic with 100 subscribers who read, each done by one COMMIT")
+    "transactions of 20,000 SENDs to a topic with 100 subscribers who read, done by one COMMIT each")
 def large_commit(stage: Stage) -> None:
     for stream in stage.crowd(100, "committed-"):
         stage.push(stream, subscribe(1, "/topic/commit"))
@@ -281,15 +285,16 @@ def deep_wildcards(stage: Stage) -> None:
 
 @attack(
     "hostile-regexes", "super agent",
-    "regular expressions that are as costly to compile as they may be, subscribed and given up again")
+    "regular expressions as costly to compile as they may be, subscribed and given up again")
 def hostile_regexes(stage: Stage) -> None:
     client = stage.client("expressive", "super agent")
-    texts = [escape(text) for text in ("(" * 60 + "a" + "{1,2})" * 60, "(\\p{L}{1,8}){1,20}", "[^\\p{Lu}\\p{Nd}]{30}|x",
-             "(a|b|c|d|e|f|.*){1,30}", "(?:[a-y]{1,9}z){1,40}")]
+    texts = [
+        "(" * 60 + "a" + "{1,2})" * 60, "(\\p{L}{1,8}){1,20}", "[^\\p{Lu}\\p{Nd}]{30}|x",
+        "(a|b|c|d|e|f|.*){1,30}", "(?:[a-y]{1,9}z){1,40}"]
     stage.begin()
     rounds = b"".join(
         subscribe(number, text, destination_type=1) + stomp("UNSUBSCRIBE", {"id": number})
-        for number, text in enumerate(accepted(stage, texts)))
+        for number, text in enumerate(accepted(stage, map(escape, texts))))
     stage.counts["subscribed"] = 20 * stage.push(client.stream, rounds * 20, 10_000)
 
 
@@ -298,7 +303,7 @@ def escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace(":", "\\c")
 
 
-def accepted(stage: Stage, texts: list[str]) -> list[str]:
+def accepted(stage: Stage, texts: Iterable[str]) -> list[str]:
     """Those that the broker takes: one that it does not ends the connection."""
     taken = []
     for number, text in enumerate(texts):
@@ -313,8 +318,8 @@ def accepted(stage: Stage, texts: list[str]) -> list[str]:
 
 @attack(
     "regexes-refused", "super agents",
-    "log in, subscribe to a regular expression that is compiled for long before it is too large, are cut, "
-    "and come again")
+    "log in, subscribe to a regular expression that is compiled for long before it is too large, are "
+    "cut, and come again")
 def regexes_refused(stage: Stage) -> None:
     # Each counts on its own; the largest stand at the end.
     text = "".join(f"(\\p{{L}}{{{number}}})" for number in range(60, 130))
@@ -323,7 +328,8 @@ def regexes_refused(stage: Stage) -> None:
     for number in itertools.count():
         if not stage.is_on():
             break
-        connects = [connect_frame(f"again-{number}-{one}", "super agent") + ask for one in range(20)]
+        connects = [
+            connect_frame(f"again-{number}-{one}", "super agent") + ask for one in range(20)]
         try:
             streams = log_in_crowd(
                 stage.port, connects, patience=stage.left() + 5, first_source=2 + number % 200)
@@ -343,7 +349,8 @@ def regexes_refused(stage: Stage) -> None:
 
 @attack(
     "expiring", "agent",
-    "100,000 messages to one queue that all expire in the same millisecond, then one SEND more: all go at once")
+    "100,000 messages to one queue that all expire in the same millisecond, then one SEND more: all "
+    "go at once")
 def expiring(stage: Stage) -> None:
     client = stage.client("expiring")
     count = stage.pick(100_000, 30_000)
@@ -353,7 +360,7 @@ def expiring(stage: Stage) -> None:
         at = round(time.time() * 1000) + 2_000
         if not stage.ask(client, send(queue, expires=at) * count):
             break
-        stage.linger(lambda: time.time() * 1000 > at + 5)
+        stage.linger(partial(has_passed, at + 5))
         # A consumer finds them all expired where the queue is not full.
         if stage.quick:
             consumer = stage.client(f"consumer-{number}", "super agent", patience=stage.left() + 5)
@@ -362,9 +369,14 @@ def expiring(stage: Stage) -> None:
         stage.counts["rounds"] += 1
 
 
+def has_passed(at_ms: int) -> bool:
+    return time.time() * 1000 > at_ms
+
+
 @attack(
     "many-lines", "10 agents",
-    "SENDs with 256 header lines that need a second look each, to a topic with subscribers of all versions")
+    "SENDs with 256 header lines that need a second look each, to a topic with subscribers of all "
+    "versions")
 def many_lines(stage: Stage) -> None:
     for version in ("1.0", "1.1", "1.2"):
         connects = [connect_frame(f"lines-{version}-{one}", version=version) for one in range(5)]

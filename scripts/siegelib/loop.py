@@ -1,4 +1,4 @@
-"""What the kernel and the broker say of the broker's process: turns, processor time, memory, endings."""
+"""What kernel and broker say of the broker's process: turns, processor time, memory, endings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Turns:
             self.is_stuck or other.is_stuck)
 
     def quantile_ns(self, quantile: float) -> int:
-        left = self.counts.total() * quantile
+        left = sum(self.counts.values()) * quantile
         for length, count in sorted(self.counts.items()):
             left -= count
             if left <= 0:

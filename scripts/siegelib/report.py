@@ -7,8 +7,15 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
+
+from broker import Fault
 
 from .run import Outcome, Setting
+from .stage import ATTACKS
+
+BEGIN = "<!-- scripts/siege writes from here -->"
+END = "<!-- to here -->"
 
 TITLES = ("attack", "p99 idle", "p99", "p99.9", "longest turn", "> 2 ms", "loop", "peak", "after",
           "others", "attackers cut", "missed")
@@ -116,19 +123,43 @@ def heading(setting: Setting) -> str:
         f"{platform.release()}, broker on core {setting.broker_core}, "
         f"{'quick' if setting.quick else 'full'} form. Bounds: p99 of the pair "
         f"{bounds.p99_factor:g} × idle ({setting.idle_p99_ms:.2f} ms) and at least "
-        f"{bounds.p99_floor_ms:g} ms, turn {bounds.turn_ms:g} + {bounds.turn_allowance_ms:g} ms, memory "
-        f"{setting.configured >> 20} + {bounds.memory_slack >> 20} MiB, nobody beside cut or refused.")
+        f"{bounds.p99_floor_ms:g} ms, turn {bounds.turn_ms:g} + {bounds.turn_allowance_ms:g} ms, "
+        f"memory {setting.configured >> 20} + {bounds.memory_slack >> 20} MiB, nobody beside cut or "
+        "refused.")
 
 
 def markdown(setting: Setting, outcomes: list[Outcome]) -> str:
-    rows = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES)]
-    for outcome in outcomes:
-        rows.append("| " + " | ".join(one.replace("|", "\\|") for one in cells(outcome)) + " |")
-    notes = []
-    for outcome in outcomes:
-        if outcome.attack:
-            notes.append(f"- **{outcome.attack.name}**: " + " ".join(details(outcome)))
-    return "\n".join([heading(setting), "", *rows, "", *notes, ""])
+    """The table, and below it what it has no place for."""
+    notes = [
+        f"- **{outcome.attack.name}**: " + " ".join(details(outcome)[1:])
+        for outcome in outcomes if outcome.attack]
+    rows = [cells(outcome) for outcome in outcomes]
+    return "\n".join([heading(setting), "", table(TITLES, rows), "", *notes, ""])
+
+
+def list_of_attacks() -> str:
+    """All attacks with their sentences, as Markdown."""
+    rows = [(one.name, one.row or "–", f"{one.who}: {one.sentence}", one.seen or "–")
+            for one in ATTACKS.values()]
+    return table(("name", "row", "attack", "seen on 826955a"), rows)
+
+
+def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    def row(texts: tuple[str, ...]) -> str:
+        return "| " + " | ".join(one.replace("|", "\\|") for one in texts) + " |"
+
+    return "\n".join([row(titles), "|" + "---|" * len(titles), *map(row, rows)])
+
+
+def renew(path: Path, setting: Setting, outcomes: list[Outcome]) -> None:
+    """Rewrites what stands between two comments of a page."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise Fault(f"{path} has not got the comments between which the tables stand")
+    parts = ["## The attacks", "", list_of_attacks(), "", "## The last run", "",
+             markdown(setting, outcomes)]
+    path.write_text(before + begin + "\n\n" + "\n".join(parts) + "\n" + end + after)
 
 
 def page(setting: Setting, outcomes: list[Outcome]) -> str:

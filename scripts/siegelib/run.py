@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -130,7 +131,7 @@ class Worker:
         arguments = ["--role", role, "--port", str(broker.port), "--pid", str(broker.process.pid)]
         if setting.quick:
             arguments.append("--quick")
-        with affinity(setting.load_cores):
+        with Affinity(setting.load_cores):
             self.process = subprocess.Popen(
                 [sys.executable, setting.script, *arguments], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, text=True,
@@ -174,7 +175,7 @@ class Worker:
         self.process.wait()
 
 
-class affinity:
+class Affinity:
     """Processes that are started within run on these cores."""
 
     def __init__(self, cores: set[int]):
@@ -198,7 +199,8 @@ class Progress:
     def say(self, what: str) -> None:
         if sys.stderr.isatty():
             elapsed = time.monotonic() - self.started
-            print(f"\r\x1b[K{self.name}: {what}, {elapsed:.0f} s", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{self.name}: {what}, {elapsed:.0f} s", end="", file=sys.stderr,
+                  flush=True)
 
     def clear(self) -> None:
         if sys.stderr.isatty():
@@ -210,7 +212,7 @@ def run_attack(setting: Setting, attack: Attack | None) -> Outcome:
     outcome = Outcome(attack)
     progress = Progress(attack.name if attack else "idle")
     workers: list[Worker] = []
-    with affinity({setting.broker_core}):
+    with Affinity({setting.broker_core}):
         broker = Broker(setting.program, attack.config if attack else "", keep_log=200_000)
         broker.__enter__()
     try:
@@ -243,10 +245,8 @@ def run_attack(setting: Setting, attack: Attack | None) -> Outcome:
 
 def give_precedence(pid: int) -> None:
     """Asks the kernel to run a process before what else is on the machine, where this user may."""
-    try:
+    with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, -10)
-    except OSError:
-        pass
 
 
 @dataclass

@@ -8,8 +8,8 @@ import re
 import signal
 import time
 
-from broker import envelope, frame
 from broker import connect_frame as classic_connect
+from broker import envelope, frame
 
 from .stage import CUT, MEMORY, Stage, attack
 from .wire import Client, Refused, stomp
@@ -18,8 +18,9 @@ BODY_MAX = 4 << 20
 
 
 def subscribe(number: int, destination: str, **headers: object) -> bytes:
-    return stomp("SUBSCRIBE", {"id": number, "destination": destination,
-                               **{name.replace("_", "-"): value for name, value in headers.items()}})
+    return stomp("SUBSCRIBE", {
+        "id": number, "destination": destination,
+        **{name.replace("_", "-"): value for name, value in headers.items()}})
 
 
 def subscribe_many(names: list[str], **headers: object) -> bytes:
@@ -32,8 +33,8 @@ def send(destination: str, body: bytes = b"", **headers: object) -> bytes:
 
 @attack(
     "acks-listing", "super agent",
-    "500 × SUBSCRIBE `.*` in one write, 1,200 agents with login ids of 2 KiB being there: each ACK of the "
-    "classic dialect lists them all", row="1",
+    "500 × SUBSCRIBE `.*` in one write, 1,200 agents with login ids of 2 KiB being there: each ACK of "
+    "the classic dialect lists them all", row="1",
     seen="abort at 2.4 GB; short of that 4.3 GB and 9 s")
 def acks_listing(stage: Stage) -> None:
     stage.crowd(1_200, "listed-", width=2048)
@@ -81,7 +82,7 @@ def queued_headers(stage: Stage) -> None:
     stage.begin()
     for number in range(stage.pick(7, 2)):
         client = stage.client(f"lines-{number}")
-        batch = send(f"/queue/lines-{number}", **{}).replace(b"\n\n", b"\n" + b"A:\n" * 60 + b"\n")
+        batch = send(f"/queue/lines-{number}").replace(b"\n\n", b"\n" + b"A:\n" * 60 + b"\n")
         stage.counts["sent"] += 90 * stage.push(client.stream, batch * 90, 1000)
         if not stage.ask(client):
             break
@@ -89,8 +90,8 @@ def queued_headers(stage: Stage) -> None:
 
 @attack(
     "unacknowledged", "super agent",
-    "a consumer with `ack:client-individual` reads 1,000 messages of 4 MiB and acknowledges none", row="4",
-    seen="4.1 GB")
+    "a consumer with `ack:client-individual` reads 1,000 messages of 4 MiB and acknowledges none",
+    row="4", seen="4.1 GB")
 def unacknowledged(stage: Stage) -> None:
     consumer = stage.client("keeper", "super agent")
     consumer.ask("SUBSCRIBE", {"id": 1, "destination": "/queue/kept", "ack": "client-individual"})
@@ -102,15 +103,15 @@ def unacknowledged(stage: Stage) -> None:
         if not stage.push(sender.stream, one):
             break
         # No more than two wait, so that what waits in queues stays small.
-        stage.linger(lambda: stage.sink.data >= (number - 1) * BODY_MAX)
+        stage.read_to((number - 1) * BODY_MAX)
         stage.counts["sent"] += 1
     stage.ask(sender)
 
 
 @attack(
     "rights-reused", "agent",
-    "SEND to an address that it may send to, whose place in the table is then taken by one that it may not",
-    row="5", seen="delivered: the rights check is skipped where the place is the same",
+    "SEND to an address that it may send to, whose place in the table is then taken by one that it "
+    "may not", row="5", seen="delivered: the rights check is skipped where the place is the same",
     config='[rights.agent]\nsend = ["/agent/>", "/topic/>"]\n')
 def rights_reused(stage: Stage) -> None:
     stage.begin()
@@ -151,8 +152,8 @@ def topic_names(stage: Stage) -> None:
 
 @attack(
     "fan-unread", "100 agents",
-    "each has 1,000 subscriptions to one topic and does not read; 60 kB of SENDs in one write", row="7",
-    seen="1.4 GB, 12 s")
+    "each has 1,000 subscriptions to one topic and does not read; 60 kB of SENDs in one write",
+    row="7", seen="1.4 GB, 12 s")
 def fan_unread(stage: Stage) -> None:
     for number in range(stage.pick(100, 20)):
         agent = stage.client(f"unread-{number}", receive_buffer=4096)
@@ -274,7 +275,8 @@ def patterns_taken(stage: Stage) -> None:
 
 @attack(
     "queues-filled", "agent",
-    "67 messages of 2 MB to a queue that nobody reads, and smaller ones into what room is left", row="12",
+    "67 messages of 2 MB to a queue that nobody reads, and smaller ones into what room is left",
+    row="12",
     seen="everybody else is refused, with `retry:never`, and closed")
 def queues_filled(stage: Stage) -> None:
     stage.begin()
@@ -299,8 +301,8 @@ def frames_unfinished(stage: Stage) -> None:
 
 @attack(
     "late-beats", "anybody",
-    "3,000 clients beat every 0.6 s as they agreed; the broker is stopped for 10 s and goes on", row="13",
-    seen="all clients with heart-beats are cut: their beats wait in the kernel",
+    "3,000 clients beat every 0.6 s as they agreed; the broker is stopped for 10 s and goes on",
+    row="13", seen="all clients with heart-beats are cut: their beats wait in the kernel",
     judged=frozenset({CUT, MEMORY}))
 def late_beats(stage: Stage) -> None:
     streams = stage.crowd(stage.pick(3_000, 500), "beating-", heart_beat="1000,0")
@@ -331,8 +333,8 @@ def transactions(stage: Stage) -> None:
 
 @attack(
     "late-acks", "super agent",
-    "300,000 unacknowledged messages of 300 subscriptions, of each the youngest acknowledged first, in "
-    "STOMP 1.0", row="15", seen="3 s for 19 kB")
+    "300,000 unacknowledged messages of 300 subscriptions, of each the youngest acknowledged first, "
+    "in STOMP 1.0", row="15", seen="3 s for 19 kB")
 def late_acks(stage: Stage) -> None:
     queues = [f"/queue/late-{number}" for number in range(stage.pick(300, 40))]
     consumer = stage.client("late", "super agent", version="1.0")
@@ -380,15 +382,16 @@ def presence_snapshot(stage: Stage) -> None:
         before = stage.sink.data
         stage.push(service.stream, events)
         # An event has more than 200 bytes.
-        stage.linger(lambda: stage.sink.data - before > count * 200 or stage.sink.ends > 0)
+        stage.read_to(before + count * 200)
         time.sleep(0.1)
         stage.push(service.stream, end)
         stage.counts["snapshots"] += 1
 
 
 @attack(
-    "fan-out", "agent", "publishes to a topic with 5,000 subscribers who read, as fast as these take it",
-    row="17", seen="p99 of the pair 56 ms (p50 0.09; a nats-server on the same core: 47 and 132 ms)")
+    "fan-out", "agent",
+    "publishes to a topic with 5,000 subscribers who read, as fast as these take it", row="17",
+    seen="p99 of the pair 56 ms (p50 0.09; a nats-server on the same core: 47 and 132 ms)")
 def fan_out(stage: Stage) -> None:
     publish_saturated(stage, stage.pick(5_000, 1_000))
 
@@ -407,5 +410,5 @@ def publish_saturated(stage: Stage, receivers: int) -> None:
         stage.push(publisher.stream, one * 8)
         sent += 8
         # A message has more than 150 bytes.
-        stage.linger(lambda: stage.sink.data - first > (sent - 8) * receivers * 150)
+        stage.read_to(first + (sent - 8) * receivers * 150)
     stage.counts["deliveries"] = sent * receivers

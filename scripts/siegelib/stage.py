@@ -63,8 +63,8 @@ def attack(
 class Stage:
     """One run of an attack, in its own process.
 
-    What comes before `begin` is preparation; then there is time until `is_on` says no. What is open when
-    the attack returns is closed all at once: that everybody leaves is part of it.
+    What comes before `begin` is preparation; then there is time until `is_on` says no. What is open
+    when the attack returns is closed all at once: that everybody leaves is part of it.
     """
 
     def __init__(self, port: int, pid: int, quick: bool):
@@ -104,7 +104,7 @@ class Stage:
     # -- clients ----------------------------------------------------------------------------------
 
     def client(self, login: str, profile: str = "agent", **options: object) -> Client:
-        """Logs one in, that is closed at the end."""
+        """Logs one in, which is closed at the end."""
         client = Client(self.port, login, profile, **options)  # type: ignore[arg-type]
         self.streams.append(client.stream)
         return client
@@ -115,7 +115,7 @@ class Stage:
     ) -> list[socket.socket]:
         """Logs many in. Those who read do it in a thread, which counts."""
         connects = (
-            connect_frame(f"{prefix}{number:05}".ljust(width, "a"), profile, **headers)
+            connect_frame(f"{prefix}{number:05}".ljust(width, "a"), profile, "1.2", **headers)
             for number in range(count))
         return self.join(connects, receive_buffer, reads, first_source)
 
@@ -176,6 +176,10 @@ class Stage:
         """Does nothing until the time is over, or something is true."""
         while self.is_on() and not is_enough():
             time.sleep(0.02)
+
+    def read_to(self, data: int) -> None:
+        """Waits until so many bytes were read of the crowd, or somebody of it was cut."""
+        self.linger(lambda: self.sink.data > data or self.sink.ends > 0)
 
     def keep_beating(self, streams: list[socket.socket], seconds: float) -> None:
         """Sends a heart-beat on each connection at this interval, until the end."""

@@ -43,7 +43,7 @@ def stomp(command: str, headers: Mapping[str, object] = {}, body: bytes = b"") -
 
 
 def connect_frame(
-    login: str, profile: str = "agent", version: str = "1.2", **headers: object
+    login: str, profile: str = "agent", version: str = "1.2", **headers: object,
 ) -> bytes:
     """A CONNECT with both keys; `heart_beat` is written `heart-beat`."""
     return stomp("CONNECT", {
