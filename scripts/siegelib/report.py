@@ -6,7 +6,7 @@ import html
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from broker import Fault
@@ -144,8 +144,8 @@ def list_of_attacks() -> str:
     return table(("name", "row", "attack", "seen on 826955a"), rows)
 
 
-def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    def row(texts: tuple[str, ...]) -> str:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def row(texts: Sequence[str]) -> str:
         return "| " + " | ".join(one.replace("|", "\\|") for one in texts) + " |"
 
     return "\n".join([row(titles), "|" + "---|" * len(titles), *map(row, rows)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -187,10 +188,8 @@ class Stage:
             while True:
                 started = time.monotonic()
                 for stream in streams:
-                    try:
+                    with contextlib.suppress(OSError):
                         stream.send(b"\n", socket.MSG_DONTWAIT)
-                    except OSError:
-                        pass
                 time.sleep(max(0.01, started + seconds - time.monotonic()))
         threading.Thread(target=beat, daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 import socket
@@ -168,10 +169,8 @@ def open_stream(
 
 def reset(stream: socket.socket) -> None:
     """Ends a connection at once, so that it leaves no port behind that waits."""
-    try:
+    with contextlib.suppress(OSError):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        pass
     stream.close()
 
 
@@ -265,7 +264,5 @@ class Sink:
             return
         self.ends += 1
         self.streams.pop(descriptor, None)
-        try:
+        with contextlib.suppress(OSError):
             self.poll.unregister(descriptor)
-        except OSError:
-            pass
