@@ -217,6 +217,8 @@ def run_attack(setting: Setting, attack: Attack | None) -> Outcome:
         broker.__enter__()
     try:
         give_precedence(broker.process.pid)
+        # What reads the log is none of the broker's.
+        os.sched_setaffinity(broker.reader.native_id, setting.load_cores)
         watch = Watch(broker, setting.broker_core)
         watch.start()
         for role in ("pair", "guest"):
