@@ -88,6 +88,8 @@ class Outcome:
     breaches: list[str] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=dict)
     death: str = ""
+    # Whether its preparation was done.
+    is_made: bool = False
     missed: list[str] = field(default_factory=list)
 
     def idle_ms(self, quantile: float) -> float:
@@ -110,6 +112,8 @@ class Outcome:
         judged = self.attack.judged if self.attack else ALL
         idle_ms = max(setting.idle_p99_ms, self.idle_ms(0.99))
         p99_max_ms = max(bounds.p99_factor * idle_ms, bounds.p99_floor_ms)
+        if self.attack and not self.is_made:
+            self.missed.append("not made")
         if self.death:
             self.missed.append("it ended")
         if P99 in judged and self.besieged_ms(0.99) > p99_max_ms:
@@ -306,6 +310,7 @@ class Course:
                 self.pair.end_phase()
                 self.guest.end_phase()
                 started, is_prepared = time.monotonic(), True
+                outcome.is_made = True
                 limit = started + (60 if not self.setting.quick else 30)
             if "counts" in told:
                 self.note_told(told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import socket
 import sys
@@ -13,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from broker import Fault
@@ -126,7 +124,8 @@ class Stage:
         first_source: int = 1,
     ) -> list[socket.socket]:
         streams = log_in_crowd(
-            self.port, connects, receive_buffer=receive_buffer, first_source=first_source)
+            self.port, connects, receive_buffer=receive_buffer, first_source=first_source,
+            patience=90)
         self.streams += streams
         if reads:
             self.sink.add(*streams)
@@ -204,9 +203,6 @@ class Stage:
 
 def work(name: str, port: int, pid: int, quick: bool) -> int:
     """The process of one attack."""
-    os.nice(10)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text("10")
     stage = Stage(port, pid, quick)
     try:
         ATTACKS[name].act(stage)
