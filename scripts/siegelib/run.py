@@ -370,9 +370,9 @@ class Course:
         if code is not None:
             self.broker.reader.join(5)
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self.outcome.death = f"{name}: " + " / ".join(
-                line for line in list(self.broker.log)[-4:] if "panicked" in line or "slice" in line
-                or "memory" in line)
+            log = list(self.broker.log)
+            panics = [at for at, line in enumerate(log) if "panicked at" in line]
+            self.outcome.death = " ".join([name, *log[panics[0]:panics[0] + 2]] if panics else [name])
         elif not self.outcome.turns.is_stuck:
             self.broker.stop(self.setting.patience)
             self.outcome.totals = self.broker.totals()
