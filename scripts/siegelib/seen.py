@@ -51,7 +51,7 @@ def acks_listing(stage: Stage) -> None:
 
 @attack(
     "snapshots-listing", "service",
-    "800 times in one write: SUBSCRIBE to presence with a snapshot, UNSUBSCRIBE; then a SEND to one of "
+    "600 times in one write: SUBSCRIBE to presence with a snapshot, UNSUBSCRIBE; then a SEND to one of "
     "the 11,000 agents that are there", row="1", seen="abort")
 def snapshots_listing(stage: Stage) -> None:
     stage.crowd(stage.pick(11_000, 3_000), "listed-", inbox="true")
@@ -60,7 +60,7 @@ def snapshots_listing(stage: Stage) -> None:
     stage.begin()
     stage.push(service.stream, (
         subscribe(1, "STOMP-SERVER", destination_id=".*", snapshot="true")
-        + stomp("UNSUBSCRIBE", {"id": 1, "destination": "STOMP-SERVER"})) * 800
+        + stomp("UNSUBSCRIBE", {"id": 1, "destination": "STOMP-SERVER"})) * 600
         + send("/agent/listed-00000"))
     stage.until += 30
     stage.read_to(1 << 40)
