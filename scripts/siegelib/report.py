@@ -12,7 +12,7 @@ from pathlib import Path
 from broker import Fault
 
 from .run import Outcome, Setting
-from .stage import ATTACKS
+from .stage import ATTACKS, Attack
 
 BEGIN = "<!-- scripts/siege writes from here -->"
 END = "<!-- to here -->"
@@ -82,14 +82,17 @@ def line(row: tuple[str, ...]) -> str:
     return " ".join(parts).rstrip()
 
 
+def sentences(attack: Attack) -> list[str]:
+    """What an attack is, and what it did once."""
+    lines = [f"{attack.who[0].upper()}{attack.who[1:]}: {attack.sentence}."]
+    if attack.seen:
+        lines.append(f"Seen on 826955a: {attack.seen}.")
+    return lines
+
+
 def details(outcome: Outcome) -> list[str]:
     """What a row has no place for."""
     lines = []
-    if outcome.attack:
-        who = outcome.attack.who
-        lines.append(f"{who[0].upper()}{who[1:]}: {outcome.attack.sentence}.")
-    if outcome.attack and outcome.attack.seen:
-        lines.append(f"Seen on 826955a: {outcome.attack.seen}.")
     if outcome.death:
         lines.append(f"The broker ended: {outcome.death}.")
     for breach, count in Counter(outcome.breaches).items():
@@ -131,7 +134,7 @@ def heading(setting: Setting) -> str:
 def markdown(setting: Setting, outcomes: list[Outcome]) -> str:
     """The table, and below it what it has no place for."""
     notes = [
-        f"- **{outcome.attack.name}**: " + " ".join(details(outcome)[1:])
+        f"- **{outcome.attack.name}**: " + " ".join(details(outcome))
         for outcome in outcomes if outcome.attack]
     rows = [cells(outcome) for outcome in outcomes]
     return "\n".join([heading(setting), "", table(TITLES, rows), "", *notes, ""])
@@ -167,9 +170,11 @@ def page(setting: Setting, outcomes: list[Outcome]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(one)}</{tag}>" for one in texts) + "</tr>"
 
     def fold(outcome: Outcome) -> str:
-        name = outcome.attack.name if outcome.attack else ""
-        lines = "".join(f"<br>{html.escape(one)}" for one in details(outcome))
-        return f"<p><b>{name}</b>{lines}</p>" if name else ""
+        if not outcome.attack:
+            return ""
+        texts = sentences(outcome.attack) + details(outcome)
+        lines = "".join(f"<br>{html.escape(one)}" for one in texts)
+        return f"<p><b>{outcome.attack.name}</b>{lines}</p>"
 
     return "\n".join([
         "<!doctype html><meta charset=utf-8><title>siege</title>",
