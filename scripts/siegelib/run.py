@@ -222,7 +222,7 @@ def run_attack(setting: Setting, attack: Attack | None) -> Outcome:
     try:
         give_precedence(broker.process.pid)
         # What reads the log is none of the broker's.
-        os.sched_setaffinity(broker.reader.native_id, setting.load_cores)
+        os.sched_setaffinity(broker.reader.native_id or 0, setting.load_cores)
         watch = Watch(broker, setting.broker_core)
         watch.start()
         for role in ("pair", "guest"):
