@@ -315,3 +315,34 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
     let frame = encode_whole(message, &mut peers.arena, format, head);
     peers.push(to.peer, frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Keys, Options, Speaker, Verdict};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::limits::Limits;
+    use crate::outbound::Framing;
+
+    #[test]
+    fn each_message_to_the_same_client_has_an_id_of_its_own() {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let mut ana = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
+        let say = |broker: &mut Broker, ana: &mut Speaker, bytes: &[u8]| {
+            broker.handle(ana, Data { bytes, is_binary: false }, Moment::default()).verdict
+        };
+        let login =
+            b"CONNECT\naccept-version:1.2\nhost:h\ninbox:true\nlogin:ana\npasscode:app.agent\n\n\0";
+        assert_eq!(say(&mut broker, &mut ana, login), Verdict::LoggedIn);
+        broker.peers.discard_unsent(ana.peer);
+        let send = b"SEND\ndestination:/agent/ana\n\nhello\0".repeat(4);
+        assert_eq!(say(&mut broker, &mut ana, &send), Verdict::Stays);
+        let (arena, peer) = broker.peers.outbox(ana.peer).unwrap();
+        let frames = String::from_utf8_lossy(arena.only_run(&peer.queue).unwrap().bytes);
+        let ids = frames.lines().filter_map(|line| line.strip_prefix("message-id:"));
+        assert_eq!(ids.collect::<Vec<_>>(), ["1", "2", "3", "4"], "{frames}");
+    }
+}
