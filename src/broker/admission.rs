@@ -87,11 +87,15 @@ impl Admission {
         Ok(Grant { profile, rights: Rc::clone(&self.rights[profile]) })
     }
 
-    /// Whether a login id consists of keys, at least in part, with dots between: others would see it.
-    pub(super) fn is_of_keys(&self, login: &[u8]) -> bool {
-        let is_key =
-            |part: &[u8]| self.keys.opens_application(part) || self.keys.profile_of(part).is_some();
-        login.split(|byte| *byte == b'.').any(is_key)
+    /// Whether a login id is a key, or both in the form of a passcode: others would see it. Parts of it are
+    /// not looked at, so that a login id tries no more keys than a passcode does.
+    pub(super) fn is_key(&self, login: &[u8]) -> bool {
+        if self.keys.opens_application(login) || self.keys.profile_of(login).is_some() {
+            return true;
+        }
+        let Some(dot) = memchr::memchr(b'.', login) else { return false };
+        let (application_key, profile_key) = (&login[..dot], &login[dot + 1..]);
+        self.keys.opens_application(application_key) && self.keys.profile_of(profile_key).is_some()
     }
 
     /// Whether a text holds one of the keys and so must not be shown.

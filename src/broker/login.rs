@@ -218,7 +218,7 @@ impl Broker {
             return Err(Fault::exceeded(Exceeded { limit: "login_id_bytes_max", max }));
         }
         lookalike::check(login).map_err(|fault| Fault::malformed(Name::Login, fault.why()))?;
-        if self.admission.is_of_keys(login) {
+        if self.admission.is_key(login) {
             return Err(Fault::malformed(Name::Login, "is one of the keys"));
         }
         if login.eq_ignore_ascii_case(Space::BROKER) {

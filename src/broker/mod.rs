@@ -364,7 +364,8 @@ mod tests {
         for (login, is_refused) in [
             ("service", true),
             ("app.agent", true),
-            ("ana.app", true),
+            ("ana.app", false),
+            ("app.ana.service", false),
             ("service-7", false),
             ("ana.b", false),
         ] {

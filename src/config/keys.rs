@@ -133,14 +133,20 @@ fn find(
     let place = place("_file");
     match read(&source.beside(path)) {
         Ok((value, exposure)) => Ok(Some(Given { name, value, place, exposure })),
-        Err(_) if may_be_a_key(path) => Err(ConfigFault { place, offence: Offence::KeyForFile }),
+        Err(_) if may_be_a_key(path) && is_missing(&source.beside(path)) => {
+            Err(ConfigFault { place, offence: Offence::KeyForFile })
+        }
         Err(offence) => Err(ConfigFault { place, offence }),
     }
 }
 
 /// Whether the name of a file looks like a key that was given in its place. Keys hold no dots.
 fn may_be_a_key(path: &Path) -> bool {
-    !path.to_string_lossy().contains(['.', '/']) && !path.exists()
+    !path.to_string_lossy().contains(['.', '/'])
+}
+
+fn is_missing(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
 }
 
 /// Reads a file that holds a key, without the line end that editors add.

@@ -438,6 +438,12 @@ fn a_secret_in_place_of_the_name_of_its_file_is_not_shown() {
         "{fault}"
     );
     assert!(!fault.contains("own-app"), "{fault}");
+    // A file that is there and cannot be read has another reason.
+    fs::create_dir(scratch.0.join("own-app")).unwrap();
+    let path = scratch.0.join("broker.toml");
+    let file = ConfigFile::load(&path).unwrap();
+    let fault = Config::resolve(Some((path, file)), &Overrides::default(), &|_| None).unwrap_err();
+    assert!(fault.to_string().ends_with("own-app: a directory, and not a regular file"), "{fault}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl HeldNow {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Held> {
-        // Two flags are whole whatever a thread did that panicked while it held them.
+        // Flags are whole, whatever a thread was doing that panicked with the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
