@@ -91,6 +91,7 @@ pub mod server;
 mod stomp;
 mod telemetry;
 mod transport;
+mod work;
 
 pub use broker::Keys;
 pub use profile::{ByProfile, Profile};

@@ -109,6 +109,12 @@ pub struct Limits {
     pub outbound_total_bytes_max: u64,
 
     // -- the loop ---------------------------------------------------------------------------
+    /// Work in one turn of the loop, in units of about 100 ns: half of it for input and what follows from it at
+    /// once, a quarter each for writing what could not be written before and for work that goes on over
+    /// several turns.
+    pub turn_units_max: u32,
+    /// Work for one connection before the others get their turn, in the same units.
+    pub share_units_max: u32,
     /// Bytes read from one connection before the others get their turn.
     pub read_bytes_per_turn_max: u32,
     /// Bytes written to one connection before the others get their turn.
@@ -199,9 +205,11 @@ impl Default for Limits {
             deliveries_max: 10,
             outbound: ByProfile::new([client, client, service, service]),
             outbound_total_bytes_max: 512 * MIB as u64,
+            turn_units_max: 6_000,
+            share_units_max: 400,
             read_bytes_per_turn_max: 256 * KIB,
-            write_bytes_per_turn_max: 1024 * KIB,
-            accepts_per_turn_max: 128,
+            write_bytes_per_turn_max: 256 * KIB,
+            accepts_per_turn_max: 8,
             mailbox_letters_max: 256,
         }
     }

@@ -1,6 +1,7 @@
 //! The classic dialect's rules: the effect of each command, and the answer to it.
 
 use super::admission::Credentials;
+use super::answer::Answer;
 use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
@@ -12,6 +13,7 @@ use super::subscription::Target;
 use super::{Broker, Moment, desk};
 use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
+use crate::work;
 
 /// Handles a frame, unless its connection is closing.
 pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Moment) -> Done {
@@ -23,13 +25,14 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
         return Done::ignored(closure.reason);
     }
     broker.counters.frames_in += 1;
+    broker.meter.spend(work::FRAME + work::of_bytes(bytes.len()));
     let mut frame = Frame::default();
     let result = frame.read(bytes, &broker.limits).map_err(Fault::from);
     // Most frames are SENDs: a constant outcome saves copies of a verdict.
     let result = match (result, session, frame.command) {
         (Ok(()), Some(session), Command::Send) => {
             match send(broker, &Request { peer, session, frame: &frame }, now) {
-                Ok(()) => return Done { frames: 1, verdict: Verdict::Stays },
+                Ok(()) => return Done::stays(broker.peers.peer(peer).is_busy()),
                 Err(fault) => Err(fault),
             }
         }
@@ -37,7 +40,7 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
         (Err(fault), _, _) => Err(fault),
     };
     let verdict = result.unwrap_or_else(|fault| broker.refuse(peer, &fault, now));
-    Done { frames: 1, verdict }
+    Done { frames: 1, verdict, pauses: broker.peers.peer(peer).is_busy() }
 }
 
 /// Writes an ERROR.
@@ -115,19 +118,6 @@ impl<'o> Request<'_, 'o> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Answers with an ACK.
-    #[inline(never)] // keeps the path of a SEND without a transaction short
-    fn acknowledge(&self, broker: &mut Broker, transaction: &[u8]) {
-        let token = broker.sessions[self.session].token();
-        broker.peers.reply(self.peer, |out| {
-            out.extend_from_slice(b"ACK\nsession-id:");
-            out.extend_from_slice(token);
-            out.extend_from_slice(b"\ntransaction:");
-            out.extend_from_slice(transaction);
-            out.extend_from_slice(b"\nerror-desc:OK\n\n\0");
-        });
     }
 
     /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists its destinations. Without a transaction
@@ -230,7 +220,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         return broker.unreachable(content.destination).map_or(Ok(()), Err);
     }
     if let Some(transaction) = content.transaction {
-        request.acknowledge(broker, transaction);
+        broker.answer(request.peer, Answer::Acknowledgement(transaction));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use super::message::{Message, Stored};
 use super::queue::Queue;
 use super::subscription::{AckMode, Standard, Target};
 use super::{Broker, Moment};
+use crate::work;
 
 impl Broker {
     /// Subscribes a session to a queue, as one of its consumers.
@@ -72,6 +73,10 @@ impl Broker {
             && !queue.is_empty()
             && !queue.consumers().is_empty()
         {
+            if self.is_share_spent() {
+                return self.destinations.note_unserved(id);
+            }
+            self.meter.spend(work::DELIVERY);
             if queue.is_next_expired(now.ms()) {
                 self.destinations.change_queue(id, Queue::pop_front);
                 self.counters.messages_expired += 1;
@@ -95,7 +100,8 @@ impl Broker {
             if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
                 return false;
             }
-            let room = peers.peer(sessions[one.session].peer).has_room();
+            let Some(session) = sessions.get(one.session) else { return false };
+            let room = peers.peer(session.peer).has_room();
             let is_ready = room && !peers.arena.is_full();
             waits_for_room.set(waits_for_room.get() || !is_ready);
             is_ready
@@ -201,7 +207,8 @@ impl Broker {
     }
 
     /// Serves the queues that are listed for the end of the turn.
-    pub(super) fn serve_backlog(&mut self, now: Moment) {
+    pub(crate) fn serve_backlog(&mut self, units: u32, now: Moment) {
+        self.begin_share(units);
         for id in self.destinations.take_backlog() {
             self.serve_queue(id, now);
         }

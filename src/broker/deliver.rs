@@ -282,7 +282,8 @@ impl<'b> Outlet<'b> {
     where
         'b: 'm,
     {
-        let session = &self.sessions[receiver];
+        // A session that has ended leaves routes behind until a job has removed them.
+        let Some(session) = self.sessions.get(receiver) else { return false };
         let peer = self.peers.peer(session.peer);
         let format = (peer.encoding, peer.framing);
         let head = match format.0 {

@@ -1,9 +1,9 @@
 //! The broker as a destination: services subscribe to presence.
 
-use super::destination::Route;
 use super::fault::{Code, Fault};
 use super::ids::{SessionId, SubscriptionIndex};
-use super::presence::{Event, SNAPSHOT, is_public, send_event};
+use super::jobs::Job;
+use super::presence::Snapshot;
 use super::subscription::{Standard, Target};
 use super::{Broker, Moment};
 use crate::profile::Profile;
@@ -31,18 +31,7 @@ impl Broker {
 
 /// Sends an event for each client that is logged in already.
 pub(super) fn send_snapshot(broker: &mut Broker, index: SubscriptionIndex, now: Moment) {
-    let subscription = &broker.subscriptions[index];
-    let Target::Presence(pattern) = &subscription.target else { return };
-    let watcher = subscription.session;
-    let present: Vec<_> = broker
-        .sessions
-        .iter()
-        .filter(|(_, session)| is_public(session.profile))
-        .filter(|(_, session)| pattern.matches(&broker.destinations[session.destination].name))
-        .map(|(id, _)| id)
-        .collect();
-    let route = Route { session: watcher, subscription: index, is_first: true };
-    for session in present {
-        send_event(broker, Event::Logged, session, SNAPSHOT, &[route], now);
-    }
+    let owner = broker.sessions[broker.subscriptions[index].session].peer;
+    let snapshot = Snapshot::new(broker, index);
+    broker.start(Some(owner), Job::Snapshot(snapshot), now);
 }

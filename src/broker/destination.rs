@@ -93,6 +93,8 @@ pub(crate) struct DestinationTable {
     expiring: BTreeSet<(u64, DestinationId)>,
     /// Queues to be served again at the end of the turn; those that still exist have `is_backlogged`.
     backlogged: Vec<DestinationId>,
+    /// Whether one of them was not served because the share of the turn was used up.
+    has_unserved: bool,
 }
 
 impl DestinationTable {
@@ -106,6 +108,7 @@ impl DestinationTable {
             queued_bytes: 0,
             expiring: BTreeSet::new(),
             backlogged: Vec::new(),
+            has_unserved: false,
         }
     }
 
@@ -165,14 +168,15 @@ impl DestinationTable {
         self.note_use(id);
     }
 
-    /// Undoes [`Self::attach`].
+    /// Undoes [`Self::attach`], if the destination still exists.
     pub(crate) fn detach(
         &mut self,
         id: DestinationId,
         subscription: SubscriptionIndex,
         is_direct: bool,
     ) {
-        if let Some(watch) = &mut self.table[id].watch {
+        let Some(destination) = self.table.get_mut(id) else { return };
+        if let Some(watch) = &mut destination.watch {
             watch.attached.retain(|other| *other != subscription);
             watch.direct -= u32::from(is_direct);
         }
@@ -231,8 +235,21 @@ impl DestinationTable {
         }
     }
 
+    /// As [`Self::note_backlog`], for a queue that could be served at once, were there time.
+    pub(crate) fn note_unserved(&mut self, id: DestinationId) {
+        self.has_unserved = true;
+        self.note_backlog(id);
+    }
+
+    /// Whether a queue could be served at once.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        self.has_unserved
+    }
+
     /// Takes the list of queues that are to be served again.
     pub(crate) fn take_backlog(&mut self) -> Vec<DestinationId> {
+        self.has_unserved = false;
         let mut taken = std::mem::take(&mut self.backlogged);
         taken.retain(|id| {
             let queue = self.table.get_mut(*id).and_then(|one| one.queue.as_mut());

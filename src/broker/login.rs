@@ -6,6 +6,7 @@ use super::admission::{Credentials, Grant};
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::jobs::{Job, Leave};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;
 use super::rights::Rights;
@@ -16,6 +17,7 @@ use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
 use crate::profile::Profile;
 use crate::stomp::{Headers, Name, lookalike};
+use crate::work;
 
 impl Broker {
     /// Notes the login id of a refused login for the log: its beginning, and nothing if it holds a key,
@@ -60,12 +62,14 @@ impl Broker {
             return Ok(session);
         }
         let destination = self.find_or_make_destination(&grant.profile.address_of(login))?;
-        let session = Session::new(destination, peer, grant.profile, (self.entropy)());
+        let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
+        session.since = self.last_message;
         let session = self.sessions.insert(session);
         self.destinations.set_owner(destination, Some(session));
         self.rebuild_routes(destination);
         self.attach(session, peer, grant.rights);
         self.counters.logins += 1;
+        self.meter.spend(work::SESSION);
         self.publish_presence(Event::Logged, session, "login", now);
         Ok(session)
     }
@@ -191,17 +195,16 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
-        self.sessions[id].transactions = Vec::new();
-        let subscriptions = std::mem::take(&mut self.sessions[id].subscriptions);
-        self.end_subscriptions(subscriptions, now);
         let login = self.sessions[id].login(&self.destinations);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
-        let destination = self.sessions[id].destination;
-        self.sessions.remove(id);
+        let Some(session) = self.sessions.remove(id) else { return };
+        self.meter.spend(work::SESSION);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
-        self.destinations.set_owner(destination, None);
-        self.rebuild_routes(destination);
-        self.release_destination(destination);
+        self.destinations.set_owner(session.destination, None);
+        self.rebuild_routes(session.destination);
+        // Its own subscriptions may keep its address alive until they are ended.
+        self.release_destination(session.destination);
+        self.start(None, Job::Leave(Leave::new(session.subscriptions)), now);
     }
 
     fn login(&self, session: SessionId) -> &[u8] {

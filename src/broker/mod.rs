@@ -27,12 +27,14 @@ pub(crate) mod table;
 pub(crate) mod transaction;
 
 mod admission;
+mod answer;
 mod classic;
 mod commit;
 mod consume;
 mod deliver;
 mod desk;
 mod hashing;
+mod jobs;
 mod login;
 mod presence;
 mod request;
@@ -47,6 +49,7 @@ use self::fault::Disposition;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
 use self::ids::PeerId;
+use self::jobs::{Job, Jobs};
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
@@ -58,6 +61,7 @@ pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::subscription::SubscriptionTable;
 use crate::limits::Limits;
 use crate::telemetry::Counters;
+use crate::work::{self, Meter};
 
 /// A moment, by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +95,9 @@ pub struct Broker {
     subscriptions: SubscriptionTable,
     /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
+    /// Counts the work.
+    pub(crate) meter: Meter,
+    jobs: Jobs,
 }
 
 impl std::fmt::Debug for Broker {
@@ -119,6 +126,8 @@ impl Broker {
             entropy: options.entropy,
             subscriptions: SubscriptionTable::default(),
             last_message: 0,
+            meter: Meter::default(),
+            jobs: Jobs::default(),
         }
     }
 
@@ -138,6 +147,46 @@ impl Broker {
                 standard::handle(self, speaker.peer, assembler, data, now)
             }
         }
+    }
+
+    /// Goes on with frames of a connection that were left when its share of a turn was used up.
+    #[cold] // few connections use up their share
+    pub fn resume(&mut self, speaker: &mut Speaker, now: Moment) -> Done {
+        match &mut speaker.inlet {
+            Inlet::Classic => Done::nothing(),
+            Inlet::Standard(assembler) => standard::resume(self, speaker.peer, assembler, now),
+        }
+    }
+
+    /// Begins a share of a turn.
+    #[inline]
+    pub(crate) fn begin_share(&mut self, units: u32) {
+        let pending = self.pending_units();
+        self.meter.begin(units + pending as u32);
+    }
+
+    /// Whether the share is used up, by what was done and by the writes that follow from it.
+    #[inline]
+    pub(crate) fn is_share_spent(&self) -> bool {
+        self.meter.is_spent(self.pending_units())
+    }
+
+    /// Units since the start, with those of the writes that are due.
+    #[inline]
+    pub(crate) fn work_done(&self) -> u64 {
+        self.meter.spent() + self.pending_units()
+    }
+
+    /// Whether a client is not to be handled any further in this turn.
+    #[inline]
+    fn pauses(&self, peer: PeerId) -> bool {
+        self.is_share_spent() || self.peers.peer(peer).is_busy()
+    }
+
+    /// Units for the writes that are due.
+    #[inline]
+    fn pending_units(&self) -> u64 {
+        self.peers.dirty_len() as u64 * u64::from(work::WRITE)
     }
 
     /// Sends an ERROR to a client. Unless the connection stays open after the fault, ends the session and
@@ -218,16 +267,12 @@ impl Broker {
             let fault = self.peers.peer(peer).overflow();
             self.refuse(peer, &fault, now);
         }
-        self.serve_backlog(now);
     }
 
     /// Tells each client that the broker is shutting down, and closes its connection.
     pub fn drain(&mut self, now: Moment) {
         let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
-        let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
-        for peer in peers {
-            self.refuse(peer, &fault, now);
-        }
+        self.start(None, Job::Drain(peers.into_iter()), now);
     }
 
     /// Replaces the keys. Sessions stay.
@@ -277,7 +322,8 @@ impl Broker {
             assert_eq!(destination.routes(), self.routes_to(id), "routes are what they should be");
         }
         let held: usize = self.sessions.iter().map(|(_, one)| one.subscriptions.len()).sum();
-        assert_eq!(held, self.subscriptions.len(), "subscriptions that are no session's");
+        let leaving = self.jobs.leaving_len();
+        assert_eq!(held + leaving, self.subscriptions.len(), "subscriptions that are no session's");
         let connected = self.peers.iter().filter(|(_, peer)| peer.session().is_some()).count();
         assert_eq!(connected, self.sessions.len(), "sessions and connections that carry them");
     }
@@ -403,7 +449,7 @@ mod tests {
         let data = Data { bytes, is_binary: false };
         let reason = CloseReason::Refused(Code::InvalidProfileKey);
         let done = broker.handle(&mut speaker, data, Moment::default());
-        assert_eq!(done, Done { frames: 1, verdict: Verdict::Closing(reason) });
+        assert_eq!(done, Done { frames: 1, verdict: Verdict::Closing(reason), pauses: false });
         let closure = broker.peers.peer(speaker.peer).closure().unwrap();
         assert_eq!((closure.reason, closure.retry), (reason, Some(Retry::Never)));
         assert_eq!((broker.counters.logins, broker.counters.logins_refused), (0, 1));

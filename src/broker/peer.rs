@@ -60,6 +60,8 @@ pub struct Peer {
     /// Whether a frame was not queued because the queue was above its hard limit.
     lost_a_frame: bool,
     dirty: bool,
+    /// Whether a job of the client runs, until whose end nothing else of it is handled.
+    busy: bool,
 }
 
 /// What a connection may do now.
@@ -204,6 +206,12 @@ impl Peers {
         !self.dirty.is_empty()
     }
 
+    /// The number of connections with new frames that were not flushed.
+    #[inline]
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Whether a queue grew past its soft limit since the last call.
     pub fn take_pressure_grew(&mut self) -> bool {
         std::mem::take(&mut self.pressure_grew)
@@ -272,6 +280,11 @@ impl Peers {
     /// A connection, and the arena of its queue.
     pub fn outbox(&mut self, id: PeerId) -> Option<(&mut OutboundArena, &mut Peer)> {
         Some((&mut self.arena, self.table.get_mut(id)?))
+    }
+
+    /// A connection, if it is open.
+    pub(super) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.table.get(id)
     }
 
     /// A connection that is open.
@@ -356,6 +369,7 @@ impl Peer {
             pressed: false,
             lost_a_frame: false,
             dirty: false,
+            busy: false,
         }
     }
 
@@ -408,6 +422,17 @@ impl Peer {
     /// Whether its queue is short enough for messages from queues.
     pub fn has_room(&self) -> bool {
         !self.takes_nothing() && self.queue.bytes() <= self.limits.soft_bytes_max / 2
+    }
+
+    /// Whether a job of the client runs, until whose end nothing else of it is handled.
+    #[inline]
+    pub fn is_busy(&self) -> bool {
+        self.busy && self.closure().is_none()
+    }
+
+    /// Sets whether a job of the client runs.
+    pub(super) fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
     }
 
     /// The session, if it is logged in.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::destination::Route;
-use super::ids::SessionId;
+use super::ids::{SessionId, SubscriptionIndex};
 use super::message::{Content, Message, Origin, UserLines};
 use super::space::Space;
 use super::subscription::Target;
@@ -13,6 +13,7 @@ use super::{Broker, Moment};
 use crate::calendar::Timestamp;
 use crate::json;
 use crate::profile::Profile;
+use crate::work::{self, Progress};
 
 /// The kind of a presence event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +66,57 @@ impl Broker {
     }
 }
 
+/// Presence events about clients that were logged in before a subscription.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    subscription: SubscriptionIndex,
+    /// The slot of the session that is next.
+    from: usize,
+    /// The number of the last message before the snapshot: about later sessions there are events anyway.
+    until: u64,
+}
+
+impl Snapshot {
+    /// A snapshot for a subscription.
+    pub(super) fn new(broker: &Broker, subscription: SubscriptionIndex) -> Self {
+        Self { subscription, from: 0, until: broker.last_message }
+    }
+
+    /// Sends events until the share of the turn is used up, or as long as the subscriber's queue has room.
+    pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        while let Some((next, id, session)) = broker.sessions.next_from(self.from) {
+            let Some(subscription) = broker.subscriptions.get(self.subscription) else { break };
+            let Target::Presence(pattern) = &subscription.target else { break };
+            let Some(watcher) = broker.sessions.get(subscription.session) else { break };
+            broker.meter.spend(work::FRAME);
+            let name = &broker.destinations[session.destination].name;
+            let is_meant = is_public(session.profile) && session.since <= self.until;
+            if is_meant && pattern.matches(name) {
+                if !broker.peers.peer(watcher.peer).has_room() {
+                    return Progress::Waits;
+                }
+                let (session, subscription) = (subscription.session, self.subscription);
+                let route = Route { session, subscription, is_first: true };
+                send_event(broker, Event::Logged, id, SNAPSHOT, &[route], now);
+            }
+            self.from = next;
+            if broker.is_share_spent() {
+                return Progress::More;
+            }
+        }
+        Progress::Ended
+    }
+}
+
 /// Whether there are events about clients of a profile.
-pub(super) fn is_public(profile: Profile) -> bool {
+fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
 
 /// The reason in events about clients that were logged in before the subscription.
-pub(super) const SNAPSHOT: &str = "snapshot";
+const SNAPSHOT: &str = "snapshot";
 
-pub(super) fn send_event(
+fn send_event(
     broker: &mut Broker,
     event: Event,
     session: SessionId,

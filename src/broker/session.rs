@@ -29,6 +29,8 @@ pub(crate) struct Session {
     pub origin: Origin,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionIndex>,
+    /// The number of the last message before the login.
+    pub since: u64,
     /// Takeovers since `takeover_window_ms`.
     pub takeovers: u32,
     /// Begin of the window in which takeovers are counted.
@@ -66,6 +68,7 @@ impl Session {
             last_sent_to: None,
             origin: Origin::default(),
             subscriptions: Vec::new(),
+            since: 0,
             takeovers: 0,
             takeover_window_ms: 0,
             transactions: Vec::new(),

@@ -39,6 +39,10 @@ pub struct Done {
     pub frames: u32,
     /// What becomes of the connection.
     pub verdict: Verdict,
+    /// Whether the client is not to be handled any further in this turn: its share of the turn is used up
+    /// while the inlet holds frames, or a job of its own runs. Then [`Broker::resume`](super::Broker::resume)
+    /// goes on, before anything else of the connection is handled.
+    pub pauses: bool,
 }
 
 /// What becomes of a connection after its data was handled or its client was refused.
@@ -61,7 +65,7 @@ impl Speaker {
         Self { peer, inlet }
     }
 
-    /// Memory for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part or are not handled yet.
     #[inline]
     pub fn held_bytes(&self) -> usize {
         match &self.inlet {
@@ -72,9 +76,20 @@ impl Speaker {
 }
 
 impl Done {
+    /// The outcome of a frame after which the connection stays open.
+    #[inline]
+    pub(super) fn stays(pauses: bool) -> Self {
+        Self { frames: 1, verdict: Verdict::Stays, pauses }
+    }
+
+    /// The outcome where nothing was left to handle.
+    pub(super) fn nothing() -> Self {
+        Self { frames: 0, verdict: Verdict::Stays, pauses: false }
+    }
+
     /// The outcome for a connection that was closing already.
     #[cold] // few connections send while they close
     pub(super) fn ignored(reason: CloseReason) -> Self {
-        Self { frames: 0, verdict: Verdict::Closing(reason) }
+        Self { frames: 0, verdict: Verdict::Closing(reason), pauses: false }
     }
 }

@@ -1,6 +1,7 @@
 //! The standard dialect's rules: the effect of each command of STOMP 1.0, 1.1 and 1.2, and the answer to it.
 
 use super::admission::Credentials;
+use super::answer::Answer;
 use super::commit::{begin, commit, hold, take_transaction};
 use super::deliver::{Sending, Sent};
 use super::encoding::Encoding;
@@ -22,8 +23,10 @@ use crate::stomp::frame::OwnedLines;
 use crate::stomp::{
     Assembler, Command, Frame, Headers, Malformed, Name, ScanBounds, Version, encode,
 };
+use crate::work;
 
-/// Handles the frames in data, until it is used up or the connection closes.
+/// Handles the frames in data, until it is used up, the connection closes, or its client is not to be handled
+/// any further in this turn.
 pub(super) fn handle(
     broker: &mut Broker,
     peer: PeerId,
@@ -38,15 +41,46 @@ pub(super) fn handle(
         }
         one.prefer_binary(data.is_binary);
     }
-    let mut client = Client::of(one, peer);
-    let mut bytes = data.bytes;
-    let mut done = Done { frames: 0, verdict: Verdict::Stays };
+    handle_frames(broker, peer, assembler, data.bytes, now)
+}
+
+/// Goes on with the frames that were left.
+#[cold] // few connections use up their share
+pub(super) fn resume(
+    broker: &mut Broker,
+    peer: PeerId,
+    assembler: &mut Assembler,
+    now: Moment,
+) -> Done {
+    match broker.peers.peer(peer).closure() {
+        Some(closure) => Done::ignored(closure.reason),
+        None => handle_frames(broker, peer, assembler, &[], now),
+    }
+}
+
+#[inline(always)] // the path of a SEND
+fn handle_frames(
+    broker: &mut Broker,
+    peer: PeerId,
+    assembler: &mut Assembler,
+    bytes: &[u8],
+    now: Moment,
+) -> Done {
+    let mut client = Client::of(broker.peers.peer(peer), peer);
+    let mut bytes = bytes;
+    let mut done = Done { frames: 0, verdict: Verdict::Stays, pauses: false };
     while assembler.has_more(bytes) {
+        if done.frames > 0 && broker.pauses(peer) {
+            assembler.keep(bytes);
+            done.pauses = true;
+            break;
+        }
         let bounds = ScanBounds::new(&broker.limits, client.session.is_some());
         let mut frame = Frame::default();
         let verdict = match assembler.next_frame(&mut bytes, &bounds, &mut frame) {
             Ok(true) => {
                 done.frames += 1;
+                broker.meter.spend(work::FRAME + work::of_bytes(frame.body.len()));
                 handle_frame(broker, &client, &frame, now)
             }
             Ok(false) => break,
@@ -64,6 +98,7 @@ pub(super) fn handle(
             }
         }
     }
+    done.pauses |= broker.peers.peer(peer).is_busy();
     assembler.release();
     broker.counters.frames_in += u64::from(done.frames);
     done
@@ -251,15 +286,9 @@ fn handle_first(
 
 /// Sends a RECEIPT for a frame that was handled, if the client asked for one.
 fn answer(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, delivered: Option<u32>) {
-    let Some(receipt) = receipt else { return };
-    broker.peers.reply(peer, |out| {
-        encode::begin(out, "RECEIPT");
-        encode::plain_header(out, "receipt-id", receipt);
-        if let Some(delivered) = delivered {
-            number_header(out, "delivered", u64::from(delivered));
-        }
-        encode::finish(out, b"");
-    });
+    if let Some(receipt) = receipt {
+        broker.answer(peer, Answer::Receipt(receipt, delivered));
+    }
 }
 
 fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Moment) -> Verdict {

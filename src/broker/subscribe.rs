@@ -12,6 +12,7 @@ use super::subscription::{AckMode, Pattern, Standard, Subscription, Target};
 use super::{Broker, Moment, printable};
 use crate::limits::Exceeded;
 use crate::stomp::{Name, lookalike};
+use crate::work;
 
 impl Broker {
     /// Subscribes to a topic, or to each topic that a wildcard matches.
@@ -150,6 +151,7 @@ impl Broker {
             let limit = "subscriptions_per_session_max";
             return Err(Fault::exceeded(Exceeded { limit, max }));
         }
+        self.meter.spend(work::SUBSCRIPTION);
         let index = self.subscriptions.insert(Subscription { session, target, standard });
         self.sessions[session].subscriptions.push(index);
         Ok(index)
@@ -169,7 +171,12 @@ impl Broker {
     }
 
     /// Ends a subscription. Returns its queue, if it was a consumer of one.
-    fn end_subscription(&mut self, index: SubscriptionIndex, now: Moment) -> Option<DestinationId> {
+    pub(super) fn end_subscription(
+        &mut self,
+        index: SubscriptionIndex,
+        now: Moment,
+    ) -> Option<DestinationId> {
+        self.meter.spend(work::SUBSCRIPTION);
         let selected = self.destinations_of(index);
         let subscription = self.subscriptions.remove(index)?;
         if let Target::Queue(id) = subscription.target {
@@ -290,9 +297,9 @@ impl Broker {
         self.destinations.release(id, self.limits.idle_topics_max as usize);
     }
 
-    /// Rebuilds the routes of a destination.
+    /// Rebuilds the routes of a destination, if it still exists.
     pub(super) fn rebuild_routes(&mut self, id: DestinationId) {
-        if self.destinations[id].watch.is_some() {
+        if self.destinations.get(id).is_some_and(|one| one.watch.is_some()) {
             self.destinations.set_routes(id, self.routes_to(id));
         }
     }
@@ -310,11 +317,12 @@ impl Broker {
         for index in destination.attached() {
             let subscription = &self.subscriptions[*index];
             let session = subscription.session;
-            if matches!(subscription.target, Target::Own(_)) {
+            if matches!(subscription.target, Target::Own(_)) && destination.owner == Some(session) {
                 own.push(Route { session, subscription: *index, is_first: own.is_empty() });
                 continue;
             }
-            let watcher = self.sessions[session].profile;
+            // Subscriptions of a session that has ended are ended by a job.
+            let Some(watcher) = self.sessions.get(session).map(|one| one.profile) else { continue };
             if !is_topic && !owner.is_some_and(|owner| watcher.may_watch(owner)) {
                 continue;
             }

@@ -144,6 +144,13 @@ impl<K: Key, T: Default> Table<K, T> {
         occupied.map(|entry| (K::new(entry.place), &entry.value))
     }
 
+    /// The first value in a slot from `from` on, and the slot behind it; to go on later, whatever has changed.
+    pub(crate) fn next_from(&self, from: usize) -> Option<(usize, K, &T)> {
+        let rest = self.entries.get(from..)?.iter();
+        let (skipped, entry) = rest.enumerate().find(|(_, entry)| !entry.is_vacant())?;
+        Some((from + skipped + 1, K::new(entry.place), &entry.value))
+    }
+
     /// The number of values.
     pub(crate) fn len(&self) -> usize {
         self.len

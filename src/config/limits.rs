@@ -80,6 +80,8 @@ limits_section! {
     queue_ms_max: u64,
     deliveries_max: u64,
     outbound_total_bytes_max: Bytes,
+    turn_units_max: u64,
+    share_units_max: u64,
     read_bytes_per_turn_max: Bytes,
     write_bytes_per_turn_max: Bytes,
     accepts_per_turn_max: u64,

@@ -6,6 +6,7 @@ use super::endings::Ending;
 use crate::broker::peer::Peer;
 use crate::broker::{CloseReason, Code, Fault, Retry, Verdict};
 use crate::transport::websocket::CloseCode;
+use crate::work;
 
 impl<S: Socket> Engine<S> {
     /// Carries out the broker's verdict on a connection.
@@ -108,19 +109,25 @@ impl<S: Socket> Engine<S> {
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.linger_ms_max));
     }
 
-    /// Removes closed connections.
+    /// Removes closed connections, as many as a turn may.
     #[inline]
     pub(super) fn reap(&mut self) {
         if !self.connections.to_reap.is_empty() {
-            self.reap_slow();
+            self.reap_slow(REAPED_PER_TURN);
         }
     }
 
+    /// Removes all closed connections.
+    pub(super) fn reap_all(&mut self) {
+        self.reap_slow(usize::MAX);
+    }
+
     #[cold] // in most turns no connection closes
-    fn reap_slow(&mut self) {
-        let mut list = self.connections.to_reap.take();
-        for id in list.drain(..) {
+    fn reap_slow(&mut self, max: usize) {
+        for _ in 0..max {
+            let Some(id) = self.connections.to_reap.pop() else { return };
             let Some(connection) = self.connections.remove(id) else { continue };
+            self.broker.meter.spend(work::SOCKET);
             self.memory.note_released(connection.held_bytes());
             if connection.flags.surplus {
                 self.surplus_len -= 1;
@@ -136,7 +143,6 @@ impl<S: Socket> Engine<S> {
             }
             self.closed.push((id, connection.socket));
         }
-        self.connections.to_reap.take_back(list);
     }
 
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
@@ -158,6 +164,9 @@ impl<S: Socket> Engine<S> {
         }
     }
 }
+
+/// Connections that are removed in a turn: the kernel takes some microseconds to close each.
+const REAPED_PER_TURN: usize = 16;
 
 /// The WebSocket close code for a reason; `None` if it follows from the client's own close or violation.
 fn common_code(reason: CloseReason, retry: Option<Retry>) -> Option<CloseCode> {

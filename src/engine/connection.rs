@@ -43,6 +43,9 @@ pub(super) struct Connection<S> {
     pub(super) transport: Transport,
     /// The broker's handle of it, once its dialect is known.
     pub(super) speaker: Option<Speaker>,
+    /// Input that was read and is not handled yet, because the connection's share of a turn is used up or a
+    /// job of its client runs. Nothing more is read before it is handled.
+    pub(super) kept: Option<Box<Kept>>,
     pub(super) policy: ListenerPolicy,
     /// The index of its listener in the configuration.
     pub(super) listener: u16,
@@ -66,6 +69,56 @@ pub(super) struct Connection<S> {
     pub(super) totals: Totals,
     /// Deliveries that are encrypted but not yet taken by the kernel: arrival time and count.
     pub(super) staged: Vec<(u64, u32)>,
+}
+
+/// Input that is not handled yet. What follows in the broker's inlet comes first, then `plain`, then `wire`.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Decrypted bytes, on TLS.
+    pub(super) plain: Rest,
+    /// Bytes as they were read.
+    pub(super) wire: Rest,
+}
+
+/// The end of a run of bytes.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    bytes: Vec<u8>,
+    /// Where it begins in `bytes`.
+    from: usize,
+}
+
+impl Kept {
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.bytes().is_empty() && self.wire.bytes().is_empty()
+    }
+
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.plain.bytes.capacity() + self.wire.bytes.capacity()
+    }
+}
+
+impl Rest {
+    /// A copy of bytes.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), from: 0 }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.from..]
+    }
+
+    /// Drops all but the last `left` bytes; the last one frees the memory.
+    pub(super) fn leave(&mut self, left: usize) {
+        match left {
+            0 => *self = Self::default(),
+            _ => self.from = self.bytes.len() - left,
+        }
+    }
 }
 
 /// What a connection is waiting for.
@@ -156,6 +209,7 @@ impl<S> Connection<S> {
             tls: None,
             transport: Transport::new(),
             speaker: None,
+            kept: None,
             policy: accepted.policy,
             listener: accepted.listener,
             phase: Phase::AwaitingProtocol,
@@ -180,10 +234,11 @@ impl<S> Connection<S> {
         self.speaker.as_ref().map(|speaker| speaker.peer)
     }
 
-    /// Memory for frames that have arrived only in part.
+    /// Memory for frames that have arrived only in part, and for input that is not handled yet.
     pub(super) fn held_bytes(&self) -> u64 {
         let torn = self.speaker.as_ref().map_or(0, Speaker::held_bytes);
-        (self.transport.held_bytes() + torn) as u64
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.held_bytes());
+        (self.transport.held_bytes() + torn + kept) as u64
     }
 
     /// Whether the transport still parses input: for frames, or for a WebSocket close, which is found

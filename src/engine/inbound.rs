@@ -4,15 +4,16 @@
 use std::io::ErrorKind;
 
 use super::Engine;
-use super::connection::{Connection, NEVER, Phase, SURPLUS, Socket};
+use super::connection::{Connection, Kept, NEVER, Phase, Rest, SURPLUS, Socket};
 use crate::broker::peer::Opening;
-use crate::broker::{CloseReason, Code, Data, Fault, Retry};
+use crate::broker::{CloseReason, Code, Data, Done, Fault, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{
     Dialect, FrameBound, Inbound, PlainRequest, Protocols, TlsMode, TransportFault, detect,
 };
+use crate::work;
 
 /// The buffers of all reads; connections own none.
 pub(super) struct Scratch {
@@ -33,20 +34,26 @@ const WIRE_BYTES: usize = 64 * 1024;
 const PLAIN_BYTES: usize = 32 * 1024;
 
 impl<S: Socket> Engine<S> {
+    /// Reads and handles the input of a connection, within its share of the turn.
     pub(super) fn read_connection(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.listed_to_read = false;
+        self.broker.begin_share(self.limits.share_units_max);
         let mut budget = self.limits.read_bytes_per_turn_max as usize;
         loop {
             if self.holds_back(slot) {
                 return;
             }
             let connection = &mut self.connections[slot];
+            if connection.kept.is_some() && !self.handle_kept(slot) {
+                return;
+            }
+            let connection = &mut self.connections[slot];
             if !connection.flags.readable || matches!(connection.phase, Phase::Closed(_)) {
                 return;
             }
-            if budget == 0 {
-                return self.connections.list_to_read(slot);
+            if budget == 0 || self.broker.is_share_spent() {
+                return self.connections.list_to_continue(slot);
             }
             let wanted = budget.min(self.scratch.wire.len());
             match connection.socket.read(&mut self.scratch.wire[..wanted]) {
@@ -63,6 +70,7 @@ impl<S: Socket> Engine<S> {
                     if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
                         connection.flags.readable = false;
                     }
+                    self.broker.meter.spend(work::READ + work::of_bytes(count));
                     self.handle_bytes(slot, count);
                     self.relieve_pressure();
                 }
@@ -76,7 +84,7 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Handles the bytes in the scratch buffer.
+    /// Handles the bytes in the scratch buffer, and keeps what is left when the share ends.
     fn handle_bytes(&mut self, slot: u32, count: usize) {
         let connection = &mut self.connections[slot];
         if !connection.reads_transport() {
@@ -90,18 +98,85 @@ impl<S: Socket> Engine<S> {
         {
             self.detect_tls(slot, scratch[0]);
         }
-        if self.connections[slot].tls.is_some() {
-            self.handle_encrypted(slot, &scratch[..count]);
+        let left = if self.connections[slot].tls.is_some() {
+            self.handle_encrypted(slot, &scratch[..count])
         } else {
-            self.handle_plain(slot, &mut scratch[..count]);
+            self.handle_plain(slot, &mut scratch[..count])
+        };
+        if left > 0 {
+            self.keep_input(slot).wire = Rest::of(&scratch[count - left..count]);
         }
         self.scratch.wire = scratch;
+        self.end_input(slot, held_before);
+    }
+
+    /// Where input is kept that is not handled in this turn.
+    #[cold] // few connections use up their share
+    fn keep_input(&mut self, slot: u32) -> &mut Kept {
+        self.connections[slot].kept.get_or_insert_default()
+    }
+
+    /// Notes what a connection holds after input was handled.
+    fn end_input(&mut self, slot: u32, held_before: u64) {
         let connection = &mut self.connections[slot];
         connection.transport.release();
         if let Err(exceeded) = self.memory.note_held(held_before, connection.held_bytes()) {
             self.refuse(slot, &Fault::exceeded(exceeded).later());
         }
         self.wake_flush(slot);
+    }
+
+    /// Goes on with input that was kept. Returns whether all of it is handled; if not, the connection is
+    /// listed, or it is when its client's job ends.
+    #[cold] // few connections use up their share
+    fn handle_kept(&mut self, slot: u32) -> bool {
+        let connection = &mut self.connections[slot];
+        if connection.peer().is_some_and(|peer| self.broker.peers.peer(peer).is_busy()) {
+            return false;
+        }
+        let held_before = connection.held_bytes();
+        let Some(mut kept) = connection.kept.take() else { return true };
+        self.handle_rest(slot, &mut kept);
+        let connection = &mut self.connections[slot];
+        if connection.kept.is_some() || !kept.is_empty() {
+            connection.kept = Some(kept);
+        }
+        self.end_input(slot, held_before);
+        self.relieve_pressure();
+        let is_over = self.connections[slot].kept.is_none();
+        if !is_over {
+            self.connections.list_to_continue(slot);
+        }
+        is_over
+    }
+
+    /// Handles input that was kept, in order, until the share ends again.
+    fn handle_rest(&mut self, slot: u32, kept: &mut Kept) {
+        if let Some(speaker) = &mut self.connections[slot].speaker {
+            let done = self.broker.resume(speaker, self.now);
+            if self.follow_done(slot, done) {
+                return;
+            }
+        }
+        let is_encrypted = self.connections[slot].tls.is_some();
+        if !kept.plain.bytes().is_empty() {
+            let left = self.handle_plain(slot, kept.plain.bytes_mut());
+            kept.plain.leave(left);
+        }
+        if !kept.plain.bytes().is_empty() || self.connections[slot].kept.is_some() {
+            return;
+        }
+        let left = if is_encrypted {
+            self.handle_encrypted(slot, kept.wire.bytes())
+        } else {
+            self.handle_plain(slot, kept.wire.bytes_mut())
+        };
+        kept.wire.leave(left);
+        if let Some(newer) = self.connections[slot].kept.take() {
+            kept.plain = newer.plain;
+            // Even if nothing is left here, the inlet may hold something.
+            self.connections[slot].kept = Some(Box::default());
+        }
     }
 
     /// Begins TLS, or not, according to a connection's first byte and the listener's policy.
@@ -131,17 +206,22 @@ impl<S: Socket> Engine<S> {
         }
     }
 
+    /// Returns the number of bytes that are left when the share ends.
     #[inline(never)] // large, and of no use to plain connections
-    fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) {
+    fn handle_encrypted(&mut self, slot: u32, wire: &[u8]) -> usize {
         let mut wire = wire;
         let mut plain = std::mem::take(&mut self.scratch.plain);
         loop {
             let connection = &mut self.connections[slot];
             if !connection.reads_transport() {
+                wire = &[];
                 break;
             }
             let Some(tls) = &mut connection.tls else { break };
             let was_handshaking = tls.is_handshaking();
+            if was_handshaking {
+                self.broker.meter.spend(work::HANDSHAKE);
+            }
             let result = tls.decrypt(&mut wire, &mut plain);
             let is_ended = tls.is_ended_by_client();
             if was_handshaking && !tls.is_handshaking() {
@@ -153,7 +233,20 @@ impl<S: Socket> Engine<S> {
                     break;
                 }
                 Ok(0) => break,
-                Ok(count) => self.handle_plain(slot, &mut plain[..count]),
+                Ok(count) => {
+                    let left = self.handle_plain(slot, &mut plain[..count]);
+                    if left > 0 {
+                        self.keep_input(slot).plain = Rest::of(&plain[count - left..count]);
+                    }
+                    // More may be decrypted already, even if `wire` is used up.
+                    if self.connections[slot].kept.is_some() {
+                        break;
+                    }
+                    if self.broker.is_share_spent() {
+                        self.keep_input(slot);
+                        break;
+                    }
+                }
                 Err(TransportFault::Tls(why)) => {
                     self.begin_close(slot, CloseReason::Transport(why));
                     break;
@@ -162,6 +255,7 @@ impl<S: Socket> Engine<S> {
             }
         }
         self.scratch.plain = plain;
+        wire.len()
     }
 
     /// Handles the client's `close_notify`. Its socket may stay open until it gets the broker's.
@@ -172,34 +266,56 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Handles bytes of a plain connection, or decrypted ones.
-    fn handle_plain(&mut self, slot: u32, bytes: &mut [u8]) {
+    /// Handles bytes of a plain connection, or decrypted ones. Returns the number of bytes that are left when
+    /// the share ends.
+    fn handle_plain(&mut self, slot: u32, bytes: &mut [u8]) -> usize {
         let mut wire = bytes;
         loop {
             let connection = &mut self.connections[slot];
             if !connection.phase.reads_frames() {
-                return self.await_close(slot, wire);
+                self.await_close(slot, wire);
+                return 0;
             }
             let bound = frame_bound(&self.limits, connection.phase);
             let policy = connection.policy;
             let upgrade_max = self.limits.upgrade_bytes_max;
             match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
-                Ok(None) => return,
+                Ok(None) => return 0,
                 Ok(Some(Inbound::Data { bytes, is_binary })) => {
                     let speaker = connection.speaker.as_mut().expect(OPENED);
                     let done = self.broker.handle(speaker, Data { bytes, is_binary }, self.now);
-                    connection.totals.frames_in += done.frames;
-                    self.follow(slot, done.verdict);
+                    if self.follow_done(slot, done) {
+                        return wire.len();
+                    }
                 }
+                Ok(Some(Inbound::Part)) => self.broker.meter.spend(work::FRAME),
                 Ok(Some(Inbound::Opened(dialect))) => self.open(slot, dialect),
                 Ok(Some(Inbound::Unserved(dialect, what))) => {
                     self.refuse_unserved(slot, dialect, what);
                 }
                 Ok(Some(Inbound::Request(request))) => self.answer_request(slot, &request),
                 Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
-                Err(fault) => return self.handle_fault(slot, fault),
+                Err(fault) => {
+                    self.handle_fault(slot, fault);
+                    return 0;
+                }
+            }
+            if !wire.is_empty() && self.broker.is_share_spent() {
+                return wire.len();
             }
         }
+    }
+
+    /// Carries out the broker's verdict on a connection's data. Returns whether its client is not to be
+    /// handled any further in this turn.
+    #[inline]
+    fn follow_done(&mut self, slot: u32, done: Done) -> bool {
+        self.connections[slot].totals.frames_in += done.frames;
+        self.follow(slot, done.verdict);
+        if done.pauses {
+            self.keep_input(slot);
+        }
+        done.pauses
     }
 
     /// Looks for the WebSocket close in the input of a client whose connection closes; frames are
@@ -214,6 +330,7 @@ impl<S: Socket> Engine<S> {
         let bound = frame_bound(&self.limits, Phase::Open);
         let policy = connection.policy;
         loop {
+            self.broker.meter.spend(work::FRAME);
             match connection.transport.next_inbound(&mut wire, &policy, bound, 0) {
                 Ok(None) => return,
                 Ok(Some(Inbound::Closed)) | Err(_) => break,

@@ -158,7 +158,7 @@ impl<S: Socket> Engine<S> {
 
     fn resume_publishers(&mut self) {
         let now_ms = self.now.ms();
-        for id in self.memory.paused.take() {
+        while let Some(id) = self.memory.paused.pop() {
             let Some(connection) = self.connections.find_mut(id) else { continue };
             if std::mem::take(&mut connection.flags.paused) {
                 connection.note_heard(now_ms);

@@ -43,6 +43,7 @@ use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
 use crate::limits::Limits;
 use crate::telemetry::{Counters, Latencies, Stage};
 use crate::transport::ListenerPolicy;
+use crate::work;
 
 /// All connections, and the broker behind them.
 pub struct Engine<S> {
@@ -188,34 +189,56 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Reads from each ready connection, within its share of the turn, and handles the data.
+    /// Reads from connections that are ready, each within its share of the turn, and handles the data: first from
+    /// those that have become so, then from those whose share ended before their input did.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
-        let mut list = self.connections.to_read.take();
-        for id in list.drain(..) {
-            if self.connections.find(id).is_some() {
-                self.read_connection(id.slot);
+        let until = self.broker.meter.spent() + u64::from(self.limits.turn_units_max / 2);
+        // Those that continue are left a part of the turn, however many have become ready.
+        let left = match self.connections.to_continue.is_empty() {
+            true => 0,
+            false => u64::from(self.limits.turn_units_max / 8),
+        };
+        for _ in 0..self.connections.to_read.len() {
+            if self.broker.work_done() + left >= until {
+                break;
             }
+            let Some(id) = self.connections.to_read.pop() else { break };
+            self.read_listed(id);
         }
-        self.connections.to_read.take_back(list);
+        while self.broker.work_done() < until {
+            let Some(id) = self.connections.to_continue.pop() else { break };
+            self.read_listed(id);
+        }
     }
 
-    /// Writes to each connection that has something to send, in the order in which it was queued.
+    #[inline]
+    fn read_listed(&mut self, id: ConnectionId) {
+        if self.connections.find(id).is_some() {
+            self.read_connection(id.slot);
+        }
+    }
+
+    /// Writes to connections whose socket takes more again, as far as the turn allows, and then what was queued in
+    /// this turn.
     pub fn flush(&mut self, now: Moment) {
         self.now = now;
-        let mut list = self.connections.to_flush.take();
-        for id in list.drain(..) {
+        self.broker.begin_share(self.limits.turn_units_max / 4);
+        for _ in 0..self.connections.to_flush.len() {
+            if self.broker.is_share_spent() {
+                break;
+            }
+            let Some(id) = self.connections.to_flush.pop() else { break };
             if self.connections.find(id).is_some() {
                 self.flush_slot(id.slot);
             }
         }
-        self.connections.to_flush.take_back(list);
         self.flush_dirty();
     }
 
-    /// Ends the turn: closes slow consumers, checks deadlines, reaps closed connections, and records
-    /// latencies.
+    /// Ends the turn: closes slow consumers, checks deadlines, goes on with work of several turns, reaps closed
+    /// connections, and records latencies.
     pub fn settle(&mut self, now: Moment) {
         self.now = now;
         for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
@@ -223,8 +246,11 @@ impl<S: Socket> Engine<S> {
             self.latencies.record_many(Stage::Delivery, elapsed_ns, count);
         }
         self.broker.cut_slow_consumers(now);
-        while let Some((armed_ms, id)) = self.deadlines.next_due(now.ms()) {
-            self.check_deadline(armed_ms, id);
+        self.check_deadlines();
+        self.broker.serve_backlog(self.limits.turn_units_max / 4, now);
+        self.broker.advance_jobs(self.limits.turn_units_max / 4, now);
+        while let Some(slot) = self.broker.take_woken() {
+            self.connections.list_to_continue(slot);
         }
         if self.broker.peers.has_dirty() {
             self.flush_dirty();
@@ -239,6 +265,19 @@ impl<S: Socket> Engine<S> {
         }
     }
 
+    /// Checks connections whose deadline may have passed, as many as a turn may; the others are due at once.
+    #[inline]
+    fn check_deadlines(&mut self) {
+        self.broker.begin_share(self.limits.turn_units_max / 8);
+        while let Some((armed_ms, id)) = self.deadlines.next_due(self.now.ms()) {
+            self.check_deadline(armed_ms, id);
+            self.broker.meter.spend(work::DEADLINE);
+            if self.broker.is_share_spent() {
+                return;
+            }
+        }
+    }
+
     /// Returns the socket of a connection that was reaped, for the caller to drop.
     pub fn take_closed(&mut self) -> Option<(ConnectionId, S)> {
         self.closed.pop()
@@ -246,7 +285,7 @@ impl<S: Socket> Engine<S> {
 
     /// Whether there is work that the kernel will not announce, so that the loop must not sleep.
     pub fn has_work(&self) -> bool {
-        self.connections.has_work() || self.broker.peers.has_dirty()
+        self.connections.has_work() || self.broker.peers.has_dirty() || self.broker.has_work()
     }
 
     /// When the next turn is due even without an event, in milliseconds of [`Moment::ms`].
@@ -285,7 +324,7 @@ impl<S: Socket> Engine<S> {
         for slot in left {
             self.close_now(slot, CloseReason::Refused(Code::Draining));
         }
-        self.reap();
+        self.reap_all();
     }
 
     /// Replaces keys and certificates. Connections that are open stay.
@@ -394,7 +433,16 @@ impl<S: Socket> Engine<S> {
                 assert_eq!(peer.slot, slot);
                 assert_eq!(connection.phase.reason(), peer.closure().map(|one| one.reason));
             }
+            let is_busy = connection.peer().is_some_and(|one| peers.peer(one).is_busy());
+            assert!(
+                connection.kept.is_none()
+                    || connection.flags.listed_to_read
+                    || connection.flags.paused
+                    || is_busy,
+                "input of connection {slot} is kept and nothing will handle it"
+            );
             let waits = connection.flags.listed_to_read
+                || is_busy
                 || connection.flags.paused
                 || !connection.flags.readable
                 || connection.flags.ended
@@ -407,20 +455,32 @@ impl<S: Socket> Engine<S> {
         self.listeners.get(usize::from(listener)).map_or("", String::as_str)
     }
 
-    /// Flushes each connection that has new frames, including those that are queued when another
-    /// connection closes.
+    /// Flushes each connection that has new frames, including those that are queued when another connection
+    /// closes. Once that has taken longer than it may in a turn, the frames are kept for the next one.
     fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         while self.broker.peers.has_dirty() {
             self.broker.peers.take_dirty(&mut dirty);
+            // The list is worked off: the units that its writes need were counted when it was made.
+            let pending = dirty.len() as u32 * work::WRITE;
+            self.broker.begin_share(pending + self.limits.turn_units_max / 4);
             for peer in dirty.drain(..) {
-                let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
+                let is_late = self.broker.is_share_spent();
+                let Some((arena, outbox)) = self.broker.peers.outbox(peer) else { continue };
                 let (slot, closure) = (outbox.slot, outbox.closure());
+                if is_late {
+                    keep(arena, outbox);
+                }
                 // A takeover or a full queue may have closed it.
                 if let Some(closure) = closure {
                     self.begin_flushing(slot, closure.reason);
                 }
-                self.flush_slot(slot);
+                if is_late {
+                    self.broker.peers.note_flushed(peer, self.now.ms());
+                    self.connections.list_to_flush(slot);
+                } else {
+                    self.flush_slot(slot);
+                }
             }
         }
         self.dirty = dirty;
@@ -441,6 +501,7 @@ impl<S: Socket> Engine<S> {
             let progress = flush(connection, outbox, &mut self.flush_context);
             let bytes = connection.totals.bytes_out - before.0;
             self.counters.bytes_out += bytes;
+            self.broker.meter.spend(work::WRITE + work::of_bytes(bytes as usize));
             let frames = connection.totals.frames_out.wrapping_sub(before.1);
             // A WebSocket client sees only whole messages, no pings and no pongs.
             if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {

@@ -2,6 +2,7 @@
 //!
 //! It knows only a connection's id and whether it is listed.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use slab::Slab;
@@ -15,8 +16,11 @@ pub(super) struct Table<S> {
     /// The generation of each slot's next use. It may wrap around after 2³² uses, because nothing keeps
     /// an id for that long: deadlines expire, and lists are emptied.
     generations: Vec<NonZeroU32>,
-    /// Connections that may have input.
+    /// Connections that have become readable.
     pub(super) to_read: WorkList,
+    /// Connections whose share of an earlier turn ended before their input did. They come after those of
+    /// `to_read`, most of which need little.
+    pub(super) to_continue: WorkList,
     /// Connections that have output but are not on the broker's list.
     pub(super) to_flush: WorkList,
     /// Connections that are closed.
@@ -29,6 +33,7 @@ impl<S> Table<S> {
             slab: Slab::new(),
             generations: Vec::new(),
             to_read: WorkList::default(),
+            to_continue: WorkList::default(),
             to_flush: WorkList::default(),
             to_reap: WorkList::default(),
         }
@@ -64,6 +69,16 @@ impl<S> Table<S> {
             connection.flags.listed_to_read = true;
             let id = connection.id;
             self.to_read.push(id);
+        }
+    }
+
+    /// Lists a connection whose share of the turn ended before its input did.
+    pub(super) fn list_to_continue(&mut self, slot: u32) {
+        let connection = &mut self[slot];
+        if !connection.flags.listed_to_read {
+            connection.flags.listed_to_read = true;
+            let id = connection.id;
+            self.to_continue.push(id);
         }
     }
 
@@ -107,19 +122,24 @@ impl<S> Table<S> {
 
     /// Whether a connection is on one of the lists.
     pub(super) fn has_work(&self) -> bool {
-        !(self.to_read.is_empty() && self.to_flush.is_empty() && self.to_reap.is_empty())
+        self.lists().into_iter().any(|list| !list.is_empty())
     }
 
     /// Whether a burst has left memory that is worth returning.
     pub(super) fn has_slack(&self) -> bool {
-        [&self.to_read, &self.to_flush, &self.to_reap].into_iter().any(WorkList::has_slack)
+        self.lists().into_iter().any(WorkList::has_slack)
     }
 
     /// Returns the memory of a past burst.
     pub(super) fn trim(&mut self) {
-        for list in [&mut self.to_read, &mut self.to_flush, &mut self.to_reap] {
+        let Self { to_read, to_continue, to_flush, to_reap, .. } = self;
+        for list in [to_read, to_continue, to_flush, to_reap] {
             list.trim();
         }
+    }
+
+    fn lists(&self) -> [&WorkList; 4] {
+        [&self.to_read, &self.to_continue, &self.to_flush, &self.to_reap]
     }
 }
 
@@ -140,24 +160,20 @@ impl<S> std::ops::IndexMut<u32> for Table<S> {
 
 /// Connections with pending work, in the order in which they were listed.
 #[derive(Debug, Default)]
-pub(super) struct WorkList(Vec<ConnectionId>);
+pub(super) struct WorkList(VecDeque<ConnectionId>);
 
 impl WorkList {
     pub(super) fn push(&mut self, id: ConnectionId) {
-        self.0.push(id);
+        self.0.push_back(id);
     }
 
-    /// Takes the list. Connections that are listed while it is worked on are on the next one.
-    pub(super) fn take(&mut self) -> Vec<ConnectionId> {
-        std::mem::take(&mut self.0)
+    /// Takes the first one.
+    pub(super) fn pop(&mut self) -> Option<ConnectionId> {
+        self.0.pop_front()
     }
 
-    /// Takes back the emptied list of [`Self::take`], so that its memory is reused.
-    pub(super) fn take_back(&mut self, emptied: Vec<ConnectionId>) {
-        debug_assert!(emptied.is_empty(), "a list that was not worked off");
-        if self.0.is_empty() {
-            self.0 = emptied;
-        }
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -205,19 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_listed_while_a_list_is_worked_on_is_on_the_next_one() {
+    fn a_connection_is_listed_once_wherever_it_is_listed() {
         let mut table = Table::new();
         let id = insert(&mut table);
+        table.list_to_continue(id.slot);
         table.list_to_read(id.slot);
-        table.list_to_read(id.slot);
-        let mut list = table.to_read.take();
-        assert_eq!(list, [id], "it is listed once");
+        assert!(table.to_read.is_empty() && table.has_work());
+        assert_eq!(table.to_continue.pop(), Some(id));
         table[id.slot].flags.listed_to_read = false;
         table.list_to_read(id.slot);
-        list.clear();
-        table.to_read.take_back(list);
-        assert!(table.has_work());
-        assert_eq!(table.to_read.take(), [id]);
+        table.list_to_continue(id.slot);
+        assert_eq!((table.to_read.pop(), table.to_continue.pop()), (Some(id), None));
         assert!(!table.has_work());
     }
 
@@ -228,9 +242,7 @@ mod tests {
             let id = insert(&mut table);
             table.list_to_flush(id.slot);
         }
-        let mut list = table.to_flush.take();
-        list.clear();
-        table.to_flush.take_back(list);
+        while table.to_flush.pop().is_some() {}
         assert!(table.has_slack());
         table.trim();
         assert!(!table.has_slack());

@@ -159,10 +159,10 @@ impl<L> Reactor<L> {
         engine: &mut Engine<TcpSocket>,
         owner: &mut impl Owner<Letter = L>,
     ) -> io::Result<(Outcome, Duration)> {
-        let mut flushed = self.clock.now();
+        let mut ended = self.clock.now();
         loop {
-            let polled = self.wait(engine, flushed)?;
-            engine.latencies.record(Stage::Poll, polled.ns - flushed.ns);
+            let polled = self.wait(engine, ended)?;
+            engine.latencies.record(Stage::Poll, polled.ns - ended.ns);
             let signalled = self.note_events(engine, polled);
             engine.receive(polled);
             let verdict = if signalled || self.mailbox.has_letters() {
@@ -175,18 +175,20 @@ impl<L> Reactor<L> {
                 engine.latencies.record(Stage::Dispatch, received.ns - polled.ns);
             }
             engine.flush(polled);
-            flushed = self.clock.now();
-            engine.latencies.record(Stage::Turn, flushed.ns - polled.ns);
+            let flushed = self.clock.now();
             engine.settle(flushed);
             self.drop_closed(engine);
             if let Some(outcome) = self.follow(verdict, engine, flushed) {
                 engine.abandon(flushed);
                 self.drop_closed(engine);
+                engine.latencies.record(Stage::Turn, self.clock.now().ns - polled.ns);
                 return Ok((outcome, Duration::from_nanos(self.clock.now().ns)));
             }
             if !self.to_accept.is_empty() {
                 self.accept(engine);
             }
+            ended = self.clock.now();
+            engine.latencies.record(Stage::Turn, ended.ns - polled.ns);
         }
     }
 

@@ -100,11 +100,18 @@ impl Assembler {
         !wire.is_empty() || self.start < self.pending.len()
     }
 
-    /// Frees used bytes. To be called when all bytes of a read are used up.
+    /// Keeps bytes for later, which follow those that are kept already.
+    #[cold] // few connections use up their share of a turn
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Frees used bytes. To be called when all bytes of a read are used up or kept.
     pub fn release(&mut self) {
         if self.start == self.pending.len() {
             *self = Self::default();
-        } else if self.start > 0 {
+        } else if self.start > self.pending.len() / 2 {
+            // What is moved is less than what was used since it was moved last.
             self.pending.drain(..self.start);
             self.examined -= self.start;
             self.start = 0;

@@ -65,6 +65,8 @@ pub(crate) enum Inbound<'a> {
     },
     /// An HTTP request without an upgrade, which has to be answered even if HTTP is not served.
     Request(PlainRequest),
+    /// A control frame of WebSocket, or a fragment that ends no message: nothing to handle, but work.
+    Part,
     /// The client sent a WebSocket close.
     Closed,
 }
@@ -161,6 +163,7 @@ impl Transport {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
                 Ok(message.map(|message| match message {
                     Message::Data { bytes, is_binary } => Inbound::Data { bytes, is_binary },
+                    Message::Part => Inbound::Part,
                     Message::Closed => Inbound::Closed,
                 }))
             }

@@ -26,12 +26,15 @@ pub struct PrefixLayer {
     pending: Vec<u8>,
     /// Where the next envelope begins; `start ≤ pending.len()`.
     start: usize,
+    /// Bytes that have to be pending before the next envelope is measured again, which takes time in
+    /// proportion to its length: a client may send it byte by byte.
+    needs: usize,
 }
 
 impl PrefixLayer {
     /// Envelopes that begin with `held`.
     pub fn new(held: Vec<u8>) -> Self {
-        Self { pending: held, start: 0 }
+        Self { pending: held, start: 0, needs: 0 }
     }
 
     /// The next whole frame, or `None` when `wire` is used up.
@@ -61,6 +64,9 @@ impl PrefixLayer {
             self.release();
             return self.next_whole(wire, bound);
         }
+        if !self.fill(self.needs, wire) {
+            return Ok(None);
+        }
         let end = loop {
             let envelope = &self.pending[self.start..];
             let wanted = match measure(envelope, bound)? {
@@ -69,10 +75,12 @@ impl PrefixLayer {
                 Extent::Ends(end) => break end,
                 Extent::Needs(bytes) => bytes,
             };
-            if !self.fill(self.start + wanted, wire) {
+            self.needs = self.start + wanted;
+            if !self.fill(self.needs, wire) {
                 return Ok(None);
             }
         };
+        self.needs = 0;
         let frame = self.start + ENVELOPE_BYTES..self.start + end;
         self.start = frame.end;
         Ok(Some(&self.pending[frame]))
@@ -92,6 +100,7 @@ impl PrefixLayer {
             self.pending = Vec::new();
         } else {
             self.pending.drain(..self.start);
+            self.needs = self.needs.saturating_sub(self.start);
         }
         self.start = 0;
     }

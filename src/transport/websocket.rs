@@ -52,6 +52,8 @@ pub enum Message<'a> {
         /// Whether it is a binary message.
         is_binary: bool,
     },
+    /// A control frame, or a fragment that does not end its message.
+    Part,
     /// The client sent a close, which is still to be answered.
     Closed,
 }
@@ -90,6 +92,7 @@ impl WebSocketLayer {
                 let bytes = &self.message[..];
                 Ok(Some(Message::Data { bytes, is_binary: kind == Data::Binary }))
             }
+            Ok(Some(Raw::Part)) => Ok(Some(Message::Part)),
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
             Ok(None) => Ok(None),
             Err(violation) => Err(self.fail(violation, bound)),
@@ -136,52 +139,53 @@ impl WebSocketLayer {
         !self.is_over
     }
 
-    /// Reads frames until a message is whole, a close arrives, or `wire` is used up.
+    /// Reads one frame; `None` when `wire` is used up.
     fn next_raw<'w>(
         &mut self,
         wire: &mut &'w mut [u8],
         control: &mut Vec<u8>,
         bound: FrameBound,
     ) -> Result<Option<Raw<'w>>, Violation> {
-        loop {
-            let torn = match self.torn.take() {
-                Some(torn) => torn,
-                None => match self.next_header(wire, bound)? {
-                    None => return Ok(None),
-                    Some(frame) if self.is_whole_message(&frame, wire) => {
-                        let (payload, rest) = std::mem::take(wire).split_at_mut(frame.left);
-                        *wire = rest;
-                        unmask(payload, frame.mask);
-                        check_text(frame.opcode, payload)?;
-                        let OpCode::Data(kind) = frame.opcode else { continue };
-                        return Ok(Some(Raw::Whole(kind, payload)));
-                    }
-                    Some(frame) => frame,
-                },
-            };
-            let Some(frame) = self.gather(torn, wire) else { return Ok(None) };
-            match frame.opcode {
-                OpCode::Control(opcode) => {
-                    let payload = std::mem::take(&mut self.control_payload);
-                    if self.handle_control(opcode, &payload, control)? {
-                        return Ok(Some(Raw::Closed));
-                    }
+        let torn = match self.torn.take() {
+            Some(torn) => torn,
+            None => {
+                let Some(frame) = self.next_header(wire, bound)? else { return Ok(None) };
+                if let Some(kind) = Self::kind_if_whole(&frame, wire) {
+                    let (payload, rest) = std::mem::take(wire).split_at_mut(frame.left);
+                    *wire = rest;
+                    unmask(payload, frame.mask);
+                    check_text(frame.opcode, payload)?;
+                    return Ok(Some(Raw::Whole(kind, payload)));
                 }
-                OpCode::Data(_) if frame.is_final => {
-                    let kind = self.kind.take().unwrap_or(Data::Binary);
-                    check_text(OpCode::Data(kind), &self.message)?;
-                    return Ok(Some(Raw::Gathered(kind)));
-                }
-                OpCode::Data(_) => {}
+                frame
             }
+        };
+        let Some(frame) = self.gather(torn, wire) else { return Ok(None) };
+        match frame.opcode {
+            OpCode::Control(opcode) => {
+                let payload = std::mem::take(&mut self.control_payload);
+                let is_close = self.handle_control(opcode, &payload, control)?;
+                Ok(Some(if is_close { Raw::Closed } else { Raw::Part }))
+            }
+            OpCode::Data(_) if frame.is_final => {
+                let kind = self.kind.take().unwrap_or(Data::Binary);
+                check_text(OpCode::Data(kind), &self.message)?;
+                Ok(Some(Raw::Gathered(kind)))
+            }
+            OpCode::Data(_) => Ok(Some(Raw::Part)),
         }
     }
 
-    /// Whether a frame is an unfragmented message whose payload is whole in `wire`.
-    fn is_whole_message(&self, frame: &TornFrame, wire: &[u8]) -> bool {
-        frame.is_final
-            && matches!(frame.opcode, OpCode::Data(Data::Text | Data::Binary))
-            && wire.len() >= frame.left
+    /// The type of a frame, if it is an unfragmented message whose payload is whole in `wire`.
+    fn kind_if_whole(frame: &TornFrame, wire: &[u8]) -> Option<Data> {
+        match frame.opcode {
+            OpCode::Data(kind @ (Data::Text | Data::Binary))
+                if frame.is_final && wire.len() >= frame.left =>
+            {
+                Some(kind)
+            }
+            _ => None,
+        }
     }
 
     /// Reads a frame header and checks it against the state of the message.
@@ -324,6 +328,7 @@ impl WebSocketLayer {
 enum Raw<'w> {
     Whole(Data, &'w [u8]),
     Gathered(Data),
+    Part,
     Closed,
 }
 
@@ -428,6 +433,7 @@ mod tests {
             loop {
                 match layer.next_message(&mut wire, &mut outcome.control, BOUND) {
                     Ok(Some(Message::Data { bytes, .. })) => outcome.messages.push(bytes.to_vec()),
+                    Ok(Some(Message::Part)) => {}
                     Ok(Some(Message::Closed)) => outcome.closed = true,
                     Ok(None) => break,
                     Err(error) => {

@@ -105,6 +105,7 @@ pub fn websocket_bytes(data: &[u8]) {
             loop {
                 match layer.next_message(&mut wire, &mut control, BOUND) {
                     Ok(Some(Message::Data { bytes, .. })) => messages.push(bytes.to_vec()),
+                    Ok(Some(Message::Part)) => {}
                     Ok(Some(Message::Closed)) => messages.push(b"closed".to_vec()),
                     Ok(None) => break,
                     Err(error) => return (messages, control, Some(error)),

@@ -46,6 +46,8 @@ struct Manner {
     wire: Cuts,
     /// Bytes below TLS, directly behind the last write.
     tail: &'static [u8],
+    /// Work for the connection in a turn; the default if `None`.
+    share_units: Option<u32>,
 }
 
 /// The places of cuts.
@@ -86,7 +88,8 @@ fn a_cut_at_any_place_is_invisible_over_tls() {
     in_parallel(&sessions, |session| {
         let whole = session.whole();
         for security in [Security::Tls12, Security::Tls13] {
-            let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
+            let manner =
+                |writes, wire| Manner { security, writes, wire, tail: b"", share_units: None };
             // The version of TLS makes no difference above it.
             let step = if security == Security::Tls13 { 1 } else { 11 };
             for cut in (1..session.bytes.len()).step_by(step) {
@@ -94,6 +97,24 @@ fn a_cut_at_any_place_is_invisible_over_tls() {
             }
             session.check(&whole, &manner(Cuts::Everywhere, Cuts::Nowhere));
             session.check(&whole, &manner(Cuts::Nowhere, Cuts::Everywhere));
+        }
+    });
+}
+
+/// A share of the turn may end behind any frame, on any layer; the rest is handled in later turns.
+#[test]
+fn a_share_of_any_size_is_invisible() {
+    in_parallel(&sessions().into_iter().chain(long_sessions()).collect::<Vec<_>>(), |session| {
+        let whole = session.whole();
+        for security in [Security::Plain, Security::Tls12, Security::Tls13] {
+            if security != Security::Plain && !session.is_representative() {
+                continue;
+            }
+            for share_units in [1, 7, 15, 23, 40, 90, 400] {
+                let (writes, wire, tail) = (Cuts::Nowhere, Cuts::Nowhere, &b""[..]);
+                let share_units = Some(share_units);
+                session.check(&whole, &Manner { security, writes, wire, tail, share_units });
+            }
         }
     });
 }
@@ -108,7 +129,10 @@ fn a_cut_at_the_end_of_a_buffer_is_invisible() {
         for security in [Security::Plain, Security::Tls13] {
             let check = |cuts: Vec<usize>| {
                 let (writes, wire) = (Cuts::Nowhere, Cuts::At(cuts));
-                session.check(&whole, &Manner { security, writes, wire, tail: b"" });
+                session.check(
+                    &whole,
+                    &Manner { security, writes, wire, tail: b"", share_units: None },
+                );
             };
             for boundary in [READ_BYTES, 2 * READ_BYTES] {
                 (boundary - 1..=boundary + 1).for_each(|cut| check(vec![cut]));
@@ -125,7 +149,13 @@ fn a_cut_of_the_ciphertext_at_any_place_is_invisible() {
     let whole = session.whole();
     for security in [Security::Tls12, Security::Tls13] {
         let half = session.bytes.len() / 2;
-        let manner = |wire| Manner { security, writes: Cuts::At(vec![half]), wire, tail: b"" };
+        let manner = |wire| Manner {
+            security,
+            writes: Cuts::At(vec![half]),
+            wire,
+            tail: b"",
+            share_units: None,
+        };
         let (_, ciphertext) = session.play(&manner(Cuts::Nowhere));
         for cut in 1..ciphertext {
             session.check(&whole, &manner(Cuts::At(vec![cut])));
@@ -141,7 +171,8 @@ fn data_before_a_violation_of_tls_is_handled() {
     let session = sessions.iter().find(|session| session.name == "standard 1.2").unwrap();
     for security in [Security::Tls12, Security::Tls13] {
         let tail = b"\x17\x03\x03\x00\x10not a record at all";
-        let manner = |wire| Manner { security, writes: Cuts::Nowhere, wire, tail };
+        let manner =
+            |wire| Manner { security, writes: Cuts::Nowhere, wire, tail, share_units: None };
         let (whole, ciphertext) = session.play(&manner(Cuts::Nowhere));
         assert_eq!(whole.seen, session.whole().seen);
         assert!(!whole.seen.is_empty());
@@ -158,7 +189,8 @@ fn every_session_is_the_same_over_tls() {
         if session.policy.tls != TlsMode::Required {
             let whole = session.whole();
             for security in [Security::Tls12, Security::Tls13] {
-                let manner = |writes, wire| Manner { security, writes, wire, tail: b"" };
+                let manner =
+                    |writes, wire| Manner { security, writes, wire, tail: b"", share_units: None };
                 let half = Cuts::At(vec![session.bytes.len() / 2]);
                 session.check(&whole, &manner(Cuts::Nowhere, Cuts::Nowhere));
                 session.check(&whole, &manner(half, Cuts::Everywhere));
@@ -180,7 +212,7 @@ proptest! {
         let sessions = sessions();
         let session = session.get(&sessions);
         prop_assume!(security == Security::Plain || session.policy.tls != TlsMode::Required);
-        let manner = Manner { security, writes: Cuts::At(writes), wire: Cuts::At(wire), tail: b"" };
+        let manner = Manner { security, writes: Cuts::At(writes), wire: Cuts::At(wire), tail: b"", share_units: None };
         session.check(&session.whole(), &manner);
     }
 }
@@ -211,6 +243,9 @@ impl Session {
             connections_max: if self.is_surplus { 1 } else { 100 },
             body_bytes_max: 2000,
             upgrade_bytes_max: 1000,
+            share_units_max: manner
+                .share_units
+                .unwrap_or_else(|| Limits::default().share_units_max),
             ..Limits::default()
         };
         let mut stage = Stage::new(limits);
@@ -254,7 +289,13 @@ impl Session {
 
 impl Manner {
     fn plain(writes: Cuts) -> Self {
-        Self { security: Security::Plain, writes, wire: Cuts::Nowhere, tail: b"" }
+        Self {
+            security: Security::Plain,
+            writes,
+            wire: Cuts::Nowhere,
+            tail: b"",
+            share_units: None,
+        }
     }
 }
 

@@ -914,6 +914,9 @@ fn draw_limits(random: &mut Random) -> Limits {
         deliveries_max: [2, 10, 1_000][random.below(3) as usize],
         outbound: ByProfile::all(outbound),
         outbound_total_bytes_max: [20_000, 100_000, 10_000_000][random.below(3) as usize],
+        // The model handles all that arrives in the turn in which it arrives.
+        turn_units_max: 1_000_000_000,
+        share_units_max: 1_000_000_000,
         ..Limits::default()
     }
 }

@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("telemetry", &["calendar"]),
     ("logger", &["calendar", "cores", "json"]),
     ("stomp", &["limits"]),
+    ("work", &[]),
     ("classic", &["limits", "stomp"]),
     ("outbound", &[]),
     (
@@ -31,12 +32,13 @@ const FLOORS: &[(&str, &[&str])] = &[
             "profile",
             "stomp",
             "telemetry",
+            "work",
         ],
     ),
     ("transport", &["dialect", "limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
-    ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport"]),
+    ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport", "work"]),
     ("reactor", &["calendar", "engine", "telemetry"]),
     ("config", &["broker", "cores", "input", "limits", "logger", "profile", "transport"]),
     (

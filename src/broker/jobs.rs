@@ -1,0 +1,210 @@
+//! Jobs: work that may be too large for one turn of the loop. A job is a value with a cursor; each turn
+//! advances it by a slice.
+//!
+//! A job that a client asked for makes the client busy: nothing else of it is handled before the job has
+//! ended, so that its answers come in order. Everybody else is handled as ever. A job must not assume
+//! that what it met in an earlier slice still exists.
+
+use std::collections::VecDeque;
+
+use super::answer::Later;
+use super::fault::{Code, Fault, Retry};
+use super::ids::{DestinationId, PeerId, SubscriptionIndex};
+use super::presence::Snapshot;
+use super::{Broker, Moment};
+use crate::work::Progress;
+
+/// A job with what is left of it.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Ends the subscriptions of a session that has ended.
+    Leave(Leave),
+    /// Sends presence events about clients that are logged in.
+    Snapshot(Snapshot),
+    /// Tells clients that the broker shuts down.
+    Drain(std::vec::IntoIter<PeerId>),
+}
+
+/// A job that has begun.
+#[derive(Debug)]
+struct Running {
+    /// The client that asked for it.
+    owner: Option<PeerId>,
+    job: Job,
+    /// What it gets when the job has ended.
+    answer: Option<Later>,
+    waits: bool,
+}
+
+/// All jobs that have begun, those whose turn is next first.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    running: VecDeque<Running>,
+    /// Slots of connections whose job has ended.
+    woken: Vec<u32>,
+}
+
+impl Jobs {
+    /// The number of subscriptions of ended sessions that are still to be ended.
+    pub(super) fn leaving_len(&self) -> usize {
+        let leaving = self.running.iter().filter_map(|one| match &one.job {
+            Job::Leave(leave) => Some(leave.subscriptions.len()),
+            Job::Snapshot(_) | Job::Drain(_) => None,
+        });
+        leaving.sum()
+    }
+
+    /// Whether a job could go on at once.
+    fn is_ready(&self) -> bool {
+        self.running.iter().any(|one| !one.waits)
+    }
+}
+
+impl Broker {
+    /// Begins a job with a first slice. If more is left, later turns go on with it.
+    pub(super) fn start(&mut self, owner: Option<PeerId>, mut job: Job, now: Moment) {
+        let progress = job.advance(self, now);
+        if progress == Progress::Ended {
+            return;
+        }
+        if let Some(owner) = owner {
+            self.peers.peer_mut(owner).set_busy(true);
+        }
+        let waits = progress == Progress::Waits;
+        self.jobs.running.push_back(Running { owner, job, answer: None, waits });
+    }
+
+    /// Leaves the answer to a busy client to its job.
+    #[cold] // few requests become jobs
+    pub(super) fn answer_later(&mut self, client: PeerId, answer: Later) {
+        let own = self.jobs.running.iter_mut().rev().find(|one| one.owner == Some(client));
+        if let Some(running) = own {
+            running.answer = Some(answer);
+        }
+    }
+
+    /// Advances jobs in turn, each by a slice, until the share of the turn is used up.
+    pub(crate) fn advance_jobs(&mut self, units: u32, now: Moment) {
+        if self.jobs.running.is_empty() {
+            return;
+        }
+        self.advance_jobs_slow(units, now);
+    }
+
+    #[cold] // most turns have no jobs
+    fn advance_jobs_slow(&mut self, units: u32, now: Moment) {
+        let mut left = u64::from(units);
+        let mut waiting = 0;
+        while left > 0 && waiting < self.jobs.running.len() {
+            let Some(mut running) = self.jobs.running.pop_front() else { return };
+            let before = self.meter.spent() + self.pending_units();
+            self.begin_share((SLICE_UNITS.min(left)) as u32);
+            let progress = running.job.advance(self, now);
+            let spent = self.meter.spent() + self.pending_units() - before;
+            left = left.saturating_sub(spent.max(1));
+            running.waits = progress == Progress::Waits;
+            waiting = if running.waits { waiting + 1 } else { 0 };
+            match progress {
+                Progress::Ended => self.end_job(running),
+                Progress::More | Progress::Waits => self.jobs.running.push_back(running),
+            }
+        }
+    }
+
+    fn end_job(&mut self, running: Running) {
+        let Some(owner) = running.owner.filter(|one| self.peers.get(*one).is_some()) else {
+            return;
+        };
+        let peer = self.peers.peer_mut(owner);
+        let was_busy = peer.is_busy();
+        peer.set_busy(false);
+        let slot = peer.slot;
+        if !was_busy {
+            return;
+        }
+        self.jobs.woken.push(slot);
+        if let Some(answer) = &running.answer {
+            self.answer_now(owner, answer.answer(running.job.delivered()));
+        }
+    }
+
+    /// The slot of a connection whose client's job has ended, so that it can be handled again.
+    #[inline]
+    pub(crate) fn take_woken(&mut self) -> Option<u32> {
+        self.jobs.woken.pop()
+    }
+
+    /// Whether there is work that does not wait for anything.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        self.destinations.has_work() || (!self.jobs.running.is_empty() && self.jobs.is_ready())
+    }
+}
+
+impl Job {
+    /// Does a slice: at least one step, and no more once the share is used up.
+    fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        match self {
+            Self::Leave(leave) => leave.advance(broker, now),
+            Self::Snapshot(snapshot) => snapshot.advance(broker, now),
+            Self::Drain(peers) => drain(broker, peers, now),
+        }
+    }
+
+    /// The number of sessions that a message was queued to, for its receipt.
+    fn delivered(&self) -> Option<u32> {
+        match self {
+            Self::Leave(_) | Self::Snapshot(_) | Self::Drain(_) => None,
+        }
+    }
+}
+
+/// The end of the subscriptions of a session that has ended.
+#[derive(Debug)]
+pub(super) struct Leave {
+    subscriptions: std::vec::IntoIter<SubscriptionIndex>,
+    /// Queues whose consumers were among them, to be served once all are ended.
+    queues: Vec<DestinationId>,
+}
+
+impl Leave {
+    pub(super) fn new(subscriptions: Vec<SubscriptionIndex>) -> Self {
+        Self { subscriptions: subscriptions.into_iter(), queues: Vec::new() }
+    }
+
+    fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        for index in self.subscriptions.by_ref() {
+            let queue = broker.end_subscription(index, now);
+            if let Some(id) = queue.filter(|id| self.queues.last() != Some(id)) {
+                self.queues.push(id);
+            }
+            if broker.is_share_spent() {
+                return Progress::More;
+            }
+        }
+        while let Some(id) = self.queues.pop() {
+            broker.serve_queue(id, now);
+            broker.release_destination(id);
+            if broker.is_share_spent() {
+                return Progress::More;
+            }
+        }
+        Progress::Ended
+    }
+}
+
+fn drain(broker: &mut Broker, peers: &mut std::vec::IntoIter<PeerId>, now: Moment) -> Progress {
+    let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
+    for peer in peers {
+        if broker.peers.get(peer).is_some() {
+            broker.refuse(peer, &fault, now);
+        }
+        if broker.is_share_spent() {
+            return Progress::More;
+        }
+    }
+    Progress::Ended
+}
+
+/// Units of a slice, after which the next job has its turn.
+const SLICE_UNITS: u64 = 1_000;
