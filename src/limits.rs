@@ -70,6 +70,8 @@ pub struct Limits {
     pub patterns_max: u32,
     /// Topics with `*` or `>` that may be subscribed at once, all sessions together.
     pub wildcards_max: u32,
+    /// Levels of a topic with `*` or `>`.
+    pub wildcard_levels_max: u32,
     /// Length of a regular expression.
     pub pattern_bytes_max: u32,
     /// Size of a compiled regular expression, and of the cache that its matching may fill.
@@ -190,6 +192,7 @@ impl Default for Limits {
             destination_bytes_max: 4 * KIB,
             patterns_max: 1_000,
             wildcards_max: 1_000,
+            wildcard_levels_max: 64,
             pattern_bytes_max: KIB,
             pattern_compiled_bytes_max: 64 * KIB,
             heart_beat_ms_min: 1_000,

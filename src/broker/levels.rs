@@ -9,10 +9,14 @@ pub struct Levels {
     parts: Box<[Part]>,
 }
 
+/// A level of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
+    /// A level with this name.
     Literal(Box<[u8]>),
+    /// `*`: any one level.
     One,
+    /// `>`: one level or more.
     Rest,
 }
 
@@ -89,6 +93,11 @@ impl Levels {
         parts.next().is_some()
     }
 
+    /// The levels of the pattern: one at least, and `Rest` only as the last one.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
     /// The pattern as it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -100,7 +109,8 @@ fn is_foreign(level: &[u8]) -> bool {
     matches!(level, b"#" | b"**" | b"+")
 }
 
-fn split(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The levels of a name: one at least.
+pub(super) fn split(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     name.split(|byte| matches!(byte, b'/' | b'.'))
 }
 

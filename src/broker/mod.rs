@@ -41,6 +41,8 @@ mod request;
 mod room;
 mod standard;
 mod subscribe;
+#[allow(dead_code, reason = "subscriptions are about to be grouped by their patterns")]
+mod wildcards;
 
 use self::admission::Admission;
 use self::destination::DestinationTable;

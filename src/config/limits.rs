@@ -66,6 +66,7 @@ limits_section! {
     destination_bytes_max: Bytes,
     patterns_max: u64,
     wildcards_max: u64,
+    wildcard_levels_max: u64,
     pattern_bytes_max: Bytes,
     pattern_compiled_bytes_max: Bytes,
     heart_beat_ms_min: u64,
