@@ -1,16 +1,13 @@
-//! Subscriptions, and the regular expressions in them.
+//! Subscriptions.
 
 use std::collections::VecDeque;
 
-use regex::bytes::{Regex, RegexBuilder};
-
-use super::fault::{Code, Fault};
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
 use super::message::Stored;
+pub(crate) use super::pattern::Pattern;
 use super::space::Space;
 use super::table::Table;
-use crate::limits::{Exceeded, Limits};
 
 /// A subscription of a session.
 #[derive(Debug)]
@@ -105,59 +102,6 @@ impl Target {
     }
 }
 
-/// A regular expression that matches whole names of destinations.
-#[derive(Debug)]
-pub(crate) struct Pattern {
-    text: Box<[u8]>,
-    regex: Regex,
-}
-
-impl Pattern {
-    /// Compiles a pattern of a client, within limits.
-    ///
-    /// # Errors
-    /// `INVALID_REGEX` if it does not compile, `LIMIT_EXCEEDED` if it or the compiled pattern is too large.
-    pub(crate) fn compile(text: &[u8], limits: &Limits) -> Result<Self, Fault> {
-        if text.len() > limits.pattern_bytes_max as usize {
-            let max = u64::from(limits.pattern_bytes_max);
-            return Err(Fault::exceeded(Exceeded { limit: "pattern_bytes_max", max }));
-        }
-        let invalid = |why: &str| {
-            let description = format!("the regular expression is invalid: {why}");
-            Fault::staying(Code::InvalidRegex, description)
-        };
-        let source = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
-        // Letters outside ASCII are several bytes, so that classes with them compile only by letters.
-        let regex = build(source, false, limits).or_else(|on_bytes| {
-            if matches!(on_bytes, regex::Error::CompiledTooBig(_)) {
-                return Err(on_bytes);
-            }
-            build(source, true, limits).map_err(|on_letters| match on_letters {
-                regex::Error::CompiledTooBig(_) => on_letters,
-                _ => on_bytes,
-            })
-        });
-        match regex {
-            Ok(regex) => Ok(Self { text: text.into(), regex }),
-            Err(regex::Error::CompiledTooBig(_)) => {
-                let max = u64::from(limits.pattern_compiled_bytes_max);
-                Err(Fault::exceeded(Exceeded { limit: "pattern_compiled_bytes_max", max }))
-            }
-            Err(error) => Err(invalid(last_line(&error.to_string()))),
-        }
-    }
-
-    /// Whether it matches a destination's whole name.
-    pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        self.regex.is_match(name)
-    }
-
-    /// The pattern as the client wrote it.
-    pub(crate) fn text(&self) -> &[u8] {
-        &self.text
-    }
-}
-
 /// All subscriptions, and lists of those by pattern and to presence.
 #[derive(Debug, Default)]
 pub(crate) struct SubscriptionTable {
@@ -247,83 +191,5 @@ impl std::ops::Index<SubscriptionIndex> for SubscriptionTable {
 impl std::ops::IndexMut<SubscriptionIndex> for SubscriptionTable {
     fn index_mut(&mut self, index: SubscriptionIndex) -> &mut Subscription {
         &mut self.table[index]
-    }
-}
-
-/// Depth to which groups may nest in a pattern.
-const NEST_MAX: u32 = 32;
-
-/// Builds a regular expression that matches whole names, by bytes or by letters.
-fn build(source: &str, by_letters: bool, limits: &Limits) -> Result<Regex, regex::Error> {
-    let build = |text: &str| {
-        RegexBuilder::new(text)
-            .unicode(by_letters)
-            .size_limit(limits.pattern_compiled_bytes_max as usize)
-            .dfa_size_limit(limits.pattern_compiled_bytes_max as usize)
-            .nest_limit(NEST_MAX)
-            .build()
-    };
-    // The pattern must be valid by itself: within the anchors, `a)|(b` would be valid.
-    build(source)?;
-    build(&format!(r"\A(?:{source})\z"))
-}
-
-/// The last line of an error of the regex crate, which names it; the lines before show the place.
-fn last_line(text: &str) -> &str {
-    text.lines().last().unwrap_or(text).trim_start_matches("error: ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn compile(text: &str) -> Result<Pattern, Code> {
-        Pattern::compile(text.as_bytes(), &Limits::default()).map_err(|fault| fault.code)
-    }
-
-    #[test]
-    fn a_pattern_matches_destinations_as_a_whole() {
-        let cases = [
-            ("ana", false),
-            ("/agent/a", false),
-            (".*", true),
-            ("^/agent/ana$", true),
-            (r"^\/agent\/\w+$", true),
-            ("/agent/ana|/agent/42", true),
-            ("/x|/agent/ana", true),
-            ("/agent|ana", false),
-            ("/AGENT/ANA", false),
-            ("/agent/[[:alpha:]]+", true),
-            ("/agent/.+?", true),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(compile(text).unwrap().matches(b"/agent/ana"), expected, "{text}");
-        }
-        assert!(!compile("/agent/.").unwrap().matches("/agent/ñ".as_bytes()), "bytes, not letters");
-        assert!(compile("/agent/..").unwrap().matches("/agent/ñ".as_bytes()));
-        for text in ["/agent/Pe[nñ]a", r"/agent/\p{Lu}.ña", "/agent/P[^x]ñ."] {
-            assert!(compile(text).unwrap().matches("/agent/Peña".as_bytes()), "{text}");
-            assert!(!compile(text).unwrap().matches("/agent/Pexa".as_bytes()), "{text}");
-        }
-    }
-
-    #[test]
-    fn invalid_and_too_large_patterns_are_refused() {
-        for text in ["[", "a(b", "(?!ana).*", r"(.)n\1", "a)|(b", "*"] {
-            assert_eq!(compile(text).unwrap_err(), Code::InvalidRegex, "{text}");
-        }
-        let nested = format!("{}{}", "(".repeat(40), ")".repeat(40));
-        assert_eq!(compile(&nested).unwrap_err(), Code::InvalidRegex);
-        assert_eq!(compile("(a{500}){500}").unwrap_err(), Code::LimitExceeded);
-        assert_eq!(compile(&"a".repeat(2000)).unwrap_err(), Code::LimitExceeded);
-    }
-
-    #[test]
-    fn an_invalid_pattern_is_explained_in_one_line() {
-        let fault = Pattern::compile(b"[", &Limits::default()).unwrap_err();
-        assert_eq!(
-            fault.description,
-            "the regular expression is invalid: unclosed character class"
-        );
     }
 }
