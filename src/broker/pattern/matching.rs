@@ -7,7 +7,7 @@ use super::program::Program;
 use super::sets::{Sets, Steps};
 
 /// Steps in a unit of work.
-const UNIT_STEPS: i64 = 50;
+const UNIT_STEPS: i64 = 40;
 
 /// A name that is being matched. It is for one pattern and one name; several may be under way for a pattern.
 #[derive(Debug, Default)]
@@ -195,5 +195,5 @@ enum RowsEnd {
 
 /// The work to find or to add the row of a set.
 fn row_steps(sets: &Sets) -> Steps {
-    20 + 4 * sets.ops().len() as Steps
+    40 + 8 * sets.ops().len() as Steps
 }

@@ -7,6 +7,12 @@ use super::program::{Op, OpId, Program};
 /// Steps of work, of about two nanoseconds each.
 pub(super) type Steps = u32;
 
+/// To follow an instruction.
+const OP_STEPS: Steps = 3;
+
+/// To look at the letters around a place.
+const LOOK_STEPS: Steps = 10;
+
 /// The instructions that what was read of a name has reached: those that take a byte, and the match.
 #[derive(Debug, Default)]
 pub(super) struct Sets {
@@ -21,8 +27,8 @@ pub(super) struct Sets {
 impl Sets {
     /// The set before the first byte of a name.
     pub(super) fn start(&mut self, program: &Program, name: &[u8]) -> Steps {
-        let steps = self.prepare(program);
-        let steps = steps + self.reach(program, name, 0, 0);
+        let mut steps = self.prepare(program);
+        steps += self.reach(program, name, 0, 0);
         self.finish();
         steps
     }
@@ -37,20 +43,19 @@ impl Sets {
     /// Takes the byte of a name at a place.
     pub(super) fn advance(&mut self, program: &Program, name: &[u8], at: usize) -> Steps {
         let byte = name[at];
-        let mut steps = self.prepare(program) + 2 * self.current.len() as Steps;
-        for index in 0..self.current.len() {
-            let next = match program.op(self.current[index]) {
+        let mut steps = self.prepare(program) + OP_STEPS * self.current.len() as Steps;
+        let current = std::mem::take(&mut self.current);
+        for id in &current {
+            let next = match program.op(*id) {
                 Op::Range(range) => range.next(byte),
-                Op::Ranges(first, len) => {
-                    steps += len.ilog2();
-                    program.next_of_ranges(first, len, byte)
-                }
+                Op::Ranges(first, len) => program.next_of_ranges(first, len, byte),
                 _ => None,
             };
             if let Some(next) = next {
                 steps += self.reach(program, name, at + 1, next);
             }
         }
+        self.current = current;
         self.finish();
         steps
     }
@@ -83,26 +88,47 @@ impl Sets {
         self.next.clear();
     }
 
+    /// Whether an instruction is looked at for the first time since the last byte.
+    #[inline]
+    fn is_new(&mut self, id: OpId) -> bool {
+        let word = &mut self.seen[id as usize / 64];
+        let old = *word;
+        *word |= 1 << (id % 64);
+        *word != old
+    }
+
     /// Adds an instruction and what can be reached from it without a byte.
+    #[inline]
     fn reach(&mut self, program: &Program, name: &[u8], at: usize, id: OpId) -> Steps {
+        if !self.is_new(id) {
+            return 0;
+        }
+        if let Op::Range(_) | Op::Ranges(..) = program.op(id) {
+            self.next.push(id);
+            return 0;
+        }
+        self.reach_beyond(program, name, at, id)
+    }
+
+    #[inline(never)]
+    fn reach_beyond(&mut self, program: &Program, name: &[u8], at: usize, id: OpId) -> Steps {
         let mut steps = 0;
         self.stack.push(id);
         while let Some(id) = self.stack.pop() {
-            steps += 2;
-            let (word, bit) = (id as usize / 64, 1 << (id % 64));
-            if self.seen[word] & bit != 0 {
-                continue;
-            }
-            self.seen[word] |= bit;
+            steps += OP_STEPS;
             match program.op(id) {
                 Op::Range(_) | Op::Ranges(..) => self.next.push(id),
                 Op::Union(first, len) => {
-                    let targets = program.targets(first, len);
-                    self.stack.extend(targets.iter().rev());
+                    steps += len;
+                    for target in program.targets(first, len) {
+                        if self.is_new(*target) {
+                            self.stack.push(*target);
+                        }
+                    }
                 }
                 Op::Look(look, next) => {
-                    steps += 20;
-                    if LookMatcher::new().matches(look, name, at) {
+                    steps += LOOK_STEPS;
+                    if LookMatcher::new().matches(look, name, at) && self.is_new(next) {
                         self.stack.push(next);
                     }
                 }

@@ -1,5 +1,7 @@
 //! From the text of a pattern to an expression without names, flags and classes of letters.
 
+use std::collections::VecDeque;
+
 use regex_syntax::ast;
 use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
@@ -9,7 +11,7 @@ use super::cost::{cost, is_by_letters};
 /// Depth to which groups may nest in a pattern.
 const NEST_MAX: u32 = 32;
 
-/// The largest cost of the classes of a pattern, in steps of about a nanosecond.
+/// The largest cost of the classes of a pattern.
 const COST_MAX: u64 = 300_000;
 
 /// Why a pattern is refused.
@@ -124,16 +126,24 @@ fn strip(hir: Hir, end: End) -> Hir {
         HirKind::Alternation(alternatives) => {
             Hir::alternation(alternatives.into_iter().map(|part| strip(part, end)).collect())
         }
-        HirKind::Concat(mut parts) => {
-            let place = match end {
-                End::Start => 0,
-                End::End => parts.len() - 1,
+        HirKind::Concat(parts) => {
+            let mut parts = VecDeque::from(parts);
+            let ends = |parts: &mut VecDeque<Hir>| match end {
+                End::Start => parts.pop_front(),
+                End::End => parts.pop_back(),
             };
-            let part = std::mem::replace(&mut parts[place], Hir::empty());
-            parts[place] = strip(part, end);
-            let is_done = !matches!(parts[place].kind(), HirKind::Empty);
-            let rest = Hir::concat(parts);
-            if is_done { rest } else { strip(rest, end) }
+            while let Some(part) = ends(&mut parts) {
+                let part = strip(part, end);
+                if matches!(part.kind(), HirKind::Empty) {
+                    continue;
+                }
+                match end {
+                    End::Start => parts.push_front(part),
+                    End::End => parts.push_back(part),
+                }
+                break;
+            }
+            Hir::concat(parts.into())
         }
         kind => from_kind(kind),
     }
