@@ -74,7 +74,8 @@ pub struct Limits {
     pub wildcard_levels_max: u32,
     /// Length of a regular expression.
     pub pattern_bytes_max: u32,
-    /// Size of a compiled regular expression, and of the cache that its matching may fill.
+    /// Size of a compiled regular expression together with the cache that its matching may fill. A pattern
+    /// that takes too long to compile is refused by this name as well.
     pub pattern_compiled_bytes_max: u32,
 
     // -- the standard dialect ---------------------------------------------------------------

@@ -143,10 +143,18 @@ impl Counter {
         self.add(size.negated(is_negated));
     }
 
-    /// A class with a name, which is folded before it is negated.
-    fn class(&mut self, size: Size, is_negated: bool) {
+    /// A category, which is made regardless of case by itself and before it is negated.
+    fn category(&mut self, class: &ClassUnicode) {
+        let size = Size::of_category(class);
         self.count(size);
-        self.add(size.negated(is_negated));
+        self.add(size.negated(class.is_negated()));
+    }
+
+    /// A class that has both cases of each letter.
+    fn perl(&mut self, class: &ClassPerl) {
+        let size = Size::of_perl(class);
+        self.cost += RANGE_COST * size.ranges;
+        self.add(size.negated(class.negated));
     }
 }
 
@@ -160,8 +168,8 @@ impl ast::Visitor for Counter {
 
     fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
         match ast {
-            Ast::ClassUnicode(class) => self.class(Size::of_category(class), class.is_negated()),
-            Ast::ClassPerl(class) => self.class(Size::of_perl(class), class.negated),
+            Ast::ClassUnicode(class) => self.category(class),
+            Ast::ClassPerl(class) => self.perl(class),
             Ast::ClassBracketed(_) => self.open.push(Size::default()),
             _ => {}
         }
@@ -178,10 +186,8 @@ impl ast::Visitor for Counter {
     fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), Self::Err> {
         match item {
             ClassSetItem::Bracketed(_) => self.open.push(Size::default()),
-            ClassSetItem::Unicode(class) => {
-                self.class(Size::of_category(class), class.is_negated());
-            }
-            ClassSetItem::Perl(class) => self.class(Size::of_perl(class), class.negated),
+            ClassSetItem::Unicode(class) => self.category(class),
+            ClassSetItem::Perl(class) => self.perl(class),
             ClassSetItem::Range(range) => {
                 let letters =
                     u64::from(u32::from(range.end.c)) - u64::from(u32::from(range.start.c));

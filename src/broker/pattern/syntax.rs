@@ -1,4 +1,4 @@
-//! From the text of a pattern to an expression without names, flags and classes of letters.
+//! From the text of a pattern to an expression on bytes and sets of letters.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use super::cost::{cost, is_by_letters};
 const NEST_MAX: u32 = 32;
 
 /// The largest cost of the classes of a pattern.
-const COST_MAX: u64 = 300_000;
+const COST_MAX: u64 = 400_000;
 
 /// Why a pattern is refused.
 #[derive(Debug)]

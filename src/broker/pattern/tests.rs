@@ -204,7 +204,7 @@ fn no_pattern_makes_much_work() {
         let Ok(hir) = syntax::parse(&text) else { continue };
         let (parts, ranges) = size_of_expression(&hir);
         assert!(parts <= 2100, "{parts} parts: {text}");
-        assert!(ranges <= 60_000, "{ranges} ranges: {text}");
+        assert!(ranges <= 80_000, "{ranges} ranges: {text}");
         let Ok(pattern) = Pattern::compile(text.as_bytes(), &limits) else { continue };
         accepted += 1;
         assert!(pattern.program.len() <= 3000, "{} instructions: {text}", pattern.program.len());
@@ -239,6 +239,7 @@ fn classes_that_cost_too_much_are_refused_and_usual_ones_are_not() {
         r"(?i)/agent/[^.]+\.[\w-]+",
         r"(?i)/agent/\p{L}+\.\p{Lu}+",
         r"(?i)/agent/[^ñ]+",
+        r"(?i)ñ\w+\.\w+\.\w+\.\w+",
         r"/agent/\p{L}+\.\p{N}+",
         r"/agent/[^\p{L}]+",
         r"/agent/[\p{L}\p{N}_-]+",
