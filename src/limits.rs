@@ -50,6 +50,11 @@ pub struct Limits {
     pub header_bytes_max: u32,
     /// Number of header lines in a frame.
     pub header_count_max: u32,
+    /// Time in which a frame that a client has begun must become whole, or grow by two bytes for each
+    /// millisecond of this time; if it grows, it has as long again. So a large frame may take long on a slow
+    /// link, and a client that stops in the middle of one does not hold its memory for ever. It begins
+    /// with the login; before, other limits hold.
+    pub frame_ms_max: u32,
     /// Memory for frames that have arrived only in part, all connections together.
     pub inbound_total_bytes_max: u64,
 
@@ -184,6 +189,7 @@ impl Default for Limits {
             body_bytes_max: 4 * MIB,
             header_bytes_max: 16 * KIB,
             header_count_max: 256,
+            frame_ms_max: 60_000,
             inbound_total_bytes_max: 256 * MIB as u64,
             login_id_bytes_max: 2 * KIB,
             takeovers_max: 10,

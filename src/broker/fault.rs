@@ -84,6 +84,12 @@ impl Fault {
         Self::closing(Code::TimedOut, Retry::Now, description).naming(limit)
     }
 
+    /// A frame that the client has begun did not arrive within the named limit.
+    pub fn unfinished(limit: &'static str) -> Self {
+        let description = format!("a frame that was begun did not arrive in time ({limit})");
+        Self::closing(Code::TimedOut, Retry::Now, description).naming(limit)
+    }
+
     /// The fault with the advice to retry later.
     #[must_use]
     pub fn later(self) -> Self {

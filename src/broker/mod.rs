@@ -265,9 +265,10 @@ impl Broker {
         self.peers.close(peer);
     }
 
-    /// Closes the connections of slow consumers. To be called after a flush.
-    pub fn cut_slow_consumers(&mut self, now: Moment) {
-        for peer in self.peers.take_overflowing(now.ms()) {
+    /// Closes the connections of slow consumers, of which it is known what they had taken at `judged_ms`, a
+    /// time as those of [`peer::Peers::note_flushed`]. To be called after a flush.
+    pub fn cut_slow_consumers(&mut self, now: Moment, judged_ms: u64) {
+        for peer in self.peers.take_overflowing(judged_ms) {
             let fault = self.peers.peer(peer).overflow();
             self.refuse(peer, &fault, now);
         }

@@ -73,6 +73,14 @@ impl Speaker {
             Inlet::Standard(assembler) => assembler.held_bytes(),
         }
     }
+
+    /// Bytes that have arrived of a frame that is not whole.
+    pub fn unfinished_bytes(&self) -> usize {
+        match &self.inlet {
+            Inlet::Classic => 0,
+            Inlet::Standard(assembler) => assembler.unfinished_bytes(),
+        }
+    }
 }
 
 impl Done {

@@ -57,6 +57,7 @@ limits_section! {
     body_bytes_max: Bytes,
     header_bytes_max: Bytes,
     header_count_max: u64,
+    frame_ms_max: u64,
     inbound_total_bytes_max: Bytes,
     login_id_bytes_max: Bytes,
     takeovers_max: u64,

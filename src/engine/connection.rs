@@ -54,15 +54,17 @@ pub(super) struct Connection<S> {
     pub(super) id: ConnectionId,
     pub(super) address: SocketAddr,
     pub(super) number: u64,
-    /// When the phase must be over, in milliseconds; [`NEVER`] without a bound.
+    /// When the phase must be over, by the clock of [`Patience`](super::patience::Patience). While the phase
+    /// is [`Phase::Open`], it has no meaning.
     pub(super) deadline_ms: u64,
-    /// Time of the live entry among the deadlines, which causes a check of `deadline_ms`; [`NEVER`]
-    /// without one. `armed_ms ≤ deadline_ms` while there is a deadline.
+    /// Real time of the live entry among the deadlines, which causes a check; [`NEVER`] without one.
     pub(super) armed_ms: u64,
-    /// When bytes arrived last.
+    /// When bytes arrived last, by the clock of [`Patience`](super::patience::Patience).
     pub(super) heard_ms: u64,
-    /// When the client was pinged since then; [`NEVER`] if it was not.
+    /// When the client was pinged since then, by the same clock; [`NEVER`] if it was not.
     pub(super) pinged_ms: u64,
+    /// The frame that has arrived in part, once the client is logged in.
+    pub(super) torn: Option<Torn>,
     /// When bytes were sent last that count as a heart-beat.
     pub(super) sent_ms: u64,
     pub(super) accepted_ms: u64,
@@ -179,6 +181,18 @@ pub(super) struct Flags {
     pub(super) surplus: bool,
 }
 
+/// A frame that has arrived in part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Torn {
+    /// When it began, or when enough of it had arrived since then, by the clock of
+    /// [`Patience`](super::patience::Patience).
+    pub(super) since_ms: u64,
+    /// What had arrived of it at that time.
+    pub(super) bytes: u64,
+    /// Frames that arrived before it, which tell it from the next one.
+    pub(super) frames_before: u32,
+}
+
 /// Bytes and frames of a connection, for its line in the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
@@ -221,6 +235,7 @@ impl<S> Connection<S> {
             armed_ms: deadline_ms,
             heard_ms: now_ms,
             pinged_ms: NEVER,
+            torn: None,
             sent_ms: now_ms,
             accepted_ms: now_ms,
             totals: Totals::default(),
@@ -248,11 +263,31 @@ impl<S> Connection<S> {
         self.phase.reads_frames() || closing && self.transport.is_websocket()
     }
 
-    /// Notes that bytes arrived, or that they were not read for lack of memory.
+    /// Bytes of the frame that has arrived in part.
+    pub(super) fn unfinished_bytes(&self) -> u64 {
+        let torn = self.speaker.as_ref().map_or(0, Speaker::unfinished_bytes);
+        (self.transport.unfinished_bytes() + torn) as u64
+    }
+
+    /// Notes that bytes arrived.
     #[inline]
     pub(super) fn note_heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
         self.pinged_ms = NEVER;
+    }
+
+    /// Notes that the broker has not read until now what the client may have sent.
+    pub(super) fn note_held_back(&mut self, now_ms: u64) {
+        self.note_heard(now_ms);
+        if let Some(torn) = &mut self.torn {
+            torn.since_ms = now_ms;
+        }
+    }
+
+    /// Whether there may be input that the loop has not come to read, although the client sent it before
+    /// a deadline.
+    pub(super) fn is_unread_since(&self, deadline_ms: u64) -> bool {
+        (self.flags.readable || self.kept.is_some()) && self.heard_ms < deadline_ms
     }
 
     /// The name of the transport in the log.

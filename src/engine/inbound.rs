@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use super::Engine;
-use super::connection::{Connection, Kept, NEVER, Phase, Rest, SURPLUS, Socket};
+use super::connection::{Connection, Kept, Phase, Rest, SURPLUS, Socket};
 use crate::broker::peer::Opening;
 use crate::broker::{CloseReason, Code, Data, Done, Fault, Retry};
 use crate::http;
@@ -65,7 +65,7 @@ impl<S: Socket> Engine<S> {
                 Ok(count) => {
                     budget -= count;
                     connection.totals.bytes_in += count as u64;
-                    connection.note_heard(self.now.ms());
+                    connection.note_heard(self.patience.now_ms());
                     self.counters.bytes_in += count as u64;
                     if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
                         connection.flags.readable = false;
@@ -120,8 +120,9 @@ impl<S: Socket> Engine<S> {
     fn end_input(&mut self, slot: u32, held_before: u64) {
         let connection = &mut self.connections[slot];
         connection.transport.release();
-        if let Err(exceeded) = self.memory.note_held(held_before, connection.held_bytes()) {
-            self.refuse(slot, &Fault::exceeded(exceeded).later());
+        let held = connection.held_bytes();
+        if held_before | held > 0 {
+            self.note_held(slot, held_before, held);
         }
         self.wake_flush(slot);
     }
@@ -382,7 +383,6 @@ impl<S: Socket> Engine<S> {
     pub(super) fn note_login(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
         connection.phase = Phase::Open;
-        connection.deadline_ms = NEVER;
         self.check_liveness(slot);
     }
 

@@ -41,7 +41,6 @@ impl Memory {
     ///
     /// # Errors
     /// It holds more than before, and all connections together exceed the limit.
-    #[inline]
     pub(super) fn note_held(&mut self, before: u64, after: u64) -> Result<(), Exceeded> {
         self.inbound_bytes = self.inbound_bytes - before + after;
         let max = self.inbound_bytes_max;
@@ -157,11 +156,11 @@ impl<S: Socket> Engine<S> {
     }
 
     fn resume_publishers(&mut self) {
-        let now_ms = self.now.ms();
+        let now_ms = self.patience.now_ms();
         while let Some(id) = self.memory.paused.pop() {
             let Some(connection) = self.connections.find_mut(id) else { continue };
             if std::mem::take(&mut connection.flags.paused) {
-                connection.note_heard(now_ms);
+                connection.note_held_back(now_ms);
                 self.connections.list_to_read(id.slot);
             }
         }

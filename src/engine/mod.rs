@@ -5,6 +5,7 @@
 //! reactor drives it in production, the simulator in tests, both in this order:
 //!
 //! ```text
+//! begin_turn     learns how late it is
 //! note_ready …   records readiness, nothing else
 //! receive        reads, cuts into frames, handles; answers are queued
 //! flush          writes the queue of each connection that has new frames, once
@@ -24,6 +25,7 @@ mod flush;
 mod inbound;
 mod liveness;
 mod memory;
+mod patience;
 mod table;
 
 use std::net::SocketAddr;
@@ -37,6 +39,7 @@ pub(crate) use self::endings::Sum;
 use self::flush::{FlushContext, FlushProgress, flush, keep};
 use self::inbound::Scratch;
 use self::memory::Memory;
+use self::patience::Patience;
 use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
 use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
@@ -52,6 +55,7 @@ pub struct Engine<S> {
     limits: Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
     deadlines: Deadlines,
+    patience: Patience,
     memory: Memory,
     /// Counters of connections, bytes and turns; the broker has those of sessions and messages.
     counters: Counters,
@@ -101,6 +105,7 @@ impl<S: Socket> Engine<S> {
             broker: Broker::new(options),
             tls,
             deadlines: Deadlines::default(),
+            patience: Patience::default(),
             memory: Memory::new(&limits),
             counters: Counters::default(),
             limits,
@@ -148,13 +153,16 @@ impl<S: Socket> Engine<S> {
         self.last_number += 1;
         let now_ms = self.now.ms();
         let time_ms = if surplus { self.limits.refusal_ms_max } else { self.limits.upgrade_ms_max };
-        let deadline_ms = now_ms + u64::from(time_ms);
+        let due_ms = now_ms + u64::from(time_ms);
+        let deadline_ms = self.patience.at(due_ms);
         let id = self.connections.next_id();
         let number = self.last_number;
         let mut connection = Connection::new(id, number, socket, accepted, now_ms, deadline_ms);
         connection.flags.surplus = surplus;
+        connection.armed_ms = due_ms;
+        connection.heard_ms = self.patience.at(now_ms);
         self.connections.insert(connection);
-        self.deadlines.arm(deadline_ms, id);
+        self.deadlines.arm(due_ms, id);
         log::debug!(
             connection = self.last_number, listener = self.listener_name(accepted.listener),
             peer:% = accepted.address;
@@ -166,6 +174,15 @@ impl<S: Socket> Engine<S> {
     /// Closes a connection that could not be registered.
     pub fn forget(&mut self, id: ConnectionId) {
         self.close_now(id.slot, CloseReason::Lost);
+    }
+
+    /// Begins a turn, after a poll that ended at `polled` and was due to end at `due_ms`, if at any time at
+    /// all. The kernel has told what was ready at `told_ns`, which is earlier if it was more than one poll
+    /// reports.
+    #[inline]
+    pub fn begin_turn(&mut self, due_ms: Option<u64>, polled: Moment, told_ns: u64) {
+        self.patience.begin_turn(self.now, due_ms, polled, told_ns);
+        self.now = polled;
     }
 
     /// Notes that a socket is ready. A connection that is gone, or a spurious event, is ignored.
@@ -240,16 +257,18 @@ impl<S: Socket> Engine<S> {
     /// Ends the turn: closes slow consumers, checks deadlines, goes on with work of several turns, reaps closed
     /// connections, and records latencies.
     pub fn settle(&mut self, now: Moment) {
+        self.patience.pass(self.now, now);
         self.now = now;
         for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
             let elapsed_ns = now.ns.saturating_sub(arrived_ns);
             self.latencies.record_many(Stage::Delivery, elapsed_ns, count);
         }
-        self.broker.cut_slow_consumers(now);
+        self.broker.cut_slow_consumers(now, self.patience.judged_ms());
         self.check_deadlines();
         self.broker.serve_backlog(self.limits.turn_units_max / 4, now);
         self.broker.advance_jobs(self.limits.turn_units_max / 4, now);
         while let Some(slot) = self.broker.take_woken() {
+            self.connections[slot].note_held_back(self.patience.now_ms());
             self.connections.list_to_continue(slot);
         }
         if self.broker.peers.has_dirty() {
@@ -269,7 +288,7 @@ impl<S: Socket> Engine<S> {
     #[inline]
     fn check_deadlines(&mut self) {
         self.broker.begin_share(self.limits.turn_units_max / 8);
-        while let Some((armed_ms, id)) = self.deadlines.next_due(self.now.ms()) {
+        while let Some((armed_ms, id)) = self.deadlines.next_due(self.patience.told_ms()) {
             self.check_deadline(armed_ms, id);
             self.broker.meter.spend(work::DEADLINE);
             if self.broker.is_share_spent() {
@@ -291,6 +310,7 @@ impl<S: Socket> Engine<S> {
     /// When the next turn is due even without an event, in milliseconds of [`Moment::ms`].
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let overflow_ms = self.broker.peers.next_overflow_ms();
+        let overflow_ms = overflow_ms.map(|at_ms| self.patience.real_ms(at_ms));
         let due = [self.deadlines.next_ms(), overflow_ms, self.endings.due_ms()];
         due.into_iter().flatten().min()
     }
@@ -399,6 +419,12 @@ impl<S: Socket> Engine<S> {
     /// Memory for frames that have arrived only in part.
     pub fn inbound_bytes(&self) -> u64 {
         self.memory.inbound_bytes()
+    }
+
+    /// How long the broker has not run although it should have, in total: clients had that much longer for
+    /// everything.
+    pub fn late_ms(&self) -> u64 {
+        self.patience.late_ms()
     }
 
     /// The number of connections.
@@ -511,7 +537,7 @@ impl<S: Socket> Engine<S> {
             progress
         };
         if let Some(peer) = connection.peer() {
-            self.broker.peers.note_flushed(peer, self.now.ms());
+            self.broker.peers.note_flushed(peer, self.patience.now_ms());
         }
         match progress {
             Ok(FlushProgress::Drained) => {

@@ -10,6 +10,7 @@ mod listener;
 mod mailbox;
 mod signals;
 mod socket;
+mod sweep;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use self::mailbox::{Mailbox, mailbox};
 pub(crate) use self::signals::Signal;
 use self::signals::SignalSource;
 pub(crate) use self::socket::{SocketOptions, TcpSocket};
+use self::sweep::Sweep;
 use crate::broker::Moment;
 use crate::engine::{Accepted, Engine};
 use crate::telemetry::Stage;
@@ -95,6 +97,7 @@ pub(crate) struct Reactor<L> {
     is_starved: bool,
     clock: Clock,
     alarm: Alarm,
+    sweep: Sweep,
     /// When the last event of a connection arrived, in milliseconds.
     busy_ms: u64,
     options: ReactorOptions,
@@ -128,6 +131,7 @@ impl<L> Reactor<L> {
             is_starved: false,
             clock: Clock::start(),
             alarm,
+            sweep: Sweep::default(),
             busy_ms: 0,
             options,
             drain_until_ms: None,
@@ -161,7 +165,10 @@ impl<L> Reactor<L> {
     ) -> io::Result<(Outcome, Duration)> {
         let mut ended = self.clock.now();
         loop {
-            let polled = self.wait(engine, ended)?;
+            let (polled, due_ms) = self.wait(engine, ended)?;
+            let sockets = engine.len() + self.listeners.len() + OWN_SOCKETS;
+            let told_ns = self.sweep.note(polled.ns, self.events.iter().count(), sockets);
+            engine.begin_turn(due_ms, polled, told_ns);
             engine.latencies.record(Stage::Poll, polled.ns - ended.ns);
             let signalled = self.note_events(engine, polled);
             engine.receive(polled);
@@ -193,25 +200,29 @@ impl<L> Reactor<L> {
     }
 
     /// Waits for an event, for work left over from the last turn or for a deadline. Returns the time
-    /// after it.
-    fn wait(&mut self, engine: &mut Engine<TcpSocket>, now: Moment) -> io::Result<Moment> {
+    /// after it, and when it was due to end at the latest.
+    fn wait(
+        &mut self,
+        engine: &mut Engine<TcpSocket>,
+        now: Moment,
+    ) -> io::Result<(Moment, Option<u64>)> {
         let ready = engine.has_work()
             || (!self.to_accept.is_empty() && !self.is_starved)
             || self.mailbox.has_letters();
         if ready {
             self.poll_once(Some(Duration::ZERO))?;
-            return Ok(self.clock.now());
+            return Ok((self.clock.now(), Some(now.ms())));
         }
         let starved_ms = self.is_starved.then_some(now.ms() + STARVED_RETRY_MS);
         let trim_ms = self.trim_if_idle(engine, now.ms());
         let deadlines = [engine.next_deadline_ms(), self.drain_until_ms, starved_ms, trim_ms];
         let at_ms = deadlines.into_iter().flatten().min();
         if self.options.busy_poll {
-            return self.spin(at_ms);
+            return Ok((self.spin(at_ms)?, at_ms));
         }
         let timeout = self.alarm.set(at_ms, now.ns)?;
         self.poll_once(timeout)?;
-        Ok(self.clock.now())
+        Ok((self.clock.now(), at_ms))
     }
 
     /// Frees the memory that a burst has left, once the loop was idle for a while. Before that, returns
@@ -241,9 +252,15 @@ impl<L> Reactor<L> {
     }
 
     fn poll_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result,
+        let mut timeout = timeout;
+        loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                // It has no events, though there may be some. A process that was stopped goes on here.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                }
+                result => return result,
+            }
         }
     }
 
@@ -406,6 +423,9 @@ const MAILBOX: Token = Token(usize::MAX - 2);
 const FIRST_LISTENER: Token = Token(usize::MAX - 3);
 
 const EVENTS_PER_TURN: usize = 1024;
+
+/// What is polled besides listeners and connections: signals, alarm, mailbox.
+const OWN_SOCKETS: usize = 3;
 
 /// Idle time after which memory is freed.
 const IDLE_MS: u64 = 1_000;

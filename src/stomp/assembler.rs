@@ -123,6 +123,11 @@ impl Assembler {
         self.pending.capacity()
     }
 
+    /// Bytes that have arrived of a torn frame.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.pending.len() - self.start
+    }
+
     /// Whether another scan can find more: a whole frame, or an exceeded bound.
     fn has_what_it_needs(&mut self, bounds: &ScanBounds) -> bool {
         let frame_bytes = self.pending.len() - self.start;

@@ -204,6 +204,15 @@ impl Transport {
         }
     }
 
+    /// Bytes that have arrived of a frame or a message, which is not whole.
+    pub(crate) fn unfinished_bytes(&self) -> usize {
+        match &self.layer {
+            Layer::Prefix(prefix) => prefix.unfinished_bytes(),
+            Layer::WebSocket(websocket) => websocket.unfinished_bytes(),
+            Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Stream(_) | Layer::Answered => 0,
+        }
+    }
+
     /// How outgoing frames are framed.
     pub(crate) fn framing(&self) -> Framing {
         match &self.layer {

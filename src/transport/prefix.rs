@@ -111,6 +111,11 @@ impl PrefixLayer {
         self.pending.capacity()
     }
 
+    /// Bytes that have arrived of a torn envelope.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.pending.len() - self.start
+    }
+
     /// Whether a frame may be pending, even if nothing more is read.
     #[inline]
     pub(super) fn has_pending(&self) -> bool {

@@ -112,6 +112,12 @@ impl WebSocketLayer {
         self.header.capacity() + self.message.capacity() + self.control_payload.capacity()
     }
 
+    /// Payload that has arrived of a torn or fragmented message. Frame headers and control frames do not
+    /// count, because a message may have any number of them.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.message.len()
+    }
+
     /// Puts a ping into `control`.
     pub fn ping(&self, control: &mut Vec<u8>) {
         if !self.close_sent {

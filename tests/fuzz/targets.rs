@@ -415,6 +415,7 @@ impl World {
             }
         }
         for _ in 0..TURNS_MAX {
+            self.engine.begin_turn(None, self.now, self.now.ns);
             self.engine.receive(self.now);
             self.engine.flush(self.now);
             self.engine.settle(self.now);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use tungstenite::Message;
+use tungstenite::{Message, WebSocket};
 
 use crate::support::PATIENCE;
 use crate::support::client::{
@@ -215,6 +215,133 @@ fn a_websocket_client_that_does_not_answer_pings_is_closed() {
     }
     check_line(&server, "websocket_pong_ms_max");
     sup.expect_nothing();
+}
+
+/// A client of the standard dialect that has agreed to beat every half second.
+enum Beating {
+    Tcp(Stream),
+    WebSocket(Box<WebSocket<Stream>>),
+}
+
+impl Beating {
+    fn log_in(server: &Server, transport: Transport, login: &str) -> Self {
+        let frame = String::from_utf8(connect_frame(Profile::Agent, login)).unwrap() + "\0";
+        let frame =
+            frame.replace("CONNECT\n", "CONNECT\naccept-version:1.2\nhost:x\nheart-beat:500,0\n");
+        let mut stream = Stream::open(server, transport);
+        let mut client = if transport.is_websocket() {
+            Self::WebSocket(Box::new(upgrade(stream, Some("v12.stomp")).0))
+        } else {
+            stream.write_all(frame.as_bytes()).unwrap();
+            Self::Tcp(stream)
+        };
+        if let Self::WebSocket(websocket) = &mut client {
+            websocket.send(Message::text(frame)).unwrap();
+        }
+        let connected = client.receive();
+        assert!(connected.contains("\nheart-beat:0,500\n"), "{connected}");
+        client
+    }
+
+    fn beat(&mut self) {
+        match self {
+            Self::Tcp(stream) => stream.write_all(b"\n").unwrap(),
+            Self::WebSocket(websocket) => websocket.send(Message::text("\n")).unwrap(),
+        }
+    }
+
+    /// The next frame.
+    fn receive(&mut self) -> String {
+        match self {
+            Self::Tcp(stream) => {
+                let mut bytes = vec![0];
+                while stream.read_exact(&mut bytes[..1]).is_ok() && bytes[0] != 0 {
+                    bytes.push(bytes[0]);
+                }
+                String::from_utf8(bytes.split_off(1)).unwrap()
+            }
+            Self::WebSocket(websocket) => loop {
+                if let Message::Text(text) = websocket.read().unwrap() {
+                    return text.as_str().to_owned();
+                }
+            },
+        }
+    }
+
+    fn log_out(&mut self) {
+        let frame = "DISCONNECT\nreceipt:bye\n\n\0";
+        match self {
+            Self::Tcp(stream) => stream.write_all(frame.as_bytes()).unwrap(),
+            Self::WebSocket(websocket) => websocket.send(Message::text(frame)).unwrap(),
+        }
+        assert!(self.receive().trim_start().starts_with("RECEIPT\n"), "it was cut");
+    }
+}
+
+/// A broker that is stopped for a while, as by a debugger or with its machine, blames nobody: neither those
+/// whose heart-beats wait in the kernel nor those whose last ones are still on the way.
+#[test]
+fn clients_that_beat_while_the_broker_is_stopped_stay() {
+    let server = Setup::new().limits("heart_beat_ms_min = 500\nheart_beat_margin_ms = 500").start();
+    let log_in = |group: &str| -> Vec<Beating> {
+        let transports = Transport::ALL.into_iter().cycle().take(24).enumerate();
+        let login = |number: usize| format!("{group}/{number}");
+        transports.map(|(at, transport)| Beating::log_in(&server, transport, &login(at))).collect()
+    };
+    let (mut beating, mut stopped_too) = (log_in("beating"), log_in("stopped"));
+    let dead = Beating::log_in(&server, Transport::Tcp, "dead");
+    beat(&mut [&mut beating, &mut stopped_too], Duration::from_millis(600));
+    server.signal("STOP");
+    // Silence of two seconds is too long.
+    beat(&mut [&mut beating], Duration::from_millis(3_500));
+    server.signal("CONT");
+    beat(&mut [&mut beating], Duration::from_millis(800));
+    beat(&mut [&mut beating, &mut stopped_too], Duration::from_millis(2_500));
+    server.log.wait_for_line(&["closed", "login=\"dead\"", "reason=timed-out:heart-beat "]);
+    for client in beating.iter_mut().chain(&mut stopped_too) {
+        client.log_out();
+    }
+    drop((beating, stopped_too, dead));
+    assert_eq!(server.stop().count("timeouts"), 1);
+}
+
+/// Has clients beat for a time, more often than they have agreed to.
+fn beat(groups: &mut [&mut Vec<Beating>], time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        for client in groups.iter_mut().flat_map(|group| group.iter_mut()) {
+            client.beat();
+        }
+        // Nothing tells that time has passed, but time.
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+}
+
+/// A frame that does not go on is refused, over every transport.
+#[test]
+fn a_frame_that_was_begun_and_does_not_go_on_is_refused() {
+    let server = Setup::new().limits("frame_ms_max = 200").start();
+    let mut witness = Client::log_in(&server, Transport::Tcp, Profile::Agent, "witness");
+    for transport in Transport::ALL {
+        let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
+        if transport.is_websocket() {
+            // A fragment of a text message of five bytes.
+            ana.stream().write_all(b"\x01\x85\0\0\0\0SEND\n").unwrap();
+        } else {
+            ana.stream().write_all(&envelope(b"SEND\n\n")[..8]).unwrap();
+        }
+        let error = ana.receive_error("TIMED_OUT");
+        assert_eq!(error.header("retry"), "now");
+        assert!(error.header("error-desc").contains("frame_ms_max"), "{error:?}");
+        ana.receive_end();
+        drop(ana);
+        let line = server.log.wait_for_line(&["closed", "reason=timed-out:frame_ms_max "]);
+        assert!(line.contains("login=\"ana\""), "{line}");
+        check_line(&server, "frame_ms_max");
+    }
+    witness.expect_nothing();
+    drop(witness);
+    assert_eq!(server.stop().count("timeouts"), 4);
 }
 
 /// A client that does not end its stream after the broker's is dropped after a while.

@@ -7,6 +7,7 @@ mod client;
 mod closing;
 mod corpus;
 mod faults;
+mod late;
 mod model;
 mod random;
 mod rig;

@@ -34,6 +34,7 @@ pub(crate) struct Rig {
     /// Counts the writes to all sockets.
     pub(crate) ticks: Rc<Cell<u64>>,
     now: Moment,
+    is_late: bool,
 }
 
 impl Rig {
@@ -57,6 +58,7 @@ impl Rig {
             ),
             ticks: Rc::default(),
             now: Moment { ns: 1, unix_ms: 1_795_435_200_000 },
+            is_late: false,
         }
     }
 
@@ -78,6 +80,12 @@ impl Rig {
 
     /// One turn of the loop, in the order of the reactor. Returns the sockets that were dropped.
     pub(crate) fn turn(&mut self) -> Vec<(ConnectionId, ScriptedSocket)> {
+        self.turn_after(self.now)
+    }
+
+    /// A turn after a poll that told what was ready at that time.
+    pub(crate) fn turn_after(&mut self, told: Moment) -> Vec<(ConnectionId, ScriptedSocket)> {
+        self.begin_turn(told);
         self.engine.receive(self.now);
         self.engine.flush(self.now);
         self.engine.settle(self.now);
@@ -85,10 +93,28 @@ impl Rig {
         std::iter::from_fn(|| self.engine.take_closed()).collect()
     }
 
-    /// Moves the clock.
+    /// Begins a turn after such a poll.
+    pub(crate) fn begin_turn(&mut self, told: Moment) {
+        let is_late = std::mem::take(&mut self.is_late);
+        let due_ms = if is_late { self.engine.next_deadline_ms() } else { Some(self.now.ms()) };
+        self.engine.begin_turn(due_ms, self.now, told.ns);
+    }
+
+    /// Moves the clock while the loop does not run, whatever is due.
+    pub(crate) fn pause(&mut self, ms: u64) {
+        self.advance(ms);
+        self.is_late = true;
+    }
+
+    /// Moves the clock; the next turn is in time.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now.ns += ms * 1_000_000;
         self.now.unix_ms += ms;
+    }
+
+    /// The time without the pauses in which the loop should have run.
+    pub(crate) fn patient_ms(&self) -> u64 {
+        self.now.ms() - self.engine.late_ms()
     }
 
     /// The time.

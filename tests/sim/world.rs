@@ -126,7 +126,8 @@ impl World {
             86 => self.leave(),
             87 => self.reset(),
             88..97 => self.advance_a_little(),
-            97 | 98 => self.rig.advance(self.random.below(3_000)),
+            97 => self.rig.advance(self.random.below(3_000)),
+            98 => self.rig.pause(self.random.below(30_000)),
             _ => self.rig.advance(self.random.below(30_000)),
         }
         self.turn();
@@ -193,7 +194,7 @@ impl World {
         let carrier = *self.random.pick(self.carriers);
         self.trace(|| format!("{number:?} opens {carrier:?} to be {profile:?} {login}"));
         self.model.open(number);
-        let now_ms = self.rig.now().ms();
+        let now_ms = self.rig.patient_ms();
         let who = (login, profile);
         self.actors.push(Actor::new(number, carrier, id, who, is_standard, now_ms));
         if surplus {
@@ -569,7 +570,7 @@ impl World {
         let number = actor.number;
         match activity {
             Activity::Read(bytes) => {
-                actor.heard_ms = now_ms;
+                actor.heard_ms = self.rig.patient_ms();
                 for command in actor.note_read(bytes) {
                     self.model.handle(number, &command, now_ms);
                 }
@@ -632,7 +633,7 @@ impl World {
     fn note_timeout(&mut self, index: usize) {
         let actor = &mut self.actors[index];
         let number = actor.number;
-        let now_ms = self.rig.now().ms();
+        let now_ms = self.rig.patient_ms();
         if self.model.login_of(number).is_some() {
             let most = self.limits.websocket_ping_ms + self.limits.websocket_pong_ms_max;
             let silent_ms = now_ms - actor.heard_ms;
@@ -762,7 +763,7 @@ impl World {
         assert_eq!(broker.sessions_len(), self.model.sessions_len(), "sessions");
         assert_eq!(broker.subscriptions_len(), self.model.subscriptions_len(), "subscriptions");
         for actor in self.actors.iter().filter(|actor| !self.model.is_closing(actor.number)) {
-            let ms = self.rig.now().ms() - actor.heard_ms;
+            let ms = self.rig.patient_ms() - actor.heard_ms;
             let is_in_time =
                 ms <= self.login_ms_max() || self.model.login_of(actor.number).is_some();
             assert!(is_in_time, "{:?} has said nothing for {ms} ms before login", actor.number);
@@ -770,7 +771,7 @@ impl World {
         assert!(self.open_connections(false) <= self.limits.connections_max);
         assert!(self.open_connections(true) <= self.limits.refusals_max);
         for actor in self.actors.iter().filter(|actor| actor.is_surplus && actor.id.is_some()) {
-            let ms = self.rig.now().ms() - actor.opened_ms;
+            let ms = self.rig.patient_ms() - actor.opened_ms;
             let most = self.limits.refusal_ms_max;
             assert!(ms <= u64::from(most), "{:?} holds a place for {ms} ms", actor.number);
             assert_eq!(actor.session_id, None, "{:?} is logged in", actor.number);
@@ -833,7 +834,7 @@ impl World {
         let number = Number(self.last_number);
         let who = ("heir".to_owned(), Profile::Service);
         self.model.open(number);
-        let now_ms = self.rig.now().ms();
+        let now_ms = self.rig.patient_ms();
         self.actors.push(Actor::new(number, Carrier::Tcp, id, who, true, now_ms));
         let index = self.actors.len() - 1;
         let login = "heir".to_owned();
