@@ -86,6 +86,7 @@ pub mod limits;
 mod logger;
 mod outbound;
 mod profile;
+mod ranking;
 mod reactor;
 pub mod server;
 mod stomp;

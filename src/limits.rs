@@ -67,8 +67,12 @@ pub struct Limits {
     pub takeover_window_ms: u32,
     /// Subscriptions that one session may hold.
     pub subscriptions_per_session_max: u32,
+    /// Subscriptions that may be held at once, all sessions together.
+    pub subscriptions_max: u32,
     /// Destinations that may exist at once.
     pub destinations_max: u32,
+    /// Memory for topics and queues, their names and what is kept of each.
+    pub destinations_bytes_max: u64,
     /// Length of a destination's name.
     pub destination_bytes_max: u32,
     /// Regular expressions that may be subscribed at once, all sessions together.
@@ -93,14 +97,19 @@ pub struct Limits {
     pub transactions_max: u32,
     /// Memory for the frames that wait in one session's transactions.
     pub transaction_bytes_max: u32,
+    /// Memory for the frames that wait in transactions, all sessions together.
+    pub transactions_total_bytes_max: u64,
     /// Length of a subscription's id.
     pub subscription_id_bytes_max: u32,
     /// Topics that are remembered without a subscription by name.
     pub idle_topics_max: u32,
     /// Messages that may wait in one queue.
     pub queue_messages_max: u32,
-    /// Memory for the messages that wait in queues, all queues together.
+    /// Memory for the messages of all queues together: those that wait, and those that consumers hold
+    /// unacknowledged.
     pub queues_bytes_max: u64,
+    /// The share of it that the messages of one sender may occupy, by the sender's profile.
+    pub queue_share_bytes_max: ByProfile<u64>,
     /// Unacknowledged messages that a consumer of a queue may have, unless it asks for fewer.
     pub prefetch_max: u32,
     /// Time that a message may wait in a queue. Zero: for ever.
@@ -115,6 +124,9 @@ pub struct Limits {
     /// Memory for queued frames, all connections together. When nine tenths of it are in use,
     /// publishers are no longer read until it has fallen to seven tenths.
     pub outbound_total_bytes_max: u64,
+    /// Time for which publishers are not read. After it, and at once when all of `outbound_total_bytes_max` is in
+    /// use, the connections with the largest queues are closed until seven tenths are in use.
+    pub pause_ms_max: u32,
 
     // -- the loop ---------------------------------------------------------------------------
     /// Work in one turn of the loop, in units of about 100 ns: half of it for input and what follows from it at
@@ -151,6 +163,42 @@ impl Limits {
         self.body_bytes_max.saturating_add(self.header_bytes_max)
     }
 
+    /// The shares of senders in the memory of queues, unless they are set: a quarter, and half of it for
+    /// services and administrators, who speak for many.
+    pub fn queue_shares(queues_bytes_max: u64) -> ByProfile<u64> {
+        ByProfile::new([4, 4, 2, 2]).map(|part| queues_bytes_max / part)
+    }
+
+    /// The parts of the memory that clients can occupy, each with the bounds that it follows from. Without
+    /// clients the broker has some megabytes, which are not among them.
+    pub fn memory_parts(&self) -> Vec<MemoryPart> {
+        let connections = u64::from(self.connections_max) + u64::from(self.refusals_max);
+        let login = u64::from(self.login_id_bytes_max);
+        let subscription = SUBSCRIPTION_BYTES + u64::from(self.subscription_id_bytes_max);
+        let pattern =
+            u64::from(self.pattern_bytes_max) + u64::from(self.pattern_compiled_bytes_max);
+        let part = |bounds, bytes| MemoryPart { bounds, bytes };
+        vec![
+            part("connections_max, at rest, with TLS", connections * CONNECTION_BYTES),
+            part("connections_max × login_id_bytes_max", connections * LOGIN_COPIES * login),
+            part("inbound_total_bytes_max", self.inbound_total_bytes_max),
+            part("outbound_total_bytes_max", self.outbound_total_bytes_max),
+            part("queues_bytes_max", self.queues_bytes_max),
+            part("transactions_total_bytes_max", self.transactions_total_bytes_max),
+            part("destinations_bytes_max", self.destinations_bytes_max),
+            part("subscriptions_max", u64::from(self.subscriptions_max) * subscription),
+            part(
+                "patterns_max × pattern_compiled_bytes_max, and as much for its cache",
+                u64::from(self.patterns_max) * 2 * pattern,
+            ),
+            part(
+                "wildcards_max × destination_bytes_max",
+                u64::from(self.wildcards_max) * 2 * u64::from(self.destination_bytes_max),
+            ),
+            part("buffers of the loop", LOOP_BYTES + 2 * u64::from(self.frame_bytes_max())),
+        ]
+    }
+
     /// The outbound bounds of a connection that is not logged in.
     pub fn outbound_before_login(&self) -> OutboundLimits {
         let bytes = self.login_frame_bytes_max.saturating_mul(4);
@@ -163,6 +211,7 @@ impl Default for Limits {
     fn default() -> Self {
         const KIB: u32 = 1024;
         const MIB: u32 = 1024 * KIB;
+        const QUEUES_BYTES_MAX: u64 = 128 * MIB as u64;
         let client = OutboundLimits {
             hard_bytes_max: 8 * MIB,
             soft_bytes_max: 2 * MIB,
@@ -195,7 +244,9 @@ impl Default for Limits {
             takeovers_max: 10,
             takeover_window_ms: 60_000,
             subscriptions_per_session_max: 1_000,
+            subscriptions_max: 250_000,
             destinations_max: 1_000_000,
+            destinations_bytes_max: 256 * MIB as u64,
             destination_bytes_max: 4 * KIB,
             patterns_max: 1_000,
             wildcards_max: 1_000,
@@ -206,10 +257,12 @@ impl Default for Limits {
             heart_beat_margin_ms: 1_000,
             transactions_max: 16,
             transaction_bytes_max: 8 * MIB,
+            transactions_total_bytes_max: 64 * MIB as u64,
             subscription_id_bytes_max: 256,
             idle_topics_max: 10_000,
             queue_messages_max: 100_000,
-            queues_bytes_max: 128 * MIB as u64,
+            queues_bytes_max: QUEUES_BYTES_MAX,
+            queue_share_bytes_max: Self::queue_shares(QUEUES_BYTES_MAX),
             prefetch_max: 1_000,
             queue_ms_max: 0,
             deliveries_max: 10,
@@ -217,6 +270,7 @@ impl Default for Limits {
             outbound_total_bytes_max: 512 * MIB as u64,
             turn_units_max: 6_000,
             share_units_max: 400,
+            pause_ms_max: 1_000,
             read_bytes_per_turn_max: 256 * KIB,
             write_bytes_per_turn_max: 256 * KIB,
             accepts_per_turn_max: 8,
@@ -224,6 +278,27 @@ impl Default for Limits {
         }
     }
 }
+
+/// A part of the memory that clients can occupy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPart {
+    /// The bounds that it follows from.
+    pub bounds: &'static str,
+    /// The most that it can be.
+    pub bytes: u64,
+}
+
+/// Memory of a client that is logged in and at rest, over secure WebSocket, which takes most (`scripts/memory`).
+const CONNECTION_BYTES: u64 = 9 * 1024;
+
+/// How often a login id is kept: in the address, twice in the lines that name a sender, and for the log.
+const LOGIN_COPIES: u64 = 4;
+
+/// Memory of a subscription without its id, with its places in the lists of its session and its destination.
+const SUBSCRIPTION_BYTES: u64 = 400;
+
+/// Memory that the loop keeps for reading, encoding and writing.
+const LOOP_BYTES: u64 = 16 << 20;
 
 /// A bound that a client exceeded, displayed as in an ERROR frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,14 @@ use super::{Broker, Moment, printable};
 use crate::limits::Exceeded;
 use crate::stomp::{Command, Frame, Name};
 
-pub(super) fn begin(broker: &mut Broker, request: &Request<'_, '_>) -> Result<(), Fault> {
+pub(super) fn begin(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    now: Moment,
+) -> Result<(), Fault> {
     let id = request.required(Name::Transaction)?;
     let max = u64::from(broker.limits.transactions_max);
-    let begun = &mut broker.sessions[request.session].transactions;
+    let begun = &broker.sessions[request.session].transactions;
     if begun.iter().any(|one| *one.id == *id) {
         let description = format!("there is a transaction {} already", printable(id));
         return Err(Fault::closing(Code::UnknownId, Retry::Never, description));
@@ -24,7 +28,11 @@ pub(super) fn begin(broker: &mut Broker, request: &Request<'_, '_>) -> Result<()
     if begun.len() as u64 >= max {
         return Err(Fault::exceeded(Exceeded { limit: "transactions_max", max }));
     }
-    begun.push(Transaction { id: id.into(), frames: Vec::new(), bytes: 0 });
+    let transaction = Transaction::new(id);
+    let bytes = transaction.bytes;
+    broker.make_transactions_room(request.session, bytes, now)?;
+    broker.sessions[request.session].transactions.push(transaction);
+    broker.note_transactions(request.session);
     Ok(())
 }
 
@@ -45,17 +53,13 @@ pub(super) fn hold(
     } else {
         find_delivery(broker, request)?;
     }
-    let max = u64::from(broker.limits.transaction_bytes_max);
-    let begun = &mut broker.sessions[request.session].transactions;
-    let others: u64 = begun.iter().map(|one| one.bytes).sum();
-    let transaction = begun.iter_mut().find(|one| *one.id == *id);
-    let transaction = transaction.ok_or_else(|| Broker::unknown("transaction", id))?;
+    let begun = &broker.sessions[request.session].transactions;
+    let place = begun.iter().position(|one| *one.id == *id);
+    let place = place.ok_or_else(|| Broker::unknown("transaction", id))?;
     let held = HeldFrame::new(frame);
-    if others + held.cost_bytes() > max {
-        return Err(Fault::exceeded(Exceeded { limit: "transaction_bytes_max", max }));
-    }
-    transaction.bytes += held.cost_bytes();
-    transaction.frames.push(held);
+    broker.make_transactions_room(request.session, held.cost_bytes(), now)?;
+    broker.sessions[request.session].transactions[place].push(held);
+    broker.note_transactions(request.session);
     Ok(())
 }
 
@@ -81,7 +85,7 @@ pub(super) fn commit(
         }
     }
     let has_nacks = frames.iter().any(|frame| frame.command == Command::Nack);
-    broker.check_room(&demand, has_nacks, now)?;
+    broker.check_room(&demand, session, has_nacks, now)?;
     for step in &steps {
         step.perform(broker, session, now)?;
     }
@@ -139,5 +143,39 @@ pub(super) fn take_transaction(
     let begun = &mut broker.sessions[request.session].transactions;
     let position = begun.iter().position(|one| *one.id == *id);
     let position = position.ok_or_else(|| Broker::unknown("transaction", id))?;
-    Ok(begun.remove(position))
+    let taken = begun.remove(position);
+    broker.note_transactions(request.session);
+    Ok(taken)
+}
+
+impl Broker {
+    /// Makes room for more bytes in the transactions of a session. If all sessions together have too much, the
+    /// session with most pays: it is closed, unless it is the one that asks.
+    fn make_transactions_room(
+        &mut self,
+        session: SessionId,
+        bytes: u64,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        let max = u64::from(self.limits.transaction_bytes_max);
+        let begun = &self.sessions[session].transactions;
+        if begun.iter().map(|one| one.bytes).sum::<u64>() + bytes > max {
+            return Err(Fault::exceeded(Exceeded { limit: "transaction_bytes_max", max }));
+        }
+        let max = self.limits.transactions_total_bytes_max;
+        while self.transactions.bytes() + bytes > max {
+            let exceeded = Exceeded { limit: "transactions_total_bytes_max", max };
+            let fault = Fault::exceeded(exceeded).later();
+            let payer = self.transactions.payer_for(session, bytes).ok_or_else(|| fault.clone())?;
+            let peer = self.sessions[payer].peer;
+            self.refuse(peer, &fault, now);
+        }
+        Ok(())
+    }
+
+    /// Notes what the transactions of a session occupy, which has changed.
+    pub(super) fn note_transactions(&mut self, session: SessionId) {
+        let begun = &self.sessions[session].transactions;
+        self.transactions.set(session, begun.iter().map(|one| one.bytes).sum());
+    }
 }

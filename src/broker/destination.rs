@@ -5,7 +5,7 @@
 //! removed. Routes are a flat list, rebuilt when a subscription or an owner changes, so that nothing is
 //! matched per message.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashTable;
 
@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::space::Space;
 use super::table::Table;
 use crate::profile::Profile;
+use crate::stomp::frame::ALLOCATION_BYTES;
 
 /// A name with its owner and its subscriptions.
 #[derive(Debug, Default)]
@@ -87,14 +88,12 @@ pub(crate) struct DestinationTable {
     hasher: NameHasher,
     /// Topics that nobody subscribes to by name.
     idle_topics: BTreeSet<DestinationId>,
-    /// Bytes that all queues hold.
-    queued_bytes: u64,
+    /// Memory of topics and queues.
+    bytes: u64,
     /// Queues with a message that expires, by [`Queue::expires_ms`].
     expiring: BTreeSet<(u64, DestinationId)>,
     /// Queues to be served again at the end of the turn; those that still exist have `is_backlogged`.
-    backlogged: Vec<DestinationId>,
-    /// Whether one of them was not served because the share of the turn was used up.
-    has_unserved: bool,
+    backlogged: VecDeque<DestinationId>,
 }
 
 impl DestinationTable {
@@ -105,10 +104,9 @@ impl DestinationTable {
             by_name: HashTable::new(),
             hasher: NameHasher::new(secret),
             idle_topics: BTreeSet::new(),
-            queued_bytes: 0,
+            bytes: 0,
             expiring: BTreeSet::new(),
-            backlogged: Vec::new(),
-            has_unserved: false,
+            backlogged: VecDeque::new(),
         }
     }
 
@@ -117,6 +115,7 @@ impl DestinationTable {
         let space = Space::of(name);
         let queue = (space == Space::Queue).then(Box::default);
         let destination = Destination { name: name.into(), owner: None, watch: None, queue };
+        self.bytes += Self::cost_of(name);
         let id = self.table.insert(destination);
         if space == Space::Topic {
             self.idle_topics.insert(id);
@@ -149,6 +148,7 @@ impl DestinationTable {
     /// Removes a destination that nothing uses.
     fn remove(&mut self, id: DestinationId) {
         let Some(destination) = self.table.remove(id) else { return };
+        self.bytes -= Self::cost_of(&destination.name);
         let hash = self.hasher.hash(&destination.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
             entry.remove();
@@ -213,9 +213,8 @@ impl DestinationTable {
         change: impl FnOnce(&mut Queue) -> T,
     ) -> Option<T> {
         let queue = self.table.get_mut(id)?.queue.as_mut()?;
-        let (bytes, expires_ms) = (queue.bytes(), queue.expires_ms());
+        let expires_ms = queue.expires_ms();
         let result = change(queue);
-        self.queued_bytes = self.queued_bytes - bytes + queue.bytes();
         if queue.expires_ms() != expires_ms {
             self.expiring.remove(&(expires_ms, id));
             if queue.expires_ms() != NEVER {
@@ -231,31 +230,25 @@ impl DestinationTable {
         if let Some(queue) = queue
             && !std::mem::replace(&mut queue.is_backlogged, true)
         {
-            self.backlogged.push(id);
+            self.backlogged.push_back(id);
         }
     }
 
-    /// As [`Self::note_backlog`], for a queue that could be served at once, were there time.
-    pub(crate) fn note_unserved(&mut self, id: DestinationId) {
-        self.has_unserved = true;
-        self.note_backlog(id);
+    /// Takes the next of the queues that are to be served again.
+    pub(crate) fn take_backlogged(&mut self) -> Option<DestinationId> {
+        while let Some(id) = self.backlogged.pop_front() {
+            let queue = self.table.get_mut(id).and_then(|one| one.queue.as_mut());
+            if queue.is_some_and(|queue| std::mem::take(&mut queue.is_backlogged)) {
+                return Some(id);
+            }
+        }
+        self.backlogged = VecDeque::new();
+        None
     }
 
-    /// Whether a queue could be served at once.
-    #[inline]
-    pub(crate) fn has_work(&self) -> bool {
-        self.has_unserved
-    }
-
-    /// Takes the list of queues that are to be served again.
-    pub(crate) fn take_backlog(&mut self) -> Vec<DestinationId> {
-        self.has_unserved = false;
-        let mut taken = std::mem::take(&mut self.backlogged);
-        taken.retain(|id| {
-            let queue = self.table.get_mut(*id).and_then(|one| one.queue.as_mut());
-            queue.is_some_and(|queue| std::mem::take(&mut queue.is_backlogged))
-        });
-        taken
+    /// The number of queues that are to be served again, with those that are gone.
+    pub(crate) fn backlogged_len(&self) -> usize {
+        self.backlogged.len()
     }
 
     /// The destination with that name. `guess` is tried first, whether or not it is still valid.
@@ -311,9 +304,21 @@ impl DestinationTable {
         self.idle_topics.len()
     }
 
-    /// Bytes that all queues hold.
-    pub(crate) fn queued_bytes(&self) -> u64 {
-        self.queued_bytes
+    /// Memory of a topic or a queue. Addresses are bounded by the number of clients, and cost nothing here.
+    pub(crate) fn cost_of(name: &[u8]) -> u64 {
+        let own = match Space::of(name) {
+            Space::Topic => 0,
+            Space::Queue => size_of::<Queue>() + ALLOCATION_BYTES,
+            Space::Client | Space::Broker | Space::Unknown => return 0,
+        };
+        // The tables may have twice the room that they need.
+        let table = 2 * (size_of::<Destination>() + 2 * size_of::<DestinationId>());
+        (table + own + name.len() + 2 * ALLOCATION_BYTES) as u64
+    }
+
+    /// Memory of topics and queues.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// When the next message of a queue may expire, and in which queue.
@@ -326,7 +331,8 @@ impl DestinationTable {
         assert_eq!(self.by_name.len(), self.table.len(), "names and destinations");
         let (mut idle, mut expiring, mut backlogged) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let mut queued_bytes = 0;
+        let bytes = self.table.iter().map(|(_, one)| Self::cost_of(&one.name));
+        assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of topics and queues");
         for (id, one) in self.table.iter() {
             assert_eq!(
                 self.find(&one.name, None),
@@ -341,7 +347,6 @@ impl DestinationTable {
             let is_queue = Space::of(&one.name) == Space::Queue;
             assert_eq!(one.queue.is_some(), is_queue, "queues, and only they, have one");
             let Some(queue) = &one.queue else { continue };
-            queued_bytes += queue.bytes();
             if queue.expires_ms() != NEVER {
                 expiring.insert((queue.expires_ms(), id));
             }
@@ -350,7 +355,6 @@ impl DestinationTable {
             }
         }
         assert_eq!(idle, self.idle_topics, "topics that nobody subscribes to by name");
-        assert_eq!(queued_bytes, self.queued_bytes, "bytes of all queues");
         assert_eq!(expiring, self.expiring, "which queue expires first");
         let listed = self.backlogged.iter().copied().filter(|id| self.queue(*id).is_some());
         assert_eq!(backlogged, listed.collect(), "queues to be served again");
@@ -372,6 +376,7 @@ mod tests {
 
     use super::*;
     use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
+    use crate::broker::store::Store;
     use crate::broker::table::{Key, Place};
 
     #[test]
@@ -407,10 +412,11 @@ mod tests {
         table.release(topic, 1);
         assert_eq!(table.find(b"/topic/a", None), Some(topic), "it may stay a while");
 
+        let mut store = Store::new(1);
         let queue = table.insert(b"/queue/a");
         for expires_ms in [9, 5] {
-            let message = stored(expires_ms);
-            table.change_queue(queue, |queue| queue.push_back(message));
+            let slot = store.insert(stored(expires_ms), queue);
+            table.change_queue(queue, |one| one.push_back(queue, slot, &mut store));
         }
         table.check_invariants();
         assert_eq!(table.first_expiring(), Some((5, queue)));
@@ -418,15 +424,14 @@ mod tests {
         table.note_backlog(queue);
         table.note_backlog(queue);
         table.check_invariants();
-        let each = table.queued_bytes() / 2;
-        table.change_queue(queue, |queue| queue.drop_expired(7));
-        assert_eq!((table.queued_bytes(), table.first_expiring()), (each, Some((9, queue))));
-        table.change_queue(queue, Queue::pop_front);
-        assert_eq!((table.queued_bytes(), table.first_expiring()), (0, None));
-        assert_eq!(table.take_backlog(), [queue]);
+        table.change_queue(queue, |one| one.pop_expired(7, &mut store));
+        assert_eq!(table.first_expiring(), Some((9, queue)));
+        table.change_queue(queue, |one| one.pop_front(&mut store));
+        assert_eq!(table.first_expiring(), None);
+        assert_eq!((table.take_backlogged(), table.take_backlogged()), (Some(queue), None));
         table.note_backlog(queue);
         table.release(queue, 0);
-        assert_eq!((table.get(queue).is_none(), table.take_backlog()), (true, Vec::new()));
+        assert_eq!((table.get(queue).is_none(), table.take_backlogged()), (true, None));
         table.check_invariants();
     }
 
@@ -449,7 +454,7 @@ mod tests {
         SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))
     }
 
-    fn stored(expires_ms: u64) -> Box<Stored> {
+    fn stored(expires_ms: u64) -> Stored {
         let origin = Origin::new(b"ana", b"/agent/ana");
         let content = Content {
             transaction: None,
@@ -461,6 +466,6 @@ mod tests {
         };
         let message =
             Message { number: 1, is_redelivered: false, origin: &origin, content: &content };
-        Box::new(Stored::new(&message, expires_ms))
+        Stored::new(&message, expires_ms)
     }
 }

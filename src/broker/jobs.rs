@@ -137,7 +137,7 @@ impl Broker {
     /// Whether there is work that does not wait for anything.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.destinations.has_work() || (!self.jobs.running.is_empty() && self.jobs.is_ready())
+        self.has_queue_work() || (!self.jobs.running.is_empty() && self.jobs.is_ready())
     }
 }
 

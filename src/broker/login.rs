@@ -137,6 +137,7 @@ impl Broker {
         });
         // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
         self.sessions[session].transactions = Vec::new();
+        self.note_transactions(session);
     }
 
     /// Adapts the subscriptions of a session that moves to a classic connection: a classic client cannot
@@ -195,6 +196,8 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
+        self.sessions[id].transactions = Vec::new();
+        self.note_transactions(id);
         let login = self.sessions[id].login(&self.destinations);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let Some(session) = self.sessions.remove(id) else { return };

@@ -1,6 +1,6 @@
 //! Messages, regardless of dialect: borrowed from a frame, and stored.
 
-use crate::stomp::frame::OwnedLine;
+use crate::stomp::frame::{ALLOCATION_BYTES, OwnedLine, allocated_bytes};
 use crate::stomp::{HeaderLine, Headers, Name};
 
 /// A message, borrowed from a frame or from a stored message.
@@ -141,7 +141,7 @@ impl<'a> UserLines<'a> {
 }
 
 /// A message that waits in a queue or for an acknowledgement.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stored {
     /// The number from which its `message-id` is made.
     pub number: u64,
@@ -168,6 +168,7 @@ impl Stored {
         let content = message.content;
         let mut user_lines = Vec::new();
         content.user_lines.for_each(|name, value| user_lines.push(OwnedLine::new(name, value)));
+        user_lines.shrink_to_fit();
         Self {
             number: message.number,
             deliveries: 0,
@@ -202,7 +203,7 @@ impl Stored {
         }
     }
 
-    /// Memory of the message, bookkeeping included.
+    /// Memory of the message, without the bookkeeping of where it is.
     pub(crate) fn cost_bytes(&self) -> u64 {
         Self::cost_of(&self.origin, &self.content())
     }
@@ -211,13 +212,16 @@ impl Stored {
     pub(crate) fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
         let mut lines = 0;
         content.user_lines.for_each(|name, value| lines += OwnedLine::cost_of(name, value));
+        let copied = allocated_bytes;
         (size_of::<Self>()
+            + 2 * ALLOCATION_BYTES
             + lines
+            + ALLOCATION_BYTES
             + origin.held_bytes()
-            + content.transaction.map_or(0, <[u8]>::len)
-            + content.destination.len()
-            + content.content_type.map_or(0, <[u8]>::len)
-            + content.body.len()) as u64
+            + content.transaction.map_or(0, copied)
+            + copied(content.destination)
+            + content.content_type.map_or(0, copied)
+            + copied(content.body)) as u64
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod rights;
 pub(crate) mod session;
 pub(crate) mod space;
 pub(crate) mod speaker;
+pub(crate) mod store;
 pub(crate) mod subscription;
 pub(crate) mod table;
 pub(crate) mod transaction;
@@ -47,6 +48,7 @@ mod subscribe;
 mod wildcards;
 
 use self::admission::Admission;
+use self::consume::Leftover;
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
 use self::fault::Disposition;
@@ -62,7 +64,9 @@ pub use self::rights::Rights;
 use self::session::SessionTable;
 use self::speaker::Inlet;
 pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
+use self::store::Store;
 use self::subscription::SubscriptionTable;
+use self::transaction::TransactionAccounts;
 use crate::limits::Limits;
 use crate::telemetry::Counters;
 use crate::work::{self, Meter};
@@ -97,6 +101,14 @@ pub struct Broker {
     sessions: SessionTable,
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
+    /// The messages of queues.
+    store: Store,
+    /// What queues left to later turns.
+    leftover: Leftover,
+    /// What open transactions occupy.
+    transactions: TransactionAccounts,
+    /// Whether messages in queues are being dropped for those of other senders.
+    is_dropping: bool,
     /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
     /// Counts the work.
@@ -118,6 +130,7 @@ impl std::fmt::Debug for Broker {
 impl Broker {
     /// A broker without connections.
     pub fn new(mut options: Options) -> Self {
+        let secret = (options.entropy)();
         Self {
             peers: Peers::new(),
             counters: Counters::default(),
@@ -126,9 +139,13 @@ impl Broker {
             virtual_hosts: options.virtual_hosts,
             dead_letter_queue: options.dead_letter_queue,
             sessions: SessionTable::default(),
-            destinations: DestinationTable::new((options.entropy)()),
+            destinations: DestinationTable::new(secret),
             entropy: options.entropy,
             subscriptions: SubscriptionTable::default(),
+            store: Store::new(secret),
+            leftover: Leftover::default(),
+            transactions: TransactionAccounts::default(),
+            is_dropping: false,
             last_message: 0,
             meter: Meter::default(),
             jobs: Jobs::default(),
@@ -309,6 +326,10 @@ impl Broker {
     pub fn check_invariants(&self) {
         self.peers.check_invariants();
         self.destinations.check_invariants();
+        self.check_queue_invariants();
+        let begun = self.sessions.iter().flat_map(|(_, session)| &session.transactions);
+        let begun: u64 = begun.map(|transaction| transaction.bytes).sum();
+        assert_eq!(begun, self.transactions.bytes(), "memory of transactions");
         let idle = self.destinations.idle_topics_len();
         assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {

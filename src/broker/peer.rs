@@ -51,6 +51,8 @@ pub struct Peer {
     pub beats: Beats,
     /// Whether it has ever sent a message, so that it is not read while memory is short.
     pub publishes: bool,
+    /// Whether queues wait for room in its queue.
+    pub is_awaited: bool,
     /// The login id of its session that has ended, or of a refused login: for the log.
     pub past_login: Option<Box<str>>,
     limits: OutboundLimits,
@@ -103,6 +105,8 @@ pub struct Peers {
     pressed: Vec<PeerId>,
     /// Whether a queue grew past its soft limit since [`Self::take_pressure_grew`].
     pressure_grew: bool,
+    /// Peers that queues waited for, and that have room now.
+    roomy: Vec<PeerId>,
 }
 
 impl Peers {
@@ -114,6 +118,7 @@ impl Peers {
             dirty: Vec::new(),
             pressed: Vec::new(),
             pressure_grew: false,
+            roomy: Vec::new(),
         }
     }
 
@@ -223,6 +228,10 @@ impl Peers {
     pub fn note_flushed(&mut self, id: PeerId, now_ms: u64) {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.dirty = false;
+        if peer.is_awaited && peer.has_room() {
+            peer.is_awaited = false;
+            self.roomy.push(id);
+        }
         let above = peer.is_over_soft() || peer.lost_a_frame;
         let is_new = above && !peer.pressed;
         peer.pressed = above;
@@ -230,6 +239,16 @@ impl Peers {
             peer.pressed_since_ms = now_ms;
             self.note_pressed(id);
         }
+    }
+
+    /// Takes the connections that queues waited for, and that have room now.
+    pub fn take_roomy(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.roomy)
+    }
+
+    /// Whether there are such connections.
+    pub fn has_roomy(&self) -> bool {
+        !self.roomy.is_empty()
     }
 
     #[cold] // few queues become so long
@@ -363,6 +382,7 @@ impl Peer {
             encoding: Encoding::before_login(opening.dialect),
             beats: Beats::default(),
             publishes: false,
+            is_awaited: false,
             past_login: None,
             limits,
             pressed_since_ms: 0,

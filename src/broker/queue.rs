@@ -1,186 +1,149 @@
 //! Queues: each message goes to one consumer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::ids::SubscriptionIndex;
+use super::ids::{DestinationId, SubscriptionIndex};
 use super::message::NEVER;
-use super::message::Stored;
+use super::store::{List, Position, Slot, Store};
 
-/// The waiting messages of a queue, and its consumers.
-#[derive(Debug)]
+/// The waiting messages of a queue, and its consumers. The messages themselves are in the [`Store`].
+#[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: VecDeque<Box<Stored>>,
-    /// Memory of `waiting`, bookkeeping included.
-    bytes: u64,
-    /// A lower bound for the expiry of all messages; [`NEVER`] if none waits.
-    expires_ms: u64,
-    consumers: Vec<SubscriptionIndex>,
-    /// The index of the consumer that is next in turn; `next ≤ consumers.len()`.
-    next: usize,
+    /// Messages that were delivered and came back, by number. They go first.
+    returned: BTreeMap<u64, Slot>,
+    /// The others, in the order of arrival.
+    fresh: List,
+    /// Messages that expire, by their expiry.
+    expiring: BTreeSet<(u64, Slot)>,
+    /// Consumers that may have credit and room, the next in turn first. An entry may outlast its consumer.
+    turns: VecDeque<SubscriptionIndex>,
+    /// The number of consumers, also of those that are not in `turns`.
+    consumers: u32,
     /// Whether it is listed to be served again at the end of the turn.
     pub is_backlogged: bool,
 }
 
 impl Queue {
     /// Appends a message.
-    pub(crate) fn push_back(&mut self, message: Box<Stored>) {
-        self.note_pushed(&message);
-        self.waiting.push_back(message);
+    pub(crate) fn push_back(&mut self, id: DestinationId, slot: Slot, store: &mut Store) {
+        store.push_fresh(&mut self.fresh, slot, id);
+        self.note_pushed(slot, store);
     }
 
     /// Returns a delivered message to the front, where such messages are in the order of sending.
-    pub(crate) fn requeue(&mut self, message: Box<Stored>) {
-        self.note_pushed(&message);
-        // Delivered messages stand before those that never were, in the order of their numbers.
-        let stands_before = |one: &Stored| one.deliveries > 0 && one.number < message.number;
-        let place = self.waiting.partition_point(|one| stands_before(one));
-        self.waiting.insert(place, message);
+    pub(crate) fn push_returned(&mut self, id: DestinationId, slot: Slot, store: &mut Store) {
+        store.note_returned(slot, id);
+        self.returned.insert(store.message(slot).number, slot);
+        self.note_pushed(slot, store);
     }
 
-    /// Removes the next message.
-    pub(crate) fn pop_front(&mut self) -> Option<Box<Stored>> {
-        let message = self.waiting.pop_front()?;
-        self.bytes -= message.cost_bytes();
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
-            self.expires_ms = NEVER;
+    /// The next message.
+    pub(crate) fn first(&self) -> Option<Slot> {
+        self.returned.values().next().copied().or_else(|| self.fresh.first())
+    }
+
+    /// Removes the next message from the queue; it stays in the store.
+    #[cfg(test)]
+    pub(crate) fn pop_front(&mut self, store: &mut Store) -> Option<Slot> {
+        let slot = self.first()?;
+        self.remove(slot, store);
+        Some(slot)
+    }
+
+    /// Removes a message that waits here from the queue; it stays in the store.
+    pub(crate) fn remove(&mut self, slot: Slot, store: &mut Store) {
+        let message = store.message(slot);
+        if message.expires_ms != NEVER {
+            self.expiring.remove(&(message.expires_ms, slot));
         }
-        Some(message)
-    }
-
-    /// Drops all expired messages. Returns their number.
-    pub(crate) fn drop_expired(&mut self, now_ms: u64) -> u64 {
-        if self.expires_ms >= now_ms {
-            return 0;
+        if let Position::Returned(_) = store.position(slot) {
+            self.returned.remove(&message.number);
+        } else {
+            store.unlink(&mut self.fresh, slot);
         }
-        let before = self.waiting.len();
-        self.waiting.retain(|message| message.expires_ms >= now_ms);
-        self.bytes = self.waiting.iter().map(|message| message.cost_bytes()).sum();
-        self.expires_ms = self.waiting.iter().map(|one| one.expires_ms).min().unwrap_or(NEVER);
-        (before - self.waiting.len()) as u64
     }
 
-    /// A lower bound for the expiry of all messages; [`NEVER`] if none expires.
+    /// Removes the message that expires first, if it has expired; it stays in the store.
+    pub(crate) fn pop_expired(&mut self, now_ms: u64, store: &mut Store) -> Option<Slot> {
+        let (_, slot) = self.expiring.first().copied().filter(|(at_ms, _)| *at_ms < now_ms)?;
+        self.remove(slot, store);
+        Some(slot)
+    }
+
+    /// When the next message expires; [`NEVER`] if none does.
     pub(crate) fn expires_ms(&self) -> u64 {
-        self.expires_ms
+        self.expiring.first().map_or(NEVER, |(at_ms, _)| *at_ms)
     }
 
-    /// Whether the next message has expired.
-    pub(crate) fn is_next_expired(&self, now_ms: u64) -> bool {
-        self.waiting.front().is_some_and(|message| message.expires_ms < now_ms)
-    }
-
-    fn note_pushed(&mut self, message: &Stored) {
-        self.bytes += message.cost_bytes();
-        self.expires_ms = self.expires_ms.min(message.expires_ms);
-    }
-
-    /// Adds a consumer.
-    pub(crate) fn add_consumer(&mut self, subscription: SubscriptionIndex) {
-        self.consumers.push(subscription);
-    }
-
-    /// Removes a consumer; the order of the others does not change.
-    pub(crate) fn remove_consumer(&mut self, subscription: SubscriptionIndex) {
-        if let Some(index) = self.consumers.iter().position(|other| *other == subscription) {
-            self.consumers.remove(index);
-            self.next -= usize::from(index < self.next);
+    fn note_pushed(&mut self, slot: Slot, store: &Store) {
+        let expires_ms = store.message(slot).expires_ms;
+        if expires_ms != NEVER {
+            self.expiring.insert((expires_ms, slot));
         }
     }
 
-    /// The next consumer in turn that has credit. The one after it is then next in turn.
-    pub(crate) fn next_consumer(
-        &mut self,
-        has_credit: impl Fn(SubscriptionIndex) -> bool,
-    ) -> Option<SubscriptionIndex> {
-        let count = self.consumers.len();
-        for step in 0..count {
-            let index = (self.next + step) % count;
-            let consumer = self.consumers[index];
-            if has_credit(consumer) {
-                self.next = (index + 1) % count;
-                return Some(consumer);
-            }
+    /// Adds a consumer, which is then last in turn.
+    pub(crate) fn add_consumer(&mut self, consumer: SubscriptionIndex) {
+        self.consumers += 1;
+        self.turns.push_back(consumer);
+    }
+
+    /// Notes that a consumer has ended. `is_there` is whether another one still exists.
+    pub(crate) fn note_consumer_ended(&mut self, is_there: impl Fn(SubscriptionIndex) -> bool) {
+        self.consumers -= 1;
+        if self.turns.len() > 2 * self.consumers as usize + TURNS_KEPT {
+            self.turns.retain(|one| is_there(*one));
+            self.turns.shrink_to(2 * self.turns.len());
         }
-        None
+    }
+
+    /// Takes the consumer that is next in turn.
+    pub(crate) fn take_turn(&mut self) -> Option<SubscriptionIndex> {
+        self.turns.pop_front()
+    }
+
+    /// Puts a consumer, which is not in turn, last in turn.
+    pub(crate) fn queue_up(&mut self, consumer: SubscriptionIndex) {
+        self.turns.push_back(consumer);
+    }
+
+    /// Whether it has consumers.
+    pub(crate) fn has_consumers(&self) -> bool {
+        self.consumers > 0
     }
 
     /// The number of waiting messages.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.returned.len() + self.fresh.len()
     }
 
     /// Whether no message waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// Memory of the waiting messages.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.len() == 0
     }
 
     /// Whether nothing keeps the queue alive.
     pub(crate) fn is_unused(&self) -> bool {
-        self.waiting.is_empty() && self.consumers.is_empty()
-    }
-
-    /// Consumers, in the order in which they subscribed.
-    pub(crate) fn consumers(&self) -> &[SubscriptionIndex] {
-        &self.consumers
+        self.is_empty() && self.consumers == 0
     }
 }
 
-impl Default for Queue {
-    /// A queue without messages and consumers.
-    fn default() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            bytes: 0,
-            expires_ms: NEVER,
-            consumers: Vec::new(),
-            next: 0,
-            is_backlogged: false,
-        }
-    }
-}
+/// Turns of consumers that have ended, for which it is not worth to look for them.
+const TURNS_KEPT: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::broker::message::{Content, Message, Origin, UserLines};
+    use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
     use crate::broker::table::{Key, Place};
 
     fn consumer(number: u32) -> SubscriptionIndex {
         SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))
     }
 
-    #[test]
-    fn consumers_with_credit_take_turns() {
-        let mut queue = Queue::default();
-        for number in 0..3 {
-            queue.add_consumer(consumer(number));
-        }
-        let mut turns = |without: u32| {
-            queue.next_consumer(|one| one != consumer(without)).map(|one| one.place().index())
-        };
-        assert_eq!(turns(9), Some(0));
-        assert_eq!(turns(1), Some(2));
-        assert_eq!(turns(9), Some(0));
-        assert_eq!(turns(9), Some(1));
-        assert_eq!(queue.next_consumer(|_| false), None);
-        queue.remove_consumer(consumer(0));
-        assert_eq!(queue.next_consumer(|_| true), Some(consumer(2)), "the turn stays");
-        queue.remove_consumer(consumer(2));
-        queue.remove_consumer(consumer(1));
-        assert_eq!(queue.next_consumer(|_| true), None);
-        assert!(queue.is_unused());
-    }
-
-    #[test]
-    fn returned_messages_stand_in_the_order_of_sending_before_those_never_delivered() {
+    fn stored(number: u64, expires_ms: u64) -> Stored {
         let origin = Origin::new(b"ana", b"/agent/ana");
         let content = Content {
             transaction: None,
@@ -188,51 +151,68 @@ mod tests {
             content_type: None,
             has_escapes: false,
             user_lines: UserLines::Own(&[]),
-            body: b"",
+            body: b"x",
         };
-        let stored = |number, deliveries| {
-            let is_redelivered = false;
-            let message = Message { number, is_redelivered, origin: &origin, content: &content };
-            let mut stored = Stored::new(&message, NEVER);
-            stored.deliveries = deliveries;
-            Box::new(stored)
-        };
+        let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
+        Stored::new(&message, expires_ms)
+    }
+
+    fn drain(queue: &mut Queue, store: &mut Store) -> Vec<u64> {
+        let slots: Vec<_> = std::iter::from_fn(|| queue.pop_front(store)).collect();
+        slots.into_iter().map(|slot| store.take(slot).number).collect()
+    }
+
+    #[test]
+    fn turns_of_consumers_that_have_ended_are_forgotten() {
         let mut queue = Queue::default();
+        for number in 0..1_000 {
+            queue.add_consumer(consumer(number));
+        }
+        for number in 0..1_000 {
+            queue.note_consumer_ended(|one| one.place().index() > number);
+            assert!(queue.turns.len() <= 2 * (999 - number as usize) + TURNS_KEPT);
+        }
+        assert!(queue.is_unused());
+    }
+
+    #[test]
+    fn returned_messages_stand_in_the_order_of_sending_before_those_never_delivered() {
+        let (mut queue, mut store) = (Queue::default(), Store::new(1));
+        let id = DestinationId::default();
         // A dead letter may be older than those that became dead letters before it.
         for number in [9, 7] {
-            queue.push_back(stored(number, 0));
+            let slot = store.insert(stored(number, NEVER), id);
+            queue.push_back(id, slot, &mut store);
         }
+        let (mut held, who) = (List::default(), consumer(1));
         for number in [4, 2, 5, 1, 3] {
-            queue.requeue(stored(number, 1));
+            let slot = store.insert(stored(number, NEVER), id);
+            store.push_held(&mut held, slot, who);
+            assert_eq!(store.find_held(number, who), Some(slot));
+            assert_eq!(store.find_held(number, consumer(2)), None);
+            store.check_invariants();
+            store.unlink(&mut held, slot);
+            queue.push_returned(id, slot, &mut store);
         }
-        let order: Vec<_> = std::iter::from_fn(|| Some(queue.pop_front()?.number)).collect();
-        assert_eq!(order, [1, 2, 3, 4, 5, 9, 7]);
+        store.check_invariants();
+        assert_eq!(drain(&mut queue, &mut store), [1, 2, 3, 4, 5, 9, 7]);
+        store.check_invariants();
+        assert_eq!((store.bytes(), queue.is_unused()), (0, true));
     }
 
     #[test]
     fn expired_messages_are_dropped_at_any_place() {
-        let origin = Origin::new(b"ana", b"/agent/ana");
-        let user_lines = UserLines::Own(&[]);
-        let (destination, body) = (&b"/queue/a"[..], &b"x"[..]);
-        let content = Content {
-            transaction: None,
-            destination,
-            content_type: None,
-            has_escapes: false,
-            user_lines,
-            body,
-        };
-        let message =
-            |number| Message { number, is_redelivered: false, origin: &origin, content: &content };
-        let mut queue = Queue::default();
+        let (mut queue, mut store) = (Queue::default(), Store::new(1));
+        let id = DestinationId::default();
         for (number, expires_ms) in [(1, NEVER), (2, 5), (3, 7), (4, NEVER)] {
-            queue.push_back(Box::new(Stored::new(&message(number), expires_ms)));
+            let slot = store.insert(stored(number, expires_ms), id);
+            queue.push_back(id, slot, &mut store);
         }
-        let each = queue.bytes() / 4;
-        assert_eq!((queue.drop_expired(5), queue.expires_ms()), (0, 5), "its last millisecond");
-        assert_eq!((queue.drop_expired(6), queue.expires_ms()), (1, 7));
-        assert_eq!((queue.len(), queue.bytes()), (3, 3 * each));
-        let left: Vec<_> = std::iter::from_fn(|| Some(queue.pop_front()?.number)).collect();
-        assert_eq!((left, queue.bytes(), queue.expires_ms()), (vec![1, 3, 4], 0, NEVER));
+        assert_eq!((queue.pop_expired(5, &mut store), queue.expires_ms()), (None, 5), "its last");
+        let slot = queue.pop_expired(6, &mut store).unwrap();
+        assert_eq!((store.take(slot).number, queue.expires_ms(), queue.len()), (2, 7, 3));
+        store.check_invariants();
+        assert_eq!(drain(&mut queue, &mut store), [1, 3, 4]);
+        assert_eq!((store.bytes(), queue.expires_ms()), (0, NEVER));
     }
 }

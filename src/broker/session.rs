@@ -31,6 +31,9 @@ pub(crate) struct Session {
     pub subscriptions: Vec<SubscriptionIndex>,
     /// The number of the last message before the login.
     pub since: u64,
+    /// Consumers of queues that wait for room in the queue of its connection. An entry may outlast its
+    /// subscription.
+    pub awaiting_room: Vec<SubscriptionIndex>,
     /// Takeovers since `takeover_window_ms`.
     pub takeovers: u32,
     /// Begin of the window in which takeovers are counted.
@@ -69,6 +72,7 @@ impl Session {
             origin: Origin::default(),
             subscriptions: Vec::new(),
             since: 0,
+            awaiting_room: Vec::new(),
             takeovers: 0,
             takeover_window_ms: 0,
             transactions: Vec::new(),

@@ -65,6 +65,13 @@ impl Speaker {
         Self { peer, inlet }
     }
 
+    /// Drops what is held for a torn frame, since the connection closes.
+    pub fn drop_held(&mut self) {
+        if let Inlet::Standard(assembler) = &mut self.inlet {
+            **assembler = Assembler::default();
+        }
+    }
+
     /// Memory for frames that have arrived only in part or are not handled yet.
     #[inline]
     pub fn held_bytes(&self) -> usize {

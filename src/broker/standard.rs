@@ -15,7 +15,8 @@ use super::request::{
 };
 use super::space::Space;
 use super::speaker::{Data, Done, Verdict};
-use super::subscription::{AckMode, Standard, Target};
+use super::store::List;
+use super::subscription::{AckMode, Standard, Target, Turn};
 use super::{Broker, Moment, desk, printable};
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
@@ -255,7 +256,7 @@ fn handle_unescaped(
         }
         Command::Subscribe => subscribe(broker, &request, now)?,
         Command::Unsubscribe => unsubscribe(broker, &request, now)?,
-        Command::Begin => begin(broker, &request)?,
+        Command::Begin => begin(broker, &request, now)?,
         Command::Commit => commit(broker, &request, now)?,
         Command::Abort => drop(take_transaction(broker, &request)?),
         Command::Disconnect => return Ok(Outcome::LoggedOut),
@@ -496,7 +497,8 @@ fn read_subscription(broker: &Broker, request: &Request<'_, '_>) -> Result<Stand
             Some(wanted) => wanted.min(u64::from(largest)) as u32,
         },
     };
-    Ok(Standard { id, mode, prefetch, unacknowledged: Default::default(), is_inherited: false })
+    let (unacknowledged, turn) = (List::default(), Turn::Listed);
+    Ok(Standard { id, mode, prefetch, unacknowledged, turn, is_inherited: false })
 }
 
 fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 
 use hashbrown::HashSet;
 
-use super::destination::Route;
+use super::destination::{DestinationTable, Route};
 use super::fault::{Code, Fault};
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
@@ -152,6 +152,10 @@ impl Broker {
             return Err(Fault::exceeded(Exceeded { limit, max }));
         }
         self.meter.spend(work::SUBSCRIPTION);
+        let max = u64::from(self.limits.subscriptions_max);
+        if self.subscriptions.len() as u64 >= max {
+            return Err(Fault::exceeded(Exceeded { limit: "subscriptions_max", max }).later());
+        }
         let index = self.subscriptions.insert(Subscription { session, target, standard });
         self.sessions[session].subscriptions.push(index);
         Ok(index)
@@ -180,7 +184,7 @@ impl Broker {
         let selected = self.destinations_of(index);
         let subscription = self.subscriptions.remove(index)?;
         if let Target::Queue(id) = subscription.target {
-            self.remove_consumer(id, index, subscription.standard, now);
+            self.remove_consumer(id, subscription.standard, now);
             return Some(id);
         }
         let is_direct = subscription.target.is_direct();
@@ -282,6 +286,7 @@ impl Broker {
         if self.destinations.len() as u64 >= max {
             return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
         }
+        self.check_destinations_room(DestinationTable::cost_of(name))?;
         let made = self.destinations.insert(name);
         for index in self.subscriptions.matching(name) {
             self.destinations.attach(made, index, false);
@@ -290,6 +295,19 @@ impl Broker {
             self.rebuild_routes(made);
         }
         Ok(made)
+    }
+
+    /// Checks that there is room for topics and queues that cost so much.
+    pub(super) fn check_destinations_room(&mut self, bytes: u64) -> Result<(), Fault> {
+        let max = self.limits.destinations_bytes_max;
+        if bytes > 0 && self.destinations.bytes() + bytes > max {
+            self.destinations.sweep_idle_topics();
+            if self.destinations.bytes() + bytes > max {
+                let exceeded = Exceeded { limit: "destinations_bytes_max", max };
+                return Err(Fault::exceeded(exceeded).later());
+            }
+        }
+        Ok(())
     }
 
     /// Removes a destination, if nothing keeps it alive.

@@ -1,12 +1,10 @@
 //! Subscriptions.
 
-use std::collections::VecDeque;
-
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
-use super::message::Stored;
 pub(crate) use super::pattern::Pattern;
 use super::space::Space;
+use super::store::List;
 use super::table::Table;
 
 /// A subscription of a session.
@@ -30,10 +28,23 @@ pub(crate) struct Standard {
     /// The largest number of unacknowledged messages of a queue.
     pub prefetch: u32,
     /// Messages of a queue that are not acknowledged yet, in the order of delivery.
-    pub unacknowledged: VecDeque<Box<Stored>>,
+    pub unacknowledged: List,
+    /// Whether it is in turn to get a message of its queue.
+    pub turn: Turn,
     /// Whether it was made on an earlier connection of the session, so that a SUBSCRIBE to the same
     /// replaces it.
     pub is_inherited: bool,
+}
+
+/// Whether a consumer is in turn to get a message of its queue, or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Its queue lists it.
+    Listed,
+    /// It has to acknowledge something first.
+    AwaitsCredit,
+    /// Its session lists it, until the queue of its connection has room.
+    AwaitsRoom,
 }
 
 /// STOMP 1.2, "SUBSCRIBE ack Header".

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::limits::{limit_rows, outbound_name};
+use super::limits::{limit_rows, outbound_name, share_name};
 use super::{Config, Listener, Performance, TlsSource};
 use crate::profile::Profile;
 use crate::transport::{Protocols, TlsMode};
@@ -98,6 +98,9 @@ fn describe_limits(out: &mut String, config: &Config) {
     line(out, "\n[limits]");
     for (name, value) in limit_rows(&config.limits) {
         line(out, &format!("{name} = {value}"));
+    }
+    for (profile, share) in config.limits.queue_share_bytes_max.iter() {
+        line(out, &format!("{} = {share}", share_name(profile)));
     }
     for (profile, limits) in config.limits.outbound.iter() {
         for (name, value) in [

@@ -19,6 +19,7 @@ macro_rules! limits_section {
         pub struct LimitsSection {
             $($name: Option<$kind>,)*
             outbound: OutboundSection,
+            queue_share_bytes_max: ShareSection,
         }
 
         impl LimitsSection {
@@ -30,9 +31,9 @@ macro_rules! limits_section {
             }
         }
 
-        /// Name and value of every bound except the outbound ones.
+        /// Name and value of every bound except those by profile.
         pub(super) fn limit_rows(limits: &Limits) -> Vec<(&'static str, u64)> {
-            let Limits { $($name,)* outbound: _ } = limits;
+            let Limits { $($name,)* outbound: _, queue_share_bytes_max: _ } = limits;
             vec![$((stringify!($name), (*$name).into()),)*]
         }
     };
@@ -63,7 +64,9 @@ limits_section! {
     takeovers_max: u64,
     takeover_window_ms: u64,
     subscriptions_per_session_max: u64,
+    subscriptions_max: u64,
     destinations_max: u64,
+    destinations_bytes_max: Bytes,
     destination_bytes_max: Bytes,
     patterns_max: u64,
     wildcards_max: u64,
@@ -74,6 +77,7 @@ limits_section! {
     heart_beat_margin_ms: u64,
     transactions_max: u64,
     transaction_bytes_max: Bytes,
+    transactions_total_bytes_max: Bytes,
     subscription_id_bytes_max: Bytes,
     idle_topics_max: u64,
     queue_messages_max: u64,
@@ -84,6 +88,7 @@ limits_section! {
     outbound_total_bytes_max: Bytes,
     turn_units_max: u64,
     share_units_max: u64,
+    pause_ms_max: u64,
     read_bytes_per_turn_max: Bytes,
     write_bytes_per_turn_max: Bytes,
     accepts_per_turn_max: u64,
@@ -97,6 +102,12 @@ impl LimitsSection {
         self.apply_plain_to(&mut limits)?;
         for (profile, section) in self.outbound.by_profile().iter() {
             section.apply_to(profile, &mut limits.outbound[profile])?;
+        }
+        limits.queue_share_bytes_max = Limits::queue_shares(limits.queues_bytes_max);
+        for (profile, share) in self.queue_share_bytes_max.by_profile().iter() {
+            if let Some(bytes) = **share {
+                limits.queue_share_bytes_max[profile] = bytes.into();
+            }
         }
         check(&limits)?;
         Ok(limits)
@@ -122,6 +133,22 @@ struct OutboundSection {
 
 impl OutboundSection {
     fn by_profile(&self) -> ByProfile<&OutboundProfileSection> {
+        ByProfile::new([&self.agent, &self.super_agent, &self.service, &self.admin])
+    }
+}
+
+/// `[limits.queue_share_bytes_max]`, by profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ShareSection {
+    agent: Option<Bytes>,
+    super_agent: Option<Bytes>,
+    service: Option<Bytes>,
+    admin: Option<Bytes>,
+}
+
+impl ShareSection {
+    fn by_profile(&self) -> ByProfile<&Option<Bytes>> {
         ByProfile::new([&self.agent, &self.super_agent, &self.service, &self.admin])
     }
 }
@@ -205,6 +232,11 @@ impl Visitor<'_> for BytesVisitor {
     }
 }
 
+/// The name of a share below `limits`.
+pub(super) fn share_name(profile: Profile) -> String {
+    format!("queue_share_bytes_max.{}", profile.key_name())
+}
+
 /// The name of an outbound bound below `limits`.
 pub(super) fn outbound_name(profile: Profile, name: &str) -> String {
     format!("outbound.{}.{name}", profile.key_name())
@@ -218,7 +250,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds that may be zero, which means never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 14] = [
+const MAY_BE_ZERO: [&str; 15] = [
     "refusals_max",
     "websocket_ping_ms",
     "close_flush_ms_max",
@@ -233,6 +265,7 @@ const MAY_BE_ZERO: [&str; 14] = [
     "heart_beat_margin_ms",
     "transactions_max",
     "idle_topics_max",
+    "pause_ms_max",
 ];
 
 const BODY_BYTES_LARGEST: u64 = 1 << 30;
@@ -249,6 +282,12 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     for (profile, outbound) in limits.outbound.iter() {
         check_outbound(profile, *outbound, limits)?;
     }
+    at_least(
+        "transactions_total_bytes_max",
+        limits.transactions_total_bytes_max,
+        limits.transaction_bytes_max.into(),
+        "what one session may hold: transaction_bytes_max",
+    )?;
     Ok(())
 }
 
@@ -366,6 +405,13 @@ mod tests {
     }
 
     #[test]
+    fn shares_follow_the_memory_of_queues_unless_they_are_set() {
+        let limits = resolve("queues_bytes_max = 1000\n[queue_share_bytes_max]\nagent = 7");
+        let shares = limits.unwrap().queue_share_bytes_max;
+        assert_eq!(shares, ByProfile::new([7, 250, 500, 500]));
+    }
+
+    #[test]
     fn bounds_that_cannot_work_are_refused_by_name() {
         for (text, name) in [
             ("connections_max = 0", "connections_max"),
@@ -378,6 +424,7 @@ mod tests {
             ("pattern_bytes_max = \"17 KiB\"", "pattern_bytes_max"),
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
+            ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
             ("[outbound.agent]\nhard_bytes_max = 1", "outbound.agent.hard_bytes_max"),
             ("[outbound.admin]\nsoft_bytes_max = 0", "outbound.admin.soft_bytes_max"),
             ("[outbound.service]\nsoft_bytes_max = \"33 MiB\"", "outbound.service.soft_bytes_max"),

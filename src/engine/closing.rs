@@ -47,6 +47,8 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         if connection.phase.reads_frames() {
             connection.phase = Phase::Flushing(reason);
+            connection.drop_held();
+            self.note_held(slot);
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
         }
     }
@@ -128,7 +130,7 @@ impl<S: Socket> Engine<S> {
             let Some(id) = self.connections.to_reap.pop() else { return };
             let Some(connection) = self.connections.remove(id) else { continue };
             self.broker.meter.spend(work::SOCKET);
-            self.memory.note_released(connection.held_bytes());
+            self.memory.set_held(id.slot, connection.noted_bytes, 0);
             if connection.flags.surplus {
                 self.surplus_len -= 1;
             } else {

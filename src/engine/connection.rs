@@ -71,6 +71,8 @@ pub(super) struct Connection<S> {
     pub(super) totals: Totals,
     /// Deliveries that are encrypted but not yet taken by the kernel: arrival time and count.
     pub(super) staged: Vec<(u64, u32)>,
+    /// What [`Self::held_bytes`] was when it was noted in the account.
+    pub(super) noted_bytes: u64,
 }
 
 /// Input that is not handled yet. What follows in the broker's inlet comes first, then `plain`, then `wire`.
@@ -240,6 +242,7 @@ impl<S> Connection<S> {
             accepted_ms: now_ms,
             totals: Totals::default(),
             staged: Vec::new(),
+            noted_bytes: 0,
         }
     }
 
@@ -254,6 +257,14 @@ impl<S> Connection<S> {
         let torn = self.speaker.as_ref().map_or(0, Speaker::held_bytes);
         let kept = self.kept.as_ref().map_or(0, |kept| kept.held_bytes());
         (self.transport.held_bytes() + torn + kept) as u64
+    }
+
+    /// Drops what is held for frames that have arrived only in part.
+    pub(super) fn drop_held(&mut self) {
+        self.transport.drop_held();
+        if let Some(speaker) = &mut self.speaker {
+            speaker.drop_held();
+        }
     }
 
     /// Whether the transport still parses input: for frames, or for a WebSocket close, which is found

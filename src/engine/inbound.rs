@@ -91,7 +91,6 @@ impl<S: Socket> Engine<S> {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch.wire);
-        let held_before = connection.held_bytes();
         if connection.phase == Phase::AwaitingProtocol
             && connection.tls.is_none()
             && connection.totals.bytes_in == count as u64
@@ -107,7 +106,7 @@ impl<S: Socket> Engine<S> {
             self.keep_input(slot).wire = Rest::of(&scratch[count - left..count]);
         }
         self.scratch.wire = scratch;
-        self.end_input(slot, held_before);
+        self.end_input(slot);
     }
 
     /// Where input is kept that is not handled in this turn.
@@ -117,12 +116,15 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Notes what a connection holds after input was handled.
-    fn end_input(&mut self, slot: u32, held_before: u64) {
+    fn end_input(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
         connection.transport.release();
         let held = connection.held_bytes();
-        if held_before | held > 0 {
-            self.note_held(slot, held_before, held);
+        if held != connection.noted_bytes {
+            self.note_held(slot);
+        }
+        if held > 0 || self.connections[slot].torn.is_some() {
+            self.note_torn(slot);
         }
         self.wake_flush(slot);
     }
@@ -135,14 +137,13 @@ impl<S: Socket> Engine<S> {
         if connection.peer().is_some_and(|peer| self.broker.peers.peer(peer).is_busy()) {
             return false;
         }
-        let held_before = connection.held_bytes();
         let Some(mut kept) = connection.kept.take() else { return true };
         self.handle_rest(slot, &mut kept);
         let connection = &mut self.connections[slot];
         if connection.kept.is_some() || !kept.is_empty() {
             connection.kept = Some(kept);
         }
-        self.end_input(slot, held_before);
+        self.end_input(slot);
         self.relieve_pressure();
         let is_over = self.connections[slot].kept.is_none();
         if !is_over {

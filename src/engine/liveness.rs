@@ -50,9 +50,8 @@ impl<S: Socket> Engine<S> {
         if connection.phase == Phase::AwaitingConnect {
             return self.refuse(id.slot, &Fault::timed_out(limit));
         }
-        let held = connection.held_bytes();
         if connection.transport.answer_late(limit) {
-            self.memory.note_released(held - connection.held_bytes());
+            self.note_held(id.slot);
             return self.begin_close(id.slot, CloseReason::TimedOut(limit));
         }
         self.close_now(id.slot, CloseReason::TimedOut(limit));
@@ -108,14 +107,11 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// Notes how much memory a connection held for a frame that has arrived in part, and now holds.
+    /// Notes how much of a frame has arrived that is not whole.
     #[inline(never)] // few frames are torn
-    pub(super) fn note_held(&mut self, slot: u32, before: u64, after: u64) {
-        if let Err(exceeded) = self.memory.note_held(before, after) {
-            return self.refuse(slot, &Fault::exceeded(exceeded).later());
-        }
+    pub(super) fn note_torn(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
-        if after == 0 {
+        if connection.held_bytes() == 0 {
             connection.torn = None;
         } else if connection.phase == Phase::Open {
             let bytes = connection.unfinished_bytes();

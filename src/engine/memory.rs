@@ -4,7 +4,11 @@
 use super::Engine;
 use super::connection::{Connection, Phase, Socket};
 use super::table::WorkList;
+use crate::broker::ids::PeerId;
+use crate::broker::peer::Peer;
+use crate::broker::{CloseReason, Fault};
 use crate::limits::{Exceeded, Limits};
+use crate::ranking::Ranking;
 
 /// The account of memory, and the connections that are paused while it is short.
 #[derive(Debug)]
@@ -12,8 +16,17 @@ pub(super) struct Memory {
     /// Memory for frames that have arrived only in part.
     inbound_bytes: u64,
     inbound_bytes_max: u64,
+    /// Connections by what they hold.
+    holders: Ranking,
     queued_bytes_max: u64,
     is_short: bool,
+    /// Since when it has been short, in milliseconds.
+    short_since_ms: u64,
+    pause_ms_max: u32,
+    /// Whether connections are closed until it is free again.
+    is_cutting: bool,
+    /// Connections with what they hold, the next to be closed last.
+    victims: Vec<(u64, PeerId)>,
     /// Publishers that are not read.
     paused: WorkList,
 }
@@ -31,28 +44,34 @@ impl Memory {
         Self {
             inbound_bytes: 0,
             inbound_bytes_max: limits.inbound_total_bytes_max,
+            holders: Ranking::default(),
             queued_bytes_max: limits.outbound_total_bytes_max,
             is_short: false,
+            short_since_ms: 0,
+            pause_ms_max: limits.pause_ms_max,
+            is_cutting: false,
+            victims: Vec::new(),
             paused: WorkList::default(),
         }
     }
 
     /// Notes that a connection held `before` bytes and now holds `after`.
-    ///
-    /// # Errors
-    /// It holds more than before, and all connections together exceed the limit.
-    pub(super) fn note_held(&mut self, before: u64, after: u64) -> Result<(), Exceeded> {
+    pub(super) fn set_held(&mut self, slot: u32, before: u64, after: u64) {
         self.inbound_bytes = self.inbound_bytes - before + after;
-        let max = self.inbound_bytes_max;
-        if self.inbound_bytes > max && after > before {
-            return Err(Exceeded { limit: "inbound_total_bytes_max", max });
-        }
-        Ok(())
+        self.holders.set(slot, after);
     }
 
-    /// Notes that bytes were released.
-    pub(super) fn note_released(&mut self, bytes: u64) {
-        self.inbound_bytes -= bytes;
+    /// The connection that has to pay because all together hold too much: the one that holds most, which is
+    /// the newcomer if that holds about as much.
+    fn holder_to_refuse(&mut self, newcomer: u32) -> Option<u32> {
+        if self.inbound_bytes <= self.inbound_bytes_max {
+            return None;
+        }
+        let is_among_largest = self.holders.is_among_largest(newcomer);
+        let payer = if is_among_largest { newcomer } else { self.holders.largest()? };
+        // If it is closing already, what it holds cannot be freed before it is gone.
+        self.holders.set(payer, 0);
+        Some(payer)
     }
 
     /// Memory for frames that have arrived only in part.
@@ -90,6 +109,30 @@ impl Memory {
         }
     }
 
+    /// When publishers have been paused for too long, in milliseconds.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        let due_ms = self.short_since_ms + u64::from(self.pause_ms_max);
+        (self.is_short && !self.is_cutting).then_some(due_ms)
+    }
+
+    /// Whether connections have to be closed in the next turn even without an event.
+    pub(super) fn has_work(&self) -> bool {
+        self.is_cutting
+    }
+
+    /// Judges whether connections have to be closed: if memory was short for too long, or is used up; and then
+    /// until it is free again.
+    fn judge_cutting(&mut self, queued_bytes: u64, now_ms: u64) -> bool {
+        let is_due = self.due_ms().is_some_and(|due_ms| now_ms >= due_ms);
+        let is_free = queued_bytes < self.queued_bytes_max / 10 * 7;
+        self.is_cutting |= is_due || queued_bytes >= self.queued_bytes_max;
+        self.is_cutting &= !is_free;
+        if !self.is_cutting {
+            self.victims = Vec::new();
+        }
+        self.is_cutting
+    }
+
     /// Whether a burst has left memory that is worth returning.
     pub(super) fn has_slack(&self) -> bool {
         self.paused.has_slack()
@@ -102,6 +145,24 @@ impl Memory {
 }
 
 impl<S: Socket> Engine<S> {
+    /// Notes what a connection holds for frames that have arrived only in part. If all connections together
+    /// hold too much, those are refused that hold most.
+    #[inline(never)] // few frames are torn
+    pub(super) fn note_held(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot];
+        let held_bytes = connection.held_bytes();
+        let before = std::mem::replace(&mut connection.noted_bytes, held_bytes);
+        self.memory.set_held(slot, before, held_bytes);
+        if held_bytes <= before {
+            return;
+        }
+        let max = self.limits.inbound_total_bytes_max;
+        let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
+        while let Some(payer) = self.memory.holder_to_refuse(slot) {
+            self.refuse(payer, &Fault::exceeded(exceeded).later());
+        }
+    }
+
     /// Whether a connection must not be read now, as that of a publisher while memory is short.
     #[inline]
     pub(super) fn holds_back(&mut self, slot: u32) -> bool {
@@ -145,6 +206,7 @@ impl<S: Socket> Engine<S> {
             Change::Unchanged => {}
             Change::BecameShort => {
                 let max = self.limits.outbound_total_bytes_max;
+                self.memory.short_since_ms = self.now.ms();
                 self.counters.publishers_paused += 1;
                 log::warn!(queued_bytes, outbound_total_bytes_max = max; "publishers paused");
             }
@@ -153,6 +215,64 @@ impl<S: Socket> Engine<S> {
                 self.resume_publishers();
             }
         }
+    }
+
+    /// Closes connections with large queues, if memory was short for too long or is used up. To be called at
+    /// the end of a turn, as slow consumers are closed.
+    #[inline]
+    pub(super) fn cut_if_short(&mut self) {
+        let queued_bytes = self.broker.peers.arena.resident_bytes();
+        if (self.memory.may_change(queued_bytes) || self.memory.is_cutting)
+            && self.memory.judge_cutting(queued_bytes, self.now.ms())
+        {
+            self.cut_largest();
+        }
+    }
+
+    /// Closes connections with the largest queues, some in each turn, until memory is free.
+    #[cold] // queues are rarely so full
+    fn cut_largest(&mut self) {
+        for _ in 0..CUTS_PER_TURN_MAX {
+            let queued_bytes = self.broker.peers.arena.resident_bytes();
+            if queued_bytes < self.memory.queued_bytes_max / 10 * 7 {
+                return;
+            }
+            if self.memory.victims.is_empty() {
+                self.memory.victims = self.find_victims();
+            }
+            let Some((_, peer)) = self.memory.victims.pop() else {
+                // What is left will be written or is closing.
+                self.memory.is_cutting = false;
+                self.memory.short_since_ms = self.now.ms();
+                return;
+            };
+            self.cut_for_memory(peer);
+        }
+    }
+
+    /// The connections whose queues hold anything to speak of, the largest last.
+    fn find_victims(&self) -> Vec<(u64, PeerId)> {
+        // Of a slow consumer that is closing, only the rest of a frame and an ERROR are left.
+        let is_cut = |peer: &Peer| {
+            peer.closure().is_some_and(|closure| matches!(closure.reason, CloseReason::TooSlow(_)))
+        };
+        let peers = self.broker.peers.iter().filter(|(_, peer)| !is_cut(peer));
+        let sizes = peers.map(|(id, peer)| (peer.queue.own_bytes(), id));
+        let mut victims: Vec<_> = sizes.filter(|(bytes, _)| *bytes > SPARED_BYTES).collect();
+        victims.sort_unstable();
+        victims
+    }
+
+    fn cut_for_memory(&mut self, id: PeerId) {
+        let Some((_, peer)) = self.broker.peers.outbox(id) else { return };
+        let slot = peer.slot;
+        let Some(closure) = peer.closure() else {
+            let limit = "outbound_total_bytes_max";
+            let fault = Fault::too_slow(peer.queue.bytes(), limit).later();
+            return self.refuse(slot, &fault);
+        };
+        self.broker.peers.discard_unsent(id);
+        self.close_now(slot, closure.reason);
     }
 
     fn resume_publishers(&mut self) {
@@ -166,6 +286,12 @@ impl<S: Socket> Engine<S> {
         }
     }
 }
+
+/// Connections that are closed for lack of memory in one turn.
+const CUTS_PER_TURN_MAX: u32 = 32;
+
+/// Size of a queue below which its connection is not closed for lack of memory: an ERROR fits.
+const SPARED_BYTES: u64 = 2 * 1024;
 
 /// Encoded bytes after which the turn is flushed before the next read: bytes that are still in the
 /// processor's caches cost half as much to write.
@@ -203,12 +329,33 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_releases_bytes_exceeds_no_limit() {
+    fn connections_are_closed_after_a_pause_or_when_memory_is_used_up_until_it_is_free() {
         let mut memory = memory();
-        assert_eq!(memory.note_held(0, 100), Ok(()));
-        let exceeded = Exceeded { limit: "inbound_total_bytes_max", max: 100 };
-        assert_eq!(memory.note_held(0, 20), Err(exceeded));
-        assert_eq!(memory.note_held(20, 10), Ok(()));
-        assert_eq!(memory.inbound_bytes(), 110);
+        memory.judge(950);
+        memory.short_since_ms = 5_000;
+        assert_eq!(memory.due_ms(), Some(6_000));
+        assert!(!memory.judge_cutting(950, 5_999));
+        assert!(memory.judge_cutting(950, 6_000));
+        assert!(memory.judge_cutting(700, 6_001));
+        assert!(!memory.judge_cutting(699, 6_002));
+        assert!(memory.judge_cutting(1_000, 6_003));
+    }
+
+    #[test]
+    fn who_holds_most_pays_and_the_newcomer_among_equals() {
+        let mut memory = memory();
+        for (slot, bytes) in [(0, 20), (1, 50), (2, 30)] {
+            memory.set_held(slot, 0, bytes);
+            assert_eq!(memory.holder_to_refuse(slot), None);
+        }
+        memory.set_held(3, 0, 10);
+        assert_eq!(memory.holder_to_refuse(3), Some(1));
+        // It could not be freed.
+        assert_eq!(memory.holder_to_refuse(3), Some(2));
+        memory.set_held(2, 30, 0);
+        assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3)), (80, None));
+        memory.set_held(4, 0, 21);
+        assert_eq!(memory.holder_to_refuse(4), Some(4), "as much as the largest");
+        assert_eq!(memory.holder_to_refuse(4), Some(0));
     }
 }

@@ -271,6 +271,7 @@ impl<S: Socket> Engine<S> {
             self.connections[slot].note_held_back(self.patience.now_ms());
             self.connections.list_to_continue(slot);
         }
+        self.cut_if_short();
         if self.broker.peers.has_dirty() {
             self.flush_dirty();
         }
@@ -304,14 +305,18 @@ impl<S: Socket> Engine<S> {
 
     /// Whether there is work that the kernel will not announce, so that the loop must not sleep.
     pub fn has_work(&self) -> bool {
-        self.connections.has_work() || self.broker.peers.has_dirty() || self.broker.has_work()
+        self.connections.has_work()
+            || self.broker.peers.has_dirty()
+            || self.broker.has_work()
+            || self.memory.has_work()
     }
 
     /// When the next turn is due even without an event, in milliseconds of [`Moment::ms`].
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let overflow_ms = self.broker.peers.next_overflow_ms();
         let overflow_ms = overflow_ms.map(|at_ms| self.patience.real_ms(at_ms));
-        let due = [self.deadlines.next_ms(), overflow_ms, self.endings.due_ms()];
+        let memory_ms = self.memory.due_ms();
+        let due = [self.deadlines.next_ms(), overflow_ms, self.endings.due_ms(), memory_ms];
         due.into_iter().flatten().min()
     }
 

@@ -24,9 +24,21 @@ pub(super) struct Chunk {
 pub(super) struct Chunks {
     /// The newest chunk that was copied from a lane, under its first frame and the number of frames.
     last: Option<((Encoded, u32), Rc<Chunk>)>,
-    /// Memory of chunks, each counted once.
+    /// Memory of chunks, each counted once, and of the backlogs that refer to them.
     bytes: u64,
 }
+
+/// Overhead of an allocator for each small allocation.
+const ALLOCATION_BYTES: usize = 16;
+
+/// Memory of a backlog with room for a few chunks.
+const BACKLOG_BYTES: u64 = (size_of::<Backlog>() + 2 * ALLOCATION_BYTES) as u64;
+
+/// Memory of a reference to a chunk: there may be twice the room that is needed.
+const REFERENCE_BYTES: u64 = 2 * size_of::<Rc<Chunk>>() as u64;
+
+/// References that a backlog keeps room for when it gets shorter.
+const REFERENCES_KEPT: usize = 32;
 
 /// One queue's chunks, oldest first.
 #[derive(Debug, Default)]
@@ -45,7 +57,8 @@ impl Chunk {
 
     /// Memory of the chunk, bookkeeping included.
     fn cost_bytes(&self) -> u64 {
-        (size_of::<Self>() + self.bytes.len() + size_of_val(&*self.ends)) as u64
+        let allocated = self.bytes.len() + size_of_val(&*self.ends) + 3 * ALLOCATION_BYTES;
+        (size_of::<Self>() + 2 * size_of::<usize>() + allocated) as u64
     }
 
     fn as_slice(&self) -> FrameSlice<'_> {
@@ -92,7 +105,7 @@ impl Chunks {
         }
     }
 
-    /// Memory of chunks, each counted once.
+    /// Memory of chunks, each counted once, and of the backlogs.
     #[inline]
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -104,17 +117,45 @@ impl Chunks {
         let kept = kept.chain(self.last.iter().map(|(_, chunk)| chunk));
         let costs: HashMap<_, _> =
             kept.map(|chunk| (Rc::as_ptr(chunk), chunk.cost_bytes())).collect();
-        assert_eq!(costs.values().sum::<u64>(), self.bytes, "memory of backlogs");
+        let own = backlogs.iter().map(|backlog| match backlog.chunks.len() as u64 {
+            0 => 0,
+            references => BACKLOG_BYTES + references * REFERENCE_BYTES,
+        });
+        let all = costs.values().sum::<u64>() + own.sum::<u64>();
+        assert_eq!(all, self.bytes, "memory of backlogs");
     }
 }
 
 impl Backlog {
     /// Appends a chunk. `sent` bytes of it are written already, if it is the first.
-    pub(super) fn push(&mut self, chunk: Rc<Chunk>, sent: usize) {
+    pub(super) fn push(&mut self, chunk: Rc<Chunk>, sent: usize, chunks: &mut Chunks) {
         if self.chunks.is_empty() {
             self.sent = sent;
+            chunks.bytes += BACKLOG_BYTES;
         }
+        chunks.bytes += REFERENCE_BYTES;
         self.chunks.push_back(chunk);
+    }
+
+    /// Removes the first chunk; the caller releases it.
+    fn pop(&mut self, chunks: &mut Chunks) -> Option<Rc<Chunk>> {
+        let first = self.chunks.pop_front()?;
+        chunks.bytes -= REFERENCE_BYTES;
+        if self.chunks.is_empty() {
+            chunks.bytes -= BACKLOG_BYTES;
+        } else if self.chunks.capacity() > 4 * self.chunks.len() + REFERENCES_KEPT {
+            self.chunks.shrink_to(2 * self.chunks.len());
+        }
+        Some(first)
+    }
+
+    /// About what its chunks would free, of which others share some: judged by the first few.
+    pub(super) fn share_of(&self, bytes: u64) -> u64 {
+        let looked_at = self.chunks.iter().take(4);
+        let (count, parts) = looked_at.fold((0, 0), |(count, parts), chunk| {
+            (count + 1, parts + 1024 / Rc::strong_count(chunk) as u64)
+        });
+        if count == 0 { bytes } else { bytes * parts / (1024 * count) }
     }
 
     /// Unsent bytes, chunk by chunk.
@@ -157,7 +198,7 @@ impl Backlog {
             self.sent += step;
             if self.sent == chunk.bytes.len() {
                 self.sent = 0;
-                self.chunks.pop_front().into_iter().for_each(|chunk| chunks.release(chunk));
+                self.pop(chunks).into_iter().for_each(|chunk| chunks.release(chunk));
             }
         }
         frames_out
@@ -185,23 +226,26 @@ impl Backlog {
         if partial_bytes == 0 {
             return None;
         }
-        let first = self.chunks.pop_front()?;
+        let first = self.pop(chunks)?;
         let slice = first.as_slice().without(self.sent).within(partial_bytes);
         let ends_here = slice.ends().next().is_some();
         let mut begun = Self::default();
-        begun.push(chunks.keep(Chunk::copied(slice, first.arrived_ns, true)), 0);
+        let copy = chunks.keep(Chunk::copied(slice, first.arrived_ns, true));
+        begun.push(copy, 0, chunks);
         chunks.release(first);
         self.sent = 0;
         // A frame that continues in the next chunk is that whole chunk (`keep_parts`).
-        if !ends_here && let Some(rest) = self.chunks.pop_front() {
-            begun.push(rest, 0);
+        if !ends_here && let Some(rest) = self.pop(chunks) {
+            begun.push(rest, 0, chunks);
         }
         Some(begun)
     }
 
     /// Drops all chunks.
-    pub(super) fn discard(self, chunks: &mut Chunks) {
-        self.chunks.into_iter().for_each(|chunk| chunks.release(chunk));
+    pub(super) fn discard(mut self, chunks: &mut Chunks) {
+        while let Some(chunk) = self.pop(chunks) {
+            chunks.release(chunk);
+        }
     }
 
     /// Whether everything is written.

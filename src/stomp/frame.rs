@@ -42,12 +42,20 @@ impl OwnedLine {
     /// Memory of a copied line, with the overhead of its allocations, which outweighs the text of a
     /// short one.
     pub fn cost_of(name: &[u8], value: &[u8]) -> usize {
-        size_of::<Self>() + name.len() + value.len() + 2 * ALLOCATION_BYTES
+        size_of::<Self>() + allocated_bytes(name) + allocated_bytes(value)
     }
 }
 
 /// Overhead of an allocator for each small allocation.
-const ALLOCATION_BYTES: usize = 16;
+pub(crate) const ALLOCATION_BYTES: usize = 16;
+
+/// Memory of a copy of bytes: glibc gives no less than 32.
+pub(crate) fn allocated_bytes(bytes: &[u8]) -> usize {
+    match bytes.len() {
+        0 => 0,
+        len => (len + ALLOCATION_BYTES).max(2 * ALLOCATION_BYTES),
+    }
+}
 
 impl OwnedLines {
     /// Copies lines without unescaping.

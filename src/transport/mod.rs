@@ -188,6 +188,17 @@ impl Transport {
         }
     }
 
+    /// Drops what is held for torn frames, since the connection closes.
+    pub(crate) fn drop_held(&mut self) {
+        match &mut self.layer {
+            Layer::Prefix(prefix) => prefix.drop_held(),
+            Layer::WebSocket(websocket) => websocket.skip(),
+            Layer::Stream(stream) => *stream = StreamLayer::new(Vec::new()),
+            // A request is answered from what is held, and it is small.
+            Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Answered => {}
+        }
+    }
+
     /// Memory that is held for torn frames.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {

@@ -105,6 +105,11 @@ impl PrefixLayer {
         self.start = 0;
     }
 
+    /// Drops a torn frame.
+    pub(super) fn drop_held(&mut self) {
+        *self = Self::new(Vec::new());
+    }
+
     /// Memory that is held for a torn frame.
     #[inline]
     pub fn held_bytes(&self) -> usize {

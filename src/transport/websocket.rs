@@ -34,6 +34,8 @@ pub struct WebSocketLayer {
     control_payload: Vec<u8>,
     /// Whether `message` was lent and can be freed.
     lent: bool,
+    /// Whether payloads of messages are dropped as they arrive.
+    skips: bool,
     close_sent: bool,
     /// Code of the close if the broker has no reason of its own: that of the client's close or of its
     /// violation.
@@ -105,6 +107,14 @@ impl WebSocketLayer {
             self.message = Vec::new();
             self.lent = false;
         }
+    }
+
+    /// Drops a torn or fragmented message, and what arrives of messages from now on: only a close is still
+    /// of interest.
+    pub fn skip(&mut self) {
+        self.skips = true;
+        self.lent = false;
+        self.message = Vec::new();
     }
 
     /// Memory that is held for a torn or fragmented message.
@@ -282,7 +292,9 @@ impl WebSocketLayer {
                 if self.kind.is_none() {
                     self.kind = Some(kind);
                 }
-                self.message.extend_from_slice(payload);
+                if !self.skips {
+                    self.message.extend_from_slice(payload);
+                }
             }
         }
         if frame.left > 0 {

@@ -13,6 +13,7 @@ mod embedded;
 mod http;
 mod latency;
 mod limits;
+mod memory;
 mod performance;
 mod plain;
 mod presence;

@@ -203,7 +203,7 @@ fn publishers_are_paused_while_memory_is_short_and_nothing_is_lost() {
     const TOTAL: u32 = 8 * MIB;
     let server = setup()
         .outbound(TOTAL, TOTAL, 600_000)
-        .limits(&format!("outbound_total_bytes_max = {TOTAL}"))
+        .limits(&format!("outbound_total_bytes_max = {TOTAL}\npause_ms_max = 600_000"))
         .start();
     let before = server.resident_bytes();
     let count = 48 * MIB as usize / BODY_BYTES;

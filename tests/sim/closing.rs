@@ -301,8 +301,8 @@ fn each_close_has_its_code() {
             |stage, dialect| {
                 let id = stage.log_in(dialect, "");
                 let half = masked(TEXT, &[b'x'; 1800]);
-                for _ in 0..2 {
-                    let other = stage.log_in_as(dialect, "eve", "");
+                for name in ["eve", "dan"] {
+                    let other = stage.log_in_as(dialect, name, "");
                     stage.send(other, &half[..half.len() - 10]);
                     stage.take(other);
                 }

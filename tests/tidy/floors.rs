@@ -8,6 +8,7 @@ use crate::{hold_to, regex};
 /// The modules that each module may use. A floor uses only floors below it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("profile", &[]),
+    ("ranking", &[]),
     ("limits", &["profile"]),
     ("calendar", &[]),
     ("json", &[]),
@@ -30,6 +31,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "limits",
             "outbound",
             "profile",
+            "ranking",
             "stomp",
             "telemetry",
             "work",
@@ -38,7 +40,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("transport", &["dialect", "limits", "outbound"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
-    ("engine", &["broker", "http", "limits", "outbound", "telemetry", "transport", "work"]),
+    (
+        "engine",
+        &["broker", "http", "limits", "outbound", "ranking", "telemetry", "transport", "work"],
+    ),
     ("reactor", &["calendar", "engine", "telemetry"]),
     ("config", &["broker", "cores", "input", "limits", "logger", "profile", "transport"]),
     (

@@ -91,7 +91,7 @@ impl Trial {
         let queue_messages_max = 1 + random.below(4) as u32;
         let limits = Limits {
             queue_messages_max,
-            queues_bytes_max: 1_500 + random.below(4_000),
+            queues_bytes_max: 3_000 + random.below(5_000),
             destinations_max: 10 + random.below(7) as u32,
             deliveries_max: 5,
             ..Limits::default()

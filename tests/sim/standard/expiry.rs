@@ -71,7 +71,7 @@ fn a_malformed_time_is_refused_by_name() {
 
 #[test]
 fn expired_messages_are_removed_before_a_send_is_refused() {
-    let limits = Limits { queue_messages_max: 2, queues_bytes_max: 5_000, ..Limits::default() };
+    let limits = Limits { queue_messages_max: 2, queues_bytes_max: 6_000, ..Limits::default() };
     let mut stage = Stage::new(limits);
     let ana = stage.join("ana", Service);
     // In the middle of its queue, behind one that does not expire.

@@ -6,6 +6,7 @@ mod consumers;
 mod expiry;
 mod ids;
 mod routes;
+mod shares;
 mod stage;
 mod takeovers;
 mod versions;

@@ -1,0 +1,402 @@
+//! The messages of all queues, those that wait and those that consumers hold unacknowledged, and the accounts of
+//! their senders.
+//!
+//! A message counts in its sender's account until it is settled or dropped. The account is found by the
+//! sender's address, so that it outlasts the session. Orders are lists through the messages themselves, so that
+//! one is removed from any place in constant time.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::hashing::NameHasher;
+use super::ids::{DestinationId, SubscriptionIndex};
+use super::message::{Content, Origin, Stored};
+use crate::ranking::Ranking;
+
+/// The place of a message in the store, valid until it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(u32);
+
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// It waits in a queue and was not returned to it.
+    Fresh(DestinationId),
+    /// It waits in a queue again.
+    Returned(DestinationId),
+    /// A consumer holds it unacknowledged.
+    Held(SubscriptionIndex),
+}
+
+/// The ends of a list of messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+/// The neighbours of a message in a list.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    before: u32,
+    after: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// A message with its bookkeeping.
+#[derive(Debug)]
+struct Kept {
+    message: Stored,
+    position: Position,
+    account: u32,
+    cost_bytes: u64,
+    /// In the order of its queue or of its consumer; and among those of its sender.
+    links: [Links; 2],
+}
+
+/// The list of a queue's fresh messages, or of a consumer's deliveries.
+const IN_ORDER: usize = 0;
+
+/// The lists of an account.
+const OF_SENDER: usize = 1;
+
+/// What a sender's messages occupy.
+#[derive(Debug)]
+struct Account {
+    /// The sender's address.
+    name: Box<[u8]>,
+    /// Memory of its messages and of the account itself.
+    bytes: u64,
+    /// Its messages that wait: the one that is dropped first is the last.
+    waiting: List,
+    /// Its messages that consumers hold.
+    held: List,
+}
+
+/// All messages of queues, and the accounts.
+#[derive(Debug)]
+pub(crate) struct Store {
+    kept: Slab<Box<Kept>>,
+    accounts: Slab<Account>,
+    by_name: HashTable<u32>,
+    hasher: NameHasher,
+    ranking: Ranking,
+    /// Messages that consumers hold, by number.
+    held: BTreeMap<u64, u32>,
+    bytes: u64,
+}
+
+impl List {
+    /// The number of messages.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// The first message.
+    pub(crate) fn first(&self) -> Option<Slot> {
+        (self.first != NONE).then_some(Slot(self.first))
+    }
+
+    fn last(&self) -> Option<Slot> {
+        (self.last != NONE).then_some(Slot(self.last))
+    }
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { first: NONE, last: NONE, len: 0 }
+    }
+}
+
+impl Store {
+    /// An empty store. With the secret unknown, nobody can choose names whose hashes collide.
+    pub(crate) fn new(secret: u128) -> Self {
+        Self {
+            kept: Slab::new(),
+            accounts: Slab::new(),
+            by_name: HashTable::new(),
+            hasher: NameHasher::new(secret),
+            ranking: Ranking::default(),
+            held: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds a message to its sender's account. It has to be put into a queue then.
+    pub(crate) fn insert(&mut self, message: Stored, queue: DestinationId) -> Slot {
+        let cost_bytes = message.cost_bytes() + BOOKKEEPING_BYTES;
+        let account = self.find_or_open(message.origin.address());
+        let links = [Links { before: NONE, after: NONE }; 2];
+        let position = Position::Fresh(queue);
+        let kept = Kept { message, position, account, cost_bytes, links };
+        let slot = self.kept.insert(Box::new(kept)) as u32;
+        push_back(&mut self.kept, &mut self.accounts[account as usize].waiting, OF_SENDER, slot);
+        self.charge(account, cost_bytes);
+        Slot(slot)
+    }
+
+    /// Removes a message, which is in no queue and not held any more.
+    pub(crate) fn take(&mut self, slot: Slot) -> Stored {
+        self.leave_account_list(slot.0);
+        let kept = *self.kept.remove(slot.0 as usize);
+        let account = &mut self.accounts[kept.account as usize];
+        account.bytes -= kept.cost_bytes;
+        self.bytes -= kept.cost_bytes;
+        if account.waiting.len + account.held.len == 0 {
+            self.close_account(kept.account);
+        } else {
+            self.ranking.set(kept.account, account.bytes);
+        }
+        if self.kept.is_empty() {
+            self.kept = Slab::new();
+        }
+        kept.message
+    }
+
+    /// Appends a fresh message to a queue's list.
+    pub(crate) fn push_fresh(&mut self, list: &mut List, slot: Slot, queue: DestinationId) {
+        self.set_position(slot, Position::Fresh(queue));
+        push_back(&mut self.kept, list, IN_ORDER, slot.0);
+    }
+
+    /// Notes that a message waits in a queue again.
+    pub(crate) fn note_returned(&mut self, slot: Slot, queue: DestinationId) {
+        self.set_position(slot, Position::Returned(queue));
+    }
+
+    /// Appends a message to the list of those that a consumer holds.
+    pub(crate) fn push_held(&mut self, list: &mut List, slot: Slot, consumer: SubscriptionIndex) {
+        self.set_position(slot, Position::Held(consumer));
+        push_back(&mut self.kept, list, IN_ORDER, slot.0);
+        self.held.insert(self.message(slot).number, slot.0);
+    }
+
+    /// Removes a message from the list that it is in.
+    pub(crate) fn unlink(&mut self, list: &mut List, slot: Slot) {
+        let kept = &self.kept[slot.0 as usize];
+        if matches!(kept.position, Position::Held(_)) {
+            self.held.remove(&kept.message.number);
+        }
+        unlink(&mut self.kept, list, IN_ORDER, slot.0);
+    }
+
+    /// The message with that number that a consumer holds.
+    pub(crate) fn find_held(&self, number: u64, consumer: SubscriptionIndex) -> Option<Slot> {
+        let slot = Slot(*self.held.get(&number)?);
+        (self.position(slot) == Position::Held(consumer)).then_some(slot)
+    }
+
+    /// A message.
+    pub(crate) fn message(&self, slot: Slot) -> &Stored {
+        &self.kept[slot.0 as usize].message
+    }
+
+    /// Lends a message out, until [`Self::give_back`].
+    pub(crate) fn lend(&mut self, slot: Slot) -> Stored {
+        std::mem::take(&mut self.kept[slot.0 as usize].message)
+    }
+
+    /// Takes back what [`Self::lend`] returned. What it costs must not have changed.
+    pub(crate) fn give_back(&mut self, slot: Slot, message: Stored) {
+        self.kept[slot.0 as usize].message = message;
+    }
+
+    /// Changes a message, and what it costs.
+    pub(crate) fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Stored)) {
+        let kept = &mut self.kept[slot.0 as usize];
+        change(&mut kept.message);
+        let (account, before) = (kept.account, kept.cost_bytes);
+        kept.cost_bytes = kept.message.cost_bytes() + BOOKKEEPING_BYTES;
+        let after = kept.cost_bytes;
+        self.accounts[account as usize].bytes -= before;
+        self.bytes -= before;
+        self.charge(account, after);
+    }
+
+    /// Where a message is.
+    pub(crate) fn position(&self, slot: Slot) -> Position {
+        self.kept[slot.0 as usize].position
+    }
+
+    /// Memory of a message once it is stored.
+    pub(crate) fn cost_of(origin: &Origin, content: &Content<'_>) -> u64 {
+        Stored::cost_of(origin, content) + BOOKKEEPING_BYTES
+    }
+
+    /// The number of messages.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Memory of all messages.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What a sender's messages occupy.
+    pub(crate) fn bytes_of(&self, sender: &[u8]) -> u64 {
+        self.find(sender).map_or(0, |account| self.accounts[account as usize].bytes)
+    }
+
+    /// What more of a sender's account is needed besides its messages.
+    pub(crate) fn opening_bytes(&self, sender: &[u8]) -> u64 {
+        if self.find(sender).is_some() { 0 } else { Account::cost_of(sender) }
+    }
+
+    /// What the sender occupies whose messages occupy most, to within an eighth.
+    pub(crate) fn largest_bytes(&self) -> u64 {
+        let largest = self.ranking.largest();
+        largest.map_or(0, |account| self.accounts[account as usize].bytes)
+    }
+
+    /// The message that goes first when there is no room: of the sender whose messages occupy most the one
+    /// that began to wait last; if none waits, the one that was delivered last.
+    pub(crate) fn first_to_drop(&self) -> Option<(Slot, &[u8])> {
+        let account = &self.accounts[self.ranking.largest()? as usize];
+        Some((account.waiting.last().or_else(|| account.held.last())?, &account.name))
+    }
+
+    /// Panics if a total differs from a recount.
+    pub(crate) fn check_invariants(&self) {
+        let mut bytes = 0;
+        let mut held = 0;
+        let mut by_account = BTreeMap::new();
+        for (slot, kept) in &self.kept {
+            let cost_bytes = kept.message.cost_bytes() + BOOKKEEPING_BYTES;
+            assert_eq!(kept.cost_bytes, cost_bytes, "the cost of a message");
+            *by_account.entry(kept.account).or_insert(0) += kept.cost_bytes;
+            if matches!(kept.position, Position::Held(_)) {
+                held += 1;
+                assert_eq!(self.held.get(&kept.message.number), Some(&(slot as u32)));
+            }
+        }
+        assert_eq!(held, self.held.len(), "messages that are held");
+        assert_eq!(by_account.len(), self.accounts.len(), "accounts without messages");
+        for (id, account) in &self.accounts {
+            let own = by_account[&(id as u32)] + Account::cost_of(&account.name);
+            assert_eq!(account.bytes, own, "the bytes of an account");
+            assert_eq!(self.find(&account.name), Some(id as u32));
+            bytes += own;
+        }
+        assert_eq!(self.bytes, bytes, "the bytes of all accounts");
+    }
+
+    fn set_position(&mut self, slot: Slot, position: Position) {
+        let kept = &self.kept[slot.0 as usize];
+        let is_held = |position| matches!(position, Position::Held(_));
+        let moves = is_held(kept.position) != is_held(position);
+        if moves {
+            self.leave_account_list(slot.0);
+        }
+        let kept = &mut self.kept[slot.0 as usize];
+        kept.position = position;
+        if !moves {
+            return;
+        }
+        let account = &mut self.accounts[kept.account as usize];
+        match position {
+            Position::Held(_) => push_back(&mut self.kept, &mut account.held, OF_SENDER, slot.0),
+            // What was delivered once waited longest.
+            _ => push_front(&mut self.kept, &mut account.waiting, OF_SENDER, slot.0),
+        }
+    }
+
+    fn leave_account_list(&mut self, slot: u32) {
+        let kept = &self.kept[slot as usize];
+        let account = &mut self.accounts[kept.account as usize];
+        let list = match kept.position {
+            Position::Held(_) => &mut account.held,
+            Position::Fresh(_) | Position::Returned(_) => &mut account.waiting,
+        };
+        unlink(&mut self.kept, list, OF_SENDER, slot);
+    }
+
+    fn charge(&mut self, account: u32, bytes: u64) {
+        self.bytes += bytes;
+        let one = &mut self.accounts[account as usize];
+        one.bytes += bytes;
+        self.ranking.set(account, one.bytes);
+    }
+
+    fn find(&self, sender: &[u8]) -> Option<u32> {
+        let is_same = |account: &u32| *self.accounts[*account as usize].name == *sender;
+        self.by_name.find(self.hasher.hash(sender), is_same).copied()
+    }
+
+    fn find_or_open(&mut self, sender: &[u8]) -> u32 {
+        if let Some(account) = self.find(sender) {
+            return account;
+        }
+        let (waiting, held) = (List::default(), List::default());
+        let account = Account { name: sender.into(), bytes: 0, waiting, held };
+        let account = self.accounts.insert(account) as u32;
+        let (accounts, hasher) = (&self.accounts, &self.hasher);
+        let rehash = |account: &u32| hasher.hash(&accounts[*account as usize].name);
+        self.by_name.insert_unique(hasher.hash(sender), account, rehash);
+        self.charge(account, Account::cost_of(sender));
+        account
+    }
+
+    fn close_account(&mut self, account: u32) {
+        let closed = self.accounts.remove(account as usize);
+        self.bytes -= closed.bytes;
+        self.ranking.set(account, 0);
+        let hash = self.hasher.hash(&closed.name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |one| *one == account) {
+            entry.remove();
+        }
+        if self.accounts.is_empty() {
+            self.accounts = Slab::new();
+            self.by_name = HashTable::new();
+        }
+    }
+}
+
+impl Account {
+    /// Memory of an account without messages.
+    fn cost_of(sender: &[u8]) -> u64 {
+        (size_of::<Self>() + sender.len() + 64) as u64
+    }
+}
+
+/// Memory of the bookkeeping for a message, besides that of [`Stored`]: its slot, which the table may have twice
+/// while it grows, and its places in the orders by number and by expiry.
+const BOOKKEEPING_BYTES: u64 =
+    (size_of::<Kept>() - size_of::<Stored>() + 2 * size_of::<(usize, usize)>() + 64) as u64;
+
+fn push_back(kept: &mut Slab<Box<Kept>>, list: &mut List, which: usize, slot: u32) {
+    kept[slot as usize].links[which] = Links { before: list.last, after: NONE };
+    match kept.get_mut(list.last as usize) {
+        Some(last) => last.links[which].after = slot,
+        None => list.first = slot,
+    }
+    list.last = slot;
+    list.len += 1;
+}
+
+fn push_front(kept: &mut Slab<Box<Kept>>, list: &mut List, which: usize, slot: u32) {
+    kept[slot as usize].links[which] = Links { before: NONE, after: list.first };
+    match kept.get_mut(list.first as usize) {
+        Some(first) => first.links[which].before = slot,
+        None => list.last = slot,
+    }
+    list.first = slot;
+    list.len += 1;
+}
+
+fn unlink(kept: &mut Slab<Box<Kept>>, list: &mut List, which: usize, slot: u32) {
+    let Links { before, after } = kept[slot as usize].links[which];
+    match kept.get_mut(before as usize) {
+        Some(one) => one.links[which].after = after,
+        None => list.first = after,
+    }
+    match kept.get_mut(after as usize) {
+        Some(one) => one.links[which].before = before,
+        None => list.last = before,
+    }
+    list.len -= 1;
+}
