@@ -75,10 +75,14 @@ pub struct Limits {
     pub destinations_bytes_max: u64,
     /// Length of a destination's name.
     pub destination_bytes_max: u32,
-    /// Regular expressions that may be subscribed at once, all sessions together.
+    /// Different regular expressions that may be subscribed at once, all sessions together.
     pub patterns_max: u32,
-    /// Topics with `*` or `>` that may be subscribed at once, all sessions together.
+    /// Different regular expressions that one session may subscribe at once.
+    pub patterns_per_session_max: u32,
+    /// Different topics with `*` or `>` that may be subscribed at once, all sessions together.
     pub wildcards_max: u32,
+    /// Different topics with `*` or `>` that one session may subscribe at once.
+    pub wildcards_per_session_max: u32,
     /// Levels of a topic with `*` or `>`.
     pub wildcard_levels_max: u32,
     /// Length of a regular expression.
@@ -249,7 +253,9 @@ impl Default for Limits {
             destinations_bytes_max: 256 * MIB as u64,
             destination_bytes_max: 4 * KIB,
             patterns_max: 1_000,
+            patterns_per_session_max: 250,
             wildcards_max: 1_000,
+            wildcards_per_session_max: 250,
             wildcard_levels_max: 64,
             pattern_bytes_max: KIB,
             pattern_compiled_bytes_max: 64 * KIB,

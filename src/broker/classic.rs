@@ -4,9 +4,11 @@ use super::admission::Credentials;
 use super::answer::Answer;
 use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
+use super::groups::{Group, slot_of};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;
+use super::session::Session;
 use super::space::Space;
 use super::speaker::{Done, Verdict};
 use super::subscription::Target;
@@ -304,32 +306,17 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
     request.check_session_id(broker)?;
     let destination = request.header(Name::Destination).filter(|value| !value.is_empty());
     let events = request.header(Name::DestinationId);
-    let all = std::mem::take(&mut broker.sessions[request.session].subscriptions);
-    let (ended, kept): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .partition(|index| destination.is_none_or(|name| is_named(broker, *index, name, events)));
-    broker.sessions[request.session].subscriptions = kept;
+    let ended = match destination {
+        Some(name) => broker.subscriptions_to(request.session, name, events),
+        None => broker.sessions[request.session].subscriptions.all().to_vec(),
+    };
     let mut list = Vec::new();
     for index in ended {
         list_watched(broker, request.session, index, b"Subscription: ", &mut list);
-        broker.end_subscriptions(vec![index], now);
+        broker.unsubscribe(index, now);
     }
     request.acknowledge_list(broker, &list, Ok(()));
     Ok(())
-}
-
-/// Whether UNSUBSCRIBE names a subscription by its destination, and by the pattern of its events.
-fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8], events: Option<&[u8]>) -> bool {
-    match &broker.subscriptions[index].target {
-        Target::Client(id) | Target::Topic(id) | Target::Own(id) | Target::Queue(id) => {
-            *broker.destinations[*id].name == *name
-        }
-        Target::Clients(pattern) => pattern.text() == name,
-        Target::Topics(levels) => levels.text().as_bytes() == name,
-        Target::Presence(pattern) => {
-            name == Space::BROKER && events.is_none_or(|text| pattern.text() == text)
-        }
-    }
 }
 
 /// Writes a line for each client that a subscription matches and its session may watch, or one line for a
@@ -342,24 +329,34 @@ fn list_watched(
     out: &mut Vec<u8>,
 ) {
     let watcher = broker.sessions[watcher].profile;
-    let topic = match &broker.subscriptions[index].target {
-        Target::Topic(id) => Some(&*broker.destinations[*id].name),
-        Target::Topics(levels) => Some(levels.text().as_bytes()),
-        _ => None,
+    let mut write_client = |owner: &Session| {
+        if watcher.may_watch(owner.profile) {
+            let (login, name) = (owner.login(&broker.destinations), owner.destination);
+            let name = &broker.destinations[name].name;
+            let parts: [&[u8]; 8] =
+                [prefix, b"[", login, b"]:[", owner.token(), b"]:[", name, b"]\n"];
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        }
+    };
+    let topic = match broker.subscriptions[index].target {
+        Target::Topic(id) => Some(&*broker.destinations[id].name),
+        Target::Topics(group) => broker.groups.wildcards.get(group).map(Group::text),
+        Target::Client(id) | Target::Own(id) => {
+            let owner = broker.destinations[id].owner;
+            return owner.into_iter().for_each(|owner| write_client(&broker.sessions[owner]));
+        }
+        Target::Clients(group) => {
+            let sessions = broker.sessions.iter().map(|(_, session)| session);
+            let address = |session: &Session| &broker.destinations[session.destination];
+            return sessions
+                .filter(|session| address(session).has_group(slot_of(group)))
+                .for_each(write_client);
+        }
+        Target::Presence(_) | Target::Queue(_) => None,
     };
     if let Some(name) = topic {
         let parts: [&[u8]; 4] = [prefix, b"[]:[]:[", name, b"]\n"];
-        return parts.iter().for_each(|part| out.extend_from_slice(part));
-    }
-    for id in broker.destinations_of(index) {
-        let destination = &broker.destinations[id];
-        let Some(owner) = destination.owner.map(|owner| &broker.sessions[owner]) else { continue };
-        if watcher.may_watch(owner.profile) {
-            let login = owner.login(&broker.destinations);
-            let parts: [&[u8]; 8] =
-                [prefix, b"[", login, b"]:[", owner.token(), b"]:[", &destination.name, b"]\n"];
-            parts.iter().for_each(|part| out.extend_from_slice(part));
-        }
+        parts.iter().for_each(|part| out.extend_from_slice(part));
     }
 }
 

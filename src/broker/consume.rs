@@ -5,10 +5,11 @@
 //! is bounded; the rest is done in later turns.
 
 use super::deliver::{Sending, Sent};
-use super::destination::Route;
+use super::fan::Fan;
 use super::fault::{Code, Fault};
 use super::ids::{DeliveryId, DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
+use super::members::Route;
 use super::message::{Message, Stored};
 use super::queue::Queue;
 use super::store::{Position, Slot};
@@ -152,7 +153,7 @@ impl Broker {
     fn forget_ended_waiters(&mut self, of: SubscriptionIndex) {
         let Self { sessions, subscriptions, .. } = self;
         let session = &mut sessions[subscriptions[of].session];
-        if session.awaiting_room.len() > 2 * session.subscriptions.len() + 8 {
+        if session.awaiting_room.len() > 2 * session.subscriptions.all().len() + 8 {
             session.awaiting_room.retain(|one| subscriptions.get(*one).is_some());
         }
     }
@@ -185,14 +186,14 @@ impl Broker {
         let mut stored = self.store.lend(slot);
         stored.deliveries += 1;
         let session = self.subscriptions[consumer].session;
-        let route = Route { session, subscription: consumer, is_first: true };
+        let route = Route { session, subscription: consumer };
         let message = Message {
             number: stored.number,
             is_redelivered: stored.deliveries > 1,
             origin: &stored.origin,
             content: &stored.content(),
         };
-        self.deliver_to(&message, &[route], now);
+        self.deliver_to(&message, Fan::to(route), now);
         self.store.give_back(slot, stored);
         let standard = &mut self.subscriptions[consumer].standard;
         match standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
@@ -236,7 +237,7 @@ impl Broker {
     /// They are delivered again at the end of the turn, after CONNECTED.
     pub(super) fn requeue_unacknowledged(&mut self, session: SessionId, now: Moment) {
         self.list_waiters(session);
-        for index in self.sessions[session].subscriptions.clone() {
+        for index in self.sessions[session].subscriptions.all().to_vec() {
             let subscription = &mut self.subscriptions[index];
             let Some(standard) = &mut subscription.standard else { continue };
             standard.is_inherited = true;
@@ -344,7 +345,7 @@ impl Broker {
         let held: usize = self
             .sessions
             .iter()
-            .flat_map(|(_, session)| &session.subscriptions)
+            .flat_map(|(_, session)| session.subscriptions.all())
             .filter_map(|index| self.subscriptions[*index].standard.as_ref())
             .map(|standard| standard.unacknowledged.len())
             .sum();

@@ -1,18 +1,20 @@
 //! Delivery: from one SEND to the queues of all its receivers, in either dialect.
 
-use super::destination::Route;
+use super::destination::Destination;
 use super::encode::{Encodings, Head, encode_whole};
 use super::encoding::Encoding;
+use super::fan::{ByNumber, Fan, Outlet};
 use super::fault::{Code, Fault};
-use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::groups::Groups;
+use super::ids::{DestinationId, SessionId};
 use super::levels::Levels;
 use super::message::{Content, Message, Origin};
-use super::peer::Peers;
-use super::session::{Session, SessionTable};
+use super::peer::{Made, Peers};
+use super::session::Session;
 use super::space::Space;
-use super::subscription::SubscriptionTable;
 use super::{Broker, Moment, printable};
-use crate::telemetry::Counters;
+use crate::profile::Profile;
+use crate::work;
 
 /// A SEND, regardless of dialect.
 #[derive(Clone, Copy)]
@@ -30,14 +32,6 @@ pub(super) enum Sent {
     Queued(u32),
     /// Its destination is a client that is not logged in or does not listen.
     Nobody,
-}
-
-/// The parts of the broker that a delivery uses, borrowed apart from the others.
-struct Outlet<'b> {
-    peers: &'b mut Peers,
-    sessions: &'b SessionTable,
-    subscriptions: &'b SubscriptionTable,
-    counters: &'b mut Counters,
 }
 
 impl Broker {
@@ -118,7 +112,7 @@ impl Broker {
     fn send_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> Sent {
         let destination = &self.destinations[id];
         let is_reached = match destination.owner {
-            Some(owner) => self.listens(owner, destination.routes()),
+            Some(owner) => self.listens(owner, destination),
             None => Space::of(&destination.name) != Space::Client,
         };
         if is_reached { Sent::Queued(self.deliver_at(sending, id, now)) } else { Sent::Nobody }
@@ -146,23 +140,66 @@ impl Broker {
     #[inline]
     fn deliver_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> u32 {
         let number = self.next_message();
-        let Self { peers, sessions, subscriptions, destinations, counters, .. } = self;
+        let owner = self.destinations[id].owner;
+        // Most addresses are not watched.
+        if let Some(owner) = owner
+            && self.destinations[id].watch.is_none()
+            && self.sessions[owner].has_inbox
+        {
+            let Self { peers, sessions, counters, .. } = self;
+            let (origin, content) = (&sessions[sending.session].origin, sending.content);
+            let message = Message { number, is_redelivered: false, origin, content };
+            let is_queued = deliver_only(peers, &message, &sessions[owner], now);
+            counters.deliveries += u64::from(is_queued);
+            return u32::from(is_queued);
+        }
+        if owner.is_none() && !self.destinations[id].knows_wildcards(self.groups.wildcards.epoch())
+        {
+            self.look_up_wildcards(id);
+        }
+        let Self { peers, sessions, subscriptions, destinations, groups, counters, .. } = self;
         let (origin, content) = (&sessions[sending.session].origin, sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
-        let destination = &destinations[id];
-        let mut outlet = Outlet { peers, sessions, subscriptions, counters };
-        outlet.deliver(&message, destination.owner, destination.routes(), now)
+        let owner = owner.map(|owner| &sessions[owner]);
+        let mut fan = fan_of(&destinations[id], groups, owner.map(|owner| owner.profile));
+        // In the classic dialect watchers see the session id of the watched client.
+        let token = owner.map(Session::token);
+        peers.arena.note_arrival(now.ns);
+        let mut encodings = Encodings::new(&message);
+        let mut outlet = Outlet { peers, sessions, subscriptions };
+        if let Some(owner) = owner
+            && destinations[id].own().is_empty()
+        {
+            fan.count = u32::from(outlet.push(&mut encodings, owner, None, true, token));
+            fan.deliveries = fan.count.into();
+        }
+        outlet.advance(&mut encodings, &mut fan, &mut ByNumber(number), token, usize::MAX);
+        counters.deliveries += fan.deliveries;
+        fan.count
     }
 
-    /// Delivers a message to given subscriptions.
-    pub(super) fn deliver_to(
-        &mut self,
-        message: &Message<'_>,
-        routes: &[Route],
-        now: Moment,
-    ) -> u32 {
+    /// Finds the groups that select a topic, after groups have come or gone.
+    #[inline(never)] // keeps the common path in `deliver_at` short
+    fn look_up_wildcards(&mut self, id: DestinationId) {
+        let wildcards = &self.groups.wildcards;
+        let has_wildcards = !wildcards.is_empty();
+        let mut found = Vec::new();
+        if has_wildcards {
+            let visited = wildcards.look_up(&self.destinations[id].name, &mut found);
+            self.meter.spend(work::FRAME + visited / VISITS_PER_UNIT);
+        }
+        self.destinations.set_wildcards(id, wildcards.epoch(), &found, has_wildcards);
+    }
+
+    /// Delivers a message of the broker itself or of a queue to given receivers.
+    pub(super) fn deliver_to(&mut self, message: &Message<'_>, mut fan: Fan, now: Moment) {
         let Self { peers, sessions, subscriptions, counters, .. } = self;
-        Outlet { peers, sessions, subscriptions, counters }.deliver(message, None, routes, now)
+        peers.arena.note_arrival(now.ns);
+        let mut encodings = Encodings::new(message);
+        let mut outlet = Outlet { peers, sessions, subscriptions };
+        let mut seen = ByNumber(message.number);
+        outlet.advance(&mut encodings, &mut fan, &mut seen, None, usize::MAX);
+        counters.deliveries += fan.deliveries;
     }
 
     /// The number of the next message.
@@ -219,7 +256,7 @@ impl Broker {
                     let description = format!("nobody is at the destination {}", printable(name));
                     return Some(Fault::staying(code, description));
                 };
-                if self.listens(owner, found.routes()) {
+                if self.listens(owner, found) {
                     return None;
                 }
                 format!(
@@ -232,89 +269,51 @@ impl Broker {
         Some(Fault::staying(code, description))
     }
 
-    /// Whether the client at an address gets messages to it; `routes` are those of the address.
-    fn listens(&self, owner: SessionId, routes: &[Route]) -> bool {
-        let is_subscribed = || routes.first().is_some_and(|first| first.session == owner);
+    /// Whether the client at an address, its owner, gets messages to it.
+    fn listens(&self, owner: SessionId, address: &Destination) -> bool {
+        let is_subscribed = || address.own().routes().iter().any(|route| route.session == owner);
         self.sessions[owner].has_inbox || is_subscribed()
     }
 }
 
-impl<'b> Outlet<'b> {
-    /// Queues a message to the owner of its destination and along the routes. Returns the number of
-    /// sessions.
-    fn deliver(
-        &mut self,
-        message: &Message<'_>,
-        owner: Option<SessionId>,
-        routes: &[Route],
-        now: Moment,
-    ) -> u32 {
-        // In the classic dialect watchers see the session id of the watched client.
-        let sessions = self.sessions;
-        let watched = owner.map(|owner| sessions[owner].token());
-        self.peers.arena.note_arrival(now.ns);
-        let mut encodings = Encodings::new(message);
-        let (mut count, mut deliveries) = (0, 0);
-        if let Some(owner) = owner
-            && routes.first().is_none_or(|first| first.session != owner)
-        {
-            count += u32::from(self.push(&mut encodings, owner, None, watched));
-            deliveries += u64::from(count);
-        }
-        for route in routes {
-            let subscription = Some(route.subscription);
-            let is_queued = self.push(&mut encodings, route.session, subscription, watched);
-            count += u32::from(is_queued && route.is_first);
-            deliveries += u64::from(is_queued);
-        }
-        self.counters.deliveries += deliveries;
-        count
-    }
+/// Levels or nodes of wildcards that are looked at for a unit of work.
+const VISITS_PER_UNIT: u32 = 4;
 
-    #[inline]
-    fn push<'m>(
-        &mut self,
-        encodings: &mut Encodings<'m>,
-        receiver: SessionId,
-        subscription: Option<SubscriptionIndex>,
-        watched: Option<&'m [u8; 32]>,
-    ) -> bool
-    where
-        'b: 'm,
-    {
-        // A session that has ended leaves routes behind until a job has removed them.
-        let Some(session) = self.sessions.get(receiver) else { return false };
-        let peer = self.peers.peer(session.peer);
-        let format = (peer.encoding, peer.framing);
-        let head = match format.0 {
-            Encoding::Classic => Head::Session(watched.unwrap_or_else(|| session.token())),
-            Encoding::Standard(_) => {
-                let standard = subscription.and_then(|index| {
-                    Some((index, self.subscriptions[index].standard.as_deref()?))
-                });
-                // A client without an inbox would not know the subscription id.
-                if standard.is_none() && !session.has_inbox {
-                    return false;
-                }
-                Head::of(standard)
-            }
-        };
-        encodings.push_to(self.peers, session.peer, format, head)
+/// The receivers of a message to a topic or to a client, who is of the given profile: the client's own
+/// subscriptions first.
+#[inline]
+fn fan_of(destination: &Destination, groups: &Groups, watched: Option<Profile>) -> Fan {
+    let mut fan = Fan::default();
+    if watched.is_some() {
+        fan.add(destination.own(), None);
     }
+    fan.add(destination.direct(), watched);
+    for id in destination.wildcards() {
+        if let Some(group) = groups.wildcards.get(*id) {
+            fan.add(group.members(), None);
+        }
+    }
+    if watched.is_some() {
+        for slot in destination.groups() {
+            if let Some(group) = groups.clients.at(slot) {
+                fan.add(group.members(), watched);
+            }
+        }
+    }
+    fan
 }
 
 /// Delivers a message to its only receiver. Returns whether it was queued.
-#[inline(always)] // into `send`, its only caller
+#[inline(always)] // on the path of a SEND
 fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Moment) -> bool {
-    let receiver = peers.peer(to.peer);
-    let format = (receiver.encoding, receiver.framing);
-    let head = match format.0 {
-        Encoding::Classic => Head::Session(to.token()),
-        Encoding::Standard(_) => Head::Inbox,
-    };
     peers.arena.note_arrival(now.ns);
-    let frame = encode_whole(message, &mut peers.arena, format, head);
-    peers.push(to.peer, frame)
+    let head_for = |encoding| match encoding {
+        Encoding::Classic => Some(Head::Session(to.token())),
+        Encoding::Standard(_) => Some(Head::Inbox),
+    };
+    peers.deliver(to.peer, head_for, |arena, format, head| {
+        Made::Whole(encode_whole(message, arena, format, head))
+    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The broker as a destination: services subscribe to presence.
 
 use super::fault::{Code, Fault};
-use super::ids::{SessionId, SubscriptionIndex};
+use super::ids::{GroupKind, SessionId, SubscriptionIndex};
 use super::jobs::Job;
 use super::presence::Snapshot;
-use super::subscription::{Standard, Target};
+use super::subscription::Standard;
 use super::{Broker, Moment};
 use crate::profile::Profile;
 
@@ -20,12 +20,7 @@ impl Broker {
             let description = "only services may subscribe to presence";
             return Err(Fault::staying(Code::NoRights, description));
         }
-        let same = |one: &Target| matches!(one, Target::Presence(held) if held.text() == text);
-        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
-            return Ok(held);
-        }
-        let pattern = self.compile(text)?;
-        self.begin_subscription(session, Target::Presence(pattern), standard)
+        self.subscribe_group(session, GroupKind::Presence, text, standard)
     }
 }
 

@@ -1,16 +1,18 @@
-//! Destinations: the names that messages are sent to, their owners, and their routes.
+//! Destinations: the names that messages are sent to, their owners, and who receives there.
 //!
 //! A client's address exists while the client is logged in or watched by name; a queue while it holds
 //! messages or has consumers; a topic from its first message or subscription until idle topics are
-//! removed. Routes are a flat list, rebuilt when a subscription or an owner changes, so that nothing is
-//! matched per message.
+//! removed. A destination lists its subscriptions by name, and remembers the groups that select it, so that
+//! nothing is matched per message. Subscriptions by pattern are members of their groups only.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashTable;
 
+use super::bits::BitSet;
 use super::hashing::NameHasher;
-use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::ids::{DestinationId, GroupId, SessionId, SubscriptionIndex};
+use super::members::{Members, Route};
 use super::message::NEVER;
 use super::queue::Queue;
 use super::space::Space;
@@ -25,57 +27,124 @@ pub(crate) struct Destination {
     pub name: Box<[u8]>,
     /// The client whose address it is, while it is logged in.
     pub owner: Option<SessionId>,
-    /// Its subscriptions; most destinations have none.
+    /// Who receives there besides the owner; most destinations have none.
     pub watch: Option<Box<Watch>>,
     /// Its messages and consumers, if it is a queue.
     pub queue: Option<Box<Queue>>,
 }
 
-/// A receiver of messages to a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// The receiving session.
-    pub session: SessionId,
-    /// The subscription by which it receives.
-    pub subscription: SubscriptionIndex,
-    /// Whether it is the session's first route on the list.
-    pub is_first: bool,
+/// Who receives at a destination.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Subscriptions by name, which keep the destination alive.
+    direct: Members,
+    /// Groups that selected the topic in an epoch of the wildcards; those that are gone are skipped.
+    wildcards: Box<[GroupId]>,
+    /// The epoch, or [`NO_EPOCH`].
+    epoch: u64,
+    /// What only addresses of clients have.
+    client: Option<Box<ClientWatch>>,
 }
 
-/// The subscriptions of a destination.
+/// Who receives at the address of a client that is logged in.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
-    /// Subscriptions by name and by pattern, also those that give no route now.
-    pub attached: Vec<SubscriptionIndex>,
-    /// The number of those by name, which keep the destination alive.
-    pub direct: u32,
-    /// The receivers of each message now, the owner's own subscriptions first. In the classic dialect a
-    /// session gets one copy, in the standard one a copy for each subscription.
-    pub routes: Vec<Route>,
+struct ClientWatch {
+    /// The client's own subscriptions.
+    own: Members,
+    /// Slots of the groups that select it. A slot may be free since.
+    groups: BitSet,
+}
+
+/// The epoch of a topic whose groups were not looked up.
+const NO_EPOCH: u64 = u64::MAX;
+
+/// How a subscription by name receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// As the owner of the address.
+    Own,
+    /// As a subscriber of the topic, or a watcher of the client.
+    Name,
+}
+
+impl Default for Watch {
+    /// Nobody.
+    fn default() -> Self {
+        let (direct, wildcards) = (Members::default(), Box::default());
+        Self { direct, wildcards, epoch: NO_EPOCH, client: None }
+    }
+}
+
+impl Watch {
+    /// Whether there is nothing in it. The epoch in which nothing selected a topic is worth its memory only while
+    /// there are wildcards.
+    fn is_useless(&self, has_wildcards: bool) -> bool {
+        let remembers = !self.wildcards.is_empty() || has_wildcards && self.epoch != NO_EPOCH;
+        self.direct.is_empty() && self.client.is_none() && !remembers
+    }
 }
 
 impl Destination {
-    /// The receivers of each message now.
+    /// Subscriptions by name.
     #[inline]
-    pub(crate) fn routes(&self) -> &[Route] {
-        self.watch.as_ref().map_or(&[], |watch| &watch.routes)
+    pub(crate) fn direct(&self) -> &Members {
+        self.watch.as_ref().map_or(&Members::None, |watch| &watch.direct)
     }
 
-    /// Subscriptions by name and by pattern, also those that give no route now.
-    pub(crate) fn attached(&self) -> &[SubscriptionIndex] {
-        self.watch.as_ref().map_or(&[], |watch| &watch.attached)
+    /// The owner's own subscriptions.
+    #[inline]
+    pub(crate) fn own(&self) -> &Members {
+        let client = self.watch.as_ref().and_then(|watch| watch.client.as_ref());
+        client.map_or(&Members::None, |client| &client.own)
+    }
+
+    /// Groups of topics that selected it when [`Self::knows_wildcards`] was last true; those that are gone are
+    /// to be skipped.
+    #[inline]
+    pub(crate) fn wildcards(&self) -> &[GroupId] {
+        self.watch.as_ref().map_or(&[], |watch| &watch.wildcards)
+    }
+
+    /// Whether its groups of topics are those of an epoch.
+    #[inline]
+    pub(crate) fn knows_wildcards(&self, epoch: u64) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.epoch == epoch)
+    }
+
+    /// Slots of the groups of watchers that select it, while its client is logged in.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = u32> {
+        let client = self.watch.as_ref().and_then(|watch| watch.client.as_ref());
+        client.into_iter().flat_map(|client| client.groups.iter())
+    }
+
+    /// Whether the group of watchers in a slot selects it.
+    pub(crate) fn has_group(&self, slot: u32) -> bool {
+        let client = self.watch.as_ref().and_then(|watch| watch.client.as_ref());
+        client.is_some_and(|client| client.groups.has(slot))
     }
 
     /// Whether nothing keeps it alive.
     pub(crate) fn is_unused(&self) -> bool {
-        let watched = self.watch.as_ref().is_some_and(|watch| watch.direct > 0);
         let queued = self.queue.as_ref().is_some_and(|queue| !queue.is_unused());
-        self.owner.is_none() && !watched && !queued
+        self.owner.is_none() && self.direct().is_empty() && !queued
     }
 
     /// Whether it is a topic that nobody subscribes to by name.
     fn is_idle_topic(&self) -> bool {
         Space::of(&self.name) == Space::Topic && self.is_unused()
+    }
+
+    fn client_mut(&mut self) -> &mut ClientWatch {
+        self.watch.get_or_insert_default().client.get_or_insert_default()
+    }
+
+    /// Drops what no longer has anything in it.
+    fn tidy(&mut self, has_wildcards: bool) {
+        let Some(watch) = &mut self.watch else { return };
+        watch.client.take_if(|client| client.own.is_empty() && client.groups.is_empty());
+        if watch.is_useless(has_wildcards) {
+            self.watch = None;
+        }
     }
 }
 
@@ -97,12 +166,12 @@ pub(crate) struct DestinationTable {
 }
 
 impl DestinationTable {
-    /// An empty table. With the secret unknown, nobody can choose names whose hashes collide.
-    pub(crate) fn new(secret: u128) -> Self {
+    /// An empty table.
+    pub(crate) fn new(hasher: NameHasher) -> Self {
         Self {
             table: Table::default(),
             by_name: HashTable::new(),
-            hasher: NameHasher::new(secret),
+            hasher,
             idle_topics: BTreeSet::new(),
             bytes: 0,
             expiring: BTreeSet::new(),
@@ -126,7 +195,7 @@ impl DestinationTable {
     }
 
     /// Removes a destination if nothing uses it. An idle topic stays, so that the next message to it
-    /// finds its routes without matching patterns again; past `idle_topics_max` all of them are removed.
+    /// finds its receivers without matching wildcards again; past `idle_topics_max` all of them are removed.
     pub(crate) fn release(&mut self, id: DestinationId, idle_topics_max: usize) {
         if self.table.get(id).is_none_or(|one| !one.is_unused()) {
             return;
@@ -155,32 +224,71 @@ impl DestinationTable {
         }
     }
 
-    /// Attaches a subscription to a destination, by its name or by a pattern.
-    pub(crate) fn attach(
-        &mut self,
-        id: DestinationId,
-        subscription: SubscriptionIndex,
-        is_direct: bool,
-    ) {
-        let watch = self.table[id].watch.get_or_insert_default();
-        watch.attached.push(subscription);
-        watch.direct += u32::from(is_direct);
-        self.note_use(id);
+    /// Adds a subscription by name. Returns its position.
+    pub(crate) fn join(&mut self, id: DestinationId, via: Via, route: Route) -> u32 {
+        let destination = &mut self.table[id];
+        let members = match via {
+            Via::Own => &mut destination.client_mut().own,
+            Via::Name => &mut destination.watch.get_or_insert_default().direct,
+        };
+        let is_first = members.is_empty();
+        let position = members.push(route);
+        if is_first {
+            self.note_use(id);
+        }
+        position
     }
 
-    /// Undoes [`Self::attach`], if the destination still exists.
-    pub(crate) fn detach(
+    /// Undoes [`Self::join`], if the destination is still there. Returns the subscription that has the position
+    /// now.
+    pub(crate) fn leave(
         &mut self,
         id: DestinationId,
+        via: Via,
+        position: u32,
         subscription: SubscriptionIndex,
-        is_direct: bool,
-    ) {
-        let Some(destination) = self.table.get_mut(id) else { return };
-        if let Some(watch) = &mut destination.watch {
-            watch.attached.retain(|other| *other != subscription);
-            watch.direct -= u32::from(is_direct);
+    ) -> Option<SubscriptionIndex> {
+        let destination = self.table.get_mut(id)?;
+        let watch = destination.watch.as_mut()?;
+        let members = match via {
+            Via::Own => &mut watch.client.as_mut()?.own,
+            Via::Name => &mut watch.direct,
+        };
+        let moved = members.remove(position, subscription);
+        if members.is_empty() {
+            destination.tidy(false);
+            self.note_use(id);
         }
-        self.note_use(id);
+        moved
+    }
+
+    /// Notes whether the group of watchers in a slot selects a client that is logged in.
+    pub(crate) fn set_group(&mut self, id: DestinationId, slot: u32, is_in: bool) {
+        let Some(destination) = self.table.get_mut(id) else { return };
+        if is_in || destination.has_group(slot) {
+            destination.client_mut().groups.set(slot, is_in);
+            destination.tidy(false);
+        }
+    }
+
+    /// Sets the groups that select a topic in an epoch of the wildcards, in which there are some or none.
+    pub(crate) fn set_wildcards(
+        &mut self,
+        id: DestinationId,
+        epoch: u64,
+        groups: &[GroupId],
+        has_wildcards: bool,
+    ) {
+        let destination = &mut self.table[id];
+        if destination.watch.is_none() && !has_wildcards {
+            return;
+        }
+        let watch = destination.watch.get_or_insert_default();
+        watch.epoch = epoch;
+        if *watch.wildcards != *groups {
+            watch.wildcards = groups.into();
+        }
+        destination.tidy(has_wildcards);
     }
 
     /// Updates whether a topic counts as idle.
@@ -192,18 +300,17 @@ impl DestinationTable {
         }
     }
 
-    /// Replaces the routes of a destination, or drops them if no subscription is attached.
-    pub(crate) fn set_routes(&mut self, id: DestinationId, routes: Vec<Route>) {
-        let destination = &mut self.table[id];
-        match &mut destination.watch {
-            Some(watch) if !watch.attached.is_empty() => watch.routes = routes,
-            _ => destination.watch = None,
-        }
-    }
-
-    /// Sets the client whose address it is.
+    /// Sets the client whose address it is. Of a client that is gone, its own subscriptions and the groups that
+    /// selected it are gone as well.
     pub(crate) fn set_owner(&mut self, id: DestinationId, owner: Option<SessionId>) {
-        self.table[id].owner = owner;
+        let destination = &mut self.table[id];
+        destination.owner = owner;
+        if owner.is_none()
+            && let Some(watch) = &mut destination.watch
+        {
+            watch.client = None;
+            destination.tidy(false);
+        }
     }
 
     /// Changes a queue and updates the totals; `None` if there is no such queue.
@@ -381,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {
-        let mut table = DestinationTable::new(1);
+        let mut table = DestinationTable::new(NameHasher::new(1));
         let ana = table.insert(b"/agent/ana");
         let bob = table.insert(b"/agent/bob");
         assert_eq!(table.find(b"/agent/ana", Some(ana)), Some(ana));
@@ -398,16 +505,14 @@ mod tests {
 
     #[test]
     fn totals_follow_each_change() {
-        let mut table = DestinationTable::new(1);
-        let (by_name, by_pattern) = (subscription(0), subscription(1));
+        let mut table = DestinationTable::new(NameHasher::new(1));
         let (topic, other) = (table.insert(b"/topic/a"), table.insert(b"/topic/b"));
-        table.attach(topic, by_pattern, false);
-        table.attach(topic, by_name, true);
+        table.join(topic, Via::Name, route(0));
         table.check_invariants();
         // It is idle, and no idle topics are allowed.
         table.release(other, 0);
         assert_eq!((table.find(b"/topic/b", None), table.len()), (None, 1));
-        table.detach(topic, by_name, true);
+        table.leave(topic, Via::Name, 0, route(0).subscription);
         table.check_invariants();
         table.release(topic, 1);
         assert_eq!(table.find(b"/topic/a", None), Some(topic), "it may stay a while");
@@ -437,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_login_id_is_found_under_any_profile_while_somebody_is_logged_in() {
-        let mut table = DestinationTable::new(1);
+        let mut table = DestinationTable::new(NameHasher::new(1));
         let session = SessionId::new(Place::new(7, NonZeroU32::MIN));
         for profile in Profile::ALL {
             let address = table.insert(&profile.address_of(b"ana"));
@@ -450,8 +555,44 @@ mod tests {
         }
     }
 
-    fn subscription(number: u32) -> SubscriptionIndex {
-        SubscriptionIndex::new(Place::new(number, NonZeroU32::MIN))
+    #[test]
+    fn a_destination_is_small_and_has_a_watch_only_while_there_is_something_in_it() {
+        // With the header of the allocator, 64 bytes.
+        assert_eq!((size_of::<Destination>(), size_of::<Watch>()), (40, 56));
+        let mut table = DestinationTable::new(NameHasher::new(1));
+        let (client, topic) = (table.insert(b"/agent/ana"), table.insert(b"/topic/a"));
+        let is_watched = |table: &DestinationTable, id| table[id].watch.is_some();
+        table.set_owner(client, Some(route(7).session));
+        assert_eq!(table.join(client, Via::Own, route(0)), 0);
+        assert_eq!(table.join(client, Via::Name, route(1)), 0);
+        table.set_group(client, 200, true);
+        table.set_group(client, 3, true);
+        table.set_group(client, 3, false);
+        assert_eq!(table[client].own().routes(), [route(0)]);
+        assert_eq!(table[client].groups().collect::<Vec<_>>(), [200]);
+        assert_eq!(table.leave(client, Via::Name, 0, route(1).subscription), None);
+        assert!(is_watched(&table, client));
+        table.set_owner(client, None);
+        assert!(!is_watched(&table, client), "what was the client's is gone");
+        assert_eq!(table.leave(client, Via::Own, 0, route(0).subscription), None);
+
+        let group = GroupId::new(Place::new(0, NonZeroU32::MIN));
+        table.set_wildcards(topic, 1, &[], false);
+        assert!(!is_watched(&table, topic));
+        table.set_wildcards(topic, 1, &[], true);
+        assert!(table[topic].knows_wildcards(1), "that nothing selects it is worth knowing");
+        table.set_wildcards(topic, 2, &[group], true);
+        assert_eq!(
+            (table[topic].wildcards(), table[topic].knows_wildcards(1)),
+            (&[group][..], false)
+        );
+        table.set_wildcards(topic, 3, &[], false);
+        assert!(!is_watched(&table, topic));
+    }
+
+    fn route(number: u32) -> Route {
+        let place = Place::new(number, NonZeroU32::MIN);
+        Route { session: SessionId::new(place), subscription: SubscriptionIndex::new(place) }
     }
 
     fn stored(expires_ms: u64) -> Stored {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::encoding::Encoding;
-use super::ids::{DeliveryId, PeerId, SubscriptionIndex};
+use super::ids::{DeliveryId, SubscriptionIndex};
 use super::message::{Content, Message, Origin};
-use super::peer::Peers;
+use super::peer::Made;
 use super::subscription::{AckMode, Standard};
 use crate::classic;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
@@ -72,30 +72,23 @@ impl<'m> Encodings<'m> {
         Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
     }
 
-    /// Queues the message to one receiver, in its format. Returns whether it was queued.
+    /// The frame for one receiver, in its format.
     #[inline]
-    pub(super) fn push_to(
+    pub(super) fn make(
         &mut self,
-        peers: &mut Peers,
-        receiver: PeerId,
+        arena: &mut OutboundArena,
         format: Format,
         head: Head<'m>,
-    ) -> bool {
-        match self.whole.iter().find(|made| made.0 == format) {
-            Some((_, made, frame, _)) if *made == head => peers.push(receiver, *frame),
-            Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => {
-                let tail = *tail;
-                self.push_parts(peers, receiver, head, tail)
-            }
-            Some(_) => {
-                let tail = self.find_tail(&mut peers.arena, format, head.names_message());
-                self.push_parts(peers, receiver, head, tail)
-            }
-            None => {
-                let frame = self.encode(&mut peers.arena, format, head);
-                peers.push(receiver, frame)
-            }
-        }
+    ) -> Made<'_> {
+        let tail = match self.whole.iter().find(|made| made.0 == format) {
+            Some((_, made, frame, _)) if *made == head => return Made::Whole(*frame),
+            Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => *tail,
+            Some(_) => self.find_tail(arena, format, head.names_message()),
+            None => return Made::Whole(self.encode(arena, format, head)),
+        };
+        self.head.clear();
+        write_head(self.message, head, &mut self.head);
+        Made::Parts(&self.head, tail)
     }
 
     #[inline(never)] // once for each format, not for each receiver
@@ -103,19 +96,6 @@ impl<'m> Encodings<'m> {
         let frame = encode_whole(self.message, arena, format, head);
         self.whole.push((format, head, frame, None));
         frame
-    }
-
-    /// Queues a frame of this receiver's own head and a shared tail.
-    fn push_parts(
-        &mut self,
-        peers: &mut Peers,
-        receiver: PeerId,
-        head: Head<'m>,
-        tail: Encoded,
-    ) -> bool {
-        self.head.clear();
-        write_head(self.message, head, &mut self.head);
-        peers.push_parts(receiver, &self.head, tail)
     }
 
     /// The tail for a format of which there is a whole frame already.

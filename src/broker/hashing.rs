@@ -9,20 +9,21 @@ use foldhash::fast::FoldHasher;
 /// Hashes names with a secret. Names that collide under one secret do not collide under another, and clients
 /// see neither a hash nor an order that follows from hashes. `ARCHITECTURE.md` says why this is enough and
 /// what a cryptographic hash would cost.
-pub(super) struct NameHasher {
+#[derive(Clone)]
+pub(crate) struct NameHasher {
     seed: u64,
     shared: SharedSeed,
 }
 
 impl NameHasher {
     /// A hasher with a secret of 128 bits.
-    pub(super) fn new(secret: u128) -> Self {
+    pub(crate) fn new(secret: u128) -> Self {
         Self { seed: secret as u64, shared: SharedSeed::from_u64((secret >> 64) as u64) }
     }
 
     /// The hash of a name.
     #[inline]
-    pub(super) fn hash(&self, name: &[u8]) -> u64 {
+    pub(crate) fn hash(&self, name: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
         hasher.write(name);
         hasher.finish()

@@ -1,4 +1,5 @@
-//! The ids of connections, sessions, destinations and subscriptions; and of deliveries, as on the wire.
+//! The ids of connections, sessions, destinations, subscriptions and groups of them; and of deliveries, as on
+//! the wire.
 
 use std::fmt;
 
@@ -58,6 +59,31 @@ impl Key for SubscriptionIndex {
     fn place(self) -> Place {
         self.0
     }
+}
+
+/// The id of a group of subscriptions by the same pattern, among the groups of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GroupId(Place);
+
+impl Key for GroupId {
+    fn new(place: Place) -> Self {
+        Self(place)
+    }
+
+    fn place(self) -> Place {
+        self.0
+    }
+}
+
+/// The kind of a group; each has ids of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupKind {
+    /// Of topics that a wildcard matches.
+    Topics,
+    /// Of clients whose address matches.
+    Clients,
+    /// Of events about clients whose address matches.
+    Presence,
 }
 
 /// The id of a delivery, which has to be acknowledged: of one message by one subscription. Since ids of

@@ -66,7 +66,7 @@ impl Broker {
         session.since = self.last_message;
         let session = self.sessions.insert(session);
         self.destinations.set_owner(destination, Some(session));
-        self.rebuild_routes(destination);
+        self.select_groups(session);
         self.attach(session, peer, grant.rights);
         self.counters.logins += 1;
         self.meter.spend(work::SESSION);
@@ -91,7 +91,7 @@ impl Broker {
         if !resumes || (newer != older && newer != Encoding::Classic) {
             // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that resumes them must
             // be able to name them, and versions escape them differently.
-            let ended = std::mem::take(&mut self.sessions[session].subscriptions);
+            let ended = self.sessions[session].release_all();
             self.end_subscriptions(ended, now);
         } else if newer != older {
             self.adapt_to_classic(session, now);
@@ -144,19 +144,17 @@ impl Broker {
     /// acknowledge, gets messages to its address without a subscription, and gets one copy of all others,
     /// by however many subscriptions; these have no ids.
     fn adapt_to_classic(&mut self, session: SessionId, now: Moment) {
-        let held = std::mem::take(&mut self.sessions[session].subscriptions);
+        let held = self.sessions[session].release_all();
         let is_unfit = |index: &SubscriptionIndex| {
             matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))
         };
         let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
         self.end_subscriptions(ended, now);
-        for index in &kept {
-            self.subscriptions[*index].standard = None;
-            for id in self.destinations_of(*index) {
-                self.rebuild_routes(id);
-            }
+        let Self { sessions, subscriptions, .. } = self;
+        for index in kept {
+            subscriptions[index].standard = None;
+            sessions[session].hold(index, subscriptions);
         }
-        self.sessions[session].subscriptions = kept;
     }
 
     /// Counts a takeover. Two programs with the same login id would take it from each other for ever;
@@ -204,10 +202,9 @@ impl Broker {
         self.meter.spend(work::SESSION);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
         self.destinations.set_owner(session.destination, None);
-        self.rebuild_routes(session.destination);
-        // Its own subscriptions may keep its address alive until they are ended.
         self.release_destination(session.destination);
-        self.start(None, Job::Leave(Leave::new(session.subscriptions)), now);
+        let subscriptions = session.subscriptions.into_all();
+        self.start(None, Job::Leave(Leave::new(subscriptions)), now);
     }
 
     fn login(&self, session: SessionId) -> &[u8] {

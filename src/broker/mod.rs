@@ -7,13 +7,17 @@
 
 use std::borrow::Cow;
 
+pub(crate) mod bits;
 pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod encoding;
 pub(crate) mod fault;
+pub(crate) mod groups;
+pub(crate) mod held;
 pub(crate) mod ids;
 pub(crate) mod keys;
 pub(crate) mod levels;
+pub(crate) mod members;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod peer;
@@ -29,11 +33,13 @@ pub(crate) mod transaction;
 
 mod admission;
 mod answer;
+mod audit;
 mod classic;
 mod commit;
 mod consume;
 mod deliver;
 mod desk;
+mod fan;
 mod hashing;
 mod jobs;
 mod login;
@@ -44,7 +50,7 @@ mod request;
 mod room;
 mod standard;
 mod subscribe;
-#[allow(dead_code, reason = "subscriptions are about to be grouped by their patterns")]
+#[allow(dead_code, reason = "what is held is about to be priced")]
 mod wildcards;
 
 use self::admission::Admission;
@@ -54,6 +60,8 @@ use self::encoding::Encoding;
 use self::fault::Disposition;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
+use self::groups::Groups;
+use self::hashing::NameHasher;
 use self::ids::PeerId;
 use self::jobs::{Job, Jobs};
 pub(crate) use self::keys::KeyFault;
@@ -101,6 +109,7 @@ pub struct Broker {
     sessions: SessionTable,
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
+    groups: Groups,
     /// The messages of queues.
     store: Store,
     /// What queues left to later turns.
@@ -131,6 +140,7 @@ impl Broker {
     /// A broker without connections.
     pub fn new(mut options: Options) -> Self {
         let secret = (options.entropy)();
+        let hasher = NameHasher::new(secret);
         Self {
             peers: Peers::new(),
             counters: Counters::default(),
@@ -139,9 +149,10 @@ impl Broker {
             virtual_hosts: options.virtual_hosts,
             dead_letter_queue: options.dead_letter_queue,
             sessions: SessionTable::default(),
-            destinations: DestinationTable::new(secret),
+            groups: Groups::new(secret),
+            subscriptions: SubscriptionTable::new(hasher.clone()),
+            destinations: DestinationTable::new(hasher),
             entropy: options.entropy,
-            subscriptions: SubscriptionTable::default(),
             store: Store::new(secret),
             leftover: Leftover::default(),
             transactions: TransactionAccounts::default(),
@@ -337,19 +348,13 @@ impl Broker {
             let found = self.destinations.owner_of(session.login(&self.destinations));
             assert_eq!(found, Some(id), "a login id leads to its one session");
             assert_eq!(self.peers.peer(session.peer).session(), Some(id));
-            for index in &session.subscriptions {
-                assert_eq!(self.subscriptions[*index].session, id);
-            }
         }
         for (id, destination) in self.destinations.iter() {
             if let Some(owner) = destination.owner {
                 assert_eq!(self.sessions[owner].destination, id);
             }
-            assert_eq!(destination.routes(), self.routes_to(id), "routes are what they should be");
         }
-        let held: usize = self.sessions.iter().map(|(_, one)| one.subscriptions.len()).sum();
-        let leaving = self.jobs.leaving_len();
-        assert_eq!(held + leaving, self.subscriptions.len(), "subscriptions that are no session's");
+        self.check_subscriptions();
         let connected = self.peers.iter().filter(|(_, peer)| peer.session().is_some()).count();
         assert_eq!(connected, self.sessions.len(), "sessions and connections that carry them");
     }

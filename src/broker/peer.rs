@@ -94,6 +94,15 @@ impl Closure {
     }
 }
 
+/// A frame for one receiver, made when it is known to take it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Made<'e> {
+    /// It is the same for others.
+    Whole(Encoded),
+    /// A head of this receiver's own, and a tail that others share.
+    Parts(&'e [u8], Encoded),
+}
+
 /// All peers, and the lists of those with unsent frames and of those with long queues.
 #[derive(Debug)]
 pub struct Peers {
@@ -150,15 +159,25 @@ impl Peers {
         true
     }
 
-    /// As [`Self::push`], for a frame whose head is this connection's own.
-    #[inline]
-    pub fn push_parts(&mut self, id: PeerId, head: &[u8], tail: Encoded) -> bool {
+    /// Delivers a message: `head_for` gives what is this receiver's own in it, if it gets it, and `make` the frame,
+    /// which is only made if the queue takes one. Returns whether it was queued.
+    #[inline(always)] // once for each delivery
+    pub(super) fn deliver<'e, H>(
+        &mut self,
+        id: PeerId,
+        head_for: impl FnOnce(Encoding) -> Option<H>,
+        make: impl FnOnce(&mut OutboundArena, (Encoding, Framing), H) -> Made<'e>,
+    ) -> bool {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
         let peer = &mut table[id];
+        let Some(head) = head_for(peer.encoding) else { return false };
         if peer.takes_nothing() {
             return self.note_refused(id);
         }
-        arena.push_parts(&mut peer.queue, peer.framing, head, tail);
+        match make(arena, (peer.encoding, peer.framing), head) {
+            Made::Whole(frame) => arena.push(&mut peer.queue, frame),
+            Made::Parts(head, tail) => arena.push_parts(&mut peer.queue, peer.framing, head, tail),
+        }
         *pressure_grew |= peer.is_over_soft();
         peer.note_dirty(id, dirty);
         true

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::destination::Route;
+use super::fan::Fan;
+use super::groups::slot_of;
 use super::ids::{SessionId, SubscriptionIndex};
+use super::members::Route;
 use super::message::{Content, Message, Origin, UserLines};
 use super::space::Space;
 use super::subscription::Target;
@@ -46,22 +48,14 @@ impl Broker {
         reason: &str,
         now: Moment,
     ) {
-        if self.subscriptions.presence().is_empty() || !is_public(self.sessions[session].profile) {
-            return;
-        }
-        let name = &self.destinations[self.sessions[session].destination].name;
-        let mut routes: Vec<Route> = Vec::new();
-        for index in self.subscriptions.presence() {
-            let subscription = &self.subscriptions[*index];
-            let Target::Presence(pattern) = &subscription.target else { continue };
-            let session = subscription.session;
-            let is_first = !routes.iter().any(|other| other.session == session);
-            if pattern.matches(name) && (is_first || subscription.standard.is_some()) {
-                routes.push(Route { session, subscription: *index, is_first });
+        let mut fan = Fan::default();
+        for slot in self.sessions[session].events.iter() {
+            if let Some(group) = self.groups.presence.at(slot) {
+                fan.add(group.members(), None);
             }
         }
-        if !routes.is_empty() {
-            send_event(self, event, session, reason, &routes, now);
+        if !fan.is_empty() {
+            send_event(self, event, session, reason, fan, now);
         }
     }
 }
@@ -86,18 +80,16 @@ impl Snapshot {
     pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
         while let Some((next, id, session)) = broker.sessions.next_from(self.from) {
             let Some(subscription) = broker.subscriptions.get(self.subscription) else { break };
-            let Target::Presence(pattern) = &subscription.target else { break };
+            let Target::Presence(group) = subscription.target else { break };
             let Some(watcher) = broker.sessions.get(subscription.session) else { break };
             broker.meter.spend(work::FRAME);
-            let name = &broker.destinations[session.destination].name;
-            let is_meant = is_public(session.profile) && session.since <= self.until;
-            if is_meant && pattern.matches(name) {
+            if session.events.has(slot_of(group)) && session.since <= self.until {
                 if !broker.peers.peer(watcher.peer).has_room() {
                     return Progress::Waits;
                 }
                 let (session, subscription) = (subscription.session, self.subscription);
-                let route = Route { session, subscription, is_first: true };
-                send_event(broker, Event::Logged, id, SNAPSHOT, &[route], now);
+                let fan = Fan::to(Route { session, subscription });
+                send_event(broker, Event::Logged, id, SNAPSHOT, fan, now);
             }
             self.from = next;
             if broker.is_share_spent() {
@@ -108,8 +100,8 @@ impl Snapshot {
     }
 }
 
-/// Whether there are events about clients of a profile.
-fn is_public(profile: Profile) -> bool {
+/// Whether clients of a profile may be watched, and there are events about them.
+pub(super) fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
 
@@ -121,7 +113,7 @@ fn send_event(
     event: Event,
     session: SessionId,
     reason: &str,
-    routes: &[Route],
+    fan: Fan,
     now: Moment,
 ) {
     let body = event_json(broker, event, session, reason, now);
@@ -138,7 +130,7 @@ fn send_event(
     };
     let origin = Origin::new(Space::BROKER, Space::BROKER);
     let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
-    broker.deliver_to(&message, routes, now);
+    broker.deliver_to(&message, fan, now);
 }
 
 fn event_json(

@@ -1,11 +1,15 @@
 //! Sessions of clients that are logged in.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
+use super::bits::BitSet;
 use super::destination::DestinationTable;
+use super::held::Held;
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::message::Origin;
 use super::rights::Rights;
+use super::subscription::{SubscriptionTable, Target};
 use super::table::Table;
 use super::transaction::Transaction;
 use crate::profile::Profile;
@@ -27,8 +31,16 @@ pub(crate) struct Session {
     pub last_sent_to: Option<DestinationId>,
     /// The sender in its messages; known if `last_sent_to` is set.
     pub origin: Origin,
+    /// The number of the last message that was delivered to it, or tried to be.
+    pub last_message: Cell<u64>,
     /// Its subscriptions.
-    pub subscriptions: Vec<SubscriptionIndex>,
+    pub subscriptions: Held,
+    /// The number of different regular expressions in them.
+    pub patterns: u32,
+    /// The number of different topics with wildcards in them.
+    pub wildcards: u32,
+    /// Slots of the groups that get events about it. A slot may be free since.
+    pub events: BitSet,
     /// The number of the last message before the login.
     pub since: u64,
     /// Consumers of queues that wait for room in the queue of its connection. An entry may outlast its
@@ -70,13 +82,48 @@ impl Session {
             has_inbox: false,
             last_sent_to: None,
             origin: Origin::default(),
-            subscriptions: Vec::new(),
+            last_message: Cell::new(0),
+            subscriptions: Held::default(),
+            patterns: 0,
+            wildcards: 0,
+            events: BitSet::default(),
             since: 0,
             awaiting_room: Vec::new(),
             takeovers: 0,
             takeover_window_ms: 0,
             transactions: Vec::new(),
             token,
+        }
+    }
+
+    /// Lists a subscription of it.
+    pub(crate) fn hold(&mut self, index: SubscriptionIndex, table: &mut SubscriptionTable) {
+        let target = table[index].target;
+        if target.group().is_some() && self.subscriptions.to(&target, table).is_none() {
+            *self.groups_of(&target) += 1;
+        }
+        self.subscriptions.insert(index, table);
+    }
+
+    /// Undoes [`Self::hold`], while the subscription has not ended.
+    pub(crate) fn release(&mut self, index: SubscriptionIndex, table: &mut SubscriptionTable) {
+        let target = table[index].target;
+        self.subscriptions.remove(index, table);
+        if target.group().is_some() && self.subscriptions.to(&target, table).is_none() {
+            *self.groups_of(&target) -= 1;
+        }
+    }
+
+    /// Takes all its subscriptions, which are to be ended or held again.
+    pub(crate) fn release_all(&mut self) -> Vec<SubscriptionIndex> {
+        (self.patterns, self.wildcards) = (0, 0);
+        std::mem::take(&mut self.subscriptions).into_all()
+    }
+
+    fn groups_of(&mut self, target: &Target) -> &mut u32 {
+        match target {
+            Target::Topics(_) => &mut self.wildcards,
+            _ => &mut self.patterns,
         }
     }
 

@@ -427,7 +427,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     } else if Space::of(name) == Space::Queue {
         broker.subscribe_queue(session, name, standard, now)?;
     } else if *name == *broker.destinations[own].name {
-        broker.subscribe_to(session, own, Target::Own(own), Some(standard))?;
+        broker.subscribe_to(session, Target::Own(own), Some(standard))?;
     } else if Space::of(name) != Space::Client {
         return Err(Broker::unknown_space(name, Code::NothingToSubscribe));
     } else {
@@ -441,17 +441,16 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
 /// subscribe as if it had none: the new subscription replaces those with the same id or destination.
 fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], now: Moment) {
     let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
-    let is_replaced = |index: &SubscriptionIndex| match &broker.subscriptions[*index].standard {
-        Some(standard) if standard.is_inherited => {
-            standard.id.is_some() && standard.id == id || is_named(broker, *index, name)
-        }
-        _ => false,
+    let is_inherited = |index: &SubscriptionIndex| {
+        let standard = broker.subscriptions[*index].standard.as_ref();
+        standard.is_some_and(|standard| standard.is_inherited)
     };
-    let held = &broker.sessions[request.session].subscriptions;
-    let replaced: Vec<_> = held.iter().copied().filter(is_replaced).collect();
+    let mut replaced = broker.subscriptions_to(request.session, name, None);
+    let by_id = id.and_then(|id| broker.subscription_by_id(request.session, &id));
+    replaced.extend(by_id.filter(|index| !replaced.contains(index)));
+    replaced.retain(is_inherited);
     for index in replaced {
-        broker.sessions[request.session].subscriptions.retain(|other| *other != index);
-        broker.end_subscriptions(vec![index], now);
+        broker.unsubscribe(index, now);
     }
 }
 
@@ -510,8 +509,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
         (None, Version::V1_0) => find_by_destination(broker, request)?,
         (None, _) => return Err(Fault::missing(Name::Id)),
     };
-    broker.sessions[request.session].subscriptions.retain(|other| *other != index);
-    broker.end_subscriptions(vec![index], now);
+    broker.unsubscribe(index, now);
     Ok(())
 }
 
@@ -521,17 +519,6 @@ fn find_by_destination(
     request: &Request<'_, '_>,
 ) -> Result<SubscriptionIndex, Fault> {
     let name = request.required(Name::Destination)?;
-    let mut held = broker.sessions[request.session].subscriptions.iter().copied();
-    let named = held.find(|index| is_named(broker, *index, name));
-    named.ok_or_else(|| Broker::unknown("subscription to", name))
-}
-
-/// Whether a subscription is to the destination or pattern `name`.
-fn is_named(broker: &Broker, index: SubscriptionIndex, name: &[u8]) -> bool {
-    match &broker.subscriptions[index].target {
-        Target::Presence(_) => name == Space::BROKER || name == Space::PRESENCE,
-        Target::Clients(pattern) => pattern.text() == name,
-        Target::Topics(levels) => levels.text().as_bytes() == name,
-        one => one.destination().is_some_and(|id| *broker.destinations[id].name == *name),
-    }
+    let named = broker.subscriptions_to(request.session, name, None);
+    named.first().copied().ok_or_else(|| Broker::unknown("subscription to", name))
 }

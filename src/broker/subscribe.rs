@@ -1,15 +1,16 @@
-//! Subscribing to topics and addresses, by name and by pattern; the destinations that this keeps alive, and
-//! the routes that follow from it.
+//! Subscribing to topics and addresses, by name and by pattern; and the destinations that this keeps alive.
 
-use hashbrown::HashSet;
-
-use super::destination::{DestinationTable, Route};
-use super::fault::{Code, Fault};
-use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::destination::{DestinationTable, Via};
+use super::fault::{Code, Disposition, Fault};
+use super::groups::slot_of;
+use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
 use super::levels::Levels;
+use super::members::Route;
+use super::pattern::Pattern;
+use super::presence::is_public;
 use super::space::Space;
-use super::subscription::{AckMode, Pattern, Standard, Subscription, Target};
-use super::{Broker, Moment, printable};
+use super::subscription::{AckMode, Standard, Subscription, Target};
+use super::{Broker, Moment, printable, wildcards};
 use crate::limits::Exceeded;
 use crate::stomp::{Name, lookalike};
 use crate::work;
@@ -25,19 +26,10 @@ impl Broker {
         self.check_destination_name(name)?;
         self.check_may_subscribe(session, name)?;
         if Levels::is_pattern(name) {
-            let text = std::str::from_utf8(name).unwrap_or_default();
-            let levels = Levels::parse(text)
-                .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
-            self.check_wildcards_left()?;
-            return self.subscribe_pattern(session, Target::Topics(levels), standard);
+            return self.subscribe_group(session, GroupKind::Topics, name, standard);
         }
         let destination = self.find_or_make_destination(name)?;
-        let same = |one: &Target| matches!(one, Target::Topic(other) if *other == destination);
-        if let Some(held) = self.find_classic_subscription(session, same, &standard) {
-            return Ok(held);
-        }
-        let subscribed =
-            self.subscribe_to(session, destination, Target::Topic(destination), standard);
+        let subscribed = self.subscribe_to(session, Target::Topic(destination), standard);
         subscribed.inspect_err(|_| self.release_destination(destination))
     }
 
@@ -60,11 +52,7 @@ impl Broker {
                 format!("a client of profile {} may not be watched by you", target.description());
             return Err(Fault::staying(Code::NoRights, description));
         }
-        let same = |one: &Target| matches!(one, Target::Client(other) if *other == destination);
-        if let Some(held) = self.find_classic_subscription(watcher, same, &standard) {
-            return Ok(held);
-        }
-        self.subscribe_to(watcher, destination, Target::Client(destination), standard)
+        self.subscribe_to(watcher, Target::Client(destination), standard)
     }
 
     /// Watches each client whose address matches, also those that log in later.
@@ -74,91 +62,199 @@ impl Broker {
         text: &[u8],
         standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
-        let same = |one: &Target| matches!(one, Target::Clients(held) if held.text() == text);
-        if let Some(held) = self.find_classic_subscription(watcher, same, &standard) {
-            return Ok(held);
-        }
-        let pattern = self.compile(text)?;
-        self.subscribe_pattern(watcher, Target::Clients(pattern), standard)
+        self.subscribe_group(watcher, GroupKind::Clients, text, standard)
     }
 
-    /// Subscribes to one destination.
+    /// Subscribes to one destination, or joins a group that exists. A classic session that holds the same
+    /// subscription keeps that one; in the standard dialect each has an id of its own, so that no two are the
+    /// same.
     pub(super) fn subscribe_to(
         &mut self,
         session: SessionId,
-        destination: DestinationId,
         target: Target,
         standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
-        let is_direct = target.is_direct();
-        let index = self.begin_subscription(session, target, standard)?;
-        self.destinations.attach(destination, index, is_direct);
-        self.rebuild_routes(destination);
-        Ok(index)
+        if standard.is_none()
+            && let Some(held) = self.find_subscription(session, &target)
+        {
+            return Ok(held);
+        }
+        self.begin_subscription(session, target, standard)
     }
 
-    /// Subscribes by a pattern: attaches it to each destination that it matches. Destinations that are
-    /// created later are attached then.
-    fn subscribe_pattern(
+    /// Subscribes by a pattern: joins its group, which is made if it is the first.
+    pub(super) fn subscribe_group(
         &mut self,
         session: SessionId,
-        target: Target,
+        kind: GroupKind,
+        text: &[u8],
         standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
-        let selected: Vec<_> = self
-            .destinations
-            .iter()
-            .filter(|(_, destination)| target.selects(&destination.name))
-            .map(|(id, _)| id)
-            .collect();
-        let index = self.begin_subscription(session, target, standard)?;
-        for id in selected {
-            self.destinations.attach(id, index, false);
-            self.rebuild_routes(id);
+        let target = |id: GroupId| match kind {
+            GroupKind::Topics => Target::Topics(id),
+            GroupKind::Clients => Target::Clients(id),
+            GroupKind::Presence => Target::Presence(id),
+        };
+        let found = self.groups.find(kind, text);
+        let is_held =
+            found.is_some_and(|id| self.find_subscription(session, &target(id)).is_some());
+        if !is_held {
+            self.check_share(session, kind)?;
         }
-        Ok(index)
+        if let Some(id) = found {
+            return self.subscribe_to(session, target(id), standard);
+        }
+        self.check_subscriptions_left(session)?;
+        let made = match kind {
+            GroupKind::Topics => {
+                let text = std::str::from_utf8(text).unwrap_or_default();
+                let levels = Levels::parse(text)
+                    .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
+                wildcards::check(&levels, &self.limits)?;
+                self.check_groups_left(kind, standard.is_none())?;
+                self.groups.wildcards.insert(levels)
+            }
+            GroupKind::Clients | GroupKind::Presence => {
+                self.check_groups_left(kind, standard.is_none())?;
+                let pattern = Pattern::compile(text, &self.limits)?;
+                let made = self.groups.add_pattern(kind, text, pattern);
+                self.select_clients(kind, made, 0, u32::MAX);
+                made
+            }
+        };
+        self.begin_subscription(session, target(made), standard)
     }
 
-    pub(super) fn compile(&self, text: &[u8]) -> Result<Pattern, Fault> {
-        self.check_patterns_left()?;
-        Pattern::compile(text, &self.limits)
+    /// Notes which clients a group by a regular expression selects, from a slot of the sessions on and for at
+    /// most that many. Returns the slot to go on from, if there are more.
+    fn select_clients(
+        &mut self,
+        kind: GroupKind,
+        id: GroupId,
+        from: u32,
+        most: u32,
+    ) -> Option<u32> {
+        let Self { sessions, destinations, groups, .. } = self;
+        let group = groups.by_pattern(kind)?.get(id)?;
+        let end = sessions.slots_len().min(from.saturating_add(most));
+        for slot in from..end {
+            let Some((session, one)) = sessions.at(slot).filter(|(_, one)| is_public(one.profile))
+            else {
+                continue;
+            };
+            let address = one.destination;
+            let is_in = group.selects(&destinations[address].name);
+            match kind {
+                GroupKind::Presence => _ = sessions[session].events.set(slot_of(id), is_in),
+                _ => destinations.set_group(address, slot_of(id), is_in),
+            }
+        }
+        Some(end).filter(|end| *end < sessions.slots_len())
     }
 
-    fn check_patterns_left(&self) -> Result<(), Fault> {
-        let max = u64::from(self.limits.patterns_max);
-        if self.subscriptions.patterns_len() as u64 >= max {
-            return Err(Fault::exceeded(Exceeded { limit: "patterns_max", max }));
+    /// Notes which groups by regular expressions select a client that has logged in.
+    pub(super) fn select_groups(&mut self, session: SessionId) {
+        let Self { sessions, destinations, groups, .. } = self;
+        let one = &mut sessions[session];
+        if !is_public(one.profile) {
+            return;
+        }
+        for (id, group) in groups.clients.iter() {
+            if group.selects(&destinations[one.destination].name) {
+                destinations.set_group(one.destination, slot_of(id), true);
+            }
+        }
+        for (id, group) in groups.presence.iter() {
+            if group.selects(&destinations[one.destination].name) {
+                one.events.set(slot_of(id), true);
+            }
+        }
+    }
+
+    /// Checks that a session may be in another group. What others use up is another matter.
+    fn check_share(&self, session: SessionId, kind: GroupKind) -> Result<(), Fault> {
+        let (one, limits) = (&self.sessions[session], &self.limits);
+        let (held, share, total) = match kind {
+            GroupKind::Topics => (
+                one.wildcards,
+                ("wildcards_per_session_max", limits.wildcards_per_session_max),
+                ("wildcards_max", limits.wildcards_max),
+            ),
+            GroupKind::Clients | GroupKind::Presence => (
+                one.patterns,
+                ("patterns_per_session_max", limits.patterns_per_session_max),
+                ("patterns_max", limits.patterns_max),
+            ),
+        };
+        let (limit, max) = if share.1 <= total.1 { share } else { total };
+        if held >= max {
+            return Err(Fault::exceeded(Exceeded { limit, max: max.into() }));
         }
         Ok(())
     }
 
-    fn check_wildcards_left(&self) -> Result<(), Fault> {
-        let max = u64::from(self.limits.wildcards_max);
-        if self.subscriptions.wildcards_len() as u64 >= max {
-            return Err(Fault::exceeded(Exceeded { limit: "wildcards_max", max }));
+    /// Checks that there may be another group. If not, others have used up what there is, so that a client may
+    /// try again: in the classic dialect, on the same connection.
+    fn check_groups_left(&self, kind: GroupKind, is_classic: bool) -> Result<(), Fault> {
+        let (len, limit, max) = match kind {
+            GroupKind::Topics => {
+                (self.groups.wildcards.len(), "wildcards_max", self.limits.wildcards_max)
+            }
+            GroupKind::Clients | GroupKind::Presence => {
+                (self.groups.patterns_len(), "patterns_max", self.limits.patterns_max)
+            }
+        };
+        let max = u64::from(max);
+        if (len as u64) < max {
+            return Ok(());
+        }
+        let fault = Fault::exceeded(Exceeded { limit, max }).later();
+        Err(if is_classic { Fault { disposition: Disposition::Stays, ..fault } } else { fault })
+    }
+
+    fn check_subscriptions_left(&self, session: SessionId) -> Result<(), Fault> {
+        let max = u64::from(self.limits.subscriptions_per_session_max);
+        if self.sessions[session].subscriptions.all().len() as u64 >= max {
+            let limit = "subscriptions_per_session_max";
+            return Err(Fault::exceeded(Exceeded { limit, max }));
+        }
+        let max = u64::from(self.limits.subscriptions_max);
+        if self.subscriptions.len() as u64 >= max {
+            return Err(Fault::exceeded(Exceeded { limit: "subscriptions_max", max }).later());
         }
         Ok(())
     }
 
+    /// Adds a subscription, and its session to those that receive at its target. A queue is told by the caller.
     pub(super) fn begin_subscription(
         &mut self,
         session: SessionId,
         target: Target,
         standard: Option<Box<Standard>>,
     ) -> Result<SubscriptionIndex, Fault> {
-        let max = u64::from(self.limits.subscriptions_per_session_max);
-        if self.sessions[session].subscriptions.len() as u64 >= max {
-            let limit = "subscriptions_per_session_max";
-            return Err(Fault::exceeded(Exceeded { limit, max }));
-        }
+        self.check_subscriptions_left(session)?;
         self.meter.spend(work::SUBSCRIPTION);
-        let max = u64::from(self.limits.subscriptions_max);
-        if self.subscriptions.len() as u64 >= max {
-            return Err(Fault::exceeded(Exceeded { limit: "subscriptions_max", max }).later());
-        }
-        let index = self.subscriptions.insert(Subscription { session, target, standard });
-        self.sessions[session].subscriptions.push(index);
+        let index = self.subscriptions.insert(Subscription::new(session, target, standard));
+        let route = Route { session, subscription: index };
+        self.subscriptions[index].position = match (target, target.group()) {
+            (_, Some((kind, id))) => self.groups.join(kind, id, route),
+            (Target::Own(id), _) => self.destinations.join(id, Via::Own, route),
+            (Target::Client(id) | Target::Topic(id), _) => {
+                self.destinations.join(id, Via::Name, route)
+            }
+            _ => 0,
+        };
+        let Self { sessions, subscriptions, .. } = self;
+        sessions[session].hold(index, subscriptions);
         Ok(index)
+    }
+
+    /// Ends a subscription of a session.
+    pub(super) fn unsubscribe(&mut self, index: SubscriptionIndex, now: Moment) {
+        let Self { sessions, subscriptions, .. } = self;
+        let Some(one) = subscriptions.get(index) else { return };
+        sessions[one.session].release(index, subscriptions);
+        self.end_subscriptions(vec![index], now);
     }
 
     /// Ends subscriptions that their session no longer lists. Their unacknowledged messages return to their
@@ -174,62 +270,70 @@ impl Broker {
         }
     }
 
-    /// Ends a subscription. Returns its queue, if it was a consumer of one.
+    /// Ends a subscription, whose session may be gone. Returns its queue, if it was a consumer of one.
     pub(super) fn end_subscription(
         &mut self,
         index: SubscriptionIndex,
         now: Moment,
     ) -> Option<DestinationId> {
         self.meter.spend(work::SUBSCRIPTION);
-        let selected = self.destinations_of(index);
-        let subscription = self.subscriptions.remove(index)?;
-        if let Target::Queue(id) = subscription.target {
-            self.remove_consumer(id, subscription.standard, now);
-            return Some(id);
+        let Subscription { target, standard, position, .. } = self.subscriptions.remove(index)?;
+        let (via, id) = match target {
+            Target::Queue(id) => {
+                self.remove_consumer(id, standard, now);
+                return Some(id);
+            }
+            Target::Own(id) => (Via::Own, Some(id)),
+            Target::Client(id) | Target::Topic(id) => (Via::Name, Some(id)),
+            Target::Clients(_) | Target::Presence(_) | Target::Topics(_) => (Via::Name, None),
+        };
+        let by_name = |id| self.destinations.leave(id, via, position, index);
+        let moved = match target.group() {
+            Some((kind, group)) => self.groups.leave(kind, group, position, index),
+            None => id.and_then(by_name),
+        };
+        if let Some(moved) = moved.and_then(|moved| self.subscriptions.get_mut(moved)) {
+            moved.position = position;
         }
-        let is_direct = subscription.target.is_direct();
-        for id in &selected {
-            self.destinations.detach(*id, index, is_direct);
-            self.rebuild_routes(*id);
-        }
-        for id in selected {
+        if let Some(id) = id {
             self.release_destination(id);
         }
         None
     }
 
-    /// The destinations that a subscription is attached to.
-    pub(super) fn destinations_of(&self, index: SubscriptionIndex) -> Vec<DestinationId> {
-        match &self.subscriptions[index].target {
-            Target::Presence(_) => Vec::new(),
-            Target::Clients(_) | Target::Topics(_) => self
-                .destinations
-                .iter()
-                .filter(|(_, destination)| destination.attached().contains(&index))
-                .map(|(id, _)| id)
-                .collect(),
-            one => one.destination().into_iter().collect(),
-        }
+    /// A subscription of a session to a target.
+    fn find_subscription(&self, session: SessionId, target: &Target) -> Option<SubscriptionIndex> {
+        self.sessions[session].subscriptions.to(target, &self.subscriptions)
     }
 
-    fn find_subscription(
+    /// The subscriptions of a session to a destination or pattern of that name, in any order. `events` is the
+    /// pattern of subscriptions to presence; without it, all are meant.
+    pub(super) fn subscriptions_to(
         &self,
         session: SessionId,
-        wanted: impl Fn(&Target) -> bool,
-    ) -> Option<SubscriptionIndex> {
+        name: &[u8],
+        events: Option<&[u8]>,
+    ) -> Vec<SubscriptionIndex> {
         let held = &self.sessions[session].subscriptions;
-        held.iter().copied().find(|index| wanted(&self.subscriptions[*index].target))
-    }
-
-    /// The same subscription of a classic session, if it exists. In the standard dialect each subscription
-    /// has an id of its own, so that no two are the same.
-    pub(super) fn find_classic_subscription(
-        &self,
-        session: SessionId,
-        wanted: impl Fn(&Target) -> bool,
-        standard: &Option<Box<Standard>>,
-    ) -> Option<SubscriptionIndex> {
-        if standard.is_some() { None } else { self.find_subscription(session, wanted) }
+        let mut found = Vec::new();
+        let mut add = |target: Target| held.all_to(&target, &self.subscriptions, &mut found);
+        if let Some(id) = self.destinations.find(name, None) {
+            [Target::Client(id), Target::Topic(id), Target::Own(id), Target::Queue(id)]
+                .into_iter()
+                .for_each(&mut add);
+        }
+        self.groups.clients.find(name).map(Target::Clients).into_iter().for_each(&mut add);
+        self.groups.wildcards.find(name).map(Target::Topics).into_iter().for_each(&mut add);
+        if name == Space::BROKER || name == Space::PRESENCE {
+            match events {
+                Some(text) => {
+                    let group = self.groups.presence.find(text);
+                    group.map(Target::Presence).into_iter().for_each(&mut add);
+                }
+                None => held.all_to_presence(&self.subscriptions, &mut found),
+            }
+        }
+        found
     }
 
     /// A subscription of a session by its id.
@@ -238,11 +342,7 @@ impl Broker {
         session: SessionId,
         id: &[u8],
     ) -> Option<SubscriptionIndex> {
-        let held = self.sessions[session].subscriptions.iter().copied();
-        held.into_iter().find(|index| {
-            let standard = self.subscriptions[*index].standard.as_ref();
-            standard.is_some_and(|one| one.id.as_deref() == Some(id))
-        })
+        self.sessions[session].subscriptions.by_id(id, &self.subscriptions)
     }
 
     /// Whether messages of a subscription have to be acknowledged.
@@ -274,7 +374,7 @@ impl Broker {
         Fault::staying(code, format!("there is no destination {name}: {why}"))
     }
 
-    /// The destination with that name; a new one is attached to each pattern that matches it.
+    /// The destination with that name, which is made if there is none.
     pub(super) fn find_or_make_destination(&mut self, name: &[u8]) -> Result<DestinationId, Fault> {
         if let Some(found) = self.destinations.find(name, None) {
             return Ok(found);
@@ -287,14 +387,7 @@ impl Broker {
             return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
         }
         self.check_destinations_room(DestinationTable::cost_of(name))?;
-        let made = self.destinations.insert(name);
-        for index in self.subscriptions.matching(name) {
-            self.destinations.attach(made, index, false);
-        }
-        if Space::of(name) == Space::Topic {
-            self.rebuild_routes(made);
-        }
-        Ok(made)
+        Ok(self.destinations.insert(name))
     }
 
     /// Checks that there is room for topics and queues that cost so much.
@@ -313,44 +406,5 @@ impl Broker {
     /// Removes a destination, if nothing keeps it alive.
     pub(super) fn release_destination(&mut self, id: DestinationId) {
         self.destinations.release(id, self.limits.idle_topics_max as usize);
-    }
-
-    /// Rebuilds the routes of a destination, if it still exists.
-    pub(super) fn rebuild_routes(&mut self, id: DestinationId) {
-        if self.destinations.get(id).is_some_and(|one| one.watch.is_some()) {
-            self.destinations.set_routes(id, self.routes_to(id));
-        }
-    }
-
-    /// The routes to a destination: the owner's own subscriptions first; then subscribers of the topic, or
-    /// watchers that may watch the current owner.
-    pub(super) fn routes_to(&self, id: DestinationId) -> Vec<Route> {
-        let destination = &self.destinations[id];
-        let owner = destination.owner.map(|owner| self.sessions[owner].profile);
-        let is_topic = Space::of(&destination.name) == Space::Topic;
-        let mut own = Vec::new();
-        let mut others = Vec::new();
-        // Clients do not choose the ids of sessions, so any seed will do.
-        let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
-        for index in destination.attached() {
-            let subscription = &self.subscriptions[*index];
-            let session = subscription.session;
-            if matches!(subscription.target, Target::Own(_)) && destination.owner == Some(session) {
-                own.push(Route { session, subscription: *index, is_first: own.is_empty() });
-                continue;
-            }
-            // Subscriptions of a session that has ended are ended by a job.
-            let Some(watcher) = self.sessions.get(session).map(|one| one.profile) else { continue };
-            if !is_topic && !owner.is_some_and(|owner| watcher.may_watch(owner)) {
-                continue;
-            }
-            let is_first = seen.insert(session);
-            // In the classic dialect a session gets one copy, by however many subscriptions.
-            if is_first || subscription.standard.is_some() {
-                others.push(Route { session, subscription: *index, is_first });
-            }
-        }
-        own.append(&mut others);
-        own
     }
 }

@@ -1,11 +1,9 @@
 //! Subscriptions.
 
-use super::ids::{DestinationId, SessionId, SubscriptionIndex};
-use super::levels::Levels;
-pub(crate) use super::pattern::Pattern;
-use super::space::Space;
+use super::hashing::NameHasher;
+use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
 use super::store::List;
-use super::table::Table;
+use super::table::{Key, Place, Table};
 
 /// A subscription of a session.
 #[derive(Debug)]
@@ -16,6 +14,10 @@ pub(crate) struct Subscription {
     pub target: Target,
     /// Further properties in the standard dialect.
     pub standard: Option<Box<Standard>>,
+    /// Its position among the members of the destination or group that it is to.
+    pub position: u32,
+    /// Its position among the subscriptions of its session.
+    pub held_at: u32,
 }
 
 /// The properties of a subscription that only the standard dialect has.
@@ -59,20 +61,20 @@ pub(crate) enum AckMode {
 }
 
 /// What a subscription is to.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// Copies of messages to one client.
     Client(DestinationId),
     /// Copies of messages to each client whose address matches.
-    Clients(Pattern),
+    Clients(GroupId),
     /// Events about each client whose address matches.
-    Presence(Pattern),
+    Presence(GroupId),
     /// Messages to the subscriber's own address.
     Own(DestinationId),
     /// Messages to a topic.
     Topic(DestinationId),
     /// Messages to each topic that matches.
-    Topics(Levels),
+    Topics(GroupId),
     /// Messages of a queue, in turn with its other consumers.
     Queue(DestinationId),
 }
@@ -80,94 +82,83 @@ pub(crate) enum Target {
 impl Default for Subscription {
     /// The subscription of no session.
     fn default() -> Self {
-        let target = Target::Own(DestinationId::default());
-        Self { session: SessionId::default(), target, standard: None }
+        Self::new(SessionId::default(), Target::Own(DestinationId::default()), None)
+    }
+}
+
+impl Subscription {
+    /// A subscription that is on no list yet.
+    pub(crate) fn new(session: SessionId, target: Target, standard: Option<Box<Standard>>) -> Self {
+        Self { session, target, standard, position: 0, held_at: 0 }
+    }
+
+    /// Its id, as the client wrote it, if it has one.
+    pub(crate) fn id(&self) -> Option<&[u8]> {
+        self.standard.as_ref()?.id.as_deref()
     }
 }
 
 impl Target {
-    /// The destination, if the subscription is to a single one.
-    pub(crate) fn destination(&self) -> Option<DestinationId> {
+    /// The group, if the subscription is by a pattern.
+    pub(crate) fn group(&self) -> Option<(GroupKind, GroupId)> {
         match self {
-            Self::Client(id) | Self::Own(id) | Self::Topic(id) | Self::Queue(id) => Some(*id),
-            Self::Clients(_) | Self::Presence(_) | Self::Topics(_) => None,
+            Self::Topics(id) => Some((GroupKind::Topics, *id)),
+            Self::Clients(id) => Some((GroupKind::Clients, *id)),
+            Self::Presence(id) => Some((GroupKind::Presence, *id)),
+            Self::Client(_) | Self::Own(_) | Self::Topic(_) | Self::Queue(_) => None,
         }
     }
 
-    /// Whether the subscription keeps its destination alive.
-    pub(crate) fn is_direct(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::Topic(_))
-    }
-
-    /// Whether the subscription is by a pattern that matches a name.
-    pub(crate) fn selects(&self, name: &[u8]) -> bool {
+    /// A letter for the kind, and the place of the destination or group.
+    fn kind_and_place(&self) -> (u8, Place) {
         match self {
-            Self::Clients(pattern) => Space::of(name) == Space::Client && pattern.matches(name),
-            Self::Topics(levels) => Space::of(name) == Space::Topic && levels.matches(name),
-            Self::Client(_)
-            | Self::Own(_)
-            | Self::Topic(_)
-            | Self::Queue(_)
-            | Self::Presence(_) => false,
+            Self::Client(id) => (b'c', id.place()),
+            Self::Own(id) => (b'o', id.place()),
+            Self::Topic(id) => (b't', id.place()),
+            Self::Queue(id) => (b'q', id.place()),
+            Self::Clients(id) => (b'C', id.place()),
+            Self::Topics(id) => (b'T', id.place()),
+            // All have the same hash, so that all are found, whatever their pattern.
+            Self::Presence(_) => (b'P', Place::default()),
         }
     }
 }
 
-/// All subscriptions, and lists of those by pattern and to presence.
-#[derive(Debug, Default)]
+/// All subscriptions.
+#[derive(Debug)]
 pub(crate) struct SubscriptionTable {
     table: Table<SubscriptionIndex, Subscription>,
-    patterns: Vec<SubscriptionIndex>,
-    /// The number of `patterns` on topics.
-    wildcards_len: usize,
-    presence: Vec<SubscriptionIndex>,
+    hasher: NameHasher,
 }
 
 impl SubscriptionTable {
+    /// An empty table.
+    pub(crate) fn new(hasher: NameHasher) -> Self {
+        Self { table: Table::default(), hasher }
+    }
+
     /// Adds a subscription.
     pub(crate) fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
-        let index = self.table.next_key();
-        match subscription.target {
-            Target::Clients(_) | Target::Topics(_) => self.patterns.push(index),
-            Target::Presence(_) => self.presence.push(index),
-            _ => {}
-        }
-        self.wildcards_len += usize::from(matches!(subscription.target, Target::Topics(_)));
-        self.table.insert(subscription);
-        index
+        self.table.insert(subscription)
     }
 
     /// Removes a subscription.
     pub(crate) fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
-        let subscription = self.table.remove(index)?;
-        match subscription.target {
-            Target::Clients(_) | Target::Topics(_) => self.patterns.retain(|other| *other != index),
-            Target::Presence(_) => self.presence.retain(|other| *other != index),
-            _ => {}
-        }
-        self.wildcards_len -= usize::from(matches!(subscription.target, Target::Topics(_)));
-        Some(subscription)
+        self.table.remove(index)
     }
 
-    /// The subscriptions whose pattern matches `name`.
-    pub(crate) fn matching(&self, name: &[u8]) -> Vec<SubscriptionIndex> {
-        let selects = |index: &&SubscriptionIndex| self[**index].target.selects(name);
-        self.patterns.iter().filter(selects).copied().collect()
+    /// The hash of a subscription's id.
+    pub(crate) fn hash_of_id(&self, id: &[u8]) -> u64 {
+        self.hasher.hash(id)
     }
 
-    /// The subscriptions to presence.
-    pub(crate) fn presence(&self) -> &[SubscriptionIndex] {
-        &self.presence
-    }
-
-    /// The number of regular expressions.
-    pub(crate) fn patterns_len(&self) -> usize {
-        self.patterns.len() - self.wildcards_len + self.presence.len()
-    }
-
-    /// The number of topics with wildcards.
-    pub(crate) fn wildcards_len(&self) -> usize {
-        self.wildcards_len
+    /// The hash of a target; all to presence have the same.
+    pub(crate) fn hash_of_target(&self, target: &Target) -> u64 {
+        let (kind, place) = target.kind_and_place();
+        let mut bytes = [kind; 9];
+        bytes[1..5].copy_from_slice(&place.index().to_le_bytes());
+        bytes[5..].copy_from_slice(&place.generation().get().to_le_bytes());
+        self.hasher.hash(&bytes)
     }
 
     /// A subscription that may have ended.
@@ -183,6 +174,11 @@ impl SubscriptionTable {
     /// Whether a subscription exists or has existed.
     pub(crate) fn has_issued(&self, index: SubscriptionIndex) -> bool {
         self.table.has_issued(index)
+    }
+
+    /// All subscriptions.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
+        self.table.iter()
     }
 
     /// The number of subscriptions.

@@ -151,6 +151,17 @@ impl<K: Key, T: Default> Table<K, T> {
         Some((from + skipped + 1, K::new(entry.place), &entry.value))
     }
 
+    /// The value in a slot, whatever its generation, with its id.
+    pub(crate) fn at(&self, index: u32) -> Option<(K, &T)> {
+        let entry = self.entries.get(index as usize).filter(|entry| !entry.is_vacant())?;
+        Some((K::new(entry.place), &entry.value))
+    }
+
+    /// The number of slots, those that are free included.
+    pub(crate) fn slots_len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     /// The number of values.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -69,7 +69,9 @@ limits_section! {
     destinations_bytes_max: Bytes,
     destination_bytes_max: Bytes,
     patterns_max: u64,
+    patterns_per_session_max: u64,
     wildcards_max: u64,
+    wildcards_per_session_max: u64,
     wildcard_levels_max: u64,
     pattern_bytes_max: Bytes,
     pattern_compiled_bytes_max: Bytes,
@@ -250,7 +252,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds that may be zero, which means never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 15] = [
+const MAY_BE_ZERO: [&str; 17] = [
     "refusals_max",
     "websocket_ping_ms",
     "close_flush_ms_max",
@@ -259,7 +261,9 @@ const MAY_BE_ZERO: [&str; 15] = [
     "takeovers_max",
     "subscriptions_per_session_max",
     "patterns_max",
+    "patterns_per_session_max",
     "wildcards_max",
+    "wildcards_per_session_max",
     "heart_beat_ms_min",
     "queue_ms_max",
     "heart_beat_margin_ms",

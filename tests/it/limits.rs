@@ -196,18 +196,53 @@ fn subscriptions_per_session_max() {
     });
 }
 
+/// A client of the classic dialect is refused a subscription because others have used up what there is. It stays.
+fn is_used_up(client: &mut Client, limit: &str, kind: &str, destination: &str) {
+    let headers =
+        [("destination", destination), ("destination-type", kind), ("transaction", "more")];
+    client.send_frame("SUBSCRIBE", &headers, b"");
+    let ack = client.receive();
+    let found = (ack.command.as_str(), ack.header("error-code"));
+    assert_eq!(found, ("ACK", "LIMIT_EXCEEDED"), "{ack:?}");
+    assert!(ack.header("error-desc").contains(limit), "{ack:?}");
+}
+
 #[test]
 fn patterns_max() {
     let server = with_limits("patterns_max = 3");
     let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
     boss.subscribe("1", "/agent/of-boss");
-    exceed(&server, "patterns_max", Profile::Service, |client| {
-        client.subscribe("1", "/agent/a.*");
-        client.subscribe_presence("/agent/.*", false);
-        let headers = [("destination", "/agent/b.*"), ("destination-type", "1")];
-        client.send_frame("SUBSCRIBE", &headers, b"");
-    });
+    let mut desk = Client::log_in(&server, Transport::Tcp, Profile::Service, "desk");
+    desk.subscribe("1", "/agent/a.*");
+    desk.subscribe_presence("/agent/.*", false);
+    is_used_up(&mut desk, "patterns_max", "1", "/agent/b.*");
+    // The same expression is not another one.
+    desk.subscribe("1", "/agent/of-boss");
+    // What a client holds goes with it, if nobody else holds it.
+    drop(desk);
+    server.log.wait_for_line(&["closed", "login=\"desk\""]);
+    boss.subscribe("1", "/agent/b.*");
+    boss.subscribe("1", "/agent/c.*");
     boss.expect_nothing();
+}
+
+#[test]
+fn patterns_per_session_max() {
+    for (lines, limit) in [
+        ("patterns_per_session_max = 2", "patterns_per_session_max"),
+        // Nobody else has used them up.
+        ("patterns_max = 2", "patterns_max"),
+    ] {
+        let server = with_limits(lines);
+        exceed(&server, limit, Profile::Service, |client| {
+            client.subscribe("1", "/agent/a.*");
+            client.subscribe_presence("/agent/.*", false);
+            // A repeated subscription is not counted twice.
+            client.subscribe("1", "/agent/a.*");
+            let headers = [("destination", "/agent/b.*"), ("destination-type", "1")];
+            client.send_frame("SUBSCRIBE", &headers, b"");
+        });
+    }
 }
 
 #[test]
@@ -215,14 +250,25 @@ fn wildcards_max() {
     let server = with_limits("wildcards_max = 2\npatterns_max = 1");
     let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
     boss.subscribe("0", "/topic/>");
-    exceed(&server, "wildcards_max", Profile::Service, |client| {
-        // Patterns and wildcards are counted apart.
-        client.subscribe("1", "/agent/a.*");
+    let mut desk = Client::log_in(&server, Transport::Tcp, Profile::Service, "desk");
+    // Patterns and wildcards are counted apart.
+    desk.subscribe("1", "/agent/a.*");
+    desk.subscribe("0", "/topic/*");
+    is_used_up(&mut desk, "wildcards_max", "0", "/topic/a.*");
+    desk.subscribe("0", "/topic/>");
+    boss.expect_nothing();
+}
+
+#[test]
+fn wildcards_per_session_max() {
+    let server = with_limits("wildcards_per_session_max = 2");
+    exceed(&server, "wildcards_per_session_max", Profile::Service, |client| {
+        client.subscribe("0", "/topic/>");
+        client.subscribe("0", "/topic/*");
         client.subscribe("0", "/topic/*");
         let headers = [("destination", "/topic/a.*"), ("destination-type", "0")];
         client.send_frame("SUBSCRIBE", &headers, b"");
     });
-    boss.expect_nothing();
 }
 
 #[test]

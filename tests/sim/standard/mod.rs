@@ -5,7 +5,7 @@ mod commits;
 mod consumers;
 mod expiry;
 mod ids;
-mod routes;
+mod receivers;
 mod shares;
 mod stage;
 mod takeovers;

@@ -74,6 +74,11 @@ impl Stage {
         self.write(who, &[text.as_bytes(), b"\0"].concat());
     }
 
+    /// As [`Self::say`], in the classic dialect.
+    pub(crate) fn say_classic(&mut self, who: Who, text: &str) {
+        self.write(who, &envelope(text.as_bytes()));
+    }
+
     fn open(&mut self) -> Who {
         let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
         let id = self.rig.accept(socket).expect("a place for it");

@@ -1,0 +1,107 @@
+//! What must hold between sessions, subscriptions, destinations and groups: for tests.
+
+use super::Broker;
+use super::destination::Destination;
+use super::groups::slot_of;
+use super::ids::SubscriptionIndex;
+use super::members::Members;
+use super::presence::is_public;
+use super::space::Space;
+use super::subscription::{Subscription, Target};
+
+impl Broker {
+    /// Panics if the tables of subscriptions contradict each other.
+    pub(super) fn check_subscriptions(&self) {
+        self.groups.check_invariants();
+        let mut listed = 0;
+        for (id, destination) in self.destinations.iter() {
+            listed += self.check_members(destination.own(), |target| target == Target::Own(id));
+            listed += self.check_members(destination.direct(), |target| {
+                target == Target::Client(id) || target == Target::Topic(id)
+            });
+            self.check_selection(destination);
+        }
+        for (kind, group) in self.groups.iter() {
+            let members = self.groups.get(kind, group).map(|(_, members)| members);
+            let is_meant = |target: Target| target.group() == Some((kind, group));
+            listed += self.check_members(members.unwrap_or(&Members::None), is_meant);
+        }
+        // A session that ends takes the list of its own subscriptions with it; a job ends them.
+        let is_listed = |one: &Subscription| match one.target {
+            Target::Queue(_) => false,
+            Target::Own(_) => self.sessions.get(one.session).is_some(),
+            _ => true,
+        };
+        let expected = self.subscriptions.iter().filter(|(_, one)| is_listed(one));
+        assert_eq!(listed, expected.count(), "each subscription is a member of one list");
+        self.check_held();
+    }
+
+    /// Checks a list of members. Returns their number.
+    fn check_members(&self, members: &Members, is_meant: impl Fn(Target) -> bool) -> usize {
+        for (position, route) in members.routes().iter().enumerate() {
+            let one = &self.subscriptions[route.subscription];
+            assert_eq!((one.session, one.position as usize), (route.session, position));
+            assert!(is_meant(one.target), "a subscription is a member where it belongs");
+        }
+        members.routes().len()
+    }
+
+    /// Checks what a destination remembers of the groups that select it.
+    fn check_selection(&self, destination: &Destination) {
+        let name = &destination.name;
+        let wildcards = &self.groups.wildcards;
+        if destination.knows_wildcards(wildcards.epoch()) {
+            let matching = wildcards.matching_slowly(name);
+            let mut known = destination.wildcards().to_vec();
+            known.sort_unstable();
+            assert_eq!(
+                known,
+                matching,
+                "the wildcards that match {}",
+                String::from_utf8_lossy(name)
+            );
+        }
+        let Some(owner) = destination.owner.map(|owner| &self.sessions[owner]) else {
+            assert_eq!(destination.groups().next(), None, "groups that select nobody");
+            return;
+        };
+        for (id, group) in self.groups.clients.iter() {
+            let selects = is_public(owner.profile) && group.selects(name);
+            assert_eq!(destination.has_group(slot_of(id)), selects, "watched");
+        }
+        for (id, group) in self.groups.presence.iter() {
+            let selects = is_public(owner.profile) && group.selects(name);
+            assert_eq!(owner.events.has(slot_of(id)), selects, "announced");
+        }
+        let is_client = Space::of(name) == Space::Client;
+        assert!(is_client, "only clients own a destination");
+    }
+
+    /// Checks the subscriptions that sessions list.
+    fn check_held(&self) {
+        let mut listed = 0;
+        for (id, session) in self.sessions.iter() {
+            session.subscriptions.check_invariants(&self.subscriptions);
+            let all = session.subscriptions.all();
+            listed += all.len();
+            let mut targets: Vec<Target> = Vec::new();
+            let target_of = |index: SubscriptionIndex| &self.subscriptions[index];
+            for one in all.iter().map(|index| target_of(*index)) {
+                assert_eq!(one.session, id);
+                if one.target.group().is_some() && !targets.contains(&one.target) {
+                    targets.push(one.target);
+                }
+            }
+            let wildcards = targets.iter().filter(|one| matches!(one, Target::Topics(_))).count();
+            let counted = (session.wildcards as usize, session.patterns as usize);
+            assert_eq!(counted, (wildcards, targets.len() - wildcards), "patterns of a session");
+        }
+        let leaving = self.jobs.leaving_len();
+        assert_eq!(
+            listed + leaving,
+            self.subscriptions.len(),
+            "subscriptions that are no session's"
+        );
+    }
+}

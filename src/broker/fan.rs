@@ -1,0 +1,187 @@
+//! The receivers of one message, walked source by source. The walk can stop and go on later, in which time
+//! sessions and subscriptions may have ended.
+
+use smallvec::SmallVec;
+
+use super::encode::{Encodings, Head};
+use super::encoding::Encoding;
+use super::ids::{SessionId, SubscriptionIndex};
+use super::members::{Members, Route};
+use super::peer::Peers;
+use super::session::{Session, SessionTable};
+use super::subscription::SubscriptionTable;
+use crate::profile::Profile;
+
+/// The receivers of one message, and how far they have been walked.
+#[derive(Debug, Default)]
+pub(super) struct Fan {
+    sources: SmallVec<[Source; 1]>,
+    /// The position in `sources`.
+    source: usize,
+    /// The position in that source.
+    index: usize,
+    /// Whether the walk stopped before, so that subscriptions may have ended since.
+    is_resumed: bool,
+    /// Sessions that it was queued to.
+    pub count: u32,
+    /// Copies that were queued.
+    pub deliveries: u64,
+}
+
+/// Receivers that were on one list when the message was sent.
+#[derive(Debug)]
+struct Source {
+    members: Members,
+    /// The profile of the client whose message it is, if the receivers are watchers, who may not see each.
+    watched: Option<Profile>,
+}
+
+/// Tells whether a session has got a message already.
+pub(super) trait Seen {
+    /// Notes that a session gets the message. Returns whether it is the first time.
+    fn is_first(&mut self, id: SessionId, session: &Session) -> bool;
+}
+
+/// [`Seen`] for a walk without stops: each session notes the number of its last message.
+pub(super) struct ByNumber(pub u64);
+
+impl Seen for ByNumber {
+    #[inline]
+    fn is_first(&mut self, _: SessionId, session: &Session) -> bool {
+        session.last_message.replace(self.0) != self.0
+    }
+}
+
+impl Fan {
+    /// A single receiver.
+    pub(super) fn to(route: Route) -> Self {
+        let mut fan = Self::default();
+        fan.add(&Members::One(route), None);
+        fan
+    }
+
+    /// Adds a list of receivers: if of watchers, with the profile of the watched client.
+    #[inline]
+    pub(super) fn add(&mut self, members: &Members, watched: Option<Profile>) {
+        if !members.is_empty() {
+            self.sources.push(Source { members: members.clone(), watched });
+        }
+    }
+
+    /// Whether there are no receivers.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
+/// The parts of the broker that a delivery uses, borrowed apart from the others.
+pub(super) struct Outlet<'b> {
+    pub(super) peers: &'b mut Peers,
+    pub(super) sessions: &'b SessionTable,
+    pub(super) subscriptions: &'b SubscriptionTable,
+}
+
+impl<'b> Outlet<'b> {
+    /// Queues a message to its next receivers, to `most` at the most. Returns whether these were all. `token` is
+    /// the session id that classic receivers see instead of their own.
+    #[inline]
+    pub(super) fn advance<'m>(
+        &mut self,
+        encodings: &mut Encodings<'m>,
+        fan: &mut Fan,
+        seen: &mut impl Seen,
+        token: Option<&'m [u8; 32]>,
+        most: usize,
+    ) -> bool
+    where
+        'b: 'm,
+    {
+        let mut left = most;
+        while let Some(source) = fan.sources.get(fan.source) {
+            let routes = &source.members.routes()[fan.index..];
+            let routes = &routes[..routes.len().min(left)];
+            let (watched, is_resumed) = (source.watched, fan.is_resumed);
+            let (count, deliveries) = if watched.is_none() && !is_resumed {
+                self.walk(encodings, routes, seen, token, |_, _, _| true)
+            } else {
+                self.walk(encodings, routes, seen, token, |outlet, session, route| {
+                    let may_watch =
+                        watched.is_none_or(|watched| session.profile.may_watch(watched));
+                    may_watch
+                        && (!is_resumed || outlet.subscriptions.get(route.subscription).is_some())
+                })
+            };
+            fan.count += count;
+            fan.deliveries += u64::from(deliveries);
+            fan.index += routes.len();
+            left -= routes.len();
+            if fan.index < source.members.routes().len() {
+                fan.is_resumed = true;
+                return false;
+            }
+            (fan.source, fan.index) = (fan.source + 1, 0);
+        }
+        true
+    }
+
+    /// Queues a message along routes that a filter accepts. Returns the number of sessions that it is new to, and
+    /// of copies.
+    #[inline(always)] // the filter of most is empty
+    fn walk<'m>(
+        &mut self,
+        encodings: &mut Encodings<'m>,
+        routes: &[Route],
+        seen: &mut impl Seen,
+        token: Option<&'m [u8; 32]>,
+        accepts: impl Fn(&Self, &Session, &Route) -> bool,
+    ) -> (u32, u32)
+    where
+        'b: 'm,
+    {
+        let (mut count, mut deliveries) = (0, 0);
+        for route in routes {
+            let Some(session) = self.sessions.get(route.session) else { continue };
+            if !accepts(self, session, route) {
+                continue;
+            }
+            let is_first = seen.is_first(route.session, session);
+            let by = Some(route.subscription);
+            let is_queued = self.push(encodings, session, by, is_first, token);
+            count += u32::from(is_queued && is_first);
+            deliveries += u32::from(is_queued);
+        }
+        (count, deliveries)
+    }
+
+    /// Queues a message to a session: by a subscription, or without one, to the owner of the address. A session of
+    /// the classic dialect gets the first copy only.
+    #[inline(always)] // once for each receiver
+    pub(super) fn push<'m>(
+        &mut self,
+        encodings: &mut Encodings<'m>,
+        session: &'b Session,
+        by: Option<SubscriptionIndex>,
+        is_first: bool,
+        token: Option<&'m [u8; 32]>,
+    ) -> bool
+    where
+        'b: 'm,
+    {
+        let Self { peers, subscriptions, .. } = self;
+        let head_for = |encoding| match encoding {
+            Encoding::Classic if !is_first => None,
+            Encoding::Classic => Some(Head::Session(token.unwrap_or_else(|| session.token()))),
+            Encoding::Standard(_) => {
+                let standard = by.and_then(|index| {
+                    Some((index, subscriptions.get(index)?.standard.as_deref()?))
+                });
+                // A client without an inbox would not know the subscription id.
+                let is_known = standard.is_some() || session.has_inbox;
+                is_known.then(|| Head::of(standard))
+            }
+        };
+        peers.deliver(session.peer, head_for, |arena, format, head| {
+            encodings.make(arena, format, head)
+        })
+    }
+}

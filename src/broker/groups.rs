@@ -1,0 +1,372 @@
+//! Groups: the subscriptions by the same pattern, of all sessions.
+//!
+//! A group is known by its text. It is made with its first member and goes with its last one; between, joining
+//! and leaving it cost the same however many destinations it selects.
+
+use hashbrown::HashTable;
+
+use super::hashing::NameHasher;
+use super::ids::{GroupId, GroupKind, SubscriptionIndex};
+use super::levels::Levels;
+use super::members::{Members, Route};
+use super::pattern::Pattern;
+use super::table::{Key, Table};
+use super::wildcards::Wildcards;
+
+/// The subscriptions by one pattern.
+#[derive(Debug)]
+pub(crate) struct Group<M> {
+    /// The pattern as clients wrote it.
+    text: Box<[u8]>,
+    /// What tells which names it selects.
+    matcher: M,
+    members: Members,
+}
+
+impl<M> Group<M> {
+    /// The pattern as clients wrote it.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Its subscriptions.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+}
+
+impl Group<Pattern> {
+    /// Whether it selects the client with that address.
+    pub(crate) fn selects(&self, address: &[u8]) -> bool {
+        self.matcher.matches(address)
+    }
+}
+
+/// All groups of one kind.
+#[derive(Debug)]
+pub(crate) struct GroupTable<M> {
+    table: Table<GroupId, Option<Group<M>>>,
+    by_text: HashTable<GroupId>,
+    hasher: NameHasher,
+}
+
+impl<M> GroupTable<M> {
+    fn new(hasher: NameHasher) -> Self {
+        Self { table: Table::default(), by_text: HashTable::new(), hasher }
+    }
+
+    /// The group of a pattern.
+    pub(crate) fn find(&self, text: &[u8]) -> Option<GroupId> {
+        let is_same = |id: &GroupId| self.get(*id).is_some_and(|group| *group.text == *text);
+        self.by_text.find(self.hasher.hash(text), is_same).copied()
+    }
+
+    /// Adds a group without members for a pattern that has none.
+    pub(crate) fn insert(&mut self, text: &[u8], matcher: M) -> GroupId {
+        let group = Group { text: text.into(), matcher, members: Members::default() };
+        let id = self.table.insert(Some(group));
+        let (table, hasher) = (&self.table, &self.hasher);
+        let rehash = |id: &GroupId| {
+            hasher.hash(table.get(*id).and_then(Option::as_ref).map_or(b"", Group::text))
+        };
+        self.by_text.insert_unique(hasher.hash(text), id, rehash);
+        id
+    }
+
+    /// Adds a member. Returns its position.
+    fn join(&mut self, id: GroupId, route: Route) -> u32 {
+        let group = self.table.get_mut(id).and_then(Option::as_mut);
+        group.map_or(0, |group| group.members.push(route))
+    }
+
+    /// Removes a member. Returns the subscription that has its position now, and the group, if that was its last
+    /// member.
+    fn leave(
+        &mut self,
+        id: GroupId,
+        position: u32,
+        subscription: SubscriptionIndex,
+    ) -> (Option<SubscriptionIndex>, Option<Group<M>>) {
+        let Some(Some(group)) = self.table.get_mut(id) else { return (None, None) };
+        let moved = group.members.remove(position, subscription);
+        if !group.members.is_empty() {
+            return (moved, None);
+        }
+        let hash = self.hasher.hash(&group.text);
+        if let Ok(entry) = self.by_text.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+        (moved, self.table.remove(id).flatten())
+    }
+
+    /// A group that may be gone.
+    pub(crate) fn get(&self, id: GroupId) -> Option<&Group<M>> {
+        self.table.get(id)?.as_ref()
+    }
+
+    fn matcher_mut(&mut self, id: GroupId) -> Option<&mut M> {
+        Some(&mut self.table.get_mut(id)?.as_mut()?.matcher)
+    }
+
+    /// The group in a slot.
+    pub(crate) fn at(&self, slot: u32) -> Option<&Group<M>> {
+        self.table.at(slot)?.1.as_ref()
+    }
+
+    /// All groups.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupId, &Group<M>)> {
+        self.table.iter().filter_map(|(id, group)| Some((id, group.as_ref()?)))
+    }
+
+    /// The number of groups.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are no groups.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Panics if a text does not find its group, or a group has no members.
+    fn check_invariants(&self) {
+        assert_eq!(self.by_text.len(), self.table.len(), "texts and groups");
+        for (id, group) in self.iter() {
+            assert_eq!(self.find(&group.text), Some(id), "a text that does not find its group");
+            assert!(!group.members.is_empty(), "a group without members");
+        }
+    }
+}
+
+/// All groups. The slots of those by regular expressions number the bits by which clients note what selects them.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// Groups of topics.
+    pub wildcards: WildcardGroups,
+    /// Groups of watchers of clients.
+    pub clients: GroupTable<Pattern>,
+    /// Groups of receivers of presence events.
+    pub presence: GroupTable<Pattern>,
+}
+
+/// Groups of topics by wildcards. What a destination remembers of them is right as long as the epoch is the same.
+#[derive(Debug)]
+pub(crate) struct WildcardGroups {
+    groups: GroupTable<Wildcard>,
+    /// Of groups whose levels are the same, the newest.
+    trie: Wildcards<GroupId>,
+    /// Counts groups that came and went.
+    epoch: u64,
+}
+
+/// A topic with wildcards.
+#[derive(Debug)]
+pub(crate) struct Wildcard {
+    levels: Levels,
+    /// The next group whose levels are the same, and whose separators are not.
+    next: Option<GroupId>,
+}
+
+impl Groups {
+    /// No groups. With the secret unknown, nobody can choose texts whose hashes collide.
+    pub(crate) fn new(secret: u128) -> Self {
+        let hasher = NameHasher::new(secret);
+        Self {
+            wildcards: WildcardGroups {
+                groups: GroupTable::new(hasher.clone()),
+                trie: Wildcards::new(secret),
+                epoch: 0,
+            },
+            clients: GroupTable::new(hasher.clone()),
+            presence: GroupTable::new(hasher),
+        }
+    }
+
+    /// The groups by regular expressions of a kind.
+    pub(crate) fn by_pattern(&self, kind: GroupKind) -> Option<&GroupTable<Pattern>> {
+        match kind {
+            GroupKind::Topics => None,
+            GroupKind::Clients => Some(&self.clients),
+            GroupKind::Presence => Some(&self.presence),
+        }
+    }
+
+    /// The group of a pattern.
+    pub(crate) fn find(&self, kind: GroupKind, text: &[u8]) -> Option<GroupId> {
+        match kind {
+            GroupKind::Topics => self.wildcards.find(text),
+            GroupKind::Clients => self.clients.find(text),
+            GroupKind::Presence => self.presence.find(text),
+        }
+    }
+
+    /// Adds a group without members for a regular expression that has none, of clients or of presence.
+    pub(crate) fn add_pattern(
+        &mut self,
+        kind: GroupKind,
+        text: &[u8],
+        pattern: Pattern,
+    ) -> GroupId {
+        match kind {
+            GroupKind::Presence => self.presence.insert(text, pattern),
+            GroupKind::Clients | GroupKind::Topics => self.clients.insert(text, pattern),
+        }
+    }
+
+    /// The number of regular expressions.
+    pub(crate) fn patterns_len(&self) -> usize {
+        self.clients.len() + self.presence.len()
+    }
+
+    /// Adds a member to a group. Returns its position.
+    pub(crate) fn join(&mut self, kind: GroupKind, id: GroupId, route: Route) -> u32 {
+        match kind {
+            GroupKind::Topics => self.wildcards.groups.join(id, route),
+            GroupKind::Clients => self.clients.join(id, route),
+            GroupKind::Presence => self.presence.join(id, route),
+        }
+    }
+
+    /// Removes a member from a group, and the group with its last one. Returns the subscription that has its
+    /// position now.
+    pub(crate) fn leave(
+        &mut self,
+        kind: GroupKind,
+        id: GroupId,
+        position: u32,
+        subscription: SubscriptionIndex,
+    ) -> Option<SubscriptionIndex> {
+        match kind {
+            GroupKind::Topics => self.wildcards.leave(id, position, subscription),
+            GroupKind::Clients => self.clients.leave(id, position, subscription).0,
+            GroupKind::Presence => self.presence.leave(id, position, subscription).0,
+        }
+    }
+
+    /// The text and the members of a group.
+    pub(crate) fn get(&self, kind: GroupKind, id: GroupId) -> Option<(&[u8], &Members)> {
+        fn parts<M>(group: &Group<M>) -> (&[u8], &Members) {
+            (&group.text, &group.members)
+        }
+        match kind {
+            GroupKind::Topics => self.wildcards.get(id).map(parts),
+            GroupKind::Clients => self.clients.get(id).map(parts),
+            GroupKind::Presence => self.presence.get(id).map(parts),
+        }
+    }
+
+    /// All groups by kind and id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupKind, GroupId)> {
+        let topics = self.wildcards.groups.iter().map(|(id, _)| (GroupKind::Topics, id));
+        let clients = self.clients.iter().map(|(id, _)| (GroupKind::Clients, id));
+        let presence = self.presence.iter().map(|(id, _)| (GroupKind::Presence, id));
+        topics.chain(clients).chain(presence)
+    }
+
+    /// Panics if a text does not find its group, or a group has no members.
+    pub(crate) fn check_invariants(&self) {
+        self.wildcards.groups.check_invariants();
+        self.clients.check_invariants();
+        self.presence.check_invariants();
+    }
+}
+
+impl WildcardGroups {
+    /// The group of a topic with wildcards.
+    pub(crate) fn find(&self, text: &[u8]) -> Option<GroupId> {
+        self.groups.find(text)
+    }
+
+    /// Adds a group without members for a topic with wildcards that has none.
+    pub(crate) fn insert(&mut self, levels: Levels) -> GroupId {
+        self.epoch += 1;
+        let next = self.trie.find(&levels);
+        let text: Box<[u8]> = levels.text().as_bytes().into();
+        let id = self.groups.insert(&text, Wildcard { levels, next });
+        if let Some(wildcard) = self.groups.get(id) {
+            self.trie.insert(&wildcard.matcher.levels, id);
+        }
+        id
+    }
+
+    fn leave(
+        &mut self,
+        id: GroupId,
+        position: u32,
+        subscription: SubscriptionIndex,
+    ) -> Option<SubscriptionIndex> {
+        let (moved, gone) = self.groups.leave(id, position, subscription);
+        if let Some(gone) = gone {
+            self.epoch += 1;
+            self.unlist(id, &gone.matcher);
+        }
+        moved
+    }
+
+    /// Takes a group that is gone out of the trie, or out of the list of those with the same levels.
+    fn unlist(&mut self, id: GroupId, gone: &Wildcard) {
+        let Some(first) = self.trie.find(&gone.levels) else { return };
+        match gone.next {
+            _ if first != id => {
+                let mut before = first;
+                while let Some(wildcard) = self.groups.matcher_mut(before) {
+                    match wildcard.next {
+                        Some(next) if next != id => before = next,
+                        _ => return wildcard.next = gone.next,
+                    }
+                }
+            }
+            Some(next) => _ = self.trie.insert(&gone.levels, next),
+            None => _ = self.trie.remove(&gone.levels),
+        }
+    }
+
+    /// Appends the groups that select a topic. Returns the work that it took: the levels and nodes that were looked
+    /// at.
+    pub(crate) fn look_up(&self, topic: &[u8], found: &mut Vec<GroupId>) -> u32 {
+        let visited = self.trie.lookup(topic, found);
+        for index in 0..found.len() {
+            let next = |id: GroupId| self.groups.get(id)?.matcher.next;
+            found.extend(std::iter::successors(next(found[index]), |id| next(*id)));
+        }
+        visited
+    }
+
+    /// The groups that select a topic, found by asking each, in the order of their ids: for checks.
+    pub(crate) fn matching_slowly(&self, topic: &[u8]) -> Vec<GroupId> {
+        let groups = self.groups.iter();
+        let mut all: Vec<_> = groups
+            .filter(|(_, group)| group.matcher.levels.matches(topic))
+            .map(|(id, _)| id)
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Counts groups that came and went.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A group that may be gone.
+    pub(crate) fn get(&self, id: GroupId) -> Option<&Group<Wildcard>> {
+        self.groups.get(id)
+    }
+
+    /// The number of groups.
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there are no groups.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// The slot of a group by a regular expression, which numbers its bit.
+pub(crate) fn slot_of(group: GroupId) -> u32 {
+    group.place().index()
+}

@@ -1,0 +1,182 @@
+//! The subscriptions of a session, found by what they are to and by their ids.
+
+use hashbrown::HashTable;
+
+use super::ids::{GroupId, SubscriptionIndex};
+use super::subscription::{SubscriptionTable, Target};
+use super::table::{Key, Place};
+
+/// The subscriptions of a session. A few are searched one by one; with more there is an index.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    list: Vec<SubscriptionIndex>,
+    index: Option<Box<Index>>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    by_target: HashTable<SubscriptionIndex>,
+    /// Those that have an id.
+    by_id: HashTable<SubscriptionIndex>,
+}
+
+/// Subscriptions up to which there is no index.
+const SEARCHED_MAX: usize = 8;
+
+impl Held {
+    /// All of them, in any order.
+    pub(crate) fn all(&self) -> &[SubscriptionIndex] {
+        &self.list
+    }
+
+    /// All of them, without their index.
+    pub(crate) fn into_all(self) -> Vec<SubscriptionIndex> {
+        self.list
+    }
+
+    /// Adds a subscription.
+    pub(crate) fn insert(
+        &mut self,
+        subscription: SubscriptionIndex,
+        table: &mut SubscriptionTable,
+    ) {
+        table[subscription].held_at = self.list.len() as u32;
+        self.list.push(subscription);
+        match &mut self.index {
+            Some(index) => index.insert(subscription, table),
+            None if self.list.len() > SEARCHED_MAX => self.build_index(table),
+            None => {}
+        }
+    }
+
+    /// Removes a subscription, which has not ended yet.
+    pub(crate) fn remove(
+        &mut self,
+        subscription: SubscriptionIndex,
+        table: &mut SubscriptionTable,
+    ) {
+        let position = table[subscription].held_at as usize;
+        if self.list.get(position) != Some(&subscription) {
+            return;
+        }
+        self.list.swap_remove(position);
+        if let Some(moved) = self.list.get(position) {
+            table[*moved].held_at = position as u32;
+        }
+        if self.list.is_empty() {
+            *self = Self::default();
+        } else if let Some(index) = &mut self.index {
+            index.remove(subscription, table);
+        }
+    }
+
+    /// A subscription by its id.
+    pub(crate) fn by_id(&self, id: &[u8], table: &SubscriptionTable) -> Option<SubscriptionIndex> {
+        let is_meant = |one: &&SubscriptionIndex| table[**one].id() == Some(id);
+        match &self.index {
+            Some(index) => index.by_id.find(table.hash_of_id(id), |one| is_meant(&one)),
+            None => self.list.iter().find(is_meant),
+        }
+        .copied()
+    }
+
+    /// One of the subscriptions to a target.
+    pub(crate) fn to(
+        &self,
+        target: &Target,
+        table: &SubscriptionTable,
+    ) -> Option<SubscriptionIndex> {
+        let is_meant = |one: &&SubscriptionIndex| table[**one].target == *target;
+        match &self.index {
+            Some(index) => index.by_target.find(table.hash_of_target(target), |one| is_meant(&one)),
+            None => self.list.iter().find(is_meant),
+        }
+        .copied()
+    }
+
+    /// Appends the subscriptions to a target.
+    pub(crate) fn all_to(
+        &self,
+        target: &Target,
+        table: &SubscriptionTable,
+        found: &mut Vec<SubscriptionIndex>,
+    ) {
+        let is_meant = |one: &&SubscriptionIndex| table[**one].target == *target;
+        match &self.index {
+            Some(index) => {
+                let candidates = index.by_target.iter_hash(table.hash_of_target(target));
+                found.extend(candidates.filter(is_meant));
+            }
+            None => found.extend(self.list.iter().filter(is_meant)),
+        }
+    }
+
+    /// Appends the subscriptions to presence.
+    pub(crate) fn all_to_presence(
+        &self,
+        table: &SubscriptionTable,
+        found: &mut Vec<SubscriptionIndex>,
+    ) {
+        let any = Target::Presence(GroupId::new(Place::default()));
+        let is_meant =
+            |one: &&SubscriptionIndex| matches!(table[**one].target, Target::Presence(_));
+        match &self.index {
+            Some(index) => {
+                let candidates = index.by_target.iter_hash(table.hash_of_target(&any));
+                found.extend(candidates.filter(is_meant));
+            }
+            None => found.extend(self.list.iter().filter(is_meant)),
+        }
+    }
+
+    fn build_index(&mut self, table: &SubscriptionTable) {
+        let mut index = Box::<Index>::default();
+        self.list.iter().for_each(|one| index.insert(*one, table));
+        self.index = Some(index);
+    }
+
+    /// Panics if a subscription is not found, or is not where it should be.
+    pub(crate) fn check_invariants(&self, table: &SubscriptionTable) {
+        for (position, one) in self.list.iter().enumerate() {
+            assert_eq!(table[*one].held_at as usize, position, "where a session lists it");
+            let mut found = Vec::new();
+            self.all_to(&table[*one].target, table, &mut found);
+            assert!(found.contains(one), "a subscription is found by its target");
+            if let Some(id) = table[*one].id() {
+                assert_eq!(self.by_id(id, table), Some(*one), "a subscription is found by its id");
+            }
+        }
+        if let Some(index) = &self.index {
+            assert_eq!(index.by_target.len(), self.list.len());
+            let named = self.list.iter().filter(|one| table[**one].id().is_some());
+            assert_eq!(index.by_id.len(), named.count());
+        }
+    }
+}
+
+impl Index {
+    fn insert(&mut self, subscription: SubscriptionIndex, table: &SubscriptionTable) {
+        let hash_of_target = |one: &SubscriptionIndex| table.hash_of_target(&table[*one].target);
+        let hash = hash_of_target(&subscription);
+        self.by_target.insert_unique(hash, subscription, hash_of_target);
+        let hash_of_id =
+            |one: &SubscriptionIndex| table.hash_of_id(table[*one].id().unwrap_or_default());
+        if table[subscription].id().is_some() {
+            self.by_id.insert_unique(hash_of_id(&subscription), subscription, hash_of_id);
+        }
+    }
+
+    fn remove(&mut self, subscription: SubscriptionIndex, table: &SubscriptionTable) {
+        let one = &table[subscription];
+        let hash = table.hash_of_target(&one.target);
+        if let Ok(entry) = self.by_target.find_entry(hash, |other| *other == subscription) {
+            entry.remove();
+        }
+        let hash = one.id().map(|id| table.hash_of_id(id));
+        if let Some(hash) = hash
+            && let Ok(entry) = self.by_id.find_entry(hash, |other| *other == subscription)
+        {
+            entry.remove();
+        }
+    }
+}
