@@ -6,7 +6,7 @@ use super::encoding::Encoding;
 use super::fan::{ByNumber, Fan, Outlet};
 use super::fault::{Code, Fault};
 use super::groups::Groups;
-use super::ids::{DestinationId, SessionId};
+use super::ids::{DestinationId, PeerId, SessionId};
 use super::levels::Levels;
 use super::message::{Content, Message, Origin};
 use super::peer::{Made, Peers};
@@ -116,6 +116,17 @@ impl Broker {
             None => Space::of(&destination.name) != Space::Client,
         };
         if is_reached { Sent::Queued(self.deliver_at(sending, id, now)) } else { Sent::Nobody }
+    }
+
+    /// Whether what a connection's client sends may lengthen queues that are long already. It does not as long as it
+    /// sends to a client that keeps up and is not watched.
+    #[cold] // asked only while memory is short
+    pub(crate) fn adds_to_queues(&self, peer: PeerId) -> bool {
+        let peer = self.peers.peer(peer);
+        let Some(session) = peer.session().filter(|_| peer.publishes) else { return false };
+        let last = self.sessions[session].last_sent_to.and_then(|id| self.destinations.get(id));
+        let owner = last.filter(|one| one.watch.is_none()).and_then(|one| one.owner);
+        owner.is_none_or(|owner| !self.peers.peer(self.sessions[owner].peer).queue.is_empty())
     }
 
     /// Notes the destination that a session sends to.

@@ -172,9 +172,8 @@ impl<S: Socket> Engine<S> {
     #[cold] // memory is rarely short
     fn holds_back_slow(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot];
-        let publishes =
-            connection.peer().is_some_and(|peer| self.broker.peers.peer(peer).publishes);
-        if !publishes || connection.phase != Phase::Open {
+        let adds = connection.peer().is_some_and(|peer| self.broker.adds_to_queues(peer));
+        if !adds || connection.phase != Phase::Open {
             return false;
         }
         self.memory.pause(connection);

@@ -71,6 +71,8 @@ pub struct Engine<S> {
     is_full: bool,
     /// The time of the turn.
     now: Moment,
+    /// The count of work when the turn began.
+    begun_units: u64,
     is_draining: bool,
     serves_sample: bool,
     /// Names of the listeners, in the order of the configuration.
@@ -117,6 +119,7 @@ impl<S: Socket> Engine<S> {
             surplus_len: 0,
             is_full: false,
             now: Moment::default(),
+            begun_units: 0,
             is_draining: false,
             serves_sample: false,
             listeners: Vec::new(),
@@ -190,8 +193,11 @@ impl<S: Socket> Engine<S> {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.readable |= readable;
         let takes_more = writable && std::mem::take(&mut connection.flags.blocked);
-        if readable {
-            self.connections.list_to_read(slot);
+        match (readable, connection.phase) {
+            (false, _) => {}
+            (true, Phase::Open) => self.connections.list_to_read(slot),
+            // Handshakes and logins must not hold up those that are logged in.
+            (true, _) => self.connections.list_to_continue(slot),
         }
         if takes_more {
             self.connections.list_to_flush(slot);
@@ -207,10 +213,12 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Reads from connections that are ready, each within its share of the turn, and handles the data: first from
-    /// those that have become so, then from those whose share ended before their input did.
+    /// those that are logged in and have become so, then from the others, and from those whose share ended before
+    /// their input did.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
+        self.begun_units = self.broker.work_done();
         let until = self.broker.meter.spent() + u64::from(self.limits.turn_units_max / 2);
         // Those that continue are left a part of the turn, however many have become ready.
         let left = match self.connections.to_continue.is_empty() {
@@ -266,7 +274,9 @@ impl<S: Socket> Engine<S> {
         self.broker.cut_slow_consumers(now, self.patience.judged_ms());
         self.check_deadlines();
         self.broker.serve_backlog(self.limits.turn_units_max / 4, now);
-        self.broker.advance_jobs(self.limits.turn_units_max / 4, now);
+        let spent = self.broker.work_done() - self.begun_units;
+        let left = u64::from(self.limits.turn_units_max).saturating_sub(spent) as u32;
+        self.broker.advance_jobs(left.max(self.limits.turn_units_max / 4), now);
         while let Some(slot) = self.broker.take_woken() {
             self.connections[slot].note_held_back(self.patience.now_ms());
             self.connections.list_to_continue(slot);

@@ -16,10 +16,10 @@ pub(super) struct Table<S> {
     /// The generation of each slot's next use. It may wrap around after 2³² uses, because nothing keeps
     /// an id for that long: deadlines expire, and lists are emptied.
     generations: Vec<NonZeroU32>,
-    /// Connections that have become readable.
+    /// Connections that are logged in and have become readable.
     pub(super) to_read: WorkList,
-    /// Connections whose share of an earlier turn ended before their input did. They come after those of
-    /// `to_read`, most of which need little.
+    /// Connections that are not logged in, and those whose share of an earlier turn ended before their input did.
+    /// They come after those of `to_read`, most of which need little.
     pub(super) to_continue: WorkList,
     /// Connections that have output but are not on the broker's list.
     pub(super) to_flush: WorkList,
@@ -72,7 +72,7 @@ impl<S> Table<S> {
         }
     }
 
-    /// Lists a connection whose share of the turn ended before its input did.
+    /// Lists a connection to be read after those of [`Self::list_to_read`].
     pub(super) fn list_to_continue(&mut self, slot: u32) {
         let connection = &mut self[slot];
         if !connection.flags.listed_to_read {

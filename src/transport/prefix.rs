@@ -29,12 +29,14 @@ pub struct PrefixLayer {
     /// Bytes that have to be pending before the next envelope is measured again, which takes time in
     /// proportion to its length: a client may send it byte by byte.
     needs: usize,
+    /// The text of that envelope, as far as it was counted.
+    text: Text,
 }
 
 impl PrefixLayer {
     /// Envelopes that begin with `held`.
     pub fn new(held: Vec<u8>) -> Self {
-        Self { pending: held, start: 0, needs: 0 }
+        Self { pending: held, ..Self::default() }
     }
 
     /// The next whole frame, or `None` when `wire` is used up.
@@ -64,22 +66,26 @@ impl PrefixLayer {
             self.release();
             return self.next_whole(wire, bound);
         }
-        if !self.fill(self.needs, wire) {
-            return Ok(None);
-        }
         let end = loop {
+            let is_enough = self.fill(self.needs, wire);
             let envelope = &self.pending[self.start..];
-            let wanted = match measure(envelope, bound)? {
+            // In step with what arrives, so that no call takes long.
+            self.text.count(envelope, bound)?;
+            if !is_enough {
+                return Ok(None);
+            }
+            let wanted = match measure(envelope, bound, &self.text)? {
                 // The byte that decides where the frame ends may be in `wire`.
                 Extent::Ends(end) if end == envelope.len() && may_go_on(envelope, wire) => end + 1,
                 Extent::Ends(end) => break end,
                 Extent::Needs(bytes) => bytes,
             };
             self.needs = self.start + wanted;
-            if !self.fill(self.needs, wire) {
+            if self.pending.len() < self.needs && wire.is_empty() {
                 return Ok(None);
             }
         };
+        self.text = Text::default();
         self.needs = 0;
         let frame = self.start + ENVELOPE_BYTES..self.start + end;
         self.start = frame.end;
@@ -134,7 +140,7 @@ impl PrefixLayer {
         wire: &mut &'w mut [u8],
         bound: FrameBound,
     ) -> Result<Option<&'w [u8]>, TransportFault> {
-        let Extent::Ends(end) = measure(wire, bound)? else {
+        let Extent::Ends(end) = measure_whole(wire, bound)? else {
             self.pending.extend_from_slice(wire);
             *wire = &mut [];
             return Ok(None);
@@ -165,16 +171,78 @@ enum Extent {
     Needs(usize),
 }
 
-/// Measures the envelope that `bytes` begin with.
+/// The text that a frame begins with, if its length should count characters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Text {
+    /// Characters that were counted, and their size in bytes.
+    characters: usize,
+    bytes: usize,
+    /// Whether the frame is no UTF-8.
+    is_other: bool,
+}
+
+impl Text {
+    /// Counts the characters that have arrived since the last call, up to the length that the envelope claims.
+    fn count(&mut self, envelope: &[u8], bound: FrameBound) -> Result<(), TransportFault> {
+        if envelope.len() < ENVELOPE_BYTES || self.is_other {
+            return Ok(());
+        }
+        let missing = read_length(envelope, bound)? - self.characters;
+        let new = &envelope[ENVELOPE_BYTES + self.bytes..];
+        let (text, is_other) = match std::str::from_utf8(new) {
+            Ok(text) => (text, false),
+            Err(error) => {
+                let valid = std::str::from_utf8(&new[..error.valid_up_to()]).unwrap_or_default();
+                (valid, error.error_len().is_some())
+            }
+        };
+        // No more characters than bytes, which is soon found out.
+        let surplus = text.len() > missing;
+        let end = if surplus { text.char_indices().nth(missing).map(|(at, _)| at) } else { None };
+        match end {
+            Some(end) => {
+                self.characters += missing;
+                self.bytes += end;
+            }
+            None => {
+                let characters = text.chars().count();
+                self.characters += characters;
+                self.bytes += text.len();
+                self.is_other = is_other && characters < missing;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As [`measure`], of an envelope that was not measured before.
 #[inline]
-fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportFault> {
+fn measure_whole(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportFault> {
+    measure_with(bytes, bound, || {
+        let mut text = Text::default();
+        text.count(bytes, bound)?;
+        Ok(text)
+    })
+}
+
+/// Measures the envelope that `bytes` begin with.
+fn measure(bytes: &[u8], bound: FrameBound, text: &Text) -> Result<Extent, TransportFault> {
+    measure_with(bytes, bound, || Ok(*text))
+}
+
+#[inline]
+fn measure_with(
+    bytes: &[u8],
+    bound: FrameBound,
+    text: impl FnOnce() -> Result<Text, TransportFault>,
+) -> Result<Extent, TransportFault> {
     if bytes.len() < ENVELOPE_BYTES {
         return Ok(Extent::Needs(ENVELOPE_BYTES));
     }
     let claimed = read_length(bytes, bound)?;
     let end = ENVELOPE_BYTES + claimed;
     match bytes.get(end) {
-        Some(next) if is_of_text(*next) => measure_text(bytes, claimed, bound),
+        Some(next) if is_of_text(*next) => measure_text(bytes, claimed, bound, text()?),
         None if bytes.len() < end => Ok(Extent::Needs(end)),
         _ => Ok(Extent::Ends(end)),
     }
@@ -183,22 +251,26 @@ fn measure(bytes: &[u8], bound: FrameBound) -> Result<Extent, TransportFault> {
 /// Measures an envelope whose claimed end is followed by a byte that may be text: either its length
 /// counts characters, or the next envelope has an unusual flag.
 #[cold] // flags other than 0 and 1 are rare, as are lengths in characters
-fn measure_text(bytes: &[u8], claimed: usize, bound: FrameBound) -> Result<Extent, TransportFault> {
-    let (claimed_end, frame) = (ENVELOPE_BYTES + claimed, &bytes[ENVELOPE_BYTES..]);
-    if frame[..claimed].is_ascii() {
-        return Ok(Extent::Ends(claimed_end));
-    }
-    let text_len = bytes_of(claimed, frame);
-    if !is_text_so_far(&frame[..text_len.min(frame.len())]) {
+fn measure_text(
+    bytes: &[u8],
+    claimed: usize,
+    bound: FrameBound,
+    text: Text,
+) -> Result<Extent, TransportFault> {
+    let claimed_end = ENVELOPE_BYTES + claimed;
+    let missing = claimed - text.characters;
+    // Each character that has not arrived has one byte at least.
+    let text_len = text.bytes + missing;
+    if text.is_other || (missing == 0 && text.bytes == claimed) {
         return Ok(Extent::Ends(claimed_end));
     }
     let text_end = ENVELOPE_BYTES + text_len;
     let behind_claimed = look(&bytes[claimed_end..], bound);
-    let behind_text = bytes.get(text_end..).map(|rest| look(rest, bound));
+    let behind_text = (missing == 0).then(|| look(&bytes[text_end..], bound));
     let is_too_large = text_len > bound.bytes_max as usize;
     match (behind_claimed, behind_text) {
         (Look::Other, _) if is_too_large => Err(TransportFault::TooLarge(bound.exceeded())),
-        (Look::Other, None) => Ok(Extent::Needs(text_end)),
+        (Look::Other, None) => Ok(Extent::Needs(text_end.max(bytes.len() + 1))),
         (Look::Other, Some(_)) => Ok(Extent::Ends(text_end)),
         (_, Some(Look::Envelope)) if !is_too_large => Ok(Extent::Ends(text_end)),
         (Look::Torn, _) | (Look::Envelope, Some(Look::Torn)) => Ok(Extent::Needs(bytes.len() + 1)),
@@ -254,29 +326,6 @@ fn look(bytes: &[u8], bound: FrameBound) -> Look {
 /// Whether text may hold this byte: any but control characters other than tab and line ends.
 fn is_of_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)
-}
-
-/// Whether the bytes are UTF-8, apart from a character that is cut off at the end.
-fn is_text_so_far(frame: &[u8]) -> bool {
-    match std::str::from_utf8(frame) {
-        Ok(_) => true,
-        Err(error) => error.error_len().is_none(),
-    }
-}
-
-/// Size of the first `characters` of `available` in bytes. Each character that has not arrived counts
-/// as one byte.
-fn bytes_of(characters: usize, available: &[u8]) -> usize {
-    let mut bytes = 0;
-    for _ in 0..characters {
-        bytes += match available.get(bytes) {
-            None | Some(0..=0xbf) => 1,
-            Some(0xc0..=0xdf) => 2,
-            Some(0xe0..=0xef) => 3,
-            Some(0xf0..) => 4,
-        };
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -359,6 +408,21 @@ mod tests {
         assert_eq!(read(&[&both]).unwrap(), [text.as_bytes(), text.as_bytes()]);
         let torn: Vec<_> = both.chunks(both.len() - 3).collect();
         assert_eq!(read(&torn).unwrap(), [text.as_bytes(), text.as_bytes()]);
+    }
+
+    #[test]
+    fn a_length_in_characters_is_understood_wherever_the_frame_is_cut() {
+        for text in ["SEND\n\nok!\u{1f980}", "SEND\n\n€\u{1f980}ñ", "ñandú €"] {
+            let bytes = envelope(0, text.chars().count(), text.as_bytes());
+            let both = [&bytes[..], &envelope(1, 9, b"SEND\n\nok!")].concat();
+            // Where nothing is behind the claimed end, the frame ends there.
+            let claimed_end = ENVELOPE_BYTES + text.chars().count();
+            for cut in (1..both.len()).filter(|cut| *cut != claimed_end) {
+                let (head, tail) = both.split_at(cut);
+                let found = read(&[head, tail]);
+                assert_eq!(found.unwrap(), [text.as_bytes(), b"SEND\n\nok!"], "{text} {cut}");
+            }
+        }
     }
 
     #[test]

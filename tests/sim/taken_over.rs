@@ -137,9 +137,11 @@ impl Race {
     /// Reads the newer connection and then the older one, in the same turn.
     fn run_receive(&mut self, what: &str) {
         let now = self.rig.now();
-        self.rig.engine.note_ready(self.newer.slot, true, false);
-        self.rig.engine.note_ready(self.older.slot, true, false);
-        self.rig.engine.receive(now);
+        // Logins come after the others, but not after one whose share of the turn has ended.
+        for id in [self.newer, self.older] {
+            self.rig.engine.note_ready(id.slot, true, false);
+            self.rig.engine.receive(now);
+        }
         let reason = self.rig.engine.close_reason(self.older);
         assert!(matches!(reason, None | Some(CloseReason::TakenOver)), "{what}: {reason:?}");
         self.rig.engine.flush(now);
