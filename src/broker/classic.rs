@@ -6,6 +6,7 @@ use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::groups::{Group, slot_of};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::jobs::Job;
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;
 use super::session::Session;
@@ -218,8 +219,12 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
     if let Some(line) = request.frame.headers.disguised_line() {
         return Err(Fault::disguised(line.name));
     }
-    if broker.send(sending, now)? == Sent::Nobody {
-        return broker.unreachable(content.destination).map_or(Ok(()), Err);
+    match broker.send(sending, now)? {
+        Sent::Queued(_) => {}
+        Sent::Wide(wide) => {
+            broker.start(Some(request.peer), Job::Wide(wide), now);
+        }
+        Sent::Nobody => return broker.unreachable(content.destination).map_or(Ok(()), Err),
     }
     if let Some(transaction) = content.transaction {
         broker.answer(request.peer, Answer::Acknowledgement(transaction));

@@ -1,6 +1,6 @@
 //! Transactions: BEGIN, COMMIT and ABORT. A transaction is checked as a whole, then executed.
 
-use super::deliver::Sending;
+use super::deliver::{Sending, Sent};
 use super::fault::{Code, Fault, Retry};
 use super::ids::{DeliveryId, SessionId};
 use super::message::Content;
@@ -12,6 +12,7 @@ use super::transaction::{HeldFrame, Transaction};
 use super::{Broker, Moment, printable};
 use crate::limits::Exceeded;
 use crate::stomp::{Command, Frame, Name};
+use crate::work::Progress;
 
 pub(super) fn begin(
     broker: &mut Broker,
@@ -124,7 +125,9 @@ impl<'f> Step<'f> {
             Self::Send(_, None) => broker.counters.messages_expired += 1,
             Self::Send(content, Some(expires_ms)) => {
                 let sending = Sending { session, content, expires_ms: *expires_ms };
-                broker.send_within_room(sending, now)?;
+                if let Sent::Wide(mut wide) = broker.send_within_room(sending, now)? {
+                    while wide.advance(broker) != Progress::Ended {}
+                }
             }
             Self::Settle(delivery, is_consumed) => {
                 delivery.iter().for_each(|one| broker.settle(*one, *is_consumed, now));

@@ -12,6 +12,7 @@ use super::message::{Content, Message, Origin};
 use super::peer::{Made, Peers};
 use super::session::Session;
 use super::space::Space;
+use super::wide::{NARROW_MAX, Wide};
 use super::{Broker, Moment, printable};
 use crate::profile::Profile;
 use crate::work;
@@ -26,10 +27,12 @@ pub(super) struct Sending<'a> {
 }
 
 /// The outcome of a SEND.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Sent {
     /// The number of sessions that it was queued to; zero if it waits in a queue or nobody subscribes.
     Queued(u32),
+    /// It goes to many receivers, none of which it was queued to yet.
+    Wide(Box<Wide>),
     /// Its destination is a client that is not logged in or does not listen.
     Nobody,
 }
@@ -115,7 +118,7 @@ impl Broker {
             Some(owner) => self.listens(owner, destination),
             None => Space::of(&destination.name) != Space::Client,
         };
-        if is_reached { Sent::Queued(self.deliver_at(sending, id, now)) } else { Sent::Nobody }
+        if is_reached { self.deliver_at(sending, id, now) } else { Sent::Nobody }
     }
 
     /// Whether what a connection's client sends may lengthen queues that are long already. It does not as long as it
@@ -149,7 +152,7 @@ impl Broker {
 
     /// Delivers a message to the receivers of a destination that is not a queue.
     #[inline]
-    fn deliver_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> u32 {
+    fn deliver_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> Sent {
         let number = self.next_message();
         let owner = self.destinations[id].owner;
         // Most addresses are not watched.
@@ -162,7 +165,7 @@ impl Broker {
             let message = Message { number, is_redelivered: false, origin, content };
             let is_queued = deliver_only(peers, &message, &sessions[owner], now);
             counters.deliveries += u64::from(is_queued);
-            return u32::from(is_queued);
+            return Sent::Queued(u32::from(is_queued));
         }
         if owner.is_none() && !self.destinations[id].knows_wildcards(self.groups.wildcards.epoch())
         {
@@ -184,9 +187,15 @@ impl Broker {
             fan.count = u32::from(outlet.push(&mut encodings, owner, None, true, token));
             fan.deliveries = fan.count.into();
         }
+        let receivers = fan.len();
+        if receivers > NARROW_MAX {
+            counters.deliveries += fan.deliveries;
+            return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
+        }
         outlet.advance(&mut encodings, &mut fan, &mut ByNumber(number), token, usize::MAX);
         counters.deliveries += fan.deliveries;
-        fan.count
+        self.meter.spend(receivers as u32 * work::DELIVERY);
+        Sent::Queued(fan.count)
     }
 
     /// Finds the groups that select a topic, after groups have come or gone.

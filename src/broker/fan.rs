@@ -68,6 +68,12 @@ impl Fan {
         }
     }
 
+    /// The number of receivers, those included that have ended or may not get the message.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.sources.iter().map(|source| source.members.routes().len()).sum()
+    }
+
     /// Whether there are no receivers.
     pub(super) fn is_empty(&self) -> bool {
         self.sources.is_empty()

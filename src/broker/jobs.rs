@@ -11,6 +11,7 @@ use super::answer::Later;
 use super::fault::{Code, Fault, Retry};
 use super::ids::{DestinationId, PeerId, SubscriptionIndex};
 use super::presence::Snapshot;
+use super::wide::Wide;
 use super::{Broker, Moment};
 use crate::work::Progress;
 
@@ -19,6 +20,8 @@ use crate::work::Progress;
 pub(super) enum Job {
     /// Ends the subscriptions of a session that has ended.
     Leave(Leave),
+    /// Delivers a message to many receivers.
+    Wide(Box<Wide>),
     /// Sends presence events about clients that are logged in.
     Snapshot(Snapshot),
     /// Tells clients that the broker shuts down.
@@ -49,7 +52,7 @@ impl Jobs {
     pub(super) fn leaving_len(&self) -> usize {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
             Job::Leave(leave) => Some(leave.subscriptions.len()),
-            Job::Snapshot(_) | Job::Drain(_) => None,
+            Job::Wide(_) | Job::Snapshot(_) | Job::Drain(_) => None,
         });
         leaving.sum()
     }
@@ -61,17 +64,24 @@ impl Jobs {
 }
 
 impl Broker {
-    /// Begins a job with a first slice. If more is left, later turns go on with it.
-    pub(super) fn start(&mut self, owner: Option<PeerId>, mut job: Job, now: Moment) {
+    /// Begins a job with a first slice. If more is left, later turns go on with it; if not, returns it.
+    pub(super) fn start(
+        &mut self,
+        owner: Option<PeerId>,
+        mut job: Job,
+        now: Moment,
+    ) -> Option<Job> {
         let progress = job.advance(self, now);
         if progress == Progress::Ended {
-            return;
+            return Some(job);
         }
         if let Some(owner) = owner {
-            self.peers.peer_mut(owner).set_busy(true);
+            let bytes = job.held_bytes();
+            self.peers.peer_mut(owner).set_job(Some(bytes));
         }
         let waits = progress == Progress::Waits;
         self.jobs.running.push_back(Running { owner, job, answer: None, waits });
+        None
     }
 
     /// Leaves the answer to a busy client to its job.
@@ -117,7 +127,7 @@ impl Broker {
         };
         let peer = self.peers.peer_mut(owner);
         let was_busy = peer.is_busy();
-        peer.set_busy(false);
+        peer.set_job(None);
         let slot = peer.slot;
         if !was_busy {
             return;
@@ -146,15 +156,27 @@ impl Job {
     fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
         match self {
             Self::Leave(leave) => leave.advance(broker, now),
+            Self::Wide(wide) => wide.advance(broker),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Drain(peers) => drain(broker, peers, now),
         }
     }
 
     /// The number of sessions that a message was queued to, for its receipt.
-    fn delivered(&self) -> Option<u32> {
+    pub(super) fn delivered(&self) -> Option<u32> {
         match self {
+            Self::Wide(wide) => Some(wide.count()),
             Self::Leave(_) | Self::Snapshot(_) | Self::Drain(_) => None,
+        }
+    }
+}
+
+impl Job {
+    /// Memory of what the job holds for its owner.
+    fn held_bytes(&self) -> u32 {
+        match self {
+            Self::Wide(wide) => wide.held_bytes() as u32,
+            Self::Leave(_) | Self::Snapshot(_) | Self::Drain(_) => 0,
         }
     }
 }

@@ -50,6 +50,7 @@ mod request;
 mod room;
 mod standard;
 mod subscribe;
+mod wide;
 #[allow(dead_code, reason = "what is held is about to be priced")]
 mod wildcards;
 

@@ -62,8 +62,8 @@ pub struct Peer {
     /// Whether a frame was not queued because the queue was above its hard limit.
     lost_a_frame: bool,
     dirty: bool,
-    /// Whether a job of the client runs, until whose end nothing else of it is handled.
-    busy: bool,
+    /// Memory of the job of the client that runs, until whose end nothing else of it is handled.
+    job: Option<u32>,
 }
 
 /// What a connection may do now.
@@ -186,7 +186,12 @@ impl Peers {
     /// Encodes and appends a frame that is not a delivery, as [`Self::push`] does.
     #[inline]
     pub fn reply(&mut self, id: PeerId, write: impl FnOnce(&mut Vec<u8>)) {
-        let framing = self.table[id].framing;
+        let peer = &self.table[id];
+        if peer.takes_nothing() {
+            self.note_refused(id);
+            return;
+        }
+        let framing = peer.framing;
         let frame = self.arena.encode(LaneId::private(framing), framing, write);
         self.push(id, frame);
     }
@@ -408,7 +413,7 @@ impl Peer {
             pressed: false,
             lost_a_frame: false,
             dirty: false,
-            busy: false,
+            job: None,
         }
     }
 
@@ -466,12 +471,17 @@ impl Peer {
     /// Whether a job of the client runs, until whose end nothing else of it is handled.
     #[inline]
     pub fn is_busy(&self) -> bool {
-        self.busy && self.closure().is_none()
+        self.job.is_some() && self.closure().is_none()
     }
 
-    /// Sets whether a job of the client runs.
-    pub(super) fn set_busy(&mut self, busy: bool) {
-        self.busy = busy;
+    /// Sets the memory of the job of the client that runs, if there is one.
+    pub(super) fn set_job(&mut self, bytes: Option<u32>) {
+        self.job = bytes;
+    }
+
+    /// Memory of the job of the client that runs.
+    pub fn job_bytes(&self) -> u32 {
+        self.job.unwrap_or(0)
     }
 
     /// The session, if it is logged in.

@@ -7,6 +7,7 @@ use super::deliver::{Sending, Sent};
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::jobs::Job;
 use super::message::NEVER;
 use super::peer::{Beats, Peer};
 use super::request::{
@@ -394,6 +395,12 @@ fn perform(
     let sending = Sending { session: request.session, content: &content, expires_ms };
     match broker.send(sending, now)? {
         Sent::Queued(count) => Ok(Outcome::Sent(count)),
+        Sent::Wide(wide) => {
+            let peer = broker.sessions[request.session].peer;
+            let ended = broker.start(Some(peer), Job::Wide(wide), now);
+            // Otherwise the job answers.
+            Ok(Outcome::Sent(ended.and_then(|job| job.delivered()).unwrap_or(0)))
+        }
         Sent::Nobody => Ok(Outcome::Sent(0)),
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Kept {
     pub(super) plain: Rest,
     /// Bytes as they were read.
     pub(super) wire: Rest,
+    /// Memory of the client's job that runs.
+    pub(super) job_bytes: u32,
 }
 
 /// The end of a run of bytes.
@@ -98,7 +100,8 @@ impl Kept {
     }
 
     fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.plain.bytes.capacity() + self.wire.bytes.capacity()
+        let bytes = self.plain.bytes.capacity() + self.wire.bytes.capacity();
+        size_of::<Self>() + bytes + self.job_bytes as usize
     }
 }
 

@@ -44,9 +44,13 @@ impl<S: Socket> Engine<S> {
             if self.holds_back(slot) {
                 return;
             }
-            let connection = &mut self.connections[slot];
-            if connection.kept.is_some() && !self.handle_kept(slot) {
-                return;
+            if self.connections[slot].kept.is_some() {
+                if self.broker.is_share_spent() {
+                    return self.connections.list_to_continue(slot);
+                }
+                if !self.handle_kept(slot) {
+                    return;
+                }
             }
             let connection = &mut self.connections[slot];
             if !connection.flags.readable || matches!(connection.phase, Phase::Closed(_)) {
@@ -140,7 +144,9 @@ impl<S: Socket> Engine<S> {
         let Some(mut kept) = connection.kept.take() else { return true };
         self.handle_rest(slot, &mut kept);
         let connection = &mut self.connections[slot];
-        if connection.kept.is_some() || !kept.is_empty() {
+        let marker = connection.kept.take();
+        if marker.is_some() || !kept.is_empty() {
+            kept.job_bytes = marker.map_or(0, |marker| marker.job_bytes);
             connection.kept = Some(kept);
         }
         self.end_input(slot);
@@ -177,7 +183,7 @@ impl<S: Socket> Engine<S> {
         if let Some(newer) = self.connections[slot].kept.take() {
             kept.plain = newer.plain;
             // Even if nothing is left here, the inlet may hold something.
-            self.connections[slot].kept = Some(Box::default());
+            self.keep_input(slot).job_bytes = newer.job_bytes;
         }
     }
 
@@ -315,7 +321,9 @@ impl<S: Socket> Engine<S> {
         self.connections[slot].totals.frames_in += done.frames;
         self.follow(slot, done.verdict);
         if done.pauses {
-            self.keep_input(slot);
+            let peer = self.connections[slot].peer();
+            let job_bytes = peer.map_or(0, |peer| self.broker.peers.peer(peer).job_bytes());
+            self.keep_input(slot).job_bytes = job_bytes;
         }
         done.pauses
     }
