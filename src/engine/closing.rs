@@ -48,6 +48,10 @@ impl<S: Socket> Engine<S> {
         if connection.phase.reads_frames() {
             connection.phase = Phase::Flushing(reason);
             connection.drop_held();
+            if connection.kept.is_some() {
+                // Its client's job keeps it no longer; a WebSocket close may be in it.
+                self.connections.list_to_continue(slot);
+            }
             self.note_held(slot);
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
         }

@@ -16,6 +16,7 @@ mod sessions;
 mod standard;
 mod taken_over;
 mod transcripts;
+mod wide;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

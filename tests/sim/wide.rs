@@ -1,0 +1,174 @@
+//! Messages to more receivers than a turn has time for: everybody gets them, in order, and nobody else waits.
+
+use std::collections::HashMap;
+
+use com_broker::internal::engine::ConnectionId;
+use com_broker::limits::Limits;
+
+use crate::faults::SocketFaults;
+use crate::rig::Rig;
+use crate::scripted_socket::ScriptedSocket;
+use crate::sessions::{connect, envelope, standard_connect};
+
+const RECEIVERS: usize = 240;
+
+#[test]
+fn a_message_to_many_comes_to_all_in_order_while_others_are_served() {
+    let mut hall = Hall::new();
+    let receivers = hall.receivers();
+    let sender = hall.standard("sender");
+    let (ana, bob) = (hall.standard("ana"), hall.standard("bob"));
+    hall.say(
+        sender,
+        "SEND\ndestination:/topic/wide\nreceipt:r1\n\n1\0SEND\ndestination:/agent/bob\n\nin between\0\
+         SEND\ndestination:/topic/wide\nreceipt:r2\n\n2\0",
+    );
+    let (mut turns, mut in_between) = (0, 0);
+    while hall.rig.engine.has_work() {
+        hall.say(ana, &format!("SEND\ndestination:/agent/bob\n\nturn {turns}.\0"));
+        hall.turn();
+        let got = hall.take(bob);
+        assert!(got.contains(&format!("turn {turns}.")), "turn {turns}: {got}");
+        turns += 1;
+        in_between += got.matches("in between").count();
+    }
+    assert!(turns > 10, "it took {turns} turns only");
+    for (index, id) in receivers.iter().enumerate() {
+        let got = hall.take(*id);
+        assert_eq!(bodies(&got), ["1", "2"], "receiver {index}");
+    }
+    let answers = hall.take(sender);
+    let receipts: Vec<_> =
+        answers.match_indices("receipt-id:").map(|(at, _)| &answers[at + 11..][..2]).collect();
+    assert_eq!(receipts, ["r1", "r2"]);
+    assert_eq!(answers.matches(&format!("delivered:{RECEIVERS}\n")).count(), 2, "{answers}");
+    assert_eq!(in_between, 1);
+}
+
+#[test]
+fn who_subscribed_when_it_was_sent_gets_it_whatever_happens_meanwhile() {
+    let mut hall = Hall::new();
+    let receivers = hall.receivers();
+    let (sender, late) = (hall.classic("sender"), hall.standard("late"));
+    hall.say(sender, "SEND\ndestination:/topic/wide\n\nx\0");
+    hall.turn();
+    assert!(hall.rig.engine.has_work());
+    let reached = receivers.iter().filter(|id| !hall.peek(**id).is_empty()).count();
+    assert!((1..RECEIVERS / 2).contains(&reached), "{reached} are reached in the first turn");
+    // The last ones leave or unsubscribe, another comes, and the sender is taken over.
+    let [.., gone, ended] = receivers[..] else { panic!("there are receivers") };
+    hall.say(ended, "UNSUBSCRIBE\nid:1\ndestination:/topic/wide\n\n\0");
+    hall.say(gone, "DISCONNECT\n\n\0");
+    hall.say(late, "SUBSCRIBE\nid:1\ndestination:/topic/wide\n\n\0");
+    let again = hall.classic("sender");
+    assert!(hall.rig.engine.counters().takeovers == 1 && hall.take(again).contains("CONNECTED"));
+    hall.run();
+    assert!(hall.peek(ended).is_empty() || bodies(&hall.take(ended)) != ["x"], "it unsubscribed");
+    assert_eq!(bodies(&hall.take(late)), [""; 0]);
+    for id in receivers.iter().filter(|id| **id != gone && **id != ended) {
+        assert_eq!(bodies(&hall.take(*id)), ["x"]);
+    }
+}
+
+/// Clients on plain streams, with small turns.
+struct Hall {
+    rig: Rig,
+    classic: Vec<ConnectionId>,
+    /// What clients have got and nobody has looked at.
+    heard: HashMap<ConnectionId, String>,
+}
+
+impl Hall {
+    fn new() -> Self {
+        let limits = Limits { turn_units_max: 1_600, share_units_max: 200, ..Limits::default() };
+        Self { rig: Rig::new(limits, 1), classic: Vec::new(), heard: HashMap::new() }
+    }
+
+    /// Subscribers of `/topic/wide`, by name and by wildcards, in both dialects.
+    fn receivers(&mut self) -> Vec<ConnectionId> {
+        let add = |index: usize| {
+            let name = format!("receiver-{index}");
+            let id =
+                if index.is_multiple_of(2) { self.classic(&name) } else { self.standard(&name) };
+            let topic = ["/topic/wide", "/topic/*", "/topic/>"][index % 3];
+            self.say(
+                id,
+                &format!("SUBSCRIBE\nid:1\ndestination-type:0\ndestination:{topic}\n\n\0"),
+            );
+            if index.is_multiple_of(7) && index.is_multiple_of(2) {
+                // Still one copy in the classic dialect.
+                self.say(id, "SUBSCRIBE\ndestination-type:0\ndestination:/topic/wide\n\n\0");
+            }
+            self.turn();
+            self.take(id);
+            id
+        };
+        (0..RECEIVERS).map(add).collect()
+    }
+
+    fn connect(&mut self, name: &str, is_classic: bool) -> ConnectionId {
+        let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
+        let id = self.rig.accept(socket).expect("a place for it");
+        if is_classic {
+            self.classic.push(id);
+            let text = String::from_utf8(connect(name, 0)).unwrap();
+            self.say(id, &text);
+        } else {
+            let text = standard_connect("1.2").replace("login:ana", &format!("login:{name}"));
+            self.say(id, &text.replacen('\n', "\ninbox:true\n", 1));
+        }
+        for _ in 0..3 {
+            self.turn();
+        }
+        id
+    }
+
+    fn classic(&mut self, name: &str) -> ConnectionId {
+        self.connect(name, true)
+    }
+
+    fn standard(&mut self, name: &str) -> ConnectionId {
+        self.connect(name, false)
+    }
+
+    fn say(&mut self, id: ConnectionId, text: &str) {
+        let bytes = match self.classic.contains(&id) {
+            true => envelope(text.trim_end_matches('\0').as_bytes()),
+            false => text.as_bytes().to_vec(),
+        };
+        self.rig.engine.socket_mut(id).expect("it is open").push_inbound(&bytes);
+        self.rig.engine.note_ready(id.slot, true, false);
+    }
+
+    fn turn(&mut self) {
+        self.rig.turn();
+    }
+
+    fn run(&mut self) {
+        self.turn();
+        while self.rig.engine.has_work() {
+            self.turn();
+        }
+    }
+
+    /// What a client has got since the last [`Self::take`].
+    fn peek(&mut self, id: ConnectionId) -> &str {
+        let heard = self.heard.entry(id).or_default();
+        if let Some(socket) = self.rig.engine.socket_mut(id) {
+            let bytes = std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes);
+            heard.push_str(&String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
+        }
+        heard
+    }
+
+    fn take(&mut self, id: ConnectionId) -> String {
+        self.peek(id);
+        self.heard.remove(&id).unwrap_or_default()
+    }
+}
+
+/// The bodies of the messages in what a client got: of one character each.
+fn bodies(text: &str) -> Vec<&str> {
+    let messages = text.split("MESSAGE\n").skip(1);
+    messages.filter_map(|one| Some(&one.split_once("\n\n")?.1[..1])).collect()
+}
