@@ -9,7 +9,7 @@ use super::groups::Groups;
 use super::ids::{DestinationId, PeerId, SessionId};
 use super::levels::Levels;
 use super::message::{Content, Message, Origin};
-use super::peer::{Made, Peers};
+use super::peer::Peers;
 use super::session::Session;
 use super::space::Space;
 use super::wide::{NARROW_MAX, Wide};
@@ -327,13 +327,19 @@ fn fan_of(destination: &Destination, groups: &Groups, watched: Option<Profile>) 
 #[inline(always)] // on the path of a SEND
 fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Moment) -> bool {
     peers.arena.note_arrival(now.ns);
-    let head_for = |encoding| match encoding {
-        Encoding::Classic => Some(Head::Session(to.token())),
-        Encoding::Standard(_) => Some(Head::Inbox),
+    let receiver = peers.receiver(to.peer);
+    if receiver.peer.takes_nothing() {
+        return peers.note_refused(to.peer);
+    }
+    let format = (receiver.peer.encoding, receiver.peer.framing);
+    let head = match format.0 {
+        Encoding::Classic => Head::Session(to.token()),
+        Encoding::Standard(_) => Head::Inbox,
     };
-    peers.deliver(to.peer, head_for, |arena, format, head| {
-        Made::Whole(encode_whole(message, arena, format, head))
-    })
+    let frame = encode_whole(message, receiver.arena, format, head);
+    receiver.arena.push(&mut receiver.peer.queue, frame);
+    receiver.note_queued();
+    true
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 use super::encoding::Encoding;
 use super::ids::{DeliveryId, SubscriptionIndex};
 use super::message::{Content, Message, Origin};
-use super::peer::Made;
+use super::peer::Receiver;
 use super::subscription::{AckMode, Standard};
 use crate::classic;
-use crate::outbound::{Encoded, Framing, LaneId, OutboundArena};
+use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 use crate::stomp::{self, Version};
 
 /// The encodings of one message so far. Receivers of the same bytes share one frame; those whose frames
@@ -72,23 +72,40 @@ impl<'m> Encodings<'m> {
         Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
     }
 
-    /// The frame for one receiver, in its format.
-    #[inline]
-    pub(super) fn make(
+    /// Queues the message to a receiver that takes it.
+    #[inline(always)] // once for each receiver
+    pub(super) fn push_to(&mut self, receiver: Receiver<'_>, head: Head<'m>) {
+        let format = (receiver.peer.encoding, receiver.peer.framing);
+        match self.whole.first() {
+            Some((made_for, made, frame, _)) if *made_for == format && *made == head => {
+                receiver.arena.push(&mut receiver.peer.queue, *frame);
+            }
+            _ => self.push_other(&mut *receiver.arena, &mut receiver.peer.queue, format, head),
+        }
+        receiver.note_queued();
+    }
+
+    /// Queues the message in another format, or with another head, than that of the first receiver.
+    #[inline(never)] // keeps the common path in `push_to` short
+    fn push_other(
         &mut self,
         arena: &mut OutboundArena,
+        queue: &mut OutboundQueue,
         format: Format,
         head: Head<'m>,
-    ) -> Made<'_> {
+    ) {
         let tail = match self.whole.iter().find(|made| made.0 == format) {
-            Some((_, made, frame, _)) if *made == head => return Made::Whole(*frame),
+            Some((_, made, frame, _)) if *made == head => return arena.push(queue, *frame),
             Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => *tail,
             Some(_) => self.find_tail(arena, format, head.names_message()),
-            None => return Made::Whole(self.encode(arena, format, head)),
+            None => {
+                let frame = self.encode(arena, format, head);
+                return arena.push(queue, frame);
+            }
         };
         self.head.clear();
         write_head(self.message, head, &mut self.head);
-        Made::Parts(&self.head, tail)
+        arena.push_parts(queue, format.1, &self.head, tail);
     }
 
     #[inline(never)] // once for each format, not for each receiver

@@ -173,21 +173,25 @@ impl<'b> Outlet<'b> {
     where
         'b: 'm,
     {
-        let Self { peers, subscriptions, .. } = self;
-        let head_for = |encoding| match encoding {
-            Encoding::Classic if !is_first => None,
-            Encoding::Classic => Some(Head::Session(token.unwrap_or_else(|| session.token()))),
+        let receiver = self.peers.receiver(session.peer);
+        let head = match receiver.peer.encoding {
+            Encoding::Classic if !is_first => return false,
+            Encoding::Classic => Head::Session(token.unwrap_or_else(|| session.token())),
             Encoding::Standard(_) => {
                 let standard = by.and_then(|index| {
-                    Some((index, subscriptions.get(index)?.standard.as_deref()?))
+                    Some((index, self.subscriptions.get(index)?.standard.as_deref()?))
                 });
                 // A client without an inbox would not know the subscription id.
-                let is_known = standard.is_some() || session.has_inbox;
-                is_known.then(|| Head::of(standard))
+                if standard.is_none() && !session.has_inbox {
+                    return false;
+                }
+                Head::of(standard)
             }
         };
-        peers.deliver(session.peer, head_for, |arena, format, head| {
-            encodings.make(arena, format, head)
-        })
+        if receiver.peer.takes_nothing() {
+            return self.peers.note_refused(session.peer);
+        }
+        encodings.push_to(receiver, head);
+        true
     }
 }

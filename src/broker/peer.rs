@@ -94,13 +94,24 @@ impl Closure {
     }
 }
 
-/// A frame for one receiver, made when it is known to take it.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Made<'e> {
-    /// It is the same for others.
-    Whole(Encoded),
-    /// A head of this receiver's own, and a tail that others share.
-    Parts(&'e [u8], Encoded),
+/// A receiver of a delivery, with what queueing a frame to it changes.
+pub(super) struct Receiver<'p> {
+    id: PeerId,
+    /// Its connection.
+    pub peer: &'p mut Peer,
+    /// The frames of all queues.
+    pub arena: &'p mut OutboundArena,
+    dirty: &'p mut Vec<PeerId>,
+    pressure_grew: &'p mut bool,
+}
+
+impl Receiver<'_> {
+    /// Notes that a frame was queued.
+    #[inline(always)] // once for each delivery
+    pub(super) fn note_queued(self) {
+        *self.pressure_grew |= self.peer.is_over_soft();
+        self.peer.note_dirty(self.id, self.dirty);
+    }
 }
 
 /// All peers, and the lists of those with unsent frames and of those with long queues.
@@ -159,28 +170,11 @@ impl Peers {
         true
     }
 
-    /// Delivers a message: `head_for` gives what is this receiver's own in it, if it gets it, and `make` the frame,
-    /// which is only made if the queue takes one. Returns whether it was queued.
+    /// A receiver of a delivery. If it takes nothing, nothing is to be encoded for it.
     #[inline(always)] // once for each delivery
-    pub(super) fn deliver<'e, H>(
-        &mut self,
-        id: PeerId,
-        head_for: impl FnOnce(Encoding) -> Option<H>,
-        make: impl FnOnce(&mut OutboundArena, (Encoding, Framing), H) -> Made<'e>,
-    ) -> bool {
+    pub(super) fn receiver(&mut self, id: PeerId) -> Receiver<'_> {
         let Self { table, arena, dirty, pressure_grew, .. } = self;
-        let peer = &mut table[id];
-        let Some(head) = head_for(peer.encoding) else { return false };
-        if peer.takes_nothing() {
-            return self.note_refused(id);
-        }
-        match make(arena, (peer.encoding, peer.framing), head) {
-            Made::Whole(frame) => arena.push(&mut peer.queue, frame),
-            Made::Parts(head, tail) => arena.push_parts(&mut peer.queue, peer.framing, head, tail),
-        }
-        *pressure_grew |= peer.is_over_soft();
-        peer.note_dirty(id, dirty);
-        true
+        Receiver { id, peer: &mut table[id], arena, dirty, pressure_grew }
     }
 
     /// Encodes and appends a frame that is not a delivery, as [`Self::push`] does.
@@ -367,7 +361,7 @@ impl Peers {
     /// Notes that a frame was not queued. A connection that has missed a frame is closed, even if its queue
     /// is empty by the time that it is judged.
     #[cold] // few queues become so long
-    fn note_refused(&mut self, id: PeerId) -> bool {
+    pub(super) fn note_refused(&mut self, id: PeerId) -> bool {
         let peer = &mut self.table[id];
         if peer.closure().is_none() {
             peer.lost_a_frame = true;
@@ -425,8 +419,9 @@ impl Peer {
         }
     }
 
+    /// Whether a frame would not be queued.
     #[inline]
-    fn takes_nothing(&self) -> bool {
+    pub(super) fn takes_nothing(&self) -> bool {
         matches!(self.state, PeerState::Closing(_)) || self.lost_a_frame || self.is_over_hard()
     }
 
