@@ -26,6 +26,9 @@ pub(crate) const READ: u32 = 10;
 /// A call to the kernel that writes.
 pub(crate) const WRITE: u32 = 50;
 
+/// Freeing a piece of a queue.
+pub(crate) const FREE: u32 = 5;
+
 /// A deadline that is checked.
 pub(crate) const DEADLINE: u32 = 3;
 

@@ -255,7 +255,8 @@ impl Broker {
         let reason = fault.close_reason();
         self.end_session(peer, reason, now);
         if fault.code == Code::SlowConsumer {
-            self.peers.discard_unsent(peer);
+            let freed = self.peers.discard_unsent(peer) as u32;
+            self.meter.spend(freed * work::FREE);
         }
         let closure = Closure { reason, retry: Some(fault.retry()) };
         self.peers.reply_last(peer, closure, write);
@@ -291,7 +292,8 @@ impl Broker {
     /// Removes a connection, and ends the session on it, if there still is one.
     pub fn close_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
-        self.peers.close(peer);
+        let freed = self.peers.close(peer) as u32;
+        self.meter.spend(freed * work::FREE);
     }
 
     /// Closes the connections of slow consumers, of which it is known what they had taken at `judged_ms`, a

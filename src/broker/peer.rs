@@ -147,11 +147,10 @@ impl Peers {
         self.table.insert(Peer::new(opening, limits))
     }
 
-    /// Removes a connection and its queue.
-    pub fn close(&mut self, id: PeerId) {
-        if let Some(mut peer) = self.table.remove(id) {
-            self.arena.discard(&mut peer.queue);
-        }
+    /// Removes a connection and its queue. Returns the number of pieces of memory that were freed at most.
+    pub fn close(&mut self, id: PeerId) -> usize {
+        let peer = self.table.remove(id);
+        peer.map_or(0, |mut peer| self.arena.discard(&mut peer.queue))
     }
 
     /// Appends a frame, which other queues may share, unless the queue is full or the connection is
@@ -214,8 +213,10 @@ impl Peers {
     }
 
     /// Drops unsent frames, except a partly written one, so that there is room for a last frame.
-    pub fn discard_unsent(&mut self, id: PeerId) {
-        self.arena.discard_unsent(&mut self.table[id].queue);
+    ///
+    /// Returns the number of pieces of memory that were freed at most.
+    pub fn discard_unsent(&mut self, id: PeerId) -> usize {
+        self.arena.discard_unsent(&mut self.table[id].queue)
     }
 
     /// Moves the list of connections with new frames into `into`, in the order of their first frame.

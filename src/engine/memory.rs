@@ -9,6 +9,7 @@ use crate::broker::peer::Peer;
 use crate::broker::{CloseReason, Fault};
 use crate::limits::{Exceeded, Limits};
 use crate::ranking::Ranking;
+use crate::work;
 
 /// The account of memory, and the connections that are paused while it is short.
 #[derive(Debug)]
@@ -270,7 +271,8 @@ impl<S: Socket> Engine<S> {
             let fault = Fault::too_slow(peer.queue.bytes(), limit).later();
             return self.refuse(slot, &fault);
         };
-        self.broker.peers.discard_unsent(id);
+        let freed = self.broker.peers.discard_unsent(id) as u32;
+        self.broker.meter.spend(freed * work::FREE);
         self.close_now(slot, closure.reason);
     }
 

@@ -10,10 +10,10 @@ use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Written};
 /// Unsent frames, shared by the backlogs that hold them.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     /// Where frames end in `bytes`.
-    ends: Box<[FrameEnd]>,
-    /// Arrival time of the messages that are delivered here.
+    ends: Vec<FrameEnd>,
+    /// Arrival time of the first of the messages that are delivered here.
     arrived_ns: u64,
     /// Whether it begins with the rest of a frame whose beginning is in the chunk before.
     begins_inside: bool,
@@ -57,14 +57,29 @@ impl Chunk {
 
     /// Memory of the chunk, bookkeeping included.
     fn cost_bytes(&self) -> u64 {
-        let allocated = self.bytes.len() + size_of_val(&*self.ends) + 3 * ALLOCATION_BYTES;
+        let ends = self.ends.capacity() * size_of::<FrameEnd>();
+        let allocated = self.bytes.capacity() + ends + 3 * ALLOCATION_BYTES;
         (size_of::<Self>() + 2 * size_of::<usize>() + allocated) as u64
     }
 
     fn as_slice(&self) -> FrameSlice<'_> {
         FrameSlice::new(&self.bytes, &self.ends)
     }
+
+    /// Whether frames may follow here: whole ones, of about the same time, and not too many.
+    fn takes(&self, bytes: usize, arrived_ns: u64) -> bool {
+        self.bytes.len() + bytes <= JOINED_BYTES_MAX
+            && arrived_ns.abs_diff(self.arrived_ns) <= JOINED_NS_MAX
+            && self.ends.last().is_some_and(|end| end.at() == self.bytes.len())
+    }
 }
+
+/// Size up to which frames of several turns are put into one chunk: chunks of a few bytes each would cost a slow
+/// receiver several times their size, and time to free.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// Time within which their messages must have arrived, so that latencies stay right.
+const JOINED_NS_MAX: u64 = 10_000_000;
 
 impl Chunks {
     /// Adds a chunk to the account.
@@ -135,6 +150,28 @@ impl Backlog {
         }
         chunks.bytes += REFERENCE_BYTES;
         self.chunks.push_back(chunk);
+    }
+
+    /// Appends a copy of whole frames, to the last chunk if that is this backlog's alone and takes them.
+    pub(super) fn append(&mut self, frames: FrameSlice<'_>, arrived_ns: u64, chunks: &mut Chunks) {
+        if let Some(last) = self.chunks.back_mut().and_then(Rc::get_mut)
+            && last.takes(frames.bytes.len(), arrived_ns)
+        {
+            chunks.bytes -= last.cost_bytes();
+            let base = last.bytes.len();
+            last.bytes.extend_from_slice(frames.bytes);
+            last.ends
+                .extend(frames.ends().map(|(at, delivers)| FrameEnd::new(base + at, delivers)));
+            chunks.bytes += last.cost_bytes();
+            return;
+        }
+        let chunk = chunks.keep(Chunk::copied(frames, arrived_ns, false));
+        self.push(chunk, 0, chunks);
+    }
+
+    /// The number of chunks.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Removes the first chunk; the caller releases it.

@@ -296,8 +296,9 @@ impl OutboundArena {
         queue.backlog.as_ref().map_or(0, |backlog| backlog.partial_bytes())
     }
 
-    /// Removes all frames except one that is partly written.
-    pub fn discard_unsent(&mut self, queue: &mut OutboundQueue) {
+    /// Removes all frames except one that is partly written. Returns the number of pieces of memory that were freed
+    /// at most.
+    pub fn discard_unsent(&mut self, queue: &mut OutboundQueue) -> usize {
         let mut kept = OutboundQueue::default();
         if let Some(begun) = queue.backlog.as_mut().and_then(|one| one.take_begun(&mut self.chunks))
         {
@@ -305,15 +306,17 @@ impl OutboundArena {
             kept.bytes = begun.pieces().map(|piece| piece.len() as u32).sum();
             kept.backlog = Some(Box::new(begun));
         }
-        self.discard(queue);
+        let freed = self.discard(queue);
         *queue = kept;
+        freed
     }
 
-    /// Removes all frames.
-    pub fn discard(&mut self, queue: &mut OutboundQueue) {
-        if let Some(backlog) = std::mem::take(queue).backlog {
-            backlog.discard(&mut self.chunks);
-        }
+    /// Removes all frames. Returns the number of pieces of memory that were freed at most.
+    pub fn discard(&mut self, queue: &mut OutboundQueue) -> usize {
+        let Some(backlog) = std::mem::take(queue).backlog else { return 0 };
+        let pieces = backlog.len();
+        backlog.discard(&mut self.chunks);
+        pieces
     }
 
     // -- turns and memory -------------------------------------------------------------------
@@ -420,8 +423,8 @@ impl OutboundArena {
         if !run.has_large_tails() {
             let mut copy = FrameRun::default();
             self.copy_run(run, framing, &mut copy);
-            let chunk = self.chunks.keep(Chunk::copied(copy.as_slice(), self.arrived_ns, false));
-            return queue.backlog.get_or_insert_default().push(chunk, 0, &mut self.chunks);
+            let backlog = queue.backlog.get_or_insert_default();
+            return backlog.append(copy.as_slice(), self.arrived_ns, &mut self.chunks);
         }
         let tails: Vec<_> = self.lanes.each(run.first, run.frames).collect();
         for tail in tails {
@@ -645,7 +648,9 @@ mod tests {
         arena.discard_unsent(&mut queues[0]);
         assert_eq!((queues[0].frames(), queues[0].bytes()), (1, 10_000));
         arena.advance_backlog(&mut queues[0], 10_000, |written| assert_eq!(written.frames, 1));
-        queues.iter_mut().for_each(|queue| arena.discard(queue));
+        queues.iter_mut().for_each(|queue| {
+            arena.discard(queue);
+        });
         assert_eq!(arena.resident_bytes(), 0);
     }
 
@@ -804,7 +809,9 @@ mod tests {
                 }
                 arena.check_invariants(queues.iter());
             }
-            queues.iter_mut().for_each(|queue| arena.discard(queue));
+            queues.iter_mut().for_each(|queue| {
+                arena.discard(queue);
+            });
             arena.end_turn();
             prop_assert_eq!(arena.resident_bytes(), 0);
         }
