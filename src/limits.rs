@@ -301,7 +301,7 @@ const CONNECTION_BYTES: u64 = 9 * 1024;
 const LOGIN_COPIES: u64 = 4;
 
 /// Memory of a subscription without its id, with its places in the lists of its session and its destination.
-const SUBSCRIPTION_BYTES: u64 = 400;
+pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;
 
 /// Memory that the loop keeps for reading, encoding and writing.
 const LOOP_BYTES: u64 = 16 << 20;

@@ -76,8 +76,8 @@ pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::store::Store;
 use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
-use crate::limits::Limits;
-use crate::telemetry::Counters;
+use crate::limits::{Limits, SUBSCRIPTION_BYTES};
+use crate::telemetry::{Accounts, Counters};
 use crate::work::{self, Meter};
 
 /// A moment, by two clocks.
@@ -334,6 +334,18 @@ impl Broker {
     /// The number of subscriptions.
     pub fn subscriptions_len(&self) -> usize {
         self.subscriptions.len()
+    }
+
+    /// The memory that is held against the bounds, without that of input.
+    pub(crate) fn accounts(&self) -> Accounts {
+        Accounts {
+            inbound_bytes: 0,
+            outbound_bytes: self.peers.arena.resident_bytes(),
+            queues_bytes: self.store.bytes(),
+            transactions_bytes: self.transactions.bytes(),
+            destinations_bytes: self.destinations.bytes(),
+            subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
+        }
     }
 
     /// Panics if the tables contradict each other.

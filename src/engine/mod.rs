@@ -44,7 +44,7 @@ use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
 use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
 use crate::limits::Limits;
-use crate::telemetry::{Counters, Latencies, Stage};
+use crate::telemetry::{Accounts, Counters, Latencies, Stage};
 use crate::transport::ListenerPolicy;
 use crate::work;
 
@@ -434,6 +434,11 @@ impl<S: Socket> Engine<S> {
     /// Memory for frames that have arrived only in part.
     pub fn inbound_bytes(&self) -> u64 {
         self.memory.inbound_bytes()
+    }
+
+    /// The memory that is held against the bounds.
+    pub fn accounts(&self) -> Accounts {
+        Accounts { inbound_bytes: self.memory.inbound_bytes(), ..self.broker.accounts() }
     }
 
     /// How long the broker has not run although it should have, in total: clients had that much longer for

@@ -161,6 +161,7 @@ impl Owner for Operator<'_> {
                 None => log::warn!("not reloaded, the configuration was made by the program"),
             },
             Letter::ExportLatencies => {
+                engine.accounts().log();
                 self.exporter.begin_export(&mut engine.latencies, Duration::from_nanos(now.ns));
             }
         }

@@ -65,6 +65,24 @@ fn sigusr1_and_the_end_export_table_and_files() {
     assert_eq!(files(&server, "").len(), 10);
 }
 
+#[test]
+fn sigusr1_logs_the_memory_that_is_counted() {
+    let server = Server::start();
+    let mut ana = Client::log_in(&server, Transport::Ws, Profile::Agent, "ana");
+    ana.send("/queue/kept", &[b'x'; 100_000]);
+    exchange(&server, 1);
+    server.signal("USR1");
+    let line = server.log.wait_for_line(&[" memory counted "]);
+    let count = |name: &str| -> u64 {
+        let (_, rest) = line.split_once(&format!(" {name}=")).unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    assert!((100_000..110_000).contains(&count("queues_bytes")), "{line}");
+    assert!((1..10_000).contains(&count("destinations_bytes")), "{line}");
+    assert_eq!((count("inbound_bytes"), count("transactions_bytes")), (0, 0), "{line}");
+    assert!((100_000..150_000).contains(&count("total_bytes")), "{line}");
+}
+
 fn is_of(path: &Path, stage: &str) -> bool {
     path.file_name().unwrap().to_str().unwrap().starts_with(&format!("com-broker-latency-{stage}-"))
 }
