@@ -2,8 +2,9 @@
 
 The **pair** are two agents: every 5 ms one sends to the other, which answers; they beat as agreed.
 The **guest** comes every half second and does once what a client may do: logs in, subscribes to a
-wildcard, a regular expression and a queue, sends a large message to a topic and a small one to the
-queue, gets both, acknowledges, and leaves.
+wildcard, a regular expression and a queue, sends a large message to a topic, one in a transaction, and a
+small one to the queue, gets all, acknowledges, and leaves. Of another server than the broker it asks
+only what there is: the wildcard, the topic, and another topic instead of the queue.
 
 A line on standard input ends a phase: both answer with a JSON object on standard output that says
 how it went.
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import Counter
 
+from .speech import Speech
 from .wire import Client, Refused, stomp
 
 PERIOD = 0.005
@@ -65,22 +67,33 @@ class Phase:
 class Pair:
     """Two agents of whom the first sends, and the second answers."""
 
-    def __init__(self, port: int):
+    def __init__(self, port: int, speech: Speech):
         self.port = port
+        self.speech = speech
         self.phase = Phase()
         self.sent_at: float | None = None
         self.next_at = time.monotonic()
         self.clients: list[Client] = []
         self.beats_at = [0.0, 0.0]
-        self.sends = [
-            stomp("SEND", {"destination": f"/agent/siege-pair-{to}"}, b"x" * 64) for to in "ba"]
+        self.sends = [self.send_to(to) for to in "ba"]
         self.open()
+
+    def send_to(self, name: str) -> bytes:
+        if self.speech.name == "stomp":
+            return stomp("SEND", {"destination": f"/agent/siege-pair-{name}"}, b"x" * 64)
+        return self.speech.publish(f"siege-pair-{name}", b"x" * 64)
 
     def open(self) -> None:
         for name in "ab":
-            self.clients.append(Client(
-                self.port, f"siege-pair-{name}", patience=60, inbox="true",
-                heart_beat="1000,1000"))
+            login = f"siege-pair-{name}"
+            if self.speech.name == "stomp":
+                self.clients.append(Client(
+                    self.port, login, patience=60, inbox="true", heart_beat="1000,1000"))
+                continue
+            client = self.speech.open(self.port, login, patience=60)
+            self.clients.append(client)
+            client.send(self.speech.subscribe(1, login) + self.speech.ask)
+            client.expect("RECEIPT")
 
     def say(self, index: int, data: bytes) -> None:
         self.clients[index].send(data)
@@ -129,7 +142,7 @@ class Pair:
             self.say(0, self.sends[0])
         for index in (0, 1):
             if now >= self.beats_at[index]:
-                self.say(index, b"\n")
+                self.say(index, self.speech.beat)
         until = min(self.beats_at)
         if self.sent_at is None:
             until = min(until, self.next_at)
@@ -168,8 +181,9 @@ class Pair:
 class Guest:
     """Comes and goes."""
 
-    def __init__(self, port: int):
+    def __init__(self, port: int, speech: Speech):
         self.port = port
+        self.speech = speech
         self.phase = Phase()
         self.number = 0
 
@@ -184,7 +198,7 @@ class Guest:
             started = time.monotonic()
             self.number += 1
             try:
-                self.visit()
+                self.visit() if self.speech.name == "stomp" else self.visit_peer()
             except (Refused, OSError, RuntimeError) as fault:
                 self.phase.faults[str(fault) or type(fault).__name__] += 1
             elapsed = time.monotonic() - started
@@ -204,6 +218,11 @@ class Guest:
                 "destination": topic, "content-length": len(GUEST_BODY)}, GUEST_BODY))
             if client.expect("MESSAGE").body != GUEST_BODY:
                 raise Refused("another body")
+            client.send(
+                stomp("BEGIN", {"transaction": "t"})
+                + stomp("SEND", {"destination": topic, "transaction": "t"}, b"x")
+                + stomp("COMMIT", {"transaction": "t"}))
+            client.expect("MESSAGE")
             client.send(stomp("SEND", {"destination": queue}, b"x"))
             received = client.expect("MESSAGE")
             client.ask("ACK", {"id": received.headers["ack"]})
@@ -212,11 +231,29 @@ class Guest:
             client.close()
 
 
-def work(role: str, port: int) -> int:
+    def visit_peer(self) -> None:
+        """What of it another server has."""
+        speech = self.speech
+        client = speech.open(self.port, f"siege-guest-{self.number}", patience=60)
+        try:
+            client.send(
+                speech.subscribe(1, "siege-guest/*") + speech.subscribe(2, f"siege-q/{self.number}"))
+            client.send(speech.publish(f"siege-guest/{self.number}", GUEST_BODY))
+            if client.expect("MESSAGE").body != GUEST_BODY:
+                raise Refused("another body")
+            client.send(speech.publish(f"siege-q/{self.number}", b"x"))
+            client.expect("MESSAGE")
+            client.send(speech.ask)
+            client.expect("RECEIPT")
+        finally:
+            client.close()
+
+
+def work(role: str, port: int, speech: Speech) -> int:
     """The process of one of them."""
     if role == "pair":
         take_precedence()
-        Pair(port).run()
+        Pair(port, speech).run()
     else:
-        Guest(port).run()
+        Guest(port, speech).run()
     return 0

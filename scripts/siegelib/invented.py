@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 
-from broker import UPGRADE, masked
+from broker import UPGRADE, Fault, masked
 
 from .seen import BODY_MAX, make_topics, read_ids, send, subscribe, subscribe_many
 from .stage import Stage, attack
@@ -20,7 +20,8 @@ from .wire import Refused, connect_frame, log_in_crowd, open_stream, reset, stom
 UPGRADE_STANDARD = UPGRADE.replace(b": stomp\r\n", b": v12.stomp\r\n")
 
 
-@attack("login-storm", "anybody", "logs in 100 clients at once, resets them all, and again")
+@attack(
+    "login-storm", "anybody", "logs in 100 clients at once, resets them all, and again", for_peers=True)
 def login_storm(stage: Stage) -> None:
     stage.begin()
     storm(stage)
@@ -28,7 +29,8 @@ def login_storm(stage: Stage) -> None:
 
 @attack(
     "presence-storm", "100 services, anybody",
-    "the same, while each of the services watches presence by five regular expressions and reads")
+    "the same, while each of the services watches presence by five regular expressions and reads",
+    short=True)
 def presence_storm(stage: Stage) -> None:
     streams = stage.crowd(stage.pick(100, 30), "watching-", "service")
     watches = b"".join(
@@ -45,11 +47,12 @@ def storm(stage: Stage) -> None:
     for number in itertools.count():
         if not stage.is_on():
             return
-        connects = [connect_frame(f"storm-{number}-{one}") for one in range(100)]
+        connects = [stage.speech.connect(f"storm-{number}-{one}") for one in range(100)]
         try:
             streams = log_in_crowd(
-                stage.port, connects, patience=stage.left() + 1, first_source=2 + number % 200)
-        except (Refused, OSError) as fault:
+                stage.port, connects, patience=stage.left() + 1, first_source=2 + number % 200,
+                is_welcome=stage.speech.is_welcome)
+        except (Refused, OSError, Fault) as fault:
             stage.errors[str(fault)] += 1
             continue
         stage.counts["logins"] += len(streams)
@@ -84,7 +87,7 @@ def takeovers(stage: Stage) -> None:
 
 @attack(
     "one-topic", "30 agents",
-    "each subscribes 1,000 times to one and the same topic and unsubscribes, again and again")
+    "each subscribes 1,000 times to one and the same topic and unsubscribes, again and again", short=True)
 def one_topic(stage: Stage) -> None:
     streams = stage.crowd(stage.pick(30, 10), "same-")
     come = subscribe_many(["/topic/same"] * 1_000)
@@ -97,14 +100,15 @@ def one_topic(stage: Stage) -> None:
 
 @attack(
     "wildcard-churn", "agent",
-    "subscribes to a wildcard of 10,000 topics and unsubscribes, as fast as it is taken")
+    "subscribes to a wildcard of 10,000 topics and unsubscribes, as fast as it is taken",
+    for_peers=True, short=True)
 def wildcard_churn(stage: Stage) -> None:
-    client = stage.client("churning")
+    client = stage.visitor("churning")
     make_topics(stage, client, 9_990)
+    once = stage.speech.subscribe(1, "many/*") + stage.speech.unsubscribe(1, "many/*")
+    stage.sink.add(client.stream)
     stage.begin()
-    stage.counts["rounds"] = 10 * stage.push(
-        client.stream,
-        (subscribe(1, "/topic/many/*") + stomp("UNSUBSCRIBE", {"id": 1})) * 10, 1_000_000)
+    stage.counts["rounds"] = 10 * stage.push(client.stream, once * 10, 1_000_000)
 
 
 @attack(
@@ -268,12 +272,13 @@ def large_commit(stage: Stage) -> None:
 
 
 @attack(
-    "deep-wildcards", "agent",
-    "900 wildcards of a hundred levels, and SENDs to ever new topics of 2,000 levels")
+    "deep-wildcards", "4 agents",
+    "960 wildcards of sixty levels, and SENDs to ever new topics of 2,000 levels")
 def deep_wildcards(stage: Stage) -> None:
-    client = stage.client("deep")
-    stage.ask(client, subscribe_many(
-        ["/topic/" + "*/" * 100 + f"{number}/>" for number in range(900)]))
+    for owner in range(4):
+        client = stage.client(f"deep-{owner}")
+        stage.ask(client, subscribe_many(
+            ["/topic/" + "*/" * 58 + f"{owner}-{number}/>" for number in range(240)]))
     tail = "/a" * 1_990
     stage.begin()
     for start in itertools.count(0, 50):
@@ -285,7 +290,7 @@ def deep_wildcards(stage: Stage) -> None:
 
 @attack(
     "hostile-regexes", "super agent",
-    "regular expressions as costly to compile as they may be, subscribed and given up again")
+    "regular expressions as costly to compile as they may be, subscribed and given up again", short=True)
 def hostile_regexes(stage: Stage) -> None:
     client = stage.client("expressive", "super agent")
     texts = [
@@ -348,17 +353,18 @@ def regexes_refused(stage: Stage) -> None:
 
 
 @attack(
-    "expiring", "agent",
+    "expiring", "5 agents",
     "100,000 messages to one queue that all expire in the same millisecond, then one SEND more: all "
     "go at once")
 def expiring(stage: Stage) -> None:
-    client = stage.client("expiring")
-    count = stage.pick(100_000, 30_000)
+    clients = [stage.client(f"expiring-{number}") for number in range(5)]
+    client = clients[0]
+    count = stage.pick(20_000, 6_000)
     stage.begin()
     for number in itertools.count():
         queue = f"/queue/expiring-{number}"
         at = round(time.time() * 1000) + 2_000
-        if not stage.ask(client, send(queue, expires=at) * count):
+        if not all([stage.ask(one, send(queue, expires=at) * count) for one in clients]):
             break
         stage.linger(partial(has_passed, at + 5))
         # A consumer finds them all expired where the queue is not full.
@@ -437,7 +443,7 @@ def http_rush(stage: Stage) -> None:
 
 @attack(
     "wide-fan", "agent",
-    "one write of 2,000 SENDs to a topic with 1,000 subscribers who read: 2,000,000 deliveries")
+    "one write of 2,000 SENDs to a topic with 1,000 subscribers who read: 2,000,000 deliveries", short=True)
 def wide_fan(stage: Stage) -> None:
     for stream in stage.crowd(stage.pick(1_000, 300), "wide-"):
         stage.push(stream, subscribe(1, "/topic/wide"))

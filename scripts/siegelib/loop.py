@@ -17,7 +17,11 @@ from pathlib import Path
 
 from broker import Broker, wait_until
 
+from .peers import Peer
+
 SAMPLE_SECONDS = 0.01
+# A turn that others prolonged by less is not told from one that they did not.
+DISTURBANCE_NS = 200_000
 
 
 @dataclass
@@ -41,6 +45,18 @@ class Turns:
             if left <= 0:
                 return min(length, self.max_ns)
         return self.max_ns
+
+    def without_longest(self, count: int) -> Turns:
+        """Those that are left when the longest are taken away."""
+        left = Counter(self.counts)
+        for length in sorted(left, reverse=True):
+            taken = min(count, left[length])
+            left[length] -= taken
+            count -= taken
+            if not count:
+                break
+        left = +left
+        return Turns(left, min(self.max_ns, max(left, default=0)), self.is_stuck)
 
     def above(self, nanoseconds: int) -> int:
         return sum(count for length, count in self.counts.items() if length > nanoseconds)
@@ -89,6 +105,14 @@ def decode(data: bytes) -> Counter[int]:
 
 
 @dataclass
+class Counted:
+    """Memory that the broker says it counts: in all, and by account."""
+
+    total: int
+    parts: dict[str, int]
+
+
+@dataclass
 class Sample:
     """The loop's thread and the process at one moment."""
 
@@ -102,12 +126,13 @@ class Sample:
 class Watch(threading.Thread):
     """Looks at the broker's process a hundred times a second."""
 
-    def __init__(self, broker: Broker, core: int):
+    def __init__(self, broker: Broker | Peer, core: int):
         super().__init__(daemon=True)
         self.broker = broker
         self.pid = broker.process.pid
         self.core = core
         self.samples: list[Sample] = []
+        self.exports = 0
         self.is_done = False
 
     def run(self) -> None:
@@ -116,8 +141,7 @@ class Watch(threading.Thread):
         resident = 0
         while not self.is_done:
             try:
-                ran, waited, _ = map(int, Path(
-                    f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split())
+                ran, waited = self.ran_and_waited()
                 if number % 10 == 0:
                     resident = self.memory("VmRSS")
                 stolen = stolen_ticks(self.core) * tick_ns
@@ -126,6 +150,21 @@ class Watch(threading.Thread):
             self.samples.append(Sample(time.monotonic(), ran, waited + stolen, resident))
             number += 1
             time.sleep(SAMPLE_SECONDS)
+
+    def ran_and_waited(self) -> tuple[int, int]:
+        """Of the loop's thread; of another server's threads all together."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        main = tasks / str(self.pid)
+        ran = waited = 0
+        for task in tasks.iterdir() if isinstance(self.broker, Peer) else [main]:
+            try:
+                one_ran, one_waited, _ = map(int, (task / "schedstat").read_text().split())
+            except OSError:
+                if task == main:
+                    raise
+                continue
+            ran, waited = ran + one_ran, waited + one_waited
+        return ran, waited
 
     def memory(self, name: str) -> int:
         """A line of /proc/PID/status in bytes; zero where the process is gone."""
@@ -158,8 +197,31 @@ class Watch(threading.Thread):
             most = max(most, one.waited_ns - samples[first].waited_ns)
         return min(most, length_ns)
 
+    def disturbed(self, start: float, end: float) -> int:
+        """How many times the thread was kept from running: so many turns can be longer for it."""
+        samples = self.between(start, end)
+        return sum(
+            one.waited_ns - before.waited_ns > DISTURBANCE_NS
+            for before, one in zip(samples, samples[1:]))
+
+    def counted(self) -> Counted | None:
+        """What the broker counted at the export before, if it says that, and a peer does not."""
+        lines: list[str] = []
+
+        def has_come() -> bool:
+            lines[:] = [one for one in list(self.broker.log) if " memory counted " in one]
+            return len(lines) >= self.exports
+
+        # It is written by another thread than the files.
+        if self.exports == 0 or not wait_until(has_come, 1):
+            return None
+        found = {name: int(data) for name, data in re.findall(r" (\w+)_bytes=(\d+)", lines[-1])}
+        return Counted(found.pop("total"), found)
+
     def export(self, patience: float) -> Turns:
         """Has the broker export its histograms; gives the turns since the export before."""
+        if isinstance(self.broker, Peer):
+            return Turns()
         before = set(self.broker.latency_directory.glob("*.hlog"))
         new: set[Path] = set()
 
@@ -174,6 +236,7 @@ class Watch(threading.Thread):
             return Turns()
         wait_until(has_come, patience)
         if new:
+            self.exports += 1
             return read_turns(max(new))
         if self.broker.process.poll() is not None:
             return Turns()

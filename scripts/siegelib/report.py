@@ -17,9 +17,11 @@ from .stage import ATTACKS, Attack
 BEGIN = "<!-- scripts/siege writes from here -->"
 END = "<!-- to here -->"
 
-TITLES = ("attack", "p99 idle", "p99", "p99.9", "longest turn", "> 2 ms", "loop", "peak", "after",
-          "others", "attackers cut", "missed")
-WIDTHS = (20, 8, 8, 8, 12, 7, 5, 6, 6, 18, 30, 0)
+TITLES = ("attack", "p99 idle", "p99", "p99.9", "longest turn", "p99.9 of turns", "> 2 ms", "loop",
+          "peak", "after", "counted", "others", "attackers cut", "missed")
+WIDTHS = (26, 8, 8, 8, 13, 14, 7, 6, 6, 6, 12, 18, 30, 0)
+# The columns with words.
+WORDS = (0, 11, 12, 13)
 
 
 def milliseconds(value: float) -> str:
@@ -40,11 +42,34 @@ def told(counts: Mapping[str, int]) -> str:
 
 def turn(outcome: Outcome) -> str:
     """The longest turn; in brackets what is left of it without what others took."""
+    if outcome.peer:
+        return "–"
     text = milliseconds(outcome.turn_ms)
     if outcome.turns.is_stuck:
         return f"over {text}"
     own = milliseconds(outcome.own_turn_ms)
     return text if own == text else f"{text} ({own})"
+
+
+def turn_p999(outcome: Outcome) -> str:
+    """What all but a thousandth of the turns took; in brackets without those that others prolonged."""
+    if outcome.peer:
+        return "–"
+    text, own = milliseconds(outcome.turn_p999_ms), milliseconds(outcome.own_turn_p999_ms)
+    return text if own == text else f"{text} ({own})"
+
+
+def counted(outcome: Outcome) -> str:
+    """Counted memory of what the process held above its idle state at that moment, in MiB."""
+    if outcome.counted is None:
+        return "–"
+    return f"{outcome.counted.total >> 20} of {outcome.held >> 20}"
+
+
+def title(outcome: Outcome) -> str:
+    """The attack, and whom it was made on if not on the broker."""
+    name = outcome.attack.name if outcome.attack else "(nobody)"
+    return f"{name}, {outcome.peer.name}" if outcome.peer else name
 
 
 def others(outcome: Outcome) -> Counter[str]:
@@ -64,13 +89,12 @@ def cut(outcome: Outcome) -> Counter[str]:
 
 def cells(outcome: Outcome) -> tuple[str, ...]:
     """A row under TITLES."""
-    name = outcome.attack.name if outcome.attack else "(nobody)"
-    missed = list(outcome.missed)
     return (
-        name, milliseconds(outcome.idle_ms(0.99)), milliseconds(outcome.besieged_ms(0.99)),
-        milliseconds(outcome.besieged_ms(0.999)), turn(outcome),
-        str(outcome.turns.above(2_000_000)), f"{outcome.share * 100:.0f} %", mib(outcome.peak),
-        mib(outcome.after), told(others(outcome)), told(cut(outcome)), ", ".join(missed) or "–")
+        title(outcome), milliseconds(outcome.idle_ms(0.99)), milliseconds(outcome.besieged_ms(0.99)),
+        milliseconds(outcome.besieged_ms(0.999)), turn(outcome), turn_p999(outcome),
+        "–" if outcome.peer else str(outcome.turns.above(2_000_000)),
+        f"{outcome.share * 100:.0f} %", mib(outcome.peak), mib(outcome.after), counted(outcome),
+        told(others(outcome)), told(cut(outcome)), ", ".join(outcome.missed) or "–")
 
 
 def line(row: tuple[str, ...]) -> str:
@@ -78,7 +102,7 @@ def line(row: tuple[str, ...]) -> str:
     parts = []
     for number, (text, width) in enumerate(zip(row, WIDTHS)):
         short = text if not width or len(text) <= width else text[:width - 1] + "…"
-        parts.append(short.ljust(width) if number in (0, 9, 10, 11) else short.rjust(width))
+        parts.append(short.ljust(width) if number in WORDS else short.rjust(width))
     return " ".join(parts).rstrip()
 
 
@@ -94,7 +118,7 @@ def details(outcome: Outcome) -> list[str]:
     """What a row has no place for."""
     lines = []
     if outcome.death:
-        lines.append(f"The broker ended: {outcome.death}.")
+        lines.append(f"It ended: {outcome.death}.")
     for breach, count in Counter(outcome.breaches).items():
         lines.append(f"Broken: {breach}" + (f" ({count} times)." if count > 1 else "."))
     if outcome.notes:
@@ -111,11 +135,16 @@ def details(outcome: Outcome) -> list[str]:
     if outcome.guest:
         lines.append(f"The guest: {len(outcome.guest)} visits, the longest "
                      f"{outcome.guest[-1] * 1000:.0f} ms.")
-    counted = {name: count for name, count in outcome.totals.items() if count and name in (
+    if outcome.counted:
+        parts = {name: data >> 20 for name, data in outcome.counted.parts.items() if data >> 20}
+        if parts:
+            lines.append("Counted, in MiB: " + ", ".join(
+                f"{name} {mebibytes}" for name, mebibytes in parts.items()) + ".")
+    totals = {name: count for name, count in outcome.totals.items() if count and name in (
         "deliveries", "slow_consumers", "limit_exceeded", "publishers_paused", "messages_dropped",
         "messages_expired", "timeouts", "takeovers", "connections_refused")}
-    if counted:
-        lines.append("Counted by the broker: " + told(counted) + ".")
+    if totals:
+        lines.append("Counted by the broker: " + told(totals) + ".")
     return lines
 
 
@@ -124,17 +153,18 @@ def heading(setting: Setting) -> str:
     return (
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {platform.system()} "
         f"{platform.release()}, broker on core {setting.broker_core}, "
-        f"{'quick' if setting.quick else 'full'} form. Bounds: p99 of the pair "
+        f"{setting.form.name} form. Bounds: p99 of the pair "
         f"{bounds.p99_factor:g} × idle ({setting.idle_p99_ms:.2f} ms) and at least "
-        f"{bounds.p99_floor_ms:g} ms, turn {bounds.turn_ms:g} + {bounds.turn_allowance_ms:g} ms, "
-        f"memory {setting.configured >> 20} + {bounds.memory_slack >> 20} MiB, nobody beside cut or "
-        "refused.")
+        f"{bounds.p99_floor_ms:g} ms, turn {bounds.turn_ms:g} ms of the loop's own processor time, "
+        f"p99.9 of turns {bounds.turn_p999_ms:g} ms, "
+        f"memory {setting.configured >> 20} + {bounds.memory_slack >> 20} MiB, counted and held "
+        f"memory apart by {bounds.counted_part:.0%} at most, nobody beside cut or refused.")
 
 
 def markdown(setting: Setting, outcomes: list[Outcome]) -> str:
     """The table, and below it what it has no place for."""
     notes = [
-        f"- **{outcome.attack.name}**: " + " ".join(details(outcome))
+        f"- **{title(outcome)}**: " + " ".join(details(outcome))
         for outcome in outcomes if outcome.attack]
     rows = [cells(outcome) for outcome in outcomes]
     return "\n".join([heading(setting), "", table(TITLES, rows), "", *notes, ""])
@@ -172,9 +202,9 @@ def page(setting: Setting, outcomes: list[Outcome]) -> str:
     def fold(outcome: Outcome) -> str:
         if not outcome.attack:
             return ""
-        texts = sentences(outcome.attack) + details(outcome)
+        texts = ([] if outcome.peer else sentences(outcome.attack)) + details(outcome)
         lines = "".join(f"<br>{html.escape(one)}" for one in texts)
-        return f"<p><b>{outcome.attack.name}</b>{lines}</p>"
+        return f"<p><b>{title(outcome)}</b>{lines}</p>"
 
     return "\n".join([
         "<!doctype html><meta charset=utf-8><title>siege</title>",

@@ -19,11 +19,10 @@ from typing import IO, Any
 from broker import Broker, Fault
 
 from .beside import percentile
-from .loop import Turns, Watch, endings
-from .stage import ALL, CUT, MEMORY, P99, TURN, Attack
+from .loop import Counted, Turns, Watch, endings
+from .peers import Kind, Peer
+from .stage import ALL, COUNTED, CUT, MEMORY, P99, TURN, Attack
 
-# After the last connection is closed, for the broker to tidy up.
-REST_SECONDS = 2.5
 # Preparation may take this long: it is no part of the attack.
 PREPARATION_SECONDS = 120.0
 
@@ -35,11 +34,33 @@ class Bounds:
     # The pair's p99 against the idle one, and what is never held against it.
     p99_factor: float
     p99_floor_ms: float
-    # A turn of the loop; what it is allowed above that, and above what the kernel took away.
+    # The loop's own processor time in its longest turn, and in all but a thousandth of them.
     turn_ms: float
-    turn_allowance_ms: float
+    turn_p999_ms: float
     # Above the configured bounds and what the idle broker holds.
     memory_slack: int
+    # By what part counted and held memory may differ, where the process holds this much more than idle.
+    counted_part: float
+    counted_from: int
+    # Whether bounds that single attacks have of their own hold, too.
+    has_bars: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """How long an attack takes, how large it is, and what it may do."""
+
+    name: str
+    is_small: bool
+    idle_seconds: float
+    attack_seconds: float
+    # After the last connection is closed, for the broker to tidy up.
+    rest_seconds: float
+    # How long a broker may not answer.
+    patience: float
+    # Descriptors that a process needs.
+    descriptors: int
+    bounds: Bounds
 
 
 @dataclass
@@ -48,15 +69,17 @@ class Setting:
 
     script: Path
     program: Path
-    quick: bool
-    bounds: Bounds
+    form: Form
     configured: int
     ceiling: int
     patience: float
-    idle_seconds: float
     broker_core: int
     load_cores: set[int]
     idle_p99_ms: float = 0.0
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.form.bounds
 
     @property
     def memory_max(self) -> int:
@@ -68,6 +91,8 @@ class Outcome:
     """What one attack did."""
 
     attack: Attack | None
+    # Another server that was attacked instead of the broker.
+    peer: Kind | None = None
     idle: list[float] = field(default_factory=list)
     besieged: list[float] = field(default_factory=list)
     guest: list[float] = field(default_factory=list)
@@ -75,6 +100,11 @@ class Outcome:
     preparation: Turns = field(default_factory=Turns)
     # How long the loop's thread can have been kept from running during its longest turn.
     kept_ns: int = 0
+    # Turns that others can have prolonged.
+    disturbed: int = 0
+    # What the broker counted at the end of the attack, and what the process held more than idle then.
+    counted: Counted | None = None
+    held: int = 0
     share: float = 0.0
     peak: int = 0
     after: int = 0
@@ -107,21 +137,45 @@ class Outcome:
         """The longest turn without what others took of it."""
         return max(0, self.turns.max_ns - self.kept_ns) / 1e6
 
+    @property
+    def turn_p999_ms(self) -> float:
+        return self.turns.quantile_ns(0.999) / 1e6
+
+    @property
+    def own_turn_p999_ms(self) -> float:
+        """The same without turns that others can have prolonged."""
+        return self.turns.without_longest(self.disturbed).quantile_ns(0.999) / 1e6
+
+    def is_miscounted(self, bounds: Bounds) -> bool:
+        """Whether counted and held memory differ by more than they may."""
+        if self.counted is None or max(self.held, self.counted.total) < bounds.counted_from:
+            return False
+        most = max(self.held, self.counted.total)
+        return abs(self.held - self.counted.total) > bounds.counted_part * most
+
     def judge(self, setting: Setting) -> None:
+        if self.peer:
+            return
         bounds = setting.bounds
         judged = self.attack.judged if self.attack else ALL
         idle_ms = max(setting.idle_p99_ms, self.idle_ms(0.99))
         p99_max_ms = max(bounds.p99_factor * idle_ms, bounds.p99_floor_ms)
+        if self.attack and self.attack.p99_ms_max and bounds.has_bars:
+            p99_max_ms = self.attack.p99_ms_max
         if self.attack and not self.is_made:
             self.missed.append("not made")
         if self.death:
             self.missed.append("it ended")
         if P99 in judged and self.besieged_ms(0.99) > p99_max_ms:
             self.missed.append(f"p99 > {p99_max_ms:.1f} ms")
-        if TURN in judged and self.own_turn_ms > bounds.turn_ms + bounds.turn_allowance_ms:
+        if TURN in judged and (self.own_turn_ms > bounds.turn_ms or self.turns.is_stuck):
             self.missed.append("turn")
+        if TURN in judged and self.own_turn_p999_ms > bounds.turn_p999_ms:
+            self.missed.append("p99.9 of turns")
         if MEMORY in judged and self.peak > setting.memory_max + self.rest:
             self.missed.append("memory")
+        if COUNTED in judged and self.is_miscounted(bounds):
+            self.missed.append("counted")
         if CUT in judged and (self.beside_faults or self.guest_faults):
             self.missed.append("others")
         if self.breaches:
@@ -131,9 +185,11 @@ class Outcome:
 class Worker:
     """A process of this script that speaks in lines of JSON."""
 
-    def __init__(self, setting: Setting, role: str, broker: Broker):
-        arguments = ["--role", role, "--port", str(broker.port), "--pid", str(broker.process.pid)]
-        if setting.quick:
+    def __init__(self, setting: Setting, role: str, broker: Broker | Peer):
+        speech = broker.kind.speech if isinstance(broker, Peer) else "stomp"
+        arguments = ["--role", role, "--port", str(broker.port), "--pid", str(broker.process.pid),
+                     "--speech", speech, "--seconds", str(setting.form.attack_seconds)]
+        if setting.form.is_small:
             arguments.append("--quick")
         with Affinity(setting.load_cores):
             self.process = subprocess.Popen(
@@ -211,13 +267,18 @@ class Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def run_attack(setting: Setting, attack: Attack | None) -> Outcome:
-    """Makes one attack on a broker of its own; without one, only the idle figures are taken."""
-    outcome = Outcome(attack)
-    progress = Progress(attack.name if attack else "idle")
+def run_attack(setting: Setting, attack: Attack | None, peer: Kind | None = None) -> Outcome:
+    """Makes one attack on a broker of its own, or on another server; without one, only the idle figures
+    are taken."""
+    outcome = Outcome(attack, peer)
+    progress = Progress(" ".join([attack.name if attack else "idle", *([peer.name] if peer else [])]))
     workers: list[Worker] = []
+    broker: Broker | Peer
     with Affinity({setting.broker_core}):
-        broker = Broker(setting.program, attack.config if attack else "", keep_log=200_000)
+        if peer:
+            broker = Peer(peer)
+        else:
+            broker = Broker(setting.program, attack.config if attack else "", keep_log=200_000)
         broker.__enter__()
     try:
         give_precedence(broker.process.pid)
@@ -264,7 +325,7 @@ class Course:
     setting: Setting
     outcome: Outcome
     progress: Progress
-    broker: Broker
+    broker: Broker | Peer
     watch: Watch
     pair: Worker
     guest: Worker
@@ -277,7 +338,7 @@ class Course:
         self.guest.end_phase()
         self.watch.export(self.setting.patience)
         started = time.monotonic()
-        time.sleep(self.setting.idle_seconds)
+        time.sleep(self.setting.form.idle_seconds)
         self.outcome.idle, faults = self.pair.end_phase()
         guest_times, guest_faults = self.guest.end_phase()
         if faults or guest_faults:
@@ -305,13 +366,15 @@ class Course:
                     attacker.kill()
                     break
                 continue
+            if told.get("phase") == "leave":
+                self.note_counted()
             if told.get("phase") == "attack":
                 outcome.preparation = self.watch.export(self.setting.patience)
                 self.pair.end_phase()
                 self.guest.end_phase()
                 started, is_prepared = time.monotonic(), True
                 outcome.is_made = True
-                limit = started + (60 if not self.setting.quick else 30)
+                limit = started + 15 + 3 * self.setting.form.attack_seconds
             if "counts" in told:
                 self.note_told(told)
                 break
@@ -347,9 +410,16 @@ class Course:
         self.outcome.notes += told["notes"]
         self.outcome.breaches += told["breaches"]
 
+    def note_counted(self) -> None:
+        """Notes what the broker counts while everybody is still there, and what its process holds."""
+        self.outcome.turns += self.watch.export(self.setting.patience)
+        self.outcome.counted = self.watch.counted()
+        self.outcome.held = max(0, self.watch.memory("VmRSS") - self.outcome.rest)
+
     def note_turns(self, turns: Turns, started: float, ended: float) -> None:
         self.outcome.turns += turns
-        self.outcome.kept_ns = self.watch.waited(started, ended, turns.max_ns)
+        self.outcome.kept_ns = self.watch.waited(started, ended, self.outcome.turns.max_ns)
+        self.outcome.disturbed = self.watch.disturbed(started, ended)
         self.outcome.share = self.watch.share(started, ended)
 
     def rest(self) -> None:
@@ -357,7 +427,7 @@ class Course:
         self.outcome.peak = self.watch.memory("VmHWM") or self.seen_peak()
         self.progress.say("rest")
         if self.broker.process.poll() is None and not self.outcome.turns.is_stuck:
-            time.sleep(REST_SECONDS)
+            time.sleep(self.setting.form.rest_seconds)
         self.outcome.after = self.watch.memory("VmRSS")
 
     def seen_peak(self) -> int:
@@ -375,7 +445,11 @@ class Course:
             self.outcome.death = " ".join([name, *log[panics[0]:panics[0] + 2]] if panics else [name])
         elif not self.outcome.turns.is_stuck:
             self.broker.stop(self.setting.patience)
-            self.outcome.totals = self.broker.totals()
+            if isinstance(self.broker, Broker):
+                self.outcome.totals = self.broker.totals()
+        if isinstance(self.broker, Peer):
+            self.outcome.cut = self.broker.endings()
+            return
         log = list(self.broker.log)
         beside, self.outcome.cut = endings(log)
         if self.outcome.attack and beside:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 
 from broker import connect_frame as classic_connect
 from broker import envelope, frame
@@ -68,19 +69,25 @@ def snapshots_listing(stage: Stage) -> None:
 
 @attack(
     "topics-wildcards", "agent",
-    "10,000 topics, then 300 × SUBSCRIBE `/topic/many/>` in one write, and it leaves", row="2",
-    seen="5 s stall, 9.5 s when it leaves")
+    "10,000 topics, then 240 × SUBSCRIBE `/topic/many/>` in one write, which is less than its share; "
+    "three others do it, too, and all leave", row="2",
+    seen="5 s stall, 9.5 s when it leaves", for_peers=True, short=True)
 def topics_wildcards(stage: Stage) -> None:
-    client = stage.client("fan")
-    make_topics(stage, client, 9_990)
+    clients = [stage.visitor(f"fan-{number}") for number in range(4)]
+    make_topics(stage, clients[0], 9_990)
+    write = b"".join(
+        stage.speech.subscribe(number, "many/>") for number in range(stage.pick(240, 60)))
     stage.begin()
-    stage.ask(client, subscribe_many(["/topic/many/>"] * stage.pick(300, 60)))
+    for client in clients:
+        stage.push(client.stream, write)
+    for client in clients:
+        stage.ask(client)
 
 
 @attack(
     "wildcards-leaving", "400 agents",
     "each subscribes to `/topic/many/>` over 9,000 topics; all leave together", row="2",
-    seen="19 s")
+    seen="19 s", short=True)
 def wildcards_leaving(stage: Stage) -> None:
     make_topics(stage, stage.client("maker"), stage.pick(9_000, 3_000))
     streams = stage.crowd(stage.pick(400, 100), "leaving-")
@@ -92,11 +99,12 @@ def wildcards_leaving(stage: Stage) -> None:
 
 
 def make_topics(stage: Stage, client: Client, count: int) -> None:
-    stage.ask(client, b"".join(send(f"/topic/many/{number}") for number in range(count)))
+    stage.ask(client, b"".join(
+        stage.speech.publish(f"many/{number}") for number in range(count)))
 
 
 @attack(
-    "queued-headers", "agent", "630,000 × SEND to queues, with 60 header lines `A:` each", row="3",
+    "queued-headers", "7 agents", "90,000 × SEND to a queue each, with 60 header lines `A:`", row="3",
     seen="2.3 GB before `queues_bytes_max` = 128 MiB refuses")
 def queued_headers(stage: Stage) -> None:
     stage.begin()
@@ -104,28 +112,31 @@ def queued_headers(stage: Stage) -> None:
         client = stage.client(f"lines-{number}")
         batch = send(f"/queue/lines-{number}").replace(b"\n\n", b"\n" + b"A:\n" * 60 + b"\n")
         stage.counts["sent"] += 90 * stage.push(client.stream, batch * 90, 1000)
-        if not stage.ask(client):
-            break
+        # Who exceeds its share is cut, and the next one comes.
+        stage.ask(client)
 
 
 @attack(
     "unacknowledged", "super agent",
-    "a consumer with `ack:client-individual` reads 1,000 messages of 4 MiB and acknowledges none",
-    row="4", seen="4.1 GB")
+    "a consumer with `ack:client-individual` reads 1,000 messages of 4 MiB and acknowledges none; they "
+    "come from 150 agents, of whom none sends more than its share", row="4", seen="4.1 GB", short=True)
 def unacknowledged(stage: Stage) -> None:
     consumer = stage.client("keeper", "super agent")
     consumer.ask("SUBSCRIBE", {"id": 1, "destination": "/queue/kept", "ack": "client-individual"})
     stage.sink.add(consumer.stream)
-    sender = stage.client("sender")
+    senders = [stage.client(f"sender-{number}") for number in range(150)]
     one = send("/queue/kept", bytes(BODY_MAX))
     stage.begin()
     for number in range(stage.pick(1_000, 300)):
-        if not stage.push(sender.stream, one):
+        if not stage.is_on():
             break
-        # No more than two wait, so that what waits in queues stays small.
-        stage.read_to((number - 1) * BODY_MAX)
-        stage.counts["sent"] += 1
-    stage.ask(sender)
+        # Who was cut, because its messages were the largest part, is not the only one.
+        if stage.push(senders[number % 150].stream, one):
+            stage.counts["sent"] += 1
+        # No more than two wait, so that what waits in queues stays small. Dropped ones do not come.
+        before, patience = stage.sink.data, time.monotonic() + 0.2
+        stage.linger(lambda: stage.sink.data - before > BODY_MAX or time.monotonic() > patience)
+    stage.linger()
 
 
 @attack(
@@ -155,18 +166,21 @@ def rights_reused(stage: Stage) -> None:
 
 
 @attack(
-    "topic-names", "agent", "SEND to 990,000 topics with names of 4 KiB", row="6",
-    seen="4.0 GB, stalls of 2 s; `idle_topics_max` does not hold for SEND")
+    "topic-names", "agent",
+    "SEND to 990,000 topics with names of 4 KiB, or as long as the server takes them", row="6",
+    seen="4.0 GB, stalls of 2 s; `idle_topics_max` does not hold for SEND", for_peers=True)
 def topic_names(stage: Stage) -> None:
-    client = stage.client("namer")
-    tail = "x" * (4096 - len("/topic/0000000")) + "\n\n\0"
+    client = stage.visitor("namer")
+    mark = "0000000"
+    one = stage.speech.publish(mark.ljust(stage.speech.name_max - len(stage.speech.topic("")), "x"))
     stage.begin()
     # Four gigabytes take longer than the others' time.
     stage.until += stage.pick(25, 0)
     for start in range(0, stage.pick(990_000, 300_000), 500):
-        batch = "".join(
-            f"SEND\ndestination:/topic/{number:07}{tail}" for number in range(start, start + 500))
-        if not stage.push(client.stream, batch.encode()):
+        batch = b"".join(
+            one.replace(mark.encode(), f"{number:07}".encode(), 1)
+            for number in range(start, start + 500))
+        if not stage.push(client.stream, batch):
             break
         stage.counts["topics"] += 500
     stage.ask(client)
@@ -175,7 +189,7 @@ def topic_names(stage: Stage) -> None:
 @attack(
     "fan-unread", "100 agents",
     "each has 300 subscriptions to one topic and does not read; 60 kB of SENDs in one write",
-    row="7", seen="1.4 GB, 12 s")
+    row="7", seen="1.4 GB, 12 s", short=True)
 def fan_unread(stage: Stage) -> None:
     for number in range(stage.pick(100, 20)):
         agent = stage.client(f"unread-{number}", receive_buffer=4096)
@@ -249,14 +263,11 @@ def queues_waiting(stage: Stage) -> None:
 
 
 @attack(
-    "patterns-logins", "super agent, agent",
-    "1,000 patterns `/agent/.*a.{600}|xN`; logins with ids of 2 KiB", row="11",
-    seen="7.6 s a login")
+    "patterns-logins", "4 super agents, agent",
+    "980 patterns `/agent/.*a.{600}|xN`, of each less than its share; logins with ids of 2 KiB", row="11",
+    seen="7.6 s a login", short=True)
 def patterns_logins(stage: Stage) -> None:
-    watcher = stage.client("patterns", "super agent")
-    count = stage.pick(995, 200)
-    stage.ask(watcher, subscribe_many(
-        [f"/agent/.*a.{{600}}|x{number}" for number in range(count)], destination_type=1))
+    subscribe_costly(stage, stage.pick(245, 50))
     stage.begin()
     for number in itertools.count():
         if not stage.is_on():
@@ -269,52 +280,83 @@ def patterns_logins(stage: Stage) -> None:
         time.sleep(0.1)
 
 
+def subscribe_costly(stage: Stage, each: int) -> None:
+    """Four watchers, each with its share of regular expressions that are slow to match."""
+    for watcher in range(4):
+        client = stage.client(f"patterns-{watcher}", "super agent")
+        texts = [f"/agent/.*a.{{600}}|x{watcher}-{number}" for number in range(each)]
+        stage.ask(client, subscribe_many(texts, destination_type=1))
+
+
 @attack(
-    "wildcards-taken", "agent", "1,000 subscriptions to topics with wildcards", row="12",
-    seen="everybody else is refused, with `retry:never`, and closed")
+    "wildcards-taken", "agents",
+    "each subscribes to as many topics with wildcards as its share has, until there is no room for one more",
+    row="12", seen="everybody else is refused, with `retry:never`, and closed", short=True)
 def wildcards_taken(stage: Stage) -> None:
-    client = stage.client("greedy")
     stage.begin()
-    stage.ask(client, subscribe_many([f"/topic/{number}/*" for number in range(999)]))
-    for number in range(999, 1_000):
-        client.stream.setblocking(True)
-        client.send(subscribe(number, f"/topic/{number}/*"))
-    stage.linger()
+    take_all(stage, "agent", lambda number: subscribe(number, f"/topic/taken-{number}/*"))
 
 
 @attack(
-    "patterns-taken", "super agent", "1,000 regular expressions", row="12",
-    seen="everybody else is refused, with `retry:never`, and closed")
+    "patterns-taken", "super agents",
+    "each subscribes to as many regular expressions as its share has, until there is no room for one more",
+    row="12", seen="everybody else is refused, with `retry:never`, and closed")
 def patterns_taken(stage: Stage) -> None:
-    client = stage.client("greedy", "super agent")
     stage.begin()
-    stage.ask(client, subscribe_many(
-        [f"/agent/x{number}" for number in range(998)], destination_type=1))
-    stage.push(client.stream, subscribe(998, "/agent/x", destination_type=1))
-    stage.push(client.stream, subscribe(999, "/agent/y", destination_type=1))
-    stage.linger()
+    take_all(stage, "super agent", lambda number: subscribe(
+        number, f"/agent/taken-{number}", destination_type=1))
+
+
+def take_all(stage: Stage, profile: str, make: Callable[[int], bytes]) -> None:
+    """Subscribes as many sessions as it takes to all that there is, and to each that gets free."""
+    numbers = itertools.count()
+    logins = itertools.count()
+    sizes = itertools.chain((250, 100, 30, 10, 3), itertools.repeat(1))
+    # Who is refused is cut, and all its subscriptions with it: so the last gap is filled by smaller ones.
+    for size in sizes:
+        while stage.is_on():
+            try:
+                client = stage.client(f"taking-{next(logins)}", profile, patience=stage.left() + 5)
+            except (Refused, OSError):
+                break
+            frames = b"".join(make(next(numbers)) for _ in range(size))
+            if not stage.ask(client, frames):
+                stage.streams.remove(client.stream)
+                client.close()
+                break
+            stage.counts["taken"] += size
+        if not stage.is_on():
+            return
+        if size == 1:
+            time.sleep(0.02)
 
 
 @attack(
-    "queues-filled", "agent",
-    "67 messages of 2 MB to a queue that nobody reads, and smaller ones into what room is left",
-    row="12",
-    seen="everybody else is refused, with `retry:never`, and closed")
+    "queues-filled", "40 agents",
+    "send messages of 2 MB to a queue that nobody reads, each as many as its share has, and smaller ones "
+    "into what room is left, again and again",
+    row="12", seen="everybody else is refused, with `retry:never`, and closed", short=True)
 def queues_filled(stage: Stage) -> None:
+    fillers = stage.crowd(40, "filler-")
     stage.begin()
-    # Who is refused is cut; what it sent before stays. So the last gap is filled by smaller ones.
-    for size in (2_000_000, 100_000, 10_000, 1_000, 100, 0):
-        client = stage.client(f"filler-{size}")
-        stage.push(client.stream, send("/queue/full", bytes(size)), 67)
-    stage.linger()
+    # Below a quarter of 128 MiB. Who is refused is cut; what it sent before stays.
+    for size, times in ((2_000_000, 16), (100_000, 12), (10_000, 10), (1_000, 10), (100, 10)):
+        for stream in fillers:
+            stage.counts["sent"] += stage.push(stream, send("/queue/full", bytes(size)), times)
+    for number in itertools.count():
+        if not stage.is_on():
+            break
+        stage.counts["sent"] += stage.push(fillers[number % 40], send("/queue/full", bytes(1_000)))
+        time.sleep(0.001)
 
 
 @attack(
-    "frames-unfinished", "70 agents", "each sends 3.9 MiB of a SEND of 4 MiB, and no more", row="12",
-    seen="everybody else is refused, with `retry:never`, and closed")
+    "frames-unfinished", "70 agents",
+    "each sends all but 100 kB of a SEND as large as may be (4 MiB), and no more", row="12",
+    seen="everybody else is refused, with `retry:never`, and closed", for_peers=True, short=True)
 def frames_unfinished(stage: Stage) -> None:
     streams = stage.crowd(70, "torn-")
-    part = send("/agent/nobody", bytes(BODY_MAX))[:-100_000]
+    part = stage.speech.publish("nobody", bytes(stage.speech.body_max))[:-100_000]
     stage.begin()
     for stream in streams:
         stage.push(stream, part)
@@ -342,7 +384,7 @@ def late_beats(stage: Stage) -> None:
 
 @attack(
     "transactions", "150 agents", "each begins a transaction and leaves 8 MiB in it", row="14",
-    seen="1.2 GB: no bound on all of them")
+    seen="1.2 GB: no bound on all of them", short=True)
 def transactions(stage: Stage) -> None:
     streams = stage.crowd(150, "trader-")
     begun = stomp("BEGIN", {"transaction": "t"}) + send(
@@ -361,11 +403,12 @@ def late_acks(stage: Stage) -> None:
     queues = [f"/queue/late-{number}" for number in range(stage.pick(300, 40))]
     consumer = stage.client("late", "super agent", version="1.0")
     consumer.send(subscribe_many(queues, ack="client-individual"))
-    sender = stage.client("sender")
+    # More than one, whose shares are large enough together.
+    senders = [stage.client(f"sender-{number}") for number in range(8)]
     ids = []
-    for queue in queues:
+    for number, queue in enumerate(queues):
         stage.until = time.monotonic() + 60
-        stage.push(sender.stream, send(queue) * 1_000)
+        stage.push(senders[number % 8].stream, send(queue) * 1_000)
         ids.append(read_ids(consumer, 1_000))
     stage.begin()
     for number in range(999, -1, -1):
@@ -408,29 +451,3 @@ def presence_snapshot(stage: Stage) -> None:
         time.sleep(0.1)
         stage.push(service.stream, end)
         stage.counts["snapshots"] += 1
-
-
-@attack(
-    "fan-out", "agent",
-    "publishes to a topic with 5,000 subscribers who read, as fast as these take it", row="17",
-    seen="p99 of the pair 56 ms (p50 0.09; a nats-server on the same core: 47 and 132 ms)")
-def fan_out(stage: Stage) -> None:
-    publish_saturated(stage, stage.pick(5_000, 1_000))
-
-
-def publish_saturated(stage: Stage, receivers: int) -> None:
-    """Publishes to many, a few messages ahead of who reads them."""
-    streams = stage.crowd(receivers, "reading-")
-    for stream in streams:
-        stage.push(stream, subscribe(1, "/topic/fan"))
-    publisher = stage.client("publisher")
-    stage.ask(publisher)
-    one = send("/topic/fan", b"x" * 64)
-    stage.begin()
-    sent, first = 0, stage.sink.data
-    while stage.is_on():
-        stage.push(publisher.stream, one * 8)
-        sent += 8
-        # A message has more than 150 bytes.
-        stage.read_to(first + (sent - 8) * receivers * 150)
-    stage.counts["deliveries"] = sent * receivers

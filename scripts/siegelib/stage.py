@@ -16,16 +16,15 @@ from typing import TypeVar
 
 from broker import Fault
 
-from .wire import Client, Refused, Sink, connect_frame, log_in_crowd, reset, stomp
+from .readers import Readers
+from .speech import Speech
+from .wire import Client, Refused, Sink, log_in_crowd, reset
 
 T = TypeVar("T")
 
-FULL_SECONDS = 15.0
-QUICK_SECONDS = 3.0
-
 # Bounds that an attack may be held to.
-P99, TURN, MEMORY, CUT = "p99", "turn", "memory", "cut"
-ALL = frozenset({P99, TURN, MEMORY, CUT})
+P99, TURN, MEMORY, COUNTED, CUT = "p99", "turn", "memory", "counted", "cut"
+ALL = frozenset({P99, TURN, MEMORY, COUNTED, CUT})
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,12 @@ class Attack:
     # TOML that it needs besides the defaults.
     config: str
     judged: frozenset[str]
+    # Whether other servers can be attacked in the same way.
+    for_peers: bool
+    # Whether it is one of those that matter most.
+    is_short: bool
+    # A bound on the pair's p99 of its own, whatever the idle one is.
+    p99_ms_max: float | None
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -51,11 +56,13 @@ ATTACKS: dict[str, Attack] = {}
 
 def attack(
     name: str, who: str, sentence: str, *, row: str = "", seen: str = "", config: str = "",
-    judged: frozenset[str] = ALL,
+    judged: frozenset[str] = ALL, for_peers: bool = False, short: bool = False,
+    p99_ms_max: float | None = None,
 ) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
     """Enters a function in the list of attacks."""
     def enter(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
-        ATTACKS[name] = Attack(name, sentence, act, who, row, seen, config, judged)
+        ATTACKS[name] = Attack(
+            name, sentence, act, who, row, seen, config, judged, for_peers, short, p99_ms_max)
         return act
     return enter
 
@@ -67,10 +74,13 @@ class Stage:
     when the attack returns is closed all at once: that everybody leaves is part of it.
     """
 
-    def __init__(self, port: int, pid: int, quick: bool):
+    def __init__(self, port: int, pid: int, quick: bool, seconds: float, speech: Speech):
         self.port = port
         self.pid = pid
         self.quick = quick
+        self.seconds = seconds
+        self.speech = speech
+        self.crowds: list[Readers] = []
         self.streams: list[socket.socket] = []
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -86,7 +96,7 @@ class Stage:
     def begin(self) -> None:
         """Ends the preparation; from now on it is the attack."""
         self.tell({"phase": "attack"})
-        self.until = time.monotonic() + self.pick(FULL_SECONDS, QUICK_SECONDS)
+        self.until = time.monotonic() + self.seconds
 
     def is_on(self) -> bool:
         return time.monotonic() < self.until
@@ -109,13 +119,26 @@ class Stage:
         self.streams.append(client.stream)
         return client
 
+    def visitor(self, login: str, *, receive_buffer: int = 0) -> Client:
+        """As `client`, in whatever the server speaks."""
+        client = self.speech.open(
+            self.port, login, patience=self.left() + 30, receive_buffer=receive_buffer)
+        self.streams.append(client.stream)
+        return client
+
+    def readers(self, topic: str, count: int, processes: int) -> Readers:
+        """Subscribers who read, in processes of their own."""
+        readers = Readers(self.port, self.speech, topic, count, processes)
+        self.crowds.append(readers)
+        return readers
+
     def crowd(
         self, count: int, prefix: str, profile: str = "agent", *, width: int = 0,
         receive_buffer: int = 0, reads: bool = True, first_source: int = 1, **headers: object,
     ) -> list[socket.socket]:
         """Logs many in. Those who read do it in a thread, which counts."""
         connects = (
-            connect_frame(f"{prefix}{number:05}".ljust(width, "a"), profile, "1.2", **headers)
+            self.speech.connect(f"{prefix}{number:05}".ljust(width, "a"), profile, **headers)
             for number in range(count))
         return self.join(connects, receive_buffer, reads, first_source)
 
@@ -125,7 +148,7 @@ class Stage:
     ) -> list[socket.socket]:
         streams = log_in_crowd(
             self.port, connects, receive_buffer=receive_buffer, first_source=first_source,
-            patience=90)
+            patience=90, is_welcome=self.speech.is_welcome)
         self.streams += streams
         if reads:
             self.sink.add(*streams)
@@ -151,8 +174,7 @@ class Stage:
 
     def ask(self, client: Client, data: bytes = b"") -> bool:
         """Sends frames and waits until the broker is through with them; says whether it was in time."""
-        frame = stomp("SEND", {"destination": "/topic/siege-barrier", "receipt": "barrier"})
-        if self.push(client.stream, data + frame) == 0:
+        if self.push(client.stream, data + self.speech.ask) == 0:
             return False
         return self.wait(client, "RECEIPT")
 
@@ -197,13 +219,15 @@ class Stage:
         """Closes everything at once."""
         self.tell({"phase": "leave"})
         self.sink.stop()
+        for readers in self.crowds:
+            readers.stop()
+            self.errors += readers.errors
         for stream in self.streams:
             reset(stream)
 
 
-def work(name: str, port: int, pid: int, quick: bool) -> int:
+def work(name: str, stage: Stage) -> int:
     """The process of one attack."""
-    stage = Stage(port, pid, quick)
     try:
         ATTACKS[name].act(stage)
     except (Refused, OSError, Fault) as fault:
@@ -211,6 +235,7 @@ def work(name: str, port: int, pid: int, quick: bool) -> int:
     stage.leave()
     print(json.dumps({
         "counts": stage.counts, "errors": stage.errors + stage.sink.errors,
-        "ends": stage.sink.ends, "bytes_read": stage.sink.data, "notes": stage.notes,
+        "ends": stage.sink.ends + sum(one.ends for one in stage.crowds),
+        "bytes_read": stage.sink.data, "notes": stage.notes,
         "breaches": stage.breaches}), flush=True)
     return 0

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from broker import APPLICATION_KEY, PROFILE_KEYS, Fault
@@ -23,6 +23,7 @@ PORTS = 20_000
 
 ERROR_CODE = re.compile(rb"\nerror-code:([A-Z_]+)\n")
 LIMIT = re.compile(rb"([a-z_]+_max)")
+NATS_ERROR = re.compile(rb"-ERR '([^'\r\n]+)'\r\n")
 
 
 class Refused(Exception):
@@ -82,7 +83,8 @@ def error_word(data: bytes) -> str | None:
     """What an ERROR among these bytes says: its code, and the limit where it names one."""
     found = ERROR_CODE.search(data)
     if not found:
-        return None
+        told = NATS_ERROR.search(data)
+        return told[1].decode(errors="replace") if told else None
     word = found[1].decode()
     limit = LIMIT.search(data, max(0, found.start() - 600), found.end() + 300)
     return f"{word}:{limit[1].decode()}" if word == "LIMIT_EXCEEDED" and limit else word
@@ -174,13 +176,21 @@ def reset(stream: socket.socket) -> None:
     stream.close()
 
 
+def is_connected(answer: bytes) -> bool:
+    """Whether a login is through, in either dialect; raises where it is refused."""
+    if answer.startswith((b"CONNECTED", b"\0", b"\1")):
+        return True
+    raise Refused(error_word(answer) or f"a login was answered with {answer[:60]!r}")
+
+
 def log_in_crowd(
     port: int, connects: Iterable[bytes], *, receive_buffer: int = 0, patience: float = 30,
-    first_source: int = 1,
+    first_source: int = 1, is_welcome: Callable[[bytes], bool] = is_connected,
 ) -> list[socket.socket]:
     """Opens a connection for each CONNECT and waits until all are answered; in order."""
     poll = select.epoll()
     waiting: dict[int, socket.socket] = {}
+    answers: dict[int, bytes] = {}
     streams: list[socket.socket] = []
     deadline = time.monotonic() + patience
 
@@ -189,9 +199,13 @@ def log_in_crowd(
             if time.monotonic() > deadline:
                 raise Fault(f"{len(waiting)} of {len(streams)} logins are not answered")
             for descriptor, _ in poll.poll(1):
-                answer = waiting[descriptor].recv(16_384)
-                if not answer.startswith((b"CONNECTED", b"\0", b"\1")):
-                    raise Refused(error_word(answer) or f"a login was answered with {answer[:60]!r}")
+                received = waiting[descriptor].recv(16_384)
+                answer = answers.pop(descriptor, b"") + received
+                if not received:
+                    raise Refused(error_word(answer) or "a login was answered with the end")
+                if not is_welcome(answer):
+                    answers[descriptor] = answer
+                    continue
                 poll.unregister(descriptor)
                 del waiting[descriptor]
 
@@ -217,7 +231,9 @@ def log_in_crowd(
 class Sink:
     """A thread that reads from many connections, and only counts: bytes, ERRORs by code, ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: memoryview | None = None) -> None:
+        # Where another process reads how much it was.
+        self.shared = shared
         self.poll = select.epoll()
         self.streams: dict[int, socket.socket] = {}
         self.data = 0
@@ -247,6 +263,8 @@ class Sink:
                 stream = self.streams.get(descriptor)
                 if stream:
                     self._read(stream, descriptor, room)
+            if self.shared:
+                self.shared[0] = self.data
 
     def _read(self, stream: socket.socket, descriptor: int, room: memoryview) -> None:
         try:
