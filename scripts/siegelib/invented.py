@@ -12,9 +12,10 @@ from functools import partial
 
 from broker import UPGRADE, Fault, masked
 
-from .seen import BODY_MAX, make_topics, read_ids, send, subscribe, subscribe_many
+from .seen import (
+    BODY_MAX, make_topics, read_ids, send, subscribe, subscribe_costly, subscribe_many)
 from .stage import Stage, attack
-from .wire import Refused, connect_frame, log_in_crowd, open_stream, reset, stomp
+from .wire import Client, Refused, connect_frame, log_in_crowd, open_stream, reset, stomp
 
 # STOMP over WebSocket, in its standard dialect.
 UPGRADE_STANDARD = UPGRADE.replace(b": stomp\r\n", b": v12.stomp\r\n")
@@ -452,3 +453,284 @@ def wide_fan(stage: Stage) -> None:
     stage.begin()
     while stage.ask(client, send("/topic/wide", b"x" * 64) * stage.pick(2_000, 500)):
         stage.counts["writes"] += 1
+
+
+# -- aimed at shares, jobs, groups and accounts ----------------------------------------------------
+
+
+@attack(
+    "shares-overdrawn", "200 agents",
+    "keep sending frames of which each alone costs more than a share of a turn: 250 header lines with "
+    "escapes, a name of 2,000 levels, and 200 subscribers who all do it", short=True)
+def shares_overdrawn(stage: Stage) -> None:
+    streams = stage.crowd(stage.pick(200, 60), "costly-")
+    name = "/topic/costly" + "/a" * 1_900
+    for stream in streams:
+        stage.push(stream, subscribe(1, name))
+    lines = "".join(f"n\\c{number}:" + "\\n\\\\" * 8 + "\n" for number in range(250))
+    message = send(name, b"x").replace(b"\n\n", b"\n" + lines.encode() + b"\n", 1)
+    stage.begin()
+    spray(stage, streams, message * 4)
+
+
+@attack(
+    "jobs-endless", "30 agents, agent",
+    "each subscribes to another topic with wildcards that 10,000 topics match and gives it up, again and "
+    "again, while topics come and go as fast as they are taken: what goes through them never ends")
+def jobs_endless(stage: Stage) -> None:
+    maker = stage.client("maker")
+    make_topics(stage, maker, 9_000)
+    streams = stage.crowd(stage.pick(30, 10), "endless-")
+    rounds = [
+        b"".join(subscribe(one, f"/topic/many/{end}") + stomp("UNSUBSCRIBE", {"id": one})
+                 for one, end in enumerate(("*", ">", "*"))) * 20
+        for _ in streams]
+    made = [b"".join(send(f"/topic/many/{number}-{at}") for at in range(50)) for number in range(100)]
+    at = [0] * len(streams)
+    for stream in streams:
+        stream.setblocking(False)
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on() or not stage.push(maker.stream, made[number % 100]):
+            break
+        stage.counts["topics"] += 50
+        for index, stream in enumerate(streams):
+            at[index] = send_on(stream, rounds[index], at[index])
+
+
+def send_on(stream: socket.socket, data: bytes, at: int) -> int:
+    """Sends what is taken of something that is repeated; says where it goes on."""
+    try:
+        return (at + stream.send(memoryview(data)[at:])) % len(data)
+    except OSError:
+        return at
+
+
+@attack(
+    "jobs-abandoned", "anybody",
+    "40 clients at once log in, ask for what takes long (10,000 topics by wildcards, all agents by a "
+    "regular expression, presence with a snapshot), and are gone before it is done", short=True)
+def jobs_abandoned(stage: Stage) -> None:
+    make_topics(stage, stage.client("maker"), 9_900)
+    stage.crowd(stage.pick(3_000, 500), "there-")
+    asked = (
+        ("agent", b"".join(subscribe(number, f"/topic/many/{end}") for number, end in enumerate("*>"))),
+        ("super agent", subscribe(1, "/agent/there-.*", destination_type=1)),
+        ("service", subscribe(1, "STOMP-SERVER", destination_id=".*", snapshot="true")))
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on():
+            break
+        connects = [
+            connect_frame(f"gone-{number}-{one}-{profile}", profile) + frames
+            for one in range(14) for profile, frames in asked]
+        streams = []
+        for connect in connects:
+            try:
+                stream = open_stream(
+                    stage.port, f"127.0.{2 + number % 200}.3", patience=stage.left() + 1)
+                streams.append(stream)
+                stream.sendall(connect)
+            except OSError as fault:
+                stage.errors[type(fault).__name__] += 1
+        # Some answers have come, and the rest is under way.
+        with contextlib.suppress(OSError):
+            streams[0].recv(1)
+        for stream in streams:
+            reset(stream)
+        stage.counts["abandoned"] += len(streams)
+
+
+@attack(
+    "groups-flapping", "20 agents, agent",
+    "come to be the first and go as the last subscribers of topics with wildcards, all the time, while a "
+    "message is on its way to 1,000 subscribers of a topic that all of these match")
+def groups_flapping(stage: Stage) -> None:
+    for stream in stage.crowd(stage.pick(1_000, 300), "staying-"):
+        stage.push(stream, subscribe(1, "/topic/flap/a/b"))
+    flappers = stage.crowd(20, "flapping-")
+    patterns = ["/topic/flap/>", "/topic/flap/*/b", "/topic/*/a/b", "/topic/flap/a/*", "/topic/*/a/>"]
+    writes = [
+        b"".join(subscribe(number, one) for number, one in enumerate(patterns))
+        + b"".join(stomp("UNSUBSCRIBE", {"id": one}) for one in order)
+        for order in itertools.islice(itertools.permutations(range(5)), 20)]
+    publisher = stage.client("publisher")
+    stage.ask(publisher)
+    at = [0] * 20
+    for stream in flappers:
+        stream.setblocking(False)
+    one = send("/topic/flap/a/b", b"x" * 64) * 4
+    stage.begin()
+    while stage.is_on():
+        for index, stream in enumerate(flappers):
+            at[index] = send_on(stream, writes[index], at[index])
+        if not stage.ask(publisher, one):
+            break
+        stage.counts["published"] += 4
+
+
+@attack(
+    "always-new", "300 agents, 20 agents",
+    "each sends a little that has just arrived whenever the loop looks, and so stands in the list of those "
+    "to be read anew, while the others have much that waits its turn", short=True)
+def always_new(stage: Stage) -> None:
+    small = stage.crowd(stage.pick(300, 100), "new-")
+    large = stage.crowd(20, "waiting-")
+    for stream in (*small, *large):
+        stream.setblocking(False)
+    crumb = send("/agent/nobody")
+    bulk = send("/topic/bulk", b"x" * 100) * 3_000
+    at = [0] * 20
+    stage.begin()
+    while stage.is_on():
+        for index, stream in enumerate(large):
+            at[index] = send_on(stream, bulk, at[index])
+        for stream in small:
+            # All of it, or none: it is far smaller than what the kernel keeps.
+            with contextlib.suppress(OSError):
+                stage.counts["crumbs"] += stream.send(crumb) // len(crumb)
+
+
+@attack(
+    "shares-just-below", "3,000 agents",
+    "hold a little less each than the guest needs, and together about all that there is: a frame of 88 kB "
+    "without its end, 20 kB in a transaction, 40 kB in a queue")
+def shares_just_below(stage: Stage) -> None:
+    streams = stage.crowd(stage.pick(3_000, 900), "below-")
+    size = stage.pick(88_000, 88_000 * 10 // 3)
+    other = stage.pick(1, 3)
+    stage.begin()
+    for number, stream in enumerate(streams):
+        held = (
+            stomp("BEGIN", {"transaction": "t"})
+            + send("/topic/below", bytes(20_000 * other), transaction="t")
+            + send(f"/queue/below-{number % 100}", bytes(40_000 * other))
+            + send("/agent/nobody", bytes(size))[:-10_000])
+        stage.counts["holding"] += stage.push(stream, held)
+    stage.linger()
+
+
+@attack(
+    "input-kept", "3,000 agents",
+    "each sends in one write 64 kB of frames that cost much, so that nearly all of it waits in the broker "
+    "for its turn, and goes on as soon as it is taken")
+def input_kept(stage: Stage) -> None:
+    streams = stage.crowd(stage.pick(3_000, 500), "kept-")
+    lines = "".join(f"n\\c{number}:\\n\n" for number in range(250))
+    message = send("/agent/nobody").replace(b"\n\n", b"\n" + lines.encode() + b"\n", 1)
+    write = message * (65_536 // len(message))
+    stage.begin()
+    spray(stage, streams, write)
+
+
+@attack(
+    "largest-changing", "12 agents, super agent",
+    "fill the queues, each about as much as the others, and send one message after the other in turn, so "
+    "that with each another one is the largest, and pays; a consumer takes some")
+def largest_changing(stage: Stage) -> None:
+    streams = stage.crowd(12, "rival-")
+    consumer = stage.client("taking", "super agent")
+    one = send("/queue/rivals", bytes(10_000))
+    stage.begin()
+    # Twelve times a little more than a twelfth of 128 MiB: less than a quarter.
+    for stream in streams:
+        stage.counts["sent"] += stage.push(stream, one, 1_150)
+    consumer.send(subscribe(1, "/queue/rivals", ack="client-individual", prefetch_count=1))
+    for number in itertools.count():
+        if not stage.is_on():
+            break
+        stage.counts["sent"] += stage.push(streams[number % 12], one)
+        if number % 50 == 0:
+            acknowledge_one(stage, consumer)
+
+
+def acknowledge_one(stage: Stage, consumer: Client) -> None:
+    """Acknowledges the next message, if one has come."""
+    consumer.stream.setblocking(False)
+    try:
+        consumer.fill()
+        while received := consumer.take():
+            if received.command == "MESSAGE":
+                stage.push(consumer.stream, stomp("ACK", {"id": received.headers["ack"]}))
+                stage.counts["taken"] += 1
+    except BlockingIOError:
+        return
+    except (Refused, OSError) as fault:
+        stage.errors[str(fault) or type(fault).__name__] += 1
+
+
+@attack(
+    "frames-slow", "50 agents",
+    "each holds 2 MiB of a frame of 4 MiB and lets it grow a little faster than it must (with "
+    "`frame_ms_max` 2,000: 2 bytes a millisecond), so that it is never too late; ten others are a "
+    "little slower, and have to go",
+    config="[limits]\nframe_ms_max = 2000\n")
+def frames_slow(stage: Stage) -> None:
+    streams = stage.crowd(50, "slow-", reads=False)
+    frame = send("/agent/nobody", bytes(BODY_MAX))
+    begun = 2 << 20
+    for stream in streams:
+        stage.push(stream, frame[:begun])
+    fast, slow = streams[:40], streams[40:]
+    stage.begin()
+    started, at = time.monotonic(), begun
+    while stage.is_on():
+        time.sleep(0.25)
+        elapsed = time.monotonic() - started
+        # With room for the script's own lateness.
+        wanted = begun + int(elapsed * 3_000)
+        for stream in fast:
+            stage.push(stream, frame[at:wanted])
+        at = wanted
+        for stream in slow:
+            stage.push(stream, b"\0")
+    cut = [is_cut(stream) for stream in streams]
+    stage.counts["cut for slowness"] = sum(cut[40:])
+    if any(cut[:40]):
+        stage.breaches.append(f"{sum(cut[:40])} of 40 frames that grew fast enough were cut")
+    # Two deadlines, of which the first may have begun before the slowness.
+    if elapsed > 5 and not all(cut[40:]):
+        stage.breaches.append(f"{10 - sum(cut[40:])} of 10 frames that were too slow were not cut")
+
+
+def is_cut(stream: socket.socket) -> bool:
+    """Whether the broker has ended a connection or sent something, which can be nothing but an ERROR."""
+    stream.setblocking(False)
+    try:
+        stream.recv(4096)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@attack(
+    "logins-waiting", "4 super agents, anybody",
+    "980 regular expressions are matched with each login id of 2 KiB, while 200 clients at once log in with "
+    "new ids, half of them gone before they are through, and some take over from each other")
+def logins_waiting(stage: Stage) -> None:
+    subscribe_costly(stage, stage.pick(245, 50))
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on():
+            break
+        streams = []
+        for one in range(200):
+            # Every fourth has the id of the one before.
+            login = f"{number}-{one - (one % 4 == 3)}-".ljust(2_040, "a")
+            try:
+                stream = open_stream(
+                    stage.port, f"127.0.{2 + number % 200}.4", patience=stage.left() + 1)
+                streams.append(stream)
+                stream.sendall(connect_frame(login))
+            except OSError as fault:
+                stage.errors[type(fault).__name__] += 1
+        for stream in streams[::2]:
+            reset(stream)
+        for stream in streams[1::2]:
+            stream.settimeout(stage.left())
+            with contextlib.suppress(OSError):
+                stage.counts["answered"] += bool(stream.recv(4096))
+        for stream in streams[1::2]:
+            reset(stream)

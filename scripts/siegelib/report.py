@@ -19,7 +19,7 @@ END = "<!-- to here -->"
 
 TITLES = ("attack", "p99 idle", "p99", "p99.9", "longest turn", "p99.9 of turns", "> 2 ms", "loop",
           "peak", "after", "counted", "others", "attackers cut", "missed")
-WIDTHS = (26, 8, 8, 8, 13, 14, 7, 6, 6, 6, 12, 18, 30, 0)
+WIDTHS = (32, 8, 8, 8, 13, 14, 7, 6, 6, 6, 12, 18, 30, 0)
 # The columns with words.
 WORDS = (0, 11, 12, 13)
 
