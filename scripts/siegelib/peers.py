@@ -1,4 +1,4 @@
-"""Other servers to attack, with what a package of theirs has as default."""
+"""Other servers, with what a package of theirs has as default."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ class Kind:
         return path
 
 
-KINDS = {one.name: one for one in (Kind("nats-server", "nats"), Kind("mosquitto", "mqtt"))}
+KINDS = {one.name: one for one in (
+    Kind("nats-server", "nats"), Kind("mosquitto", "mqtt"), Kind("redis-server", "redis"))}
+
+# Those that can be attacked as the broker is.
+BESIEGED = [KINDS["nats-server"], KINDS["mosquitto"]]
 
 # Why a line of its log says that somebody was cut or lost messages; what else ends connections is
 # the clients' doing.
@@ -78,6 +82,10 @@ class Peer:
     def arguments(self) -> list[str]:
         if self.kind.name == "nats-server":
             return ["-a", "127.0.0.1", "-p", str(self.port)]
+        if self.kind.name == "redis-server":
+            # Its protected mode allows only 127.0.0.1; many connections need more addresses.
+            return ["--port", str(self.port), "--save", "", "--appendonly", "no", "--maxclients",
+                    "15000", "--protected-mode", "no"]
         path = self.directory / "mosquitto.conf"
         path.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"

@@ -1,4 +1,4 @@
-"""How the few things are said that an attack on any server needs: in STOMP, NATS and MQTT.
+"""How the few things are said that attacks and measurements need of any server: in STOMP, NATS, MQTT and RESP.
 
 Topics are written with `/` between levels, `*` for one level and `>` for the rest.
 """
@@ -214,4 +214,27 @@ def identifier(number: int) -> bytes:
     return (number % 0xFFFF + 1).to_bytes(2, "big")
 
 
-SPEECHES: dict[str, Speech] = {one.name: one for one in (Speech(), Nats(), Mqtt())}
+class Redis(Speech):
+    """The protocol of redis-server, as far as subscriptions go: its messages are not taken."""
+
+    name = "redis"
+    ask = b"PING\r\n"
+    beat = b""
+
+    def connect(self, login: str, profile: str = "agent", **headers: object) -> bytes:
+        return self.ask
+
+    def is_welcome(self, answer: bytes) -> bool:
+        if answer.startswith(b"-"):
+            raise Refused(answer.decode(errors="replace").strip())
+        return answer.endswith(b"+PONG\r\n")
+
+    def topic(self, topic: str) -> str:
+        return topic.replace(">", "*")
+
+    def subscribe(self, number: int, topic: str) -> bytes:
+        command = "PSUBSCRIBE" if "*" in self.topic(topic) else "SUBSCRIBE"
+        return f"{command} {self.topic(topic)}\r\n".encode()
+
+
+SPEECHES: dict[str, Speech] = {one.name: one for one in (Speech(), Nats(), Mqtt(), Redis())}
