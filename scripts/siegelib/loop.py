@@ -20,8 +20,6 @@ from broker import Broker, wait_until
 from .peers import Peer
 
 SAMPLE_SECONDS = 0.01
-# A turn that others prolonged by less is not told from one that they did not.
-DISTURBANCE_NS = 200_000
 
 
 @dataclass
@@ -120,7 +118,11 @@ class Sample:
     ran_ns: int
     # Time that it could have run, and did not: others had the core, or the machine.
     waited_ns: int
+    # Of that, what the machine below took.
+    stolen_ns: int
     resident: int
+    # How often others were run instead although it was not done.
+    preempted: int
 
 
 class Watch(threading.Thread):
@@ -138,16 +140,18 @@ class Watch(threading.Thread):
     def run(self) -> None:
         tick_ns = 10 ** 9 // os.sysconf("SC_CLK_TCK")
         number = 0
-        resident = 0
+        resident = preempted = 0
         while not self.is_done:
             try:
                 ran, waited = self.ran_and_waited()
                 if number % 10 == 0:
                     resident = self.memory("VmRSS")
+                    preempted = self.preemptions()
                 stolen = stolen_ticks(self.core) * tick_ns
             except (OSError, ValueError):
                 return
-            self.samples.append(Sample(time.monotonic(), ran, waited + stolen, resident))
+            self.samples.append(Sample(
+                time.monotonic(), ran, waited + stolen, stolen, resident, preempted))
             number += 1
             time.sleep(SAMPLE_SECONDS)
 
@@ -165,6 +169,12 @@ class Watch(threading.Thread):
                 continue
             ran, waited = ran + one_ran, waited + one_waited
         return ran, waited
+
+    def preemptions(self) -> int:
+        """How often the loop's thread had to stop in the middle of something."""
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/status").read_text()
+        found = re.search(r"^nonvoluntary_ctxt_switches:\s+(\d+)$", text, re.M)
+        return int(found[1]) if found else 0
 
     def memory(self, name: str) -> int:
         """A line of /proc/PID/status in bytes; zero where the process is gone."""
@@ -199,10 +209,11 @@ class Watch(threading.Thread):
 
     def disturbed(self, start: float, end: float) -> int:
         """How many times the thread was kept from running: so many turns can be longer for it."""
-        samples = self.between(start, end)
-        return sum(
-            one.waited_ns - before.waited_ns > DISTURBANCE_NS
-            for before, one in zip(samples, samples[1:]))
+        samples = self.between(start - 10 * SAMPLE_SECONDS, end)
+        if not samples:
+            return 0
+        stolen = sum(one.stolen_ns > before.stolen_ns for before, one in zip(samples, samples[1:]))
+        return samples[-1].preempted - samples[0].preempted + stolen
 
     def counted(self) -> Counted | None:
         """What the broker counted at the export before, if it says that, and a peer does not."""

@@ -134,7 +134,7 @@ def unacknowledged(stage: Stage) -> None:
         if stage.push(senders[number % 150].stream, one):
             stage.counts["sent"] += 1
         # No more than two wait, so that what waits in queues stays small. Dropped ones do not come.
-        before, patience = stage.sink.data, time.monotonic() + 0.2
+        before, patience = stage.sink.data, time.monotonic() + 0.05
         stage.linger(lambda: stage.sink.data - before > BODY_MAX or time.monotonic() > patience)
     stage.linger()
 
