@@ -20,6 +20,9 @@ from broker import Broker, wait_until
 from .peers import Peer
 
 SAMPLE_SECONDS = 0.01
+# Between two exports, and until one that was not heard is asked for again.
+EXPORT_GAP = 0.3
+ASK_AGAIN = 5.0
 
 
 @dataclass
@@ -104,9 +107,10 @@ def decode(data: bytes) -> Counter[int]:
 
 @dataclass
 class Counted:
-    """Memory that the broker says it counts: in all, and by account."""
+    """Memory that the broker says it counts, in all and by account, and what the process held then."""
 
     total: int
+    held: int
     parts: dict[str, int]
 
 
@@ -135,6 +139,9 @@ class Watch(threading.Thread):
         self.core = core
         self.samples: list[Sample] = []
         self.exports = 0
+        self.exported_at = 0.0
+        # Files of exports.
+        self.read: set[Path] = set()
         self.is_done = False
 
     def run(self) -> None:
@@ -215,8 +222,9 @@ class Watch(threading.Thread):
         stolen = sum(one.stolen_ns > before.stolen_ns for before, one in zip(samples, samples[1:]))
         return samples[-1].preempted - samples[0].preempted + stolen
 
-    def counted(self) -> Counted | None:
-        """What the broker counted at the export before, if it says that, and a peer does not."""
+    def counted(self, rest: int) -> Counted | None:
+        """What the broker counted at the export before, if it says that, and a peer does not; and what its
+        process holds more than at rest."""
         lines: list[str] = []
 
         def has_come() -> bool:
@@ -227,31 +235,41 @@ class Watch(threading.Thread):
         if self.exports == 0 or not wait_until(has_come, 1):
             return None
         found = {name: int(data) for name, data in re.findall(r" (\w+)_bytes=(\d+)", lines[-1])}
-        return Counted(found.pop("total"), found)
+        held = max(0, self.memory("VmRSS") - rest)
+        return Counted(found.pop("total"), held, found)
 
     def export(self, patience: float) -> Turns:
         """Has the broker export its histograms; gives the turns since the export before."""
         if isinstance(self.broker, Peer):
             return Turns()
-        before = set(self.broker.latency_directory.glob("*.hlog"))
+        started = time.monotonic()
+        # The thread of the export before writes other files behind the one that is looked for.
+        time.sleep(max(0.0, self.exported_at + EXPORT_GAP - started))
+        asked_at = 0.0
         new: set[Path] = set()
 
         def has_come() -> bool:
-            new.update(set(self.broker.latency_directory.glob("*.hlog")) - before)
-            return bool(new) or self.broker.process.poll() is not None
+            nonlocal asked_at
+            # Asked again where the export before was not over, and this one ignored.
+            if time.monotonic() > asked_at + ASK_AGAIN and not self.is_over():
+                self.broker.process.send_signal(signal.SIGUSR1)
+                asked_at = time.monotonic()
+            new.update(set(self.broker.latency_directory.glob("*.hlog")) - self.read)
+            return bool(new) or self.is_over()
 
-        started = time.monotonic()
-        try:
-            self.broker.process.send_signal(signal.SIGUSR1)
-        except OSError:
-            return Turns()
-        wait_until(has_come, patience)
-        if new:
-            self.exports += 1
-            return read_turns(max(new))
-        if self.broker.process.poll() is not None:
-            return Turns()
-        return Turns(max_ns=round((time.monotonic() - started) * 1e9), is_stuck=True)
+        has_ended = wait_until(has_come, patience)
+        self.exported_at = time.monotonic()
+        self.read |= new
+        turns = Turns(is_stuck=not has_ended)
+        for path in new:
+            turns += read_turns(path)
+        self.exports += bool(new)
+        if not has_ended:
+            turns.max_ns = round((time.monotonic() - started) * 1e9)
+        return turns
+
+    def is_over(self) -> bool:
+        return self.broker.process.poll() is not None
 
 
 def stolen_ticks(core: int) -> int:

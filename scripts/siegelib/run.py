@@ -27,6 +27,10 @@ from .stage import ALL, COUNTED, CUT, MEMORY, P99, TURN, Attack
 PREPARATION_SECONDS = 120.0
 
 
+# Between two looks at what is counted.
+COUNT_SECONDS = 1.0
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What no attack may exceed."""
@@ -103,9 +107,8 @@ class Outcome:
     kept_ns: int = 0
     # Turns that others can have prolonged.
     disturbed: int = 0
-    # What the broker counted at the end of the attack, and what the process held more than idle then.
+    # When it counted most.
     counted: Counted | None = None
-    held: int = 0
     share: float = 0.0
     peak: int = 0
     after: int = 0
@@ -149,10 +152,11 @@ class Outcome:
 
     def is_miscounted(self, bounds: Bounds) -> bool:
         """Whether counted and held memory differ by more than they may."""
-        if self.counted is None or max(self.held, self.counted.total) < bounds.counted_from:
+        if self.counted is None:
             return False
-        most = max(self.held, self.counted.total)
-        return abs(self.held - self.counted.total) > bounds.counted_part * most
+        most = max(self.counted.held, self.counted.total)
+        apart = abs(self.counted.held - self.counted.total)
+        return most > bounds.counted_from and apart > bounds.counted_part * most
 
     def judge(self, setting: Setting) -> None:
         if self.peer:
@@ -331,6 +335,7 @@ class Course:
     watch: Watch
     pair: Worker
     guest: Worker
+    counted_at: float = 0.0
 
     def be_idle(self) -> None:
         """Measures the pair while there is nobody but the guest."""
@@ -367,11 +372,17 @@ class Course:
                 if self.is_over(limit, "the attack" if is_prepared else "its preparation"):
                     attacker.kill()
                     break
+                if is_prepared and time.monotonic() > self.counted_at + COUNT_SECONDS \
+                        and not outcome.turns.is_stuck:
+                    outcome.turns += self.watch.export(self.setting.patience)
+                    self.note_counted()
                 continue
             if told.get("phase") == "leave":
+                outcome.turns += self.watch.export(self.setting.patience)
                 self.note_counted()
             if told.get("phase") == "attack":
                 outcome.preparation = self.watch.export(self.setting.patience)
+                self.note_counted()
                 self.pair.end_phase()
                 self.guest.end_phase()
                 started, is_prepared = time.monotonic(), True
@@ -413,10 +424,13 @@ class Course:
         self.outcome.breaches += told["breaches"]
 
     def note_counted(self) -> None:
-        """Notes what the broker counts while everybody is still there, and what its process holds."""
-        self.outcome.turns += self.watch.export(self.setting.patience)
-        self.outcome.counted = self.watch.counted()
-        self.outcome.held = max(0, self.watch.memory("VmRSS") - self.outcome.rest)
+        """Notes what the broker counts, if it is the most so far. What was freed may stay with the process:
+        so it is the moment that matters at which most was held."""
+        counted = self.watch.counted(self.outcome.rest)
+        before = self.outcome.counted
+        if counted and (before is None or counted.total > before.total):
+            self.outcome.counted = counted
+        self.counted_at = time.monotonic()
 
     def note_turns(self, turns: Turns, started: float, ended: float) -> None:
         self.outcome.turns += turns

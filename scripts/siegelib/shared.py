@@ -44,18 +44,18 @@ def publish_saturated(stage: Stage, receivers: int, processes: int) -> None:
 
 
 @attack(
-    "readers-stopped", "100 agents, agent",
-    "subscribe to a topic and do not read, while bodies of 64 KiB are published to it as fast as they are "
-    "taken", for_peers=True)
+    "readers-stopped", "50 agents, agent",
+    "subscribe to a topic and do not read, while 1,200 bodies of 64 KiB are published to it as fast as they "
+    "are taken", for_peers=True)
 def readers_stopped(stage: Stage) -> None:
-    streams = stage.crowd(100, "stopped-", receive_buffer=4096, reads=False)
+    streams = stage.crowd(50, "stopped-", receive_buffer=4096, reads=False)
     for stream in streams:
         stage.push(stream, stage.speech.subscribe(1, "stopped"))
     publisher = stage.visitor("publisher")
     stage.ask(publisher)
     one = stage.speech.publish("stopped", bytes(64 << 10))
     stage.begin()
-    while stage.is_on() and stage.counts["sent"] < 2_000:
+    while stage.is_on() and stage.counts["sent"] < 1_200:
         # No more than a write ahead: a server that stops reading is not given more.
         if not stage.push(publisher.stream, one):
             break
