@@ -131,6 +131,9 @@ pub mod internal {
     pub mod telemetry {
         pub use crate::telemetry::Latencies;
     }
+    pub mod work {
+        pub use crate::work::{ESCAPED_LINE, HANDSHAKE, READ, SOCKET, WRITE};
+    }
     pub mod transport {
         pub use crate::transport::prefix::PrefixLayer;
         pub use crate::transport::upgrade::{UpgradeLayer, Upgraded};

@@ -28,9 +28,10 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
         return Done::ignored(closure.reason);
     }
     broker.counters.frames_in += 1;
-    broker.meter.spend(work::FRAME + work::of_bytes(bytes.len()));
     let mut frame = Frame::default();
     let result = frame.read(bytes, &broker.limits).map_err(Fault::from);
+    let lines = work::of_lines(frame.headers.count());
+    broker.meter.spend(work::FRAME + work::of_bytes(bytes.len()) + lines);
     // Most frames are SENDs: a constant outcome saves copies of a verdict.
     let result = match (result, session, frame.command) {
         (Ok(()), Some(session), Command::Send) => {

@@ -299,14 +299,15 @@ impl Broker {
     }
 
     /// Serves the queues that are listed for the end of the turn, and drops expired messages, both within
-    /// bounds.
-    pub(crate) fn serve_backlog(&mut self, units: u32, now: Moment) {
-        self.begin_share(units);
+    /// the share.
+    pub(crate) fn serve_backlog(&mut self, now: Moment) {
         for peer in self.peers.take_roomy() {
             let open = self.peers.outbox(peer).and_then(|(_, peer)| peer.session());
             open.into_iter().for_each(|session| self.list_waiters(session));
         }
-        if std::mem::take(&mut self.leftover.has_expired) {
+        let is_expired = |(expires_ms, _)| expires_ms < now.ms();
+        let is_due = self.destinations.first_expiring().is_some_and(is_expired);
+        if std::mem::take(&mut self.leftover.has_expired) || is_due {
             self.drop_some_expired(SERVED_MAX, now);
         }
         self.leftover.is_servable = false;
@@ -342,11 +343,11 @@ impl Broker {
         self.store.check_invariants();
         let waiting: usize =
             self.destinations.iter().filter_map(|(_, one)| Some(one.queue.as_ref()?.len())).sum();
+        // Also those of sessions that have ended, which a job returns.
         let held: usize = self
-            .sessions
+            .subscriptions
             .iter()
-            .flat_map(|(_, session)| session.subscriptions.all())
-            .filter_map(|index| self.subscriptions[*index].standard.as_ref())
+            .filter_map(|(_, subscription)| subscription.standard.as_ref())
             .map(|standard| standard.unacknowledged.len())
             .sum();
         assert_eq!(waiting + held, self.store.len(), "messages of queues");

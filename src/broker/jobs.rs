@@ -57,6 +57,11 @@ impl Jobs {
         leaving.sum()
     }
 
+    /// The number of jobs.
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether a job could go on at once.
     fn is_ready(&self) -> bool {
         self.running.iter().any(|one| !one.waits)
@@ -94,16 +99,16 @@ impl Broker {
     }
 
     /// Advances jobs in turn, each by a slice, until the share of the turn is used up.
-    pub(crate) fn advance_jobs(&mut self, units: u32, now: Moment) {
+    pub(crate) fn advance_jobs(&mut self, now: Moment) {
         if self.jobs.running.is_empty() {
             return;
         }
-        self.advance_jobs_slow(units, now);
+        self.advance_jobs_slow(now);
     }
 
     #[cold] // most turns have no jobs
-    fn advance_jobs_slow(&mut self, units: u32, now: Moment) {
-        let mut left = u64::from(units);
+    fn advance_jobs_slow(&mut self, now: Moment) {
+        let mut left = self.units_left();
         let mut waiting = 0;
         while left > 0 && waiting < self.jobs.running.len() {
             let Some(mut running) = self.jobs.running.pop_front() else { return };

@@ -198,10 +198,22 @@ impl Broker {
         self.meter.begin(units + pending as u32);
     }
 
+    /// Begins a share that ends at a count of units, but has at least so many.
+    #[inline]
+    pub(crate) fn begin_share_until(&mut self, end: u64, least: u32) {
+        self.begin_share(least);
+        self.meter.extend(end);
+    }
+
     /// Whether the share is used up, by what was done and by the writes that follow from it.
     #[inline]
     pub(crate) fn is_share_spent(&self) -> bool {
         self.meter.is_spent(self.pending_units())
+    }
+
+    /// Units that are left of the share.
+    fn units_left(&self) -> u64 {
+        self.meter.left().saturating_sub(self.pending_units())
     }
 
     /// Units since the start, with those of the writes that are due.
@@ -346,6 +358,26 @@ impl Broker {
             destinations_bytes: self.destinations.bytes(),
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
         }
+    }
+
+    /// What is held of all clients together, by the limit that bounds it: bytes, and the most that they may be.
+    /// For the simulator.
+    pub fn held(&self) -> [(&'static str, u64, u64); 4] {
+        let limits = &self.limits;
+        let (queued, outbound_max) =
+            (self.peers.arena.resident_bytes(), limits.outbound_total_bytes_max);
+        let transactions_max = limits.transactions_total_bytes_max;
+        [
+            ("outbound_total_bytes_max", queued, outbound_max),
+            ("queues_bytes_max", self.store.bytes(), limits.queues_bytes_max),
+            ("transactions_total_bytes_max", self.transactions.bytes(), transactions_max),
+            ("destinations_bytes_max", self.destinations.bytes(), limits.destinations_bytes_max),
+        ]
+    }
+
+    /// The number of jobs that have begun.
+    pub fn jobs_len(&self) -> usize {
+        self.jobs.len()
     }
 
     /// Panics if the tables contradict each other.

@@ -114,6 +114,9 @@ impl Receiver<'_> {
     }
 }
 
+/// Slow consumers whose connections are closed in one turn.
+const CUTS_PER_TURN_MAX: usize = 16;
+
 /// All peers, and the lists of those with unsent frames and of those with long queues.
 #[derive(Debug)]
 pub struct Peers {
@@ -279,7 +282,7 @@ impl Peers {
     }
 
     /// Takes the slow consumers: connections that missed a frame, or whose queues are above their hard
-    /// limit, or above the soft one for too long. To be called after a flush.
+    /// limit, or above the soft one for too long; in a turn some of them. To be called after a flush.
     pub fn take_overflowing(&mut self, now_ms: u64) -> Vec<PeerId> {
         let mut overflowing = Vec::new();
         let table = &self.table;
@@ -293,10 +296,11 @@ impl Peers {
             let over = peer.lost_a_frame
                 || peer.is_over_hard()
                 || since_ms >= u64::from(peer.limits.soft_ms_max);
-            if over {
+            let is_taken = over && overflowing.len() < CUTS_PER_TURN_MAX;
+            if is_taken {
                 overflowing.push(*id);
             }
-            !over
+            !is_taken
         });
         overflowing
     }
@@ -305,7 +309,9 @@ impl Peers {
     pub fn next_overflow_ms(&self) -> Option<u64> {
         let due_ms = |id: &PeerId| {
             let peer = self.table.get(*id)?;
-            Some(peer.pressed_since_ms + u64::from(peer.limits.soft_ms_max))
+            let is_due = peer.lost_a_frame || peer.is_over_hard();
+            let time_ms = if is_due { 0 } else { u64::from(peer.limits.soft_ms_max) };
+            (peer.pressed && peer.closure().is_none()).then(|| peer.pressed_since_ms + time_ms)
         };
         self.pressed.iter().filter_map(due_ms).min()
     }

@@ -19,6 +19,7 @@ use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};
 use crate::limits::Exceeded;
+use crate::work;
 
 /// The room that several messages need together.
 #[derive(Debug, Default)]
@@ -219,6 +220,7 @@ impl Broker {
                 self.change_queue(id, |queue, store| queue.pop_expired(now.ms(), store)).flatten()
         {
             self.store.take(slot);
+            self.meter.spend(work::DELIVERY);
             dropped += 1;
         }
         self.counters.messages_expired += u64::from(dropped);

@@ -82,7 +82,11 @@ fn handle_frames(
         let verdict = match assembler.next_frame(&mut bytes, &bounds, &mut frame) {
             Ok(true) => {
                 done.frames += 1;
-                broker.meter.spend(work::FRAME + work::of_bytes(frame.body.len()));
+                let mut lines = work::of_lines(frame.headers.count());
+                if frame.has_backslash {
+                    lines = frame.headers.count() * work::ESCAPED_LINE;
+                }
+                broker.meter.spend(work::FRAME + work::of_bytes(frame.body.len()) + lines);
                 handle_frame(broker, &client, &frame, now)
             }
             Ok(false) => break,

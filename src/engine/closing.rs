@@ -1,6 +1,7 @@
 //! How connections end: with or without an ERROR, after a flush or at once, and reaped when the turn ends.
 
 use super::Engine;
+use super::budget::Stage;
 use super::connection::{Connection, Phase, Socket};
 use super::endings::Ending;
 use crate::broker::peer::Peer;
@@ -53,6 +54,10 @@ impl<S: Socket> Engine<S> {
                 self.connections.list_to_continue(slot);
             }
             self.note_held(slot);
+            if self.connections[slot].kept.is_some() {
+                // It waited for the end of a job, which wakes nobody that closes.
+                self.connections.list_to_continue(slot);
+            }
             self.set_deadline(slot, self.now.ms() + u64::from(self.limits.close_flush_ms_max));
         }
     }
@@ -119,19 +124,19 @@ impl<S: Socket> Engine<S> {
     #[inline]
     pub(super) fn reap(&mut self) {
         if !self.connections.to_reap.is_empty() {
-            self.reap_slow(REAPED_PER_TURN);
+            self.budget.begin(Stage::Reaping, &mut self.broker);
+            self.reap_slow(false);
         }
     }
 
     /// Removes all closed connections.
     pub(super) fn reap_all(&mut self) {
-        self.reap_slow(usize::MAX);
+        self.reap_slow(true);
     }
 
     #[cold] // in most turns no connection closes
-    fn reap_slow(&mut self, max: usize) {
-        for _ in 0..max {
-            let Some(id) = self.connections.to_reap.pop() else { return };
+    fn reap_slow(&mut self, takes_all: bool) {
+        while let Some(id) = self.connections.to_reap.pop() {
             let Some(connection) = self.connections.remove(id) else { continue };
             self.broker.meter.spend(work::SOCKET);
             self.memory.set_held(id.slot, connection.noted_bytes, 0);
@@ -148,6 +153,9 @@ impl<S: Socket> Engine<S> {
                 self.broker.close_peer(peer, reason, self.now);
             }
             self.closed.push((id, connection.socket));
+            if self.broker.is_share_spent() && !takes_all {
+                return;
+            }
         }
     }
 
@@ -170,9 +178,6 @@ impl<S: Socket> Engine<S> {
         }
     }
 }
-
-/// Connections that are removed in a turn: the kernel takes some microseconds to close each.
-const REAPED_PER_TURN: usize = 16;
 
 /// The WebSocket close code for a reason; `None` if it follows from the client's own close or violation.
 fn common_code(reason: CloseReason, retry: Option<Retry>) -> Option<CloseCode> {

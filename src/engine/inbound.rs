@@ -227,10 +227,13 @@ impl<S: Socket> Engine<S> {
             }
             let Some(tls) = &mut connection.tls else { break };
             let was_handshaking = tls.is_handshaking();
-            if was_handshaking {
-                self.broker.meter.spend(work::HANDSHAKE);
-            }
+            let had_output = tls.wants_write();
             let result = tls.decrypt(&mut wire, &mut plain);
+            if was_handshaking {
+                // What costs much is what is answered; a part of a flight is only collected.
+                let answers = !had_output && tls.wants_write();
+                self.broker.meter.spend(if answers { work::HANDSHAKE } else { work::FRAME });
+            }
             let is_ended = tls.is_ended_by_client();
             if was_handshaking && !tls.is_handshaking() {
                 self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));

@@ -247,6 +247,9 @@ impl<S: Socket> Engine<S> {
                 return;
             };
             self.cut_for_memory(peer);
+            if self.broker.is_share_spent() {
+                return;
+            }
         }
     }
 

@@ -17,6 +17,7 @@
 //! Closing only marks: a connection leaves the table in `settle`, never while a frame of its own
 //! is being handled.
 
+mod budget;
 mod closing;
 mod connection;
 pub(crate) mod deadlines;
@@ -31,6 +32,7 @@ mod table;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use self::budget::{Budget, Stage};
 use self::connection::{Connection, Phase};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
@@ -44,7 +46,7 @@ use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
 use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
 use crate::limits::Limits;
-use crate::telemetry::{Accounts, Counters, Latencies, Stage};
+use crate::telemetry::{Accounts, Counters, Latencies, Stage as Timed};
 use crate::transport::ListenerPolicy;
 use crate::work;
 
@@ -56,6 +58,7 @@ pub struct Engine<S> {
     tls: Option<Arc<rustls::ServerConfig>>,
     deadlines: Deadlines,
     patience: Patience,
+    budget: Budget,
     memory: Memory,
     /// Counters of connections, bytes and turns; the broker has those of sessions and messages.
     counters: Counters,
@@ -71,8 +74,6 @@ pub struct Engine<S> {
     is_full: bool,
     /// The time of the turn.
     now: Moment,
-    /// The count of work when the turn began.
-    begun_units: u64,
     is_draining: bool,
     serves_sample: bool,
     /// Names of the listeners, in the order of the configuration.
@@ -108,6 +109,7 @@ impl<S: Socket> Engine<S> {
             tls,
             deadlines: Deadlines::default(),
             patience: Patience::default(),
+            budget: Budget::new(limits.turn_units_max),
             memory: Memory::new(&limits),
             counters: Counters::default(),
             limits,
@@ -119,7 +121,6 @@ impl<S: Socket> Engine<S> {
             surplus_len: 0,
             is_full: false,
             now: Moment::default(),
-            begun_units: 0,
             is_draining: false,
             serves_sample: false,
             listeners: Vec::new(),
@@ -153,6 +154,7 @@ impl<S: Socket> Engine<S> {
         } else {
             counters.connections_accepted += 1;
         }
+        self.broker.meter.spend(work::SOCKET);
         self.last_number += 1;
         let now_ms = self.now.ms();
         let time_ms = if surplus { self.limits.refusal_ms_max } else { self.limits.upgrade_ms_max };
@@ -185,6 +187,7 @@ impl<S: Socket> Engine<S> {
     #[inline]
     pub fn begin_turn(&mut self, due_ms: Option<u64>, polled: Moment, told_ns: u64) {
         self.patience.begin_turn(self.now, due_ms, polled, told_ns);
+        self.budget.begin_turn(self.broker.meter.spent());
         self.now = polled;
     }
 
@@ -214,12 +217,11 @@ impl<S: Socket> Engine<S> {
 
     /// Reads from connections that are ready, each within its share of the turn, and handles the data: first from
     /// those that are logged in and have become so, then from the others, and from those whose share ended before
-    /// their input did.
+    /// their input did, and from those whose protocol is not known yet last.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
-        self.begun_units = self.broker.work_done();
-        let until = self.broker.meter.spent() + u64::from(self.limits.turn_units_max / 2);
+        let until = self.budget.end_of(Stage::Receive);
         // Those that continue are left a part of the turn, however many have become ready.
         let left = match self.connections.to_continue.is_empty() {
             true => 0,
@@ -236,6 +238,12 @@ impl<S: Socket> Engine<S> {
             let Some(id) = self.connections.to_continue.pop() else { break };
             self.read_listed(id);
         }
+        while let Some(id) = self.connections.to_greet.pop() {
+            self.read_listed(id);
+            if self.broker.work_done() >= until {
+                break;
+            }
+        }
     }
 
     #[inline]
@@ -249,7 +257,7 @@ impl<S: Socket> Engine<S> {
     /// this turn.
     pub fn flush(&mut self, now: Moment) {
         self.now = now;
-        self.broker.begin_share(self.limits.turn_units_max / 4);
+        self.budget.begin(Stage::Wakes, &mut self.broker);
         for _ in 0..self.connections.to_flush.len() {
             if self.broker.is_share_spent() {
                 break;
@@ -269,18 +277,20 @@ impl<S: Socket> Engine<S> {
         self.now = now;
         for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
             let elapsed_ns = now.ns.saturating_sub(arrived_ns);
-            self.latencies.record_many(Stage::Delivery, elapsed_ns, count);
+            self.latencies.record_many(Timed::Delivery, elapsed_ns, count);
         }
+        self.budget.begin(Stage::Cuts, &mut self.broker);
         self.broker.cut_slow_consumers(now, self.patience.judged_ms());
         self.check_deadlines();
-        self.broker.serve_backlog(self.limits.turn_units_max / 4, now);
-        let spent = self.broker.work_done() - self.begun_units;
-        let left = u64::from(self.limits.turn_units_max).saturating_sub(spent) as u32;
-        self.broker.advance_jobs(left.max(self.limits.turn_units_max / 4), now);
+        self.budget.begin(Stage::Queues, &mut self.broker);
+        self.broker.serve_backlog(now);
+        self.budget.begin(Stage::Jobs, &mut self.broker);
+        self.broker.advance_jobs(now);
         while let Some(slot) = self.broker.take_woken() {
             self.connections[slot].note_held_back(self.patience.now_ms());
             self.connections.list_to_continue(slot);
         }
+        self.budget.begin(Stage::Reaping, &mut self.broker);
         self.cut_if_short();
         if self.broker.peers.has_dirty() {
             self.flush_dirty();
@@ -298,7 +308,7 @@ impl<S: Socket> Engine<S> {
     /// Checks connections whose deadline may have passed, as many as a turn may; the others are due at once.
     #[inline]
     fn check_deadlines(&mut self) {
-        self.broker.begin_share(self.limits.turn_units_max / 8);
+        self.budget.begin(Stage::Deadlines, &mut self.broker);
         while let Some((armed_ms, id)) = self.deadlines.next_due(self.patience.told_ms()) {
             self.check_deadline(armed_ms, id);
             self.broker.meter.spend(work::DEADLINE);
@@ -441,6 +451,31 @@ impl<S: Socket> Engine<S> {
         Accounts { inbound_bytes: self.memory.inbound_bytes(), ..self.broker.accounts() }
     }
 
+    /// Whether the turn has time left, as to accept more than one connection.
+    pub fn has_time(&self) -> bool {
+        self.turn_units() < u64::from(self.limits.turn_units_max)
+    }
+
+    /// Units of work in the turn that ended last: for the simulator.
+    pub fn last_turn_units(&self) -> u64 {
+        self.budget.last()
+    }
+
+    /// Units of work since the start: for measurements.
+    pub fn units(&self) -> u64 {
+        self.broker.meter.spent()
+    }
+
+    /// Units of work since the turn began: for the simulator.
+    pub fn turn_units(&self) -> u64 {
+        self.budget.spent(self.broker.meter.spent())
+    }
+
+    /// The most units of work in a turn that has ended: for the simulator.
+    pub fn longest_turn_units(&self) -> u64 {
+        self.budget.longest()
+    }
+
     /// How long the broker has not run although it should have, in total: clients had that much longer for
     /// everything.
     pub fn late_ms(&self) -> u64 {
@@ -508,8 +543,8 @@ impl<S: Socket> Engine<S> {
         while self.broker.peers.has_dirty() {
             self.broker.peers.take_dirty(&mut dirty);
             // The list is worked off: the units that its writes need were counted when it was made.
-            let pending = dirty.len() as u32 * work::WRITE;
-            self.broker.begin_share(pending + self.limits.turn_units_max / 4);
+            let pending = dirty.len() as u64 * u64::from(work::WRITE);
+            self.budget.begin_writes(pending, &mut self.broker);
             for peer in dirty.drain(..) {
                 let is_late = self.broker.is_share_spent();
                 let Some((arena, outbox)) = self.broker.peers.outbox(peer) else { continue };

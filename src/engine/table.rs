@@ -1,13 +1,13 @@
 //! The table of connections, and the lists of those with pending work.
 //!
-//! It knows only a connection's id and whether it is listed.
+//! It knows only a connection's id, whether it is listed, and whether its protocol is known.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use slab::Slab;
 
-use super::connection::{Connection, ConnectionId};
+use super::connection::{Connection, ConnectionId, Phase};
 
 /// All connections, and the lists of pending work.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub(super) struct Table<S> {
     /// Connections that are not logged in, and those whose share of an earlier turn ended before their input did.
     /// They come after those of `to_read`, most of which need little.
     pub(super) to_continue: WorkList,
+    /// Connections that have become readable and whose protocol is not known yet: of these one at least is read
+    /// in each turn, and as many as fit into it after all others.
+    pub(super) to_greet: WorkList,
     /// Connections that have output but are not on the broker's list.
     pub(super) to_flush: WorkList,
     /// Connections that are closed.
@@ -34,6 +37,7 @@ impl<S> Table<S> {
             generations: Vec::new(),
             to_read: WorkList::default(),
             to_continue: WorkList::default(),
+            to_greet: WorkList::default(),
             to_flush: WorkList::default(),
             to_reap: WorkList::default(),
         }
@@ -78,7 +82,10 @@ impl<S> Table<S> {
         if !connection.flags.listed_to_read {
             connection.flags.listed_to_read = true;
             let id = connection.id;
-            self.to_continue.push(id);
+            match connection.phase {
+                Phase::AwaitingProtocol => self.to_greet.push(id),
+                _ => self.to_continue.push(id),
+            }
         }
     }
 
@@ -132,14 +139,14 @@ impl<S> Table<S> {
 
     /// Returns the memory of a past burst.
     pub(super) fn trim(&mut self) {
-        let Self { to_read, to_continue, to_flush, to_reap, .. } = self;
-        for list in [to_read, to_continue, to_flush, to_reap] {
+        let Self { to_read, to_continue, to_greet, to_flush, to_reap, .. } = self;
+        for list in [to_read, to_continue, to_greet, to_flush, to_reap] {
             list.trim();
         }
     }
 
-    fn lists(&self) -> [&WorkList; 4] {
-        [&self.to_read, &self.to_continue, &self.to_flush, &self.to_reap]
+    fn lists(&self) -> [&WorkList; 5] {
+        [&self.to_read, &self.to_continue, &self.to_greet, &self.to_flush, &self.to_reap]
     }
 }
 
@@ -224,6 +231,7 @@ mod tests {
     fn a_connection_is_listed_once_wherever_it_is_listed() {
         let mut table = Table::new();
         let id = insert(&mut table);
+        table[id.slot].phase = Phase::Open;
         table.list_to_continue(id.slot);
         table.list_to_read(id.slot);
         assert!(table.to_read.is_empty() && table.has_work());

@@ -365,7 +365,8 @@ impl<L> Reactor<L> {
     fn accept(&mut self, engine: &mut Engine<TcpSocket>) {
         let mut left = self.options.accepts_per_turn_max;
         while let Some(index) = self.to_accept.last().copied() {
-            if left == 0 {
+            let is_first = left == self.options.accepts_per_turn_max;
+            if left == 0 || !(is_first || engine.has_time()) {
                 return;
             }
             left -= 1;

@@ -38,6 +38,12 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// The number of lines, including repeated ones.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// Sets the bound on lines, before the first is added.
     #[inline]
     pub fn allow(&mut self, count_max: u32) {

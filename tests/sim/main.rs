@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod actors;
+mod adversaries;
 mod chunking;
 mod client;
 mod closing;

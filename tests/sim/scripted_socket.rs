@@ -67,6 +67,11 @@ impl ScriptedSocket {
         self.inbound.extend_from_slice(bytes);
     }
 
+    /// Bytes that the engine has not read.
+    pub(crate) fn inbound_len(&self) -> usize {
+        self.inbound.len()
+    }
+
     /// The other end ends its stream. Returns whether it had not done so.
     pub(crate) fn end_inbound(&mut self) -> bool {
         !std::mem::replace(&mut self.inbound_ended, true)
