@@ -6,8 +6,8 @@
 /// Things by size; each has an index, as in a table, and takes part while its size is not zero.
 #[derive(Debug, Default)]
 pub(crate) struct Ranking {
-    /// The things of each class; empty until something takes part.
-    classes: Vec<Vec<u32>>,
+    /// The first thing of each class; empty until something takes part.
+    firsts: Box<[u32]>,
     /// A bit for each class that is not empty.
     used: [u64; CLASSES / 64],
     /// Where each thing stands, by its index.
@@ -15,78 +15,92 @@ pub(crate) struct Ranking {
     len: usize,
 }
 
-/// Where a thing stands.
+/// Where a thing stands. The things of a class are a list, so that to change the class allocates nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rank {
     /// Its class; zero if it takes no part.
     class: u32,
-    /// Its index in the class.
-    position: u32,
+    /// Its neighbours in the class.
+    before: u32,
+    after: u32,
 }
 
 /// Classes: 0 for nothing, then eight for each power of two, of which the first three share theirs.
 const CLASSES: usize = 512;
 
+/// The neighbour of the first and of the last thing of a class.
+const NONE: u32 = u32::MAX;
+
+/// Ranks for which memory is kept while nothing takes part.
+const RANKS_KEPT: usize = 256;
+
 impl Ranking {
     /// Sets the size of a thing. With zero it takes no part.
+    #[inline]
     pub(crate) fn set(&mut self, index: u32, size: u64) {
         let class = class_of(size);
         let rank = self.ranks.get(index as usize).copied().unwrap_or_default();
         if rank.class != class {
-            self.leave(rank);
-            self.enter(index, class);
+            self.move_to(index, rank, class);
         }
     }
 
     /// A thing that is at most an eighth smaller than the largest.
     pub(crate) fn largest(&self) -> Option<u32> {
-        let (word, bits) = self.used.iter().enumerate().rfind(|(_, bits)| **bits != 0)?;
-        let class = word * 64 + bits.ilog2() as usize;
-        self.classes[class].last().copied()
+        Some(self.firsts[self.highest()?])
     }
 
     /// Whether a thing is as large as the largest, or at most an eighth smaller.
     pub(crate) fn is_among_largest(&self, index: u32) -> bool {
         let rank = self.ranks.get(index as usize).copied().unwrap_or_default();
-        let highest = self.used.iter().enumerate().rfind(|(_, bits)| **bits != 0);
-        highest.is_some_and(|(word, bits)| word * 64 + bits.ilog2() as usize == rank.class as usize)
+        self.highest() == Some(rank.class as usize)
+    }
+
+    /// The highest class that is not empty.
+    fn highest(&self) -> Option<usize> {
+        let (word, bits) = self.used.iter().enumerate().rfind(|(_, bits)| **bits != 0)?;
+        Some(word * 64 + bits.ilog2() as usize)
+    }
+
+    fn move_to(&mut self, index: u32, from: Rank, class: u32) {
+        if from.class != 0 {
+            self.leave(from);
+        }
+        if class != 0 {
+            self.enter(index, class);
+        } else if self.len == 0 && self.ranks.capacity() > RANKS_KEPT {
+            self.ranks = Vec::new();
+        } else {
+            self.ranks[index as usize] = Rank::default();
+        }
     }
 
     fn leave(&mut self, rank: Rank) {
-        if rank.class == 0 {
-            return;
+        let Rank { class, before, after } = rank;
+        match self.ranks.get_mut(before as usize) {
+            Some(one) => one.after = after,
+            None => self.firsts[class as usize] = after,
         }
-        let class = &mut self.classes[rank.class as usize];
-        class.swap_remove(rank.position as usize);
-        if let Some(moved) = class.get(rank.position as usize) {
-            self.ranks[*moved as usize].position = rank.position;
-        }
-        if class.is_empty() {
-            *class = Vec::new();
-            self.used[rank.class as usize / 64] &= !(1 << (rank.class % 64));
+        match self.ranks.get_mut(after as usize) {
+            Some(one) => one.before = before,
+            None if before == NONE => self.used[class as usize / 64] &= !(1 << (class % 64)),
+            None => {}
         }
         self.len -= 1;
-        if self.len == 0 {
-            *self = Self::default();
-        }
     }
 
     fn enter(&mut self, index: u32, class: u32) {
-        if class == 0 {
-            if let Some(rank) = self.ranks.get_mut(index as usize) {
-                *rank = Rank::default();
-            }
-            return;
-        }
-        if self.classes.is_empty() {
-            self.classes.resize_with(CLASSES, Vec::new);
+        if self.firsts.is_empty() {
+            self.firsts = vec![NONE; CLASSES].into();
         }
         if self.ranks.len() <= index as usize {
             self.ranks.resize(index as usize + 1, Rank::default());
         }
-        let things = &mut self.classes[class as usize];
-        self.ranks[index as usize] = Rank { class, position: things.len() as u32 };
-        things.push(index);
+        let after = std::mem::replace(&mut self.firsts[class as usize], index);
+        self.ranks[index as usize] = Rank { class, before: NONE, after };
+        if let Some(one) = self.ranks.get_mut(after as usize) {
+            one.before = index;
+        }
         self.used[class as usize / 64] |= 1 << (class % 64);
         self.len += 1;
     }

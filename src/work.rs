@@ -35,6 +35,12 @@ pub const WRITE: u32 = 50;
 /// Freeing a piece of a queue.
 pub(crate) const FREE: u32 = 5;
 
+/// A step of a transaction that is checked or performed, without its deliveries.
+pub(crate) const STEP: u32 = 4;
+
+/// A message that is dropped, or returned to its queue.
+pub(crate) const DROP: u32 = 4;
+
 /// A deadline that is checked.
 pub(crate) const DEADLINE: u32 = 3;
 

@@ -1,7 +1,7 @@
 //! The answer to a request: sent at once, or when the job that the request began has ended.
 
 use super::Broker;
-use super::ids::PeerId;
+use super::ids::{PeerId, SessionId};
 use crate::classic::encode::number_header;
 use crate::stomp::encode;
 
@@ -23,10 +23,31 @@ pub(super) enum Later {
 }
 
 impl Broker {
+    /// Answers a SEND of a classic client that named a transaction.
+    #[inline]
+    pub(super) fn acknowledge(&mut self, client: PeerId, session: SessionId, transaction: &[u8]) {
+        if self.is_busy(client) {
+            return self.answer_later(client, Later::Acknowledgement(transaction.into()));
+        }
+        self.acknowledge_now(client, session, transaction);
+    }
+
+    #[inline]
+    fn acknowledge_now(&mut self, client: PeerId, session: SessionId, transaction: &[u8]) {
+        let token = self.sessions[session].token();
+        self.peers.reply(client, |out| {
+            out.extend_from_slice(b"ACK\nsession-id:");
+            out.extend_from_slice(token);
+            out.extend_from_slice(b"\ntransaction:");
+            out.extend_from_slice(transaction);
+            out.extend_from_slice(b"\nerror-desc:OK\n\n\0");
+        });
+    }
+
     /// Answers a client, unless a job of its own runs, which then answers when it ends.
     #[inline]
     pub(super) fn answer(&mut self, client: PeerId, answer: Answer<'_>) {
-        if self.peers.peer(client).is_busy() {
+        if self.is_busy(client) {
             return self.answer_later(client, Later::from(answer));
         }
         self.answer_now(client, answer);
@@ -36,15 +57,9 @@ impl Broker {
     pub(super) fn answer_now(&mut self, client: PeerId, answer: Answer<'_>) {
         match answer {
             Answer::Acknowledgement(transaction) => {
-                let Some(session) = self.peers.peer(client).session() else { return };
-                let token = self.sessions[session].token();
-                self.peers.reply(client, |out| {
-                    out.extend_from_slice(b"ACK\nsession-id:");
-                    out.extend_from_slice(token);
-                    out.extend_from_slice(b"\ntransaction:");
-                    out.extend_from_slice(transaction);
-                    out.extend_from_slice(b"\nerror-desc:OK\n\n\0");
-                });
+                if let Some(session) = self.peers.peer(client).session() {
+                    self.acknowledge_now(client, session, transaction);
+                }
             }
             Answer::Receipt(receipt, delivered) => self.peers.reply(client, |out| {
                 encode::begin(out, "RECEIPT");
@@ -68,6 +83,14 @@ impl From<Answer<'_>> for Later {
 }
 
 impl Later {
+    /// The id of the receipt that was asked for.
+    pub(super) fn receipt(&self) -> Option<&[u8]> {
+        match self {
+            Self::Acknowledgement(_) => None,
+            Self::Receipt(receipt) => Some(receipt),
+        }
+    }
+
     /// The answer, with what the job has achieved.
     pub(super) fn answer(&self, delivered: Option<u32>) -> Answer<'_> {
         match self {

@@ -1,7 +1,6 @@
 //! The classic dialect's rules: the effect of each command, and the answer to it.
 
 use super::admission::Credentials;
-use super::answer::Answer;
 use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::groups::{Group, slot_of};
@@ -36,7 +35,7 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
     let result = match (result, session, frame.command) {
         (Ok(()), Some(session), Command::Send) => {
             match send(broker, &Request { peer, session, frame: &frame }, now) {
-                Ok(()) => return Done::stays(broker.peers.peer(peer).is_busy()),
+                Ok(()) => return Done::stays(broker.is_busy(peer)),
                 Err(fault) => Err(fault),
             }
         }
@@ -44,7 +43,7 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
         (Err(fault), _, _) => Err(fault),
     };
     let verdict = result.unwrap_or_else(|fault| broker.refuse(peer, &fault, now));
-    Done { frames: 1, verdict, pauses: broker.peers.peer(peer).is_busy() }
+    Done { frames: 1, verdict, pauses: broker.is_busy(peer) }
 }
 
 /// Writes an ERROR.
@@ -216,7 +215,8 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         user_lines: UserLines::of(&request.frame.headers),
         body: request.frame.body,
     };
-    let sending = Sending { session: request.session, content: &content, expires_ms: NEVER };
+    let sending =
+        Sending { session: request.session, content: &content, expires_ms: NEVER, origin: None };
     if let Some(line) = request.frame.headers.disguised_line() {
         return Err(Fault::disguised(line.name));
     }
@@ -228,7 +228,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         Sent::Nobody => return broker.unreachable(content.destination).map_or(Ok(()), Err),
     }
     if let Some(transaction) = content.transaction {
-        broker.answer(request.peer, Answer::Acknowledgement(transaction));
+        broker.acknowledge(request.peer, request.session, transaction);
     }
     Ok(())
 }

@@ -80,14 +80,42 @@ impl Broker {
         now: Moment,
     ) -> Sent {
         let number = self.next_message();
-        let (origin, content) = (&self.sessions[sending.session].origin, sending.content);
-        let message = Message { number, is_redelivered: false, origin, content };
-        let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
-        let slot = self.store.insert(Stored::new(&message, expires_ms), id);
+        let queue = self.destinations.queue(id);
+        let is_next = queue.is_some_and(|queue| queue.has_consumers() && queue.is_empty());
+        let consumer = if is_next { self.next_consumer(id) } else { None };
+        if let Some(consumer) = consumer {
+            self.meter.spend(work::DELIVERY);
+            let subscription = &self.subscriptions[consumer];
+            if subscription.standard.as_ref().is_none_or(|one| one.mode == AckMode::Auto) {
+                // Nothing has to be kept of it.
+                let route = Route { session: subscription.session, subscription: consumer };
+                self.deliver_along(sending, number, Fan::to(route), now);
+                return Sent::Queued(1);
+            }
+        }
+        let slot = self.store_message(sending, number, id, now);
+        if let Some(consumer) = consumer {
+            self.deliver_to_consumer(slot, consumer, now);
+            return Sent::Queued(1);
+        }
         self.change_queue(id, |queue, store| queue.push_back(id, slot, store));
         self.serve_queue(id, now);
         let waits = self.destinations.queue(id).is_some_and(|queue| !queue.is_empty());
         Sent::Queued(u32::from(!waits))
+    }
+
+    /// Stores a message for a queue, into which it has yet to be put.
+    fn store_message(
+        &mut self,
+        sending: Sending<'_>,
+        number: u64,
+        id: DestinationId,
+        now: Moment,
+    ) -> Slot {
+        let (origin, content) = (sending.origin_in(&self.sessions), sending.content);
+        let message = Message { number, is_redelivered: false, origin, content };
+        let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
+        self.store.insert(Stored::new(&message, expires_ms), id)
     }
 
     /// Delivers a queue's messages to its consumers in turn, as far as they have credit and the share of the turn
@@ -125,7 +153,8 @@ impl Broker {
         loop {
             let consumer = self.destinations.change_queue(id, Queue::take_turn)??;
             let Some(subscription) = self.subscriptions.get_mut(consumer) else { continue };
-            let session = &mut self.sessions[subscription.session];
+            // A session that has ended leaves consumers behind until a job has removed them.
+            let Some(session) = self.sessions.get_mut(subscription.session) else { continue };
             let Some(standard) = &mut subscription.standard else { continue };
             if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
                 standard.turn = Turn::AwaitsCredit;
@@ -256,6 +285,7 @@ impl Broker {
     /// deliveries it goes to the dead letter queue, or is dropped; in the dead letter queue itself it stays
     /// until it is acknowledged.
     fn requeue(&mut self, id: DestinationId, slot: Slot, now: Moment) {
+        self.meter.spend(work::DROP);
         let Some(queue) = self.destinations.get(id) else { return };
         let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
         if !is_last && self.store.message(slot).deliveries >= self.limits.deliveries_max {
@@ -285,6 +315,7 @@ impl Broker {
 
     /// Drops a message, wherever it is. If a consumer holds it, its ACK has no effect.
     pub(super) fn drop_message(&mut self, slot: Slot) {
+        self.meter.spend(work::DROP);
         match self.store.position(slot) {
             Position::Fresh(id) | Position::Returned(id) => {
                 self.drop_waiting(id, slot);

@@ -10,7 +10,7 @@ use super::ids::{DestinationId, PeerId, SessionId};
 use super::levels::Levels;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
-use super::session::Session;
+use super::session::{Session, SessionTable};
 use super::space::Space;
 use super::wide::{NARROW_MAX, Wide};
 use super::{Broker, Moment, printable};
@@ -24,6 +24,22 @@ pub(super) struct Sending<'a> {
     pub(super) content: &'a Content<'a>,
     /// The last millisecond in which it may be delivered from a queue; or [`NEVER`].
     pub(super) expires_ms: u64,
+    /// The sender in the message, if the session may have ended.
+    pub(super) origin: Option<&'a Origin>,
+}
+
+impl<'a> Sending<'a> {
+    /// The sender in the message.
+    #[inline]
+    pub(super) fn origin_in<'s>(&self, sessions: &'s SessionTable) -> &'s Origin
+    where
+        'a: 's,
+    {
+        match self.origin {
+            Some(origin) => origin,
+            None => &sessions[self.session].origin,
+        }
+    }
 }
 
 /// The outcome of a SEND.
@@ -110,6 +126,25 @@ impl Broker {
         Ok(sent)
     }
 
+    /// Sends a message for which room was reserved. Returns it if it goes to many receivers.
+    pub(super) fn send_reserved(&mut self, sending: Sending<'_>, now: Moment) -> Option<Box<Wide>> {
+        let name = sending.content.destination;
+        let id = match (self.destinations.find(name, None), Space::of(name)) {
+            (Some(id), _) => id,
+            (None, Space::Topic | Space::Queue) => self.make_destination(name),
+            (None, Space::Client | Space::Broker | Space::Unknown) => return None,
+        };
+        let sent = match self.destinations[id].queue {
+            Some(_) => self.send_to_queue(sending, id, now),
+            None => self.send_at(sending, id, now),
+        };
+        self.release_destination(id);
+        match sent {
+            Sent::Wide(wide) => Some(wide),
+            Sent::Queued(_) | Sent::Nobody => None,
+        }
+    }
+
     /// Sends a message to a topic or to a client.
     #[inline]
     fn send_at(&mut self, sending: Sending<'_>, id: DestinationId, now: Moment) -> Sent {
@@ -161,7 +196,7 @@ impl Broker {
             && self.sessions[owner].has_inbox
         {
             let Self { peers, sessions, counters, .. } = self;
-            let (origin, content) = (&sessions[sending.session].origin, sending.content);
+            let (origin, content) = (sending.origin_in(sessions), sending.content);
             let message = Message { number, is_redelivered: false, origin, content };
             let is_queued = deliver_only(peers, &message, &sessions[owner], now);
             counters.deliveries += u64::from(is_queued);
@@ -172,7 +207,7 @@ impl Broker {
             self.look_up_wildcards(id);
         }
         let Self { peers, sessions, subscriptions, destinations, groups, counters, .. } = self;
-        let (origin, content) = (&sessions[sending.session].origin, sending.content);
+        let (origin, content) = (sending.origin_in(sessions), sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         let owner = owner.map(|owner| &sessions[owner]);
         let mut fan = fan_of(&destinations[id], groups, owner.map(|owner| owner.profile));
@@ -212,14 +247,27 @@ impl Broker {
     }
 
     /// Delivers a message of the broker itself or of a queue to given receivers.
-    pub(super) fn deliver_to(&mut self, message: &Message<'_>, mut fan: Fan, now: Moment) {
+    pub(super) fn deliver_to(&mut self, message: &Message<'_>, fan: Fan, now: Moment) {
         let Self { peers, sessions, subscriptions, counters, .. } = self;
         peers.arena.note_arrival(now.ns);
-        let mut encodings = Encodings::new(message);
         let mut outlet = Outlet { peers, sessions, subscriptions };
-        let mut seen = ByNumber(message.number);
-        outlet.advance(&mut encodings, &mut fan, &mut seen, None, usize::MAX);
-        counters.deliveries += fan.deliveries;
+        counters.deliveries += outlet.deliver(message, fan);
+    }
+
+    /// Delivers a message with that number to given receivers.
+    pub(super) fn deliver_along(
+        &mut self,
+        sending: Sending<'_>,
+        number: u64,
+        fan: Fan,
+        now: Moment,
+    ) {
+        let Self { peers, sessions, subscriptions, counters, .. } = self;
+        let (origin, content) = (sending.origin_in(sessions), sending.content);
+        let message = Message { number, is_redelivered: false, origin, content };
+        peers.arena.note_arrival(now.ns);
+        let mut outlet = Outlet { peers, sessions, subscriptions };
+        counters.deliveries += outlet.deliver(&message, fan);
     }
 
     /// The number of the next message.
@@ -293,6 +341,16 @@ impl Broker {
     fn listens(&self, owner: SessionId, address: &Destination) -> bool {
         let is_subscribed = || address.own().routes().iter().any(|route| route.session == owner);
         self.sessions[owner].has_inbox || is_subscribed()
+    }
+}
+
+impl Outlet<'_> {
+    /// Delivers a message to all of its receivers in one go. Returns the number of copies.
+    fn deliver(&mut self, message: &Message<'_>, mut fan: Fan) -> u64 {
+        let mut encodings = Encodings::new(message);
+        let mut seen = ByNumber(message.number);
+        self.advance(&mut encodings, &mut fan, &mut seen, None, usize::MAX);
+        fan.deliveries
     }
 }
 

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 
 use super::answer::Later;
+use super::commit::Commit;
 use super::fault::{Code, Fault, Retry};
-use super::ids::{DestinationId, PeerId, SubscriptionIndex};
+use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::presence::Snapshot;
 use super::wide::Wide;
 use super::{Broker, Moment};
@@ -20,6 +21,8 @@ use crate::work::Progress;
 pub(super) enum Job {
     /// Ends the subscriptions of a session that has ended.
     Leave(Leave),
+    /// Executes a transaction.
+    Commit(Box<Commit>),
     /// Delivers a message to many receivers.
     Wide(Box<Wide>),
     /// Sends presence events about clients that are logged in.
@@ -52,7 +55,7 @@ impl Jobs {
     pub(super) fn leaving_len(&self) -> usize {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
             Job::Leave(leave) => Some(leave.subscriptions.len()),
-            Job::Wide(_) | Job::Snapshot(_) | Job::Drain(_) => None,
+            Job::Commit(_) | Job::Wide(_) | Job::Snapshot(_) | Job::Drain(_) => None,
         });
         leaving.sum()
     }
@@ -60,6 +63,12 @@ impl Jobs {
     /// The number of jobs.
     pub(super) fn len(&self) -> usize {
         self.running.len()
+    }
+
+    /// Whether any job runs.
+    #[inline]
+    pub(super) fn is_any(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// Whether a job could go on at once.
@@ -120,13 +129,13 @@ impl Broker {
             running.waits = progress == Progress::Waits;
             waiting = if running.waits { waiting + 1 } else { 0 };
             match progress {
-                Progress::Ended => self.end_job(running),
+                Progress::Ended => self.end_job(running, now),
                 Progress::More | Progress::Waits => self.jobs.running.push_back(running),
             }
         }
     }
 
-    fn end_job(&mut self, running: Running) {
+    fn end_job(&mut self, mut running: Running, now: Moment) {
         let Some(owner) = running.owner.filter(|one| self.peers.get(*one).is_some()) else {
             return;
         };
@@ -138,9 +147,25 @@ impl Broker {
             return;
         }
         self.jobs.woken.push(slot);
-        if let Some(answer) = &running.answer {
+        if let Some(fault) = running.job.take_fault() {
+            let receipt = running.answer.as_ref().and_then(Later::receipt);
+            self.refuse_request(owner, &fault, receipt, now);
+        } else if let Some(answer) = &running.answer {
             self.answer_now(owner, answer.answer(running.job.delivered()));
         }
+    }
+
+    /// Lets the transactions that a session executes settle what it holds, before it returns that to the queues.
+    pub(super) fn settle_committed(&mut self, session: SessionId, now: Moment) {
+        // Taken out, since the queues may be served.
+        let mut running = std::mem::take(&mut self.jobs.running);
+        for one in &mut running {
+            if let Job::Commit(commit) = &mut one.job {
+                commit.settle_rest(session, self, now);
+            }
+        }
+        running.append(&mut self.jobs.running);
+        self.jobs.running = running;
     }
 
     /// The slot of a connection whose client's job has ended, so that it can be handled again.
@@ -161,6 +186,7 @@ impl Job {
     fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
         match self {
             Self::Leave(leave) => leave.advance(broker, now),
+            Self::Commit(commit) => commit.advance(broker, now),
             Self::Wide(wide) => wide.advance(broker),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Drain(peers) => drain(broker, peers, now),
@@ -171,17 +197,26 @@ impl Job {
     pub(super) fn delivered(&self) -> Option<u32> {
         match self {
             Self::Wide(wide) => Some(wide.count()),
-            Self::Leave(_) | Self::Snapshot(_) | Self::Drain(_) => None,
+            Self::Leave(_) | Self::Commit(_) | Self::Snapshot(_) | Self::Drain(_) => None,
         }
     }
 }
 
 impl Job {
+    /// Why the job has achieved nothing, if it has not.
+    pub(super) fn take_fault(&mut self) -> Option<Fault> {
+        match self {
+            Self::Commit(commit) => commit.take_fault(),
+            Self::Leave(_) | Self::Wide(_) | Self::Snapshot(_) | Self::Drain(_) => None,
+        }
+    }
+
     /// Memory of what the job holds for its owner.
     fn held_bytes(&self) -> u32 {
         match self {
             Self::Wide(wide) => wide.held_bytes() as u32,
-            Self::Leave(_) | Self::Snapshot(_) | Self::Drain(_) => 0,
+            // A transaction counts where it counted before its COMMIT.
+            Self::Leave(_) | Self::Commit(_) | Self::Snapshot(_) | Self::Drain(_) => 0,
         }
     }
 }

@@ -136,6 +136,7 @@ impl Broker {
             write_error(out, encoding, &fault, None);
         });
         // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
+        self.settle_committed(session, now);
         self.sessions[session].transactions = Vec::new();
         self.note_transactions(session);
     }
@@ -194,6 +195,7 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
+        self.settle_committed(id, now);
         self.sessions[id].transactions = Vec::new();
         self.note_transactions(id);
         let login = self.sessions[id].login(&self.destinations);

@@ -70,6 +70,7 @@ pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
 pub use self::rights::Rights;
+use self::room::Reserved;
 use self::session::SessionTable;
 use self::speaker::Inlet;
 pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
@@ -117,6 +118,8 @@ pub struct Broker {
     leftover: Leftover,
     /// What open transactions occupy.
     transactions: TransactionAccounts,
+    /// Room for the steps of transactions that are being executed.
+    reserved: Reserved,
     /// Whether messages in queues are being dropped for those of other senders.
     is_dropping: bool,
     /// The number of the last message, from which its `message-id` is made.
@@ -157,6 +160,7 @@ impl Broker {
             store: Store::new(secret),
             leftover: Leftover::default(),
             transactions: TransactionAccounts::default(),
+            reserved: Reserved::default(),
             is_dropping: false,
             last_message: 0,
             meter: Meter::default(),
@@ -225,7 +229,13 @@ impl Broker {
     /// Whether a client is not to be handled any further in this turn.
     #[inline]
     fn pauses(&self, peer: PeerId) -> bool {
-        self.is_share_spent() || self.peers.peer(peer).is_busy()
+        self.is_share_spent() || self.is_busy(peer)
+    }
+
+    /// Whether a job of a client runs.
+    #[inline]
+    fn is_busy(&self, peer: PeerId) -> bool {
+        self.jobs.is_any() && self.peers.peer(peer).is_busy()
     }
 
     /// Units for the writes that are due.
@@ -387,7 +397,9 @@ impl Broker {
         self.check_queue_invariants();
         let begun = self.sessions.iter().flat_map(|(_, session)| &session.transactions);
         let begun: u64 = begun.map(|transaction| transaction.bytes).sum();
-        assert_eq!(begun, self.transactions.bytes(), "memory of transactions");
+        let open = self.transactions.bytes() - self.transactions.committing_bytes();
+        assert_eq!(begun, open, "memory of open transactions");
+        self.check_reserved();
         let idle = self.destinations.idle_topics_len();
         assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {

@@ -8,83 +8,173 @@
 //! share and occupies less: its messages are dropped, those first that began to wait last, as they are the
 //! farthest from being delivered. None of them becomes a dead letter, for that would free nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::deliver::Sending;
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, SessionId};
-use super::message::NEVER;
+use super::message::{Content, NEVER, Origin};
 use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};
 use crate::limits::Exceeded;
 use crate::work;
 
-/// The room that several messages need together.
+/// Room that is reserved for the steps of transactions that are being executed, so that nobody else takes it.
 #[derive(Debug, Default)]
-pub(super) struct Demand<'m> {
-    /// The number of messages for each queue.
-    queues: BTreeMap<&'m [u8], u64>,
-    /// The topics of messages.
-    topics: BTreeSet<&'m [u8]>,
-    /// Memory of the messages for queues.
+pub(super) struct Reserved {
+    claims: BTreeMap<Box<[u8]>, Claim>,
+    /// Memory of messages for queues.
     bytes: u64,
+    /// Destinations that have to be created, and their memory.
+    places: u64,
+    place_bytes: u64,
 }
 
-impl<'m> Demand<'m> {
-    /// Adds a message.
-    pub(super) fn add(&mut self, broker: &Broker, sending: Sending<'m>) {
-        let name = sending.content.destination;
-        match Space::of(name) {
-            Space::Client | Space::Broker | Space::Unknown => {}
-            Space::Topic => {
-                self.topics.insert(name);
-            }
-            Space::Queue => {
-                *self.queues.entry(name).or_default() += 1;
-                let origin = &broker.sessions[sending.session].origin;
-                self.bytes += Store::cost_of(origin, sending.content);
+/// What is reserved at a topic or a queue.
+#[derive(Debug, Default)]
+struct Claim {
+    /// Steps that need it.
+    steps: u64,
+    /// Messages among them, for a queue.
+    messages: u64,
+    /// Whether it has to be created.
+    is_new: bool,
+}
+
+impl Reserved {
+    /// Destinations that have to be created.
+    #[inline]
+    pub(super) fn places(&self) -> u64 {
+        self.places
+    }
+
+    /// Memory of these destinations.
+    pub(super) fn place_bytes(&self) -> u64 {
+        self.place_bytes
+    }
+
+    /// Whether there is a place for a destination that has to be created.
+    #[inline]
+    pub(super) fn has_place_for(&self, name: &[u8]) -> bool {
+        self.places > 0 && self.claims.get(name).is_some_and(|claim| claim.is_new)
+    }
+
+    /// Notes that a destination is being created.
+    #[inline]
+    pub(super) fn note_made(&mut self, name: &[u8]) {
+        if self.places > 0
+            && let Some(claim) = self.claims.get_mut(name)
+            && std::mem::take(&mut claim.is_new)
+        {
+            self.places -= 1;
+            self.place_bytes -= DestinationTable::cost_of(name);
+        }
+    }
+
+    fn add(&mut self, name: &[u8], is_new: bool, messages: u64, bytes: u64) {
+        if !self.claims.contains_key(name) {
+            self.claims.insert(name.into(), Claim { is_new, ..Claim::default() });
+            if is_new {
+                self.places += 1;
+                self.place_bytes += DestinationTable::cost_of(name);
             }
         }
+        if let Some(claim) = self.claims.get_mut(name) {
+            claim.steps += 1;
+            claim.messages += messages;
+        }
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, name: &[u8], messages: u64, bytes: u64) {
+        let Some(claim) = self.claims.get_mut(name) else { return };
+        self.bytes -= bytes;
+        claim.steps -= 1;
+        claim.messages -= messages;
+        if claim.steps == 0 {
+            self.note_made(name);
+            self.claims.remove(name);
+        }
+    }
+
+    pub(super) fn messages_at(&self, name: &[u8]) -> u64 {
+        if self.claims.is_empty() {
+            return 0;
+        }
+        self.claims.get(name).map_or(0, |claim| claim.messages)
     }
 }
 
 impl Broker {
-    /// Checks that there is room for several messages, of which then each can be sent, as long as nothing
-    /// else is sent in between. With `has_nacks`, the dead letter queue may have to be created.
-    pub(super) fn check_room(
+    /// Reserves the room that a message needs, whose sender may send it and has reserved `own_bytes` before. Returns
+    /// its bytes.
+    pub(super) fn reserve(
         &mut self,
-        demand: &Demand<'_>,
-        session: SessionId,
-        has_nacks: bool,
+        sending: Sending<'_>,
+        own_bytes: u64,
         now: Moment,
-    ) -> Result<(), Fault> {
-        for (name, count) in &demand.queues {
-            self.check_queue_room(name, *count, now)?;
+    ) -> Result<u64, Fault> {
+        let name = sending.content.destination;
+        let space = Space::of(name);
+        if !matches!(space, Space::Topic | Space::Queue) {
+            return Ok(0);
         }
-        // A NACK may make a message a dead letter.
-        let dead = self.dead_letter_queue.clone().filter(|_| has_nacks).map(String::into_bytes);
-        let dead = dead.as_deref().filter(|name| !demand.queues.contains_key(name));
-        let names = demand.queues.keys().chain(&demand.topics).copied().chain(dead);
-        let max = u64::from(self.limits.destinations_max);
-        let needed = |broker: &Self| {
-            let new = names.clone().filter(|name| broker.destinations.find(name, None).is_none());
-            (broker.destinations.len() + new.count()) as u64
-        };
-        if needed(self) > max {
-            self.destinations.sweep_idle_topics();
+        let is_new = self.destinations.find(name, None).is_none();
+        if is_new && !self.reserved.has_place_for(name) {
+            self.check_place_for(name)?;
         }
-        if needed(self) > max {
-            return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
+        if space == Space::Topic {
+            self.reserved.add(name, is_new, 0, 0);
+            return Ok(0);
         }
-        let new = names.filter(|name| self.destinations.find(name, None).is_none());
-        let bytes = new.map(DestinationTable::cost_of).sum();
-        self.check_destinations_room(bytes)?;
-        if demand.queues.is_empty() {
+        let bytes = self.check_message_room(sending, own_bytes, now)?;
+        self.reserved.add(name, is_new, 1, bytes);
+        Ok(bytes)
+    }
+
+    /// Gives back what was reserved for a message.
+    pub(super) fn give_back(&mut self, origin: &Origin, content: &Content<'_>) {
+        let name = content.destination;
+        match Space::of(name) {
+            Space::Topic => self.reserved.remove(name, 0, 0),
+            Space::Queue => self.reserved.remove(name, 1, Store::cost_of(origin, content)),
+            Space::Client | Space::Broker | Space::Unknown => {}
+        }
+    }
+
+    /// Reserves a place for the dead letter queue, which a NACK may need.
+    pub(super) fn reserve_dead_letters(&mut self) -> Result<(), Fault> {
+        let Some(name) = self.dead_letter_queue.clone().map(String::into_bytes) else {
             return Ok(());
+        };
+        let is_new = self.destinations.find(&name, None).is_none();
+        if is_new && !self.reserved.has_place_for(&name) {
+            self.check_place_for(&name)?;
         }
-        self.make_queues_room(session, demand.bytes, now)
+        self.reserved.add(&name, is_new, 0, 0);
+        Ok(())
+    }
+
+    /// Gives back what [`Self::reserve_dead_letters`] reserved.
+    pub(super) fn give_back_dead_letters(&mut self) {
+        if let Some(name) = &self.dead_letter_queue {
+            self.reserved.remove(name.as_bytes(), 0, 0);
+        }
+    }
+
+    /// Panics if totals of what is reserved differ from a recount.
+    pub(super) fn check_reserved(&self) {
+        let reserved = &self.reserved;
+        let new = || reserved.claims.iter().filter(|(_, claim)| claim.is_new);
+        let bytes: u64 = new().map(|(name, _)| DestinationTable::cost_of(name)).sum();
+        assert_eq!((new().count() as u64, bytes), (reserved.places, reserved.place_bytes));
+        let is_needed = self.transactions.committing_bytes() > 0;
+        assert!(
+            is_needed || reserved.claims.is_empty() && reserved.bytes == 0,
+            "reserved for nobody"
+        );
     }
 
     /// Checks that there is room for a message to a queue.
@@ -94,10 +184,21 @@ impl Broker {
         now: Moment,
     ) -> Result<(), Fault> {
         self.note_origin(sending.session);
+        self.check_message_room(sending, 0, now).map(drop)
+    }
+
+    /// As [`Self::check_room_of_one`] for a sender whose origin is known, and for whom so much is reserved. Returns the
+    /// bytes of the message.
+    fn check_message_room(
+        &mut self,
+        sending: Sending<'_>,
+        own_bytes: u64,
+        now: Moment,
+    ) -> Result<u64, Fault> {
         self.check_queue_room(sending.content.destination, 1, now)?;
-        let origin = &self.sessions[sending.session].origin;
-        let bytes = Store::cost_of(origin, sending.content);
-        self.make_queues_room(sending.session, bytes, now)
+        let bytes = Store::cost_of(&self.sessions[sending.session].origin, sending.content);
+        self.make_queues_room(sending.session, (bytes, own_bytes), now)?;
+        Ok(bytes)
     }
 
     /// Checks that there is room for more messages in one queue, which need not exist yet.
@@ -125,7 +226,7 @@ impl Broker {
     fn make_queues_room(
         &mut self,
         session: SessionId,
-        bytes: u64,
+        bytes: (u64, u64),
         now: Moment,
     ) -> Result<(), Fault> {
         let share = self.limits.queue_share_bytes_max[self.sessions[session].profile];
@@ -142,7 +243,7 @@ impl Broker {
     fn make_queues_room_slow(
         &mut self,
         session: SessionId,
-        bytes: u64,
+        bytes: (u64, u64),
         (share, max): (u64, u64),
         now: Moment,
     ) -> Result<(), Fault> {
@@ -180,11 +281,12 @@ impl Broker {
         Ok(())
     }
 
-    /// What a sender and all senders occupy with more bytes of that sender.
-    fn needs(&self, session: SessionId, bytes: u64) -> Needs {
+    /// What a sender and all senders occupy with more bytes of that sender, for whom `own_bytes` are reserved.
+    fn needs(&self, session: SessionId, (bytes, own_bytes): (u64, u64)) -> Needs {
         let sender = self.sessions[session].origin.address();
-        let more = bytes + self.store.opening_bytes(sender);
-        Needs { own: self.store.bytes_of(sender) + more, all: self.store.bytes() + more }
+        let (own, opening) = self.store.bytes_of(sender);
+        let more = bytes + opening;
+        Needs { own: own + own_bytes + more, all: self.store.bytes() + self.reserved.bytes + more }
     }
 
     /// Until when a message that is stored now may wait.
@@ -220,7 +322,7 @@ impl Broker {
                 self.change_queue(id, |queue, store| queue.pop_expired(now.ms(), store)).flatten()
         {
             self.store.take(slot);
-            self.meter.spend(work::DELIVERY);
+            self.meter.spend(work::DROP);
             dropped += 1;
         }
         self.counters.messages_expired += u64::from(dropped);
@@ -231,7 +333,7 @@ impl Broker {
     fn waiting_at(&self, name: &[u8]) -> u64 {
         let found = self.destinations.find(name, None);
         let queue = found.and_then(|id| self.destinations.queue(id));
-        queue.map_or(0, |queue| queue.len() as u64)
+        queue.map_or(0, |queue| queue.len() as u64) + self.reserved.messages_at(name)
     }
 }
 

@@ -104,7 +104,7 @@ fn handle_frames(
             }
         }
     }
-    done.pauses |= broker.peers.peer(peer).is_busy();
+    done.pauses |= broker.is_busy(peer);
     assembler.release();
     broker.counters.frames_in += u64::from(done.frames);
     done
@@ -262,7 +262,7 @@ fn handle_unescaped(
         Command::Subscribe => subscribe(broker, &request, now)?,
         Command::Unsubscribe => unsubscribe(broker, &request, now)?,
         Command::Begin => begin(broker, &request, now)?,
-        Command::Commit => commit(broker, &request, now)?,
+        Command::Commit => commit(broker, client.peer, &request, now)?,
         Command::Abort => drop(take_transaction(broker, &request)?),
         Command::Disconnect => return Ok(Outcome::LoggedOut),
         Command::Connect => {
@@ -396,7 +396,7 @@ fn perform(
         broker.counters.messages_expired += 1;
         return Ok(Outcome::Sent(0));
     };
-    let sending = Sending { session: request.session, content: &content, expires_ms };
+    let sending = Sending { session: request.session, content: &content, expires_ms, origin: None };
     match broker.send(sending, now)? {
         Sent::Queued(count) => Ok(Outcome::Sent(count)),
         Sent::Wide(wide) => {

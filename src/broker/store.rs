@@ -47,6 +47,9 @@ struct Links {
 
 const NONE: u32 = u32::MAX;
 
+/// Places for messages, and for accounts, for which memory is kept while there are none.
+const PLACES_KEPT: usize = 256;
+
 /// A message with its bookkeeping.
 #[derive(Debug)]
 struct Kept {
@@ -151,7 +154,7 @@ impl Store {
         } else {
             self.ranking.set(kept.account, account.bytes);
         }
-        if self.kept.is_empty() {
+        if self.kept.is_empty() && self.kept.capacity() > PLACES_KEPT {
             self.kept = Slab::new();
         }
         kept.message
@@ -237,14 +240,12 @@ impl Store {
         self.bytes
     }
 
-    /// What a sender's messages occupy.
-    pub(crate) fn bytes_of(&self, sender: &[u8]) -> u64 {
-        self.find(sender).map_or(0, |account| self.accounts[account as usize].bytes)
-    }
-
-    /// What more of a sender's account is needed besides its messages.
-    pub(crate) fn opening_bytes(&self, sender: &[u8]) -> u64 {
-        if self.find(sender).is_some() { 0 } else { Account::cost_of(sender) }
+    /// What a sender's messages occupy, and what its account needs besides its next message.
+    pub(crate) fn bytes_of(&self, sender: &[u8]) -> (u64, u64) {
+        match self.find(sender) {
+            Some(account) => (self.accounts[account as usize].bytes, 0),
+            None => (0, Account::cost_of(sender)),
+        }
     }
 
     /// What the sender occupies whose messages occupy most, to within an eighth.
@@ -349,7 +350,7 @@ impl Store {
         if let Ok(entry) = self.by_name.find_entry(hash, |one| *one == account) {
             entry.remove();
         }
-        if self.accounts.is_empty() {
+        if self.accounts.is_empty() && self.accounts.capacity() > PLACES_KEPT {
             self.accounts = Slab::new();
             self.by_name = HashTable::new();
         }

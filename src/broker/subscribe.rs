@@ -379,20 +379,35 @@ impl Broker {
         if let Some(found) = self.destinations.find(name, None) {
             return Ok(found);
         }
-        let max = u64::from(self.limits.destinations_max);
+        if !self.reserved.has_place_for(name) {
+            self.check_place_for(name)?;
+        }
+        Ok(self.make_destination(name))
+    }
+
+    /// Checks that there is room for one more destination.
+    pub(super) fn check_place_for(&mut self, name: &[u8]) -> Result<(), Fault> {
+        let max = u64::from(self.limits.destinations_max).saturating_sub(self.reserved.places());
         if self.destinations.len() as u64 >= max {
             self.destinations.sweep_idle_topics();
         }
         if self.destinations.len() as u64 >= max {
+            let max = self.limits.destinations_max.into();
             return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
         }
-        self.check_destinations_room(DestinationTable::cost_of(name))?;
-        Ok(self.destinations.insert(name))
+        self.check_destinations_room(DestinationTable::cost_of(name))
+    }
+
+    /// Creates a destination, for which there is room.
+    pub(super) fn make_destination(&mut self, name: &[u8]) -> DestinationId {
+        self.reserved.note_made(name);
+        self.destinations.insert(name)
     }
 
     /// Checks that there is room for topics and queues that cost so much.
     pub(super) fn check_destinations_room(&mut self, bytes: u64) -> Result<(), Fault> {
         let max = self.limits.destinations_bytes_max;
+        let bytes = bytes + self.reserved.place_bytes();
         if bytes > 0 && self.destinations.bytes() + bytes > max {
             self.destinations.sweep_idle_topics();
             if self.destinations.bytes() + bytes > max {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::ids::SessionId;
+use super::ids::{DeliveryId, SessionId};
 use super::table::Key;
 use crate::ranking::Ranking;
 use crate::stomp::frame::{ALLOCATION_BYTES, OwnedLines};
@@ -40,6 +40,8 @@ pub(crate) struct TransactionAccounts {
     sessions: HashMap<u32, (SessionId, u64)>,
     ranking: Ranking,
     bytes: u64,
+    /// Memory of those that are being executed, whose sessions may be gone.
+    committing_bytes: u64,
 }
 
 impl TransactionAccounts {
@@ -59,7 +61,22 @@ impl TransactionAccounts {
 
     /// What all of them occupy.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.committing_bytes
+    }
+
+    /// What those occupy that are being executed.
+    pub(crate) fn committing_bytes(&self) -> u64 {
+        self.committing_bytes
+    }
+
+    /// Notes that a transaction, which is its session's no longer, is being executed.
+    pub(crate) fn begin_commit(&mut self, bytes: u64) {
+        self.committing_bytes += bytes;
+    }
+
+    /// Notes that a transaction has been executed.
+    pub(crate) fn end_commit(&mut self, bytes: u64) {
+        self.committing_bytes -= bytes;
     }
 
     /// The session whose transactions occupy most, unless it is the one that asks for more bytes, or would not
@@ -78,6 +95,27 @@ pub(crate) struct HeldFrame {
     lines: OwnedLines,
     has_backslash: bool,
     body: Box<[u8]>,
+    /// What COMMIT has found that is to be done.
+    pub plan: Plan,
+}
+
+/// What a frame of a transaction does, once it was checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Plan {
+    /// Nothing yet, or nothing any more.
+    #[default]
+    None,
+    /// Sends a message with its expiry; `None` if it has expired.
+    Send(Option<u64>),
+    /// Settles a delivery, if it is still unsettled.
+    Settle(Option<DeliveryId>),
+}
+
+impl Default for HeldFrame {
+    /// A frame that does nothing.
+    fn default() -> Self {
+        Self::new(&Frame::default())
+    }
 }
 
 impl HeldFrame {
@@ -85,7 +123,13 @@ impl HeldFrame {
     pub(crate) fn new(frame: &Frame<'_>) -> Self {
         let lines = OwnedLines::copied(&frame.headers);
         let has_backslash = frame.has_backslash;
-        Self { command: frame.command, lines, has_backslash, body: frame.body.into() }
+        Self {
+            command: frame.command,
+            lines,
+            has_backslash,
+            body: frame.body.into(),
+            plan: Plan::None,
+        }
     }
 
     /// The frame, borrowed.
