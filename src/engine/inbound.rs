@@ -284,8 +284,7 @@ impl<S: Socket> Engine<S> {
         loop {
             let connection = &mut self.connections[slot];
             if !connection.phase.reads_frames() {
-                self.await_close(slot, wire);
-                return 0;
+                return self.await_close(slot, wire);
             }
             let bound = frame_bound(&self.limits, connection.phase);
             let policy = connection.policy;
@@ -333,11 +332,12 @@ impl<S: Socket> Engine<S> {
 
     /// Looks for the WebSocket close in the input of a client whose connection closes; frames are
     /// skipped.
+    /// Returns the number of bytes that are left when the share ends.
     #[inline(never)] // once for each connection
-    fn await_close(&mut self, slot: u32, bytes: &mut [u8]) {
+    fn await_close(&mut self, slot: u32, bytes: &mut [u8]) -> usize {
         let connection = &mut self.connections[slot];
         if !connection.reads_transport() {
-            return;
+            return 0;
         }
         let mut wire = bytes;
         let bound = frame_bound(&self.limits, Phase::Open);
@@ -345,14 +345,16 @@ impl<S: Socket> Engine<S> {
         loop {
             self.broker.meter.spend(work::FRAME);
             match connection.transport.next_inbound(&mut wire, &policy, bound, 0) {
-                Ok(None) => return,
+                Ok(None) => return 0,
                 Ok(Some(Inbound::Closed)) | Err(_) => break,
+                Ok(Some(_)) if self.broker.is_share_spent() => return wire.len(),
                 Ok(Some(_)) => {}
             }
         }
         if let Phase::AwaitingClose(reason) = connection.phase {
             self.end_stream(slot, reason);
         }
+        0
     }
 
     /// Opens a connection in the broker, once its dialect is known.
