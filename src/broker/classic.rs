@@ -5,7 +5,6 @@ use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::groups::{Group, slot_of};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
-use super::jobs::Job;
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;
 use super::session::Session;
@@ -44,6 +43,23 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
     };
     let verdict = result.unwrap_or_else(|fault| broker.refuse(peer, &fault, now));
     Done { frames: 1, verdict, pauses: broker.is_busy(peer) }
+}
+
+/// Whether a frame is a SEND to the receivers of the client's last one, which are many and have not got it yet.
+#[cold] // asked only behind a wide message
+pub(super) fn follows_wide(broker: &Broker, peer: PeerId, bytes: &[u8]) -> bool {
+    let Some(session) = broker.peers.peer(peer).session() else { return false };
+    let mut frame = Frame::default();
+    if frame.read(bytes, &broker.limits).is_err()
+        || frame.command != Command::Send
+        || frame.headers.disguised_line().is_some()
+    {
+        return false;
+    }
+    let request = Request { peer, session, frame: &frame };
+    let name = request.header(Name::Destination);
+    request.check_session_id(broker).is_ok()
+        && name.is_some_and(|name| broker.follows_wide(peer, session, name))
 }
 
 /// Writes an ERROR.
@@ -223,7 +239,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
     match broker.send(sending, now)? {
         Sent::Queued(_) => {}
         Sent::Wide(wide) => {
-            broker.start(Some(request.peer), Job::Wide(wide), now);
+            broker.start_wide(request.peer, wide);
         }
         Sent::Nobody => return broker.unreachable(content.destination).map_or(Ok(()), Err),
     }

@@ -15,7 +15,7 @@ use super::space::Space;
 use super::wide::{NARROW_MAX, Wide};
 use super::{Broker, Moment, printable};
 use crate::profile::Profile;
-use crate::work;
+use crate::work::{self, Meter};
 
 /// A SEND, regardless of dialect.
 #[derive(Clone, Copy)]
@@ -223,7 +223,7 @@ impl Broker {
             fan.deliveries = fan.count.into();
         }
         let receivers = fan.len();
-        if receivers > NARROW_MAX {
+        if receivers > NARROW_MAX && needs_slices(outlet.peers, &self.meter, receivers) {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
         }
@@ -231,6 +231,23 @@ impl Broker {
         counters.deliveries += fan.deliveries;
         self.meter.spend(receivers as u32 * work::DELIVERY);
         Sent::Queued(fan.count)
+    }
+
+    /// Whether a SEND of a client goes to the same receivers as its last message, which is a wide one that has not
+    /// begun. It is then wide itself.
+    #[cold] // asked only behind a wide message
+    pub(super) fn follows_wide(&self, client: PeerId, session: SessionId, name: &[u8]) -> bool {
+        let Some(wide) = self.jobs.open_wide(client) else { return false };
+        let last = self.sessions[session].last_sent_to.and_then(|id| self.destinations.get(id));
+        let same = last.filter(|last| *last.name == *name && last.queue.is_none());
+        let Some(destination) = same else { return false };
+        let is_reached = match destination.owner {
+            Some(owner) => self.listens(owner, destination),
+            None => destination.knows_wildcards(self.groups.wildcards.epoch()),
+        };
+        let watched = destination.owner.map(|owner| self.sessions[owner].profile);
+        let fan = fan_of(destination, &self.groups, watched);
+        is_reached && wide.has_fan(&fan) && needs_slices(&self.peers, &self.meter, fan.len())
     }
 
     /// Finds the groups that select a topic, after groups have come or gone.
@@ -352,6 +369,12 @@ impl Outlet<'_> {
         self.advance(&mut encodings, &mut fan, &mut seen, None, usize::MAX);
         fan.deliveries
     }
+}
+
+/// Whether the share of the turn is too small for a message to so many receivers.
+fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
+    let writes = peers.dirty_len() + receivers;
+    meter.is_spent(writes as u64 * u64::from(work::WRITE))
 }
 
 /// Levels or nodes of wildcards that are looked at for a unit of work.

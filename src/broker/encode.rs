@@ -18,8 +18,10 @@ use crate::stomp::{self, Version};
 #[derive(Debug)]
 pub(crate) struct Encodings<'m> {
     message: &'m Message<'m>,
-    /// The first whole frame of each format.
-    whole: SmallVec<[Whole<'m>; 1]>,
+    /// The first whole frame of the first receiver's format, which most others have, too.
+    first: Option<Whole<'m>>,
+    /// The first whole frame of each other format.
+    others: Vec<Whole<'m>>,
     /// Tails by lane, and by whether the head before them has the `message-id`.
     tails: SmallVec<[(LaneId, bool, Encoded); 1]>,
     /// The buffer for heads that go before tails.
@@ -69,23 +71,39 @@ impl<'m> Encodings<'m> {
     /// No encodings yet.
     #[inline]
     pub(crate) fn new(message: &'m Message<'m>) -> Self {
-        Self { message, whole: SmallVec::new(), tails: SmallVec::new(), head: Vec::new() }
+        let (others, tails, head) = (Vec::new(), SmallVec::new(), Vec::new());
+        Self { message, first: None, others, tails, head }
     }
 
     /// Queues the message to a receiver that takes it.
     #[inline(always)] // once for each receiver
     pub(super) fn push_to(&mut self, receiver: Receiver<'_>, head: Head<'m>) {
         let format = (receiver.peer.encoding, receiver.peer.framing);
-        match self.whole.first() {
+        let queue = &mut receiver.peer.queue;
+        match &self.first {
             Some((made_for, made, frame, _)) if *made_for == format && *made == head => {
-                receiver.arena.push(&mut receiver.peer.queue, *frame);
+                receiver.arena.push(queue, *frame);
             }
-            _ => self.push_other(&mut *receiver.arena, &mut receiver.peer.queue, format, head),
+            Some((made_for, _, _, Some((is_named, tail))))
+                if *made_for == format && *is_named == head.names_message() =>
+            {
+                push_behind(
+                    self.message,
+                    &mut self.head,
+                    receiver.arena,
+                    queue,
+                    format,
+                    head,
+                    *tail,
+                );
+            }
+            _ => self.push_other(receiver.arena, queue, format, head),
         }
         receiver.note_queued();
     }
 
-    /// Queues the message in another format, or with another head, than that of the first receiver.
+    /// Queues the message in another format than that of the first receiver, or for the first time with another
+    /// head.
     #[inline(never)] // keeps the common path in `push_to` short
     fn push_other(
         &mut self,
@@ -94,7 +112,7 @@ impl<'m> Encodings<'m> {
         format: Format,
         head: Head<'m>,
     ) {
-        let tail = match self.whole.iter().find(|made| made.0 == format) {
+        let tail = match self.first.iter().chain(&self.others).find(|made| made.0 == format) {
             Some((_, made, frame, _)) if *made == head => return arena.push(queue, *frame),
             Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => *tail,
             Some(_) => self.find_tail(arena, format, head.names_message()),
@@ -103,15 +121,17 @@ impl<'m> Encodings<'m> {
                 return arena.push(queue, frame);
             }
         };
-        self.head.clear();
-        write_head(self.message, head, &mut self.head);
-        arena.push_parts(queue, format.1, &self.head, tail);
+        push_behind(self.message, &mut self.head, arena, queue, format, head, tail);
     }
 
     #[inline(never)] // once for each format, not for each receiver
     fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
         let frame = encode_whole(self.message, arena, format, head);
-        self.whole.push((format, head, frame, None));
+        let made = (format, head, frame, None);
+        match &self.first {
+            None => self.first = Some(made),
+            Some(_) => self.others.push(made),
+        }
         frame
     }
 
@@ -123,7 +143,8 @@ impl<'m> Encodings<'m> {
             Some((_, _, tail)) => *tail,
             None => self.encode_tail(arena, format, is_named),
         };
-        for made in self.whole.iter_mut().filter(|made| made.0 == format) {
+        let all = self.first.iter_mut().chain(&mut self.others);
+        for made in all.filter(|made| made.0 == format) {
             made.3 = Some((is_named, tail));
         }
         tail
@@ -174,6 +195,22 @@ impl Message<'_> {
             }
         }
     }
+}
+
+/// Queues a head for one receiver, and a tail that others share. `buffer` is for the head.
+#[inline(never)] // once for each receiver, from two places
+fn push_behind(
+    message: &Message<'_>,
+    buffer: &mut Vec<u8>,
+    arena: &mut OutboundArena,
+    queue: &mut OutboundQueue,
+    (_, framing): Format,
+    head: Head<'_>,
+    tail: Encoded,
+) {
+    buffer.clear();
+    write_head(message, head, buffer);
+    arena.push_parts(queue, framing, buffer, tail);
 }
 
 /// Encodes a message for one receiver, or for all that get the same bytes.

@@ -16,16 +16,23 @@ use crate::profile::Profile;
 #[derive(Debug, Default)]
 pub(super) struct Fan {
     sources: SmallVec<[Source; 1]>,
+    /// How far they have been walked.
+    pub at: Position,
+    /// Sessions that it was queued to.
+    pub count: u32,
+    /// Copies that were queued.
+    pub deliveries: u64,
+}
+
+/// A position in a fan.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
     /// The position in `sources`.
     source: usize,
     /// The position in that source.
     index: usize,
     /// Whether the walk stopped before, so that subscriptions may have ended since.
     is_resumed: bool,
-    /// Sessions that it was queued to.
-    pub count: u32,
-    /// Copies that were queued.
-    pub deliveries: u64,
 }
 
 /// Receivers that were on one list when the message was sent.
@@ -74,6 +81,14 @@ impl Fan {
         self.sources.iter().map(|source| source.members.routes().len()).sum()
     }
 
+    /// Whether the receivers are the same, by the same subscriptions.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let mut both = self.sources.iter().zip(&other.sources);
+        self.sources.len() == other.sources.len()
+            && both
+                .all(|(one, two)| one.watched == two.watched && one.members.is_same(&two.members))
+    }
+
     /// Whether there are no receivers.
     pub(super) fn is_empty(&self) -> bool {
         self.sources.is_empty()
@@ -103,10 +118,10 @@ impl<'b> Outlet<'b> {
         'b: 'm,
     {
         let mut left = most;
-        while let Some(source) = fan.sources.get(fan.source) {
-            let routes = &source.members.routes()[fan.index..];
+        while let Some(source) = fan.sources.get(fan.at.source) {
+            let routes = &source.members.routes()[fan.at.index..];
             let routes = &routes[..routes.len().min(left)];
-            let (watched, is_resumed) = (source.watched, fan.is_resumed);
+            let (watched, is_resumed) = (source.watched, fan.at.is_resumed);
             let (count, deliveries) = if watched.is_none() && !is_resumed {
                 self.walk(encodings, routes, seen, token, |_, _, _| true)
             } else {
@@ -119,13 +134,13 @@ impl<'b> Outlet<'b> {
             };
             fan.count += count;
             fan.deliveries += u64::from(deliveries);
-            fan.index += routes.len();
+            fan.at.index += routes.len();
             left -= routes.len();
-            if fan.index < source.members.routes().len() {
-                fan.is_resumed = true;
+            if fan.at.index < source.members.routes().len() {
+                fan.at.is_resumed = true;
                 return false;
             }
-            (fan.source, fan.index) = (fan.source + 1, 0);
+            (fan.at.source, fan.at.index) = (fan.at.source + 1, 0);
         }
         true
     }

@@ -23,7 +23,7 @@ pub(super) enum Job {
     Leave(Leave),
     /// Executes a transaction.
     Commit(Box<Commit>),
-    /// Delivers a message to many receivers.
+    /// Delivers messages to many receivers.
     Wide(Box<Wide>),
     /// Sends presence events about clients that are logged in.
     Snapshot(Snapshot),
@@ -71,6 +71,16 @@ impl Jobs {
         !self.running.is_empty()
     }
 
+    /// The wide message that a client sent last, as long as it has not begun.
+    pub(super) fn open_wide(&self, client: PeerId) -> Option<&Wide> {
+        match self.running.back()? {
+            Running { owner, job: Job::Wide(wide), .. } if *owner == Some(client) => {
+                Some(&**wide).filter(|wide| wide.is_open())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a job could go on at once.
     fn is_ready(&self) -> bool {
         self.running.iter().any(|one| !one.waits)
@@ -98,12 +108,30 @@ impl Broker {
         None
     }
 
+    /// Leaves a message to many receivers to a job, which begins at the end of the turn. Until then, others of the
+    /// client to the same receivers join it, so that each receiver gets all by one write.
+    #[cold] // few messages have many receivers
+    pub(super) fn start_wide(&mut self, owner: PeerId, wide: Box<Wide>) {
+        let joins = self.jobs.open_wide(owner).is_some_and(|open| open.has_same_fan(&wide));
+        match self.jobs.running.back_mut() {
+            Some(Running { job: Job::Wide(open), .. }) if joins => open.join(*wide),
+            _ => {
+                let (owner, job) = (Some(owner), Job::Wide(wide));
+                self.jobs.running.push_back(Running { owner, job, answer: None, waits: false });
+            }
+        }
+        let bytes = self.jobs.running.back().map(|running| running.job.held_bytes());
+        self.peers.peer_mut(owner).set_job(bytes);
+    }
+
     /// Leaves the answer to a busy client to its job.
     #[cold] // few requests become jobs
     pub(super) fn answer_later(&mut self, client: PeerId, answer: Later) {
         let own = self.jobs.running.iter_mut().rev().find(|one| one.owner == Some(client));
-        if let Some(running) = own {
-            running.answer = Some(answer);
+        match own {
+            Some(Running { job: Job::Wide(wide), .. }) => wide.answer_later(answer),
+            Some(running) => running.answer = Some(answer),
+            None => {}
         }
     }
 
@@ -122,7 +150,9 @@ impl Broker {
         while left > 0 && waiting < self.jobs.running.len() {
             let Some(mut running) = self.jobs.running.pop_front() else { return };
             let before = self.meter.spent() + self.pending_units();
-            self.begin_share((SLICE_UNITS.min(left)) as u32);
+            let is_only = self.jobs.running.is_empty();
+            let slice = if is_only { left } else { SLICE_UNITS.min(left) };
+            self.begin_share(slice as u32);
             let progress = running.job.advance(self, now);
             let spent = self.meter.spent() + self.pending_units() - before;
             left = left.saturating_sub(spent.max(1));
@@ -147,11 +177,16 @@ impl Broker {
             return;
         }
         self.jobs.woken.push(slot);
+        if let Job::Wide(wide) = &running.job {
+            for (answer, delivered) in wide.answers() {
+                self.answer_now(owner, answer.answer(Some(delivered)));
+            }
+        }
         if let Some(fault) = running.job.take_fault() {
             let receipt = running.answer.as_ref().and_then(Later::receipt);
             self.refuse_request(owner, &fault, receipt, now);
         } else if let Some(answer) = &running.answer {
-            self.answer_now(owner, answer.answer(running.job.delivered()));
+            self.answer_now(owner, answer.answer(None));
         }
     }
 
@@ -193,16 +228,6 @@ impl Job {
         }
     }
 
-    /// The number of sessions that a message was queued to, for its receipt.
-    pub(super) fn delivered(&self) -> Option<u32> {
-        match self {
-            Self::Wide(wide) => Some(wide.count()),
-            Self::Leave(_) | Self::Commit(_) | Self::Snapshot(_) | Self::Drain(_) => None,
-        }
-    }
-}
-
-impl Job {
     /// Why the job has achieved nothing, if it has not.
     pub(super) fn take_fault(&mut self) -> Option<Fault> {
         match self {
@@ -210,7 +235,6 @@ impl Job {
             Self::Leave(_) | Self::Wide(_) | Self::Snapshot(_) | Self::Drain(_) => None,
         }
     }
-
     /// Memory of what the job holds for its owner.
     fn held_bytes(&self) -> u32 {
         match self {

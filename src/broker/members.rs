@@ -39,6 +39,16 @@ impl Members {
         }
     }
 
+    /// Whether it is the same list, which has not changed since one was cloned from the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, Self::None) => true,
+            (Self::One(route), Self::One(other)) => route == other,
+            (Self::Many(routes), Self::Many(others)) => Rc::ptr_eq(routes, others),
+            _ => false,
+        }
+    }
+
     /// Whether there are no routes.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -114,10 +124,12 @@ mod tests {
             assert_eq!(members.push(route(number)), number);
         }
         let before = members.clone();
+        assert!(members.is_same(&before));
         assert_eq!(members.remove(1, route(1).subscription), Some(route(4).subscription));
         members.push(route(5));
         assert_eq!(before.routes(), (0..5).map(route).collect::<Vec<_>>());
         assert_eq!(members.routes(), [0, 4, 2, 3, 5].map(route));
+        assert!(!members.is_same(&before) && before.is_same(&before.clone()));
     }
 
     proptest! {

@@ -183,6 +183,7 @@ impl Broker {
             Inlet::Standard(assembler) => {
                 standard::handle(self, speaker.peer, assembler, data, now)
             }
+            Inlet::Gathering(_) => self.gather(speaker, data.bytes, now),
         }
     }
 
@@ -191,8 +192,42 @@ impl Broker {
     pub fn resume(&mut self, speaker: &mut Speaker, now: Moment) -> Done {
         match &mut speaker.inlet {
             Inlet::Classic => Done::nothing(),
+            Inlet::Gathering(frame) => {
+                let frame = std::mem::take(frame);
+                speaker.inlet = Inlet::Classic;
+                match frame.is_empty() {
+                    true => Done::nothing(),
+                    false => classic::handle(self, speaker.peer, &frame, now),
+                }
+            }
             Inlet::Standard(assembler) => standard::resume(self, speaker.peer, assembler, now),
         }
+    }
+
+    /// Whether the next frame of a client that pauses may be passed to [`Self::handle`] nevertheless, which handles
+    /// it if it can join the wide message before it, and else holds it.
+    #[cold] // few clients pause
+    pub fn gathers(&self, speaker: &mut Speaker) -> bool {
+        let gathers =
+            !matches!(speaker.inlet, Inlet::Standard(_)) && self.has_open_wide(speaker.peer);
+        if gathers && matches!(speaker.inlet, Inlet::Classic) {
+            speaker.inlet = Inlet::Gathering(Box::default());
+        }
+        gathers && matches!(&speaker.inlet, Inlet::Gathering(frame) if frame.is_empty())
+    }
+
+    /// Whether a client's last message is a wide one that has not begun.
+    fn has_open_wide(&self, client: PeerId) -> bool {
+        self.jobs.open_wide(client).is_some()
+    }
+
+    #[cold] // only behind a wide message
+    fn gather(&mut self, speaker: &mut Speaker, bytes: &[u8], now: Moment) -> Done {
+        if classic::follows_wide(self, speaker.peer, bytes) {
+            return classic::handle(self, speaker.peer, bytes, now);
+        }
+        speaker.inlet = Inlet::Gathering(bytes.into());
+        Done { pauses: true, ..Done::nothing() }
     }
 
     /// Begins a share of a turn.

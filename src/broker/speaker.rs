@@ -19,6 +19,9 @@ pub struct Speaker {
 pub(super) enum Inlet {
     /// Data is one frame.
     Classic,
+    /// As `Classic`, behind a wide message that has not begun: frames that can join it are handled. The first other
+    /// one is held until it has ended; it is empty before there is one.
+    Gathering(Box<[u8]>),
     /// Data is a part of a stream of frames; the assembler holds a torn frame.
     Standard(Box<Assembler>),
 }
@@ -67,8 +70,10 @@ impl Speaker {
 
     /// Drops what is held for a torn frame, since the connection closes.
     pub fn drop_held(&mut self) {
-        if let Inlet::Standard(assembler) = &mut self.inlet {
-            **assembler = Assembler::default();
+        match &mut self.inlet {
+            Inlet::Classic => {}
+            Inlet::Gathering(_) => self.inlet = Inlet::Classic,
+            Inlet::Standard(assembler) => **assembler = Assembler::default(),
         }
     }
 
@@ -77,6 +82,7 @@ impl Speaker {
     pub fn held_bytes(&self) -> usize {
         match &self.inlet {
             Inlet::Classic => 0,
+            Inlet::Gathering(frame) => frame.len(),
             Inlet::Standard(assembler) => assembler.held_bytes(),
         }
     }
@@ -84,7 +90,7 @@ impl Speaker {
     /// Bytes that have arrived of a frame that is not whole.
     pub fn unfinished_bytes(&self) -> usize {
         match &self.inlet {
-            Inlet::Classic => 0,
+            Inlet::Classic | Inlet::Gathering(_) => 0,
             Inlet::Standard(assembler) => assembler.unfinished_bytes(),
         }
     }

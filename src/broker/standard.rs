@@ -7,7 +7,6 @@ use super::deliver::{Sending, Sent};
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
-use super::jobs::Job;
 use super::message::NEVER;
 use super::peer::{Beats, Peer};
 use super::request::{
@@ -72,7 +71,10 @@ fn handle_frames(
     let mut bytes = bytes;
     let mut done = Done { frames: 0, verdict: Verdict::Stays, pauses: false };
     while assembler.has_more(bytes) {
-        if done.frames > 0 && broker.pauses(peer) {
+        if done.frames > 0
+            && broker.pauses(peer)
+            && !follows_wide(broker, &client, assembler, &mut bytes)
+        {
             assembler.keep(bytes);
             done.pauses = true;
             break;
@@ -108,6 +110,58 @@ fn handle_frames(
     assembler.release();
     broker.counters.frames_in += u64::from(done.frames);
     done
+}
+
+/// Whether the next frame is a SEND to the receivers of the client's last one, which are many and have not got it
+/// yet. The frame is still the next one then.
+#[cold] // asked only where a client pauses
+fn follows_wide(
+    broker: &Broker,
+    client: &Client,
+    assembler: &mut Assembler,
+    bytes: &mut &[u8],
+) -> bool {
+    let Some(session) = client.session else { return false };
+    if client.version == Version::V1_0
+        || broker.is_share_spent()
+        || !broker.has_open_wide(client.peer)
+    {
+        return false;
+    }
+    let bounds = ScanBounds::new(&broker.limits, true);
+    let (begin, wire) = (assembler.position(), *bytes);
+    let follows = match next_of(assembler, bytes, &bounds) {
+        Some(frame) => {
+            can_follow(&frame)
+                && destination_of(&frame)
+                    .is_ok_and(|name| broker.follows_wide(client.peer, session, name))
+        }
+        None => false,
+    };
+    if !assembler.go_back(begin) {
+        *bytes = wire;
+    }
+    follows
+}
+
+fn next_of<'a, 'w: 'a>(
+    assembler: &'a mut Assembler,
+    bytes: &mut &'w [u8],
+    bounds: &ScanBounds,
+) -> Option<Frame<'a>> {
+    let mut frame = Frame::default();
+    let is_whole = assembler.next_frame(bytes, bounds, &mut frame).is_ok_and(|is_whole| is_whole);
+    is_whole.then_some(frame)
+}
+
+/// Whether a frame is a SEND whose only effect is its delivery.
+fn can_follow(frame: &Frame<'_>) -> bool {
+    use Name::{Expiration, Expires, Transaction, Undeliverable};
+    let has = |name| frame.headers.value(name).is_some();
+    frame.command == Command::Send
+        && !frame.has_backslash
+        && frame.headers.disguised_line().is_none()
+        && ![Transaction, Expiration, Expires, Undeliverable].into_iter().any(has)
 }
 
 /// The state of the sender while its data is handled. It is renewed by a login.
@@ -401,9 +455,9 @@ fn perform(
         Sent::Queued(count) => Ok(Outcome::Sent(count)),
         Sent::Wide(wide) => {
             let peer = broker.sessions[request.session].peer;
-            let ended = broker.start(Some(peer), Job::Wide(wide), now);
-            // Otherwise the job answers.
-            Ok(Outcome::Sent(ended.and_then(|job| job.delivered()).unwrap_or(0)))
+            broker.start_wide(peer, wide);
+            // The job answers.
+            Ok(Outcome::Sent(0))
         }
         Sent::Nobody => Ok(Outcome::Sent(0)),
     }

@@ -1,26 +1,41 @@
-//! Wide messages: to more receivers than a turn has time for. The message is copied, and its receivers are
-//! walked in slices; whoever subscribed before it was sent gets it.
+//! Wide messages: to more receivers than a share of a turn has time for. They are copied, and their receivers are
+//! walked in slices; whoever subscribed before a message was sent gets it.
+//!
+//! What a client sends to the same receivers without a pause goes along together: writing to a socket costs much more
+//! than queueing to it.
 
+use super::answer::Later;
 use super::bits::BitSet;
 use super::encode::Encodings;
 use super::fan::{Fan, Outlet, Seen};
 use super::ids::SessionId;
-use super::message::{Message, NEVER, Stored};
+use super::message::{Content, Message, NEVER, Stored};
 use super::session::Session;
 use super::table::Key;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};
 
-/// A message on its way to many receivers.
+/// Messages on their way to the same receivers.
 #[derive(Debug)]
 pub(super) struct Wide {
-    message: Stored,
+    letters: Vec<Letter>,
     fan: Fan,
-    /// Slots of the sessions that have got it.
+    /// Slots of the sessions that have got them.
     seen: BitSet,
     /// The session id that classic receivers see instead of their own.
     token: Option<[u8; 32]>,
     arrived_ns: u64,
+    has_begun: bool,
+}
+
+/// One of the messages.
+#[derive(Debug)]
+struct Letter {
+    message: Stored,
+    /// Sessions that it was queued to.
+    count: u32,
+    /// What its sender gets when it has been delivered.
+    answer: Option<Later>,
 }
 
 impl Wide {
@@ -31,62 +46,134 @@ impl Wide {
         token: Option<&[u8; 32]>,
         now: Moment,
     ) -> Self {
-        let (message, token) = (Stored::new(message, NEVER), token.copied());
-        Self { message, fan, seen: BitSet::default(), token, arrived_ns: now.ns }
+        let message = Stored::new(message, NEVER);
+        let letters = vec![Letter { message, count: fan.count, answer: None }];
+        let (seen, token) = (BitSet::default(), token.copied());
+        Self { letters, fan, seen, token, arrived_ns: now.ns, has_begun: false }
     }
 
-    /// Delivers it to further receivers, until the share of the turn is used up.
+    /// Whether others can join: nothing was delivered yet.
+    pub(super) fn is_open(&self) -> bool {
+        !self.has_begun
+    }
+
+    /// Whether its receivers are these.
+    pub(super) fn has_fan(&self, fan: &Fan) -> bool {
+        self.fan.is_same(fan)
+    }
+
+    /// Whether another has the same receivers, to whom the messages look the same.
+    pub(super) fn has_same_fan(&self, other: &Self) -> bool {
+        self.has_fan(&other.fan) && self.token == other.token
+    }
+
+    /// Adds later messages to the same receivers.
+    pub(super) fn join(&mut self, other: Self) {
+        self.letters.extend(other.letters);
+    }
+
+    /// Sets the answer to the last message.
+    pub(super) fn answer_later(&mut self, answer: Later) {
+        if let Some(last) = self.letters.last_mut() {
+            last.answer = Some(answer);
+        }
+    }
+
+    /// The answers to the messages, with the number of sessions that each was queued to.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (&Later, u32)> {
+        self.letters.iter().filter_map(|letter| Some((letter.answer.as_ref()?, letter.count)))
+    }
+
+    /// Delivers to further receivers, until the share of the turn is used up.
     pub(super) fn advance(&mut self, broker: &mut Broker) -> Progress {
         let Broker { peers, sessions, subscriptions, counters, meter, .. } = broker;
-        let content = self.message.content();
-        let message = Message {
-            number: self.message.number,
-            is_redelivered: false,
-            origin: &self.message.origin,
-            content: &content,
-        };
+        self.has_begun = true;
+        let Self { letters, fan, seen, .. } = self;
+        let token = self.token.as_ref();
+        let contents: Vec<_> = letters.iter().map(|letter| letter.message.content()).collect();
+        let messages: Vec<_> = letters
+            .iter()
+            .zip(&contents)
+            .map(|(letter, content)| letter.message(content))
+            .collect();
+        let mut counts: Vec<_> = letters.iter().map(|letter| letter.count).collect();
+        let mut encodings: Vec<_> = messages.iter().map(Encodings::new).collect();
+        let encoded = contents.iter().map(|one| work::FRAME + work::of_bytes(one.body.len()));
+        meter.spend(encoded.sum());
         peers.arena.note_arrival(self.arrived_ns);
-        meter.spend(work::FRAME + work::of_bytes(content.body.len()));
-        let mut encodings = Encodings::new(&message);
         let mut outlet = Outlet { peers, sessions, subscriptions };
-        let (mut seen, token) = (BySlot(&mut self.seen), self.token.as_ref());
-        let before = self.fan.deliveries;
+        let before = fan.deliveries;
         let mut is_over;
         loop {
-            is_over = outlet.advance(&mut encodings, &mut self.fan, &mut seen, token, STEP);
-            meter.spend(STEP as u32 * work::DELIVERY);
+            let begin = fan.at;
+            let mut firsts = Firsts::default();
+            is_over = false;
+            for (encodings, count) in encodings.iter_mut().zip(&mut counts) {
+                (fan.at, fan.count) = (begin, 0);
+                let mut seen = BySlot { seen, firsts: &mut firsts, at: 0 };
+                is_over = outlet.advance(encodings, fan, &mut seen, token, STEP);
+                *count += fan.count;
+            }
+            meter.spend((STEP * counts.len()) as u32 * work::DELIVERY);
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
             if is_over || meter.is_spent(pending) {
                 break;
             }
         }
-        counters.deliveries += self.fan.deliveries - before;
+        counters.deliveries += fan.deliveries - before;
+        drop(encodings);
+        for (letter, count) in letters.iter_mut().zip(counts) {
+            letter.count = count;
+        }
         if is_over { Progress::Ended } else { Progress::More }
     }
 
-    /// The number of sessions that it was queued to.
-    pub(super) fn count(&self) -> u32 {
-        self.fan.count
-    }
-
-    /// Memory of the message.
+    /// Memory of the messages.
     pub(super) fn held_bytes(&self) -> u64 {
-        size_of::<Self>() as u64 + self.message.cost_bytes()
+        let letters = self.letters.iter().map(|letter| letter.message.cost_bytes());
+        size_of::<Self>() as u64 + letters.sum::<u64>()
     }
 }
 
-/// Receivers up to which a message is not wide.
+impl Letter {
+    fn message<'a>(&'a self, content: &'a Content<'a>) -> Message<'a> {
+        let (number, origin) = (self.message.number, &self.message.origin);
+        Message { number, is_redelivered: false, origin, content }
+    }
+}
+
+/// Receivers up to which a message is not wide: writing to so many takes half of a turn, as much as a turn has for
+/// all input.
 pub(super) const NARROW_MAX: usize = 64;
 
 /// Receivers after which is asked whether the share of the turn is used up.
 const STEP: usize = 8;
 
-/// [`Seen`] for a walk with stops, in which a session may get other messages in between.
-struct BySlot<'s>(&'s mut BitSet);
+/// Which receivers of a step get their first copy, in the order in which they are asked about.
+#[derive(Debug, Default)]
+struct Firsts {
+    bits: u8,
+    known: u32,
+}
+
+/// [`Seen`] for a walk with stops, in which a session may get other messages in between. Each step is walked once for
+/// each message; what the first walk has found holds for the others.
+struct BySlot<'s> {
+    seen: &'s mut BitSet,
+    firsts: &'s mut Firsts,
+    at: u32,
+}
 
 impl Seen for BySlot<'_> {
     #[inline]
     fn is_first(&mut self, id: SessionId, _: &Session) -> bool {
-        !self.0.set(id.place().index(), true)
+        let bit = 1 << self.at;
+        if self.at == self.firsts.known {
+            let is_first = !self.seen.set(id.place().index(), true);
+            self.firsts.known += 1;
+            self.firsts.bits |= if is_first { bit } else { 0 };
+        }
+        self.at += 1;
+        self.firsts.bits & bit != 0
     }
 }

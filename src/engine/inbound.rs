@@ -326,8 +326,10 @@ impl<S: Socket> Engine<S> {
             let peer = self.connections[slot].peer();
             let job_bytes = peer.map_or(0, |peer| self.broker.peers.peer(peer).job_bytes());
             self.keep_input(slot).job_bytes = job_bytes;
+            let speaker = self.connections[slot].speaker.as_mut();
+            return !speaker.is_some_and(|speaker| self.broker.gathers(speaker));
         }
-        done.pauses
+        false
     }
 
     /// Looks for the WebSocket close in the input of a client whose connection closes; frames are

@@ -100,6 +100,19 @@ impl Assembler {
         !wire.is_empty() || self.start < self.pending.len()
     }
 
+    /// Where the next frame begins, to [`Self::go_back`] to.
+    pub fn position(&self) -> usize {
+        if self.start == self.pending.len() { 0 } else { self.start }
+    }
+
+    /// Makes the frame at a position the next one, after one call of [`Self::next_frame`] at most. Returns whether
+    /// its bytes are kept here; if not, they are those that were given to that call.
+    #[cold] // few frames are looked at before they are used
+    pub fn go_back(&mut self, position: usize) -> bool {
+        (self.start, self.examined, self.need) = (position, position, None);
+        !self.pending.is_empty()
+    }
+
     /// Keeps bytes for later, which follow those that are kept already.
     #[cold] // few connections use up their share of a turn
     pub fn keep(&mut self, bytes: &[u8]) {
@@ -203,6 +216,35 @@ mod tests {
         ] {
             let runs: Vec<_> = bytes.chunks(1).collect();
             assert!(matches!(read(&runs, &limits), Err(ScanFault::Exceeds(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_was_looked_at_is_still_the_next_one() {
+        let bounds = ScanBounds::new(&Limits::default(), true);
+        let bytes = b"SEND\na:1\n\n\0\nSEND\na:2\n\nbody\0SEND\na:3\n\n\0SEND\na";
+        for cut in 0..bytes.len() {
+            let mut assembler = Assembler::default();
+            let mut bodies = Vec::new();
+            for mut wire in [&bytes[..cut], &bytes[cut..]] {
+                loop {
+                    let (position, before) = (assembler.position(), wire);
+                    let mut frame = Frame::default();
+                    assembler.next_frame(&mut wire, &bounds, &mut frame).unwrap();
+                    drop(frame);
+                    if !assembler.go_back(position) {
+                        wire = before;
+                    }
+                    let mut frame = Frame::default();
+                    if !assembler.next_frame(&mut wire, &bounds, &mut frame).unwrap() {
+                        break;
+                    }
+                    bodies.push(frame.body.to_vec());
+                }
+                assembler.release();
+            }
+            assert_eq!(bodies, [&b""[..], b"body", b""], "cut at {cut}");
+            assert_eq!(assembler.unfinished_bytes(), 6, "cut at {cut}");
         }
     }
 

@@ -70,6 +70,57 @@ fn who_subscribed_when_it_was_sent_gets_it_whatever_happens_meanwhile() {
     }
 }
 
+#[test]
+fn what_is_sent_without_a_pause_comes_to_each_receiver_by_one_write() {
+    for is_classic in [true, false] {
+        let mut hall = Hall::new();
+        let receivers = hall.receivers();
+        let sender = hall.connect("sender", is_classic);
+        let bob = hall.standard("bob");
+        for id in &receivers {
+            hall.take(*id);
+        }
+        hall.take(sender);
+        let send = |to: &str, number: u32| {
+            format!("SEND\ndestination:{to}\ntransaction:t{number}\n\n{number}\0")
+                .replace("transaction:", if is_classic { "transaction:" } else { "receipt:" })
+        };
+        let to = ["/topic/wide"; 4].into_iter().chain(["/agent/bob", "/topic/wide", "/topic/wide"]);
+        let frames: Vec<_> = to.zip(1..).map(|(to, number)| send(to, number)).collect();
+        hall.say_all(sender, &frames);
+        hall.run();
+        let numbers = ["1", "2", "3", "4", "6", "7"];
+        for (index, id) in receivers.iter().enumerate() {
+            let (got, writes) = hall.take_writes(*id);
+            assert_eq!(bodies(&got), numbers, "receiver {index}");
+            assert_eq!(writes, 2, "receiver {index}");
+        }
+        assert_eq!(bodies(&hall.take(bob)), ["5"]);
+        let answers = hall.take(sender);
+        let places: Vec<_> = (1..8).map(|one| answers.find(&format!(":t{one}\n"))).collect();
+        assert!(places.is_sorted() && places.iter().all(Option::is_some), "{answers}");
+        if !is_classic {
+            let delivered = format!("delivered:{RECEIVERS}\n");
+            assert_eq!(answers.matches(&delivered).count(), 6, "{answers}");
+        }
+    }
+}
+
+#[test]
+fn who_subscribes_between_two_messages_gets_the_second() {
+    let mut hall = Hall::new();
+    let receivers = hall.receivers();
+    let sender = hall.standard("sender");
+    let wide = |number: u32| format!("SEND\ndestination:/topic/wide\n\n{number}\0");
+    let subscribe = "SUBSCRIBE\nid:1\ndestination:/topic/wide\n\n\0".to_owned();
+    hall.say_all(sender, &[wide(1), wide(2), subscribe, wide(3), wide(4)]);
+    hall.run();
+    assert_eq!(bodies(&hall.take(sender)), ["3", "4"]);
+    for id in receivers {
+        assert_eq!(bodies(&hall.take(id)), ["1", "2", "3", "4"]);
+    }
+}
+
 /// Clients on plain streams, with small turns.
 struct Hall {
     rig: Rig,
@@ -132,10 +183,19 @@ impl Hall {
     }
 
     fn say(&mut self, id: ConnectionId, text: &str) {
-        let bytes = match self.classic.contains(&id) {
-            true => envelope(text.trim_end_matches('\0').as_bytes()),
-            false => text.as_bytes().to_vec(),
-        };
+        self.say_all(id, &[text.to_owned()]);
+    }
+
+    /// Sends frames that arrive together.
+    fn say_all(&mut self, id: ConnectionId, frames: &[String]) {
+        let is_classic = self.classic.contains(&id);
+        let bytes: Vec<_> = frames
+            .iter()
+            .flat_map(|text| match is_classic {
+                true => envelope(text.trim_end_matches('\0').as_bytes()),
+                false => text.as_bytes().to_vec(),
+            })
+            .collect();
         self.rig.engine.socket_mut(id).expect("it is open").push_inbound(&bytes);
         self.rig.engine.note_ready(id.slot, true, false);
     }
@@ -159,6 +219,14 @@ impl Hall {
             heard.push_str(&String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
         }
         heard
+    }
+
+    /// As [`Self::take`], with the number of writes.
+    fn take_writes(&mut self, id: ConnectionId) -> (String, usize) {
+        let socket = self.rig.engine.socket_mut(id).expect("it is open");
+        let writes: Vec<_> = std::iter::from_fn(|| socket.take_outbound()).collect();
+        let bytes: Vec<_> = writes.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        (String::from_utf8_lossy(&bytes).into_owned(), writes.len())
     }
 
     fn take(&mut self, id: ConnectionId) -> String {
