@@ -28,17 +28,18 @@ mod liveness;
 mod memory;
 mod patience;
 mod table;
+mod turn;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use self::budget::{Budget, Stage};
+use self::budget::Budget;
 use self::connection::{Connection, Phase};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
 use self::endings::Endings;
 pub(crate) use self::endings::Sum;
-use self::flush::{FlushContext, FlushProgress, flush, keep};
+use self::flush::FlushContext;
 use self::inbound::Scratch;
 use self::memory::Memory;
 use self::patience::Patience;
@@ -46,7 +47,7 @@ use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
 use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
 use crate::limits::Limits;
-use crate::telemetry::{Accounts, Counters, Latencies, Stage as Timed};
+use crate::telemetry::{Accounts, Counters, Latencies};
 use crate::transport::ListenerPolicy;
 use crate::work;
 
@@ -212,109 +213,6 @@ impl<S: Socket> Engine<S> {
     pub fn note_end_announced(&mut self, slot: u32) {
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.flags.end_announced = true;
-        }
-    }
-
-    /// Reads from connections that are ready, each within its share of the turn, and handles the data: first from
-    /// those that are logged in and have become so, then from the others, and from those whose share ended before
-    /// their input did, and from those whose protocol is not known yet last.
-    pub fn receive(&mut self, now: Moment) {
-        self.now = now;
-        self.counters.turns += 1;
-        let until = self.budget.end_of(Stage::Receive);
-        // Those that continue are left a part of the turn, however many have become ready.
-        let left = match self.connections.to_continue.is_empty() {
-            true => 0,
-            false => u64::from(self.limits.turn_units_max / 8),
-        };
-        for _ in 0..self.connections.to_read.len() {
-            if self.broker.work_done() + left >= until {
-                break;
-            }
-            let Some(id) = self.connections.to_read.pop() else { break };
-            self.read_listed(id);
-        }
-        while self.broker.work_done() < until {
-            let Some(id) = self.connections.to_continue.pop() else { break };
-            self.read_listed(id);
-        }
-        while let Some(id) = self.connections.to_greet.pop() {
-            self.read_listed(id);
-            if self.broker.work_done() >= until {
-                break;
-            }
-        }
-    }
-
-    #[inline]
-    fn read_listed(&mut self, id: ConnectionId) {
-        if self.connections.find(id).is_some() {
-            self.read_connection(id.slot);
-        }
-    }
-
-    /// Writes to connections whose socket takes more again, as far as the turn allows, and then what was queued in
-    /// this turn.
-    pub fn flush(&mut self, now: Moment) {
-        self.now = now;
-        self.budget.begin(Stage::Wakes, &mut self.broker);
-        for _ in 0..self.connections.to_flush.len() {
-            if self.broker.is_share_spent() {
-                break;
-            }
-            let Some(id) = self.connections.to_flush.pop() else { break };
-            if self.connections.find(id).is_some() {
-                self.flush_slot(id.slot);
-            }
-        }
-        self.flush_dirty();
-    }
-
-    /// Ends the turn: closes slow consumers, checks deadlines, goes on with work of several turns, reaps closed
-    /// connections, and records latencies.
-    pub fn settle(&mut self, now: Moment) {
-        self.patience.pass(self.now, now);
-        self.now = now;
-        for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
-            let elapsed_ns = now.ns.saturating_sub(arrived_ns);
-            self.latencies.record_many(Timed::Delivery, elapsed_ns, count);
-        }
-        self.budget.begin(Stage::Cuts, &mut self.broker);
-        self.broker.cut_slow_consumers(now, self.patience.judged_ms());
-        self.check_deadlines();
-        self.budget.begin(Stage::Queues, &mut self.broker);
-        self.broker.serve_backlog(now);
-        self.budget.begin(Stage::Jobs, &mut self.broker);
-        self.broker.advance_jobs(now);
-        while let Some(slot) = self.broker.take_woken() {
-            self.connections[slot].note_held_back(self.patience.now_ms());
-            self.connections.list_to_continue(slot);
-        }
-        self.budget.begin(Stage::Reaping, &mut self.broker);
-        self.cut_if_short();
-        if self.broker.peers.has_dirty() {
-            self.flush_dirty();
-        }
-        self.watch_memory();
-        self.reap();
-        self.endings.log_due(now.ms());
-        // Frames encoded here that no queue took must not leave their arrival time to the next turn.
-        let peers = &mut self.broker.peers;
-        if !peers.has_dirty() && !peers.arena.is_fresh() {
-            peers.arena.end_turn();
-        }
-    }
-
-    /// Checks connections whose deadline may have passed, as many as a turn may; the others are due at once.
-    #[inline]
-    fn check_deadlines(&mut self) {
-        self.budget.begin(Stage::Deadlines, &mut self.broker);
-        while let Some((armed_ms, id)) = self.deadlines.next_due(self.patience.told_ms()) {
-            self.check_deadline(armed_ms, id);
-            self.broker.meter.spend(work::DEADLINE);
-            if self.broker.is_share_spent() {
-                return;
-            }
         }
     }
 
@@ -534,85 +432,6 @@ impl<S: Socket> Engine<S> {
 
     fn listener_name(&self, listener: u16) -> &str {
         self.listeners.get(usize::from(listener)).map_or("", String::as_str)
-    }
-
-    /// Flushes each connection that has new frames, including those that are queued when another connection
-    /// closes. Once that has taken longer than it may in a turn, the frames are kept for the next one.
-    fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        while self.broker.peers.has_dirty() {
-            self.broker.peers.take_dirty(&mut dirty);
-            // The list is worked off: the units that its writes need were counted when it was made.
-            let pending = dirty.len() as u64 * u64::from(work::WRITE);
-            self.budget.begin_writes(pending, &mut self.broker);
-            for peer in dirty.drain(..) {
-                let is_late = self.broker.is_share_spent();
-                let Some((arena, outbox)) = self.broker.peers.outbox(peer) else { continue };
-                let (slot, closure) = (outbox.slot, outbox.closure());
-                if is_late {
-                    keep(arena, outbox);
-                }
-                // A takeover or a full queue may have closed it.
-                if let Some(closure) = closure {
-                    self.begin_flushing(slot, closure.reason);
-                }
-                if is_late {
-                    self.broker.peers.note_flushed(peer, self.now.ms());
-                    self.connections.list_to_flush(slot);
-                } else {
-                    self.flush_slot(slot);
-                }
-            }
-        }
-        self.dirty = dirty;
-        self.broker.peers.arena.end_turn();
-    }
-
-    fn flush_slot(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        connection.flags.listed_to_flush = false;
-        let outbox = connection.peer().and_then(|peer| self.broker.peers.outbox(peer));
-        let progress = if connection.flags.blocked || matches!(connection.phase, Phase::Closed(_)) {
-            if let Some((arena, peer)) = outbox {
-                keep(arena, peer);
-            }
-            Ok(FlushProgress::Blocked)
-        } else {
-            let before = (connection.totals.bytes_out, connection.totals.frames_out);
-            let progress = flush(connection, outbox, &mut self.flush_context);
-            let bytes = connection.totals.bytes_out - before.0;
-            self.counters.bytes_out += bytes;
-            self.broker.meter.spend(work::WRITE + work::of_bytes(bytes as usize));
-            let frames = connection.totals.frames_out.wrapping_sub(before.1);
-            // A WebSocket client sees only whole messages, no pings and no pongs.
-            if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
-                connection.sent_ms = self.now.ms();
-            }
-            self.counters.frames_out += u64::from(frames);
-            progress
-        };
-        if let Some(peer) = connection.peer() {
-            self.broker.peers.note_flushed(peer, self.patience.now_ms());
-        }
-        match progress {
-            Ok(FlushProgress::Drained) => {
-                if let Phase::Flushing(reason) = connection.phase {
-                    self.handle_drained(slot, reason);
-                }
-            }
-            Ok(FlushProgress::Blocked) => connection.flags.blocked = true,
-            Ok(FlushProgress::Spent) => self.connections.list_to_flush(slot),
-            Err(_) => self.close_now(slot, CloseReason::Lost),
-        }
-    }
-
-    fn wake_flush(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot];
-        let closing = matches!(connection.phase, Phase::Flushing(_));
-        let tls_writes = connection.tls.as_ref().is_some_and(|tls| tls.wants_write());
-        if closing || tls_writes || !connection.transport.control().is_empty() {
-            self.connections.list_to_flush(slot);
-        }
     }
 }
 
