@@ -132,7 +132,7 @@ pub mod internal {
         pub use crate::telemetry::Latencies;
     }
     pub mod work {
-        pub use crate::work::{ESCAPED_LINE, HANDSHAKE, READ, SOCKET, WRITE};
+        pub use crate::work::{ESCAPED_LINE, FREE, HANDSHAKE, READ, SOCKET, WRITE};
     }
     pub mod transport {
         pub use crate::transport::prefix::PrefixLayer;

@@ -33,7 +33,7 @@ pub const READ: u32 = 10;
 pub const WRITE: u32 = 50;
 
 /// Freeing a piece of a queue.
-pub(crate) const FREE: u32 = 5;
+pub const FREE: u32 = 5;
 
 /// A step of a transaction that is checked or performed, without its deliveries.
 pub(crate) const STEP: u32 = 4;

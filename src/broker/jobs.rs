@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::answer::Later;
-use super::commit::Commit;
+use super::execute::Commit;
 use super::fault::{Code, Fault, Retry};
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::presence::Snapshot;

@@ -39,6 +39,7 @@ mod commit;
 mod consume;
 mod deliver;
 mod desk;
+mod execute;
 mod fan;
 mod hashing;
 mod jobs;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use com_broker::internal::broker::Profile;
 use com_broker::internal::engine::ConnectionId;
-use com_broker::internal::work::{ESCAPED_LINE, HANDSHAKE, READ, WRITE};
+use com_broker::internal::work::{ESCAPED_LINE, FREE, HANDSHAKE, READ, WRITE};
 use com_broker::limits::{Limits, OutboundLimits};
 use com_broker::{ByProfile, internal::broker::Options};
 
@@ -400,8 +400,8 @@ fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
 
 /// Units of the largest single step without TLS: the last share in which something is read may end with a frame with
 /// the largest body that is read at once and as many lines with escapes as there may be, handled, answered and
-/// written.
-const LARGEST_STEP: u64 = 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE) as u64;
+/// written; and the queue of a receiver that is cut may be freed.
+const LARGEST_STEP: u64 = 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE + 30 * FREE) as u64;
 
 /// Processor time of this thread in nanoseconds.
 fn processor_ns() -> u64 {

@@ -1,0 +1,377 @@
+//! The execution of a transaction, in slices: as a whole or not at all.
+
+use super::deliver::Sending;
+use super::fault::Fault;
+use super::ids::{PeerId, SessionId};
+use super::message::Origin;
+use super::request::{
+    Request, check_deliverable, content_of, destination_of, find_delivery, read_expiry,
+};
+use super::transaction::{HeldFrame, Plan, Transaction};
+use super::wide::Wide;
+use super::{Broker, Moment};
+use crate::stomp::{Command, Name, Version};
+use crate::work::{self, Progress};
+
+/// A transaction that is executed. First all steps are checked, and what they need is reserved. Then they are
+/// performed, even if the session has ended meanwhile.
+#[derive(Debug)]
+pub(super) struct Commit {
+    peer: PeerId,
+    session: SessionId,
+    version: Version,
+    /// The sender, who may be gone before the last message is sent.
+    origin: Origin,
+    /// Memory of the transaction.
+    bytes: u64,
+    frames: Vec<HeldFrame>,
+    /// Memory that its messages to queues have reserved while they are checked.
+    reserved_bytes: u64,
+    phase: Phase,
+    /// The step that is next.
+    next: usize,
+    /// The message of the last step, if it goes to many receivers.
+    wide: Option<Box<Wide>>,
+    /// Why nothing is performed.
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Checking,
+    Performing,
+    /// A step had a fault, or the connection has ended: what was reserved for the steps before is given back.
+    GivingBack {
+        /// The number of these steps.
+        until: usize,
+    },
+}
+
+impl Commit {
+    /// Nothing of the transaction is checked yet.
+    pub(super) fn new(
+        peer: PeerId,
+        request: &Request<'_, '_>,
+        origin: Origin,
+        transaction: Transaction,
+    ) -> Self {
+        Self {
+            peer,
+            session: request.session,
+            version: request.version,
+            origin,
+            bytes: transaction.bytes,
+            frames: transaction.frames,
+            reserved_bytes: 0,
+            phase: Phase::Checking,
+            next: 0,
+            wide: None,
+            fault: None,
+        }
+    }
+
+    /// Checks or performs steps, until the share of the turn is used up.
+    pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        loop {
+            if let Some(wide) = &mut self.wide {
+                match wide.advance(broker) {
+                    Progress::Ended => self.wide = None,
+                    unfinished => return unfinished,
+                }
+            } else if self.next < self.end() {
+                broker.meter.spend(work::STEP);
+                self.take_step(broker, now);
+            } else if self.phase == Phase::Checking {
+                self.phase = Phase::Performing;
+                self.next = 0;
+            } else {
+                broker.transactions.end_commit(self.bytes);
+                return Progress::Ended;
+            }
+            if broker.is_share_spent() {
+                return Progress::More;
+            }
+        }
+    }
+
+    /// Why nothing was performed.
+    pub(super) fn take_fault(&mut self) -> Option<Fault> {
+        self.fault.take()
+    }
+
+    fn end(&self) -> usize {
+        match self.phase {
+            Phase::Checking | Phase::Performing => self.frames.len(),
+            Phase::GivingBack { until } => until,
+        }
+    }
+
+    fn take_step(&mut self, broker: &mut Broker, now: Moment) {
+        let index = self.next;
+        self.next += 1;
+        match self.phase {
+            Phase::Checking => {
+                // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
+                let is_there = broker.sessions.get(self.session).map(|one| one.peer);
+                let checked = match is_there == Some(self.peer) {
+                    true => self.check(index, broker, now).map_err(Some),
+                    false => Err(None),
+                };
+                if let Err(fault) = checked {
+                    self.fault = fault;
+                    self.phase = Phase::GivingBack { until: index };
+                    self.next = 0;
+                }
+            }
+            Phase::Performing => {
+                self.perform(index, broker, now);
+                self.frames[index] = HeldFrame::default();
+            }
+            Phase::GivingBack { .. } => self.give_back(index, broker),
+        }
+    }
+
+    /// Checks a step, and reserves the room that it needs.
+    fn check(&mut self, index: usize, broker: &mut Broker, now: Moment) -> Result<(), Fault> {
+        let (plan, bytes) = self.plan(index, broker, now)?;
+        self.frames[index].plan = plan;
+        self.reserved_bytes += bytes;
+        Ok(())
+    }
+
+    /// As [`Self::check`]. Returns what is to be done, and the bytes of its message.
+    fn plan(&self, index: usize, broker: &mut Broker, now: Moment) -> Result<(Plan, u64), Fault> {
+        let (frame, session) = (self.frames[index].frame(), self.session);
+        if frame.command != Command::Send {
+            let request = Request { session, version: self.version, headers: &frame.headers };
+            let delivery = find_delivery(broker, &request)?;
+            if frame.command == Command::Nack {
+                broker.reserve_dead_letters()?;
+            }
+            return Ok((Plan::Settle(delivery), 0));
+        }
+        let content = content_of(&frame, destination_of(&frame)?);
+        broker.check_sendable(session, content.destination)?;
+        check_deliverable(broker, session, &frame.headers)?;
+        let Some(expires_ms) = read_expiry(&frame.headers, now)? else {
+            return Ok((Plan::Send(None), 0));
+        };
+        let sending = Sending { session, content: &content, expires_ms, origin: None };
+        let bytes = broker.reserve(sending, self.reserved_bytes, now)?;
+        Ok((Plan::Send(Some(expires_ms)), bytes))
+    }
+
+    /// Returns what was reserved for a step.
+    fn give_back(&self, index: usize, broker: &mut Broker) {
+        let frame = self.frames[index].frame();
+        match self.frames[index].plan {
+            Plan::Send(Some(_)) => {
+                let destination = frame.headers.value(Name::Destination).unwrap_or_default();
+                broker.give_back(&self.origin, &content_of(&frame, destination));
+            }
+            Plan::Settle(_) if frame.command == Command::Nack => broker.give_back_dead_letters(),
+            Plan::Send(None) | Plan::Settle(_) | Plan::None => {}
+        }
+    }
+
+    /// Performs a step, for which there is room.
+    fn perform(&mut self, index: usize, broker: &mut Broker, now: Moment) {
+        self.give_back(index, broker);
+        let frame = self.frames[index].frame();
+        match self.frames[index].plan {
+            Plan::Send(Some(expires_ms)) if expires_ms >= now.ms() => {
+                let destination = frame.headers.value(Name::Destination).unwrap_or_default();
+                let content = content_of(&frame, destination);
+                let (session, origin) = (self.session, Some(&self.origin));
+                let sending = Sending { session, content: &content, expires_ms, origin };
+                self.wide = broker.send_reserved(sending, now);
+            }
+            Plan::Send(_) => broker.counters.messages_expired += 1,
+            Plan::Settle(delivery) => {
+                let is_consumed = frame.command == Command::Ack;
+                delivery.iter().for_each(|one| broker.settle(*one, is_consumed, now));
+            }
+            Plan::None => {}
+        }
+    }
+
+    /// Performs the ACKs and NACKs that are left, before a session that ends or moves to another connection
+    /// returns what it holds.
+    pub(super) fn settle_rest(&mut self, session: SessionId, broker: &mut Broker, now: Moment) {
+        if self.session != session || self.phase != Phase::Performing {
+            return;
+        }
+        for index in self.next..self.frames.len() {
+            if matches!(self.frames[index].plan, Plan::Settle(_)) {
+                broker.meter.spend(work::STEP);
+                self.perform(index, broker, now);
+                self.frames[index] = HeldFrame::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{CloseReason, Data, Keys, Options, Speaker};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::limits::Limits;
+    use crate::outbound::Framing;
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
+
+    fn broker_with(limits: Limits) -> Broker {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        Broker::new(Options::new(limits, keys, Box::new(|| 1)))
+    }
+
+    fn join(broker: &mut Broker, slot: u32, login: &str) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let number = u64::from(slot) + 1;
+        let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
+        let connect = format!(
+            "CONNECT\naccept-version:1.2\nhost:h\nlogin:{login}\npasscode:app.service\n\n\0"
+        );
+        say(broker, &mut speaker, connect.as_bytes());
+        heard(broker, &speaker);
+        speaker
+    }
+
+    fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) {
+        broker.handle(speaker, Data { bytes, is_binary: false }, NOW);
+    }
+
+    /// Takes what waits for a client.
+    fn heard(broker: &mut Broker, speaker: &Speaker) -> String {
+        let (arena, peer) = broker.peers.outbox(speaker.peer).unwrap();
+        if peer.queue.is_empty() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(arena.only_run(&peer.queue).unwrap().bytes).into_owned();
+        broker.peers.discard_unsent(speaker.peer);
+        text
+    }
+
+    /// A transaction whose COMMIT has done nothing but its first step.
+    fn begin_large(broker: &mut Broker, ana: &mut Speaker, frames: &str) {
+        say(broker, ana, b"BEGIN\ntransaction:1\n\n\0");
+        say(broker, ana, frames.as_bytes());
+        broker.begin_share(work::FRAME + 1);
+        say(broker, ana, b"COMMIT\ntransaction:1\nreceipt:c\n\n\0");
+        assert!(broker.peers.peer(ana.peer).is_busy(), "{}", heard(broker, ana));
+        broker.check_invariants();
+    }
+
+    #[test]
+    fn a_large_transaction_is_executed_in_slices() {
+        let mut broker = broker_with(Limits::default());
+        let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+        say(&mut broker, &mut bob, b"SUBSCRIBE\nid:1\ndestination:/topic/a\n\n\0");
+        let frames = "SEND\ndestination:/topic/a\ntransaction:1\n\nnews\0\
+            SEND\ndestination:/queue/a\ntransaction:1\n\njob\0";
+        begin_large(&mut broker, &mut ana, &frames.repeat(500));
+        let mut slices = 0;
+        while broker.peers.peer(ana.peer).is_busy() {
+            assert_eq!(heard(&mut broker, &ana), "", "the answer comes at the end");
+            let before = broker.meter.spent();
+            broker.begin_share(300);
+            broker.advance_jobs(NOW);
+            let spent = broker.meter.spent() - before;
+            assert!((1..=320).contains(&spent), "{spent} units in a slice");
+            broker.check_invariants();
+            slices += 1;
+        }
+        assert!(slices > 20, "{slices}");
+        assert!(heard(&mut broker, &ana).starts_with("RECEIPT\nreceipt-id:c\n"));
+        assert_eq!(heard(&mut broker, &bob).matches("\n\nnews\0").count(), 500);
+        assert_eq!((broker.store.len(), broker.transactions.bytes()), (500, 0));
+    }
+
+    #[test]
+    fn what_was_accepted_is_performed_though_its_sender_leaves_and_what_was_not_is_not() {
+        for is_accepted in [true, false] {
+            let mut broker = broker_with(Limits::default());
+            let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+            say(&mut broker, &mut bob, b"SUBSCRIBE\nid:1\ndestination:/topic/a\n\n\0");
+            say(&mut broker, &mut ana, b"SUBSCRIBE\nid:9\ndestination:/queue/a\nack:client\n\n\0");
+            say(&mut broker, &mut bob, b"SEND\ndestination:/queue/a\n\njob\0");
+            let id = heard(&mut broker, &ana);
+            let id = id.lines().find_map(|line| line.strip_prefix("ack:")).unwrap();
+            let news = "SEND\ndestination:/topic/a\ntransaction:1\n\nnews\0".repeat(100);
+            let frames = format!("{news}ACK\nid:{id}\ntransaction:1\n\n\0");
+            begin_large(&mut broker, &mut ana, &frames);
+            while is_accepted && heard(&mut broker, &bob).is_empty() {
+                broker.begin_share(10);
+                broker.advance_jobs(NOW);
+            }
+            let before = broker.counters.deliveries;
+            // A queue that loses its last consumer is dropped at the end of the job that ends subscriptions.
+            broker.begin_share(1_000);
+            broker.close_peer(ana.peer, CloseReason::Lost, NOW);
+            broker.check_invariants();
+            while broker.has_work() {
+                broker.begin_share(1_000);
+                broker.advance_jobs(NOW);
+                broker.check_invariants();
+            }
+            let news = heard(&mut broker, &bob);
+            assert_eq!(broker.counters.deliveries - before > 50, is_accepted, "{news}");
+            assert_eq!(news.contains("\norigin:ana\n"), is_accepted, "{news}");
+            assert_eq!(broker.store.len(), usize::from(!is_accepted), "acknowledged");
+            assert_eq!(broker.transactions.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn room_is_reserved_until_it_is_used_or_given_back() {
+        let limits = Limits { queue_messages_max: 40, destinations_max: 4, ..Limits::default() };
+        for is_faulty in [false, true] {
+            let mut broker = broker_with(limits.clone());
+            let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+            let job = "SEND\ndestination:/queue/a\ntransaction:1\n\njob\0";
+            let last = if is_faulty { 41 } else { 40 };
+            begin_large(&mut broker, &mut ana, &job.repeat(last));
+            while broker.reserved.messages_at(b"/queue/a") < 40 {
+                broker.begin_share(1);
+                broker.advance_jobs(NOW);
+                broker.check_invariants();
+            }
+            let is_full = broker.check_queue_room(b"/queue/a", 1, NOW).unwrap_err();
+            assert!(is_full.description.contains("queue_messages_max"), "{is_full:?}");
+            broker.find_or_make_destination(b"/queue/b").unwrap();
+            let is_full = broker.find_or_make_destination(b"/queue/c").unwrap_err();
+            assert!(is_full.description.contains("destinations_max"), "{is_full:?}");
+            while broker.has_work() {
+                broker.begin_share(1_000);
+                broker.advance_jobs(NOW);
+            }
+            let answer = heard(&mut broker, &ana);
+            assert_eq!(answer.starts_with("ERROR\n"), is_faulty, "{answer}");
+            assert!(answer.contains("receipt-id:c\n"), "{answer}");
+            assert_eq!(broker.store.len(), if is_faulty { 0 } else { 40 });
+            broker.check_reserved();
+            say(&mut broker, &mut bob, b"SEND\ndestination:/queue/a\nreceipt:r\n\njob\0");
+            assert_eq!(heard(&mut broker, &bob).starts_with("RECEIPT"), is_faulty);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_served_while_a_consumer_leaves_whose_session_has_ended() {
+        let mut broker = broker_with(Limits::default());
+        let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+        for id in 0..10 {
+            let frame = format!("SUBSCRIBE\nid:{id}\ndestination:/queue/a\n\n\0");
+            say(&mut broker, &mut bob, frame.as_bytes());
+        }
+        broker.begin_share(1);
+        broker.close_peer(bob.peer, CloseReason::Lost, NOW);
+        assert!(broker.jobs.leaving_len() > 0, "consumers are left");
+        say(&mut broker, &mut ana, b"SEND\ndestination:/queue/a\n\njob\0");
+        broker.begin_share(1_000);
+        broker.advance_jobs(NOW);
+        assert_eq!((broker.store.len(), broker.jobs.leaving_len()), (1, 0));
+        broker.check_invariants();
+    }
+}
