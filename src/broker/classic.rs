@@ -3,14 +3,13 @@
 use super::admission::Credentials;
 use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
-use super::groups::{Group, slot_of};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::jobs::Job;
+use super::list::{self, List};
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;
-use super::session::Session;
 use super::space::Space;
 use super::speaker::{Done, Verdict};
-use super::subscription::Target;
 use super::{Broker, Moment, desk};
 use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
@@ -89,9 +88,8 @@ fn handle_other(
         }
         (Some(session), _) => session,
         (None, Command::Connect) => {
-            connect(broker, peer, &frame.headers, now)
-                .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
-            return Ok(Verdict::LoggedIn);
+            let is_over = connect(broker, peer, &frame.headers, now)?;
+            return Ok(if is_over { Verdict::LoggedIn } else { Verdict::Stays });
         }
         (None, _) => {
             let description = "nothing but CONNECT is accepted before login";
@@ -139,46 +137,50 @@ impl<'o> Request<'_, 'o> {
         }
     }
 
-    /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists its destinations. Without a transaction
-    /// there is no ACK, but a fault still gets an ERROR.
-    fn acknowledge_list(&self, broker: &mut Broker, list: &[u8], outcome: Result<(), Fault>) {
-        let Some(transaction) = self.header(Name::Transaction) else {
-            if let Err(fault) = outcome {
-                broker.peers.reply(self.peer, |out| write_error(out, &fault));
-            }
+    /// Answers a SUBSCRIBE or UNSUBSCRIBE with an ACK that lists its destinations. Without a transaction there
+    /// is no ACK. An UNSUBSCRIBE ends the subscriptions.
+    fn list(&self, broker: &mut Broker, subscriptions: Vec<SubscriptionIndex>, now: Moment) {
+        let ends = self.frame.command == Command::Unsubscribe;
+        let transaction = self.header(Name::Transaction);
+        if transaction.is_none() && !ends {
             return;
-        };
-        let title = match self.frame.command {
-            Command::Subscribe => "Destinations subscribed:",
-            _ => "Destinations unsubscribed:",
-        };
-        let token = broker.sessions[self.session].token();
-        broker.peers.reply(self.peer, |out| {
-            begin_ack(out, token, transaction);
-            match &outcome {
-                Ok(()) => encode::header(out, "error-desc", b"OK"),
-                Err(fault) => {
-                    encode::header(out, "error-desc", fault.description.as_bytes());
-                    encode::header(out, "error-code", fault.code.word().as_bytes());
-                }
+        }
+        let list = List::new(self.peer, subscriptions, ends, transaction);
+        broker.start(Some(self.peer), Job::List(Box::new(list)), now);
+    }
+
+    /// Tells the fault of a SUBSCRIBE after which the connection stays open: in its ACK, or without a transaction
+    /// in an ERROR.
+    fn refuse(&self, broker: &mut Broker, fault: Fault) {
+        match self.header(Name::Transaction) {
+            Some(transaction) => {
+                list::acknowledge(broker, self.peer, transaction, false, b"", &Err(fault));
             }
-            let end = &LIST_RULE[1..LIST_RULE.len() - 1];
-            encode::finish(out, &[title.as_bytes(), LIST_RULE, list, end].concat());
-        });
+            None => broker.peers.reply(self.peer, |out| write_error(out, &fault)),
+        }
     }
 }
 
-/// The rule before and after a list in an ACK.
-const LIST_RULE: &[u8] = b"\n--------------------\n";
-
-fn connect(
+/// Handles a CONNECT. Returns whether its client is logged in; if not, the login waits.
+pub(super) fn connect(
     broker: &mut Broker,
     peer: PeerId,
     headers: &Headers<'_>,
     now: Moment,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
+    log_in(broker, peer, headers, now).inspect_err(|_| broker.note_refused_login(peer, headers))
+}
+
+fn log_in(
+    broker: &mut Broker,
+    peer: PeerId,
+    headers: &Headers<'_>,
+    now: Moment,
+) -> Result<bool, Fault> {
     let credentials = Credentials::of_classic(headers)?;
-    let session = broker.log_in(peer, &credentials, true, now)?;
+    let Some(session) = broker.log_in(peer, (&credentials, headers), true, now)? else {
+        return Ok(false);
+    };
     broker.sessions[session].has_inbox = true;
     let number = broker.peers.peer(peer).number;
     let (session, destinations) = (&broker.sessions[session], &broker.destinations);
@@ -193,7 +195,7 @@ fn connect(
         encode::number_header(out, "connection-id", number);
         encode::finish(out, b"");
     });
-    Ok(())
+    Ok(true)
 }
 
 fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Verdict {
@@ -263,28 +265,28 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
         Space::Broker | Space::Unknown if kind == b"1" => {}
         Space::Broker | Space::Unknown => {
             let fault = Broker::unknown_space(name, Code::NothingToSubscribe);
-            return answer_subscription(broker, request, Err(fault));
+            return answer_subscription(broker, request, Err(fault), now);
         }
         Space::Topic => {
             let outcome = broker.subscribe_topic(request.session, name, None);
-            return answer_subscription(broker, request, outcome);
+            return answer_subscription(broker, request, outcome, now);
         }
         Space::Queue => {
             let description = "queues are for clients of standard STOMP, which can acknowledge";
             let fault = Fault::staying(Code::InvalidDestinationType, description);
-            return answer_subscription(broker, request, Err(fault));
+            return answer_subscription(broker, request, Err(fault), now);
         }
     }
     if !broker.sessions[request.session].profile.watches() {
         let fault = Fault::staying(Code::NoRights, "your profile may not watch clients");
-        request.acknowledge_list(broker, b"", Err(fault));
+        request.refuse(broker, fault);
         return Ok(());
     }
     let outcome = match kind {
-        b"1" => broker.watch_clients(request.session, name, None),
+        b"1" => broker.watch_clients(request.session, name, None, now),
         _ => broker.watch_client(request.session, name, None),
     };
-    answer_subscription(broker, request, outcome)
+    answer_subscription(broker, request, outcome, now)
 }
 
 /// Answers a SUBSCRIBE with its ACK. A fault after which the connection stays open is told there.
@@ -292,16 +294,13 @@ fn answer_subscription(
     broker: &mut Broker,
     request: &Request<'_, '_>,
     outcome: Result<SubscriptionIndex, Fault>,
+    now: Moment,
 ) -> Result<(), Fault> {
     match outcome {
         Ok(index) => {
-            let mut list = Vec::new();
-            list_watched(broker, request.session, index, b"", &mut list);
-            request.acknowledge_list(broker, &list, Ok(()));
+            request.list(broker, vec![index], now);
         }
-        Err(fault) if fault.disposition == Disposition::Stays => {
-            request.acknowledge_list(broker, b"", Err(fault));
-        }
+        Err(fault) if fault.disposition == Disposition::Stays => request.refuse(broker, fault),
         Err(fault) => return Err(fault),
     }
     Ok(())
@@ -313,9 +312,9 @@ fn subscribe_presence(
     now: Moment,
 ) -> Result<(), Fault> {
     let text = request.header(Name::DestinationId).unwrap_or(b".*");
-    let outcome = broker.subscribe_presence(request.session, text, None);
+    let outcome = broker.subscribe_presence(request.session, text, None, now);
     let subscribed = outcome.as_ref().ok().copied();
-    answer_subscription(broker, request, outcome)?;
+    answer_subscription(broker, request, outcome, now)?;
     if let Some(index) = subscribed
         && request.header(Name::Snapshot) == Some(b"true")
     {
@@ -332,58 +331,6 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
         Some(name) => broker.subscriptions_to(request.session, name, events),
         None => broker.sessions[request.session].subscriptions.all().to_vec(),
     };
-    let mut list = Vec::new();
-    for index in ended {
-        list_watched(broker, request.session, index, b"Subscription: ", &mut list);
-        broker.unsubscribe(index, now);
-    }
-    request.acknowledge_list(broker, &list, Ok(()));
+    request.list(broker, ended, now);
     Ok(())
-}
-
-/// Writes a line for each client that a subscription matches and its session may watch, or one line for a
-/// topic.
-fn list_watched(
-    broker: &Broker,
-    watcher: SessionId,
-    index: SubscriptionIndex,
-    prefix: &[u8],
-    out: &mut Vec<u8>,
-) {
-    let watcher = broker.sessions[watcher].profile;
-    let mut write_client = |owner: &Session| {
-        if watcher.may_watch(owner.profile) {
-            let (login, name) = (owner.login(&broker.destinations), owner.destination);
-            let name = &broker.destinations[name].name;
-            let parts: [&[u8]; 8] =
-                [prefix, b"[", login, b"]:[", owner.token(), b"]:[", name, b"]\n"];
-            parts.iter().for_each(|part| out.extend_from_slice(part));
-        }
-    };
-    let topic = match broker.subscriptions[index].target {
-        Target::Topic(id) => Some(&*broker.destinations[id].name),
-        Target::Topics(group) => broker.groups.wildcards.get(group).map(Group::text),
-        Target::Client(id) | Target::Own(id) => {
-            let owner = broker.destinations[id].owner;
-            return owner.into_iter().for_each(|owner| write_client(&broker.sessions[owner]));
-        }
-        Target::Clients(group) => {
-            let sessions = broker.sessions.iter().map(|(_, session)| session);
-            let address = |session: &Session| &broker.destinations[session.destination];
-            return sessions
-                .filter(|session| address(session).has_group(slot_of(group)))
-                .for_each(write_client);
-        }
-        Target::Presence(_) | Target::Queue(_) => None,
-    };
-    if let Some(name) = topic {
-        let parts: [&[u8]; 4] = [prefix, b"[]:[]:[", name, b"]\n"];
-        parts.iter().for_each(|part| out.extend_from_slice(part));
-    }
-}
-
-fn begin_ack(out: &mut Vec<u8>, token: &[u8; 32], transaction: &[u8]) {
-    out.extend_from_slice(b"ACK\n");
-    encode::plain_header(out, b"session-id", token);
-    encode::plain_header(out, b"transaction", transaction);
 }

@@ -396,7 +396,7 @@ fn fan_of(destination: &Destination, groups: &Groups, watched: Option<Profile>) 
     }
     if watched.is_some() {
         for slot in destination.groups() {
-            if let Some(group) = groups.clients.at(slot) {
+            if let Some(group) = groups.clients.known_at(slot) {
                 fan.add(group.members(), watched);
             }
         }

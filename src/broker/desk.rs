@@ -15,12 +15,15 @@ impl Broker {
         session: SessionId,
         text: &[u8],
         standard: Option<Box<Standard>>,
+        now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
         if self.sessions[session].profile != Profile::Service {
             let description = "only services may subscribe to presence";
             return Err(Fault::staying(Code::NoRights, description));
         }
-        self.subscribe_group(session, GroupKind::Presence, text, standard)
+        let index = self.subscribe_group(session, GroupKind::Presence, text, standard)?;
+        self.await_selection(session, index, now);
+        Ok(index)
     }
 }
 

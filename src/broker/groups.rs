@@ -21,6 +21,20 @@ pub(crate) struct Group<M> {
     /// What tells which names it selects.
     matcher: M,
     members: Members,
+    /// Counts the groups of its kind: newer ones have higher numbers.
+    number: u64,
+    state: State,
+}
+
+/// How far it is known what a group selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing was looked at.
+    New,
+    /// A job looks at one client after the other.
+    Matching,
+    /// All was known when the login with this number was the last one.
+    Known(u64),
 }
 
 impl<M> Group<M> {
@@ -33,12 +47,27 @@ impl<M> Group<M> {
     pub(crate) fn members(&self) -> &Members {
         &self.members
     }
+
+    /// Newer groups of its kind have higher numbers.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How far it is known what it selects.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it is known of each client whether the group selects it. Before, nothing is delivered by it.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self.state, State::Known(_))
+    }
 }
 
 impl Group<Pattern> {
-    /// Whether it selects the client with that address.
-    pub(crate) fn selects(&self, address: &[u8]) -> bool {
-        self.matcher.matches(address)
+    /// The pattern.
+    pub(crate) fn pattern(&self) -> &Pattern {
+        &self.matcher
     }
 }
 
@@ -48,11 +77,13 @@ pub(crate) struct GroupTable<M> {
     table: Table<GroupId, Option<Group<M>>>,
     by_text: HashTable<GroupId>,
     hasher: NameHasher,
+    /// The number of the newest group.
+    newest: u64,
 }
 
 impl<M> GroupTable<M> {
     fn new(hasher: NameHasher) -> Self {
-        Self { table: Table::default(), by_text: HashTable::new(), hasher }
+        Self { table: Table::default(), by_text: HashTable::new(), hasher, newest: 0 }
     }
 
     /// The group of a pattern.
@@ -62,8 +93,10 @@ impl<M> GroupTable<M> {
     }
 
     /// Adds a group without members for a pattern that has none.
-    pub(crate) fn insert(&mut self, text: &[u8], matcher: M) -> GroupId {
-        let group = Group { text: text.into(), matcher, members: Members::default() };
+    pub(crate) fn insert(&mut self, text: &[u8], matcher: M, state: State) -> GroupId {
+        self.newest += 1;
+        let (members, number) = (Members::default(), self.newest);
+        let group = Group { text: text.into(), matcher, members, number, state };
         let id = self.table.insert(Some(group));
         let (table, hasher) = (&self.table, &self.hasher);
         let rehash = |id: &GroupId| {
@@ -71,6 +104,18 @@ impl<M> GroupTable<M> {
         };
         self.by_text.insert_unique(hasher.hash(text), id, rehash);
         id
+    }
+
+    /// The number of the newest group that there has been.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Sets how far it is known what a group selects.
+    pub(crate) fn set_state(&mut self, id: GroupId, state: State) {
+        if let Some(group) = self.table.get_mut(id).and_then(Option::as_mut) {
+            group.state = state;
+        }
     }
 
     /// Adds a member. Returns its position.
@@ -109,8 +154,19 @@ impl<M> GroupTable<M> {
     }
 
     /// The group in a slot.
-    pub(crate) fn at(&self, slot: u32) -> Option<&Group<M>> {
-        self.table.at(slot)?.1.as_ref()
+    pub(crate) fn at(&self, slot: u32) -> Option<(GroupId, &Group<M>)> {
+        let (id, group) = self.table.at(slot)?;
+        Some((id, group.as_ref()?))
+    }
+
+    /// The group in a slot, if messages are delivered by it.
+    pub(crate) fn known_at(&self, slot: u32) -> Option<&Group<M>> {
+        self.table.at(slot)?.1.as_ref().filter(|group| group.is_known())
+    }
+
+    /// The number of slots, those that are free included.
+    pub(crate) fn slots_len(&self) -> u32 {
+        self.table.slots_len()
     }
 
     /// All groups.
@@ -208,8 +264,19 @@ impl Groups {
         pattern: Pattern,
     ) -> GroupId {
         match kind {
-            GroupKind::Presence => self.presence.insert(text, pattern),
-            GroupKind::Clients | GroupKind::Topics => self.clients.insert(text, pattern),
+            GroupKind::Presence => self.presence.insert(text, pattern, State::New),
+            GroupKind::Clients | GroupKind::Topics => {
+                self.clients.insert(text, pattern, State::New)
+            }
+        }
+    }
+
+    /// Sets how far it is known which clients a group selects.
+    pub(crate) fn set_state(&mut self, kind: GroupKind, id: GroupId, state: State) {
+        match kind {
+            GroupKind::Topics => {}
+            GroupKind::Clients => self.clients.set_state(id, state),
+            GroupKind::Presence => self.presence.set_state(id, state),
         }
     }
 
@@ -282,7 +349,7 @@ impl WildcardGroups {
         self.epoch += 1;
         let next = self.trie.find(&levels);
         let text: Box<[u8]> = levels.text().as_bytes().into();
-        let id = self.groups.insert(&text, Wildcard { levels, next });
+        let id = self.groups.insert(&text, Wildcard { levels, next }, State::Known(0));
         if let Some(wildcard) = self.groups.get(id) {
             self.trie.insert(&wildcard.matcher.levels, id);
         }

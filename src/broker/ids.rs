@@ -75,6 +75,20 @@ impl Key for GroupId {
     }
 }
 
+/// The id of a login that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginId(Place);
+
+impl Key for LoginId {
+    fn new(place: Place) -> Self {
+        Self(place)
+    }
+
+    fn place(self) -> Place {
+        self.0
+    }
+}
+
 /// The kind of a group; each has ids of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GroupKind {

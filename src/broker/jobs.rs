@@ -11,7 +11,9 @@ use super::answer::Later;
 use super::execute::Commit;
 use super::fault::{Code, Fault, Retry};
 use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
+use super::list::List;
 use super::presence::Snapshot;
+use super::select::{Await, LogIn, LoginTable, Select};
 use super::wide::Wide;
 use super::{Broker, Moment};
 use crate::work::Progress;
@@ -25,6 +27,14 @@ pub(super) enum Job {
     Commit(Box<Commit>),
     /// Delivers messages to many receivers.
     Wide(Box<Wide>),
+    /// Matches a new pattern against all clients.
+    Select(Select),
+    /// Waits until somebody else's job has done that.
+    Await(Await),
+    /// Matches a client that logs in with all patterns.
+    LogIn(LogIn),
+    /// Lists clients that are watched, and ends subscriptions.
+    List(Box<List>),
     /// Sends presence events about clients that are logged in.
     Snapshot(Snapshot),
     /// Tells clients that the broker shuts down.
@@ -37,17 +47,28 @@ struct Running {
     /// The client that asked for it.
     owner: Option<PeerId>,
     job: Job,
-    /// What it gets when the job has ended.
+    /// Jobs of the same request that follow it.
+    rest: VecDeque<Job>,
+    /// What it gets when all have ended.
     answer: Option<Later>,
     waits: bool,
+}
+
+/// What has become of the job of a connection's client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct News {
+    /// The slot of the connection.
+    pub slot: u32,
+    /// Whether it has ended, so that the connection can be handled again; if not, it occupies more or less.
+    pub has_ended: bool,
 }
 
 /// All jobs that have begun, those whose turn is next first.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     running: VecDeque<Running>,
-    /// Slots of connections whose job has ended.
-    woken: Vec<u32>,
+    /// Connections to be told about their job.
+    news: Vec<News>,
 }
 
 impl Jobs {
@@ -55,7 +76,7 @@ impl Jobs {
     pub(super) fn leaving_len(&self) -> usize {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
             Job::Leave(leave) => Some(leave.subscriptions.len()),
-            Job::Commit(_) | Job::Wide(_) | Job::Snapshot(_) | Job::Drain(_) => None,
+            _ => None,
         });
         leaving.sum()
     }
@@ -88,23 +109,28 @@ impl Jobs {
 }
 
 impl Broker {
-    /// Begins a job with a first slice. If more is left, later turns go on with it; if not, returns it.
+    /// Begins a job with a first slice. If more is left, later turns go on with it; if not, returns it. If a job
+    /// of the client runs already, the new one follows it.
     pub(super) fn start(
         &mut self,
         owner: Option<PeerId>,
         mut job: Job,
         now: Moment,
     ) -> Option<Job> {
+        if let Some(running) = owner.and_then(|owner| self.running_of(owner)) {
+            running.rest.push_back(job);
+            return None;
+        }
         let progress = job.advance(self, now);
         if progress == Progress::Ended {
             return Some(job);
         }
         if let Some(owner) = owner {
-            let bytes = job.held_bytes();
+            let bytes = job.held_bytes(&self.logins);
             self.peers.peer_mut(owner).set_job(Some(bytes));
         }
-        let waits = progress == Progress::Waits;
-        self.jobs.running.push_back(Running { owner, job, answer: None, waits });
+        let (rest, waits) = (VecDeque::new(), progress == Progress::Waits);
+        self.jobs.running.push_back(Running { owner, job, rest, answer: None, waits });
         None
     }
 
@@ -117,18 +143,31 @@ impl Broker {
             Some(Running { job: Job::Wide(open), .. }) if joins => open.join(*wide),
             _ => {
                 let (owner, job) = (Some(owner), Job::Wide(wide));
-                self.jobs.running.push_back(Running { owner, job, answer: None, waits: false });
+                self.jobs.running.push_back(Running {
+                    owner,
+                    job,
+                    rest: VecDeque::new(),
+                    answer: None,
+                    waits: false,
+                });
             }
         }
-        let bytes = self.jobs.running.back().map(|running| running.job.held_bytes());
+        let bytes = self.jobs.running.back().map(|running| running.job.held_bytes(&self.logins));
         self.peers.peer_mut(owner).set_job(bytes);
+    }
+
+    /// The jobs of a client that run.
+    fn running_of(&mut self, client: PeerId) -> Option<&mut Running> {
+        if !self.peers.peer(client).is_busy() {
+            return None;
+        }
+        self.jobs.running.iter_mut().rev().find(|one| one.owner == Some(client))
     }
 
     /// Leaves the answer to a busy client to its job.
     #[cold] // few requests become jobs
     pub(super) fn answer_later(&mut self, client: PeerId, answer: Later) {
-        let own = self.jobs.running.iter_mut().rev().find(|one| one.owner == Some(client));
-        match own {
+        match self.running_of(client) {
             Some(Running { job: Job::Wide(wide), .. }) => wide.answer_later(answer),
             Some(running) => running.answer = Some(answer),
             None => {}
@@ -159,9 +198,32 @@ impl Broker {
             running.waits = progress == Progress::Waits;
             waiting = if running.waits { waiting + 1 } else { 0 };
             match progress {
-                Progress::Ended => self.end_job(running, now),
-                Progress::More | Progress::Waits => self.jobs.running.push_back(running),
+                Progress::Ended => match running.rest.pop_front() {
+                    Some(next) => {
+                        running.job = next;
+                        self.jobs.running.push_back(running);
+                    }
+                    None => self.end_job(running, now),
+                },
+                Progress::More | Progress::Waits => {
+                    self.note_memory(&running);
+                    self.jobs.running.push_back(running);
+                }
             }
+        }
+    }
+
+    /// Notes what a job occupies after a slice.
+    fn note_memory(&mut self, running: &Running) {
+        let bytes = running.job.held_bytes(&self.logins);
+        let owner = running.owner.filter(|one| self.peers.get(*one).is_some());
+        let Some(owner) = owner.filter(|one| self.peers.peer(*one).job_bytes() != bytes) else {
+            return;
+        };
+        let peer = self.peers.peer_mut(owner);
+        if peer.is_busy() {
+            peer.set_job(Some(bytes));
+            self.jobs.news.push(News { slot: peer.slot, has_ended: false });
         }
     }
 
@@ -176,7 +238,7 @@ impl Broker {
         if !was_busy {
             return;
         }
-        self.jobs.woken.push(slot);
+        self.jobs.news.push(News { slot, has_ended: true });
         if let Job::Wide(wide) = &running.job {
             for (answer, delivered) in wide.answers() {
                 self.answer_now(owner, answer.answer(Some(delivered)));
@@ -203,10 +265,10 @@ impl Broker {
         self.jobs.running = running;
     }
 
-    /// The slot of a connection whose client's job has ended, so that it can be handled again.
+    /// What has become of the job of a connection's client.
     #[inline]
-    pub(crate) fn take_woken(&mut self) -> Option<u32> {
-        self.jobs.woken.pop()
+    pub(crate) fn take_news(&mut self) -> Option<News> {
+        self.jobs.news.pop()
     }
 
     /// Whether there is work that does not wait for anything.
@@ -223,6 +285,10 @@ impl Job {
             Self::Leave(leave) => leave.advance(broker, now),
             Self::Commit(commit) => commit.advance(broker, now),
             Self::Wide(wide) => wide.advance(broker),
+            Self::Select(select) => select.advance(broker),
+            Self::Await(await_) => await_.advance(broker),
+            Self::LogIn(login) => login.advance(broker),
+            Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Drain(peers) => drain(broker, peers, now),
         }
@@ -232,15 +298,22 @@ impl Job {
     pub(super) fn take_fault(&mut self) -> Option<Fault> {
         match self {
             Self::Commit(commit) => commit.take_fault(),
-            Self::Leave(_) | Self::Wide(_) | Self::Snapshot(_) | Self::Drain(_) => None,
+            _ => None,
         }
     }
     /// Memory of what the job holds for its owner.
-    fn held_bytes(&self) -> u32 {
+    fn held_bytes(&self, logins: &LoginTable) -> u32 {
         match self {
             Self::Wide(wide) => wide.held_bytes() as u32,
+            Self::List(list) => list.held_bytes(),
+            Self::LogIn(login) => login.held_bytes(logins),
             // A transaction counts where it counted before its COMMIT.
-            Self::Leave(_) | Self::Commit(_) | Self::Snapshot(_) | Self::Drain(_) => 0,
+            Self::Commit(_)
+            | Self::Select(_)
+            | Self::Await(_)
+            | Self::Leave(_)
+            | Self::Snapshot(_)
+            | Self::Drain(_) => 0,
         }
     }
 }

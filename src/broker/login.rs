@@ -10,6 +10,7 @@ use super::jobs::{Job, Leave};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;
 use super::rights::Rights;
+use super::select::Selected;
 use super::session::Session;
 use super::space::Space;
 use super::subscription::Target;
@@ -46,32 +47,36 @@ impl Broker {
     }
 
     /// Admits a client, and opens a session on its connection or moves its session there. A moved session
-    /// keeps its subscriptions if the client `resumes` them.
+    /// keeps its subscriptions if the client `resumes` them. Returns nothing if the CONNECT with these header lines
+    /// waits until it is known which patterns select the client.
     pub(super) fn log_in(
         &mut self,
         peer: PeerId,
-        credentials: &Credentials<'_>,
+        (credentials, headers): (&Credentials<'_>, &Headers<'_>),
         resumes: bool,
         now: Moment,
-    ) -> Result<SessionId, Fault> {
+    ) -> Result<Option<SessionId>, Fault> {
         let grant = self.admission.admit(credentials)?;
         let login = credentials.login;
         self.check_login(login)?;
         if let Some(session) = self.destinations.owner_of(login) {
             self.take_over(session, peer, grant, resumes, now)?;
-            return Ok(session);
+            return Ok(Some(session));
         }
-        let destination = self.find_or_make_destination(&grant.profile.address_of(login))?;
+        let address = grant.profile.address_of(login);
+        let selected = self.select_for(peer, (grant.profile, &address), headers, now);
+        let Selected::Now(selection) = selected else { return Ok(None) };
+        let destination = self.find_or_make_destination(&address)?;
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
-        session.since = self.last_message;
+        self.counters.logins += 1;
+        session.number = self.counters.logins;
         let session = self.sessions.insert(session);
         self.destinations.set_owner(destination, Some(session));
-        self.select_groups(session);
+        self.note_selection(session, selection);
         self.attach(session, peer, grant.rights);
-        self.counters.logins += 1;
         self.meter.spend(work::SESSION);
         self.publish_presence(Event::Logged, session, "login", now);
-        Ok(session)
+        Ok(Some(session))
     }
 
     /// Moves a session to a newer connection, if its profile yields, and closes the older one.

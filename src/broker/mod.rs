@@ -43,12 +43,14 @@ mod execute;
 mod fan;
 mod hashing;
 mod jobs;
+mod list;
 mod login;
-#[allow(dead_code, reason = "subscriptions are about to be matched in slices")]
+#[allow(dead_code, reason = "what is held is about to be priced")]
 mod pattern;
 mod presence;
 mod request;
 mod room;
+mod select;
 mod standard;
 mod subscribe;
 mod wide;
@@ -65,6 +67,7 @@ pub(crate) use self::fault::{Fault, Retry};
 use self::groups::Groups;
 use self::hashing::NameHasher;
 use self::ids::PeerId;
+pub(crate) use self::jobs::News;
 use self::jobs::{Job, Jobs};
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
@@ -72,6 +75,7 @@ pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
 pub use self::rights::Rights;
 use self::room::Reserved;
+use self::select::LoginTable;
 use self::session::SessionTable;
 use self::speaker::Inlet;
 pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
@@ -125,6 +129,8 @@ pub struct Broker {
     is_dropping: bool,
     /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
+    /// Logins that wait.
+    logins: LoginTable,
     /// Counts the work.
     pub(crate) meter: Meter,
     jobs: Jobs,
@@ -164,6 +170,7 @@ impl Broker {
             reserved: Reserved::default(),
             is_dropping: false,
             last_message: 0,
+            logins: LoginTable::default(),
             meter: Meter::default(),
             jobs: Jobs::default(),
         }
@@ -191,7 +198,14 @@ impl Broker {
     /// Goes on with frames of a connection that were left when its share of a turn was used up.
     #[cold] // few connections use up their share
     pub fn resume(&mut self, speaker: &mut Speaker, now: Moment) -> Done {
-        match &mut speaker.inlet {
+        let login = self.resume_login(speaker, now);
+        if let Some(verdict @ Verdict::Closing(_)) = login {
+            return Done { verdict, ..Done::nothing() };
+        }
+        let done = match &mut speaker.inlet {
+            _ if login.is_some() && self.is_busy(speaker.peer) => {
+                return Done { pauses: true, ..Done::nothing() };
+            }
             Inlet::Classic => Done::nothing(),
             Inlet::Gathering(frame) => {
                 let frame = std::mem::take(frame);
@@ -202,7 +216,31 @@ impl Broker {
                 }
             }
             Inlet::Standard(assembler) => standard::resume(self, speaker.peer, assembler, now),
+        };
+        match (login, done.verdict) {
+            (Some(verdict), Verdict::Stays) => Done { verdict, ..done },
+            _ => done,
         }
+    }
+
+    /// Goes on with a login that waited.
+    fn resume_login(&mut self, speaker: &Speaker, now: Moment) -> Option<Verdict> {
+        let peer = speaker.peer;
+        if self.peers.peer(peer).closure().is_some() {
+            return None;
+        }
+        let lines = self.take_login(peer)?;
+        let headers = lines.headers();
+        let connected = match speaker.inlet {
+            Inlet::Standard(_) => standard::connect(self, peer, &headers, now),
+            Inlet::Classic | Inlet::Gathering(_) => classic::connect(self, peer, &headers, now),
+        };
+        self.remove_login(peer);
+        Some(match connected {
+            Ok(true) => Verdict::LoggedIn,
+            Ok(false) => Verdict::Stays,
+            Err(fault) => self.refuse(peer, &fault, now),
+        })
     }
 
     /// Whether the next frame of a client that pauses may be passed to [`Self::handle`] nevertheless, which handles
@@ -350,6 +388,7 @@ impl Broker {
     /// Removes a connection, and ends the session on it, if there still is one.
     pub fn close_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
+        self.remove_login(peer);
         let freed = self.peers.close(peer) as u32;
         self.meter.spend(freed * work::FREE);
     }

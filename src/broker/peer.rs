@@ -4,7 +4,7 @@
 
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Fault, Retry};
-use super::ids::{PeerId, SessionId};
+use super::ids::{LoginId, PeerId, SessionId};
 use super::table::Table;
 use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
@@ -62,6 +62,8 @@ pub struct Peer {
     /// Whether a frame was not queued because the queue was above its hard limit.
     lost_a_frame: bool,
     dirty: bool,
+    /// Its login, if that waits.
+    pub login: Option<LoginId>,
     /// Memory of the job of the client that runs, until whose end nothing else of it is handled.
     job: Option<u32>,
 }
@@ -414,6 +416,7 @@ impl Peer {
             pressed: false,
             lost_a_frame: false,
             dirty: false,
+            login: None,
             job: None,
         }
     }
@@ -463,6 +466,11 @@ impl Peer {
         }
         let limit = if self.is_over_hard() { "hard_bytes_max" } else { "soft_bytes_max" };
         Fault::too_slow(self.queue.bytes(), limit)
+    }
+
+    /// Queued bytes above which it is closed at once.
+    pub(super) fn hard_bytes_max(&self) -> u32 {
+        self.limits.hard_bytes_max
     }
 
     /// Whether its queue is short enough for messages from queues.

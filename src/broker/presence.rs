@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::fan::Fan;
-use super::groups::slot_of;
+use super::groups::{Group, State, slot_of};
 use super::ids::{SessionId, SubscriptionIndex};
 use super::members::Route;
 use super::message::{Content, Message, Origin, UserLines};
@@ -50,7 +50,7 @@ impl Broker {
     ) {
         let mut fan = Fan::default();
         for slot in self.sessions[session].events.iter() {
-            if let Some(group) = self.groups.presence.at(slot) {
+            if let Some(group) = self.groups.presence.known_at(slot) {
                 fan.add(group.members(), None);
             }
         }
@@ -66,14 +66,14 @@ pub(super) struct Snapshot {
     subscription: SubscriptionIndex,
     /// The slot of the session that is next.
     from: usize,
-    /// The number of the last message before the snapshot: about later sessions there are events anyway.
-    until: u64,
+    /// The number of the last login before the subscription.
+    asked: u64,
 }
 
 impl Snapshot {
     /// A snapshot for a subscription.
     pub(super) fn new(broker: &Broker, subscription: SubscriptionIndex) -> Self {
-        Self { subscription, from: 0, until: broker.last_message }
+        Self { subscription, from: 0, asked: broker.counters.logins }
     }
 
     /// Sends events until the share of the turn is used up, or as long as the subscriber's queue has room.
@@ -82,8 +82,13 @@ impl Snapshot {
             let Some(subscription) = broker.subscriptions.get(self.subscription) else { break };
             let Target::Presence(group) = subscription.target else { break };
             let Some(watcher) = broker.sessions.get(subscription.session) else { break };
+            let Some(State::Known(known)) = broker.groups.presence.get(group).map(Group::state)
+            else {
+                break;
+            };
             broker.meter.spend(work::FRAME);
-            if session.events.has(slot_of(group)) && session.since <= self.until {
+            // About later sessions there are events anyway.
+            if session.events.has(slot_of(group)) && session.number <= known.max(self.asked) {
                 if !broker.peers.peer(watcher.peer).has_room() {
                     return Progress::Waits;
                 }

@@ -41,8 +41,8 @@ pub(crate) struct Session {
     pub wildcards: u32,
     /// Slots of the groups that get events about it. A slot may be free since.
     pub events: BitSet,
-    /// The number of the last message before the login.
-    pub since: u64,
+    /// The number of its login: later ones have higher numbers.
+    pub number: u64,
     /// Consumers of queues that wait for room in the queue of its connection. An entry may outlast its
     /// subscription.
     pub awaiting_room: Vec<SubscriptionIndex>,
@@ -87,7 +87,7 @@ impl Session {
             patterns: 0,
             wildcards: 0,
             events: BitSet::default(),
-            since: 0,
+            number: 0,
             awaiting_room: Vec::new(),
             takeovers: 0,
             takeover_window_ms: 0,

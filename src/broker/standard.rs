@@ -339,9 +339,11 @@ fn handle_first(
         let description = "nothing but CONNECT is accepted before login";
         return Err(Fault::closing(Code::NotLoggedIn, Retry::Never, description));
     }
-    connect(broker, peer, &frame.headers, now)
-        .inspect_err(|_| broker.note_refused_login(peer, &frame.headers))?;
-    Ok(Outcome::LoggedIn)
+    match connect(broker, peer, &frame.headers, now)? {
+        true => Ok(Outcome::LoggedIn),
+        // A CONNECT has no receipt.
+        false => Ok(Outcome::Nothing),
+    }
 }
 
 /// Sends a RECEIPT for a frame that was handled, if the client asked for one.
@@ -361,12 +363,22 @@ fn log_out(broker: &mut Broker, peer: PeerId, receipt: Option<&[u8]>, now: Momen
 
 // -- login ----------------------------------------------------------------------------------
 
-fn connect(
+/// Handles a CONNECT. Returns whether its client is logged in; if not, the login waits.
+pub(super) fn connect(
     broker: &mut Broker,
     peer: PeerId,
     headers: &Headers<'_>,
     now: Moment,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
+    log_in(broker, peer, headers, now).inspect_err(|_| broker.note_refused_login(peer, headers))
+}
+
+fn log_in(
+    broker: &mut Broker,
+    peer: PeerId,
+    headers: &Headers<'_>,
+    now: Moment,
+) -> Result<bool, Fault> {
     let Some(version) = Version::negotiate(headers.value(Name::AcceptVersion)) else {
         let description = "none of the accepted versions is supported: 1.0, 1.1 and 1.2 are";
         return Err(Fault::closing(Code::UnsupportedVersion, Retry::Never, description));
@@ -376,7 +388,9 @@ fn connect(
     let beats = agree_on_beats(headers.value(Name::HeartBeat), broker.limits.heart_beat_ms_min)?;
     let credentials = Credentials::of_standard(headers)?;
     let resumes = headers.value(Name::Resume) == Some(b"true");
-    let session = broker.log_in(peer, &credentials, resumes, now)?;
+    let Some(session) = broker.log_in(peer, (&credentials, headers), resumes, now)? else {
+        return Ok(false);
+    };
     broker.sessions[session].has_inbox = headers.value(Name::Inbox) == Some(b"true");
     broker.peers.peer_mut(peer).beats = beats;
     let ours_ms = broker.limits.heart_beat_ms_min;
@@ -395,7 +409,7 @@ fn connect(
         encode::plain_header(out, "destination", &destinations[session.destination].name);
         encode::finish(out, b"");
     });
-    Ok(())
+    Ok(true)
 }
 
 /// `server` in CONNECTED.
@@ -477,7 +491,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     let session = request.session;
     if name == Space::BROKER || name == Space::PRESENCE {
         let text = request.headers.value(Name::DestinationId).unwrap_or(b".*");
-        let index = broker.subscribe_presence(session, text, Some(standard))?;
+        let index = broker.subscribe_presence(session, text, Some(standard), now)?;
         if request.headers.value(Name::Snapshot) == Some(b"true") {
             desk::send_snapshot(broker, index, now);
         }
@@ -486,7 +500,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     let own = broker.sessions[session].destination;
     if request.headers.value(Name::DestinationType) == Some(b"1") {
         check_may_watch(broker, session)?;
-        broker.watch_clients(session, name, Some(standard))?;
+        broker.watch_clients(session, name, Some(standard), now)?;
     } else if Space::of(name) == Space::Topic {
         broker.subscribe_topic(session, name, Some(standard))?;
     } else if Space::of(name) == Space::Queue {

@@ -2,12 +2,10 @@
 
 use super::destination::{DestinationTable, Via};
 use super::fault::{Code, Disposition, Fault};
-use super::groups::slot_of;
 use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
 use super::levels::Levels;
 use super::members::Route;
 use super::pattern::Pattern;
-use super::presence::is_public;
 use super::space::Space;
 use super::subscription::{AckMode, Standard, Subscription, Target};
 use super::{Broker, Moment, printable, wildcards};
@@ -61,8 +59,11 @@ impl Broker {
         watcher: SessionId,
         text: &[u8],
         standard: Option<Box<Standard>>,
+        now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
-        self.subscribe_group(watcher, GroupKind::Clients, text, standard)
+        let index = self.subscribe_group(watcher, GroupKind::Clients, text, standard)?;
+        self.await_selection(watcher, index, now);
+        Ok(index)
     }
 
     /// Subscribes to one destination, or joins a group that exists. A classic session that holds the same
@@ -117,58 +118,10 @@ impl Broker {
             GroupKind::Clients | GroupKind::Presence => {
                 self.check_groups_left(kind, standard.is_none())?;
                 let pattern = Pattern::compile(text, &self.limits)?;
-                let made = self.groups.add_pattern(kind, text, pattern);
-                self.select_clients(kind, made, 0, u32::MAX);
-                made
+                self.groups.add_pattern(kind, text, pattern)
             }
         };
         self.begin_subscription(session, target(made), standard)
-    }
-
-    /// Notes which clients a group by a regular expression selects, from a slot of the sessions on and for at
-    /// most that many. Returns the slot to go on from, if there are more.
-    fn select_clients(
-        &mut self,
-        kind: GroupKind,
-        id: GroupId,
-        from: u32,
-        most: u32,
-    ) -> Option<u32> {
-        let Self { sessions, destinations, groups, .. } = self;
-        let group = groups.by_pattern(kind)?.get(id)?;
-        let end = sessions.slots_len().min(from.saturating_add(most));
-        for slot in from..end {
-            let Some((session, one)) = sessions.at(slot).filter(|(_, one)| is_public(one.profile))
-            else {
-                continue;
-            };
-            let address = one.destination;
-            let is_in = group.selects(&destinations[address].name);
-            match kind {
-                GroupKind::Presence => _ = sessions[session].events.set(slot_of(id), is_in),
-                _ => destinations.set_group(address, slot_of(id), is_in),
-            }
-        }
-        Some(end).filter(|end| *end < sessions.slots_len())
-    }
-
-    /// Notes which groups by regular expressions select a client that has logged in.
-    pub(super) fn select_groups(&mut self, session: SessionId) {
-        let Self { sessions, destinations, groups, .. } = self;
-        let one = &mut sessions[session];
-        if !is_public(one.profile) {
-            return;
-        }
-        for (id, group) in groups.clients.iter() {
-            if group.selects(&destinations[one.destination].name) {
-                destinations.set_group(one.destination, slot_of(id), true);
-            }
-        }
-        for (id, group) in groups.presence.iter() {
-            if group.selects(&destinations[one.destination].name) {
-                one.events.set(slot_of(id), true);
-            }
-        }
     }
 
     /// Checks that a session may be in another group. What others use up is another matter.
@@ -253,7 +206,9 @@ impl Broker {
     pub(super) fn unsubscribe(&mut self, index: SubscriptionIndex, now: Moment) {
         let Self { sessions, subscriptions, .. } = self;
         let Some(one) = subscriptions.get(index) else { return };
-        sessions[one.session].release(index, subscriptions);
+        // A job ends the subscriptions of a session that is gone.
+        let Some(session) = sessions.get_mut(one.session) else { return };
+        session.release(index, subscriptions);
         self.end_subscriptions(vec![index], now);
     }
 

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use super::Engine;
 use super::connection::{Connection, Kept, Phase, Rest, SURPLUS, Socket};
 use crate::broker::peer::Opening;
-use crate::broker::{CloseReason, Code, Data, Done, Fault, Retry};
+use crate::broker::{CloseReason, Code, Data, Done, Fault, News, Retry};
 use crate::http;
 use crate::limits::{Exceeded, Limits};
 use crate::transport::tls::TlsLayer;
@@ -131,6 +131,22 @@ impl<S: Socket> Engine<S> {
             self.note_torn(slot);
         }
         self.wake_flush(slot);
+    }
+
+    /// Notes that the job of a connection's client has ended, or occupies more or less than before.
+    #[cold] // few requests become jobs
+    pub(super) fn note_job(&mut self, news: News) {
+        let slot = news.slot;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if news.has_ended {
+            connection.note_held_back(self.patience.now_ms());
+            return self.connections.list_to_continue(slot);
+        }
+        let Some(peer) = connection.peer() else { return };
+        if let Some(kept) = &mut connection.kept {
+            kept.job_bytes = self.broker.peers.peer(peer).job_bytes();
+            self.note_held(slot);
+        }
     }
 
     /// Goes on with input that was kept. Returns whether all of it is handled; if not, the connection is

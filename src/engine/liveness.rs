@@ -33,6 +33,13 @@ impl<S: Socket> Engine<S> {
         if connection.phase.reads_frames() && connection.is_unread_since(deadline_ms) {
             return self.arm(id.slot, self.now.ms() + UNREAD_MS);
         }
+        let peer = connection.peer().map(|peer| self.broker.peers.peer(peer));
+        if connection.phase == Phase::AwaitingConnect
+            && peer.is_some_and(|peer| peer.login.is_some())
+        {
+            // It has sent its CONNECT, and waits for the broker.
+            return self.arm(id.slot, self.now.ms() + UNREAD_MS);
+        }
         let limit = match connection.phase {
             Phase::AwaitingProtocol
                 if connection.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) =>

@@ -80,9 +80,8 @@ impl<S: Socket> Engine<S> {
         self.broker.serve_backlog(now);
         self.budget.begin(Stage::Jobs, &mut self.broker);
         self.broker.advance_jobs(now);
-        while let Some(slot) = self.broker.take_woken() {
-            self.connections[slot].note_held_back(self.patience.now_ms());
-            self.connections.list_to_continue(slot);
+        while let Some(news) = self.broker.take_news() {
+            self.note_job(news);
         }
         self.budget.begin(Stage::Reaping, &mut self.broker);
         self.cut_if_short();

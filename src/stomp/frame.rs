@@ -58,6 +58,11 @@ pub(crate) fn allocated_bytes(bytes: &[u8]) -> usize {
 }
 
 impl OwnedLines {
+    /// No lines.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Copies lines without unescaping.
     pub(crate) fn copied(headers: &Headers<'_>) -> Self {
         Self(headers.lines().map(|line| OwnedLine::new(line.name, line.value)).collect())

@@ -1,0 +1,378 @@
+//! Which clients a regular expression selects: each new one is matched against all clients, and each new client
+//! against all of them. Both may take long, as patterns and login ids may be chosen for it, and so are done in
+//! slices.
+//!
+//! A pattern takes effect when all clients are matched, and a client is logged in when it is matched with the
+//! patterns that were there when it asked. Later patterns are matched against logins that wait as well, and
+//! before they are against sessions: so none is missed, and a login waits for no more than there was.
+
+use super::bits::BitSet;
+use super::groups::{Group, GroupTable, Groups, State, slot_of};
+use super::ids::{GroupId, GroupKind, LoginId, PeerId, SessionId, SubscriptionIndex};
+use super::jobs::Job;
+use super::pattern::{Matching, Pattern};
+use super::presence::is_public;
+use super::table::Table;
+use super::{Broker, Moment};
+use crate::profile::Profile;
+use crate::stomp::Headers;
+use crate::stomp::frame::OwnedLines;
+use crate::work::Progress;
+
+/// Goes on matching a name. Takes from the units what it used.
+fn go_on(
+    pattern: &Pattern,
+    under_way: &mut Option<Matching>,
+    name: &[u8],
+    units: &mut u32,
+) -> Option<bool> {
+    let mut matching = under_way.take().unwrap_or_default();
+    let answer = pattern.step(&mut matching, name, units);
+    if answer.is_none() {
+        *under_way = Some(matching);
+    }
+    answer
+}
+
+// -- a pattern against clients ----------------------------------------------------------------
+
+/// A new pattern that is matched against all clients: first those whose login waits, then the sessions, since the
+/// former become the latter meanwhile.
+#[derive(Debug)]
+pub(super) struct Select {
+    kind: GroupKind,
+    group: GroupId,
+    over_logins: bool,
+    /// The slot that is next.
+    slot: u32,
+    /// What is being matched there.
+    under_way: Option<(Whom, Matching)>,
+}
+
+/// A client to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    Login(LoginId),
+    Session(SessionId),
+}
+
+impl Select {
+    fn new(kind: GroupKind, group: GroupId) -> Self {
+        Self { kind, group, over_logins: true, slot: 0, under_way: None }
+    }
+
+    /// Matches further clients, until the share of the turn is used up.
+    pub(super) fn advance(&mut self, broker: &mut Broker) -> Progress {
+        loop {
+            let known = State::Known(broker.counters.logins);
+            let Some(table) = broker.groups.by_pattern(self.kind) else { return Progress::Ended };
+            // With the last member the group is gone.
+            let Some(number) = table.get(self.group).map(Group::number) else {
+                return Progress::Ended;
+            };
+            let slots = if self.over_logins {
+                broker.logins.slots_len()
+            } else {
+                broker.sessions.slots_len()
+            };
+            if self.slot < slots {
+                self.step(broker, number);
+            } else if self.over_logins {
+                (self.over_logins, self.slot) = (false, 0);
+            } else {
+                broker.groups.set_state(self.kind, self.group, known);
+                return Progress::Ended;
+            }
+            if broker.is_share_spent() {
+                return Progress::More;
+            }
+        }
+    }
+
+    /// Goes on with the client in the slot, if one is there, and then to the next slot.
+    fn step(&mut self, broker: &mut Broker, number: u64) {
+        let mut units = broker.meter.slice(broker.pending_units());
+        let before = units;
+        let is_over = self.match_slot(broker, number, &mut units);
+        broker.meter.spend((before - units).max(1));
+        if is_over {
+            self.under_way = None;
+            self.slot += 1;
+        }
+    }
+
+    /// Returns whether all is known of the client in the slot.
+    fn match_slot(&mut self, broker: &mut Broker, number: u64, units: &mut u32) -> bool {
+        let Broker { sessions, destinations, groups, logins, .. } = broker;
+        let group = groups.by_pattern(self.kind).and_then(|table| table.get(self.group));
+        let Some(pattern) = group.map(Group::pattern) else { return true };
+        let (whom, address) = if self.over_logins {
+            match logins.at(self.slot) {
+                Some((id, Some(login))) if login.selection.is_later(self.kind, number) => {
+                    (Whom::Login(id), &*login.address)
+                }
+                _ => return true,
+            }
+        } else {
+            match sessions.at(self.slot).filter(|(_, one)| is_public(one.profile)) {
+                Some((id, one)) => (Whom::Session(id), &*destinations[one.destination].name),
+                None => return true,
+            }
+        };
+        let begun = self.under_way.take().filter(|(same, _)| *same == whom);
+        let mut matching = begun.map(|(_, matching)| matching);
+        let Some(is_in) = go_on(pattern, &mut matching, address, units) else {
+            self.under_way = matching.map(|matching| (whom, matching));
+            return false;
+        };
+        let bit = slot_of(self.group);
+        match whom {
+            Whom::Login(id) => {
+                if let Some(Some(login)) = logins.get_mut(id) {
+                    login.selection.set(self.kind, bit, is_in);
+                }
+            }
+            Whom::Session(id) if self.kind == GroupKind::Presence => {
+                sessions[id].events.set(bit, is_in);
+            }
+            Whom::Session(id) => {
+                let address = sessions[id].destination;
+                destinations.set_group(address, bit, is_in);
+            }
+        }
+        true
+    }
+}
+
+/// Whether a pattern that somebody else has begun to match is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Await {
+    kind: GroupKind,
+    group: GroupId,
+}
+
+impl Await {
+    /// Waits as long as it is not.
+    pub(super) fn advance(self, broker: &Broker) -> Progress {
+        let group = broker.groups.by_pattern(self.kind).and_then(|table| table.get(self.group));
+        match group.map(Group::state) {
+            Some(State::New | State::Matching) => Progress::Waits,
+            Some(State::Known(_)) | None => Progress::Ended,
+        }
+    }
+}
+
+impl Broker {
+    /// Has a subscriber wait until it is known what its pattern selects.
+    pub(super) fn await_selection(
+        &mut self,
+        subscriber: SessionId,
+        index: SubscriptionIndex,
+        now: Moment,
+    ) {
+        let Some((kind, group)) = self.subscriptions[index].target.group() else { return };
+        let table = self.groups.by_pattern(kind);
+        let state = table.and_then(|table| table.get(group)).map(Group::state);
+        let client = self.sessions[subscriber].peer;
+        match state {
+            Some(State::New) => {
+                self.groups.set_state(kind, group, State::Matching);
+                self.start(Some(client), Job::Select(Select::new(kind, group)), now);
+            }
+            Some(State::Matching) => {
+                self.start(Some(client), Job::Await(Await { kind, group }), now);
+            }
+            Some(State::Known(_)) | None => {}
+        }
+    }
+}
+
+// -- a client against patterns ----------------------------------------------------------------
+
+/// The patterns that select a client that logs in.
+#[derive(Debug)]
+pub(super) struct Selection {
+    clients: Found,
+    presence: Found,
+}
+
+/// The patterns of a kind that select it.
+#[derive(Debug, Default)]
+struct Found {
+    /// The number of the newest group that is to be matched. Later ones are matched against it.
+    newest: u64,
+    /// The slot that is next.
+    slot: u32,
+    /// The group in it that is being matched.
+    under_way: Option<(GroupId, Matching)>,
+    /// Slots of groups that select it. A slot may be free since, or that of another group which does not.
+    slots: BitSet,
+}
+
+impl Selection {
+    fn new(groups: &Groups) -> Self {
+        let until = |newest| Found { newest, ..Found::default() };
+        let (clients, presence) = (groups.clients.newest(), groups.presence.newest());
+        Self { clients: until(clients), presence: until(presence) }
+    }
+
+    /// Matches patterns until the units are used up. Returns whether all are.
+    fn advance(&mut self, groups: &Groups, address: &[u8], units: &mut u32) -> bool {
+        self.clients.advance(&groups.clients, address, units)
+            && self.presence.advance(&groups.presence, address, units)
+    }
+
+    /// Whether a group is matched against the client, and not the client against the group.
+    fn is_later(&self, kind: GroupKind, number: u64) -> bool {
+        match kind {
+            GroupKind::Presence => number > self.presence.newest,
+            GroupKind::Clients | GroupKind::Topics => number > self.clients.newest,
+        }
+    }
+
+    fn set(&mut self, kind: GroupKind, slot: u32, is_in: bool) {
+        match kind {
+            GroupKind::Presence => self.presence.slots.set(slot, is_in),
+            GroupKind::Clients | GroupKind::Topics => self.clients.slots.set(slot, is_in),
+        };
+    }
+}
+
+impl Found {
+    fn advance(&mut self, groups: &GroupTable<Pattern>, address: &[u8], units: &mut u32) -> bool {
+        while self.slot < groups.slots_len() {
+            let own = groups.at(self.slot).filter(|(_, group)| group.number() <= self.newest);
+            if let Some((id, group)) = own {
+                if *units == 0 {
+                    return false;
+                }
+                let begun = self.under_way.take().filter(|(same, _)| *same == id);
+                let mut matching = begun.map(|(_, matching)| matching);
+                match go_on(group.pattern(), &mut matching, address, units) {
+                    Some(is_in) => _ = self.slots.set(self.slot, is_in),
+                    None => {
+                        self.under_way = matching.map(|matching| (id, matching));
+                        return false;
+                    }
+                }
+            }
+            self.slot += 1;
+        }
+        true
+    }
+}
+
+/// A CONNECT that waits until its client is matched with the patterns.
+#[derive(Debug)]
+pub(super) struct Login {
+    peer: PeerId,
+    /// The header lines of the CONNECT, which is then handled as if it had arrived just now.
+    lines: OwnedLines,
+    address: Box<[u8]>,
+    selection: Selection,
+    is_over: bool,
+}
+
+/// All such logins.
+pub(super) type LoginTable = Table<LoginId, Option<Box<Login>>>;
+
+/// The outcome of matching a client that logs in.
+pub(super) enum Selected {
+    Now(Selection),
+    /// The CONNECT waits.
+    Later,
+}
+
+impl Login {
+    fn held_bytes(&self) -> u32 {
+        (size_of::<Self>() + self.lines.cost_bytes() + self.address.len()) as u32
+    }
+}
+
+/// The work of a login at the end of which the client is matched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogIn(LoginId);
+
+impl LogIn {
+    /// Matches further patterns, until the share of the turn is used up.
+    pub(super) fn advance(self, broker: &mut Broker) -> Progress {
+        let pending = broker.pending_units();
+        let Broker { logins, groups, meter, peers, .. } = broker;
+        let Some(Some(login)) = logins.get_mut(self.0) else { return Progress::Ended };
+        if peers.get(login.peer).is_none_or(|peer| peer.closure().is_some()) {
+            logins.remove(self.0);
+            return Progress::Ended;
+        }
+        let all = meter.slice(pending);
+        let mut units = all;
+        login.is_over = login.selection.advance(groups, &login.address, &mut units);
+        meter.spend((all - units).max(1));
+        if login.is_over { Progress::Ended } else { Progress::More }
+    }
+
+    /// Memory of the login.
+    pub(super) fn held_bytes(self, logins: &LoginTable) -> u32 {
+        let login = logins.get(self.0).and_then(Option::as_ref);
+        login.map_or(0, |login| login.held_bytes())
+    }
+}
+
+impl Broker {
+    /// Matches a client that logs in with the patterns. If that takes long, a job goes on with it, and the CONNECT
+    /// is to be handled again by [`Self::take_login`]; then it is known.
+    pub(super) fn select_for(
+        &mut self,
+        peer: PeerId,
+        (profile, address): (Profile, &[u8]),
+        headers: &Headers<'_>,
+        now: Moment,
+    ) -> Selected {
+        if let Some(login) = self.remove_login(peer)
+            && *login.address == *address
+        {
+            return Selected::Now(login.selection);
+        }
+        let mut selection = Selection::new(&self.groups);
+        if !is_public(profile) || self.groups.patterns_len() == 0 {
+            return Selected::Now(selection);
+        }
+        let all = self.meter.slice(self.pending_units()).max(UNITS_AT_ONCE);
+        let mut units = all;
+        let is_over = selection.advance(&self.groups, address, &mut units);
+        self.meter.spend(all - units);
+        if is_over {
+            return Selected::Now(selection);
+        }
+        let (lines, address) = (OwnedLines::copied(headers), address.into());
+        let login = Login { peer, lines, address, selection, is_over };
+        let id = self.logins.insert(Some(Box::new(login)));
+        self.peers.peer_mut(peer).login = Some(id);
+        self.start(Some(peer), Job::LogIn(LogIn(id)), now);
+        Selected::Later
+    }
+
+    /// Notes what selects a client that has logged in.
+    pub(super) fn note_selection(&mut self, session: SessionId, selection: Selection) {
+        let one = &mut self.sessions[session];
+        for slot in selection.clients.slots.iter() {
+            self.destinations.set_group(one.destination, slot, true);
+        }
+        one.events = selection.presence.slots;
+    }
+
+    /// Takes the header lines of a CONNECT that waited, and waits no longer.
+    pub(super) fn take_login(&mut self, peer: PeerId) -> Option<OwnedLines> {
+        let id = self.peers.peer(peer).login?;
+        let login = self.logins.get_mut(id)?.as_mut().filter(|login| login.is_over)?;
+        Some(std::mem::replace(&mut login.lines, OwnedLines::none()))
+    }
+
+    /// Forgets the login of a connection that waits.
+    pub(super) fn remove_login(&mut self, peer: PeerId) -> Option<Box<Login>> {
+        let id = self.peers.peer_mut(peer).login.take()?;
+        self.logins.remove(id)?
+    }
+}
+
+/// Units that a login may take in any case before it becomes a job, to dismiss as many patterns by their prefixes.
+const UNITS_AT_ONCE: u32 = 200;
