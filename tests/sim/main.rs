@@ -9,6 +9,7 @@ mod closing;
 mod corpus;
 mod faults;
 mod late;
+mod lists;
 mod model;
 mod random;
 mod rig;

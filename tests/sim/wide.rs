@@ -122,15 +122,16 @@ fn who_subscribes_between_two_messages_gets_the_second() {
 }
 
 /// Clients on plain streams, with small turns.
-struct Hall {
-    rig: Rig,
+pub(crate) struct Hall {
+    pub(crate) rig: Rig,
     classic: Vec<ConnectionId>,
     /// What clients have got and nobody has looked at.
     heard: HashMap<ConnectionId, String>,
 }
 
 impl Hall {
-    fn new() -> Self {
+    /// Nobody yet.
+    pub(crate) fn new() -> Self {
         let limits = Limits { turn_units_max: 1_600, share_units_max: 200, ..Limits::default() };
         Self { rig: Rig::new(limits, 1), classic: Vec::new(), heard: HashMap::new() }
     }
@@ -157,11 +158,19 @@ impl Hall {
         (0..RECEIVERS).map(add).collect()
     }
 
-    fn connect(&mut self, name: &str, is_classic: bool) -> ConnectionId {
+    /// A new connection.
+    pub(crate) fn open(&mut self, is_classic: bool) -> ConnectionId {
         let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
         let id = self.rig.accept(socket).expect("a place for it");
         if is_classic {
             self.classic.push(id);
+        }
+        id
+    }
+
+    fn connect(&mut self, name: &str, is_classic: bool) -> ConnectionId {
+        let id = self.open(is_classic);
+        if is_classic {
             let text = String::from_utf8(connect(name, 0)).unwrap();
             self.say(id, &text);
         } else {
@@ -178,11 +187,13 @@ impl Hall {
         self.connect(name, true)
     }
 
-    fn standard(&mut self, name: &str) -> ConnectionId {
+    /// An agent of the standard dialect, with an inbox.
+    pub(crate) fn standard(&mut self, name: &str) -> ConnectionId {
         self.connect(name, false)
     }
 
-    fn say(&mut self, id: ConnectionId, text: &str) {
+    /// A client sends a frame; in the standard dialect, as many as end with a NUL.
+    pub(crate) fn say(&mut self, id: ConnectionId, text: &str) {
         self.say_all(id, &[text.to_owned()]);
     }
 
@@ -200,11 +211,13 @@ impl Hall {
         self.rig.engine.note_ready(id.slot, true, false);
     }
 
-    fn turn(&mut self) {
+    /// A turn of the loop.
+    pub(crate) fn turn(&mut self) {
         self.rig.turn();
     }
 
-    fn run(&mut self) {
+    /// Turns until there is no more to do.
+    pub(crate) fn run(&mut self) {
         self.turn();
         while self.rig.engine.has_work() {
             self.turn();
@@ -212,7 +225,7 @@ impl Hall {
     }
 
     /// What a client has got since the last [`Self::take`].
-    fn peek(&mut self, id: ConnectionId) -> &str {
+    pub(crate) fn peek(&mut self, id: ConnectionId) -> &str {
         let heard = self.heard.entry(id).or_default();
         if let Some(socket) = self.rig.engine.socket_mut(id) {
             let bytes = std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes);
@@ -229,7 +242,8 @@ impl Hall {
         (String::from_utf8_lossy(&bytes).into_owned(), writes.len())
     }
 
-    fn take(&mut self, id: ConnectionId) -> String {
+    /// What a client has got since the last time.
+    pub(crate) fn take(&mut self, id: ConnectionId) -> String {
         self.peek(id);
         self.heard.remove(&id).unwrap_or_default()
     }
