@@ -16,7 +16,7 @@ fn long(end: &str) -> String {
 
 /// A login id for which a pattern takes less long, as many are matched.
 fn shorter(number: u32) -> String {
-    format!("{}-{number}x", "a".repeat(150))
+    format!("{}-{number}x", "a".repeat(400))
 }
 
 /// A client of the classic dialect with a profile by its number.
@@ -128,7 +128,7 @@ fn subscribers_of_a_new_pattern_wait_until_all_clients_are_matched() {
     for number in 0..40 {
         classic(&mut hall, &shorter(number), 0);
     }
-    let pattern = "/agent/(.*a.{60}b|a*-[0-9]*x)";
+    let pattern = "/agent/(.*a.{150}b|a*-[0-9]*x)";
     let first = classic(&mut hall, "first", 1);
     let (gone, second) = (classic(&mut hall, "gone", 1), classic(&mut hall, "second", 1));
     hall.say(gone, &subscribe(pattern, "t0"));
@@ -168,7 +168,7 @@ fn a_service_gets_each_login_once_whatever_it_waits_for() {
         classic(&mut hall, &shorter(number), 0);
     }
     let service = classic(&mut hall, "desk", 2);
-    let pattern = "/agent/(.*a.{60}b|a*-[0-9]*x)";
+    let pattern = "/agent/(.*a.{150}b|a*-[0-9]*x)";
     hall.say(
         service,
         &format!(
@@ -202,7 +202,7 @@ fn long_lists_come_whole_and_in_order_while_others_are_served() {
         classic(&mut hall, &format!("{}-{number}", "n".repeat(1500)), 0);
     }
     let watcher = classic(&mut hall, "watcher", 1);
-    let topics = (0..50).map(|number| format!("/topic/{number}"));
+    let topics = (0..200).map(|number| format!("/topic/{number}"));
     for topic in topics {
         hall.say(watcher, &format!("SUBSCRIBE\ndestination-type:0\ndestination:{topic}\n\n\0"));
     }
@@ -217,7 +217,7 @@ fn long_lists_come_whole_and_in_order_while_others_are_served() {
     for (number, list) in got.split("transaction:t").skip(1).take(3).enumerate() {
         assert_eq!(list.matches("]:[/agent/n").count(), 60, "{number}");
         let ended = list.matches("Subscription: []:[]:[/topic/").count();
-        assert_eq!(ended, if number == 2 { 50 } else { 0 });
+        assert_eq!(ended, if number == 2 { 200 } else { 0 });
     }
     assert_eq!(hall.rig.engine.broker().subscriptions_len(), 0);
 }
