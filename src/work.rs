@@ -17,6 +17,21 @@ pub const ESCAPED_LINE: u32 = 3;
 /// Each KiB that is parsed, copied or encoded.
 pub(crate) const KIB: u32 = 1;
 
+/// Compiling a regular expression, without what depends on its size.
+pub(crate) const PATTERN: u32 = 50;
+
+/// Bytes of a compiled regular expression that take a unit: the largest takes two thirds of a millisecond.
+pub(crate) const PATTERN_BYTES_PER_UNIT: u32 = 10;
+
+/// A subscription that is looked up by its target, where there may be many.
+pub(crate) const LOOKUPS_PER_UNIT: u32 = 4;
+
+/// A request by plain HTTP.
+pub(crate) const HTTP: u32 = 50;
+
+/// A line in the log.
+pub(crate) const LOG: u32 = 50;
+
 /// Queueing a message to one receiver.
 pub(crate) const DELIVERY: u32 = 1;
 

@@ -331,6 +331,7 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
         Some(name) => broker.subscriptions_to(request.session, name, events),
         None => broker.sessions[request.session].subscriptions.all().to_vec(),
     };
+    broker.meter.spend(ended.len() as u32 / work::LOOKUPS_PER_UNIT);
     request.list(broker, ended, now);
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! removed. A destination lists its subscriptions by name, and remembers the groups that select it, so that
 //! nothing is matched per message. Subscriptions by pattern are members of their groups only.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hashbrown::HashTable;
 
@@ -31,6 +31,8 @@ pub(crate) struct Destination {
     pub watch: Option<Box<Watch>>,
     /// Its messages and consumers, if it is a queue.
     pub queue: Option<Box<Queue>>,
+    /// Since when it is an idle topic, in the order of [`DestinationTable`]; or zero.
+    idle_since: u64,
 }
 
 /// Who receives at a destination.
@@ -155,8 +157,10 @@ pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
     by_name: HashTable<DestinationId>,
     hasher: NameHasher,
-    /// Topics that nobody subscribes to by name.
-    idle_topics: BTreeSet<DestinationId>,
+    /// Topics that nobody subscribes to by name, the one that has been idle longest first.
+    idle_topics: BTreeMap<u64, DestinationId>,
+    /// Counts how often a topic has become idle.
+    idle_last: u64,
     /// Memory of topics and queues.
     bytes: u64,
     /// Queues with a message that expires, by [`Queue::expires_ms`].
@@ -172,7 +176,8 @@ impl DestinationTable {
             table: Table::default(),
             by_name: HashTable::new(),
             hasher,
-            idle_topics: BTreeSet::new(),
+            idle_topics: BTreeMap::new(),
+            idle_last: 0,
             bytes: 0,
             expiring: BTreeSet::new(),
             backlogged: VecDeque::new(),
@@ -183,35 +188,33 @@ impl DestinationTable {
     pub(crate) fn insert(&mut self, name: &[u8]) -> DestinationId {
         let space = Space::of(name);
         let queue = (space == Space::Queue).then(Box::default);
-        let destination = Destination { name: name.into(), owner: None, watch: None, queue };
+        let destination = Destination { name: name.into(), queue, ..Destination::default() };
         self.bytes += Self::cost_of(name);
         let id = self.table.insert(destination);
-        if space == Space::Topic {
-            self.idle_topics.insert(id);
-        }
+        self.note_use(id);
         let (table, hasher) = (&self.table, &self.hasher);
         self.by_name.insert_unique(hasher.hash(name), id, |id| hasher.hash(&table[*id].name));
         id
     }
 
     /// Removes a destination if nothing uses it. An idle topic stays, so that the next message to it
-    /// finds its receivers without matching wildcards again; past `idle_topics_max` all of them are removed.
+    /// finds its receivers without matching wildcards again; past `idle_topics_max` the oldest goes.
     pub(crate) fn release(&mut self, id: DestinationId, idle_topics_max: usize) {
         if self.table.get(id).is_none_or(|one| !one.is_unused()) {
             return;
         }
-        if !self.idle_topics.contains(&id) {
+        if self.table[id].idle_since == 0 {
             self.remove(id);
         } else if self.idle_topics.len() > idle_topics_max {
-            self.sweep_idle_topics();
+            self.remove_idle_topic();
         }
     }
 
-    /// Removes all topics that nobody subscribes to by name.
-    pub(crate) fn sweep_idle_topics(&mut self) {
-        for id in std::mem::take(&mut self.idle_topics) {
-            self.remove(id);
-        }
+    /// Removes the topic that has been idle longest. Returns whether there was one.
+    pub(crate) fn remove_idle_topic(&mut self) -> bool {
+        let Some((_, id)) = self.idle_topics.pop_first() else { return false };
+        self.remove(id);
+        true
     }
 
     /// Removes a destination that nothing uses.
@@ -293,10 +296,18 @@ impl DestinationTable {
 
     /// Updates whether a topic counts as idle.
     fn note_use(&mut self, id: DestinationId) {
-        if self.table[id].is_idle_topic() {
-            self.idle_topics.insert(id);
-        } else {
-            self.idle_topics.remove(&id);
+        let destination = &mut self.table[id];
+        match (destination.is_idle_topic(), destination.idle_since) {
+            (true, 0) => {
+                self.idle_last += 1;
+                destination.idle_since = self.idle_last;
+                self.idle_topics.insert(self.idle_last, id);
+            }
+            (false, since) if since != 0 => {
+                destination.idle_since = 0;
+                self.idle_topics.remove(&since);
+            }
+            _ => {}
         }
     }
 
@@ -437,7 +448,7 @@ impl DestinationTable {
     pub(crate) fn check_invariants(&self) {
         assert_eq!(self.by_name.len(), self.table.len(), "names and destinations");
         let (mut idle, mut expiring, mut backlogged) =
-            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+            (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let bytes = self.table.iter().map(|(_, one)| Self::cost_of(&one.name));
         assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of topics and queues");
         for (id, one) in self.table.iter() {
@@ -447,7 +458,7 @@ impl DestinationTable {
                 "a name that does not find its destination"
             );
             if one.is_idle_topic() {
-                idle.insert(id);
+                idle.insert(one.idle_since, id);
             } else {
                 assert!(!one.is_unused(), "an unused destination");
             }
@@ -558,7 +569,7 @@ mod tests {
     #[test]
     fn a_destination_is_small_and_has_a_watch_only_while_there_is_something_in_it() {
         // With the header of the allocator, 64 bytes.
-        assert_eq!((size_of::<Destination>(), size_of::<Watch>()), (40, 56));
+        assert_eq!((size_of::<Destination>(), size_of::<Watch>()), (48, 56));
         let mut table = DestinationTable::new(NameHasher::new(1));
         let (client, topic) = (table.insert(b"/agent/ana"), table.insert(b"/topic/a"));
         let is_watched = |table: &DestinationTable, id| table[id].watch.is_some();

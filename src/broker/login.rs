@@ -26,6 +26,7 @@ impl Broker {
     #[cold] // few logins are refused
     pub(super) fn note_refused_login(&mut self, peer: PeerId, headers: &Headers<'_>) {
         let Some(login) = headers.value(Name::Login) else { return };
+        self.meter.spend(work::LOG + work::of_bytes(login.len()));
         // A wrong key may be the right one of another broker. A passcode may hold both, with a dot between.
         let given = [Name::Passcode, Name::SecretKey].into_iter().filter_map(|n| headers.value(n));
         let mut given = given.flat_map(|value| value.split(|byte| *byte == b'.'));

@@ -51,6 +51,8 @@ impl Broker {
         let mut fan = Fan::default();
         for slot in self.sessions[session].events.iter() {
             if let Some(group) = self.groups.presence.known_at(slot) {
+                let routes = group.members().routes().len() as u32;
+                self.meter.spend(routes * work::DELIVERY);
                 fan.add(group.members(), None);
             }
         }
@@ -122,6 +124,7 @@ fn send_event(
     now: Moment,
 ) {
     let body = event_json(broker, event, session, reason, now);
+    broker.meter.spend(work::FRAME + work::of_bytes(body.len()));
     let number = broker.next_message();
     let lines: [(&[u8], &[u8]); 2] = [(b"event", event.word().as_bytes()), (b"snapshot", b"true")];
     let user_lines = UserLines::Own(if reason == SNAPSHOT { &lines } else { &lines[..1] });

@@ -525,6 +525,7 @@ fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], no
         standard.is_some_and(|standard| standard.is_inherited)
     };
     let mut replaced = broker.subscriptions_to(request.session, name, None);
+    broker.meter.spend(replaced.len() as u32 / work::LOOKUPS_PER_UNIT);
     let by_id = id.and_then(|id| broker.subscription_by_id(request.session, &id));
     replaced.extend(by_id.filter(|index| !replaced.contains(index)));
     replaced.retain(is_inherited);
@@ -594,10 +595,11 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
 
 /// STOMP 1.0, "UNSUBSCRIBE": a subscription without an id is named by its destination.
 fn find_by_destination(
-    broker: &Broker,
+    broker: &mut Broker,
     request: &Request<'_, '_>,
 ) -> Result<SubscriptionIndex, Fault> {
     let name = request.required(Name::Destination)?;
     let named = broker.subscriptions_to(request.session, name, None);
+    broker.meter.spend(named.len() as u32 / work::LOOKUPS_PER_UNIT);
     named.first().copied().ok_or_else(|| Broker::unknown("subscription to", name))
 }

@@ -113,11 +113,17 @@ impl Broker {
                     .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
                 wildcards::check(&levels, &self.limits)?;
                 self.check_groups_left(kind, standard.is_none())?;
+                self.meter.spend(work::SUBSCRIPTION + work::of_bytes(text.len()));
                 self.groups.wildcards.insert(levels)
             }
             GroupKind::Clients | GroupKind::Presence => {
                 self.check_groups_left(kind, standard.is_none())?;
-                let pattern = Pattern::compile(text, &self.limits)?;
+                let compiled = Pattern::compile(text, &self.limits);
+                let bytes = compiled
+                    .as_ref()
+                    .map_or(self.limits.pattern_compiled_bytes_max as usize, Pattern::bytes);
+                self.meter.spend(work::PATTERN + bytes as u32 / work::PATTERN_BYTES_PER_UNIT);
+                let pattern = compiled?;
                 self.groups.add_pattern(kind, text, pattern)
             }
         };
@@ -343,12 +349,12 @@ impl Broker {
     /// Checks that there is room for one more destination.
     pub(super) fn check_place_for(&mut self, name: &[u8]) -> Result<(), Fault> {
         let max = u64::from(self.limits.destinations_max).saturating_sub(self.reserved.places());
-        if self.destinations.len() as u64 >= max {
-            self.destinations.sweep_idle_topics();
+        while self.destinations.len() as u64 >= max && self.destinations.remove_idle_topic() {
+            self.meter.spend(work::DROP);
         }
         if self.destinations.len() as u64 >= max {
             let max = self.limits.destinations_max.into();
-            return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }));
+            return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }).later());
         }
         self.check_destinations_room(DestinationTable::cost_of(name))
     }
@@ -364,7 +370,9 @@ impl Broker {
         let max = self.limits.destinations_bytes_max;
         let bytes = bytes + self.reserved.place_bytes();
         if bytes > 0 && self.destinations.bytes() + bytes > max {
-            self.destinations.sweep_idle_topics();
+            while self.destinations.bytes() + bytes > max && self.destinations.remove_idle_topic() {
+                self.meter.spend(work::DROP);
+            }
             if self.destinations.bytes() + bytes > max {
                 let exceeded = Exceeded { limit: "destinations_bytes_max", max };
                 return Err(Fault::exceeded(exceeded).later());

@@ -420,6 +420,7 @@ impl<S: Socket> Engine<S> {
 
     #[inline(never)] // once for each connection
     fn answer_request(&mut self, slot: u32, request: &PlainRequest) {
+        self.broker.meter.spend(work::HTTP);
         let connection = &mut self.connections[slot];
         let protocols = connection.policy.protocols;
         if !protocols.http && !protocols.ws {
