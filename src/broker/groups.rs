@@ -437,3 +437,96 @@ impl WildcardGroups {
 pub(crate) fn slot_of(group: GroupId) -> u32 {
     group.place().index()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::broker::ids::SessionId;
+    use crate::broker::table::Place;
+    use crate::limits::Limits;
+
+    fn route(number: u32) -> Route {
+        let place = Place::new(number, NonZeroU32::MIN);
+        Route { session: SessionId::new(place), subscription: SubscriptionIndex::new(place) }
+    }
+
+    fn wildcard(groups: &mut Groups, text: &str, number: u32) -> GroupId {
+        let id = groups.wildcards.insert(Levels::parse(text).unwrap());
+        groups.join(GroupKind::Topics, id, route(number));
+        id
+    }
+
+    #[test]
+    fn a_group_goes_with_its_last_member_and_a_new_one_has_another_id_and_number() {
+        let (mut groups, limits) = (Groups::new(1), Limits::default());
+        let pattern = || Pattern::compile(b"/agent/a.*", &limits).unwrap();
+        let first = groups.add_pattern(GroupKind::Clients, b"/agent/a.*", pattern());
+        let positions = [0, 1, 2].map(|n| groups.join(GroupKind::Clients, first, route(n)));
+        assert_eq!(positions, [0, 1, 2]);
+        assert_eq!(groups.find(GroupKind::Clients, b"/agent/a.*"), Some(first));
+        assert_eq!(groups.find(GroupKind::Presence, b"/agent/a.*"), None, "another kind");
+        let leave = |groups: &mut Groups, position, n| {
+            groups.leave(GroupKind::Clients, first, position, route(n).subscription)
+        };
+        assert_eq!(leave(&mut groups, 0, 0), Some(route(2).subscription));
+        assert_eq!(leave(&mut groups, 0, 0), None, "it has left");
+        assert_eq!(leave(&mut groups, 1, 1), None);
+        groups.check_invariants();
+        assert_eq!(groups.patterns_len(), 1);
+        let before = groups.clients.get(first).map(Group::number);
+        assert_eq!(leave(&mut groups, 0, 2), None);
+        assert_eq!((groups.patterns_len(), groups.clients.get(first).is_none()), (0, true));
+        let second = groups.add_pattern(GroupKind::Clients, b"/agent/a.*", pattern());
+        groups.join(GroupKind::Clients, second, route(3));
+        assert_eq!(slot_of(second), slot_of(first), "the slot is used again");
+        assert_ne!(second, first);
+        assert!(groups.clients.get(second).map(Group::number) > before);
+        groups.check_invariants();
+    }
+
+    #[test]
+    fn nothing_is_delivered_by_a_pattern_before_it_is_known_whom_it_selects() {
+        let mut groups = Groups::new(1);
+        let pattern = Pattern::compile(b".*", &Limits::default()).unwrap();
+        let id = groups.add_pattern(GroupKind::Presence, b".*", pattern);
+        for (state, is_known) in
+            [(State::New, false), (State::Matching, false), (State::Known(7), true)]
+        {
+            groups.set_state(GroupKind::Presence, id, state);
+            assert_eq!(groups.presence.known_at(slot_of(id)).is_some(), is_known, "{state:?}");
+            assert!(groups.presence.at(slot_of(id)).is_some());
+        }
+    }
+
+    #[test]
+    fn wildcards_with_the_same_levels_are_found_together_and_leave_in_any_order() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+            let mut groups = Groups::new(1);
+            let texts = ["/topic/a.*", "/topic/a/*", "/topic/>"];
+            let ids: Vec<_> =
+                (0..).zip(texts).map(|(n, text)| wildcard(&mut groups, text, n)).collect();
+            let mut left = ids.clone();
+            for which in order {
+                for topic in [&b"/topic/a/b"[..], b"/topic/a.b", b"/topic/c", b"/topic/a"] {
+                    let mut found = Vec::new();
+                    groups.wildcards.look_up(topic, &mut found);
+                    found.retain(|id| {
+                        let group = groups.wildcards.get(*id).unwrap();
+                        group.matcher.levels.matches(topic)
+                    });
+                    found.sort_unstable();
+                    assert_eq!(found, groups.wildcards.matching_slowly(topic), "{order:?}");
+                }
+                let epoch = groups.wildcards.epoch();
+                let (id, one) = (ids[which], route(which as u32).subscription);
+                groups.leave(GroupKind::Topics, id, 0, one);
+                assert!(groups.wildcards.epoch() > epoch);
+                left.retain(|one| *one != id);
+                assert_eq!(groups.wildcards.len(), left.len());
+                groups.check_invariants();
+            }
+        }
+    }
+}

@@ -180,3 +180,80 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::hashing::NameHasher;
+    use crate::broker::ids::{DestinationId, SessionId};
+    use crate::broker::store::List;
+    use crate::broker::subscription::{AckMode, Standard, Subscription, Turn};
+    use std::num::NonZeroU32;
+
+    fn target(number: u8) -> Target {
+        let place = Place::new(u32::from(number / 3), NonZeroU32::MIN);
+        match number % 3 {
+            0 => Target::Topic(DestinationId::new(place)),
+            1 => Target::Clients(GroupId::new(place)),
+            _ => Target::Presence(GroupId::new(place)),
+        }
+    }
+
+    fn standard(id: u32) -> Box<Standard> {
+        let id = Some(id.to_string().into_bytes().into());
+        let (unacknowledged, turn, mode) = (List::default(), Turn::Listed, AckMode::Auto);
+        Box::new(Standard { id, mode, prefetch: 1, unacknowledged, turn, is_inherited: false })
+    }
+
+    proptest! {
+        /// There are few and many, so that both ways to find them are taken.
+        #[test]
+        fn subscriptions_are_found_by_target_and_id_until_they_end(
+            steps in prop::collection::vec(
+                (0..12_u8, any::<bool>(), prop::option::weighted(0.4, any::<prop::sample::Index>())),
+                0..60,
+            ),
+        ) {
+            let mut table = SubscriptionTable::new(NameHasher::new(1));
+            let mut held = Held::default();
+            let mut model: Vec<(SubscriptionIndex, Target, Option<u32>)> = Vec::new();
+            for (number, (kind, has_id, ends)) in (0..).zip(steps) {
+                match ends {
+                    Some(which) if !model.is_empty() => {
+                        let (gone, _, id) = model.swap_remove(which.index(model.len()));
+                        held.remove(gone, &mut table);
+                        held.remove(gone, &mut table);
+                        table.remove(gone);
+                        let id = id.map(|id| id.to_string());
+                        prop_assert!(id.is_none_or(|id| held.by_id(id.as_bytes(), &table).is_none()));
+                    }
+                    _ => {
+                        let id = has_id.then_some(number);
+                        let one =
+                            Subscription::new(SessionId::default(), target(kind), id.map(standard));
+                        let index = table.insert(one);
+                        held.insert(index, &mut table);
+                        model.push((index, target(kind), id));
+                    }
+                }
+                held.check_invariants(&table);
+                prop_assert_eq!(held.all().len(), model.len());
+                for kind in 0..12 {
+                    let meant = |one: &&(SubscriptionIndex, Target, Option<u32>)| one.1 == target(kind);
+                    let count = model.iter().filter(meant).count();
+                    let mut found = Vec::new();
+                    held.all_to(&target(kind), &table, &mut found);
+                    prop_assert_eq!(found.len(), count);
+                    prop_assert!(found.iter().all(|one| table[*one].target == target(kind)));
+                    prop_assert_eq!(held.to(&target(kind), &table).is_some(), count > 0);
+                }
+                let mut found = Vec::new();
+                held.all_to_presence(&table, &mut found);
+                let events = model.iter().filter(|one| matches!(one.1, Target::Presence(_)));
+                prop_assert_eq!(found.len(), events.count());
+            }
+        }
+    }
+}

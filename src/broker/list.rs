@@ -131,6 +131,7 @@ impl List {
         if let Some(name) = topic {
             let parts: [&[u8]; 4] = [prefix(self.ends), b"[]:[]:[", name, b"]\n"];
             parts.iter().for_each(|part| list.extend_from_slice(part));
+            broker.meter.spend(work::DELIVERY + work::of_bytes(name.len()));
         }
         None
     }

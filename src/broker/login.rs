@@ -10,7 +10,6 @@ use super::jobs::{Job, Leave};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;
 use super::rights::Rights;
-use super::select::Selected;
 use super::session::Session;
 use super::space::Space;
 use super::subscription::Target;
@@ -66,7 +65,7 @@ impl Broker {
         }
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, now);
-        let Selected::Now(selection) = selected else { return Ok(None) };
+        let Some(selection) = selected else { return Ok(None) };
         let destination = self.find_or_make_destination(&address)?;
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
         self.counters.logins += 1;

@@ -276,13 +276,6 @@ pub(super) struct Login {
 /// All such logins.
 pub(super) type LoginTable = Table<LoginId, Option<Box<Login>>>;
 
-/// The outcome of matching a client that logs in.
-pub(super) enum Selected {
-    Now(Selection),
-    /// The CONNECT waits.
-    Later,
-}
-
 impl Login {
     fn held_bytes(&self) -> u32 {
         (size_of::<Self>() + self.lines.cost_bytes() + self.address.len()) as u32
@@ -319,36 +312,36 @@ impl LogIn {
 
 impl Broker {
     /// Matches a client that logs in with the patterns. If that takes long, a job goes on with it, and the CONNECT
-    /// is to be handled again by [`Self::take_login`]; then it is known.
+    /// is handled again once [`Self::take_login`] returns it; then the answer is known.
     pub(super) fn select_for(
         &mut self,
         peer: PeerId,
         (profile, address): (Profile, &[u8]),
         headers: &Headers<'_>,
         now: Moment,
-    ) -> Selected {
+    ) -> Option<Selection> {
         if let Some(login) = self.remove_login(peer)
             && *login.address == *address
         {
-            return Selected::Now(login.selection);
+            return Some(login.selection);
         }
         let mut selection = Selection::new(&self.groups);
         if !is_public(profile) || self.groups.patterns_len() == 0 {
-            return Selected::Now(selection);
+            return Some(selection);
         }
         let all = self.meter.slice(self.pending_units()).max(UNITS_AT_ONCE);
         let mut units = all;
         let is_over = selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
         if is_over {
-            return Selected::Now(selection);
+            return Some(selection);
         }
         let (lines, address) = (OwnedLines::copied(headers), address.into());
         let login = Login { peer, lines, address, selection, is_over };
         let id = self.logins.insert(Some(Box::new(login)));
         self.peers.peer_mut(peer).login = Some(id);
         self.start(Some(peer), Job::LogIn(LogIn(id)), now);
-        Selected::Later
+        None
     }
 
     /// Notes what selects a client that has logged in.
