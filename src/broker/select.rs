@@ -340,8 +340,9 @@ impl Broker {
         let login = Login { peer, lines, address, selection, is_over };
         let id = self.logins.insert(Some(Box::new(login)));
         self.peers.peer_mut(peer).login = Some(id);
-        self.start(Some(peer), Job::LogIn(LogIn(id)), now);
-        None
+        // The job may need no more than its first slice.
+        self.start(Some(peer), Job::LogIn(LogIn(id)), now)?;
+        self.remove_login(peer).map(|login| login.selection)
     }
 
     /// Notes what selects a client that has logged in.
@@ -369,3 +370,78 @@ impl Broker {
 
 /// Units that a login may take in any case before it becomes a job, to dismiss as many patterns by their prefixes.
 const UNITS_AT_ONCE: u32 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Keys, Options, Speaker, Verdict};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::limits::Limits;
+    use crate::outbound::Framing;
+
+    fn broker() -> Broker {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)))
+    }
+
+    fn open(broker: &mut Broker) -> Speaker {
+        let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
+        broker.open_peer(Opening { slot: 0, number: 1, framing, dialect })
+    }
+
+    fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Verdict {
+        let data = Data { bytes: text.as_bytes(), is_binary: false };
+        broker.handle(who, data, Moment::default()).verdict
+    }
+
+    const LOGIN: &str = "CONNECT\nlogin:ana\npasscode:agent\nsecret-key:app\n\n";
+
+    /// A broker with patterns that the prefix of a login dismisses.
+    fn with_patterns(count: u32) -> Broker {
+        let mut broker = broker();
+        let mut watcher = open(&mut broker);
+        say(&mut broker, &mut watcher, "CONNECT\nlogin:w\npasscode:super\nsecret-key:app\n\n");
+        for number in 0..count {
+            let text = format!("SUBSCRIBE\ndestination-type:1\ndestination:/agent/x{number}.*\n\n");
+            assert_eq!(say(&mut broker, &mut watcher, &text), Verdict::Stays);
+        }
+        broker
+    }
+
+    #[test]
+    fn a_few_patterns_are_dismissed_at_once_though_the_share_is_used_up() {
+        let mut broker = with_patterns(UNITS_AT_ONCE - 10);
+        let mut ana = open(&mut broker);
+        broker.begin_share(0);
+        assert_eq!(say(&mut broker, &mut ana, LOGIN), Verdict::LoggedIn);
+        assert!(broker.logins.is_empty());
+    }
+
+    #[test]
+    fn a_login_whose_job_ends_at_once_does_not_wait() {
+        // The job has only one pattern left.
+        let mut broker = with_patterns(UNITS_AT_ONCE + 1);
+        let mut ana = open(&mut broker);
+        broker.begin_share(0);
+        assert_eq!(say(&mut broker, &mut ana, LOGIN), Verdict::LoggedIn);
+        assert!(broker.logins.is_empty());
+    }
+
+    #[test]
+    fn a_login_goes_on_where_it_waited() {
+        let mut broker = with_patterns(UNITS_AT_ONCE + 20);
+        let mut ana = open(&mut broker);
+        broker.begin_share(0);
+        let data = Data { bytes: LOGIN.as_bytes(), is_binary: false };
+        let done = broker.handle(&mut ana, data, Moment::default());
+        assert_eq!((done.verdict, done.pauses), (Verdict::Stays, true));
+        assert_eq!(broker.resume(&mut ana, Moment::default()).verdict, Verdict::Stays, "busy");
+        broker.advance_jobs(1_000, Moment::default());
+        assert!(broker.take_news().is_some_and(|news| news.has_ended));
+        let done = broker.resume(&mut ana, Moment::default());
+        assert_eq!((done.verdict, done.pauses), (Verdict::LoggedIn, false));
+        assert!(broker.logins.is_empty());
+        broker.check_invariants();
+    }
+}
