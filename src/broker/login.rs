@@ -10,6 +10,7 @@ use super::jobs::{Job, Leave};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;
 use super::rights::Rights;
+use super::select::Selection;
 use super::session::Session;
 use super::space::Space;
 use super::subscription::Target;
@@ -77,6 +78,24 @@ impl Broker {
         self.meter.spend(work::SESSION);
         self.publish_presence(Event::Logged, session, "login", now);
         Ok(Some(session))
+    }
+
+    /// The patterns that select a client that logs in, or nothing if a job is at it.
+    fn select_for(
+        &mut self,
+        peer: PeerId,
+        client: (Profile, &[u8]),
+        headers: &Headers<'_>,
+        now: Moment,
+    ) -> Option<Selection> {
+        match self.select_at_once(peer, client, headers) {
+            Ok(selection) => Some(selection),
+            Err(job) => {
+                // It may need no more than its first slice.
+                self.start(Some(peer), Job::LogIn(job), now)?;
+                Some(self.remove_login(peer)?.into_selection())
+            }
+        }
     }
 
     /// Moves a session to a newer connection, if its profile yields, and closes the older one.

@@ -6,14 +6,13 @@
 //! patterns that were there when it asked. Later patterns are matched against logins that wait as well, and
 //! before they are against sessions: so none is missed, and a login waits for no more than there was.
 
+use super::Broker;
 use super::bits::BitSet;
 use super::groups::{Group, GroupTable, Groups, State, slot_of};
-use super::ids::{GroupId, GroupKind, LoginId, PeerId, SessionId, SubscriptionIndex};
-use super::jobs::Job;
+use super::ids::{GroupId, GroupKind, LoginId, PeerId, SessionId};
 use super::pattern::{Matching, Pattern};
 use super::presence::is_public;
 use super::table::Table;
-use super::{Broker, Moment};
 use crate::profile::Profile;
 use crate::stomp::Headers;
 use crate::stomp::frame::OwnedLines;
@@ -57,7 +56,8 @@ enum Whom {
 }
 
 impl Select {
-    fn new(kind: GroupKind, group: GroupId) -> Self {
+    /// A pattern that nothing was matched against.
+    pub(super) fn new(kind: GroupKind, group: GroupId) -> Self {
         Self { kind, group, over_logins: true, slot: 0, under_way: None }
     }
 
@@ -152,37 +152,17 @@ pub(super) struct Await {
 }
 
 impl Await {
+    /// A pattern that somebody waits for.
+    pub(super) fn new(kind: GroupKind, group: GroupId) -> Self {
+        Self { kind, group }
+    }
+
     /// Waits as long as it is not.
     pub(super) fn advance(self, broker: &Broker) -> Progress {
         let group = broker.groups.by_pattern(self.kind).and_then(|table| table.get(self.group));
         match group.map(Group::state) {
             Some(State::New | State::Matching) => Progress::Waits,
             Some(State::Known(_)) | None => Progress::Ended,
-        }
-    }
-}
-
-impl Broker {
-    /// Has a subscriber wait until it is known what its pattern selects.
-    pub(super) fn await_selection(
-        &mut self,
-        subscriber: SessionId,
-        index: SubscriptionIndex,
-        now: Moment,
-    ) {
-        let Some((kind, group)) = self.subscriptions[index].target.group() else { return };
-        let table = self.groups.by_pattern(kind);
-        let state = table.and_then(|table| table.get(group)).map(Group::state);
-        let client = self.sessions[subscriber].peer;
-        match state {
-            Some(State::New) => {
-                self.groups.set_state(kind, group, State::Matching);
-                self.start(Some(client), Job::Select(Select::new(kind, group)), now);
-            }
-            Some(State::Matching) => {
-                self.start(Some(client), Job::Await(Await { kind, group }), now);
-            }
-            Some(State::Known(_)) | None => {}
         }
     }
 }
@@ -277,6 +257,11 @@ pub(super) struct Login {
 pub(super) type LoginTable = Table<LoginId, Option<Box<Login>>>;
 
 impl Login {
+    /// What selects the client, as far as it is known.
+    pub(super) fn into_selection(self) -> Selection {
+        self.selection
+    }
+
     fn held_bytes(&self) -> u32 {
         (size_of::<Self>() + self.lines.cost_bytes() + self.address.len()) as u32
     }
@@ -311,38 +296,35 @@ impl LogIn {
 }
 
 impl Broker {
-    /// Matches a client that logs in with the patterns. If that takes long, a job goes on with it, and the CONNECT
-    /// is handled again once [`Self::take_login`] returns it; then the answer is known.
-    pub(super) fn select_for(
+    /// Matches a client that logs in with the patterns. If that takes long, a job has to go on with it, and the
+    /// CONNECT is handled again once [`Self::take_login`] returns it; then the answer is known.
+    pub(super) fn select_at_once(
         &mut self,
         peer: PeerId,
         (profile, address): (Profile, &[u8]),
         headers: &Headers<'_>,
-        now: Moment,
-    ) -> Option<Selection> {
+    ) -> Result<Selection, LogIn> {
         if let Some(login) = self.remove_login(peer)
             && *login.address == *address
         {
-            return Some(login.selection);
+            return Ok(login.selection);
         }
         let mut selection = Selection::new(&self.groups);
         if !is_public(profile) || self.groups.patterns_len() == 0 {
-            return Some(selection);
+            return Ok(selection);
         }
         let all = self.meter.slice(self.pending_units()).max(UNITS_AT_ONCE);
         let mut units = all;
         let is_over = selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
         if is_over {
-            return Some(selection);
+            return Ok(selection);
         }
         let (lines, address) = (OwnedLines::copied(headers), address.into());
         let login = Login { peer, lines, address, selection, is_over };
         let id = self.logins.insert(Some(Box::new(login)));
         self.peers.peer_mut(peer).login = Some(id);
-        // The job may need no more than its first slice.
-        self.start(Some(peer), Job::LogIn(LogIn(id)), now)?;
-        self.remove_login(peer).map(|login| login.selection)
+        Err(LogIn(id))
     }
 
     /// Notes what selects a client that has logged in.
@@ -374,7 +356,7 @@ const UNITS_AT_ONCE: u32 = 200;
 #[cfg(test)]
 mod tests {
     use super::super::peer::Opening;
-    use super::super::{Data, Keys, Options, Speaker, Verdict};
+    use super::super::{Data, Keys, Moment, Options, Speaker, Verdict};
     use super::*;
     use crate::dialect::Dialect;
     use crate::limits::Limits;

@@ -2,10 +2,13 @@
 
 use super::destination::{DestinationTable, Via};
 use super::fault::{Code, Disposition, Fault};
+use super::groups::{Group, State};
 use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
+use super::jobs::Job;
 use super::levels::Levels;
 use super::members::Route;
 use super::pattern::Pattern;
+use super::select::{Await, Select};
 use super::space::Space;
 use super::subscription::{AckMode, Standard, Subscription, Target};
 use super::{Broker, Moment, printable, wildcards};
@@ -128,6 +131,29 @@ impl Broker {
             }
         };
         self.begin_subscription(session, target(made), standard)
+    }
+
+    /// Has a subscriber wait until it is known what its pattern selects.
+    pub(super) fn await_selection(
+        &mut self,
+        subscriber: SessionId,
+        index: SubscriptionIndex,
+        now: Moment,
+    ) {
+        let Some((kind, group)) = self.subscriptions[index].target.group() else { return };
+        let table = self.groups.by_pattern(kind);
+        let state = table.and_then(|table| table.get(group)).map(Group::state);
+        let client = self.sessions[subscriber].peer;
+        match state {
+            Some(State::New) => {
+                self.groups.set_state(kind, group, State::Matching);
+                self.start(Some(client), Job::Select(Select::new(kind, group)), now);
+            }
+            Some(State::Matching) => {
+                self.start(Some(client), Job::Await(Await::new(kind, group)), now);
+            }
+            Some(State::Known(_)) | None => {}
+        }
     }
 
     /// Checks that a session may be in another group. What others use up is another matter.
