@@ -134,12 +134,6 @@ impl Meter {
         self.spent + pending >= self.until
     }
 
-    /// The units that are left of the share, at least one, if `pending` units are still to be done for it.
-    pub(crate) fn slice(&self, pending: u64) -> u32 {
-        let left = self.until.saturating_sub(self.spent + pending);
-        left.clamp(1, u64::from(u32::MAX)) as u32
-    }
-
     /// Units since the start.
     #[inline]
     pub(crate) fn spent(&self) -> u64 {

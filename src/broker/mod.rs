@@ -294,6 +294,11 @@ impl Broker {
         self.meter.left().saturating_sub(self.pending_units())
     }
 
+    /// As [`Self::units_left`], but one at least.
+    fn slice_units(&self) -> u32 {
+        self.units_left().clamp(1, u64::from(u32::MAX)) as u32
+    }
+
     /// Units since the start, with those of the writes that are due.
     #[inline]
     pub(crate) fn work_done(&self) -> u64 {

@@ -3,6 +3,7 @@
 use super::fault::{Code, Fault, Retry};
 use super::ids::{DeliveryId, SessionId};
 use super::message::{Content, NEVER, UserLines};
+use super::peer::Beats;
 use super::{Broker, Moment, printable};
 use crate::stomp::{Frame, Headers, Name, Version};
 
@@ -138,4 +139,27 @@ pub(super) fn escaped(version: Version, id: &[u8]) -> Box<[u8]> {
     let mut out = Vec::new();
     version.escape(id, &mut out);
     out.into()
+}
+
+/// Checks that the virtual host is served, if the CONNECT names one.
+pub(super) fn check_host(broker: &Broker, headers: &Headers<'_>) -> Result<(), Fault> {
+    let Some(host) = headers.value(Name::Host) else { return Ok(()) };
+    let hosts = &broker.virtual_hosts;
+    if hosts.is_empty() || hosts.iter().any(|one| one.as_bytes() == host) {
+        return Ok(());
+    }
+    let description = format!("the virtual host {} is not served here", printable(host));
+    Err(Fault::closing(Code::UnknownHost, Retry::Never, description))
+}
+
+/// STOMP 1.2, "Heart-beating": for each direction, the longer of the intervals that one side can and the
+/// other wants; none if either is zero.
+pub(super) fn agree_on_beats(header: Option<&[u8]>, ours_ms: u32) -> Result<Beats, Fault> {
+    let Some(header) = header else { return Ok(Beats::default()) };
+    let malformed = || Fault::malformed(Name::HeartBeat, "is not two numbers with a comma between");
+    let text = std::str::from_utf8(header).map_err(|_| malformed())?;
+    let (can, wants) = text.split_once(',').ok_or_else(malformed)?;
+    let parse = |text: &str| text.trim().parse::<u32>().map_err(|_| malformed());
+    let agree = |theirs: u32| if theirs == 0 || ours_ms == 0 { 0 } else { theirs.max(ours_ms) };
+    Ok(Beats { incoming_ms: agree(parse(can)?), outgoing_ms: agree(parse(wants)?) })
 }

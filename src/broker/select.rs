@@ -91,7 +91,7 @@ impl Select {
 
     /// Goes on with the client in the slot, if one is there, and then to the next slot.
     fn step(&mut self, broker: &mut Broker, number: u64) {
-        let mut units = broker.meter.slice(broker.pending_units());
+        let mut units = broker.slice_units();
         let before = units;
         let is_over = self.match_slot(broker, number, &mut units);
         broker.meter.spend((before - units).max(1));
@@ -274,14 +274,13 @@ pub(super) struct LogIn(LoginId);
 impl LogIn {
     /// Matches further patterns, until the share of the turn is used up.
     pub(super) fn advance(self, broker: &mut Broker) -> Progress {
-        let pending = broker.pending_units();
+        let all = broker.slice_units();
         let Broker { logins, groups, meter, peers, .. } = broker;
         let Some(Some(login)) = logins.get_mut(self.0) else { return Progress::Ended };
         if peers.get(login.peer).is_none_or(|peer| peer.closure().is_some()) {
             logins.remove(self.0);
             return Progress::Ended;
         }
-        let all = meter.slice(pending);
         let mut units = all;
         login.is_over = login.selection.advance(groups, &login.address, &mut units);
         meter.spend((all - units).max(1));
@@ -313,7 +312,7 @@ impl Broker {
         if !is_public(profile) || self.groups.patterns_len() == 0 {
             return Ok(selection);
         }
-        let all = self.meter.slice(self.pending_units()).max(UNITS_AT_ONCE);
+        let all = self.slice_units().max(UNITS_AT_ONCE);
         let mut units = all;
         let is_over = selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
@@ -419,7 +418,8 @@ mod tests {
         let done = broker.handle(&mut ana, data, Moment::default());
         assert_eq!((done.verdict, done.pauses), (Verdict::Stays, true));
         assert_eq!(broker.resume(&mut ana, Moment::default()).verdict, Verdict::Stays, "busy");
-        broker.advance_jobs(1_000, Moment::default());
+        broker.begin_share(1_000);
+        broker.advance_jobs(Moment::default());
         assert!(broker.take_news().is_some_and(|news| news.has_ended));
         let done = broker.resume(&mut ana, Moment::default());
         assert_eq!((done.verdict, done.pauses), (Verdict::LoggedIn, false));

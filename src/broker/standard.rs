@@ -8,10 +8,10 @@ use super::encoding::Encoding;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::NEVER;
-use super::peer::{Beats, Peer};
+use super::peer::Peer;
 use super::request::{
-    Request, check_deliverable, content_of, destination_of, escaped, find_delivery, parse_number,
-    read_expiry,
+    Request, agree_on_beats, check_deliverable, check_host, content_of, destination_of, escaped,
+    find_delivery, parse_number, read_expiry,
 };
 use super::space::Space;
 use super::speaker::{Data, Done, Verdict};
@@ -414,28 +414,6 @@ fn log_in(
 
 /// `server` in CONNECTED.
 const SERVER: &str = concat!("com-broker/", env!("CARGO_PKG_VERSION"));
-
-fn check_host(broker: &Broker, headers: &Headers<'_>) -> Result<(), Fault> {
-    let Some(host) = headers.value(Name::Host) else { return Ok(()) };
-    let hosts = &broker.virtual_hosts;
-    if hosts.is_empty() || hosts.iter().any(|one| one.as_bytes() == host) {
-        return Ok(());
-    }
-    let description = format!("the virtual host {} is not served here", printable(host));
-    Err(Fault::closing(Code::UnknownHost, Retry::Never, description))
-}
-
-/// STOMP 1.2, "Heart-beating": for each direction, the longer of the intervals that one side can and the
-/// other wants; none if either is zero.
-fn agree_on_beats(header: Option<&[u8]>, ours_ms: u32) -> Result<Beats, Fault> {
-    let Some(header) = header else { return Ok(Beats::default()) };
-    let malformed = || Fault::malformed(Name::HeartBeat, "is not two numbers with a comma between");
-    let text = std::str::from_utf8(header).map_err(|_| malformed())?;
-    let (can, wants) = text.split_once(',').ok_or_else(malformed)?;
-    let parse = |text: &str| text.trim().parse::<u32>().map_err(|_| malformed());
-    let agree = |theirs: u32| if theirs == 0 || ours_ms == 0 { 0 } else { theirs.max(ours_ms) };
-    Ok(Beats { incoming_ms: agree(parse(can)?), outgoing_ms: agree(parse(wants)?) })
-}
 
 // -- messages -------------------------------------------------------------------------------
 
