@@ -47,6 +47,9 @@ pub const READ: u32 = 10;
 /// A call to the kernel that writes.
 pub const WRITE: u32 = 50;
 
+/// Each KiB of memory that is asked for besides: the system has to clear it, and what was there is moved.
+pub(crate) const GROWTH: u32 = 4;
+
 /// Freeing a piece of a queue.
 pub const FREE: u32 = 5;
 

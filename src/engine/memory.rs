@@ -157,6 +157,7 @@ impl<S: Socket> Engine<S> {
         if held_bytes <= before {
             return;
         }
+        self.broker.meter.spend(work::GROWTH * work::of_bytes((held_bytes - before) as usize));
         let max = self.limits.inbound_total_bytes_max;
         let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
         while let Some(payer) = self.memory.holder_to_refuse(slot) {
