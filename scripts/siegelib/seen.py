@@ -265,7 +265,7 @@ def queues_waiting(stage: Stage) -> None:
 @attack(
     "patterns-logins", "4 super agents, agent",
     "980 patterns `/agent/.*a.{600}|xN`, of each less than its share; logins with ids of 2 KiB", row="11",
-    seen="7.6 s a login", short=True)
+    seen="7.6 s a login")
 def patterns_logins(stage: Stage) -> None:
     subscribe_costly(stage, stage.pick(245, 50))
     stage.begin()
@@ -291,7 +291,7 @@ def subscribe_costly(stage: Stage, each: int) -> None:
 @attack(
     "wildcards-taken", "agents",
     "each subscribes to as many topics with wildcards as its share has, until there is no room for one more",
-    row="12", seen="everybody else is refused, with `retry:never`, and closed", short=True)
+    row="12", seen="everybody else is refused, with `retry:never`, and closed")
 def wildcards_taken(stage: Stage) -> None:
     stage.begin()
     take_all(stage, "agent", lambda number: subscribe(number, f"/topic/taken-{number}/*"))
@@ -353,7 +353,7 @@ def queues_filled(stage: Stage) -> None:
 @attack(
     "frames-unfinished", "70 agents",
     "each sends all but 100 kB of a SEND as large as may be (4 MiB), and no more", row="12",
-    seen="everybody else is refused, with `retry:never`, and closed", for_peers=True, short=True)
+    seen="everybody else is refused, with `retry:never`, and closed", for_peers=True)
 def frames_unfinished(stage: Stage) -> None:
     streams = stage.crowd(70, "torn-")
     part = stage.speech.publish("nobody", bytes(stage.speech.body_max))[:-100_000]

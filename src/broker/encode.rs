@@ -102,6 +102,12 @@ impl<'m> Encodings<'m> {
         receiver.note_queued();
     }
 
+    /// As [`Self::push_to`], with a head that most receivers do not have.
+    #[inline(never)] // keeps the common heads' paths short
+    pub(super) fn push_to_rare(&mut self, receiver: Receiver<'_>, head: Head<'m>) {
+        self.push_to(receiver, head);
+    }
+
     /// Queues the message in another format than that of the first receiver, or for the first time with another
     /// head.
     #[inline(never)] // keeps the common path in `push_to` short

@@ -9,7 +9,7 @@ use super::ids::{SessionId, SubscriptionIndex};
 use super::members::{Members, Route};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
-use super::subscription::SubscriptionTable;
+use super::subscription::{AckMode, SubscriptionTable};
 use crate::profile::Profile;
 
 /// The receivers of one message, and how far they have been walked.
@@ -189,24 +189,29 @@ impl<'b> Outlet<'b> {
         'b: 'm,
     {
         let receiver = self.peers.receiver(session.peer);
-        let head = match receiver.peer.encoding {
-            Encoding::Classic if !is_first => return false,
-            Encoding::Classic => Head::Session(token.unwrap_or_else(|| session.token())),
+        // Each arm queues the message itself, so that heads are compared as what they are there.
+        match receiver.peer.encoding {
+            Encoding::Classic if !is_first => false,
+            _ if receiver.peer.takes_nothing() => self.peers.note_refused(session.peer),
+            Encoding::Classic => {
+                let token = token.unwrap_or_else(|| session.token());
+                encodings.push_to(receiver, Head::Session(token));
+                true
+            }
             Encoding::Standard(_) => {
                 let standard = by.and_then(|index| {
                     Some((index, self.subscriptions.get(index)?.standard.as_deref()?))
                 });
-                // A client without an inbox would not know the subscription id.
-                if standard.is_none() && !session.has_inbox {
-                    return false;
+                match standard {
+                    Some((_, standard)) if standard.mode == AckMode::Auto => {
+                        encodings.push_to(receiver, Head::Subscription(standard.id.as_deref()));
+                    }
+                    // A client without an inbox would not know the subscription id.
+                    None if !session.has_inbox => return false,
+                    _ => encodings.push_to_rare(receiver, Head::of(standard)),
                 }
-                Head::of(standard)
+                true
             }
-        };
-        if receiver.peer.takes_nothing() {
-            return self.peers.note_refused(session.peer);
         }
-        encodings.push_to(receiver, head);
-        true
     }
 }

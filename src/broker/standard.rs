@@ -129,29 +129,10 @@ fn follows_wide(
         return false;
     }
     let bounds = ScanBounds::new(&broker.limits, true);
-    let (begin, wire) = (assembler.position(), *bytes);
-    let follows = match next_of(assembler, bytes, &bounds) {
-        Some(frame) => {
-            can_follow(&frame)
-                && destination_of(&frame)
-                    .is_ok_and(|name| broker.follows_wide(client.peer, session, name))
-        }
-        None => false,
-    };
-    if !assembler.go_back(begin) {
-        *bytes = wire;
-    }
-    follows
-}
-
-fn next_of<'a, 'w: 'a>(
-    assembler: &'a mut Assembler,
-    bytes: &mut &'w [u8],
-    bounds: &ScanBounds,
-) -> Option<Frame<'a>> {
     let mut frame = Frame::default();
-    let is_whole = assembler.next_frame(bytes, bounds, &mut frame).is_ok_and(|is_whole| is_whole);
-    is_whole.then_some(frame)
+    assembler.peek(bytes, &bounds, &mut frame).is_ok_and(|is_whole| is_whole)
+        && can_follow(&frame)
+        && destination_of(&frame).is_ok_and(|name| broker.follows_wide(client.peer, session, name))
 }
 
 /// Whether a frame is a SEND whose only effect is its delivery.

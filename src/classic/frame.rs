@@ -38,7 +38,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// Those of [`Self::parse`]. The content here is meaningless then.
-    #[inline]
+    #[inline(always)] // on the path of a SEND; the other callers are cold
     pub fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
         let mut feeds = LineFeeds::<false>::new(bytes);
         let end = feeds.next().unwrap_or(bytes.len());

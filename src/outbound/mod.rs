@@ -123,16 +123,20 @@ impl OutboundArena {
         queue.bytes += frame.len();
         queue.frames += 1;
         queue.deliveries += u32::from(frame.lane.holds_deliveries());
-        if let Some(last) = self.runs.get_mut(queue.last as usize)
-            && last.to == frame.from
-            && last.first.lane == frame.lane
-        {
-            // Tails have lanes of their own, so the run consists of whole frames.
-            last.to = frame.to;
-            last.frames += 1;
-            return;
+        let index = self.runs.len() as u32;
+        match self.runs.get_mut(queue.last as usize) {
+            Some(last) if last.to == frame.from && last.first.lane == frame.lane => {
+                // Tails have lanes of their own, so the run consists of whole frames.
+                last.to = frame.to;
+                last.frames += 1;
+                return;
+            }
+            Some(last) => last.next = index,
+            None => queue.first = index,
         }
-        self.append(queue, Run { first: frame, to: frame.to, frames: 1, head: (0, 0), next: NONE });
+        let run = Run { first: frame, to: frame.to, frames: 1, head: (0, 0), next: NONE };
+        self.runs.push(run);
+        queue.last = index;
     }
 
     /// Appends a frame of a head for this receiver alone and a tail that others share.
@@ -165,7 +169,6 @@ impl OutboundArena {
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
 
-    #[inline(always)] // the usual case of `push`: most queues are one run
     fn append(&mut self, queue: &mut OutboundQueue, run: Run) {
         let index = self.runs.len() as u32;
         match self.runs.get_mut(queue.last as usize) {

@@ -100,17 +100,26 @@ impl Assembler {
         !wire.is_empty() || self.start < self.pending.len()
     }
 
-    /// Where the next frame begins, to [`Self::go_back`] to.
-    pub fn position(&self) -> usize {
-        if self.start == self.pending.len() { 0 } else { self.start }
-    }
-
-    /// Makes the frame at a position the next one, after one call of [`Self::next_frame`] at most. Returns whether
-    /// its bytes are kept here; if not, they are those that were given to that call.
-    #[cold] // few frames are looked at before they are used
-    pub fn go_back(&mut self, position: usize) -> bool {
-        (self.start, self.examined, self.need) = (position, position, None);
-        !self.pending.is_empty()
+    /// Looks at the next frame, as [`Self::next_frame`] does, which still finds it afterwards. All of `wire` is kept.
+    ///
+    /// # Errors
+    /// The frame is malformed.
+    #[cold] // few frames are looked at before they are handled
+    pub fn peek<'a>(
+        &'a mut self,
+        wire: &mut &[u8],
+        bounds: &ScanBounds,
+        frame: &mut Frame<'a>,
+    ) -> Result<bool, Box<Malformed>> {
+        self.pending.extend_from_slice(std::mem::take(wire));
+        (self.examined, self.need) = (self.start, None);
+        let mut bytes = &self.pending[self.start..];
+        skip_line_ends(&mut bytes)?;
+        if bytes.len() < 2 {
+            return Ok(false);
+        }
+        let scan = frame.scan(bytes, bounds).or_else(|fault| frame.scan_slow(bytes, bounds, fault));
+        Ok(matches!(scan?, Scan::Whole(_)))
     }
 
     /// Keeps bytes for later, which follow those that are kept already.
@@ -228,18 +237,19 @@ mod tests {
             let mut bodies = Vec::new();
             for mut wire in [&bytes[..cut], &bytes[cut..]] {
                 loop {
-                    let (position, before) = (assembler.position(), wire);
                     let mut frame = Frame::default();
-                    assembler.next_frame(&mut wire, &bounds, &mut frame).unwrap();
+                    let is_next = assembler.peek(&mut wire, &bounds, &mut frame).unwrap();
+                    let seen = frame.body.to_vec();
                     drop(frame);
-                    if !assembler.go_back(position) {
-                        wire = before;
-                    }
+                    assert!(wire.is_empty());
                     let mut frame = Frame::default();
-                    if !assembler.next_frame(&mut wire, &bounds, &mut frame).unwrap() {
+                    let found = assembler.next_frame(&mut wire, &bounds, &mut frame).unwrap();
+                    assert_eq!(found, is_next);
+                    if !found {
                         break;
                     }
-                    bodies.push(frame.body.to_vec());
+                    assert_eq!(frame.body, seen);
+                    bodies.push(seen);
                 }
                 assembler.release();
             }
