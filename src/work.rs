@@ -44,6 +44,10 @@ pub(crate) const SESSION: u32 = 10;
 /// A call to the kernel that reads.
 pub const READ: u32 = 10;
 
+/// Each KiB that is read from a socket: besides the copy, the kernel takes in what the client sends next, since there is
+/// room for it again.
+pub(crate) const RECEIVED_KIB: u32 = 4;
+
 /// A call to the kernel that writes.
 pub const WRITE: u32 = 50;
 

@@ -265,7 +265,7 @@ def queues_waiting(stage: Stage) -> None:
 @attack(
     "patterns-logins", "4 super agents, agent",
     "980 patterns `/agent/.*a.{600}|xN`, of each less than its share; logins with ids of 2 KiB", row="11",
-    seen="7.6 s a login")
+    seen="7.6 s a login", short=True)
 def patterns_logins(stage: Stage) -> None:
     subscribe_costly(stage, stage.pick(245, 50))
     stage.begin()

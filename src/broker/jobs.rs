@@ -301,6 +301,7 @@ impl Job {
             _ => None,
         }
     }
+
     /// Memory of what the job holds for its owner.
     fn held_bytes(&self, logins: &LoginTable) -> u32 {
         match self {

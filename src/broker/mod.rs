@@ -290,7 +290,8 @@ impl Broker {
     }
 
     /// Units that are left of the share.
-    fn units_left(&self) -> u64 {
+    #[inline]
+    pub(crate) fn units_left(&self) -> u64 {
         self.meter.left().saturating_sub(self.pending_units())
     }
 

@@ -33,6 +33,9 @@ impl Scratch {
 const WIRE_BYTES: usize = 64 * 1024;
 const PLAIN_BYTES: usize = 32 * 1024;
 
+/// Bytes of the smallest read, if there are so many.
+const READ_BYTES_MIN: usize = 4 * 1024;
+
 impl<S: Socket> Engine<S> {
     /// Reads and handles the input of a connection, within its share of the turn.
     pub(super) fn read_connection(&mut self, slot: u32) {
@@ -52,6 +55,7 @@ impl<S: Socket> Engine<S> {
                     return;
                 }
             }
+            let bytes_left = self.read_bytes_left();
             let connection = &mut self.connections[slot];
             if !connection.flags.readable || matches!(connection.phase, Phase::Closed(_)) {
                 return;
@@ -59,7 +63,7 @@ impl<S: Socket> Engine<S> {
             if budget == 0 || self.broker.is_share_spent() {
                 return self.connections.list_to_continue(slot);
             }
-            let wanted = budget.min(self.scratch.wire.len());
+            let wanted = budget.min(bytes_left);
             match connection.socket.read(&mut self.scratch.wire[..wanted]) {
                 Ok(0) => {
                     connection.flags.readable = false;
@@ -70,11 +74,10 @@ impl<S: Socket> Engine<S> {
                     budget -= count;
                     connection.totals.bytes_in += count as u64;
                     connection.note_heard(self.patience.now_ms());
-                    self.counters.bytes_in += count as u64;
                     if !connection.flags.end_announced && !S::may_have_more(count, wanted) {
                         connection.flags.readable = false;
                     }
-                    self.broker.meter.spend(work::READ + work::of_bytes(count));
+                    self.count_read(count);
                     self.handle_bytes(slot, count);
                     self.relieve_pressure();
                 }
@@ -86,6 +89,20 @@ impl<S: Socket> Engine<S> {
                 Err(_) => return self.close_now(slot, CloseReason::Lost),
             }
         }
+    }
+
+    #[inline]
+    fn count_read(&mut self, bytes: usize) {
+        self.counters.bytes_in += bytes as u64;
+        self.broker.meter.spend(work::READ + work::RECEIVED_KIB * work::of_bytes(bytes));
+    }
+
+    /// Bytes of one read, for which the share lasts about.
+    #[inline]
+    fn read_bytes_left(&self) -> usize {
+        let bytes =
+            (self.broker.units_left() as usize).saturating_mul(1024 / work::RECEIVED_KIB as usize);
+        bytes.clamp(READ_BYTES_MIN, self.scratch.wire.len())
     }
 
     /// Handles the bytes in the scratch buffer, and keeps what is left when the share ends.
