@@ -58,8 +58,10 @@
 //! - A request of a handle is carried out in the turn after it was posted, wholly between two reads: no frame
 //!   is handled with half of a reload applied.
 //! - The bytes read from one connection in a turn are bounded, and a client that does not read is cut off
-//!   before its queue exceeds its bound in [`Limits`](limits::Limits). The work that one frame causes is not
-//!   bounded yet: a subscription with a wildcard is matched against all destinations within its turn.
+//!   before its queue exceeds its bound in [`Limits`](limits::Limits).
+//! - The work of a turn is bounded, too (`turn_units_max`): a connection has a share of it (`share_units_max`), and
+//!   what a request makes large, such as a message to 10,000 receivers, goes on in later turns. Meanwhile nothing
+//!   else of that client is handled.
 //! - An idle loop sleeps without a timeout until the kernel has an event.
 //!
 //! # What is not API
