@@ -61,11 +61,17 @@ pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
 fn push_digits(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
-    while value > 0 {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
+    let mut put = |pair: u64| {
+        start -= 2;
+        digits[start..start + 2]
+            .copy_from_slice(&[b'0' + (pair / 10) as u8, b'0' + (pair % 10) as u8]);
+    };
+    while value >= 100 {
+        put(value % 100);
+        value /= 100;
     }
+    put(value);
+    let start = start + usize::from(value < 10);
     out.extend_from_slice(&digits[start..]);
 }
 

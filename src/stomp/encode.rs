@@ -26,22 +26,40 @@ pub(crate) fn header(out: &mut Vec<u8>, version: Version, name: &[u8], value: &[
 /// escaping: it is UTF-8, and its colons and line feeds are those of the lines.
 #[inline]
 pub(crate) fn is_plain(head: &[u8], lines: u32) -> bool {
-    let (mut colons, mut feeds, mut others) = (0, 0, u8x16::splat(0));
     let (lanes, rest) = head.as_chunks::<16>();
     let mut last = [b' '; 16];
     last[..rest.len()].copy_from_slice(rest);
-    for lane in lanes.iter().chain([&last]) {
-        let lane = u8x16::new(*lane);
-        let is = |byte| lane.simd_eq(u8x16::splat(byte));
-        colons += is(b':').to_bitmask().count_ones();
-        feeds += is(b'\n').to_bitmask().count_ones();
-        others |= is(b'\r') | is(b'\\') | is(0) | lane;
+    let (mut counts, mut others) = ([0, 0], u8x16::splat(0));
+    let mut next = Some(&last);
+    // Each of the sixteen columns is counted for itself, for which a byte is enough.
+    for lanes in lanes.chunks(254).chain(lanes.is_empty().then_some(lanes)) {
+        let mut by_column = [u8x16::splat(0); 2];
+        for lane in lanes.iter().chain(next.take()) {
+            let lane = u8x16::new(*lane);
+            let is = |byte| lane.simd_eq(u8x16::splat(byte));
+            // A match is 255, so that to take it away adds one.
+            by_column[0] -= is(b':');
+            by_column[1] -= is(b'\n');
+            others |= is(b'\r') | is(b'\\') | is(0) | lane;
+        }
+        counts[0] += sum(by_column[0]);
+        counts[1] += sum(by_column[1]);
     }
     // The top bit is set for a match, and for a byte that is not ASCII.
     let is_unusual = others.to_bitmask() != 0;
-    colons == lines
-        && feeds == lines
+    counts == [lines; 2]
         && !(is_unusual && (memchr3(b'\r', b'\\', 0, head).is_some() || from_utf8(head).is_err()))
+}
+
+/// The sum of the columns.
+#[inline]
+fn sum(columns: u8x16) -> u32 {
+    const EVERY_SECOND: u128 = u128::MAX / 0xffff * 0xff;
+    let columns = u128::from_le_bytes(columns.to_array());
+    let pairs = (columns & EVERY_SECOND) + (columns >> 8 & EVERY_SECOND);
+    let pairs = pairs as u64 + (pairs >> 64) as u64;
+    // The product has the sum of all four in its highest.
+    (pairs.wrapping_mul(u64::MAX / 0xffff) >> 48) as u32
 }
 
 /// Adds a header line without escaping: STOMP 1.2, "Value Encoding", leaves CONNECTED unescaped.
@@ -74,6 +92,15 @@ mod tests {
         };
         assert_eq!(write(Version::V1_0), b"MESSAGE\nk::a:b\\c\n\nbody\0");
         assert_eq!(write(Version::V1_2), b"MESSAGE\nk\\c:a\\cb\\\\c\n\nbody\0");
+    }
+
+    #[test]
+    fn a_long_head_is_counted_to_its_end() {
+        for lines in [255 * 16, 255 * 16 + 5, 3 * 255 * 16] {
+            let head = b":\n".repeat(lines);
+            assert!(is_plain(&head, lines as u32));
+            assert!(!is_plain(&head, lines as u32 - 256));
+        }
     }
 
     #[test]
