@@ -1,10 +1,10 @@
 //! The subscriptions of a session, found by what they are to and by their ids.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::ids::{GroupId, SubscriptionIndex};
 use super::subscription::{SubscriptionTable, Target};
-use super::table::{Key, Place};
 
 /// The subscriptions of a session. A few are searched one by one; with more there is an index.
 #[derive(Debug, Default)]
@@ -15,9 +15,24 @@ pub(crate) struct Held {
 
 #[derive(Debug, Default)]
 struct Index {
-    by_target: HashTable<SubscriptionIndex>,
+    by_target: HashTable<Alike>,
     /// Those that have an id.
     by_id: HashTable<SubscriptionIndex>,
+    /// The groups of presence events among the targets.
+    presence: Vec<GroupId>,
+}
+
+/// The subscriptions to one target, in any order.
+#[derive(Debug)]
+enum Alike {
+    One(SubscriptionIndex),
+    /// At least two; each knows its position.
+    Many(Box<Many>),
+}
+
+#[derive(Debug)]
+struct Many {
+    all: Vec<SubscriptionIndex>,
 }
 
 /// Subscriptions up to which there is no index.
@@ -86,10 +101,9 @@ impl Held {
         target: &Target,
         table: &SubscriptionTable,
     ) -> Option<SubscriptionIndex> {
-        let is_meant = |one: &&SubscriptionIndex| table[**one].target == *target;
         match &self.index {
-            Some(index) => index.by_target.find(table.hash_of_target(target), |one| is_meant(&one)),
-            None => self.list.iter().find(is_meant),
+            Some(index) => index.to(target, table).first(),
+            None => self.list.iter().find(|one| table[**one].target == *target),
         }
         .copied()
     }
@@ -101,13 +115,9 @@ impl Held {
         table: &SubscriptionTable,
         found: &mut Vec<SubscriptionIndex>,
     ) {
-        let is_meant = |one: &&SubscriptionIndex| table[**one].target == *target;
         match &self.index {
-            Some(index) => {
-                let candidates = index.by_target.iter_hash(table.hash_of_target(target));
-                found.extend(candidates.filter(is_meant));
-            }
-            None => found.extend(self.list.iter().filter(is_meant)),
+            Some(index) => found.extend(index.to(target, table)),
+            None => found.extend(self.list.iter().filter(|one| table[**one].target == *target)),
         }
     }
 
@@ -117,19 +127,19 @@ impl Held {
         table: &SubscriptionTable,
         found: &mut Vec<SubscriptionIndex>,
     ) {
-        let any = Target::Presence(GroupId::new(Place::default()));
         let is_meant =
             |one: &&SubscriptionIndex| matches!(table[**one].target, Target::Presence(_));
         match &self.index {
             Some(index) => {
-                let candidates = index.by_target.iter_hash(table.hash_of_target(&any));
-                found.extend(candidates.filter(is_meant));
+                for group in &index.presence {
+                    found.extend(index.to(&Target::Presence(*group), table));
+                }
             }
             None => found.extend(self.list.iter().filter(is_meant)),
         }
     }
 
-    fn build_index(&mut self, table: &SubscriptionTable) {
+    fn build_index(&mut self, table: &mut SubscriptionTable) {
         let mut index = Box::<Index>::default();
         self.list.iter().for_each(|one| index.insert(*one, table));
         self.index = Some(index);
@@ -147,18 +157,77 @@ impl Held {
             }
         }
         if let Some(index) = &self.index {
-            assert_eq!(index.by_target.len(), self.list.len());
+            let alike = || index.by_target.iter().map(Alike::all);
+            assert_eq!(alike().map(<[_]>::len).sum::<usize>(), self.list.len());
+            let is_presence = |all: &&[_]| matches!(table[all[0]].target, Target::Presence(_));
+            assert_eq!(alike().filter(is_presence).count(), index.presence.len());
             let named = self.list.iter().filter(|one| table[**one].id().is_some());
             assert_eq!(index.by_id.len(), named.count());
         }
     }
 }
 
+impl Alike {
+    fn all(&self) -> &[SubscriptionIndex] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => &many.all,
+        }
+    }
+
+    /// Adds a subscription. Returns its position.
+    fn push(&mut self, subscription: SubscriptionIndex) -> u32 {
+        match self {
+            Self::One(first) => {
+                *self = Self::Many(Box::new(Many { all: vec![*first, subscription] }));
+                1
+            }
+            Self::Many(many) => {
+                many.all.push(subscription);
+                many.all.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Removes the subscription at a position, which is not the only one. Returns the one that has its position
+    /// now.
+    fn remove(&mut self, position: u32) -> Option<SubscriptionIndex> {
+        let Self::Many(many) = self else { return None };
+        many.all.swap_remove(position as usize);
+        if many.all.len() < many.all.capacity() / 4 {
+            many.all.shrink_to(many.all.len() * 2);
+        }
+        let moved = many.all.get(position as usize).copied();
+        if let [only] = many.all[..] {
+            *self = Self::One(only);
+        }
+        moved
+    }
+}
+
 impl Index {
-    fn insert(&mut self, subscription: SubscriptionIndex, table: &SubscriptionTable) {
-        let hash_of_target = |one: &SubscriptionIndex| table.hash_of_target(&table[*one].target);
-        let hash = hash_of_target(&subscription);
-        self.by_target.insert_unique(hash, subscription, hash_of_target);
+    fn to(&self, target: &Target, table: &SubscriptionTable) -> &[SubscriptionIndex] {
+        let is_meant = |alike: &Alike| table[alike.all()[0]].target == *target;
+        let alike = self.by_target.find(table.hash_of_target(target), is_meant);
+        alike.map_or(&[], Alike::all)
+    }
+
+    fn insert(&mut self, subscription: SubscriptionIndex, table: &mut SubscriptionTable) {
+        let target = table[subscription].target;
+        let hash_of_target = |one: &Alike| table.hash_of_target(&table[one.all()[0]].target);
+        let is_same = |one: &Alike| table[one.all()[0]].target == target;
+        let hash = table.hash_of_target(&target);
+        let position = match self.by_target.entry(hash, is_same, hash_of_target) {
+            Entry::Occupied(mut alike) => alike.get_mut().push(subscription),
+            Entry::Vacant(place) => {
+                place.insert(Alike::One(subscription));
+                if let Target::Presence(group) = target {
+                    self.presence.push(group);
+                }
+                0
+            }
+        };
+        table[subscription].alike_at = position;
         let hash_of_id =
             |one: &SubscriptionIndex| table.hash_of_id(table[*one].id().unwrap_or_default());
         if table[subscription].id().is_some() {
@@ -166,17 +235,27 @@ impl Index {
         }
     }
 
-    fn remove(&mut self, subscription: SubscriptionIndex, table: &SubscriptionTable) {
+    fn remove(&mut self, subscription: SubscriptionIndex, table: &mut SubscriptionTable) {
         let one = &table[subscription];
-        let hash = table.hash_of_target(&one.target);
-        if let Ok(entry) = self.by_target.find_entry(hash, |other| *other == subscription) {
-            entry.remove();
-        }
+        let (target, position) = (one.target, one.alike_at);
         let hash = one.id().map(|id| table.hash_of_id(id));
         if let Some(hash) = hash
             && let Ok(entry) = self.by_id.find_entry(hash, |other| *other == subscription)
         {
             entry.remove();
+        }
+        let is_same = |one: &Alike| table[one.all()[0]].target == target;
+        let hash = table.hash_of_target(&target);
+        let Ok(mut entry) = self.by_target.find_entry(hash, is_same) else { return };
+        if entry.get().all().len() > 1 {
+            if let Some(moved) = entry.get_mut().remove(position) {
+                table[moved].alike_at = position;
+            }
+            return;
+        }
+        entry.remove();
+        if let Target::Presence(group) = target {
+            self.presence.retain(|one| *one != group);
         }
     }
 }
@@ -190,6 +269,7 @@ mod tests {
     use crate::broker::ids::{DestinationId, SessionId};
     use crate::broker::store::List;
     use crate::broker::subscription::{AckMode, Standard, Subscription, Turn};
+    use crate::broker::table::{Key, Place};
     use std::num::NonZeroU32;
 
     fn target(number: u8) -> Target {

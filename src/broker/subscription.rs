@@ -18,6 +18,8 @@ pub(crate) struct Subscription {
     pub position: u32,
     /// Its position among the subscriptions of its session.
     pub held_at: u32,
+    /// Its position among those of its session to the same target, if the session has an index.
+    pub alike_at: u32,
 }
 
 /// The properties of a subscription that only the standard dialect has.
@@ -89,7 +91,7 @@ impl Default for Subscription {
 impl Subscription {
     /// A subscription that is on no list yet.
     pub(crate) fn new(session: SessionId, target: Target, standard: Option<Box<Standard>>) -> Self {
-        Self { session, target, standard, position: 0, held_at: 0 }
+        Self { session, target, standard, position: 0, held_at: 0, alike_at: 0 }
     }
 
     /// Its id, as the client wrote it, if it has one.
@@ -118,8 +120,7 @@ impl Target {
             Self::Queue(id) => (b'q', id.place()),
             Self::Clients(id) => (b'C', id.place()),
             Self::Topics(id) => (b'T', id.place()),
-            // All have the same hash, so that all are found, whatever their pattern.
-            Self::Presence(_) => (b'P', Place::default()),
+            Self::Presence(id) => (b'P', id.place()),
         }
     }
 }
@@ -152,7 +153,7 @@ impl SubscriptionTable {
         self.hasher.hash(id)
     }
 
-    /// The hash of a target; all to presence have the same.
+    /// The hash of a target.
     pub(crate) fn hash_of_target(&self, target: &Target) -> u64 {
         let (kind, place) = target.kind_and_place();
         let mut bytes = [kind; 9];

@@ -13,6 +13,7 @@ mod lists;
 mod model;
 mod random;
 mod rig;
+mod scaling;
 mod scripted_socket;
 mod sessions;
 mod standard;

@@ -11,6 +11,7 @@ mod town;
 use self::attacks::{ATTACKS, named};
 use self::bystanders::{Pair, Visitor};
 use self::gang::{Attack, Gang};
+pub(crate) use self::town::processor_ns;
 use self::town::{IDLE_TOPICS, Town};
 use crate::client::Carrier;
 use crate::random::Random;

@@ -404,7 +404,7 @@ fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
 const LARGEST_STEP: u64 = 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE + 30 * FREE) as u64;
 
 /// Processor time of this thread in nanoseconds.
-fn processor_ns() -> u64 {
+pub(crate) fn processor_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
