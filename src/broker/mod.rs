@@ -43,6 +43,7 @@ mod execute;
 mod fan;
 mod hashing;
 mod jobs;
+mod leave;
 mod list;
 mod login;
 #[allow(dead_code, reason = "what is held is about to be priced")]
@@ -204,7 +205,8 @@ impl Broker {
         }
         let done = match &mut speaker.inlet {
             _ if login.is_some() && self.is_busy(speaker.peer) => {
-                return Done { pauses: true, ..Done::nothing() };
+                let verdict = login.unwrap_or(Verdict::Stays);
+                return Done { verdict, pauses: true, ..Done::nothing() };
             }
             Inlet::Classic => Done::nothing(),
             Inlet::Gathering(frame) => {

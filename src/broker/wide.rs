@@ -13,6 +13,7 @@ use super::message::{Content, Message, NEVER, Stored};
 use super::session::Session;
 use super::table::Key;
 use super::{Broker, Moment};
+use crate::limits::Limits;
 use crate::work::{self, Progress};
 
 /// Messages on their way to the same receivers.
@@ -144,7 +145,9 @@ impl Letter {
 
 /// Receivers up to which a message is not wide: writing to so many takes half of a turn, as much as a turn has for
 /// all input.
-pub(super) const NARROW_MAX: usize = 64;
+pub(super) fn narrow_max(limits: &Limits) -> usize {
+    (limits.turn_units_max / 2 / work::WRITE) as usize
+}
 
 /// Receivers after which is asked whether the share of the turn is used up.
 const STEP: usize = 8;
