@@ -74,6 +74,15 @@ impl Stage {
         self.write(who, &[text.as_bytes(), b"\0"].concat());
     }
 
+    /// As [`Self::say`], with so many turns in which not all may be done.
+    pub(crate) fn say_and_turn(&mut self, who: Who, text: &str, turns: u32) {
+        let id = self.clients[who.0].id;
+        let socket = self.rig.engine.socket_mut(id).expect("an open connection");
+        socket.push_inbound(&[text.as_bytes(), b"\0"].concat());
+        self.rig.engine.note_ready(id.slot, true, true);
+        (0..turns).for_each(|_| _ = self.rig.turn());
+    }
+
     /// As [`Self::say`], in the classic dialect.
     pub(crate) fn say_classic(&mut self, who: Who, text: &str) {
         self.write(who, &envelope(text.as_bytes()));
