@@ -239,6 +239,7 @@ impl Broker {
     /// Delivers a message of a queue to a consumer.
     fn deliver_to_consumer(&mut self, slot: Slot, consumer: SubscriptionIndex, now: Moment) {
         let mut stored = self.store.lend(slot);
+        self.meter.spend(work::of_bytes(stored.content().body.len()));
         stored.deliveries += 1;
         let session = self.subscriptions[consumer].session;
         let route = Route { session, subscription: consumer };

@@ -194,7 +194,7 @@ impl Broker {
     fn advance_jobs_slow(&mut self, now: Moment) {
         let mut left = self.units_left();
         let mut waiting = 0;
-        while left > 0 && waiting < self.jobs.running.len() {
+        while left > 0 && waiting < self.jobs.running.len() && !self.peers.arena.is_full() {
             let Some(mut running) = self.jobs.running.pop_front() else { return };
             let before = self.meter.spent() + self.pending_units();
             let is_only = self.jobs.running.is_empty();

@@ -117,7 +117,7 @@ impl Wide {
             }
             meter.spend((STEP * counts.len()) as u32 * work::DELIVERY);
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
-            if is_over || meter.is_spent(pending) {
+            if is_over || meter.is_spent(pending) || outlet.peers.arena.is_full() {
                 break;
             }
         }
