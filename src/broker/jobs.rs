@@ -13,7 +13,7 @@ use super::fault::{Code, Fault, Retry};
 use super::ids::PeerId;
 use super::leave::{Inherit, Leave};
 use super::list::List;
-use super::presence::Snapshot;
+use super::presence::{Snapshot, announce};
 use super::select::{Await, LogIn, LoginTable, Select};
 use super::transaction::Transaction;
 use super::wide::Wide;
@@ -45,6 +45,8 @@ pub(super) enum Job {
     List(Box<List>),
     /// Sends presence events about clients that are logged in.
     Snapshot(Snapshot),
+    /// Sends presence events to many services.
+    Announce,
     /// Tells clients that the broker shuts down.
     Drain(std::vec::IntoIter<PeerId>),
 }
@@ -110,6 +112,12 @@ impl Jobs {
         }
     }
 
+    /// Adds a job that has not begun.
+    fn push(&mut self, owner: Option<PeerId>, job: Job) {
+        let (rest, answer) = (VecDeque::new(), None);
+        self.running.push_back(Running { owner, job, rest, answer, waits: false });
+    }
+
     /// Whether a job could go on at once.
     fn is_ready(&self) -> bool {
         self.running.iter().any(|one| !one.waits)
@@ -150,14 +158,7 @@ impl Broker {
         match self.jobs.running.back_mut() {
             Some(Running { job: Job::Wide(open), .. }) if joins => open.join(*wide),
             _ => {
-                let (owner, job) = (Some(owner), Job::Wide(wide));
-                self.jobs.running.push_back(Running {
-                    owner,
-                    job,
-                    rest: VecDeque::new(),
-                    answer: None,
-                    waits: false,
-                });
+                self.jobs.push(Some(owner), Job::Wide(wide));
             }
         }
         let bytes = self.jobs.running.back().map(|running| running.job.held_bytes(&self.logins));
@@ -272,18 +273,16 @@ impl Broker {
             self.start(owner, job(None), now);
             return;
         }
-        // Its first slice would queue frames before the answer to the login.
-        let running = Running {
-            owner,
-            job: job(accepted),
-            rest: VecDeque::new(),
-            answer: None,
-            waits: false,
-        };
         if let Some(owner) = owner {
             self.peers.peer_mut(owner).set_job(Some(0));
         }
-        self.jobs.running.push_back(running);
+        // Its first slice would queue frames before the answer to the login.
+        self.jobs.push(owner, job(accepted));
+    }
+
+    /// Sends presence events to many services, from the end of the turn on.
+    pub(super) fn begin_announcing(&mut self) {
+        self.jobs.push(None, Job::Announce);
     }
 
     /// Frees a transaction that is not executed; it counts until it is freed.
@@ -348,6 +347,7 @@ impl Job {
             Self::LogIn(login) => login.advance(broker),
             Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
+            Self::Announce => announce(broker),
             Self::Drain(peers) => drain(broker, peers, now),
         }
     }
@@ -375,6 +375,7 @@ impl Job {
             | Self::Settle(_)
             | Self::Free(_)
             | Self::Snapshot(_)
+            | Self::Announce
             | Self::Drain(_) => 0,
         }
     }

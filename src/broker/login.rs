@@ -10,7 +10,7 @@ use super::ids::{PeerId, SessionId};
 use super::jobs::Job;
 use super::leave::{Inherit, Leave};
 use super::peer::{Closure, PeerState};
-use super::presence::Event;
+use super::presence::{Event, is_public};
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
@@ -108,6 +108,10 @@ impl Broker {
         now: Moment,
     ) -> Result<SessionId, Fault> {
         self.check_yields(session, grant.profile)?;
+        if is_public(grant.profile) && self.announcements.are_many() {
+            let description = "very many clients log in and out at the moment";
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
+        }
         self.note_takeover(session, now)?;
         let older = self.peers.peer(self.sessions[session].peer).encoding;
         let newer = self.peers.peer(newcomer).encoding;

@@ -74,6 +74,7 @@ pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
+use self::presence::Announcements;
 pub use self::rights::Rights;
 use self::room::Reserved;
 use self::select::LoginTable;
@@ -132,6 +133,8 @@ pub struct Broker {
     last_message: u64,
     /// Logins that wait.
     logins: LoginTable,
+    /// Presence events that are sent to many services.
+    announcements: Announcements,
     /// Counts the work.
     pub(crate) meter: Meter,
     jobs: Jobs,
@@ -172,6 +175,7 @@ impl Broker {
             is_dropping: false,
             last_message: 0,
             logins: LoginTable::default(),
+            announcements: Announcements::default(),
             meter: Meter::default(),
             jobs: Jobs::default(),
         }

@@ -50,12 +50,20 @@ impl Wide {
         let message = Stored::new(message, NEVER);
         let letters = vec![Letter { message, count: fan.count, answer: None }];
         let (seen, token) = (BitSet::default(), token.copied());
+        let mut fan = fan;
+        // Until the first of them gets it, subscriptions may end.
+        fan.at.note_pause();
         Self { letters, fan, seen, token, arrived_ns: now.ns, has_begun: false }
     }
 
     /// Whether others can join: nothing was delivered yet.
     pub(super) fn is_open(&self) -> bool {
         !self.has_begun
+    }
+
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
+        self.letters.len()
     }
 
     /// Whether its receivers are these.

@@ -1,10 +1,13 @@
 //! What a session leaves behind when it ends or moves is dealt with in slices: no turn is long, however much it is, and
 //! the outcome is as if it were done at once.
 
-use com_broker::internal::broker::Profile::{Agent, SuperAgent};
+use std::collections::HashMap;
+
+use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
 use com_broker::limits::Limits;
 
 use super::stage::{Frame, Stage, Who};
+use crate::rig::{APPLICATION_KEY, PROFILE_KEYS};
 
 /// Messages that a consumer holds.
 const HELD: usize = 900;
@@ -195,3 +198,53 @@ fn a_large_transaction_is_freed_when_it_is_aborted() {
         check_turns(&stage);
     }
 }
+
+#[test]
+fn events_about_many_clients_come_to_many_services_in_order() {
+    let limits = Limits { turn_units_max: TURN_UNITS, share_units_max: 80, ..Limits::default() };
+    let mut stage = Stage::new(limits);
+    let watchers: Vec<_> =
+        (0..8).map(|number| stage.join(&format!("s{number}"), Service)).collect();
+    for who in &watchers {
+        let each =
+            (0..WATCHES).map(|id| format!("SUBSCRIBE\nid:{id}\ndestination:/broker/presence\n\n"));
+        stage.say(*who, &each.collect::<Vec<_>>().join("\0"));
+    }
+    let open = |_| {
+        stage.turn();
+        stage.open()
+    };
+    let clients: Vec<_> = (0..=CLIENTS).map(open).collect();
+    let (late, clients) = clients.split_last().unwrap();
+    for (number, who) in clients.iter().enumerate() {
+        let key = format!("{APPLICATION_KEY}.{}", PROFILE_KEYS[Agent]);
+        let login =
+            format!("CONNECT\naccept-version:1.2\nhost:h\nlogin:c{number}\npasscode:{key}\n\n");
+        stage.say_and_turn(*who, &login, 0);
+    }
+    stage.turn();
+    for who in clients {
+        assert_eq!(stage.heard(*who)[0].command, "CONNECTED");
+        stage.say_and_turn(*who, "DISCONNECT\n\n", 0);
+    }
+    stage.lose(*late);
+    for who in &watchers {
+        let told = stage.heard(*who);
+        let mut events: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        for one in &told {
+            let login = one.body.split('"').nth(7).unwrap();
+            let by = one.get("subscription").unwrap();
+            events.entry((by, login)).or_default().push(one.get("event").unwrap());
+        }
+        assert_eq!(events.len(), WATCHES * CLIENTS);
+        for (about, events) in events {
+            assert_eq!(events, ["logged", "disconnected", "logout"], "{about:?}");
+        }
+    }
+    check_turns(&stage);
+}
+
+/// Subscriptions to presence of each service.
+const WATCHES: usize = 150;
+
+const CLIENTS: usize = 6;

@@ -88,7 +88,8 @@ impl Stage {
         self.write(who, &envelope(text.as_bytes()));
     }
 
-    fn open(&mut self) -> Who {
+    /// A client that is connected.
+    pub(crate) fn open(&mut self) -> Who {
         let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
         let id = self.rig.accept(socket).expect("a place for it");
         self.clients.push(Client { id, unread: Vec::new() });
@@ -161,7 +162,8 @@ impl Stage {
         told.into_iter().map(|one| one.body).collect()
     }
 
-    fn turn(&mut self) {
+    /// Turns until nothing is left to do.
+    pub(crate) fn turn(&mut self) {
         loop {
             let closed = self.rig.turn();
             for client in &mut self.clients {
