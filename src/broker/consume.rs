@@ -4,6 +4,8 @@
 //! without room when its connection was flushed, so that none is looked at in vain. What a queue does in one go
 //! is bounded; the rest is done in later turns.
 
+use std::collections::VecDeque;
+
 use super::deliver::{Sending, Sent};
 use super::fan::Fan;
 use super::fault::{Code, Fault};
@@ -11,6 +13,7 @@ use super::ids::{DeliveryId, DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
 use super::members::Route;
 use super::message::{Message, Stored};
+use super::peer::Peer;
 use super::queue::Queue;
 use super::store::{Position, Slot};
 use super::subscription::{AckMode, Standard, Target, Turn};
@@ -28,6 +31,9 @@ pub(super) struct Leftover {
 
 /// Messages that a queue delivers or drops in one go.
 const SERVED_MAX: u32 = 256;
+
+/// Consumers that are looked at for one message.
+const CONSUMERS_MAX: u32 = 64;
 
 /// Messages that all queues together deliver or drop at the end of a turn.
 const SERVED_PER_TURN_MAX: u32 = 1024;
@@ -56,7 +62,7 @@ impl Broker {
     }
 
     /// Removes a consumer, whose subscription has ended, from its queue and returns its unacknowledged messages
-    /// to it.
+    /// to it, if there are any left.
     pub(super) fn remove_consumer(
         &mut self,
         id: DestinationId,
@@ -148,15 +154,19 @@ impl Broker {
         self.store.take(slot);
     }
 
-    /// The next consumer of a queue that has credit and room; it is then last in turn.
+    /// The next consumer of a queue that has credit and room; it is then last in turn. Looks at some consumers only;
+    /// if none of them may take a message, the queue is listed.
     fn next_consumer(&mut self, id: DestinationId) -> Option<SubscriptionIndex> {
-        loop {
+        for _ in 0..CONSUMERS_MAX {
             let consumer = self.destinations.change_queue(id, Queue::take_turn)??;
+            self.meter.spend(work::DELIVERY);
             let Some(subscription) = self.subscriptions.get_mut(consumer) else { continue };
             // A session that has ended leaves consumers behind until a job has removed them.
             let Some(session) = self.sessions.get_mut(subscription.session) else { continue };
             let Some(standard) = &mut subscription.standard else { continue };
-            if standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch) {
+            if standard.ready_at != session.moves
+                || standard.unacknowledged.len() as u64 >= u64::from(standard.prefetch)
+            {
                 standard.turn = Turn::AwaitsCredit;
                 continue;
             }
@@ -164,18 +174,19 @@ impl Broker {
             if !peer.has_room() {
                 standard.turn = Turn::AwaitsRoom;
                 peer.is_awaited = true;
-                session.awaiting_room.push(consumer);
+                session.awaiting_room.push_back(consumer);
                 self.forget_ended_waiters(consumer);
                 continue;
             }
             self.destinations.change_queue(id, |queue| queue.queue_up(consumer));
             if self.peers.arena.is_full() {
-                self.destinations.note_backlog(id);
-                self.leftover.is_servable = true;
-                return None;
+                break;
             }
             return Some(consumer);
         }
+        self.destinations.note_backlog(id);
+        self.leftover.is_servable = true;
+        None
     }
 
     /// Forgets consumers that waited for room and have ended, if there are many.
@@ -187,11 +198,26 @@ impl Broker {
         }
     }
 
-    /// Lists the consumers of a session again that waited for room.
-    fn list_waiters(&mut self, session: SessionId) {
-        for consumer in std::mem::take(&mut self.sessions[session].awaiting_room) {
-            if let Some(id) = self.list_consumer(consumer, Turn::AwaitsRoom) {
-                self.destinations.note_backlog(id);
+    /// Lists a consumer of a session again that waited for room. Returns whether there was one.
+    pub(super) fn list_waiter(&mut self, session: SessionId) -> bool {
+        let waiting = self.sessions.get_mut(session).map(|one| &mut one.awaiting_room);
+        let Some(consumer) = waiting.and_then(VecDeque::pop_front) else { return false };
+        self.meter.spend(work::DELIVERY);
+        if let Some(id) = self.list_consumer(consumer, Turn::AwaitsRoom) {
+            self.destinations.note_backlog(id);
+            self.leftover.is_servable = true;
+        }
+        true
+    }
+
+    /// Lists consumers again whose connections have room now, for half of the share at most.
+    fn list_roomy(&mut self) {
+        for _ in 0..self.slice_units().div_ceil(2) {
+            let Some(peer) = self.peers.first_roomy() else { return };
+            let open = self.peers.get(peer).and_then(Peer::session);
+            if !open.is_some_and(|session| self.list_waiter(session)) {
+                self.meter.spend(work::DELIVERY);
+                self.peers.forget_first_roomy();
             }
         }
     }
@@ -213,6 +239,7 @@ impl Broker {
     /// Delivers a message of a queue to a consumer.
     fn deliver_to_consumer(&mut self, slot: Slot, consumer: SubscriptionIndex, now: Moment) {
         let mut stored = self.store.lend(slot);
+        self.meter.spend(work::of_bytes(stored.content().body.len()));
         stored.deliveries += 1;
         let session = self.subscriptions[consumer].session;
         let route = Route { session, subscription: consumer };
@@ -231,18 +258,20 @@ impl Broker {
         }
     }
 
-    /// Settles messages of a queue by the ACK or NACK of a consumer.
-    pub(super) fn settle(&mut self, delivery: DeliveryId, is_consumed: bool, now: Moment) {
+    /// Settles messages of a queue by the ACK or NACK of a consumer, until the share of the turn is used up. Returns
+    /// whether all are settled.
+    pub(super) fn settle(&mut self, delivery: DeliveryId, is_consumed: bool, now: Moment) -> bool {
         let DeliveryId { subscription: consumer, number } = delivery;
-        let Some(last) = self.store.find_held(number, consumer) else { return };
-        let Some(subscription) = self.subscriptions.get(consumer) else { return };
-        let Target::Queue(id) = subscription.target else { return };
-        let Some(mode) = subscription.standard.as_ref().map(|one| one.mode) else { return };
+        let Some(last) = self.store.find_held(number, consumer) else { return true };
+        let Some(subscription) = self.subscriptions.get(consumer) else { return true };
+        let Target::Queue(id) = subscription.target else { return true };
+        let Some(mode) = subscription.standard.as_ref().map(|one| one.mode) else { return true };
         loop {
             let first = || self.subscriptions[consumer].standard.as_ref()?.unacknowledged.first();
             let settled = if mode == AckMode::Client { first().unwrap_or(last) } else { last };
             self.release_held(settled, consumer);
             if is_consumed {
+                self.meter.spend(work::DROP);
                 self.store.take(settled);
             } else {
                 self.requeue(id, settled, now);
@@ -250,8 +279,12 @@ impl Broker {
             if settled == last {
                 break;
             }
+            if self.is_share_spent() {
+                return false;
+            }
         }
         self.serve_queue(id, now);
+        true
     }
 
     /// Removes a message from those that a consumer holds, which gives it credit.
@@ -262,23 +295,36 @@ impl Broker {
         self.list_consumer(consumer, Turn::AwaitsCredit);
     }
 
-    /// Returns the unacknowledged messages of a session that moves to another connection to their queues.
-    /// They are delivered again at the end of the turn, after CONNECTED.
-    pub(super) fn requeue_unacknowledged(&mut self, session: SessionId, now: Moment) {
-        self.list_waiters(session);
-        for index in self.sessions[session].subscriptions.all().to_vec() {
-            let subscription = &mut self.subscriptions[index];
-            let Some(standard) = &mut subscription.standard else { continue };
-            standard.is_inherited = true;
-            let mut held = std::mem::take(&mut standard.unacknowledged);
-            let Target::Queue(id) = subscription.target else { continue };
-            self.list_consumer(index, Turn::AwaitsCredit);
-            while let Some(slot) = held.first() {
-                self.store.unlink(&mut held, slot);
-                self.requeue(id, slot, now);
+    /// Returns messages that a consumer holds unacknowledged to their queue, until the share of the turn is used up.
+    /// Returns whether all are returned.
+    pub(super) fn return_held(&mut self, consumer: SubscriptionIndex, now: Moment) -> bool {
+        loop {
+            let Some(one) = self.subscriptions.get_mut(consumer) else { return true };
+            let Target::Queue(id) = one.target else { return true };
+            let Some(standard) = &mut one.standard else { return true };
+            let Some(slot) = standard.unacknowledged.first() else { return true };
+            self.store.unlink(&mut standard.unacknowledged, slot);
+            let is_last = standard.unacknowledged.len() == 0;
+            self.requeue(id, slot, now);
+            if is_last || self.is_share_spent() {
+                return is_last;
             }
-            self.destinations.note_backlog(id);
         }
+    }
+
+    /// Has a consumer take messages again, of a session that has moved to another connection and has nothing of it
+    /// left that the earlier one held.
+    pub(super) fn readmit(&mut self, consumer: SubscriptionIndex) {
+        let Self { sessions, subscriptions, .. } = self;
+        let Some(one) = subscriptions.get_mut(consumer) else { return };
+        let (Some(session), Some(standard)) = (sessions.get(one.session), &mut one.standard) else {
+            return;
+        };
+        standard.ready_at = session.moves;
+        let Target::Queue(id) = one.target else { return };
+        self.list_consumer(consumer, Turn::AwaitsCredit);
+        self.destinations.note_backlog(id);
+        self.leftover.is_servable = true;
     }
 
     /// Returns a delivered message to its queue, in front of those never delivered. After `deliveries_max`
@@ -332,9 +378,8 @@ impl Broker {
     /// Serves the queues that are listed for the end of the turn, and drops expired messages, both within
     /// the share.
     pub(crate) fn serve_backlog(&mut self, now: Moment) {
-        for peer in self.peers.take_roomy() {
-            let open = self.peers.outbox(peer).and_then(|(_, peer)| peer.session());
-            open.into_iter().for_each(|session| self.list_waiters(session));
+        if self.peers.has_roomy() {
+            self.list_roomy();
         }
         let is_expired = |(expires_ms, _)| expires_ms < now.ms();
         let is_due = self.destinations.first_expiring().is_some_and(is_expired);

@@ -12,7 +12,7 @@ use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
 use super::space::Space;
-use super::wide::{NARROW_MAX, Wide};
+use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment, printable};
 use crate::profile::Profile;
 use crate::work::{self, Meter};
@@ -206,7 +206,8 @@ impl Broker {
         {
             self.look_up_wildcards(id);
         }
-        let Self { peers, sessions, subscriptions, destinations, groups, counters, .. } = self;
+        let Self { peers, sessions, subscriptions, destinations, groups, counters, limits, .. } =
+            self;
         let (origin, content) = (sending.origin_in(sessions), sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         let owner = owner.map(|owner| &sessions[owner]);
@@ -223,7 +224,7 @@ impl Broker {
             fan.deliveries = fan.count.into();
         }
         let receivers = fan.len();
-        if receivers > NARROW_MAX && needs_slices(outlet.peers, &self.meter, receivers) {
+        if receivers > narrow_max(limits) && needs_slices(outlet.peers, &self.meter, receivers) {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
         }

@@ -2,7 +2,7 @@
 
 use super::deliver::Sending;
 use super::fault::Fault;
-use super::ids::{PeerId, SessionId};
+use super::ids::{DeliveryId, PeerId, SessionId};
 use super::message::Origin;
 use super::request::{
     Request, check_deliverable, content_of, destination_of, find_delivery, read_expiry,
@@ -32,6 +32,8 @@ pub(super) struct Commit {
     next: usize,
     /// The message of the last step, if it goes to many receivers.
     wide: Option<Box<Wide>>,
+    /// What the last step settles, if that is not over.
+    settling: Option<Settle>,
     /// Why nothing is performed.
     fault: Option<Fault>,
 }
@@ -66,6 +68,7 @@ impl Commit {
             phase: Phase::Checking,
             next: 0,
             wide: None,
+            settling: None,
             fault: None,
         }
     }
@@ -78,7 +81,11 @@ impl Commit {
                     Progress::Ended => self.wide = None,
                     unfinished => return unfinished,
                 }
-            } else if self.next < self.end() {
+            } else if let Some(settling) = &self.settling {
+                if settling.advance(broker, now) == Progress::Ended {
+                    self.settling = None;
+                }
+            } else if self.next < self.frames.len() {
                 broker.meter.spend(work::STEP);
                 self.take_step(broker, now);
             } else if self.phase == Phase::Checking {
@@ -97,13 +104,6 @@ impl Commit {
     /// Why nothing was performed.
     pub(super) fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()
-    }
-
-    fn end(&self) -> usize {
-        match self.phase {
-            Phase::Checking | Phase::Performing => self.frames.len(),
-            Phase::GivingBack { until } => until,
-        }
     }
 
     fn take_step(&mut self, broker: &mut Broker, now: Moment) {
@@ -127,7 +127,12 @@ impl Commit {
                 self.perform(index, broker, now);
                 self.frames[index] = HeldFrame::default();
             }
-            Phase::GivingBack { .. } => self.give_back(index, broker),
+            Phase::GivingBack { until } => {
+                if index < until {
+                    self.give_back(index, broker);
+                }
+                self.frames[index] = HeldFrame::default();
+            }
         }
     }
 
@@ -189,24 +194,51 @@ impl Commit {
             Plan::Send(_) => broker.counters.messages_expired += 1,
             Plan::Settle(delivery) => {
                 let is_consumed = frame.command == Command::Ack;
-                delivery.iter().for_each(|one| broker.settle(*one, is_consumed, now));
+                self.settling = delivery.map(|delivery| Settle { delivery, is_consumed });
             }
             Plan::None => {}
         }
     }
 
-    /// Performs the ACKs and NACKs that are left, before a session that ends or moves to another connection
-    /// returns what it holds.
-    pub(super) fn settle_rest(&mut self, session: SessionId, broker: &mut Broker, now: Moment) {
-        if self.session != session || self.phase != Phase::Performing {
-            return;
+    /// Whether it is performed whatever becomes of the session.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.phase == Phase::Performing
+    }
+}
+
+/// An ACK or NACK that settles many messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settle {
+    pub(super) delivery: DeliveryId,
+    pub(super) is_consumed: bool,
+}
+
+impl Settle {
+    /// Settles further messages, until the share of the turn is used up.
+    pub(super) fn advance(self, broker: &mut Broker, now: Moment) -> Progress {
+        match broker.settle(self.delivery, self.is_consumed, now) {
+            true => Progress::Ended,
+            false => Progress::More,
         }
-        for index in self.next..self.frames.len() {
-            if matches!(self.frames[index].plan, Plan::Settle(_)) {
-                broker.meter.spend(work::STEP);
-                self.perform(index, broker, now);
-                self.frames[index] = HeldFrame::default();
-            }
+    }
+}
+
+/// What a session that ends, or moves to another connection, has still to do before it returns the messages that it
+/// holds: some of them may be settled by it.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// A transaction that is performed.
+    Commit(Box<Commit>),
+    /// An ACK or NACK.
+    Settle(Settle),
+}
+
+impl Accepted {
+    /// Goes on with it, until the share of the turn is used up.
+    pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        match self {
+            Self::Commit(commit) => commit.advance(broker, now),
+            Self::Settle(settle) => settle.advance(broker, now),
         }
     }
 }

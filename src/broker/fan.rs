@@ -35,6 +35,13 @@ pub(super) struct Position {
     is_resumed: bool,
 }
 
+impl Position {
+    /// Notes that the walk stops here for a while.
+    pub(super) fn note_pause(&mut self) {
+        self.is_resumed = true;
+    }
+}
+
 /// Receivers that were on one list when the message was sent.
 #[derive(Debug)]
 struct Source {

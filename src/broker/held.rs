@@ -284,7 +284,7 @@ mod tests {
     fn standard(id: u32) -> Box<Standard> {
         let id = Some(id.to_string().into_bytes().into());
         let (unacknowledged, turn, mode) = (List::default(), Turn::Listed, AckMode::Auto);
-        Box::new(Standard { id, mode, prefetch: 1, unacknowledged, turn, is_inherited: false })
+        Box::new(Standard { id, mode, prefetch: 1, unacknowledged, turn, made_at: 0, ready_at: 0 })
     }
 
     proptest! {

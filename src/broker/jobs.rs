@@ -8,21 +8,29 @@
 use std::collections::VecDeque;
 
 use super::answer::Later;
-use super::execute::Commit;
+use super::execute::{Accepted, Commit, Settle};
 use super::fault::{Code, Fault, Retry};
-use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
+use super::ids::PeerId;
+use super::leave::{Inherit, Leave};
 use super::list::List;
-use super::presence::Snapshot;
+use super::presence::{Snapshot, announce};
 use super::select::{Await, LogIn, LoginTable, Select};
+use super::transaction::Transaction;
 use super::wide::Wide;
 use super::{Broker, Moment};
-use crate::work::Progress;
+use crate::work::{self, Progress};
 
 /// A job with what is left of it.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Ends the subscriptions of a session that has ended.
+    /// Ends subscriptions, of a session that has ended or of a client.
     Leave(Leave),
+    /// Takes over the subscriptions of a session that has moved to another connection.
+    Inherit(Box<Inherit>),
+    /// Settles messages.
+    Settle(Settle),
+    /// Frees a transaction.
+    Free(Box<Transaction>),
     /// Executes a transaction.
     Commit(Box<Commit>),
     /// Delivers messages to many receivers.
@@ -37,6 +45,8 @@ pub(super) enum Job {
     List(Box<List>),
     /// Sends presence events about clients that are logged in.
     Snapshot(Snapshot),
+    /// Sends presence events to many services.
+    Announce,
     /// Tells clients that the broker shuts down.
     Drain(std::vec::IntoIter<PeerId>),
 }
@@ -72,10 +82,10 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// The number of subscriptions of ended sessions that are still to be ended.
+    /// The number of subscriptions that no session lists any more and that are still to be ended.
     pub(super) fn leaving_len(&self) -> usize {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
-            Job::Leave(leave) => Some(leave.subscriptions.len()),
+            Job::Leave(leave) => Some(leave.len()),
             _ => None,
         });
         leaving.sum()
@@ -100,6 +110,12 @@ impl Jobs {
             }
             _ => None,
         }
+    }
+
+    /// Adds a job that has not begun.
+    fn push(&mut self, owner: Option<PeerId>, job: Job) {
+        let (rest, answer) = (VecDeque::new(), None);
+        self.running.push_back(Running { owner, job, rest, answer, waits: false });
     }
 
     /// Whether a job could go on at once.
@@ -142,14 +158,7 @@ impl Broker {
         match self.jobs.running.back_mut() {
             Some(Running { job: Job::Wide(open), .. }) if joins => open.join(*wide),
             _ => {
-                let (owner, job) = (Some(owner), Job::Wide(wide));
-                self.jobs.running.push_back(Running {
-                    owner,
-                    job,
-                    rest: VecDeque::new(),
-                    answer: None,
-                    waits: false,
-                });
+                self.jobs.push(Some(owner), Job::Wide(wide));
             }
         }
         let bytes = self.jobs.running.back().map(|running| running.job.held_bytes(&self.logins));
@@ -186,7 +195,7 @@ impl Broker {
     fn advance_jobs_slow(&mut self, now: Moment) {
         let mut left = self.units_left();
         let mut waiting = 0;
-        while left > 0 && waiting < self.jobs.running.len() {
+        while left > 0 && waiting < self.jobs.running.len() && !self.peers.arena.is_full() {
             let Some(mut running) = self.jobs.running.pop_front() else { return };
             let before = self.meter.spent() + self.pending_units();
             let is_only = self.jobs.running.is_empty();
@@ -252,17 +261,62 @@ impl Broker {
         }
     }
 
-    /// Lets the transactions that a session executes settle what it holds, before it returns that to the queues.
-    pub(super) fn settle_committed(&mut self, session: SessionId, now: Moment) {
-        // Taken out, since the queues may be served.
-        let mut running = std::mem::take(&mut self.jobs.running);
-        for one in &mut running {
-            if let Job::Commit(commit) = &mut one.job {
-                commit.settle_rest(session, self, now);
-            }
+    /// Begins a job once what was accepted from a client before is done.
+    pub(super) fn start_after(
+        &mut self,
+        accepted: Option<Accepted>,
+        owner: Option<PeerId>,
+        job: impl FnOnce(Option<Accepted>) -> Job,
+        now: Moment,
+    ) {
+        if accepted.is_none() {
+            self.start(owner, job(None), now);
+            return;
         }
-        running.append(&mut self.jobs.running);
-        self.jobs.running = running;
+        if let Some(owner) = owner {
+            self.peers.peer_mut(owner).set_job(Some(0));
+        }
+        // Its first slice would queue frames before the answer to the login.
+        self.jobs.push(owner, job(accepted));
+    }
+
+    /// Sends presence events to many services, from the end of the turn on.
+    pub(super) fn begin_announcing(&mut self) {
+        self.jobs.push(None, Job::Announce);
+    }
+
+    /// Frees a transaction that is not executed; it counts until it is freed.
+    pub(super) fn free(&mut self, owner: Option<PeerId>, transaction: Transaction, now: Moment) {
+        self.transactions.begin_commit(transaction.bytes);
+        self.start(owner, Job::Free(Box::new(transaction)), now);
+    }
+
+    /// Settles messages. If they are many, a job of the client goes on with it.
+    #[inline]
+    pub(super) fn begin_settling(&mut self, client: PeerId, settle: Settle, now: Moment) {
+        if settle.advance(self, now) != Progress::Ended {
+            self.start(Some(client), Job::Settle(settle), now);
+        }
+    }
+
+    /// Takes what was accepted from a client and is not done, as its session ends or moves to another connection.
+    pub(super) fn take_accepted(&mut self, client: PeerId) -> Option<Accepted> {
+        if !self.is_busy(client) {
+            return None;
+        }
+        self.meter.spend(self.jobs.running.len() as u32 / JOBS_PER_UNIT);
+        let at = self.jobs.running.iter().position(|one| one.owner == Some(client))?;
+        match &mut self.jobs.running.get_mut(at)?.job {
+            Job::Inherit(inherit) => return inherit.take_accepted(),
+            Job::Commit(commit) if commit.is_accepted() => {}
+            Job::Settle(_) => {}
+            _ => return None,
+        }
+        match self.jobs.running.remove(at)?.job {
+            Job::Commit(commit) => Some(Accepted::Commit(commit)),
+            Job::Settle(settle) => Some(Accepted::Settle(settle)),
+            _ => None,
+        }
     }
 
     /// What has become of the job of a connection's client.
@@ -283,6 +337,9 @@ impl Job {
     fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
         match self {
             Self::Leave(leave) => leave.advance(broker, now),
+            Self::Inherit(inherit) => inherit.advance(broker, now),
+            Self::Settle(settle) => settle.advance(broker, now),
+            Self::Free(transaction) => free(broker, transaction),
             Self::Commit(commit) => commit.advance(broker, now),
             Self::Wide(wide) => wide.advance(broker),
             Self::Select(select) => select.advance(broker),
@@ -290,6 +347,7 @@ impl Job {
             Self::LogIn(login) => login.advance(broker),
             Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
+            Self::Announce => announce(broker),
             Self::Drain(peers) => drain(broker, peers, now),
         }
     }
@@ -313,44 +371,26 @@ impl Job {
             | Self::Select(_)
             | Self::Await(_)
             | Self::Leave(_)
+            | Self::Inherit(_)
+            | Self::Settle(_)
+            | Self::Free(_)
             | Self::Snapshot(_)
+            | Self::Announce
             | Self::Drain(_) => 0,
         }
     }
 }
 
-/// The end of the subscriptions of a session that has ended.
-#[derive(Debug)]
-pub(super) struct Leave {
-    subscriptions: std::vec::IntoIter<SubscriptionIndex>,
-    /// Queues whose consumers were among them, to be served once all are ended.
-    queues: Vec<DestinationId>,
-}
-
-impl Leave {
-    pub(super) fn new(subscriptions: Vec<SubscriptionIndex>) -> Self {
-        Self { subscriptions: subscriptions.into_iter(), queues: Vec::new() }
-    }
-
-    fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
-        for index in self.subscriptions.by_ref() {
-            let queue = broker.end_subscription(index, now);
-            if let Some(id) = queue.filter(|id| self.queues.last() != Some(id)) {
-                self.queues.push(id);
-            }
-            if broker.is_share_spent() {
-                return Progress::More;
-            }
+/// Frees the frames of a transaction.
+fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
+    while transaction.frames.pop().is_some() {
+        broker.meter.spend(work::DELIVERY);
+        if broker.is_share_spent() && !transaction.frames.is_empty() {
+            return Progress::More;
         }
-        while let Some(id) = self.queues.pop() {
-            broker.serve_queue(id, now);
-            broker.release_destination(id);
-            if broker.is_share_spent() {
-                return Progress::More;
-            }
-        }
-        Progress::Ended
     }
+    broker.transactions.end_commit(transaction.bytes);
+    Progress::Ended
 }
 
 fn drain(broker: &mut Broker, peers: &mut std::vec::IntoIter<PeerId>, now: Moment) -> Progress {
@@ -368,3 +408,6 @@ fn drain(broker: &mut Broker, peers: &mut std::vec::IntoIter<PeerId>, now: Momen
 
 /// Units of a slice, after which the next job has its turn.
 const SLICE_UNITS: u64 = 1_000;
+
+/// Jobs that are looked through for a unit.
+const JOBS_PER_UNIT: u32 = 64;

@@ -105,7 +105,7 @@ impl List {
 
     fn end(&self, broker: &mut Broker, index: SubscriptionIndex, now: Moment) {
         if self.ends {
-            broker.unsubscribe(index, now);
+            broker.unsubscribe_at_once(index, now);
         }
     }
 

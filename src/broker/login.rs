@@ -4,16 +4,17 @@ use std::rc::Rc;
 
 use super::admission::{Credentials, Grant};
 use super::encoding::Encoding;
+use super::execute::Accepted;
 use super::fault::{CloseReason, Code, Fault, Retry};
-use super::ids::{PeerId, SessionId, SubscriptionIndex};
-use super::jobs::{Job, Leave};
+use super::ids::{PeerId, SessionId};
+use super::jobs::Job;
+use super::leave::{Inherit, Leave};
 use super::peer::{Closure, PeerState};
-use super::presence::Event;
+use super::presence::{Event, is_public};
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
 use super::space::Space;
-use super::subscription::Target;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
 use crate::profile::Profile;
@@ -61,8 +62,7 @@ impl Broker {
         let login = credentials.login;
         self.check_login(login)?;
         if let Some(session) = self.destinations.owner_of(login) {
-            self.take_over(session, peer, grant, resumes, now)?;
-            return Ok(Some(session));
+            return self.take_over(session, peer, grant, resumes, now).map(Some);
         }
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, now);
@@ -106,25 +106,71 @@ impl Broker {
         grant: Grant,
         resumes: bool,
         now: Moment,
-    ) -> Result<(), Fault> {
+    ) -> Result<SessionId, Fault> {
         self.check_yields(session, grant.profile)?;
+        if is_public(grant.profile) && self.announcements.are_many() {
+            let description = "very many clients log in and out at the moment";
+            return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
+        }
         self.note_takeover(session, now)?;
         let older = self.peers.peer(self.sessions[session].peer).encoding;
         let newer = self.peers.peer(newcomer).encoding;
-        self.release_connection(session, now);
-        if !resumes || (newer != older && newer != Encoding::Classic) {
-            // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that resumes them must
-            // be able to name them, and versions escape them differently.
-            let ended = self.sessions[session].release_all();
-            self.end_subscriptions(ended, now);
-        } else if newer != older {
-            self.adapt_to_classic(session, now);
-        }
-        self.requeue_unacknowledged(session, now);
-        self.attach(session, newcomer, grant.rights);
+        let accepted = self.release_connection(session, now);
+        // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that resumes them must
+        // be able to name them, and versions escape them differently.
+        let session = match resumes && (newer == older || newer == Encoding::Classic) {
+            true => self.move_with_subscriptions(session, (newcomer, grant.rights), accepted, now),
+            false => {
+                self.move_without_subscriptions(session, (newcomer, grant.rights), accepted, now)
+            }
+        };
         self.counters.takeovers += 1;
         self.publish_presence(Event::Logged, session, "takeover", now);
-        Ok(())
+        Ok(session)
+    }
+
+    /// Moves a session to a newer connection with its subscriptions. Its client waits until what the older one holds
+    /// is returned to the queues; that is delivered again after CONNECTED.
+    fn move_with_subscriptions(
+        &mut self,
+        session: SessionId,
+        (newcomer, rights): (PeerId, Rc<Rights>),
+        accepted: Option<Accepted>,
+        now: Moment,
+    ) -> SessionId {
+        self.sessions[session].moves += 1;
+        self.attach(session, newcomer, rights);
+        let held = self.sessions[session].subscriptions.all().to_vec();
+        self.meter.spend(work::of_bytes(size_of_val(&*held)));
+        if accepted.is_some() || !held.is_empty() {
+            let job = |accepted| Job::Inherit(Box::new(Inherit::new(accepted, session, held)));
+            self.start_after(accepted, Some(newcomer), job, now);
+        }
+        session
+    }
+
+    /// Moves a session to a newer connection without its subscriptions, which end. It gets another id, so that none
+    /// of them delivers anything more.
+    fn move_without_subscriptions(
+        &mut self,
+        session: SessionId,
+        (newcomer, rights): (PeerId, Rc<Rights>),
+        accepted: Option<Accepted>,
+        now: Moment,
+    ) -> SessionId {
+        let Some(renewed) = self.sessions.renew(session) else { return session };
+        let ended = self.sessions[renewed].release_all();
+        self.destinations.set_owner(self.sessions[renewed].destination, Some(renewed));
+        self.attach(renewed, newcomer, rights);
+        if accepted.is_some() || !ended.is_empty() {
+            self.start_after(
+                accepted,
+                None,
+                |accepted| Job::Leave(Leave::new(accepted, ended)),
+                now,
+            );
+        }
+        renewed
     }
 
     /// Checks that a session yields to a client of that profile with the same login id.
@@ -142,9 +188,10 @@ impl Broker {
     }
 
     /// Tells the older connection of a session that it is taken over, closes it, and ends what belongs to
-    /// the connection.
-    fn release_connection(&mut self, session: SessionId, now: Moment) {
+    /// the connection. Returns what was accepted from it and is not done.
+    fn release_connection(&mut self, session: SessionId, now: Moment) -> Option<Accepted> {
         let older = self.sessions[session].peer;
+        let accepted = self.take_accepted(older);
         let login = String::from_utf8_lossy(self.login(session)).into();
         self.peers.peer_mut(older).past_login = Some(login);
         let reason = CloseReason::TakenOver;
@@ -159,26 +206,16 @@ impl Broker {
         self.peers.reply_last(older, Closure { reason, retry }, |out| {
             write_error(out, encoding, &fault, None);
         });
-        // STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
-        self.settle_committed(session, now);
-        self.sessions[session].transactions = Vec::new();
-        self.note_transactions(session);
+        self.abort_transactions(session, now);
+        accepted
     }
 
-    /// Adapts the subscriptions of a session that moves to a classic connection: a classic client cannot
-    /// acknowledge, gets messages to its address without a subscription, and gets one copy of all others,
-    /// by however many subscriptions; these have no ids.
-    fn adapt_to_classic(&mut self, session: SessionId, now: Moment) {
-        let held = self.sessions[session].release_all();
-        let is_unfit = |index: &SubscriptionIndex| {
-            matches!(self.subscriptions[*index].target, Target::Queue(_) | Target::Own(_))
-        };
-        let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
-        self.end_subscriptions(ended, now);
-        let Self { sessions, subscriptions, .. } = self;
-        for index in kept {
-            subscriptions[index].standard = None;
-            sessions[session].hold(index, subscriptions);
+    /// STOMP 1.2, "BEGIN": the end of the connection aborts its transactions.
+    fn abort_transactions(&mut self, session: SessionId, now: Moment) {
+        let aborted = std::mem::take(&mut self.sessions[session].transactions);
+        self.note_transactions(session);
+        for transaction in aborted {
+            self.free(None, transaction, now);
         }
     }
 
@@ -219,9 +256,8 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
-        self.settle_committed(id, now);
-        self.sessions[id].transactions = Vec::new();
-        self.note_transactions(id);
+        let accepted = self.take_accepted(peer);
+        self.abort_transactions(id, now);
         let login = self.sessions[id].login(&self.destinations);
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let Some(session) = self.sessions.remove(id) else { return };
@@ -230,7 +266,7 @@ impl Broker {
         self.destinations.set_owner(session.destination, None);
         self.release_destination(session.destination);
         let subscriptions = session.subscriptions.into_all();
-        self.start(None, Job::Leave(Leave::new(subscriptions)), now);
+        self.start_after(accepted, None, |one| Job::Leave(Leave::new(one, subscriptions)), now);
     }
 
     fn login(&self, session: SessionId) -> &[u8] {

@@ -43,6 +43,7 @@ mod execute;
 mod fan;
 mod hashing;
 mod jobs;
+mod leave;
 mod list;
 mod login;
 #[allow(dead_code, reason = "what is held is about to be priced")]
@@ -73,6 +74,7 @@ pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
+use self::presence::Announcements;
 pub use self::rights::Rights;
 use self::room::Reserved;
 use self::select::LoginTable;
@@ -131,6 +133,8 @@ pub struct Broker {
     last_message: u64,
     /// Logins that wait.
     logins: LoginTable,
+    /// Presence events that are sent to many services.
+    announcements: Announcements,
     /// Counts the work.
     pub(crate) meter: Meter,
     jobs: Jobs,
@@ -171,6 +175,7 @@ impl Broker {
             is_dropping: false,
             last_message: 0,
             logins: LoginTable::default(),
+            announcements: Announcements::default(),
             meter: Meter::default(),
             jobs: Jobs::default(),
         }
@@ -204,7 +209,8 @@ impl Broker {
         }
         let done = match &mut speaker.inlet {
             _ if login.is_some() && self.is_busy(speaker.peer) => {
-                return Done { pauses: true, ..Done::nothing() };
+                let verdict = login.unwrap_or(Verdict::Stays);
+                return Done { verdict, pauses: true, ..Done::nothing() };
             }
             Inlet::Classic => Done::nothing(),
             Inlet::Gathering(frame) => {
@@ -283,9 +289,16 @@ impl Broker {
         self.meter.extend(end);
     }
 
-    /// Whether the share is used up, by what was done and by the writes that follow from it.
+    /// Whether the share is used up, by what was done and by the writes that follow from it, or nothing more may be
+    /// encoded before these.
     #[inline]
     pub(crate) fn is_share_spent(&self) -> bool {
+        self.is_time_spent() || self.peers.arena.is_full()
+    }
+
+    /// Whether the share is used up, for work that encodes nothing.
+    #[inline]
+    pub(crate) fn is_time_spent(&self) -> bool {
         self.meter.is_spent(self.pending_units())
     }
 
@@ -548,7 +561,9 @@ fn printable(text: &[u8]) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::dialect::Dialect;
-    use crate::outbound::Framing;
+    use crate::limits::OutboundLimits;
+    use crate::outbound::{ENCODED_BYTES_MAX, Framing};
+    use crate::profile::ByProfile;
 
     #[test]
     fn idle_topics_are_bounded_however_they_are_made() {
@@ -575,6 +590,70 @@ mod tests {
             assert!(say(refused) <= most);
         }
     }
+
+    #[test]
+    fn no_more_is_encoded_than_a_turn_may_whatever_there_is_to_deliver() {
+        const BODY: usize = 1 << 20;
+        let mut limits =
+            Limits { queue_share_bytes_max: ByProfile::all(64 << 20), ..Limits::default() };
+        limits.outbound = limits.outbound.map(|one| OutboundLimits {
+            hard_bytes_max: 256 << 20,
+            soft_bytes_max: 128 << 20,
+            ..one
+        });
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let mut speakers: Vec<_> = (0..3)
+            .map(|slot| broker.open_peer(Opening { slot, number: 1, framing, dialect }))
+            .collect();
+        let mut say = |broker: &mut Broker, who: usize, text: &str| {
+            let bytes = format!("{text}\0").into_bytes();
+            broker.begin_share(u32::MAX / 2);
+            broker.handle(&mut speakers[who], Data { bytes: &bytes, is_binary: false }, NOW);
+        };
+        let flush = |broker: &mut Broker| {
+            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+            all.iter().for_each(|id| _ = broker.peers.discard_unsent(*id));
+            broker.peers.arena.end_turn();
+        };
+        for who in 0..3 {
+            say(&mut broker, who, &format!("CONNECT\nlogin:{who}\npasscode:app.service\n\n"));
+        }
+        let body = "x".repeat(BODY);
+        (0..36).for_each(|_| say(&mut broker, 0, &format!("SEND\ndestination:/queue/a\n\n{body}")));
+        flush(&mut broker);
+        say(&mut broker, 1, "SUBSCRIBE\nid:1\ndestination:/queue/a\n\n");
+        say(&mut broker, 2, "SUBSCRIBE\nid:1\ndestination:/queue/a\n\n");
+        // Each SUBSCRIBE is behind a flush in fact, and would deliver one message in any case.
+        let most = ENCODED_BYTES_MAX + 2 * BODY + BODY / 2;
+        let mut turns = 0;
+        while broker.store.len() > 0 {
+            let encoded = broker.peers.arena.turn_bytes();
+            assert!(broker.peers.arena.is_full() && encoded < most, "{encoded} bytes");
+            broker.begin_share(u32::MAX / 2);
+            broker.serve_backlog(NOW);
+            assert_eq!(broker.peers.arena.turn_bytes(), encoded, "queues wait");
+            if broker.store.len() < 3 {
+                break;
+            }
+            flush(&mut broker);
+            broker.begin_share(u32::MAX / 2);
+            broker.serve_backlog(NOW);
+            turns += 1;
+        }
+        assert!(turns > 2, "{turns}");
+        broker.drain(NOW);
+        let encoded = broker.peers.arena.turn_bytes();
+        broker.advance_jobs(NOW);
+        assert_eq!(broker.peers.arena.turn_bytes(), encoded, "jobs wait");
+        flush(&mut broker);
+        broker.begin_share(u32::MAX / 2);
+        broker.advance_jobs(NOW);
+        assert_eq!((broker.sessions_len(), broker.jobs_len()), (0, 0));
+    }
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
 
     #[test]
     fn a_login_id_that_is_a_key_is_refused_and_not_shown() {

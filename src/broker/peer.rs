@@ -2,6 +2,8 @@
 //!
 //! It does not know the transport of a connection, and of its session only the id.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Fault, Retry};
 use super::ids::{LoginId, PeerId, SessionId};
@@ -56,9 +58,10 @@ pub struct Peer {
     /// The login id of its session that has ended, or of a refused login: for the log.
     pub past_login: Option<Box<str>>,
     limits: OutboundLimits,
-    /// Since when the queue has been above its soft limit, in milliseconds, if `pressed`.
+    /// Since when the queue has been above its soft limit, in milliseconds, if it is listed in [`Peers::pressed`].
     pressed_since_ms: u64,
-    pressed: bool,
+    /// When it is closed for that, if it is listed.
+    overflow_ms: Option<u64>,
     /// Whether a frame was not queued because the queue was above its hard limit.
     lost_a_frame: bool,
     dirty: bool,
@@ -116,6 +119,9 @@ impl Receiver<'_> {
     }
 }
 
+/// The time at which a connection is closed that missed a frame or is above its hard limit.
+const AT_ONCE: u64 = 0;
+
 /// Slow consumers whose connections are closed in one turn.
 const CUTS_PER_TURN_MAX: usize = 16;
 
@@ -126,12 +132,12 @@ pub struct Peers {
     /// The frames of all queues.
     pub arena: OutboundArena,
     dirty: Vec<PeerId>,
-    /// Peers whose queue is above its soft limit.
-    pressed: Vec<PeerId>,
+    /// Peers whose queue is above its soft limit, with the time at which they are closed for that.
+    pressed: BTreeSet<(u64, PeerId)>,
     /// Whether a queue grew past its soft limit since [`Self::take_pressure_grew`].
     pressure_grew: bool,
     /// Peers that queues waited for, and that have room now.
-    roomy: Vec<PeerId>,
+    roomy: VecDeque<PeerId>,
 }
 
 impl Peers {
@@ -141,9 +147,9 @@ impl Peers {
             table: Table::default(),
             arena: OutboundArena::default(),
             dirty: Vec::new(),
-            pressed: Vec::new(),
+            pressed: BTreeSet::new(),
             pressure_grew: false,
-            roomy: Vec::new(),
+            roomy: VecDeque::new(),
         }
     }
 
@@ -154,6 +160,7 @@ impl Peers {
 
     /// Removes a connection and its queue. Returns the number of pieces of memory that were freed at most.
     pub fn close(&mut self, id: PeerId) -> usize {
+        self.note_overflow(id, None);
         let peer = self.table.remove(id);
         peer.map_or(0, |mut peer| self.arena.discard(&mut peer.queue))
     }
@@ -214,6 +221,8 @@ impl Peers {
         }
         peer.state = PeerState::Closing(closure);
         peer.note_dirty(id, &mut self.dirty);
+        // It has a deadline of its own.
+        self.note_overflow(id, None);
         closure
     }
 
@@ -254,20 +263,54 @@ impl Peers {
         peer.dirty = false;
         if peer.is_awaited && peer.has_room() {
             peer.is_awaited = false;
-            self.roomy.push(id);
+            self.roomy.push_back(id);
         }
         let above = peer.is_over_soft() || peer.lost_a_frame;
-        let is_new = above && !peer.pressed;
-        peer.pressed = above;
-        if is_new {
-            peer.pressed_since_ms = now_ms;
-            self.note_pressed(id);
+        if above || peer.overflow_ms.is_some() {
+            self.note_pressed(id, now_ms);
         }
     }
 
-    /// Takes the connections that queues waited for, and that have room now.
-    pub fn take_roomy(&mut self) -> Vec<PeerId> {
-        std::mem::take(&mut self.roomy)
+    /// Notes whether a connection that was flushed is pressed.
+    #[cold] // few queues become so long
+    fn note_pressed(&mut self, id: PeerId, now_ms: u64) {
+        let peer = &mut self.table[id];
+        if peer.closure().is_some() {
+            return;
+        }
+        if peer.overflow_ms.is_none() {
+            peer.pressed_since_ms = now_ms;
+        }
+        let overflow_ms = if peer.lost_a_frame || peer.is_over_hard() {
+            Some(AT_ONCE)
+        } else if peer.is_over_soft() {
+            Some(peer.pressed_since_ms + u64::from(peer.limits.soft_ms_max))
+        } else {
+            None
+        };
+        self.note_overflow(id, overflow_ms);
+    }
+
+    /// Lists a connection by the time at which it is closed because its queue is long.
+    fn note_overflow(&mut self, id: PeerId, overflow_ms: Option<u64>) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        if peer.overflow_ms == overflow_ms {
+            return;
+        }
+        if let Some(before_ms) = std::mem::replace(&mut peer.overflow_ms, overflow_ms) {
+            self.pressed.remove(&(before_ms, id));
+        }
+        self.pressed.extend(overflow_ms.map(|at_ms| (at_ms, id)));
+    }
+
+    /// The next connection that queues waited for, and that has room now.
+    pub fn first_roomy(&self) -> Option<PeerId> {
+        self.roomy.front().copied()
+    }
+
+    /// Takes [`Self::first_roomy`] off the list.
+    pub fn forget_first_roomy(&mut self) {
+        self.roomy.pop_front();
     }
 
     /// Whether there are such connections.
@@ -275,47 +318,18 @@ impl Peers {
         !self.roomy.is_empty()
     }
 
-    #[cold] // few queues become so long
-    fn note_pressed(&mut self, id: PeerId) {
-        // It may still be listed from an earlier time; listed twice, it would be closed twice.
-        if !self.pressed.contains(&id) {
-            self.pressed.push(id);
-        }
-    }
-
     /// Takes the slow consumers: connections that missed a frame, or whose queues are above their hard
     /// limit, or above the soft one for too long; in a turn some of them. To be called after a flush.
     pub fn take_overflowing(&mut self, now_ms: u64) -> Vec<PeerId> {
-        let mut overflowing = Vec::new();
-        let table = &self.table;
-        self.pressed.retain(|id| {
-            // A closing connection has a deadline of its own.
-            let is_judged = |peer: &&Peer| peer.pressed && peer.closure().is_none();
-            let Some(peer) = table.get(*id).filter(is_judged) else {
-                return false;
-            };
-            let since_ms = now_ms.saturating_sub(peer.pressed_since_ms);
-            let over = peer.lost_a_frame
-                || peer.is_over_hard()
-                || since_ms >= u64::from(peer.limits.soft_ms_max);
-            let is_taken = over && overflowing.len() < CUTS_PER_TURN_MAX;
-            if is_taken {
-                overflowing.push(*id);
-            }
-            !is_taken
-        });
-        overflowing
+        let due = self.pressed.iter().take_while(|(at_ms, _)| *at_ms <= now_ms);
+        let due: Vec<_> = due.take(CUTS_PER_TURN_MAX).map(|(_, id)| *id).collect();
+        due.iter().for_each(|id| self.note_overflow(*id, None));
+        due
     }
 
     /// When [`Self::take_overflowing`] is due even without an event.
     pub fn next_overflow_ms(&self) -> Option<u64> {
-        let due_ms = |id: &PeerId| {
-            let peer = self.table.get(*id)?;
-            let is_due = peer.lost_a_frame || peer.is_over_hard();
-            let time_ms = if is_due { 0 } else { u64::from(peer.limits.soft_ms_max) };
-            (peer.pressed && peer.closure().is_none()).then(|| peer.pressed_since_ms + time_ms)
-        };
-        self.pressed.iter().filter_map(due_ms).min()
+        self.pressed.first().map(|(at_ms, _)| *at_ms)
     }
 
     /// Sets the limits of a connection's profile.
@@ -364,7 +378,12 @@ impl Peers {
         for (id, peer) in self.table.iter() {
             let listed = self.dirty.contains(&id);
             assert!(!listed || peer.dirty, "{id:?} is listed as dirty without the flag");
+            let is_pressed =
+                peer.overflow_ms.is_none_or(|at_ms| self.pressed.contains(&(at_ms, id)));
+            assert!(is_pressed, "{id:?} is not listed where it should be closed");
         }
+        let pressed = self.table.iter().filter(|(_, peer)| peer.overflow_ms.is_some());
+        assert_eq!(pressed.count(), self.pressed.len(), "connections that are pressed");
     }
 
     /// Notes that a frame was not queued. A connection that has missed a frame is closed, even if its queue
@@ -374,10 +393,7 @@ impl Peers {
         let peer = &mut self.table[id];
         if peer.closure().is_none() {
             peer.lost_a_frame = true;
-            if !peer.pressed {
-                peer.pressed = true;
-                self.pressed.push(id);
-            }
+            self.note_overflow(id, Some(AT_ONCE));
         }
         false
     }
@@ -413,7 +429,7 @@ impl Peer {
             past_login: None,
             limits,
             pressed_since_ms: 0,
-            pressed: false,
+            overflow_ms: None,
             lost_a_frame: false,
             dirty: false,
             login: None,

@@ -1,6 +1,7 @@
 //! Presence: events for services about clients that log in and out.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use super::members::Route;
 use super::message::{Content, Message, Origin, UserLines};
 use super::space::Space;
 use super::subscription::Target;
+use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment};
 use crate::calendar::Timestamp;
 use crate::json;
@@ -40,7 +42,8 @@ impl Event {
 
 impl Broker {
     /// Sends an event to each subscribed service: once in the classic dialect, however many of its patterns
-    /// match, and once for each subscription in the standard one.
+    /// match, and once for each subscription in the standard one. If they are many, or earlier events are still being
+    /// sent, a job sends it, after these.
     pub(super) fn publish_presence(
         &mut self,
         event: Event,
@@ -51,16 +54,78 @@ impl Broker {
         let mut fan = Fan::default();
         for slot in self.sessions[session].events.iter() {
             if let Some(group) = self.groups.presence.known_at(slot) {
-                let routes = group.members().routes().len() as u32;
-                self.meter.spend(routes * work::DELIVERY);
+                self.meter.spend(work::DELIVERY);
                 fan.add(group.members(), None);
             }
         }
-        if !fan.is_empty() {
-            send_event(self, event, session, reason, fan, now);
+        if fan.is_empty() {
+            return;
+        }
+        let receivers = fan.len();
+        let waits = self.announcements.is_under_way || receivers > narrow_max(&self.limits);
+        let event = BrokerEvent::new(self, event, session, reason, now);
+        if !waits {
+            self.meter.spend(receivers as u32 * work::DELIVERY);
+            event.with_message(|message| self.deliver_to(message, fan, now));
+            return;
+        }
+        let wide = event.with_message(|message| Box::new(Wide::new(message, fan, None, now)));
+        self.announcements.push(wide);
+        if !std::mem::replace(&mut self.announcements.is_under_way, true) {
+            self.begin_announcing();
         }
     }
 }
+
+/// Presence events that are sent to many services, in the order in which they happened.
+#[derive(Debug, Default)]
+pub(super) struct Announcements {
+    waiting: VecDeque<Box<Wide>>,
+    /// Whether a job sends them.
+    is_under_way: bool,
+}
+
+impl Announcements {
+    /// Whether so many wait that no client may log in until there are fewer. A client that is logged in causes two more
+    /// at its end, so that there are never more than that for each.
+    pub(super) fn are_many(&self) -> bool {
+        self.waiting.len() >= ANNOUNCEMENTS_MAX
+    }
+
+    /// Adds one: to the one before, if it has the same receivers, so that each of them gets both by one write.
+    fn push(&mut self, wide: Box<Wide>) {
+        match self.waiting.back_mut() {
+            Some(last) if last.is_open() && last.has_same_fan(&wide) && last.len() < JOINED_MAX => {
+                last.join(*wide);
+            }
+            _ => self.waiting.push_back(wide),
+        }
+    }
+}
+
+/// Sends announcements, until the share of the turn is used up.
+pub(super) fn announce(broker: &mut Broker) -> Progress {
+    while let Some(mut wide) = broker.announcements.waiting.pop_front() {
+        if wide.advance(broker) == Progress::More {
+            broker.announcements.waiting.push_front(wide);
+            return Progress::More;
+        }
+        if broker.is_share_spent() {
+            break;
+        }
+    }
+    broker.announcements.is_under_way = !broker.announcements.waiting.is_empty();
+    match broker.announcements.is_under_way {
+        true => Progress::More,
+        false => Progress::Ended,
+    }
+}
+
+/// Announcements that may wait before logins wait.
+const ANNOUNCEMENTS_MAX: usize = 64;
+
+/// Events that are sent together.
+const JOINED_MAX: usize = 16;
 
 /// Presence events about clients that were logged in before a subscription.
 #[derive(Debug)]
@@ -96,7 +161,8 @@ impl Snapshot {
                 }
                 let (session, subscription) = (subscription.session, self.subscription);
                 let fan = Fan::to(Route { session, subscription });
-                send_event(broker, Event::Logged, id, SNAPSHOT, fan, now);
+                let event = BrokerEvent::new(broker, Event::Logged, id, SNAPSHOT, now);
+                event.with_message(|message| broker.deliver_to(message, fan, now));
             }
             self.from = next;
             if broker.is_share_spent() {
@@ -115,30 +181,43 @@ pub(super) fn is_public(profile: Profile) -> bool {
 /// The reason in events about clients that were logged in before the subscription.
 const SNAPSHOT: &str = "snapshot";
 
-fn send_event(
-    broker: &mut Broker,
-    event: Event,
-    session: SessionId,
-    reason: &str,
-    fan: Fan,
-    now: Moment,
-) {
-    let body = event_json(broker, event, session, reason, now);
-    broker.meter.spend(work::FRAME + work::of_bytes(body.len()));
-    let number = broker.next_message();
-    let lines: [(&[u8], &[u8]); 2] = [(b"event", event.word().as_bytes()), (b"snapshot", b"true")];
-    let user_lines = UserLines::Own(if reason == SNAPSHOT { &lines } else { &lines[..1] });
-    let content = Content {
-        transaction: None,
-        destination: Space::PRESENCE,
-        content_type: Some(b"application/json"),
-        has_escapes: false,
-        user_lines,
-        body: body.as_bytes(),
-    };
-    let origin = Origin::new(Space::BROKER, Space::BROKER);
-    let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
-    broker.deliver_to(&message, fan, now);
+/// An event, as a message of the broker.
+struct BrokerEvent {
+    number: u64,
+    word: &'static str,
+    is_snapshot: bool,
+    body: String,
+}
+
+impl BrokerEvent {
+    fn new(
+        broker: &mut Broker,
+        event: Event,
+        session: SessionId,
+        reason: &str,
+        now: Moment,
+    ) -> Self {
+        let body = event_json(broker, event, session, reason, now);
+        broker.meter.spend(work::FRAME + work::of_bytes(body.len()));
+        let number = broker.next_message();
+        Self { number, word: event.word(), is_snapshot: reason == SNAPSHOT, body }
+    }
+
+    fn with_message<T>(&self, send: impl FnOnce(&Message<'_>) -> T) -> T {
+        let lines: [(&[u8], &[u8]); 2] = [(b"event", self.word.as_bytes()), (b"snapshot", b"true")];
+        let user_lines = UserLines::Own(if self.is_snapshot { &lines } else { &lines[..1] });
+        let content = Content {
+            transaction: None,
+            destination: Space::PRESENCE,
+            content_type: Some(b"application/json"),
+            has_escapes: false,
+            user_lines,
+            body: self.body.as_bytes(),
+        };
+        let origin = Origin::new(Space::BROKER, Space::BROKER);
+        let (number, is_redelivered) = (self.number, false);
+        send(&Message { number, is_redelivered, origin: &origin, content: &content })
+    }
 }
 
 fn event_json(
@@ -182,7 +261,12 @@ impl Body<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Done, Keys, Options, Speaker};
     use super::*;
+    use crate::dialect::Dialect;
+    use crate::limits::Limits;
+    use crate::outbound::Framing;
 
     #[test]
     fn a_body_is_written_byte_for_byte() {
@@ -201,5 +285,56 @@ mod tests {
              \"profile\":\"agent\",\"destination\":\"/agent/a\\\"b\\\\c\\u0009ñ\",\
              \"connection-id\":7,\"reason\":\"snapshot\",\"at\":\"2000-02-28T23:59:59.999Z\"}"
         );
+    }
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
+
+    fn join(broker: &mut Broker, slot: u32, profile: &str) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let number = u64::from(slot);
+        let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
+        say(broker, &mut speaker, &format!("CONNECT\nlogin:{slot}\npasscode:app.{profile}\n\n\0"));
+        speaker
+    }
+
+    fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Done {
+        let bytes = text.as_bytes();
+        broker.handle(who, Data { bytes, is_binary: false }, NOW)
+    }
+
+    #[test]
+    fn logins_wait_while_there_are_many_events_and_none_is_lost() {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+        let mut watcher = join(&mut broker, 0, "service");
+        for id in 0..100 {
+            let text = format!("SUBSCRIBE\nid:{id}\ndestination:/broker/presence\n\n\0");
+            say(&mut broker, &mut watcher, &text);
+        }
+        let count = (ANNOUNCEMENTS_MAX * JOINED_MAX) as u32;
+        let mut clients: Vec<_> =
+            (1..=count + 10).map(|slot| join(&mut broker, slot, "agent")).collect();
+        assert!(broker.announcements.are_many());
+        assert_eq!(broker.sessions.len() as u32, 1 + count - JOINED_MAX as u32 + 1);
+        // Who is watched by nobody does not wait.
+        join(&mut broker, count + 20, "service");
+        let mut turns = 0;
+        while broker.has_work() {
+            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+            all.into_iter().for_each(|id| _ = broker.peers.discard_unsent(id));
+            broker.peers.arena.end_turn();
+            broker.begin_share(5_000);
+            broker.advance_jobs(NOW);
+            while let Some(news) = broker.take_news() {
+                if news.has_ended {
+                    broker.resume(&mut clients[news.slot as usize - 1], NOW);
+                }
+            }
+            turns += 1;
+        }
+        assert!(turns > 10, "{turns}");
+        assert_eq!(broker.sessions.len() as u32, 2 + count + 10);
+        assert_eq!(broker.counters.deliveries, 100 * u64::from(count + 10));
+        broker.check_invariants();
     }
 }

@@ -250,6 +250,8 @@ pub(super) struct Login {
     lines: OwnedLines,
     address: Box<[u8]>,
     selection: Selection,
+    /// Whether there are presence events about it.
+    is_public: bool,
     is_over: bool,
 }
 
@@ -275,6 +277,7 @@ impl LogIn {
     /// Matches further patterns, until the share of the turn is used up.
     pub(super) fn advance(self, broker: &mut Broker) -> Progress {
         let all = broker.slice_units();
+        let waits = broker.announcements.are_many();
         let Broker { logins, groups, meter, peers, .. } = broker;
         let Some(Some(login)) = logins.get_mut(self.0) else { return Progress::Ended };
         if peers.get(login.peer).is_none_or(|peer| peer.closure().is_some()) {
@@ -282,9 +285,14 @@ impl LogIn {
             return Progress::Ended;
         }
         let mut units = all;
-        login.is_over = login.selection.advance(groups, &login.address, &mut units);
+        let is_matched = login.selection.advance(groups, &login.address, &mut units);
         meter.spend((all - units).max(1));
-        if login.is_over { Progress::Ended } else { Progress::More }
+        login.is_over = is_matched && !(waits && login.is_public);
+        match (login.is_over, is_matched) {
+            (true, _) => Progress::Ended,
+            (false, true) => Progress::Waits,
+            (false, false) => Progress::More,
+        }
     }
 
     /// Memory of the login.
@@ -295,7 +303,8 @@ impl LogIn {
 }
 
 impl Broker {
-    /// Matches a client that logs in with the patterns. If that takes long, a job has to go on with it, and the
+    /// Matches a client that logs in with the patterns. If that takes long, or there are too many events about others
+    /// that have to be sent first, a job has to go on with it, and the
     /// CONNECT is handled again once [`Self::take_login`] returns it; then the answer is known.
     pub(super) fn select_at_once(
         &mut self,
@@ -303,24 +312,23 @@ impl Broker {
         (profile, address): (Profile, &[u8]),
         headers: &Headers<'_>,
     ) -> Result<Selection, LogIn> {
-        if let Some(login) = self.remove_login(peer)
-            && *login.address == *address
-        {
-            return Ok(login.selection);
-        }
-        let mut selection = Selection::new(&self.groups);
-        if !is_public(profile) || self.groups.patterns_len() == 0 {
+        let before = self.remove_login(peer).filter(|login| *login.address == *address);
+        let mut selection =
+            before.map_or_else(|| Selection::new(&self.groups), |login| login.selection);
+        let is_public = is_public(profile);
+        let waits = is_public && self.announcements.are_many();
+        if !is_public || (self.groups.patterns_len() == 0 && !waits) {
             return Ok(selection);
         }
         let all = self.slice_units().max(UNITS_AT_ONCE);
         let mut units = all;
         let is_over = selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
-        if is_over {
+        if is_over && !waits {
             return Ok(selection);
         }
         let (lines, address) = (OwnedLines::copied(headers), address.into());
-        let login = Login { peer, lines, address, selection, is_over };
+        let login = Login { peer, lines, address, selection, is_public, is_over: false };
         let id = self.logins.insert(Some(Box::new(login)));
         self.peers.peer_mut(peer).login = Some(id);
         Err(LogIn(id))

@@ -1,6 +1,7 @@
 //! Sessions of clients that are logged in.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::bits::BitSet;
@@ -45,7 +46,9 @@ pub(crate) struct Session {
     pub number: u64,
     /// Consumers of queues that wait for room in the queue of its connection. An entry may outlast its
     /// subscription.
-    pub awaiting_room: Vec<SubscriptionIndex>,
+    pub awaiting_room: VecDeque<SubscriptionIndex>,
+    /// How often it has moved to another connection together with its subscriptions.
+    pub moves: u32,
     /// Takeovers since `takeover_window_ms`.
     pub takeovers: u32,
     /// Begin of the window in which takeovers are counted.
@@ -88,7 +91,8 @@ impl Session {
             wildcards: 0,
             events: BitSet::default(),
             number: 0,
-            awaiting_room: Vec::new(),
+            awaiting_room: VecDeque::new(),
+            moves: 0,
             takeovers: 0,
             takeover_window_ms: 0,
             transactions: Vec::new(),
@@ -117,6 +121,7 @@ impl Session {
     /// Takes all its subscriptions, which are to be ended or held again.
     pub(crate) fn release_all(&mut self) -> Vec<SubscriptionIndex> {
         (self.patterns, self.wildcards) = (0, 0);
+        self.awaiting_room = VecDeque::new();
         std::mem::take(&mut self.subscriptions).into_all()
     }
 

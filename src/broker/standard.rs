@@ -5,6 +5,7 @@ use super::answer::Answer;
 use super::commit::{begin, commit, hold, take_transaction};
 use super::deliver::{Sending, Sent};
 use super::encoding::Encoding;
+use super::execute::Settle;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::NEVER;
@@ -298,7 +299,10 @@ fn handle_unescaped(
         Command::Unsubscribe => unsubscribe(broker, &request, now)?,
         Command::Begin => begin(broker, &request, now)?,
         Command::Commit => commit(broker, client.peer, &request, now)?,
-        Command::Abort => drop(take_transaction(broker, &request)?),
+        Command::Abort => {
+            let aborted = take_transaction(broker, &request)?;
+            broker.free(Some(client.peer), aborted, now);
+        }
         Command::Disconnect => return Ok(Outcome::LoggedOut),
         Command::Connect => {
             let description = "this connection is logged in already";
@@ -408,7 +412,8 @@ fn perform(
     if frame.command != Command::Send {
         let is_consumed = frame.command == Command::Ack;
         if let Some(delivery) = find_delivery(broker, request)? {
-            broker.settle(delivery, is_consumed, now);
+            let peer = broker.sessions[request.session].peer;
+            broker.begin_settling(peer, Settle { delivery, is_consumed }, now);
         }
         return Ok(Outcome::Nothing);
     }
@@ -479,18 +484,18 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
 /// subscribe as if it had none: the new subscription replaces those with the same id or destination.
 fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], now: Moment) {
     let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
+    let session = &broker.sessions[request.session];
+    let (peer, moves) = (session.peer, session.moves);
     let is_inherited = |index: &SubscriptionIndex| {
         let standard = broker.subscriptions[*index].standard.as_ref();
-        standard.is_some_and(|standard| standard.is_inherited)
+        standard.is_some_and(|standard| standard.made_at != moves)
     };
     let mut replaced = broker.subscriptions_to(request.session, name, None);
     broker.meter.spend(replaced.len() as u32 / work::LOOKUPS_PER_UNIT);
     let by_id = id.and_then(|id| broker.subscription_by_id(request.session, &id));
     replaced.extend(by_id.filter(|index| !replaced.contains(index)));
     replaced.retain(is_inherited);
-    for index in replaced {
-        broker.unsubscribe(index, now);
-    }
+    broker.unsubscribe(peer, replaced, now);
 }
 
 fn check_may_watch(broker: &Broker, session: SessionId) -> Result<(), Fault> {
@@ -536,7 +541,8 @@ fn read_subscription(broker: &Broker, request: &Request<'_, '_>) -> Result<Stand
         },
     };
     let (unacknowledged, turn) = (List::default(), Turn::Listed);
-    Ok(Standard { id, mode, prefetch, unacknowledged, turn, is_inherited: false })
+    let moves = broker.sessions[request.session].moves;
+    Ok(Standard { id, mode, prefetch, unacknowledged, turn, made_at: moves, ready_at: moves })
 }
 
 fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
@@ -548,7 +554,8 @@ fn unsubscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> R
         (None, Version::V1_0) => find_by_destination(broker, request)?,
         (None, _) => return Err(Fault::missing(Name::Id)),
     };
-    broker.unsubscribe(index, now);
+    let peer = broker.sessions[request.session].peer;
+    broker.unsubscribe(peer, vec![index], now);
     Ok(())
 }
 

@@ -3,14 +3,15 @@
 use super::destination::{DestinationTable, Via};
 use super::fault::{Code, Disposition, Fault};
 use super::groups::{Group, State};
-use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
+use super::ids::{DestinationId, GroupId, GroupKind, PeerId, SessionId, SubscriptionIndex};
 use super::jobs::Job;
+use super::leave::Leave;
 use super::levels::Levels;
 use super::members::Route;
 use super::pattern::Pattern;
 use super::select::{Await, Select};
 use super::space::Space;
-use super::subscription::{AckMode, Standard, Subscription, Target};
+use super::subscription::{AckMode, NEVER_READY, Standard, Subscription, Target};
 use super::{Broker, Moment, printable, wildcards};
 use crate::limits::Exceeded;
 use crate::stomp::{Name, lookalike};
@@ -234,26 +235,39 @@ impl Broker {
         Ok(index)
     }
 
-    /// Ends a subscription of a session.
-    pub(super) fn unsubscribe(&mut self, index: SubscriptionIndex, now: Moment) {
+    /// Ends subscriptions of a client. A consumer may hold many messages: if they are not returned within the share of
+    /// the turn, the client waits.
+    pub(super) fn unsubscribe(
+        &mut self,
+        client: PeerId,
+        mut ended: Vec<SubscriptionIndex>,
+        now: Moment,
+    ) {
         let Self { sessions, subscriptions, .. } = self;
-        let Some(one) = subscriptions.get(index) else { return };
-        // A job ends the subscriptions of a session that is gone.
-        let Some(session) = sessions.get_mut(one.session) else { return };
-        session.release(index, subscriptions);
-        self.end_subscriptions(vec![index], now);
+        ended.retain(|index| {
+            let Some(one) = subscriptions.get_mut(*index) else { return false };
+            // A job ends the subscriptions of a session that is gone.
+            let Some(session) = sessions.get_mut(one.session) else { return false };
+            if let Some(standard) = &mut one.standard {
+                standard.ready_at = NEVER_READY;
+            }
+            session.release(*index, subscriptions);
+            true
+        });
+        if !ended.is_empty() {
+            self.start(Some(client), Job::Leave(Leave::new(None, ended)), now);
+        }
     }
 
-    /// Ends subscriptions that their session no longer lists. Their unacknowledged messages return to their
-    /// queues first, so that none is delivered to another of them.
-    pub(super) fn end_subscriptions(&mut self, ended: Vec<SubscriptionIndex>, now: Moment) {
-        let mut queues: Vec<_> =
-            ended.into_iter().filter_map(|index| self.end_subscription(index, now)).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        for id in queues {
-            self.serve_queue(id, now);
-            self.release_destination(id);
+    /// Ends a subscription of a session that holds no messages.
+    pub(super) fn unsubscribe_at_once(&mut self, index: SubscriptionIndex, now: Moment) {
+        let Self { sessions, subscriptions, .. } = self;
+        let Some(one) = subscriptions.get(index) else { return };
+        let Some(session) = sessions.get_mut(one.session) else { return };
+        session.release(index, subscriptions);
+        if let Some(queue) = self.end_subscription(index, now) {
+            self.serve_queue(queue, now);
+            self.release_destination(queue);
         }
     }
 

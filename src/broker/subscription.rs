@@ -35,10 +35,16 @@ pub(crate) struct Standard {
     pub unacknowledged: List,
     /// Whether it is in turn to get a message of its queue.
     pub turn: Turn,
-    /// Whether it was made on an earlier connection of the session, so that a SUBSCRIBE to the same
-    /// replaces it.
-    pub is_inherited: bool,
+    /// How often its session had moved to another connection when it was made. If it has moved since, a SUBSCRIBE to
+    /// the same replaces it.
+    pub made_at: u32,
+    /// The same for the time at which it held nothing that an earlier connection has got: until that is the last
+    /// time, it gets no messages of its queue. [`NEVER_READY`] while it ends.
+    pub ready_at: u32,
 }
+
+/// The state of a consumer that gets no further messages, since it ends.
+pub(crate) const NEVER_READY: u32 = u32::MAX;
 
 /// Whether a consumer is in turn to get a message of its queue, or why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -114,6 +114,20 @@ impl<K: Key, T: Default> Table<K, T> {
         Some(value)
     }
 
+    /// Gives a value another id, so that the id before finds nothing. It stays in its slot, unless the slot's
+    /// generations are used up.
+    pub(crate) fn renew(&mut self, key: K) -> Option<K> {
+        self.get(key)?;
+        let place = key.place();
+        let Some(generation) = place.generation().checked_add(1) else {
+            let value = self.remove(key)?;
+            return Some(self.insert(value));
+        };
+        let next = Place::new(place.index(), generation);
+        self.entries[place.index() as usize].place = next;
+        Some(K::new(next))
+    }
+
     /// The value with that id, if it is still there.
     #[inline]
     pub(crate) fn get(&self, key: K) -> Option<&T> {

@@ -13,6 +13,7 @@ use super::message::{Content, Message, NEVER, Stored};
 use super::session::Session;
 use super::table::Key;
 use super::{Broker, Moment};
+use crate::limits::Limits;
 use crate::work::{self, Progress};
 
 /// Messages on their way to the same receivers.
@@ -49,12 +50,20 @@ impl Wide {
         let message = Stored::new(message, NEVER);
         let letters = vec![Letter { message, count: fan.count, answer: None }];
         let (seen, token) = (BitSet::default(), token.copied());
+        let mut fan = fan;
+        // Until the first of them gets it, subscriptions may end.
+        fan.at.note_pause();
         Self { letters, fan, seen, token, arrived_ns: now.ns, has_begun: false }
     }
 
     /// Whether others can join: nothing was delivered yet.
     pub(super) fn is_open(&self) -> bool {
         !self.has_begun
+    }
+
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
+        self.letters.len()
     }
 
     /// Whether its receivers are these.
@@ -116,7 +125,7 @@ impl Wide {
             }
             meter.spend((STEP * counts.len()) as u32 * work::DELIVERY);
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
-            if is_over || meter.is_spent(pending) {
+            if is_over || meter.is_spent(pending) || outlet.peers.arena.is_full() {
                 break;
             }
         }
@@ -144,7 +153,9 @@ impl Letter {
 
 /// Receivers up to which a message is not wide: writing to so many takes half of a turn, as much as a turn has for
 /// all input.
-pub(super) const NARROW_MAX: usize = 64;
+pub(super) fn narrow_max(limits: &Limits) -> usize {
+    (limits.turn_units_max / 2 / work::WRITE) as usize
+}
 
 /// Receivers after which is asked whether the share of the turn is used up.
 const STEP: usize = 8;

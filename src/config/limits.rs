@@ -272,7 +272,9 @@ const MAY_BE_ZERO: [&str; 17] = [
     "pause_ms_max",
 ];
 
-const BODY_BYTES_LARGEST: u64 = 1 << 30;
+// Positions in what a turn encodes have 31 bits: two copies of the largest frame fit, or the longest answer.
+const BODY_BYTES_LARGEST: u64 = 512 << 20;
+const OUTBOUND_BYTES_LARGEST: u64 = 1 << 30;
 const HEADER_BYTES_LARGEST: u64 = 16 << 20;
 
 /// Checks that bounds do not contradict each other, and that the broker can work with them.
@@ -299,7 +301,7 @@ fn check_frames(limits: &Limits) -> Result<(), LimitFault> {
     let frame = limits.frame_bytes_max().into();
     let header = limits.header_bytes_max.into();
     let login = limits.login_frame_bytes_max.into();
-    at_most("body_bytes_max", limits.body_bytes_max, BODY_BYTES_LARGEST, "1 GiB")?;
+    at_most("body_bytes_max", limits.body_bytes_max, BODY_BYTES_LARGEST, "512 MiB")?;
     at_most("header_bytes_max", limits.header_bytes_max, HEADER_BYTES_LARGEST, "16 MiB")?;
     at_most("login_frame_bytes_max", login, frame, "the largest frame after login")?;
     at_most("login_id_bytes_max", limits.login_id_bytes_max, login, "login_frame_bytes_max")?;
@@ -327,6 +329,7 @@ fn check_outbound(
         limits.frame_bytes_max().into(),
         "the largest frame: body_bytes_max and header_bytes_max",
     )?;
+    at_most(&hard, hard_bytes_max, OUTBOUND_BYTES_LARGEST, "1 GiB")?;
     at_most(&soft, soft_bytes_max, hard_bytes_max.into(), "hard_bytes_max of the same profile")?;
     if soft_bytes_max == 0 {
         return Err(LimitFault { name: soft, offence: Offence::Zero });
@@ -420,7 +423,7 @@ mod tests {
         for (text, name) in [
             ("connections_max = 0", "connections_max"),
             ("connections_max = 4294967296", "connections_max"),
-            ("body_bytes_max = \"2 GiB\"", "body_bytes_max"),
+            ("body_bytes_max = \"513 MiB\"", "body_bytes_max"),
             ("header_bytes_max = \"17 MiB\"", "header_bytes_max"),
             ("login_frame_bytes_max = \"5 MiB\"", "login_frame_bytes_max"),
             ("login_id_bytes_max = \"16 KiB\"", "login_id_bytes_max"),
@@ -430,6 +433,7 @@ mod tests {
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
             ("[outbound.agent]\nhard_bytes_max = 1", "outbound.agent.hard_bytes_max"),
+            ("[outbound.agent]\nhard_bytes_max = \"1025 MiB\"", "outbound.agent.hard_bytes_max"),
             ("[outbound.admin]\nsoft_bytes_max = 0", "outbound.admin.soft_bytes_max"),
             ("[outbound.service]\nsoft_bytes_max = \"33 MiB\"", "outbound.service.soft_bytes_max"),
         ] {

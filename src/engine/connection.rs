@@ -8,7 +8,7 @@ use super::Accepted;
 use crate::broker::ids::PeerId;
 use crate::broker::{CloseReason, Speaker};
 use crate::transport::tls::TlsLayer;
-use crate::transport::{ListenerPolicy, Transport};
+use crate::transport::{ListenerPolicy, Transport, TransportFault};
 
 /// A socket of the engine. It never blocks: not-yet is `WouldBlock`.
 pub trait Socket: Read + Write {
@@ -75,7 +75,8 @@ pub(super) struct Connection<S> {
     pub(super) noted_bytes: u64,
 }
 
-/// Input that is not handled yet. What follows in the broker's inlet comes first, then `plain`, then `wire`.
+/// Input that is not handled yet. What follows in the broker's inlet comes first, then `plain`, then `wire`, and then
+/// `last`.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// Decrypted bytes, on TLS.
@@ -84,6 +85,17 @@ pub(super) struct Kept {
     pub(super) wire: Rest,
     /// Memory of the client's job that runs.
     pub(super) job_bytes: u32,
+    /// How the transport ended behind frames for which such a job runs.
+    pub(super) last: Option<Last>,
+}
+
+/// The last event of a transport.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Last {
+    /// A WebSocket close of the client.
+    Close,
+    /// A violation.
+    Fault(TransportFault),
 }
 
 /// The end of a run of bytes.
@@ -96,7 +108,7 @@ pub(super) struct Rest {
 
 impl Kept {
     pub(super) fn is_empty(&self) -> bool {
-        self.plain.bytes().is_empty() && self.wire.bytes().is_empty()
+        self.plain.bytes().is_empty() && self.wire.bytes().is_empty() && self.last.is_none()
     }
 
     fn held_bytes(&self) -> usize {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use super::Engine;
-use super::connection::{Connection, Kept, Phase, Rest, SURPLUS, Socket};
+use super::connection::{Connection, Kept, Last, Phase, Rest, SURPLUS, Socket};
 use crate::broker::peer::Opening;
 use crate::broker::{CloseReason, Code, Data, Done, Fault, News, Retry};
 use crate::http;
@@ -179,7 +179,8 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         let marker = connection.kept.take();
         if marker.is_some() || !kept.is_empty() {
-            kept.job_bytes = marker.map_or(0, |marker| marker.job_bytes);
+            kept.job_bytes = marker.as_ref().map_or(0, |marker| marker.job_bytes);
+            kept.last = kept.last.or(marker.and_then(|marker| marker.last));
             connection.kept = Some(kept);
         }
         self.end_input(slot);
@@ -199,6 +200,11 @@ impl<S: Socket> Engine<S> {
                 return;
             }
         }
+        if let Some(last) = kept.last.take() {
+            *kept = Kept::default();
+            self.handle_last(slot, last);
+            return;
+        }
         let is_encrypted = self.connections[slot].tls.is_some();
         if !kept.plain.bytes().is_empty() {
             let left = self.handle_plain(slot, kept.plain.bytes_mut());
@@ -215,6 +221,7 @@ impl<S: Socket> Engine<S> {
         kept.wire.leave(left);
         if let Some(newer) = self.connections[slot].kept.take() {
             kept.plain = newer.plain;
+            kept.last = newer.last;
             // Even if nothing is left here, the inlet may hold something.
             self.keep_input(slot).job_bytes = newer.job_bytes;
         }
@@ -337,9 +344,13 @@ impl<S: Socket> Engine<S> {
                     self.refuse_unserved(slot, dialect, what);
                 }
                 Ok(Some(Inbound::Request(request))) => self.answer_request(slot, &request),
-                Ok(Some(Inbound::Closed)) => self.begin_close(slot, CloseReason::EndOfStream),
+                Ok(Some(Inbound::Closed)) => {
+                    if self.handle_last(slot, Last::Close) {
+                        return 0;
+                    }
+                }
                 Err(fault) => {
-                    self.handle_fault(slot, fault);
+                    self.handle_last(slot, Last::Fault(fault));
                     return 0;
                 }
             }
@@ -347,6 +358,22 @@ impl<S: Socket> Engine<S> {
                 return wire.len();
             }
         }
+    }
+
+    /// Handles the last event of a transport; once the job has ended, if one runs for frames before it, so that these
+    /// are answered. Returns whether it does.
+    #[inline(never)] // once for each connection
+    fn handle_last(&mut self, slot: u32, last: Last) -> bool {
+        let peer = self.connections[slot].peer();
+        if peer.is_some_and(|peer| self.broker.peers.peer(peer).is_busy()) {
+            self.keep_input(slot).last = Some(last);
+            return true;
+        }
+        match last {
+            Last::Close => self.begin_close(slot, CloseReason::EndOfStream),
+            Last::Fault(fault) => self.handle_fault(slot, fault),
+        }
+        false
     }
 
     /// Carries out the broker's verdict on a connection's data. Returns whether its client is not to be

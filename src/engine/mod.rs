@@ -417,7 +417,9 @@ impl<S: Socket> Engine<S> {
                 connection.kept.is_none()
                     || connection.flags.listed_to_read
                     || connection.flags.paused
-                    || is_busy,
+                    || is_busy
+                    // The reaper drops it, in a later turn if many are closed.
+                    || matches!(connection.phase, Phase::Closed(_)),
                 "input of connection {slot} is kept and nothing will handle it"
             );
             let waits = connection.flags.listed_to_read

@@ -53,7 +53,7 @@ impl<S: Socket> Engine<S> {
         self.now = now;
         self.budget.begin(Stage::Wakes, &mut self.broker);
         for _ in 0..self.connections.to_flush.len() {
-            if self.broker.is_share_spent() {
+            if self.broker.is_time_spent() {
                 break;
             }
             let Some(id) = self.connections.to_flush.pop() else { break };
@@ -121,7 +121,7 @@ impl<S: Socket> Engine<S> {
             let pending = dirty.len() as u64 * u64::from(work::WRITE);
             self.budget.begin_writes(pending, &mut self.broker);
             for peer in dirty.drain(..) {
-                let is_late = self.broker.is_share_spent();
+                let is_late = self.broker.is_time_spent();
                 let Some((arena, outbox)) = self.broker.peers.outbox(peer) else { continue };
                 let (slot, closure) = (outbox.slot, outbox.closure());
                 if is_late {

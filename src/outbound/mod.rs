@@ -24,8 +24,8 @@ use std::rc::Rc;
 
 use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
-use self::lanes::Lanes;
 pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Written};
+use self::lanes::{Lanes, POSITION_MAX, TOO_MUCH};
 
 /// The frames of all queues, and the account of their memory.
 #[derive(Debug, Default)]
@@ -72,8 +72,8 @@ const NONE: u32 = u32::MAX;
 /// Runs whose memory is kept from turn to turn.
 const RUNS_KEPT: usize = 512;
 
-/// Encoded bytes at which messages that can wait are left to the next turn.
-const ENCODED_BYTES_MAX: usize = 1 << 30;
+/// Encoded bytes at which nothing more is begun before the lanes were emptied: see [`OutboundArena::is_full`].
+pub(crate) const ENCODED_BYTES_MAX: usize = 8 << 20;
 
 /// Average size from which the tails of a run get chunks of their own, which slow receivers share.
 const SHARED_TAIL_BYTES_MIN: u32 = 2048;
@@ -165,6 +165,7 @@ impl OutboundArena {
         }
         let at = self.heads.len() as u32;
         self.heads.extend_from_slice(head);
+        assert!(self.heads.len() <= POSITION_MAX, "{TOO_MUCH}");
         let head = (at, head.len() as u32);
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
@@ -345,10 +346,12 @@ impl OutboundArena {
         self.lanes.bytes()
     }
 
-    /// Whether messages that can wait should be left to the next turn: positions in a lane have 31
-    /// bits.
+    /// Whether nothing more is to be begun before the lanes are emptied, which happens once the queues are flushed:
+    /// whoever encodes asks after each step. So a lane has at most [`ENCODED_BYTES_MAX`] and what a step encodes, which
+    /// is the largest frame in each format, or the answer to one request.
+    #[inline]
     pub fn is_full(&self) -> bool {
-        self.lanes.bytes() >= ENCODED_BYTES_MAX
+        self.lanes.bytes() + self.heads.len() >= ENCODED_BYTES_MAX
     }
 
     /// Memory of queued frames.

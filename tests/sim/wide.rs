@@ -8,7 +8,7 @@ use com_broker::limits::Limits;
 use crate::faults::SocketFaults;
 use crate::rig::Rig;
 use crate::scripted_socket::ScriptedSocket;
-use crate::sessions::{connect, envelope, standard_connect};
+use crate::sessions::{connect, envelope, masked, standard_connect, upgrade};
 
 const RECEIVERS: usize = 240;
 
@@ -102,6 +102,39 @@ fn what_is_sent_without_a_pause_comes_to_each_receiver_by_one_write() {
         if !is_classic {
             let delivered = format!("delivered:{RECEIVERS}\n");
             assert_eq!(answers.matches(&delivered).count(), 6, "{answers}");
+        }
+    }
+}
+
+#[test]
+fn a_message_to_many_is_acknowledged_though_its_sender_closes_directly_behind_it() {
+    let send = masked(0x81, b"SEND\ndestination:/topic/wide\ntransaction:t1\n\n1\0");
+    let second = masked(0x81, b"SEND\ndestination:/topic/wide\ntransaction:t2\n\n2\0");
+    for (what, behind) in [
+        ("a close", masked(0x88, &1000_u16.to_be_bytes())),
+        ("a reserved opcode", masked(0x83, b"")),
+        ("an unmasked frame", b"\x81\x02hi".to_vec()),
+        ("a frame that is too large", [&[0x81, 0xff][..], &[0x7f; 8]].concat()),
+        ("an empty frame", masked(0x81, b"")),
+        ("an unknown command", masked(0x81, b"FLY\n\n\0")),
+    ] {
+        let mut hall = Hall::new();
+        let receivers = hall.receivers();
+        let sender = hall.open(false);
+        for bytes in [upgrade("stomp"), masked(0x81, &[&connect("sender", 0)[..], b"\0"].concat())]
+        {
+            hall.push(sender, &bytes);
+            hall.turn();
+        }
+        assert!(hall.take(sender).contains("CONNECTED"), "{what}");
+        hall.push(sender, &[&send[..], &second, &behind].concat());
+        hall.run();
+        let told = hall.take(sender);
+        let (first, second) = (told.find("transaction:t1\n"), told.find("transaction:t2\n"));
+        assert!(first.is_some() && first < second, "{what}: {told}");
+        assert!(told.find("ERROR").is_none_or(|error| Some(error) > second), "{what}: {told}");
+        for id in receivers {
+            assert_eq!(bodies(&hall.take(id)), ["1", "2"], "{what}");
         }
     }
 }
@@ -208,6 +241,12 @@ impl Hall {
             })
             .collect();
         self.rig.engine.socket_mut(id).expect("it is open").push_inbound(&bytes);
+        self.rig.engine.note_ready(id.slot, true, false);
+    }
+
+    /// A client sends bytes.
+    fn push(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.rig.engine.socket_mut(id).expect("it is open").push_inbound(bytes);
         self.rig.engine.note_ready(id.slot, true, false);
     }
 

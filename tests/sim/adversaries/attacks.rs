@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 39] = [
+pub(super) static ATTACKS: [Attack; 41] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -31,6 +31,8 @@ pub(super) static ATTACKS: [Attack; 39] = [
     Attack { name: "wide-fan", act: wide_fan },
     Attack { name: "login-storm", act: login_storm },
     Attack { name: "presence-storm", act: presence_storm },
+    Attack { name: "presence-crowd", act: presence_crowd },
+    Attack { name: "cumulative-acks", act: cumulative_acks },
     Attack { name: "takeovers", act: takeovers },
     Attack { name: "takeovers-holding", act: takeovers_holding },
     Attack { name: "one-topic", act: one_topic },
@@ -407,6 +409,48 @@ fn presence_storm(gang: &mut Gang, town: &mut Town) {
         });
     }
     login_storm(gang, town);
+}
+
+/// Many subscriptions to presence, more than a share of a turn has time for, while clients come and go.
+fn presence_crowd(gang: &mut Gang, town: &mut Town) {
+    for index in 30..45 {
+        gang.ready(town, index, Service, STANDARD, |_, town, who| {
+            for id in 0..90 {
+                town.say(who, &format!("SUBSCRIBE\nid:{id}\ndestination:/broker/presence\n\n"));
+            }
+        });
+    }
+    login_storm(gang, town);
+}
+
+/// Consumers acknowledge all that they hold by one ACK, refuse all of it, or unsubscribe.
+fn cumulative_acks(gang: &mut Gang, town: &mut Town) {
+    for index in 0..3 {
+        let queue = gang.name(format!("q{index}"));
+        let subscribe = format!(
+            "SUBSCRIBE\nid:0\ndestination:/queue/{queue}\nack:client\nprefetch-count:500\n\n"
+        );
+        let who = gang.ready(town, index, SuperAgent, STANDARD, |_, town, who| {
+            town.listen(who);
+            town.say(who, &subscribe);
+        });
+        let Some(who) = who else { continue };
+        if gang.step % 12 < 10 {
+            (0..50).for_each(|_| town.say(who, &format!("SEND\ndestination:/queue/{queue}\n\n.")));
+            continue;
+        }
+        let heard = town.heard(who);
+        let last = heard.iter().rev().find_map(|frame| header(frame, "ack"));
+        match (last, gang.step / 12 % 3) {
+            (Some(id), 0) => town.say(who, &format!("ACK\nid:{id}\n\n")),
+            (Some(id), 1) => town.say(who, &format!("NACK\nid:{id}\n\n")),
+            (Some(_), _) => {
+                town.say(who, "UNSUBSCRIBE\nid:0\n\n");
+                town.say(who, &subscribe);
+            }
+            (None, _) => {}
+        }
+    }
 }
 
 /// Sessions with many subscriptions are taken over by the same login id.

@@ -7,6 +7,7 @@ mod expiry;
 mod ids;
 mod receivers;
 mod shares;
+mod slices;
 mod stage;
 mod takeovers;
 mod versions;

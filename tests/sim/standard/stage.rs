@@ -74,12 +74,22 @@ impl Stage {
         self.write(who, &[text.as_bytes(), b"\0"].concat());
     }
 
+    /// As [`Self::say`], with so many turns in which not all may be done.
+    pub(crate) fn say_and_turn(&mut self, who: Who, text: &str, turns: u32) {
+        let id = self.clients[who.0].id;
+        let socket = self.rig.engine.socket_mut(id).expect("an open connection");
+        socket.push_inbound(&[text.as_bytes(), b"\0"].concat());
+        self.rig.engine.note_ready(id.slot, true, true);
+        (0..turns).for_each(|_| _ = self.rig.turn());
+    }
+
     /// As [`Self::say`], in the classic dialect.
     pub(crate) fn say_classic(&mut self, who: Who, text: &str) {
         self.write(who, &envelope(text.as_bytes()));
     }
 
-    fn open(&mut self) -> Who {
+    /// A client that is connected.
+    pub(crate) fn open(&mut self) -> Who {
         let socket = ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::none());
         let id = self.rig.accept(socket).expect("a place for it");
         self.clients.push(Client { id, unread: Vec::new() });
@@ -152,7 +162,8 @@ impl Stage {
         told.into_iter().map(|one| one.body).collect()
     }
 
-    fn turn(&mut self) {
+    /// Turns until nothing is left to do.
+    pub(crate) fn turn(&mut self) {
         loop {
             let closed = self.rig.turn();
             for client in &mut self.clients {
