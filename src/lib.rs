@@ -74,6 +74,7 @@
 //! variants.
 
 mod broker;
+mod buffer;
 mod calendar;
 mod classic;
 mod cli;

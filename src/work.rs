@@ -51,8 +51,12 @@ pub(crate) const RECEIVED_KIB: u32 = 4;
 /// A call to the kernel that writes.
 pub const WRITE: u32 = 50;
 
-/// Each KiB of memory that is asked for besides: the system has to clear it, and what was there is moved.
-pub(crate) const GROWTH: u32 = 4;
+/// Each KiB of memory that is written to for the first time, which the system has to clear; and each KiB that is
+/// moved to such memory, since what it is in has to grow.
+pub(crate) const FRESH_KIB: u32 = 2;
+
+/// KiB of memory that are freed for a unit, in pieces so large that the system gets them back.
+const FREED_KIB_PER_UNIT: u32 = 2;
 
 /// Freeing a piece of a queue.
 pub const FREE: u32 = 5;
@@ -77,6 +81,12 @@ pub const SOCKET: u32 = 120;
 #[inline]
 pub(crate) const fn of_bytes(bytes: usize) -> u32 {
     (bytes >> 10) as u32 * KIB
+}
+
+/// The cost of freeing that many bytes at once.
+#[inline]
+pub(crate) const fn of_freed(bytes: u64) -> u32 {
+    (bytes >> 10) as u32 / FREED_KIB_PER_UNIT
 }
 
 /// The cost of that many header lines.

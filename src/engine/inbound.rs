@@ -128,6 +128,8 @@ impl<S: Socket> Engine<S> {
         }
         self.scratch.wire = scratch;
         self.end_input(slot);
+        let added = (self.connections[slot].noted_bytes as usize).min(count);
+        self.broker.meter.spend(work::FRESH_KIB * work::of_bytes(added));
     }
 
     /// Where input is kept that is not handled in this turn.
