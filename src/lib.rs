@@ -139,6 +139,7 @@ pub mod internal {
     }
     pub mod transport {
         pub use crate::transport::prefix::PrefixLayer;
+        pub use crate::transport::tls::TlsService;
         pub use crate::transport::upgrade::{UpgradeLayer, Upgraded};
         pub use crate::transport::websocket::{Message, WebSocketLayer};
         pub use crate::transport::{

@@ -35,6 +35,9 @@ pub(crate) const LOG: u32 = 50;
 /// Queueing a message to one receiver.
 pub(crate) const DELIVERY: u32 = 1;
 
+/// The same with further messages to a receiver that may not read, so that they are copied to its queue.
+pub(crate) const KEPT_DELIVERY: u32 = 2;
+
 /// Opening or ending a subscription.
 pub(crate) const SUBSCRIPTION: u32 = 5;
 
@@ -70,9 +73,15 @@ pub(crate) const DROP: u32 = 4;
 /// A deadline that is checked.
 pub(crate) const DEADLINE: u32 = 3;
 
-/// A flight of a TLS handshake that is answered: a key agreement and a signature. It is that of a key with RSA of
-/// 2048 bits. With ECDSA it takes a sixth, and a turn with such a handshake ends so much sooner.
+/// A flight of a TLS handshake that is answered: a key agreement, and a signature with a key of which nothing is known,
+/// or with RSA of 2048 bits, or ECDSA on P-384. A signature cannot be sliced: this is the one piece of work that may be as long as a turn.
 pub const HANDSHAKE: u32 = 10_000;
+
+/// The same with ECDSA on P-256, or with Ed25519.
+pub(crate) const HANDSHAKE_SHORT: u32 = 1_500;
+
+/// The same without a signature, if a client resumes an earlier connection.
+pub(crate) const HANDSHAKE_RESUMED: u32 = 700;
 
 /// Accepting a connection, or closing one.
 pub const SOCKET: u32 = 120;

@@ -115,7 +115,9 @@ impl Wide {
                 is_over = outlet.advance(encodings, fan, &mut seen, token, step);
                 *count += fan.count;
             }
-            meter.spend((step * counts.len()) as u32 * work::DELIVERY);
+            // The price of a write covers the first copy that a receiver gets, even if it does not read.
+            let further = (counts.len() - 1) as u32 * work::KEPT_DELIVERY;
+            meter.spend(step as u32 * (work::DELIVERY + further));
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
             if is_over || meter.is_spent(pending) {
                 break;

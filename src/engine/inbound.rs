@@ -234,7 +234,7 @@ impl<S: Socket> Engine<S> {
                 None
             }
             (false, _, _) => None,
-            (true, _, Some(config)) => match TlsLayer::new(config) {
+            (true, _, Some(service)) => match TlsLayer::new(&service.config) {
                 Ok(layer) => {
                     connection.tls = Some(Box::new(layer));
                     let time_ms = self.limits.tls_handshake_ms_max;
@@ -267,7 +267,12 @@ impl<S: Socket> Engine<S> {
             if was_handshaking {
                 // What costs much is what is answered; a part of a flight is only collected.
                 let answers = !had_output && tls.wants_write();
-                self.broker.meter.spend(if answers { work::HANDSHAKE } else { work::FRAME });
+                let signature = self.tls.as_ref().map_or(0, |tls| tls.signature_units);
+                self.broker.meter.spend(match answers {
+                    true if tls.is_resumed() => work::HANDSHAKE_RESUMED,
+                    true => signature,
+                    false => work::FRAME,
+                });
             }
             let is_ended = tls.is_ended_by_client();
             if was_handshaking && !tls.is_handshaking() {

@@ -275,8 +275,8 @@ impl<S: Socket> Engine<S> {
             let fault = Fault::too_slow(peer.queue.bytes(), limit).later();
             return self.refuse(slot, &fault);
         };
-        let freed = self.broker.peers.discard_unsent(id) as u32;
-        self.broker.meter.spend(freed * work::FREE);
+        let units = self.broker.peers.discard_unsent(id);
+        self.broker.meter.spend(units);
         self.close_now(slot, closure.reason);
     }
 
