@@ -157,7 +157,14 @@ impl World {
             ..Limits::default()
         };
         let options = Options::new(limits, keys.expect("the development keys are valid"), entropy);
-        Self { engine: Engine::new(options, tls, Latencies::new(SystemTime::UNIX_EPOCH)), ns: 1 }
+        Self {
+            engine: Engine::new(
+                options,
+                tls.map(Into::into),
+                Latencies::new(SystemTime::UNIX_EPOCH),
+            ),
+            ns: 1,
+        }
     }
 
     fn accept(&mut self) -> (ConnectionId, End) {

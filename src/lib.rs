@@ -74,6 +74,7 @@
 //! variants.
 
 mod broker;
+mod buffer;
 mod calendar;
 mod classic;
 mod cli;
@@ -138,6 +139,7 @@ pub mod internal {
     }
     pub mod transport {
         pub use crate::transport::prefix::PrefixLayer;
+        pub use crate::transport::tls::TlsService;
         pub use crate::transport::upgrade::{UpgradeLayer, Upgraded};
         pub use crate::transport::websocket::{Message, WebSocketLayer};
         pub use crate::transport::{

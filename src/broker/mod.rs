@@ -370,8 +370,8 @@ impl Broker {
         let reason = fault.close_reason();
         self.end_session(peer, reason, now);
         if fault.code == Code::SlowConsumer {
-            let freed = self.peers.discard_unsent(peer) as u32;
-            self.meter.spend(freed * work::FREE);
+            let units = self.peers.discard_unsent(peer);
+            self.meter.spend(units);
         }
         let closure = Closure { reason, retry: Some(fault.retry()) };
         self.peers.reply_last(peer, closure, write);
@@ -408,8 +408,8 @@ impl Broker {
     pub fn close_peer(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         self.end_session(peer, reason, now);
         self.remove_login(peer);
-        let freed = self.peers.close(peer) as u32;
-        self.meter.spend(freed * work::FREE);
+        let units = self.peers.close(peer);
+        self.meter.spend(units);
     }
 
     /// Closes the connections of slow consumers, of which it is known what they had taken at `judged_ms`, a

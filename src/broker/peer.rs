@@ -11,6 +11,7 @@ use super::table::Table;
 use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
+use crate::work;
 
 /// What the engine knows of a connection once its dialect is known.
 #[derive(Clone, Copy, Debug)]
@@ -158,11 +159,19 @@ impl Peers {
         self.table.insert(Peer::new(opening, limits))
     }
 
-    /// Removes a connection and its queue. Returns the number of pieces of memory that were freed at most.
-    pub fn close(&mut self, id: PeerId) -> usize {
+    /// Removes a connection and its queue. Returns the units of work that this takes.
+    pub fn close(&mut self, id: PeerId) -> u32 {
         self.note_overflow(id, None);
         let peer = self.table.remove(id);
-        peer.map_or(0, |mut peer| self.arena.discard(&mut peer.queue))
+        peer.map_or(0, |mut peer| self.free(|arena| arena.discard(&mut peer.queue)))
+    }
+
+    /// Units of work of freeing so many pieces of memory of the queues as `free` says, at most.
+    fn free(&mut self, free: impl FnOnce(&mut OutboundArena) -> usize) -> u32 {
+        let before = self.arena.resident_bytes();
+        let pieces = free(&mut self.arena);
+        let bytes = before.saturating_sub(self.arena.resident_bytes());
+        pieces as u32 * work::FREE + work::of_bytes(bytes as usize)
     }
 
     /// Appends a frame, which other queues may share, unless the queue is full or the connection is
@@ -228,9 +237,12 @@ impl Peers {
 
     /// Drops unsent frames, except a partly written one, so that there is room for a last frame.
     ///
-    /// Returns the number of pieces of memory that were freed at most.
-    pub fn discard_unsent(&mut self, id: PeerId) -> usize {
-        self.arena.discard_unsent(&mut self.table[id].queue)
+    /// Returns the units of work that this takes.
+    pub fn discard_unsent(&mut self, id: PeerId) -> u32 {
+        let mut queue = std::mem::take(&mut self.table[id].queue);
+        let units = self.free(|arena| arena.discard_unsent(&mut queue));
+        self.table[id].queue = queue;
+        units
     }
 
     /// Moves the list of connections with new frames into `into`, in the order of their first frame.

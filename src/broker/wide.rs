@@ -56,9 +56,9 @@ impl Wide {
         Self { letters, fan, seen, token, arrived_ns: now.ns, has_begun: false }
     }
 
-    /// Whether others can join: nothing was delivered yet.
+    /// Whether others can join: nothing was delivered yet, and they are not too many.
     pub(super) fn is_open(&self) -> bool {
-        !self.has_begun
+        !self.has_begun && self.letters.len() < LETTERS_MAX
     }
 
     /// The number of messages.
@@ -112,6 +112,7 @@ impl Wide {
         peers.arena.note_arrival(self.arrived_ns);
         let mut outlet = Outlet { peers, sessions, subscriptions };
         let before = fan.deliveries;
+        let step = (DELIVERIES / counts.len()).clamp(1, STEP);
         let mut is_over;
         loop {
             let begin = fan.at;
@@ -120,10 +121,12 @@ impl Wide {
             for (encodings, count) in encodings.iter_mut().zip(&mut counts) {
                 (fan.at, fan.count) = (begin, 0);
                 let mut seen = BySlot { seen, firsts: &mut firsts, at: 0 };
-                is_over = outlet.advance(encodings, fan, &mut seen, token, STEP);
+                is_over = outlet.advance(encodings, fan, &mut seen, token, step);
                 *count += fan.count;
             }
-            meter.spend((STEP * counts.len()) as u32 * work::DELIVERY);
+            // The price of a write covers the first copy that a receiver gets, even if it does not read.
+            let further = (counts.len() - 1) as u32 * work::KEPT_DELIVERY;
+            meter.spend(step as u32 * (work::DELIVERY + further));
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
             if is_over || meter.is_spent(pending) || outlet.peers.arena.is_full() {
                 break;
@@ -157,8 +160,14 @@ pub(super) fn narrow_max(limits: &Limits) -> usize {
     (limits.turn_units_max / 2 / work::WRITE) as usize
 }
 
-/// Receivers after which is asked whether the share of the turn is used up.
+/// Messages that go along together: to so many, a write is a small part of what each costs.
+const LETTERS_MAX: usize = 128;
+
+/// Receivers after which is asked whether the share of the turn is used up, if there are not many messages.
 const STEP: usize = 8;
+
+/// Deliveries after which that is asked, if there are.
+const DELIVERIES: usize = 256;
 
 /// Which receivers of a step get their first copy, in the order in which they are asked about.
 #[derive(Debug, Default)]

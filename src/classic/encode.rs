@@ -2,6 +2,8 @@
 //!
 //! Every frame ends in one NUL, which clients drop without looking at it.
 
+use crate::stomp::encode::END_BYTES_MAX;
+
 /// Begins a frame with its command.
 pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
     out.extend_from_slice(command.as_bytes());
@@ -94,6 +96,7 @@ pub(crate) fn finish(out: &mut Vec<u8>, body: &[u8]) {
 /// Adds the body and the final NUL.
 #[inline(always)] // once a message
 pub(crate) fn body(out: &mut Vec<u8>, body: &[u8]) {
+    out.reserve(body.len() + END_BYTES_MAX);
     out.extend_from_slice(body);
     out.push(0);
 }

@@ -1,5 +1,6 @@
 //! The command line: [`Arguments`] mirrors it, [`run`] does what it asks for.
 
+mod allocator;
 mod certs;
 mod check;
 mod login;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliFault, print};
+use super::{CliFault, allocator, print};
 use crate::config::{Config, ConfigFault, ConfigFile, Overrides, TlsSource, check_key_variables};
 use crate::logger::{LogFormat, LogLevel, Logger};
 use crate::server::{Outcome, Server, environment};
@@ -80,6 +80,7 @@ impl ServeArguments {
 }
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
+    allocator::settle();
     let config = arguments.resolve().map_err(CliFault::Config)?;
     let _flushes_at_the_end = Logger::install(config.log).map_err(CliFault::Log)?;
     let mut server = Server::bind(config).map_err(CliFault::Serve)?;

@@ -128,6 +128,8 @@ impl<S: Socket> Engine<S> {
         }
         self.scratch.wire = scratch;
         self.end_input(slot);
+        let added = (self.connections[slot].noted_bytes as usize).min(count);
+        self.broker.meter.spend(work::FRESH_KIB * work::of_bytes(added));
     }
 
     /// Where input is kept that is not handled in this turn.
@@ -239,7 +241,7 @@ impl<S: Socket> Engine<S> {
                 None
             }
             (false, _, _) => None,
-            (true, _, Some(config)) => match TlsLayer::new(config) {
+            (true, _, Some(service)) => match TlsLayer::new(&service.config) {
                 Ok(layer) => {
                     connection.tls = Some(Box::new(layer));
                     let time_ms = self.limits.tls_handshake_ms_max;
@@ -272,7 +274,12 @@ impl<S: Socket> Engine<S> {
             if was_handshaking {
                 // What costs much is what is answered; a part of a flight is only collected.
                 let answers = !had_output && tls.wants_write();
-                self.broker.meter.spend(if answers { work::HANDSHAKE } else { work::FRAME });
+                let signature = self.tls.as_ref().map_or(0, |tls| tls.signature_units);
+                self.broker.meter.spend(match answers {
+                    true if tls.is_resumed() => work::HANDSHAKE_RESUMED,
+                    true => signature,
+                    false => work::FRAME,
+                });
             }
             let is_ended = tls.is_ended_by_client();
             if was_handshaking && !tls.is_handshaking() {

@@ -155,9 +155,9 @@ impl<S: Socket> Engine<S> {
         let before = std::mem::replace(&mut connection.noted_bytes, held_bytes);
         self.memory.set_held(slot, before, held_bytes);
         if held_bytes <= before {
-            return;
+            return self.broker.meter.spend(work::of_freed(before - held_bytes));
         }
-        self.broker.meter.spend(work::GROWTH * work::of_bytes((held_bytes - before) as usize));
+        self.broker.meter.spend(work::FRESH_KIB * work::of_bytes(before as usize));
         let max = self.limits.inbound_total_bytes_max;
         let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
         while let Some(payer) = self.memory.holder_to_refuse(slot) {
@@ -275,8 +275,8 @@ impl<S: Socket> Engine<S> {
             let fault = Fault::too_slow(peer.queue.bytes(), limit).later();
             return self.refuse(slot, &fault);
         };
-        let freed = self.broker.peers.discard_unsent(id) as u32;
-        self.broker.meter.spend(freed * work::FREE);
+        let units = self.broker.peers.discard_unsent(id);
+        self.broker.meter.spend(units);
         self.close_now(slot, closure.reason);
     }
 

@@ -31,7 +31,6 @@ mod table;
 mod turn;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use self::budget::Budget;
 use self::connection::{Connection, Phase};
@@ -49,6 +48,7 @@ use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
 use crate::limits::Limits;
 use crate::telemetry::{Accounts, Counters, Latencies};
 use crate::transport::ListenerPolicy;
+use crate::transport::tls::TlsService;
 use crate::work;
 
 /// All connections, and the broker behind them.
@@ -56,7 +56,7 @@ pub struct Engine<S> {
     connections: Table<S>,
     broker: Broker,
     limits: Limits,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<TlsService>,
     deadlines: Deadlines,
     patience: Patience,
     budget: Budget,
@@ -97,11 +97,7 @@ pub struct Accepted {
 
 impl<S: Socket> Engine<S> {
     /// An engine without connections.
-    pub fn new(
-        options: Options,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        latencies: Latencies,
-    ) -> Self {
+    pub fn new(options: Options, tls: Option<TlsService>, latencies: Latencies) -> Self {
         let limits = options.limits.clone();
         let bytes_max = limits.write_bytes_per_turn_max as usize;
         Self {
@@ -271,7 +267,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Replaces keys and certificates. Connections that are open stay.
-    pub fn reload(&mut self, keys: Keys, tls: Option<Arc<rustls::ServerConfig>>) {
+    pub fn reload(&mut self, keys: Keys, tls: Option<TlsService>) {
         self.broker.set_keys(keys);
         self.tls = tls;
     }

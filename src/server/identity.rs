@@ -4,23 +4,22 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::{Error, ServerConfig};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls::{Error, ServerConfig, SignatureAlgorithm, SignatureScheme};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::certificates::{self, CertificateFault};
 use super::pem::{PemFault, read_certificates, read_key};
 use super::trust::{provider, validity_fault, verify};
 use crate::config::{Place, TlsPlaces, TlsSource};
 use crate::input::{Exposure, shown};
+use crate::transport::tls::TlsService;
+use crate::work;
 
 /// Reads the identity. A development identity that is missing, incomplete or expired is made first.
 ///
 /// # Errors
 /// A file cannot be used; the fault names the file and its setting.
-pub(crate) fn load(
-    source: &TlsSource,
-    places: &TlsPlaces,
-) -> Result<Arc<ServerConfig>, IdentityFault> {
+pub(crate) fn load(source: &TlsSource, places: &TlsPlaces) -> Result<TlsService, IdentityFault> {
     let identity = match source {
         TlsSource::Files { certificate, key } => {
             let identity = Identity::read(certificate, key).map_err(|fault| fault.at(places))?;
@@ -35,7 +34,7 @@ pub(crate) fn load(
     if let Some(exposure) = &identity.exposure {
         warn_of(exposure);
     }
-    Ok(identity.config)
+    Ok(identity.service)
 }
 
 /// Logs that other users can read a file with a secret.
@@ -161,7 +160,7 @@ fn read_development(paths: &certificates::Paths, now: UnixTime) -> Result<Identi
 #[derive(Debug)]
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
-    config: Arc<ServerConfig>,
+    service: TlsService,
     /// Set if other users can read the private key.
     exposure: Option<Exposure>,
 }
@@ -170,6 +169,7 @@ impl Identity {
     fn read(certificate: &Path, key: &Path) -> Result<Self, IdentityFault> {
         let chain = read_certificates(certificate).map_err(IdentityFault::Certificate)?;
         let (secret, exposure) = read_key(key).map_err(IdentityFault::Key)?;
+        let signature_units = signature_units(&secret);
         // All clients get the one certificate, with or without a server name.
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -181,7 +181,8 @@ impl Identity {
                 config.ignore_client_order = true;
                 // One ticket is enough to resume, and each costs a key derivation.
                 config.send_tls13_tickets = 1;
-                Ok(Self { chain, config: Arc::new(config), exposure })
+                let service = TlsService { config: Arc::new(config), signature_units };
+                Ok(Self { chain, service, exposure })
             }
             Err(Error::InconsistentKeys(_)) => {
                 Err(IdentityFault::Mismatch(certificate.into(), key.into()))
@@ -193,6 +194,30 @@ impl Identity {
         }
     }
 }
+
+/// Units of work that a handshake with this key takes.
+fn signature_units(secret: &PrivateKeyDer<'_>) -> u32 {
+    let Ok(key) = provider().key_provider.load_private_key(secret.clone_key()) else {
+        return work::HANDSHAKE;
+    };
+    match key.algorithm() {
+        SignatureAlgorithm::ECDSA => {
+            let is_short = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).is_some();
+            if is_short { work::HANDSHAKE_SHORT } else { work::HANDSHAKE }
+        }
+        SignatureAlgorithm::ED25519 => work::HANDSHAKE_SHORT,
+        SignatureAlgorithm::RSA => {
+            // The time grows with the cube of the key's size.
+            let bytes =
+                (secret.secret_der().len() as u64).clamp(RSA_2048_BYTES / 2, 4 * RSA_2048_BYTES);
+            (u64::from(work::HANDSHAKE) * bytes.pow(3) / RSA_2048_BYTES.pow(3)) as u32
+        }
+        _ => work::HANDSHAKE,
+    }
+}
+
+/// Size of a private key of RSA with 2048 bits, about.
+const RSA_2048_BYTES: u64 = 1_200;
 
 #[cfg(test)]
 mod tests {
@@ -305,6 +330,16 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_costs_what_its_key_does() {
+        let (_scratch, paths) = made("prices");
+        let identity = Identity::read(&paths.server_certificate, &paths.server_key).unwrap();
+        assert_eq!(identity.service.signature_units, work::HANDSHAKE_SHORT, "P-256");
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        assert_eq!(signature_units(&secret), work::HANDSHAKE);
+    }
+
+    #[test]
     fn an_expired_or_future_certificate_is_noticed() {
         let (_scratch, paths) = made("dates");
         let identity = Identity::read(&paths.server_certificate, &paths.server_key).unwrap();
@@ -330,7 +365,8 @@ mod tests {
             // An address is never sent as a server name.
             let name = ServerName::try_from("127.0.0.1").unwrap();
             let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
-            let mut server = rustls::ServerConnection::new(identity.config.clone()).unwrap();
+            let mut server =
+                rustls::ServerConnection::new(identity.service.config.clone()).unwrap();
             while client.is_handshaking() || server.is_handshaking() {
                 let mut wire = Vec::new();
                 client.write_tls(&mut wire).unwrap();

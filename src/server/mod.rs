@@ -43,8 +43,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustls::ServerConfig;
-
 pub use self::certificates::CertificateFault;
 pub use self::handle::{Handle, ReloadFault};
 pub use self::identity::IdentityFault;
@@ -59,12 +57,13 @@ use crate::limits::Limits;
 use crate::reactor::{Families, Listening, Reactor, ReactorOptions, SocketOptions};
 pub use crate::reactor::{Outcome, PostFault};
 use crate::telemetry::{Latencies, try_directory};
+use crate::transport::tls::TlsService;
 
 /// A broker that is bound and has read its files, but does not run yet. Clients can connect already, and
 /// wait until it runs.
 pub struct Server {
     config: Arc<Config>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<TlsService>,
     reactor: Reactor<Letter>,
     handle: Handle,
     held: HeldNow,

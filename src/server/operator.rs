@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::kv::Value;
-use rustls::ServerConfig;
 
 use super::identity;
 use crate::broker::{Keys, Moment};
@@ -14,6 +13,7 @@ use crate::engine::Engine;
 use crate::logger::LogFormat;
 use crate::reactor::{Owner, Signal, TcpSocket, Verdict};
 use crate::telemetry::{Exporter, Latencies};
+use crate::transport::tls::TlsService;
 
 /// A request to a server.
 pub(super) enum Letter {
@@ -45,7 +45,7 @@ impl Letter {
 pub(super) struct Renewal {
     pub(super) keys: Keys,
     pub(super) keys_are_development: bool,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<TlsService>,
     pub(super) unapplied: Unapplied,
 }
 

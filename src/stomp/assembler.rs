@@ -14,6 +14,7 @@
 use memchr::{memchr, memchr2};
 
 use super::frame::{Frame, LONGEST_COMMAND, Malformed, Need, Scan, ScanBounds, ScanFault};
+use crate::buffer;
 
 /// The unused bytes of one connection's frames.
 #[derive(Debug, Default)]
@@ -65,7 +66,8 @@ impl Assembler {
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
     ) -> Result<bool, Box<Malformed>> {
-        self.pending.extend_from_slice(std::mem::take(wire));
+        let expected = self.start + self.frame_bytes_expected(bounds);
+        buffer::append(&mut self.pending, std::mem::take(wire), expected);
         if self.need.is_none() {
             let mut rest = &self.pending[self.start..];
             skip_line_ends(&mut rest)?;
@@ -111,7 +113,7 @@ impl Assembler {
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
     ) -> Result<bool, Box<Malformed>> {
-        self.pending.extend_from_slice(std::mem::take(wire));
+        buffer::append(&mut self.pending, std::mem::take(wire), 0);
         (self.examined, self.need) = (self.start, None);
         let mut bytes = &self.pending[self.start..];
         skip_line_ends(&mut bytes)?;
@@ -125,7 +127,7 @@ impl Assembler {
     /// Keeps bytes for later, which follow those that are kept already.
     #[cold] // few connections use up their share of a turn
     pub fn keep(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
+        buffer::append(&mut self.pending, bytes, 0);
     }
 
     /// Frees used bytes. To be called when all bytes of a read are used up or kept.
@@ -148,6 +150,15 @@ impl Assembler {
     /// Bytes that have arrived of a torn frame.
     pub fn unfinished_bytes(&self) -> usize {
         self.pending.len() - self.start
+    }
+
+    /// The size of a torn frame, or the most that it may have; 0 if that is not known yet.
+    fn frame_bytes_expected(&self, bounds: &ScanBounds) -> usize {
+        match self.need {
+            Some(Need::Bytes(bytes)) => bytes,
+            Some(Need::Nul) => bounds.header_bytes_max as usize + bounds.body_bytes_max as usize,
+            None | Some(Need::Command | Need::Line) => 0,
+        }
     }
 
     /// Whether another scan can find more: a whole frame, or an exceeded bound.

@@ -70,9 +70,14 @@ pub(crate) fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
+/// Bytes that may follow a body: a NUL, the end that framing adds, and what the header of its framing becomes longer by.
+/// With room for them a buffer that a large body fills does not grow twice.
+pub(crate) const END_BYTES_MAX: usize = 16;
+
 /// Ends the header, adds the body and the NUL.
 pub(crate) fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
+    out.reserve(body.len() + END_BYTES_MAX);
     out.extend_from_slice(body);
     out.push(0);
 }

@@ -18,6 +18,7 @@
 //! ```
 
 use super::{FrameBound, TransportFault};
+use crate::buffer;
 
 /// The envelope layer of one connection.
 #[derive(Debug, Default)]
@@ -154,7 +155,7 @@ impl PrefixLayer {
     fn fill(&mut self, want: usize, wire: &mut &mut [u8]) -> bool {
         let missing = want.saturating_sub(self.pending.len()).min(wire.len());
         let (taken, rest) = std::mem::take(wire).split_at_mut(missing);
-        self.pending.extend_from_slice(taken);
+        buffer::append(&mut self.pending, taken, self.needs);
         *wire = rest;
         self.pending.len() >= want
     }

@@ -3,9 +3,26 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
 use super::TransportFault;
+use crate::work;
+
+/// What TLS is served with.
+#[derive(Clone, Debug)]
+pub struct TlsService {
+    /// The certificate, the versions and the cipher suites.
+    pub config: Arc<ServerConfig>,
+    /// Units of work that a signature with the certificate's key takes.
+    pub signature_units: u32,
+}
+
+impl From<Arc<ServerConfig>> for TlsService {
+    /// With a key of which nothing is known.
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self { config, signature_units: work::HANDSHAKE }
+    }
+}
 
 /// TLS of one connection.
 #[derive(Debug)]
@@ -78,6 +95,11 @@ impl TlsLayer {
     /// Whether the handshake is still going on.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// Whether the client resumes an earlier connection, as far as is known: nothing is signed then.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Encrypts bytes; up to [`RECORD_BYTES_MAX`] of them become one record.

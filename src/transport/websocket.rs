@@ -18,6 +18,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{FrameBound, TransportFault};
+use crate::buffer;
 
 /// The WebSocket of one connection.
 #[derive(Debug, Default)]
@@ -293,7 +294,9 @@ impl WebSocketLayer {
                     self.kind = Some(kind);
                 }
                 if !self.skips {
-                    self.message.extend_from_slice(payload);
+                    let whole = self.message.len() + payload.len() + frame.left;
+                    let expected = if frame.is_final { whole } else { 0 };
+                    buffer::append(&mut self.message, payload, expected);
                 }
             }
         }

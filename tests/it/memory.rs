@@ -36,6 +36,16 @@ fn assert_counted(login: &str, lines: usize, name_bytes: usize, body_bytes: usiz
     assert!(grown > COUNTED / 2, "{shape}: only {grown} bytes more");
 }
 
+/// The allocator then maps each large piece by itself, and none waits for another to be given back.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_allocator_is_told_how_to_give_large_pieces_back() {
+    let server = Setup::new().start();
+    let environment = server.environment();
+    assert!(environment.contains("glibc.malloc.mmap_threshold=131072"), "{environment:?}");
+    assert_eq!(environment.matches("glibc.malloc.mmap_threshold").count(), 1);
+}
+
 #[test]
 fn messages_of_few_bytes_are_counted_as_they_are_held() {
     assert_counted("ana", 0, 1, 1);

@@ -53,7 +53,7 @@ impl Rig {
         Self {
             engine: Engine::new(
                 options,
-                Some(Arc::clone(&identity().server)),
+                Some(Arc::clone(&identity().server).into()),
                 Latencies::new(SystemTime::UNIX_EPOCH),
             ),
             ticks: Rc::default(),

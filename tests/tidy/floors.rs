@@ -8,6 +8,7 @@ use crate::{hold_to, regex};
 /// The modules that each module may use. A floor uses only floors below it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("profile", &[]),
+    ("buffer", &[]),
     ("ranking", &[]),
     ("limits", &["profile"]),
     ("calendar", &[]),
@@ -17,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("telemetry", &["calendar"]),
     ("logger", &["calendar", "cores", "json"]),
-    ("stomp", &["limits"]),
+    ("stomp", &["buffer", "limits"]),
     ("work", &[]),
     ("classic", &["limits", "stomp"]),
     ("outbound", &[]),
@@ -37,7 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "work",
         ],
     ),
-    ("transport", &["dialect", "limits", "outbound"]),
+    ("transport", &["buffer", "dialect", "limits", "outbound", "work"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
     (
@@ -59,6 +60,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "reactor",
             "telemetry",
             "transport",
+            "work",
         ],
     ),
     (

@@ -307,6 +307,11 @@ impl Server {
         times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
+    /// The environment of the process.
+    pub(crate) fn environment(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/environ", self.child.id())).unwrap()
+    }
+
     fn status(&self, name: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
