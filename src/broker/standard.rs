@@ -486,6 +486,9 @@ fn end_inherited(broker: &mut Broker, request: &Request<'_, '_>, name: &[u8], no
     let id = request.headers.value(Name::Id).map(|id| escaped(request.version, id));
     let session = &broker.sessions[request.session];
     let (peer, moves) = (session.peer, session.moves);
+    if moves == 0 {
+        return;
+    }
     let is_inherited = |index: &SubscriptionIndex| {
         let standard = broker.subscriptions[*index].standard.as_ref();
         standard.is_some_and(|standard| standard.made_at != moves)

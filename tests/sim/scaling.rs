@@ -29,7 +29,6 @@ fn a_session_may_subscribe_20_000_times_by_name_and_each_time_costs_the_same() {
                 (0..20).map(round).collect::<Vec<_>>()
             };
             let (begun, ended) = (rounds("SUBSCRIBE"), rounds("UNSUBSCRIBE"));
-            eprintln!("{begun:?} {ended:?}");
             // The first of all come upon cold caches.
             vec![
                 (begun[2..6].to_vec(), begun[16..].to_vec()),
