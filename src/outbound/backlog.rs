@@ -66,9 +66,11 @@ impl Chunk {
         FrameSlice::new(&self.bytes, &self.ends)
     }
 
-    /// Whether frames may follow here: whole ones, of about the same time, and not too many.
+    /// Whether frames may follow here: whole ones, of about the same time, and not too many. The rest of a frame has a
+    /// chunk of its own, as it may be all that is kept.
     fn takes(&self, bytes: usize, arrived_ns: u64) -> bool {
-        self.bytes.len() + bytes <= JOINED_BYTES_MAX
+        !self.begins_inside
+            && self.bytes.len() + bytes <= JOINED_BYTES_MAX
             && arrived_ns.abs_diff(self.arrived_ns) <= JOINED_NS_MAX
             && self.ends.last().is_some_and(|end| end.at() == self.bytes.len())
     }

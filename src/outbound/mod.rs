@@ -743,6 +743,24 @@ mod tests {
         (written, frames)
     }
 
+    #[test]
+    fn nothing_is_left_behind_the_rest_of_a_large_frame_that_was_begun() {
+        let (mut arena, mut queue) = (OutboundArena::default(), OutboundQueue::default());
+        let framing = Framing::LengthPrefix;
+        for size in [3_000, 10] {
+            let lane = LaneId::tails(LANE, framing);
+            let tail = arena.encode_tail(lane, framing, |out| out.resize(out.len() + size, b'x'));
+            arena.push_parts(&mut queue, framing, b"head", tail);
+            arena.keep(&mut queue, framing, 0);
+            arena.end_turn();
+        }
+        arena.advance_backlog(&mut queue, 3, |_| {});
+        arena.discard_unsent(&mut queue);
+        let whole = framing.header_len(3_004) + 3_004;
+        assert_eq!((queue.frames(), queue.bytes() as usize), (1, whole - 3));
+        arena.check_invariants(std::iter::once(&queue));
+    }
+
     proptest! {
         #[test]
         fn queues_equal_plain_deques(
