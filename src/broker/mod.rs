@@ -241,7 +241,10 @@ impl Broker {
             Inlet::Standard(_) => standard::connect(self, peer, &headers, now),
             Inlet::Classic | Inlet::Gathering(_) => classic::connect(self, peer, &headers, now),
         };
-        self.remove_login(peer);
+        // It may have to wait again.
+        if !matches!(connected, Ok(false)) {
+            self.remove_login(peer);
+        }
         Some(match connected {
             Ok(true) => Verdict::LoggedIn,
             Ok(false) => Verdict::Stays,
