@@ -7,11 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hashbrown::HashTable;
-
 use super::bits::BitSet;
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, GroupId, SessionId, SubscriptionIndex};
+use super::index::NameIndex;
 use super::members::{Members, Route};
 use super::message::NEVER;
 use super::queue::Queue;
@@ -155,7 +154,7 @@ impl Destination {
 #[derive(Debug)]
 pub(crate) struct DestinationTable {
     table: Table<DestinationId, Destination>,
-    by_name: HashTable<DestinationId>,
+    by_name: NameIndex<DestinationId>,
     hasher: NameHasher,
     /// Topics that nobody subscribes to by name, the one that has been idle longest first.
     idle_topics: BTreeMap<u64, DestinationId>,
@@ -174,7 +173,7 @@ impl DestinationTable {
     pub(crate) fn new(hasher: NameHasher) -> Self {
         Self {
             table: Table::default(),
-            by_name: HashTable::new(),
+            by_name: NameIndex::new(),
             hasher,
             idle_topics: BTreeMap::new(),
             idle_last: 0,
@@ -192,8 +191,7 @@ impl DestinationTable {
         self.bytes += Self::cost_of(name);
         let id = self.table.insert(destination);
         self.note_use(id);
-        let (table, hasher) = (&self.table, &self.hasher);
-        self.by_name.insert_unique(hasher.hash(name), id, |id| hasher.hash(&table[*id].name));
+        self.by_name.insert(self.hasher.hash(name), id);
         id
     }
 
@@ -222,9 +220,7 @@ impl DestinationTable {
         let Some(destination) = self.table.remove(id) else { return };
         self.bytes -= Self::cost_of(&destination.name);
         let hash = self.hasher.hash(&destination.name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
-            entry.remove();
-        }
+        self.by_name.remove(hash, id);
     }
 
     /// Adds a subscription by name. Returns its position.
@@ -378,7 +374,7 @@ impl DestinationTable {
             return Some(guess);
         }
         let hash = self.hasher.hash(name);
-        self.by_name.find(hash, |id| *self.table[*id].name == *name).copied()
+        self.by_name.find(hash, |id| *self.table[id].name == *name)
     }
 
     /// The session with a login id, whatever its profile: it owns one of the addresses that the login id
@@ -430,7 +426,8 @@ impl DestinationTable {
             Space::Client | Space::Broker | Space::Unknown => return 0,
         };
         // The tables may have twice the room that they need.
-        let table = 2 * (size_of::<Destination>() + 2 * size_of::<DestinationId>());
+        let index = size_of::<DestinationId>() + NameIndex::<DestinationId>::ENTRY_BYTES;
+        let table = 2 * (size_of::<Destination>() + index);
         (table + own + name.len() + 2 * ALLOCATION_BYTES) as u64
     }
 

@@ -42,6 +42,7 @@ mod desk;
 mod execute;
 mod fan;
 mod hashing;
+mod index;
 mod jobs;
 mod leave;
 mod list;
