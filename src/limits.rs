@@ -110,7 +110,8 @@ pub struct Limits {
     /// Messages that may wait in one queue.
     pub queue_messages_max: u32,
     /// Memory for the messages of all queues together: those that wait, and those that consumers hold
-    /// unacknowledged.
+    /// unacknowledged. For a large message that is let in while others are dropped for it, a sixteenth more for a few
+    /// turns.
     pub queues_bytes_max: u64,
     /// The share of it that the messages of one sender may occupy, by the sender's profile.
     pub queue_share_bytes_max: ByProfile<u64>,

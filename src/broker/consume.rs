@@ -27,6 +27,8 @@ pub(super) struct Leftover {
     pub(super) is_servable: bool,
     /// Whether messages have expired that were not dropped.
     pub(super) has_expired: bool,
+    /// Whether messages were let in for which others were not dropped.
+    pub(super) is_excessive: bool,
 }
 
 /// Messages that a queue delivers or drops in one go.
@@ -386,6 +388,9 @@ impl Broker {
         if std::mem::take(&mut self.leftover.has_expired) || is_due {
             self.drop_some_expired(SERVED_MAX, now);
         }
+        if self.leftover.is_excessive {
+            self.drop_rest_of_excess();
+        }
         self.leftover.is_servable = false;
         let mut left = SERVED_PER_TURN_MAX;
         for _ in 0..self.destinations.backlogged_len() {
@@ -401,7 +406,8 @@ impl Broker {
 
     /// Whether there is work for the next turn even without an event.
     pub(super) fn has_queue_work(&self) -> bool {
-        self.leftover.is_servable || self.leftover.has_expired || self.peers.has_roomy()
+        let Leftover { is_servable, has_expired, is_excessive } = self.leftover;
+        is_servable || has_expired || is_excessive || self.peers.has_roomy()
     }
 
     /// Changes a queue and the messages in it.

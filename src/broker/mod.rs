@@ -595,9 +595,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_more_is_encoded_than_a_turn_may_whatever_there_is_to_deliver() {
-        const BODY: usize = 1 << 20;
+    const BODY: usize = 1 << 20;
+
+    /// Limits that let the queue of a client become long.
+    fn roomy_limits() -> Limits {
         let mut limits =
             Limits { queue_share_bytes_max: ByProfile::all(64 << 20), ..Limits::default() };
         limits.outbound = limits.outbound.map(|one| OutboundLimits {
@@ -605,6 +606,19 @@ mod tests {
             soft_bytes_max: 128 << 20,
             ..one
         });
+        limits
+    }
+
+    /// Empties queues and lanes as a flush does.
+    fn flush(broker: &mut Broker) {
+        let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+        all.into_iter().for_each(|id| _ = broker.peers.discard_unsent(id));
+        broker.peers.arena.end_turn();
+    }
+
+    #[test]
+    fn no_more_is_encoded_than_a_turn_may_whatever_there_is_to_deliver() {
+        let limits = roomy_limits();
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
         let (dialect, framing) = (Dialect::Standard, Framing::Line);
@@ -615,11 +629,6 @@ mod tests {
             let bytes = format!("{text}\0").into_bytes();
             broker.begin_share(u32::MAX / 2);
             broker.handle(&mut speakers[who], Data { bytes: &bytes, is_binary: false }, NOW);
-        };
-        let flush = |broker: &mut Broker| {
-            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
-            all.iter().for_each(|id| _ = broker.peers.discard_unsent(*id));
-            broker.peers.arena.end_turn();
         };
         for who in 0..3 {
             say(&mut broker, who, &format!("CONNECT\nlogin:{who}\npasscode:app.service\n\n"));

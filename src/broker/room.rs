@@ -264,11 +264,24 @@ impl Broker {
         if needs.all > max && needs.own >= self.store.largest_bytes() {
             return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
         }
-        let more = needs.all - self.store.bytes();
-        while self.store.bytes() + more > max {
-            let Some((slot, sender)) = self.store.first_to_drop() else {
-                return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
-            };
+        let is_dropped = self.drop_excess(needs.all - self.store.bytes(), DROPPED_MAX);
+        let excess = self.needs(session, bytes).all.saturating_sub(max);
+        if !is_dropped && excess > max / EXCESS_PARTS {
+            return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
+        }
+        self.leftover.is_excessive |= excess > 0;
+        Ok(())
+    }
+
+    /// Drops messages of the senders whose messages occupy most, until there is room for `more` bytes, up to `most` of
+    /// them. Returns whether there is.
+    fn drop_excess(&mut self, more: u64, most: u32) -> bool {
+        let max = self.limits.queues_bytes_max;
+        for _ in 0..most {
+            if self.store.bytes() + more <= max {
+                return true;
+            }
+            let Some((slot, sender)) = self.store.first_to_drop() else { return false };
             if !std::mem::replace(&mut self.is_dropping, true) {
                 let sender = printable(sender);
                 log::warn!(
@@ -278,7 +291,18 @@ impl Broker {
             }
             self.drop_message(slot);
         }
-        Ok(())
+        self.store.bytes() + more <= max
+    }
+
+    /// Goes on with dropping messages for which others were let in, until the share of the turn is used up.
+    #[cold] // memory is rarely short
+    pub(super) fn drop_rest_of_excess(&mut self) {
+        while !self.drop_excess(self.reserved.bytes, 1) && self.store.len() > 0 {
+            if self.is_share_spent() {
+                return;
+            }
+        }
+        self.leftover.is_excessive = false;
     }
 
     /// What a sender and all senders occupy with more bytes of that sender, for whom `own_bytes` are reserved.
@@ -353,3 +377,8 @@ const EXPIRED_STEP: u32 = 16;
 fn no_room_yet(exceeded: Exceeded) -> Fault {
     Fault::exceeded(exceeded).later()
 }
+/// Messages that are dropped at once for that of another sender; the others are dropped in later turns.
+const DROPPED_MAX: u32 = 256;
+
+/// The part of `queues_bytes_max` by which it may be exceeded until then.
+const EXCESS_PARTS: u64 = 16;

@@ -182,7 +182,7 @@ impl<S: Socket> Engine<S> {
         let marker = connection.kept.take();
         if marker.is_some() || !kept.is_empty() {
             kept.job_bytes = marker.as_ref().map_or(0, |marker| marker.job_bytes);
-            kept.last = kept.last.or(marker.and_then(|marker| marker.last));
+            kept.last = kept.last.or_else(|| marker.and_then(|marker| marker.last));
             connection.kept = Some(kept);
         }
         self.end_input(slot);

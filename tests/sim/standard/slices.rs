@@ -248,3 +248,35 @@ fn events_about_many_clients_come_to_many_services_in_order() {
 const WATCHES: usize = 150;
 
 const CLIENTS: usize = 6;
+
+#[test]
+fn a_large_message_is_let_in_though_many_small_ones_have_to_be_dropped_for_it() {
+    let max = 2 << 20;
+    let limits = Limits {
+        turn_units_max: TURN_UNITS,
+        share_units_max: 80,
+        queues_bytes_max: max,
+        queue_share_bytes_max: Limits::queue_shares(max),
+        ..Limits::default()
+    };
+    let mut stage = Stage::new(limits);
+    for name in ["ana", "bob"] {
+        let who = stage.join(name, Service);
+        // Until the sender has used up its share.
+        let jobs = vec!["SEND\ndestination:/queue/a\n\n."; 3_000];
+        stage.say(who, &jobs.join("\0"));
+        assert_eq!(stage.next(who).get("error-code"), Some("LIMIT_EXCEEDED"));
+    }
+    let held = |stage: &Stage| {
+        let held = stage.rig.engine.broker().held();
+        held.iter().find(|one| one.0 == "queues_bytes_max").unwrap().1
+    };
+    assert!(held(&stage) > max - max / 100);
+    let carl = stage.join("carl", Agent);
+    stage.ask(carl, &format!("SEND\ndestination:/queue/b\n\n{}", "x".repeat(200_000)));
+    assert!(held(&stage) <= max, "what was let in is made up for");
+    check_turns(&stage);
+    let eve = stage.join("eve", SuperAgent);
+    stage.subscribe(eve, "b", "/queue/b", "");
+    assert_eq!(stage.next(eve).body.len(), 200_000);
+}
