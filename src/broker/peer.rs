@@ -319,6 +319,11 @@ impl Peers {
         overflowing
     }
 
+    /// Puts connections back that [`Self::take_overflowing`] has returned, for which there was no time.
+    pub fn judge_again(&mut self, overflowing: impl Iterator<Item = PeerId>) {
+        self.pressed.extend(overflowing);
+    }
+
     /// When [`Self::take_overflowing`] is due even without an event.
     pub fn next_overflow_ms(&self) -> Option<u64> {
         let due_ms = |id: &PeerId| {
