@@ -36,7 +36,7 @@ pub(crate) const LOG: u32 = 50;
 pub(crate) const DELIVERY: u32 = 1;
 
 /// The same with further messages to a receiver that may not read, so that they are copied to its queue.
-pub(crate) const KEPT_DELIVERY: u32 = 2;
+pub(crate) const KEPT_DELIVERY: u32 = 3;
 
 /// Opening or ending a subscription.
 pub(crate) const SUBSCRIPTION: u32 = 5;

@@ -353,7 +353,7 @@ def queues_filled(stage: Stage) -> None:
 @attack(
     "frames-unfinished", "70 agents",
     "each sends all but 100 kB of a SEND as large as may be (4 MiB), and no more", row="12",
-    seen="everybody else is refused, with `retry:never`, and closed", for_peers=True)
+    seen="everybody else is refused, with `retry:never`, and closed", for_peers=True, short=True)
 def frames_unfinished(stage: Stage) -> None:
     streams = stage.crowd(70, "torn-")
     part = stage.speech.publish("nobody", bytes(stage.speech.body_max))[:-100_000]

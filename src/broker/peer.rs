@@ -339,6 +339,11 @@ impl Peers {
         due
     }
 
+    /// Puts connections back that [`Self::take_overflowing`] has returned, for which there was no time.
+    pub fn judge_again(&mut self, overflowing: impl Iterator<Item = PeerId>) {
+        self.pressed.extend(overflowing);
+    }
+
     /// When [`Self::take_overflowing`] is due even without an event.
     pub fn next_overflow_ms(&self) -> Option<u64> {
         self.pressed.first().map(|(at_ms, _)| *at_ms)

@@ -274,12 +274,9 @@ impl<S: Socket> Engine<S> {
             if was_handshaking {
                 // What costs much is what is answered; a part of a flight is only collected.
                 let answers = !had_output && tls.wants_write();
-                let signature = self.tls.as_ref().map_or(0, |tls| tls.signature_units);
-                self.broker.meter.spend(match answers {
-                    true if tls.is_resumed() => work::HANDSHAKE_RESUMED,
-                    true => signature,
-                    false => work::FRAME,
-                });
+                let service = self.tls.as_ref().filter(|_| answers);
+                let units = service.map_or(work::FRAME, |service| tls.units_of(service));
+                self.broker.meter.spend(units);
             }
             let is_ended = tls.is_ended_by_client();
             if was_handshaking && !tls.is_handshaking() {

@@ -97,9 +97,13 @@ impl TlsLayer {
         self.connection.is_handshaking()
     }
 
-    /// Whether the client resumes an earlier connection, as far as is known: nothing is signed then.
-    pub(crate) fn is_resumed(&self) -> bool {
-        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    /// Units of work that it takes to answer a flight of the handshake.
+    pub(crate) fn units_of(&self, service: &TlsService) -> u32 {
+        match self.connection.handshake_kind() {
+            // Nothing is signed.
+            Some(HandshakeKind::Resumed) => work::HANDSHAKE_RESUMED,
+            _ => service.signature_units,
+        }
     }
 
     /// Encrypts bytes; up to [`RECORD_BYTES_MAX`] of them become one record.
