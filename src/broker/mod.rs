@@ -417,17 +417,16 @@ impl Broker {
     }
 
     /// Closes the connections of slow consumers, of which it is known what they had taken at `judged_ms`, a
-    /// time as those of [`peer::Peers::note_flushed`]. To be called after a flush.
+    /// time as those of [`peer::Peers::note_flushed`], as far as the share of the turn lasts. To be called after a
+    /// flush.
     pub fn cut_slow_consumers(&mut self, now: Moment, judged_ms: u64) {
-        let mut overflowing = self.peers.take_overflowing(judged_ms).into_iter();
-        for peer in overflowing.by_ref() {
+        while let Some(peer) = self.peers.take_overflowing(judged_ms) {
             let fault = self.peers.peer(peer).overflow();
             self.refuse(peer, &fault, now);
             if self.is_share_spent() {
-                break;
+                return;
             }
         }
-        self.peers.judge_again(overflowing);
     }
 
     /// Tells each client that the broker is shutting down, and closes its connection.

@@ -123,9 +123,6 @@ impl Receiver<'_> {
 /// The time at which a connection is closed that missed a frame or is above its hard limit.
 const AT_ONCE: u64 = 0;
 
-/// Slow consumers whose connections are closed in one turn.
-const CUTS_PER_TURN_MAX: usize = 16;
-
 /// All peers, and the lists of those with unsent frames and of those with long queues.
 #[derive(Debug)]
 pub struct Peers {
@@ -330,18 +327,12 @@ impl Peers {
         !self.roomy.is_empty()
     }
 
-    /// Takes the slow consumers: connections that missed a frame, or whose queues are above their hard
-    /// limit, or above the soft one for too long; in a turn some of them. To be called after a flush.
-    pub fn take_overflowing(&mut self, now_ms: u64) -> Vec<PeerId> {
-        let due = self.pressed.iter().take_while(|(at_ms, _)| *at_ms <= now_ms);
-        let due: Vec<_> = due.take(CUTS_PER_TURN_MAX).map(|(_, id)| *id).collect();
-        due.iter().for_each(|id| self.note_overflow(*id, None));
-        due
-    }
-
-    /// Puts connections back that [`Self::take_overflowing`] has returned, for which there was no time.
-    pub fn judge_again(&mut self, overflowing: impl Iterator<Item = PeerId>) {
-        self.pressed.extend(overflowing);
+    /// Takes a slow consumer: a connection that missed a frame, or whose queue is above its hard limit, or above
+    /// the soft one for too long. To be called after a flush.
+    pub fn take_overflowing(&mut self, now_ms: u64) -> Option<PeerId> {
+        let (_, id) = *self.pressed.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        self.note_overflow(id, None);
+        Some(id)
     }
 
     /// When [`Self::take_overflowing`] is due even without an event.
@@ -655,7 +646,7 @@ mod tests {
         assert!(push(&mut peers, id, 31));
         assert!(!push(&mut peers, id, 1));
         peers.note_flushed(id, 100);
-        assert_eq!(peers.take_overflowing(100), [id]);
+        assert_eq!(peers.take_overflowing(100), Some(id));
     }
 
     #[test]
@@ -667,8 +658,8 @@ mod tests {
         drain(&mut peers, id);
         assert!(!push(&mut peers, id, 1), "there is a gap before it");
         peers.note_flushed(id, 100);
-        assert_eq!(peers.take_overflowing(100), [id]);
-        assert_eq!(peers.take_overflowing(100), []);
+        assert_eq!(peers.take_overflowing(100), Some(id));
+        assert_eq!(peers.take_overflowing(100), None);
     }
 
     #[test]
@@ -678,15 +669,15 @@ mod tests {
         push(&mut peers, id, 11);
         assert!(peers.take_pressure_grew());
         peers.note_flushed(id, 100);
-        assert_eq!(peers.take_overflowing(104), []);
+        assert_eq!(peers.take_overflowing(104), None);
         assert_eq!(peers.next_overflow_ms(), Some(105));
         drain(&mut peers, id);
         peers.note_flushed(id, 104);
-        assert_eq!(peers.take_overflowing(105), []);
+        assert_eq!(peers.take_overflowing(105), None);
         assert_eq!(peers.next_overflow_ms(), None);
         push(&mut peers, id, 11);
         peers.note_flushed(id, 200);
-        assert_eq!(peers.take_overflowing(205), [id]);
+        assert_eq!(peers.take_overflowing(205), Some(id));
         peers.take_dirty(&mut Vec::new());
         peers.check_invariants();
     }
@@ -703,7 +694,7 @@ mod tests {
         }
         push(&mut peers, id, 31);
         peers.note_flushed(id, 100);
-        assert_eq!(peers.take_overflowing(100), [id]);
+        assert_eq!(peers.take_overflowing(100), Some(id));
     }
 
     #[test]
@@ -713,7 +704,7 @@ mod tests {
         push(&mut peers, id, 31);
         say_goodbye(&mut peers, id);
         peers.note_flushed(id, 100);
-        assert_eq!(peers.take_overflowing(200), []);
+        assert_eq!(peers.take_overflowing(200), None);
         assert_eq!(peers.next_overflow_ms(), None);
         assert_eq!(peers.peer(id).queue.frames(), 2);
     }
