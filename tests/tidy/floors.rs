@@ -103,8 +103,6 @@ const ABSENCES: &[(&str, &[&str])] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     // A line has the time at which it was made, outside the loop.
     ("logger/mod.rs", "SystemTime::now"),
-    // It passes the configuration on to the transport.
-    ("engine/mod.rs", "rustls"),
     // The type of the time that it passes to the engine is the broker's.
     ("reactor/clock.rs", "crate::broker"),
     ("reactor/mod.rs", "crate::broker"),
