@@ -203,7 +203,7 @@ impl Lanes {
         let (from, index) = (run.bytes.len(), run.ends.len());
         write(&mut run.bytes);
         let to = run.bytes.len();
-        assert!(to <= POSITION_MAX, "{TOO_MUCH}");
+        check_position(to);
         run.ends.push(FrameEnd::new(to, lane.holds_deliveries()));
         self.bytes += to - from;
         Encoded { lane, text: false, from: from as u32, to: to as u32, index: index as u32 }
@@ -280,10 +280,21 @@ impl Default for Lanes {
 }
 
 /// The largest position in a lane: the highest bit of a [`FrameEnd`] is not a part of it.
-pub(super) const POSITION_MAX: usize = FrameEnd::DELIVERY as usize - 1;
+const POSITION_MAX: usize = FrameEnd::DELIVERY as usize - 1;
 
-/// A step has encoded more than the limits on frames and on queues allow.
-pub(super) const TOO_MUCH: &str = "who encodes asks whether the lanes are full";
+/// Panics if a position is too large: a step has encoded more than the limits on frames and on queues allow.
+#[inline]
+pub(super) fn check_position(at: usize) {
+    if at > POSITION_MAX {
+        too_much();
+    }
+}
+
+#[cold]
+#[inline(never)] // keeps the panic out of each frame
+fn too_much() -> ! {
+    panic!("more is encoded than lanes have positions for: who encodes asks whether they are full")
+}
 
 /// Bytes that a turn may encode without leaving memory that is worth freeing.
 const SLACK_BYTES_MAX: usize = 16 * 1024;

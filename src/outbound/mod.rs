@@ -24,8 +24,8 @@ use std::rc::Rc;
 
 use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
+use self::lanes::Lanes;
 pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Written};
-use self::lanes::{Lanes, POSITION_MAX, TOO_MUCH};
 
 /// The frames of all queues, and the account of their memory.
 #[derive(Debug, Default)]
@@ -165,7 +165,7 @@ impl OutboundArena {
         }
         let at = self.heads.len() as u32;
         self.heads.extend_from_slice(head);
-        assert!(self.heads.len() <= POSITION_MAX, "{TOO_MUCH}");
+        lanes::check_position(self.heads.len());
         let head = (at, head.len() as u32);
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
