@@ -146,7 +146,7 @@ impl Commit {
             let request = Request { session, version: self.version, headers: &frame.headers };
             let delivery = find_delivery(broker, &request)?;
             if frame.command == Command::Nack {
-                broker.reserve_dead_letters()?;
+                broker.reserve_dead_letters(session, now)?;
             }
             return Ok((Plan::Settle(delivery), 0));
         }
@@ -214,6 +214,7 @@ impl Commit {
 #[cfg(test)]
 mod tests {
     use super::super::peer::Opening;
+    use super::super::shares::Asker;
     use super::super::{CloseReason, Data, Keys, Options, Speaker};
     use super::*;
     use crate::dialect::Dialect;
@@ -340,8 +341,9 @@ mod tests {
             }
             let is_full = broker.check_queue_room(b"/queue/a", 1, NOW).unwrap_err();
             assert!(is_full.description.contains("queue_messages_max"), "{is_full:?}");
-            broker.find_or_make_destination(b"/queue/b").unwrap();
-            let is_full = broker.find_or_make_destination(b"/queue/c").unwrap_err();
+            broker.find_or_make_destination(b"/queue/b", Asker::Nobody, NOW).unwrap();
+            let is_full =
+                broker.find_or_make_destination(b"/queue/c", Asker::Nobody, NOW).unwrap_err();
             assert!(is_full.description.contains("destinations_max"), "{is_full:?}");
             while broker.has_work() {
                 broker.begin_share(1_000);
@@ -367,11 +369,11 @@ mod tests {
         }
         broker.begin_share(1);
         broker.close_peer(bob.peer, CloseReason::Lost, NOW);
-        assert!(broker.jobs.leaving_len() > 0, "consumers are left");
+        assert!(broker.leaving_len() > 0, "consumers are left");
         say(&mut broker, &mut ana, b"SEND\ndestination:/queue/a\n\njob\0");
         broker.begin_share(1_000);
         broker.advance_jobs(NOW);
-        assert_eq!((broker.store.len(), broker.jobs.leaving_len()), (1, 0));
+        assert_eq!((broker.store.len(), broker.leaving_len()), (1, 0));
         broker.check_invariants();
     }
 }

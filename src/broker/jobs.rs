@@ -72,13 +72,13 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// The number of subscriptions of ended sessions that are still to be ended.
-    pub(super) fn leaving_len(&self) -> usize {
+    /// The subscriptions of ended sessions that a job ends; some may have ended.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = SubscriptionIndex> {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
-            Job::Leave(leave) => Some(leave.subscriptions.len()),
+            Job::Leave(leave) => Some(leave.subscriptions.as_slice()),
             _ => None,
         });
-        leaving.sum()
+        leaving.flatten().copied()
     }
 
     /// The number of jobs.

@@ -12,6 +12,7 @@ use super::presence::Event;
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
+use super::shares::Asker;
 use super::space::Space;
 use super::subscription::Target;
 use super::{Broker, Moment, write_error};
@@ -67,7 +68,8 @@ impl Broker {
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, now);
         let Some(selection) = selected else { return Ok(None) };
-        let destination = self.find_or_make_destination(&address)?;
+        let destination =
+            self.find_or_make_destination(&address, Asker::Newcomer, now).map_err(Fault::later)?;
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
         self.counters.logins += 1;
         session.number = self.counters.logins;
@@ -116,6 +118,7 @@ impl Broker {
             // STOMP 1.2, "SUBSCRIBE id Header": ids belong to a connection. A client that resumes them must
             // be able to name them, and versions escape them differently.
             let ended = self.sessions[session].release_all();
+            self.note_shares(session);
             self.end_subscriptions(ended, now);
         } else if newer != older {
             self.adapt_to_classic(session, now);
@@ -175,11 +178,12 @@ impl Broker {
         };
         let (ended, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(is_unfit);
         self.end_subscriptions(ended, now);
-        let Self { sessions, subscriptions, .. } = self;
+        let Self { sessions, subscriptions, destinations, .. } = self;
         for index in kept {
             subscriptions[index].standard = None;
-            sessions[session].hold(index, subscriptions);
+            sessions[session].hold(index, subscriptions, destinations);
         }
+        self.note_shares(session);
     }
 
     /// Counts a takeover. Two programs with the same login id would take it from each other for ever;
@@ -226,6 +230,7 @@ impl Broker {
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let Some(session) = self.sessions.remove(id) else { return };
         self.meter.spend(work::SESSION);
+        self.forget_shares(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
         self.destinations.set_owner(session.destination, None);
         self.release_destination(session.destination);

@@ -51,6 +51,7 @@ mod presence;
 mod request;
 mod room;
 mod select;
+mod shares;
 mod standard;
 mod subscribe;
 mod wide;
@@ -61,7 +62,6 @@ use self::admission::Admission;
 use self::consume::Leftover;
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
-use self::fault::Disposition;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
 use self::groups::Groups;
@@ -77,6 +77,7 @@ pub use self::rights::Rights;
 use self::room::Reserved;
 use self::select::LoginTable;
 use self::session::SessionTable;
+use self::shares::Shares;
 use self::speaker::Inlet;
 pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::store::Store;
@@ -117,6 +118,8 @@ pub struct Broker {
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
     groups: Groups,
+    /// What sessions hold of the tables that all share.
+    shares: Shares,
     /// The messages of queues.
     store: Store,
     /// What queues left to later turns.
@@ -164,6 +167,7 @@ impl Broker {
             subscriptions: SubscriptionTable::new(hasher.clone()),
             destinations: DestinationTable::new(hasher),
             entropy: options.entropy,
+            shares: Shares::default(),
             store: Store::new(secret),
             leftover: Leftover::default(),
             transactions: TransactionAccounts::default(),
@@ -344,7 +348,7 @@ impl Broker {
             return Verdict::Closing(closure.reason);
         }
         let encoding = one.encoding;
-        let stays = encoding == Encoding::Classic && fault.disposition == Disposition::Stays;
+        let stays = encoding == Encoding::Classic && fault.stays_in_classic();
         // Of two reasons to close, the frame that was dropped came first.
         let overflow = (!stays && one.lost_a_frame()).then(|| one.overflow());
         let fault = overflow.as_ref().unwrap_or(fault);
@@ -549,12 +553,16 @@ mod tests {
     use super::*;
     use crate::dialect::Dialect;
     use crate::outbound::Framing;
+    use crate::profile::ByProfile;
 
     #[test]
     fn idle_topics_are_bounded_however_they_are_made() {
         for idle_topics_max in [0, 2] {
-            let limits =
-                Limits { idle_topics_max, subscriptions_per_session_max: 0, ..Limits::default() };
+            let limits = Limits {
+                idle_topics_max,
+                subscriptions_per_session_max: ByProfile::all(0),
+                ..Limits::default()
+            };
             let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
             let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
             let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);

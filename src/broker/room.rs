@@ -15,6 +15,7 @@ use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, SessionId};
 use super::message::{Content, NEVER, Origin};
+use super::shares::Asker;
 use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};
@@ -123,7 +124,7 @@ impl Broker {
         }
         let is_new = self.destinations.find(name, None).is_none();
         if is_new && !self.reserved.has_place_for(name) {
-            self.check_place_for(name)?;
+            self.make_place(name, Asker::Session(sending.session), now)?;
         }
         if space == Space::Topic {
             self.reserved.add(name, is_new, 0, 0);
@@ -145,13 +146,17 @@ impl Broker {
     }
 
     /// Reserves a place for the dead letter queue, which a NACK may need.
-    pub(super) fn reserve_dead_letters(&mut self) -> Result<(), Fault> {
+    pub(super) fn reserve_dead_letters(
+        &mut self,
+        session: SessionId,
+        now: Moment,
+    ) -> Result<(), Fault> {
         let Some(name) = self.dead_letter_queue.clone().map(String::into_bytes) else {
             return Ok(());
         };
         let is_new = self.destinations.find(&name, None).is_none();
         if is_new && !self.reserved.has_place_for(&name) {
-            self.check_place_for(&name)?;
+            self.make_place(&name, Asker::Session(session), now)?;
         }
         self.reserved.add(&name, is_new, 0, 0);
         Ok(())

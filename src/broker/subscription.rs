@@ -99,6 +99,15 @@ impl Subscription {
 }
 
 impl Target {
+    /// All that a group selects.
+    pub(crate) fn of_group(kind: GroupKind, id: GroupId) -> Self {
+        match kind {
+            GroupKind::Topics => Self::Topics(id),
+            GroupKind::Clients => Self::Clients(id),
+            GroupKind::Presence => Self::Presence(id),
+        }
+    }
+
     /// The group, if the subscription is by a pattern.
     pub(crate) fn group(&self) -> Option<(GroupKind, GroupId)> {
         match self {

@@ -1,0 +1,337 @@
+//! Tables that all sessions share: what each session holds of them, and who pays when one is full.
+//!
+//! A session has shares of its own first; who exceeds them is refused, for that is its own consumption. Where
+//! sessions together have used a table up, the one that holds most of it pays for one that holds little: it ends.
+//! Enough of its subscriptions end at once, within a bounded number of steps; a job ends the others. So a table
+//! never holds more than its limit, and nothing has to be counted as free that is not.
+
+use super::destination::DestinationTable;
+use super::fault::Fault;
+use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
+use super::session::Session;
+use super::subscription::Target;
+use super::table::Key;
+use super::{Broker, Moment};
+use crate::limits::Exceeded;
+use crate::ranking::Ranking;
+use crate::work;
+
+/// A table that all sessions share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shared {
+    /// Topics with wildcards.
+    Wildcards,
+    /// Regular expressions.
+    Patterns,
+    /// Subscriptions.
+    Subscriptions,
+    /// Destinations, by their number.
+    Destinations,
+    /// Destinations, by their memory.
+    DestinationBytes,
+}
+
+impl Shared {
+    const ALL: [Self; 5] = [
+        Self::Wildcards,
+        Self::Patterns,
+        Self::Subscriptions,
+        Self::Destinations,
+        Self::DestinationBytes,
+    ];
+
+    /// The table of a kind of groups.
+    fn of(kind: GroupKind) -> Self {
+        match kind {
+            GroupKind::Topics => Self::Wildcards,
+            GroupKind::Clients | GroupKind::Presence => Self::Patterns,
+        }
+    }
+
+    /// What a session holds of it.
+    fn held_by(self, session: &Session) -> u64 {
+        match self {
+            Self::Wildcards => session.wildcards.into(),
+            Self::Patterns => session.patterns.into(),
+            Self::Subscriptions => session.subscriptions.all().len() as u64,
+            Self::Destinations => session.destinations.into(),
+            Self::DestinationBytes => session.destination_bytes,
+        }
+    }
+
+    /// Whether a subscription to a target holds something of it.
+    fn is_held_by(self, target: &Target) -> bool {
+        match target {
+            Target::Topics(_) => matches!(self, Self::Wildcards | Self::Subscriptions),
+            Target::Clients(_) | Target::Presence(_) => {
+                matches!(self, Self::Patterns | Self::Subscriptions)
+            }
+            Target::Client(_) | Target::Topic(_) | Target::Queue(_) => {
+                !matches!(self, Self::Wildcards | Self::Patterns)
+            }
+            Target::Own(_) => self == Self::Subscriptions,
+        }
+    }
+}
+
+/// Sessions by what they hold of each table.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    rankings: [Ranking; Shared::ALL.len()],
+}
+
+/// What a subscription is to be to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'n> {
+    /// All that a pattern selects.
+    Group(GroupKind, &'n [u8]),
+    /// A destination by its name.
+    Name(&'n [u8]),
+    /// The subscriber's own address.
+    Own,
+}
+
+/// Who asks for room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Session(SessionId),
+    /// A client that is about to log in.
+    Newcomer,
+    /// Nobody: what there is has to do, and nobody pays.
+    Nobody,
+}
+
+/// Sessions that pay for one request, at most.
+const PAYERS_MAX: u32 = 4;
+
+/// Subscriptions of a session that pays which end at once, at most.
+const ENDED_AT_ONCE_MAX: usize = 16;
+
+/// Subscriptions of it among which they are searched.
+const SEARCHED_MAX: usize = 1_000;
+
+impl Broker {
+    /// Makes room for one more subscription of a session: checks its own shares, and has others pay where they have
+    /// used up what there is. What was looked up before may be gone then.
+    pub(super) fn make_subscription_room(
+        &mut self,
+        session: SessionId,
+        wanted: Wanted<'_>,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        self.check_own_shares(session, wanted)?;
+        let asker = Asker::Session(session);
+        self.make_room(Shared::Subscriptions, asker, 1, now)?;
+        match wanted {
+            Wanted::Group(kind, text) if self.groups.find(kind, text).is_none() => {
+                self.make_room(Shared::of(kind), asker, 1, now)
+            }
+            Wanted::Name(name) if self.destinations.find(name, None).is_none() => {
+                self.make_place(name, asker, now)
+            }
+            Wanted::Group(..) | Wanted::Name(_) | Wanted::Own => Ok(()),
+        }
+    }
+
+    /// Checks that a session may hold one subscription more, whatever others hold.
+    pub(super) fn check_own_shares(
+        &self,
+        session: SessionId,
+        wanted: Wanted<'_>,
+    ) -> Result<(), Fault> {
+        let (one, limits) = (&self.sessions[session], &self.limits);
+        let check = |shared: Shared, more: u64, (limit, max): (&'static str, u64)| {
+            if shared.held_by(one) + more <= max {
+                return Ok(());
+            }
+            Err(Fault::exceeded(Exceeded { limit, max }))
+        };
+        let profile = one.profile;
+        let max = limits.subscriptions_per_session_max[profile].into();
+        check(Shared::Subscriptions, 1, ("subscriptions_per_session_max", max))?;
+        match wanted {
+            Wanted::Group(kind, text) => {
+                let found = self.groups.find(kind, text).map(|id| Target::of_group(kind, id));
+                if found.is_some_and(|target| self.find_subscription(session, &target).is_some()) {
+                    return Ok(());
+                }
+                let share = match Shared::of(kind) {
+                    Shared::Wildcards => {
+                        ("wildcards_per_session_max", limits.wildcards_per_session_max[profile])
+                    }
+                    _ => ("patterns_per_session_max", limits.patterns_per_session_max[profile]),
+                };
+                // It is its own consumption as well if it holds all that there is.
+                let (limit, max) = self.limit_of(Shared::of(kind));
+                let share = (share.0, u64::from(share.1));
+                check(Shared::of(kind), 1, if share.1 <= max { share } else { (limit, max) })
+            }
+            Wanted::Name(name) if !self.holds_name(session, name) => {
+                let share =
+                    ("destination_share_bytes_max", limits.destination_share_bytes_max[profile]);
+                check(Shared::DestinationBytes, DestinationTable::cost_of(name), share)
+            }
+            Wanted::Name(_) | Wanted::Own => Ok(()),
+        }
+    }
+
+    /// Whether a session subscribes to a destination by its name already.
+    fn holds_name(&self, session: SessionId, name: &[u8]) -> bool {
+        let Some(id) = self.destinations.find(name, None) else { return false };
+        let targets = [Target::Topic(id), Target::Queue(id), Target::Client(id)];
+        targets.iter().any(|target| self.find_subscription(session, target).is_some())
+    }
+
+    /// The destination with that name, which is made if there is none.
+    pub(super) fn find_or_make_destination(
+        &mut self,
+        name: &[u8],
+        asker: Asker,
+        now: Moment,
+    ) -> Result<DestinationId, Fault> {
+        if let Some(found) = self.destinations.find(name, None) {
+            return Ok(found);
+        }
+        if !self.reserved.has_place_for(name) {
+            self.make_place(name, asker, now)?;
+        }
+        Ok(self.make_destination(name))
+    }
+
+    /// Makes room for one more destination.
+    pub(super) fn make_place(
+        &mut self,
+        name: &[u8],
+        asker: Asker,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        self.make_room(Shared::Destinations, asker, 1, now)?;
+        self.make_room(Shared::DestinationBytes, asker, DestinationTable::cost_of(name), now)
+    }
+
+    /// Makes room for more in a table.
+    fn make_room(
+        &mut self,
+        shared: Shared,
+        asker: Asker,
+        more: u64,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        if self.has_room(shared, more) {
+            return Ok(());
+        }
+        self.make_room_slow(shared, asker, more, now)
+    }
+
+    #[cold] // tables are rarely full
+    fn make_room_slow(
+        &mut self,
+        shared: Shared,
+        asker: Asker,
+        more: u64,
+        now: Moment,
+    ) -> Result<(), Fault> {
+        let (limit, max) = self.limit_of(shared);
+        let fault = Fault::exceeded(Exceeded { limit, max }).later();
+        for _ in 0..PAYERS_MAX {
+            let Some(payer) = self.payer_for(shared, asker, more) else { break };
+            self.have_paid(shared, payer, &fault, now);
+            if self.has_room(shared, more) {
+                return Ok(());
+            }
+            if self.is_share_spent() {
+                break;
+            }
+        }
+        Err(fault.staying_if_classic())
+    }
+
+    /// Whether there is room for more in a table, for which topics go that nobody subscribes to by name.
+    fn has_room(&mut self, shared: Shared, more: u64) -> bool {
+        let (_, max) = self.limit_of(shared);
+        let takes_idle = matches!(shared, Shared::Destinations | Shared::DestinationBytes);
+        while self.used_of(shared) + more > max {
+            if !takes_idle || !self.destinations.remove_idle_topic() {
+                return false;
+            }
+            self.meter.spend(work::DROP);
+        }
+        true
+    }
+
+    /// What is in a table, and what is reserved in it.
+    fn used_of(&self, shared: Shared) -> u64 {
+        match shared {
+            Shared::Wildcards => self.groups.wildcards.len() as u64,
+            Shared::Patterns => self.groups.patterns_len() as u64,
+            Shared::Subscriptions => self.subscriptions.len() as u64,
+            Shared::Destinations => self.destinations.len() as u64 + self.reserved.places(),
+            Shared::DestinationBytes => self.destinations.bytes() + self.reserved.place_bytes(),
+        }
+    }
+
+    fn limit_of(&self, shared: Shared) -> (&'static str, u64) {
+        let limits = &self.limits;
+        match shared {
+            Shared::Wildcards => ("wildcards_max", limits.wildcards_max.into()),
+            Shared::Patterns => ("patterns_max", limits.patterns_max.into()),
+            Shared::Subscriptions => ("subscriptions_max", limits.subscriptions_max.into()),
+            Shared::Destinations => ("destinations_max", limits.destinations_max.into()),
+            Shared::DestinationBytes => ("destinations_bytes_max", limits.destinations_bytes_max),
+        }
+    }
+
+    /// The session that holds most of a table, if it holds at least twice what the one that asks would hold then,
+    /// and more than its equal part.
+    fn payer_for(&self, shared: Shared, asker: Asker, more: u64) -> Option<SessionId> {
+        let before = match asker {
+            Asker::Session(asker) => shared.held_by(&self.sessions[asker]),
+            Asker::Newcomer => 0,
+            Asker::Nobody => return None,
+        };
+        let largest = self.shares.rankings[shared as usize].largest()?;
+        let (payer, session) = self.sessions.at(largest)?;
+        let most = shared.held_by(session);
+        let exceeds_part = most * self.sessions.len() as u64 > self.limit_of(shared).1;
+        (most >= 2 * (before + more) && exceeds_part).then_some(payer)
+    }
+
+    /// Ends a session that holds most of a table, and some of its subscriptions at once.
+    fn have_paid(&mut self, shared: Shared, payer: SessionId, fault: &Fault, now: Moment) {
+        let session = &self.sessions[payer];
+        let (peer, held) = (session.peer, session.subscriptions.all());
+        let searched = &held[..held.len().min(SEARCHED_MAX)];
+        self.meter.spend(searched.len() as u32 / work::LOOKUPS_PER_UNIT);
+        let counts =
+            |index: &&SubscriptionIndex| shared.is_held_by(&self.subscriptions[**index].target);
+        let ended = searched.iter().filter(counts).take(ENDED_AT_ONCE_MAX).copied().collect();
+        self.refuse(peer, fault, now);
+        self.end_subscriptions(ended, now);
+    }
+
+    /// Notes what a session holds, which has changed.
+    pub(super) fn note_shares(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(id) else { return };
+        for (shared, ranking) in Shared::ALL.into_iter().zip(&mut self.shares.rankings) {
+            ranking.set(id.place().index(), shared.held_by(session));
+        }
+    }
+
+    /// Forgets a session that has ended.
+    pub(super) fn forget_shares(&mut self, id: SessionId) {
+        self.shares.rankings.iter_mut().for_each(|ranking| ranking.set(id.place().index(), 0));
+    }
+
+    /// Panics if a session is not where it belongs by what it holds.
+    pub(super) fn check_shares(&self) {
+        for (shared, ranking) in Shared::ALL.into_iter().zip(&self.shares.rankings) {
+            let mut holders = 0;
+            for (id, session) in self.sessions.iter() {
+                let held = shared.held_by(session);
+                holders += usize::from(held > 0);
+                assert!(ranking.has(id.place().index(), held), "{shared:?} of a session: {held}");
+            }
+            assert_eq!(ranking.len(), holders, "sessions that hold something of {shared:?}");
+        }
+    }
+}
