@@ -308,7 +308,6 @@ mod tests {
                 broker.advance_jobs(NOW);
             }
             let before = broker.counters.deliveries;
-            // A queue that loses its last consumer is dropped at the end of the job that ends subscriptions.
             broker.begin_share(1_000);
             broker.close_peer(ana.peer, CloseReason::Lost, NOW);
             broker.check_invariants();

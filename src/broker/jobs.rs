@@ -334,9 +334,11 @@ impl Leave {
 
     fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
         for index in self.subscriptions.by_ref() {
-            let queue = broker.end_subscription(index, now);
-            if let Some(id) = queue.filter(|id| self.queues.last() != Some(id)) {
-                self.queues.push(id);
+            if let Some(id) = broker.end_subscription(index, now) {
+                broker.release_destination(id);
+                if self.queues.last() != Some(&id) {
+                    self.queues.push(id);
+                }
             }
             if broker.is_share_spent() {
                 return Progress::More;

@@ -2,12 +2,15 @@
 //!
 //! A session has shares of its own first; who exceeds them is refused, for that is its own consumption. Where
 //! sessions together have used a table up, the one that holds most of it pays for one that holds little: it ends.
-//! Enough of its subscriptions end at once, within a bounded number of steps; a job ends the others. So a table
-//! never holds more than its limit, and nothing has to be counted as free that is not.
+//! Some of its subscriptions end at once, those by which something becomes free; a job ends the others. So the
+//! request succeeds in the same turn, a table never holds more than its limit, and nothing has to be counted as
+//! free that is not. If all that the session holds is held by others as well, those who share one thing with it pay
+//! together, as far as they hold more than their part themselves.
 
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
+use super::members::Route;
 use super::session::Session;
 use super::subscription::Target;
 use super::table::Key;
@@ -58,20 +61,6 @@ impl Shared {
             Self::DestinationBytes => session.destination_bytes,
         }
     }
-
-    /// Whether a subscription to a target holds something of it.
-    fn is_held_by(self, target: &Target) -> bool {
-        match target {
-            Target::Topics(_) => matches!(self, Self::Wildcards | Self::Subscriptions),
-            Target::Clients(_) | Target::Presence(_) => {
-                matches!(self, Self::Patterns | Self::Subscriptions)
-            }
-            Target::Client(_) | Target::Topic(_) | Target::Queue(_) => {
-                !matches!(self, Self::Wildcards | Self::Patterns)
-            }
-            Target::Own(_) => self == Self::Subscriptions,
-        }
-    }
 }
 
 /// Sessions by what they hold of each table.
@@ -101,14 +90,17 @@ pub(super) enum Asker {
     Nobody,
 }
 
-/// Sessions that pay for one request, at most.
-const PAYERS_MAX: u32 = 4;
+/// Times that room is sought by the end of the session that holds most, for one request.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// Sessions that pay in one of them, at most: those that hold the same.
+const PAYERS_MAX: usize = 16;
 
 /// Subscriptions of a session that pays which end at once, at most.
 const ENDED_AT_ONCE_MAX: usize = 16;
 
-/// Subscriptions of it among which they are searched.
-const SEARCHED_MAX: usize = 1_000;
+/// Subscriptions of it among which they are sought.
+const SOUGHT_MAX: usize = 1_000;
 
 impl Broker {
     /// Makes room for one more subscription of a session: checks its own shares, and has others pay where they have
@@ -233,9 +225,10 @@ impl Broker {
     ) -> Result<(), Fault> {
         let (limit, max) = self.limit_of(shared);
         let fault = Fault::exceeded(Exceeded { limit, max }).later();
-        for _ in 0..PAYERS_MAX {
-            let Some(payer) = self.payer_for(shared, asker, more) else { break };
-            self.have_paid(shared, payer, &fault, now);
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(bar) = self.bar_for(shared, asker, more) else { break };
+            let Some(payer) = self.payer_at(shared, bar) else { break };
+            self.have_paid(shared, payer, bar, &fault, now);
             if self.has_room(shared, more) {
                 return Ok(());
             }
@@ -281,32 +274,116 @@ impl Broker {
         }
     }
 
-    /// The session that holds most of a table, if it holds at least twice what the one that asks would hold then,
-    /// and more than its equal part.
-    fn payer_for(&self, shared: Shared, asker: Asker, more: u64) -> Option<SessionId> {
+    /// What a session holds of a table at least that pays for another: twice what the one that asks would hold then,
+    /// and more than an equal part.
+    fn bar_for(&self, shared: Shared, asker: Asker, more: u64) -> Option<u64> {
         let before = match asker {
             Asker::Session(asker) => shared.held_by(&self.sessions[asker]),
             Asker::Newcomer => 0,
             Asker::Nobody => return None,
         };
-        let largest = self.shares.rankings[shared as usize].largest()?;
-        let (payer, session) = self.sessions.at(largest)?;
-        let most = shared.held_by(session);
-        let exceeds_part = most * self.sessions.len() as u64 > self.limit_of(shared).1;
-        (most >= 2 * (before + more) && exceeds_part).then_some(payer)
+        let part = self.limit_of(shared).1 / (self.sessions.len() as u64).max(1);
+        Some((2 * (before + more)).max(part + 1))
     }
 
-    /// Ends a session that holds most of a table, and some of its subscriptions at once.
-    fn have_paid(&mut self, shared: Shared, payer: SessionId, fault: &Fault, now: Moment) {
-        let session = &self.sessions[payer];
-        let (peer, held) = (session.peer, session.subscriptions.all());
-        let searched = &held[..held.len().min(SEARCHED_MAX)];
-        self.meter.spend(searched.len() as u32 / work::LOOKUPS_PER_UNIT);
-        let counts =
-            |index: &&SubscriptionIndex| shared.is_held_by(&self.subscriptions[**index].target);
-        let ended = searched.iter().filter(counts).take(ENDED_AT_ONCE_MAX).copied().collect();
-        self.refuse(peer, fault, now);
+    /// The session that holds most of a table, if it has to pay.
+    fn payer_at(&self, shared: Shared, bar: u64) -> Option<SessionId> {
+        let largest = self.shares.rankings[shared as usize].largest()?;
+        let (payer, session) = self.sessions.at(largest)?;
+        (shared.held_by(session) >= bar).then_some(payer)
+    }
+
+    /// Ends a session that holds most of a table, and at once some of its subscriptions that nobody shares with it. If
+    /// there is none, those who share one with it pay as well, provided that each of them has to.
+    fn have_paid(
+        &mut self,
+        shared: Shared,
+        payer: SessionId,
+        bar: u64,
+        fault: &Fault,
+        now: Moment,
+    ) {
+        let (mut ended, fewest) = self.find_freeing(shared, payer);
+        let mut payers = vec![payer];
+        if ended.is_empty()
+            && let Some(routes) = fewest.and_then(|target| self.members_of(&target))
+        {
+            let must_pay = |route: &Route| {
+                let session = self.sessions.get(route.session);
+                // One that is gone has paid, and a job is about to end its subscriptions.
+                session.is_none_or(|session| shared.held_by(session) >= bar)
+            };
+            if routes.len() <= PAYERS_MAX && routes.iter().all(must_pay) {
+                payers = routes.iter().map(|route| route.session).collect();
+                ended = routes.iter().map(|route| route.subscription).collect();
+            }
+        }
+        for payer in payers {
+            if let Some(session) = self.sessions.get(payer) {
+                self.refuse(session.peer, fault, now);
+            }
+        }
         self.end_subscriptions(ended, now);
+    }
+
+    /// Some subscriptions of a session by whose end alone something of a table becomes free, and the target that
+    /// fewest others share with it.
+    fn find_freeing(
+        &mut self,
+        shared: Shared,
+        payer: SessionId,
+    ) -> (Vec<SubscriptionIndex>, Option<Target>) {
+        let (mut ended, mut fewest) = (Vec::new(), None);
+        let mut sought = 0;
+        for index in self.sessions[payer].subscriptions.all().iter().take(SOUGHT_MAX) {
+            sought += 1;
+            let target = self.subscriptions[*index].target;
+            match self.holders_of(shared, &target) {
+                Some(1) => ended.push(*index),
+                Some(holders) if fewest.is_none_or(|(least, _)| holders < least) => {
+                    fewest = Some((holders, target));
+                }
+                _ => {}
+            }
+            if ended.len() == ENDED_AT_ONCE_MAX {
+                break;
+            }
+        }
+        self.meter.spend(sought / work::LOOKUPS_PER_UNIT);
+        (ended, fewest.map(|(_, target)| target))
+    }
+
+    /// The number of subscriptions that have to end so that what a target takes of a table becomes free, if it does.
+    fn holders_of(&self, shared: Shared, target: &Target) -> Option<usize> {
+        if shared == Shared::Subscriptions {
+            return Some(1);
+        }
+        match (shared, target) {
+            (Shared::Wildcards | Shared::Patterns, _) => {
+                target.group().filter(|(kind, _)| Shared::of(*kind) == shared)?;
+            }
+            (_, Target::Queue(id)) => {
+                let queue = self.destinations.queue(*id)?;
+                return queue.is_empty().then(|| queue.consumers_len());
+            }
+            (_, Target::Client(id)) if self.destinations[*id].owner.is_some() => return None,
+            _ => {}
+        }
+        Some(self.members_of(target)?.len())
+    }
+
+    /// The subscriptions to a group, or by name to a topic or an address.
+    fn members_of(&self, target: &Target) -> Option<&[Route]> {
+        match target {
+            Target::Client(id) | Target::Topic(id) => {
+                Some(self.destinations.get(*id)?.direct().routes())
+            }
+            Target::Own(_) | Target::Queue(_) => None,
+            Target::Topics(_) | Target::Clients(_) | Target::Presence(_) => {
+                let (kind, group) = target.group()?;
+                Some(self.groups.get(kind, group)?.1.routes())
+            }
+        }
     }
 
     /// Notes what a session holds, which has changed.
@@ -332,6 +409,8 @@ impl Broker {
                 assert!(ranking.has(id.place().index(), held), "{shared:?} of a session: {held}");
             }
             assert_eq!(ranking.len(), holders, "sessions that hold something of {shared:?}");
+            let (used, (limit, max)) = (self.used_of(shared), self.limit_of(shared));
+            assert!(used <= max, "{used} in a table of {max}: {limit}");
         }
     }
 }

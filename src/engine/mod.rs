@@ -417,7 +417,8 @@ impl<S: Socket> Engine<S> {
                 connection.kept.is_none()
                     || connection.flags.listed_to_read
                     || connection.flags.paused
-                    || is_busy,
+                    || is_busy
+                    || matches!(connection.phase, Phase::Closed(_)),
                 "input of connection {slot} is kept and nothing will handle it"
             );
             let waits = connection.flags.listed_to_read
