@@ -277,12 +277,12 @@ impl Broker {
     /// What a session holds of a table at least that pays for another: twice what the one that asks would hold then,
     /// and more than an equal part.
     fn bar_for(&self, shared: Shared, asker: Asker, more: u64) -> Option<u64> {
-        let before = match asker {
-            Asker::Session(asker) => shared.held_by(&self.sessions[asker]),
-            Asker::Newcomer => 0,
+        let (before, newcomers) = match asker {
+            Asker::Session(asker) => (shared.held_by(&self.sessions[asker]), 0),
+            Asker::Newcomer => (0, 1),
             Asker::Nobody => return None,
         };
-        let part = self.limit_of(shared).1 / (self.sessions.len() as u64).max(1);
+        let part = self.limit_of(shared).1 / (self.sessions.len() as u64 + newcomers);
         Some((2 * (before + more)).max(part + 1))
     }
 

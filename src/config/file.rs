@@ -352,6 +352,30 @@ mod tests {
             ("[limits]\nbody_bytes_max = 4 MiB\n", "broker.toml:2: limits.body_bytes_max: "),
             ("[limits]\noutbound = [[1]]\n", "broker.toml:2: limits.outbound: an array where none"),
             ("listener = [[\"name\"]]\n", "broker.toml:1: listener[0]: an array where none"),
+            (
+                "[limits]\npatterns_per_session_max = \"5x\"\n",
+                "broker.toml:2: limits.patterns_per_session_max: invalid type: string \"5x\", expected a whole",
+            ),
+            (
+                "[limits]\npatterns_per_session_max = -1\n",
+                "broker.toml:2: limits.patterns_per_session_max: invalid value",
+            ),
+            (
+                "[limits.transaction_bytes_max]\nagent = \"1 MiB\"\nservice = \"1 MB\"\n",
+                "broker.toml:3: limits.transaction_bytes_max.service: invalid value: string \"1 MB\"",
+            ),
+            (
+                "[limits]\ntransaction_bytes_max = { agent = 5, agents = 6 }\n",
+                "broker.toml:2: limits.transaction_bytes_max.agents: there is no such setting; did you mean agent?",
+            ),
+            (
+                "[limits]\ntransaction_bytes_max = true\n",
+                "broker.toml:2: limits.transaction_bytes_max: invalid type: boolean `true`, expected a number of",
+            ),
+            (
+                "[limits]\ntransaction_bytes_max = [4]\n",
+                "broker.toml:2: limits.transaction_bytes_max: an array where none",
+            ),
             ("top = 4\n", "broker.toml:1: top: there is no such setting"),
             ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
             ("listener = \"x\"\n", "broker.toml:1: listener: "),

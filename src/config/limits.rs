@@ -363,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_one_value_for_all_or_one_by_profile() {
+        let all = resolve("wildcards_per_session_max = 7\ntransaction_bytes_max = \"1 MiB\"");
+        let all = all.unwrap();
+        assert_eq!(all.wildcards_per_session_max, ByProfile::all(7));
+        assert_eq!(all.transaction_bytes_max, ByProfile::all(1 << 20));
+        assert_eq!(all.patterns_per_session_max, Limits::default().patterns_per_session_max);
+        let some = resolve(
+            "queue_share_bytes_max = 9\npatterns_per_session_max.agent = 0\n\
+             [destination_share_bytes_max]\nservice = \"2 MiB\"\nadmin = 5",
+        );
+        let some = some.unwrap();
+        assert_eq!(some.queue_share_bytes_max, ByProfile::all(9));
+        assert_eq!(some.patterns_per_session_max, ByProfile::new([0, 250, 250, 250]));
+        let shares = ByProfile::new([4 << 20, 4 << 20, 2 << 20, 5]);
+        assert_eq!(some.destination_share_bytes_max, shares);
+    }
+
+    #[test]
     fn bounds_that_cannot_work_are_refused_by_name() {
         for (text, name) in [
             ("connections_max = 0", "connections_max"),
@@ -376,6 +394,11 @@ mod tests {
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
+            ("transaction_bytes_max.service = \"65 MiB\"", "transactions_total_bytes_max"),
+            ("transaction_bytes_max.agent = 0", "transaction_bytes_max.agent"),
+            ("destination_share_bytes_max = 0", "destination_share_bytes_max.agent"),
+            ("wildcards_per_session_max = 4294967296", "wildcards_per_session_max"),
+            ("wildcards_per_session_max.admin = 4294967296", "wildcards_per_session_max.admin"),
             ("[outbound.agent]\nhard_bytes_max = 1", "outbound.agent.hard_bytes_max"),
             ("[outbound.admin]\nsoft_bytes_max = 0", "outbound.admin.soft_bytes_max"),
             ("[outbound.service]\nsoft_bytes_max = \"33 MiB\"", "outbound.service.soft_bytes_max"),

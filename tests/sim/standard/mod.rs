@@ -8,5 +8,6 @@ mod ids;
 mod receivers;
 mod shares;
 mod stage;
+mod tables;
 mod takeovers;
 mod versions;
