@@ -176,7 +176,7 @@ impl Session {
 }
 
 /// Memory of a destination that a subscription to it keeps alive.
-fn bytes_of(target: &Target, destinations: &DestinationTable) -> u64 {
+pub(super) fn bytes_of(target: &Target, destinations: &DestinationTable) -> u64 {
     match target {
         Target::Client(id) | Target::Topic(id) | Target::Queue(id) => {
             destinations.get(*id).map_or(0, |one| DestinationTable::cost_of(&one.name))

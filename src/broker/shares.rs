@@ -11,7 +11,7 @@ use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
 use super::members::Route;
-use super::session::Session;
+use super::session::{Session, bytes_of};
 use super::subscription::Target;
 use super::table::Key;
 use super::{Broker, Moment};
@@ -96,8 +96,10 @@ const ATTEMPTS_MAX: u32 = 4;
 /// Sessions that pay in one of them, at most: those that hold the same.
 const PAYERS_MAX: usize = 16;
 
-/// Subscriptions of a session that pays which end at once, at most.
-const ENDED_AT_ONCE_MAX: usize = 16;
+/// Subscriptions of a session that pays which end at once: as many as are needed, and some for those who ask in the
+/// same turn.
+const ENDED_AT_ONCE: usize = 4;
+const ENDED_AT_ONCE_MAX: usize = 32;
 
 /// Subscriptions of it among which they are sought.
 const SOUGHT_MAX: usize = 1_000;
@@ -228,7 +230,7 @@ impl Broker {
         for _ in 0..ATTEMPTS_MAX {
             let Some(bar) = self.bar_for(shared, asker, more) else { break };
             let Some(payer) = self.payer_at(shared, bar) else { break };
-            self.have_paid(shared, payer, bar, &fault, now);
+            self.have_paid(shared, payer, (bar, more), &fault, now);
             if self.has_room(shared, more) {
                 return Ok(());
             }
@@ -299,11 +301,11 @@ impl Broker {
         &mut self,
         shared: Shared,
         payer: SessionId,
-        bar: u64,
+        (bar, more): (u64, u64),
         fault: &Fault,
         now: Moment,
     ) {
-        let (mut ended, fewest) = self.find_freeing(shared, payer);
+        let (mut ended, fewest) = self.find_freeing(shared, payer, more);
         let mut payers = vec![payer];
         if ended.is_empty()
             && let Some(routes) = fewest.and_then(|target| self.members_of(&target))
@@ -326,26 +328,34 @@ impl Broker {
         self.end_subscriptions(ended, now);
     }
 
-    /// Some subscriptions of a session by whose end alone something of a table becomes free, and the target that
-    /// fewest others share with it.
+    /// Some subscriptions of a session by whose end alone so much of a table becomes free, and the target that fewest
+    /// others share with it.
     fn find_freeing(
         &mut self,
         shared: Shared,
         payer: SessionId,
+        more: u64,
     ) -> (Vec<SubscriptionIndex>, Option<Target>) {
         let (mut ended, mut fewest) = (Vec::new(), None);
-        let mut sought = 0;
+        let (mut sought, mut freed) = (0, 0);
         for index in self.sessions[payer].subscriptions.all().iter().take(SOUGHT_MAX) {
             sought += 1;
             let target = self.subscriptions[*index].target;
             match self.holders_of(shared, &target) {
-                Some(1) => ended.push(*index),
+                Some(1) => {
+                    ended.push(*index);
+                    freed += match shared {
+                        Shared::DestinationBytes => bytes_of(&target, &self.destinations),
+                        _ => 1,
+                    };
+                }
                 Some(holders) if fewest.is_none_or(|(least, _)| holders < least) => {
                     fewest = Some((holders, target));
                 }
                 _ => {}
             }
-            if ended.len() == ENDED_AT_ONCE_MAX {
+            let is_enough = freed >= more && ended.len() >= ENDED_AT_ONCE;
+            if is_enough || ended.len() == ENDED_AT_ONCE_MAX {
                 break;
             }
         }

@@ -330,8 +330,8 @@ fn destinations_taken(gang: &mut Gang, town: &mut Town) {
 
 /// All memory for the names of destinations.
 fn names_taken(gang: &mut Gang, town: &mut Town) {
-    take(gang, town, (20, 90), Agent, |gang, index, number| {
-        let name = gang.name(format!("{index}/{number}{}", "x".repeat(1_100)));
+    take(gang, town, (11, 90), Agent, |gang, index, number| {
+        let name = gang.name(format!("{index}/{number}{}", "x".repeat(2_200)));
         format!("SUBSCRIBE\nid:{number}\ndestination:/topic/{name}\n\n")
     });
 }

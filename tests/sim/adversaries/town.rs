@@ -34,7 +34,7 @@ pub(super) fn limits() -> Limits {
         subscriptions_max: 3_000,
         destinations_max: 3_000,
         destinations_bytes_max: 2 << 20,
-        destination_share_bytes_max: ByProfile::all(128 << 10),
+        destination_share_bytes_max: ByProfile::all(256 << 10),
         patterns_max: 60,
         wildcards_max: 60,
         patterns_per_session_max: ByProfile::all(15),
