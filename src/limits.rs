@@ -299,7 +299,10 @@ pub struct MemoryPart {
 }
 
 /// Memory of a client that is logged in and at rest, over secure WebSocket, which takes most (`scripts/memory`).
-const CONNECTION_BYTES: u64 = 9 * 1024;
+pub(crate) const CONNECTION_BYTES: u64 = 9 * 1024;
+
+/// The same without TLS.
+pub(crate) const PLAIN_CONNECTION_BYTES: u64 = 700;
 
 /// How often a login id is kept besides its address: twice in the lines that name a sender, and for the log.
 const LOGIN_COPIES: u64 = 3;

@@ -45,7 +45,6 @@ mod hashing;
 mod jobs;
 mod list;
 mod login;
-#[allow(dead_code, reason = "what is held is about to be priced")]
 mod pattern;
 mod presence;
 mod request;
@@ -55,7 +54,6 @@ mod shares;
 mod standard;
 mod subscribe;
 mod wide;
-#[allow(dead_code, reason = "what is held is about to be priced")]
 mod wildcards;
 
 use self::admission::Admission;
@@ -443,7 +441,7 @@ impl Broker {
         self.subscriptions.len()
     }
 
-    /// The memory that is held against the bounds, without that of input.
+    /// The memory that is held against the bounds, without that of input and of connections.
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
             inbound_bytes: 0,
@@ -452,6 +450,8 @@ impl Broker {
             transactions_bytes: self.transactions.bytes(),
             destinations_bytes: self.destinations.bytes(),
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
+            patterns_bytes: self.groups.bytes(),
+            connections_bytes: 0,
         }
     }
 

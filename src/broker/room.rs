@@ -264,7 +264,7 @@ impl Broker {
         let needs = self.needs(session, bytes);
         if needs.own > share {
             let exceeded = Exceeded { limit: "queue_share_bytes_max", max: share };
-            return Err(no_room_yet(exceeded));
+            return Err(Fault::exceeded(exceeded).later());
         }
         if needs.all > max && needs.own >= self.store.largest_bytes() {
             return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
@@ -354,7 +354,7 @@ const EXPIRED_MAX: u32 = 4096;
 /// Expired messages that are dropped before it is looked whether there is room.
 const EXPIRED_STEP: u32 = 16;
 
-/// The fault of a message for which there is no room at present.
+/// The fault of a message for which others have left no room at present.
 fn no_room_yet(exceeded: Exceeded) -> Fault {
-    Fault::exceeded(exceeded).later()
+    Fault::exceeded(exceeded).staying_if_classic()
 }

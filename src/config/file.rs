@@ -352,6 +352,20 @@ mod tests {
             ("[limits]\nbody_bytes_max = 4 MiB\n", "broker.toml:2: limits.body_bytes_max: "),
             ("[limits]\noutbound = [[1]]\n", "broker.toml:2: limits.outbound: an array where none"),
             ("listener = [[\"name\"]]\n", "broker.toml:1: listener[0]: an array where none"),
+            ("top = 4\n", "broker.toml:1: top: there is no such setting"),
+            ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
+            ("listener = \"x\"\n", "broker.toml:1: listener: "),
+            ("[log]\nlevel = \"info\"\nlevel = \"warn\"\n", "broker.toml:3: log.level: "),
+        ] {
+            let fault = fault(text);
+            assert!(fault.starts_with(start), "{fault}");
+            assert_eq!(fault.lines().count(), 1, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_a_share_names_its_profile_if_it_has_one() {
+        for (text, start) in [
             (
                 "[limits]\npatterns_per_session_max = \"5x\"\n",
                 "broker.toml:2: limits.patterns_per_session_max: invalid type: string \"5x\", expected a whole",
@@ -376,14 +390,9 @@ mod tests {
                 "[limits]\ntransaction_bytes_max = [4]\n",
                 "broker.toml:2: limits.transaction_bytes_max: an array where none",
             ),
-            ("top = 4\n", "broker.toml:1: top: there is no such setting"),
-            ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
-            ("listener = \"x\"\n", "broker.toml:1: listener: "),
-            ("[log]\nlevel = \"info\"\nlevel = \"warn\"\n", "broker.toml:3: log.level: "),
         ] {
             let fault = fault(text);
             assert!(fault.starts_with(start), "{fault}");
-            assert_eq!(fault.lines().count(), 1, "{fault}");
         }
     }
 

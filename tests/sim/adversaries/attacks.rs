@@ -22,12 +22,7 @@ pub(super) static ATTACKS: [Attack; 44] = [
     Attack { name: "queues-waiting", act: queues_waiting },
     Attack { name: "patterns-logins", act: patterns_logins },
     Attack { name: "wildcards-taken", act: wildcards_taken },
-    Attack { name: "wildcards-held-twice", act: wildcards_held_twice },
     Attack { name: "patterns-taken", act: patterns_taken },
-    Attack { name: "subscriptions-taken", act: subscriptions_taken },
-    Attack { name: "destinations-taken", act: destinations_taken },
-    Attack { name: "names-taken", act: names_taken },
-    Attack { name: "addresses-watched", act: addresses_watched },
     Attack { name: "queues-filled", act: queues_filled },
     Attack { name: "frames-unfinished", act: frames_unfinished },
     Attack { name: "transactions", act: transactions },
@@ -53,6 +48,11 @@ pub(super) static ATTACKS: [Attack; 44] = [
     Attack { name: "many-lines", act: many_lines },
     Attack { name: "large-bodies", act: large_bodies },
     Attack { name: "http-rush", act: http_rush },
+    Attack { name: "wildcards-held-twice", act: wildcards_held_twice },
+    Attack { name: "subscriptions-taken", act: subscriptions_taken },
+    Attack { name: "destinations-taken", act: destinations_taken },
+    Attack { name: "names-taken", act: names_taken },
+    Attack { name: "addresses-watched", act: addresses_watched },
 ];
 
 /// The attack of that name.
