@@ -291,7 +291,7 @@ def subscribe_costly(stage: Stage, each: int) -> None:
 @attack(
     "wildcards-taken", "agents",
     "each subscribes to as many topics with wildcards as its share has, until there is no room for one more",
-    row="12", seen="everybody else is refused, with `retry:never`, and closed")
+    row="12", seen="everybody else is refused, with `retry:never`, and closed", short=True)
 def wildcards_taken(stage: Stage) -> None:
     stage.begin()
     take_all(stage, "agent", lambda number: subscribe(number, f"/topic/taken-{number}/*"))

@@ -424,3 +424,90 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Keys, Options, Speaker};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::limits::Limits;
+    use crate::outbound::Framing;
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
+
+    fn broker_with(limits: Limits) -> Broker {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        Broker::new(Options::new(limits, keys, Box::new(|| 1)))
+    }
+
+    fn join(broker: &mut Broker, slot: u32, login: &str) -> Speaker {
+        let (dialect, framing, number) = (Dialect::Standard, Framing::Line, slot.into());
+        let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
+        let connect =
+            format!("CONNECT\naccept-version:1.2\nlogin:{login}\npasscode:app.super\n\n\0");
+        say(broker, &mut speaker, &connect);
+        speaker
+    }
+
+    fn say(broker: &mut Broker, speaker: &mut Speaker, text: &str) {
+        broker.handle(speaker, Data { bytes: text.as_bytes(), is_binary: false }, NOW);
+        broker.check_invariants();
+    }
+
+    fn subscribe(broker: &mut Broker, speaker: &mut Speaker, id: u32, name: &str) {
+        let frame = format!("SUBSCRIBE\nid:{id}\ndestination:{name}\n\n\0");
+        say(broker, speaker, &frame);
+    }
+
+    fn session(broker: &Broker, speaker: &Speaker) -> Option<SessionId> {
+        broker.peers.peer(speaker.peer).session()
+    }
+
+    #[test]
+    fn a_request_takes_a_bounded_part_of_a_turn_however_much_the_one_that_pays_holds() {
+        let limits = Limits { wildcards_max: 200, destinations_max: 803, ..Limits::default() };
+        for name in ["/topic/last/>", "/topic/last", "/queue/last"] {
+            let mut broker = broker_with(limits.clone());
+            let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+            for id in 0..1_000 {
+                let end = if id % 5 == 0 { "/>" } else { "" };
+                subscribe(&mut broker, &mut ana, id, &format!("/topic/{id}{end}"));
+            }
+            subscribe(&mut broker, &mut bob, 0, "/topic/bob");
+            assert_eq!((broker.groups.wildcards.len(), broker.destinations.len()), (200, 803));
+            let before = broker.work_done();
+            broker.begin_share(400);
+            subscribe(&mut broker, &mut bob, 1, name);
+            let spent = broker.work_done() - before;
+            assert!(spent < 800, "{spent} units for {name}");
+            assert!(session(&broker, &ana).is_none() && session(&broker, &bob).is_some());
+            assert!(broker.leaving_len() > 500, "a job ends the others");
+            while broker.has_work() {
+                broker.begin_share(1_000);
+                broker.advance_jobs(NOW);
+                broker.check_invariants();
+            }
+            assert_eq!(broker.subscriptions.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_a_session_holds_is_counted_once_for_each_target() {
+        let mut broker = broker_with(Limits::default());
+        let mut ana = join(&mut broker, 0, "ana");
+        let names = ["/topic/a", "/topic/a", "/queue/a", "/agent/ana", "/topic/>", "/topic/>"];
+        for (id, name) in (0..).zip(names) {
+            subscribe(&mut broker, &mut ana, id, name);
+        }
+        let id = session(&broker, &ana).unwrap();
+        let held = |broker: &Broker| Shared::ALL.map(|shared| shared.held_by(&broker.sessions[id]));
+        let cost = |name: &str| DestinationTable::cost_of(name.as_bytes());
+        let bytes = cost("/topic/a") + cost("/queue/a");
+        assert_eq!(held(&broker), [1, 0, 6, 2, bytes]);
+        for id in 0..3 {
+            say(&mut broker, &mut ana, &format!("UNSUBSCRIBE\nid:{id}\n\n\0"));
+        }
+        assert_eq!(held(&broker), [1, 0, 3, 0, 0]);
+    }
+}
