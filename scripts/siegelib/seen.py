@@ -311,22 +311,25 @@ def take_all(stage: Stage, profile: str, make: Callable[[int], bytes]) -> None:
     """Subscribes as many sessions as it takes to all that there is, and to each that gets free."""
     numbers = itertools.count()
     logins = itertools.count()
+    clients: list[Client] = []
     sizes = itertools.chain((250, 100, 30, 10, 3), itertools.repeat(1))
     # Who is refused is cut, and all its subscriptions with it: so the last gap is filled by smaller ones.
     for size in sizes:
-        while stage.is_on():
+        # Each that comes may be at the cost of one that came before: so it ends after some.
+        for _ in range(40):
+            if not stage.is_on():
+                return
             try:
                 client = stage.client(f"taking-{next(logins)}", profile, patience=stage.left() + 5)
             except (Refused, OSError):
                 break
+            clients.append(client)
             frames = b"".join(make(next(numbers)) for _ in range(size))
-            if not stage.ask(client, frames):
-                stage.streams.remove(client.stream)
-                client.close()
+            is_taken = stage.ask(client, frames)
+            stage.counts["taken"] += size if is_taken else 0
+            clients = stage.close_cut(clients)
+            if not is_taken:
                 break
-            stage.counts["taken"] += size
-        if not stage.is_on():
-            return
         if size == 1:
             time.sleep(0.02)
 

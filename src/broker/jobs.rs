@@ -75,10 +75,27 @@ impl Jobs {
     /// The subscriptions of ended sessions that a job ends; some may have ended.
     pub(super) fn leaving(&self) -> impl Iterator<Item = SubscriptionIndex> {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
-            Job::Leave(leave) => Some(leave.subscriptions.as_slice()),
+            Job::Leave(leave) => leave.subscriptions.get(leave.next..),
             _ => None,
         });
         leaving.flatten().copied()
+    }
+
+    /// The next of them that was not sought for a purpose before, of the jobs from `at` on.
+    pub(super) fn seek_leaving(
+        &mut self,
+        purpose: usize,
+        at: &mut usize,
+    ) -> Option<SubscriptionIndex> {
+        while let Some(one) = self.running.get_mut(*at) {
+            if let Job::Leave(leave) = &mut one.job
+                && let Some(index) = leave.seek(purpose)
+            {
+                return Some(index);
+            }
+            *at += 1;
+        }
+        None
     }
 
     /// The number of jobs.
@@ -322,18 +339,34 @@ impl Job {
 /// The end of the subscriptions of a session that has ended.
 #[derive(Debug)]
 pub(super) struct Leave {
-    subscriptions: std::vec::IntoIter<SubscriptionIndex>,
+    subscriptions: Vec<SubscriptionIndex>,
+    /// The subscription that is next. Some behind it may have ended, for somebody who needed room.
+    next: usize,
+    /// How far they were sought, by purpose.
+    sought: [usize; PURPOSES],
     /// Queues whose consumers were among them, to be served once all are ended.
     queues: Vec<DestinationId>,
 }
 
+/// Purposes for which subscriptions are sought that are to be ended.
+pub(super) const PURPOSES: usize = 4;
+
 impl Leave {
     pub(super) fn new(subscriptions: Vec<SubscriptionIndex>) -> Self {
-        Self { subscriptions: subscriptions.into_iter(), queues: Vec::new() }
+        Self { subscriptions, next: 0, sought: [0; PURPOSES], queues: Vec::new() }
+    }
+
+    /// The next subscription that was not sought for a purpose before.
+    fn seek(&mut self, purpose: usize) -> Option<SubscriptionIndex> {
+        let position = self.sought[purpose].max(self.next);
+        let found = self.subscriptions.get(position).copied()?;
+        self.sought[purpose] = position + 1;
+        Some(found)
     }
 
     fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
-        for index in self.subscriptions.by_ref() {
+        while let Some(index) = self.subscriptions.get(self.next).copied() {
+            self.next += 1;
             if let Some(id) = broker.end_subscription(index, now) {
                 broker.release_destination(id);
                 if self.queues.last() != Some(&id) {

@@ -2,16 +2,18 @@
 //!
 //! A session has shares of its own first; who exceeds them is refused, for that is its own consumption. Where
 //! sessions together have used a table up, the one that holds most of it pays for one that holds little: it ends.
-//! Some of its subscriptions end at once, those by which something becomes free; a job ends the others. So the
-//! request succeeds in the same turn, a table never holds more than its limit, and nothing has to be counted as
+//! Of its subscriptions those end at once by which enough becomes free; a job ends the others, and before anybody
+//! else pays, those that a job is about to end are ended. So the request succeeds in the same turn, a table never holds more than its limit, and nothing has to be counted as
 //! free that is not. If all that the session holds is held by others as well, those who share one thing with it pay
 //! together, as far as they hold more than their part themselves.
 
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
+use super::jobs::PURPOSES;
 use super::members::Route;
 use super::session::{Session, bytes_of};
+use super::space::Space;
 use super::subscription::Target;
 use super::table::Key;
 use super::{Broker, Moment};
@@ -48,6 +50,16 @@ impl Shared {
         match kind {
             GroupKind::Topics => Self::Wildcards,
             GroupKind::Clients | GroupKind::Presence => Self::Patterns,
+        }
+    }
+
+    /// The purpose for which subscriptions of ended sessions are sought.
+    fn purpose(self) -> usize {
+        match self {
+            Self::Wildcards => 0,
+            Self::Patterns => 1,
+            Self::Subscriptions => 2,
+            Self::Destinations | Self::DestinationBytes => PURPOSES - 1,
         }
     }
 
@@ -96,12 +108,10 @@ const ATTEMPTS_MAX: u32 = 4;
 /// Sessions that pay in one of them, at most: those that hold the same.
 const PAYERS_MAX: usize = 16;
 
-/// Subscriptions of a session that pays which end at once: as many as are needed, and some for those who ask in the
-/// same turn.
-const ENDED_AT_ONCE: usize = 4;
+/// Subscriptions of sessions that have paid or left which end at once for one request, at most.
 const ENDED_AT_ONCE_MAX: usize = 32;
 
-/// Subscriptions of it among which they are sought.
+/// Subscriptions among which they are sought.
 const SOUGHT_MAX: usize = 1_000;
 
 impl Broker {
@@ -172,8 +182,12 @@ impl Broker {
     /// Whether a session subscribes to a destination by its name already.
     fn holds_name(&self, session: SessionId, name: &[u8]) -> bool {
         let Some(id) = self.destinations.find(name, None) else { return false };
-        let targets = [Target::Topic(id), Target::Queue(id), Target::Client(id)];
-        targets.iter().any(|target| self.find_subscription(session, target).is_some())
+        let target = match Space::of(name) {
+            Space::Topic => Target::Topic(id),
+            Space::Queue => Target::Queue(id),
+            Space::Client | Space::Broker | Space::Unknown => Target::Client(id),
+        };
+        self.find_subscription(session, &target).is_some()
     }
 
     /// The destination with that name, which is made if there is none.
@@ -227,6 +241,9 @@ impl Broker {
     ) -> Result<(), Fault> {
         let (limit, max) = self.limit_of(shared);
         let fault = Fault::exceeded(Exceeded { limit, max }).later();
+        if !matches!(asker, Asker::Nobody) && self.free_leaving(shared, more, now) {
+            return Ok(());
+        }
         for _ in 0..ATTEMPTS_MAX {
             let Some(bar) = self.bar_for(shared, asker, more) else { break };
             let Some(payer) = self.payer_at(shared, bar) else { break };
@@ -239,6 +256,26 @@ impl Broker {
             }
         }
         Err(fault.staying_if_classic())
+    }
+
+    /// Ends subscriptions of sessions that are gone, before the jobs that are to end them, until there is room for more
+    /// in a table. Returns whether there is.
+    fn free_leaving(&mut self, shared: Shared, more: u64, now: Moment) -> bool {
+        let (mut at, mut sought, mut ended) = (0, 0, 0);
+        while sought < SOUGHT_MAX && ended < ENDED_AT_ONCE_MAX {
+            let Some(index) = self.jobs.seek_leaving(shared.purpose(), &mut at) else { break };
+            sought += 1;
+            let target = self.subscriptions.get(index).map(|one| one.target);
+            if target.is_some_and(|target| self.holders_of(shared, &target).is_some()) {
+                ended += 1;
+                self.end_subscriptions(vec![index], now);
+                if self.has_room(shared, more) {
+                    break;
+                }
+            }
+        }
+        self.meter.spend((sought + at) as u32 / work::LOOKUPS_PER_UNIT);
+        self.has_room(shared, more)
     }
 
     /// Whether there is room for more in a table, for which topics go that nobody subscribes to by name.
@@ -354,8 +391,7 @@ impl Broker {
                 }
                 _ => {}
             }
-            let is_enough = freed >= more && ended.len() >= ENDED_AT_ONCE;
-            if is_enough || ended.len() == ENDED_AT_ONCE_MAX {
+            if freed >= more || ended.len() == ENDED_AT_ONCE_MAX {
                 break;
             }
         }
@@ -490,6 +526,34 @@ mod tests {
             }
             assert_eq!(broker.subscriptions.len(), 2);
         }
+    }
+
+    /// A client that takes all that becomes free, in one write, leaves nothing of it to others, who have to find room
+    /// all the same.
+    #[test]
+    fn nobody_else_pays_before_those_have_gone_that_are_leaving() {
+        let limits = Limits { wildcards_max: 400, ..Limits::default() };
+        let mut broker = broker_with(limits);
+        let mut holders: Vec<_> = (0..4).map(|n| join(&mut broker, n, &format!("h{n}"))).collect();
+        for (number, holder) in (0..).zip(&mut holders) {
+            for id in 0..100 {
+                subscribe(&mut broker, holder, id, &format!("/topic/{number}/{id}/>"));
+            }
+        }
+        let (mut eve, mut guest) = (join(&mut broker, 4, "eve"), join(&mut broker, 5, "guest"));
+        // Jobs do not go on meanwhile.
+        for id in 0..49 {
+            broker.begin_share(1);
+            subscribe(&mut broker, &mut eve, id, &format!("/topic/eve/{id}/>"));
+        }
+        assert!(broker.leaving_len() > 10 && broker.groups.wildcards.len() == 400);
+        for id in 0..3 {
+            broker.begin_share(1);
+            subscribe(&mut broker, &mut guest, id, &format!("/topic/guest/{id}/>"));
+        }
+        let stay = holders.iter().filter(|one| session(&broker, one).is_some()).count();
+        assert_eq!(stay, 3, "one has paid");
+        assert!(session(&broker, &eve).is_some() && session(&broker, &guest).is_some());
     }
 
     #[test]
