@@ -307,6 +307,10 @@ def patterns_taken(stage: Stage) -> None:
         number, f"/agent/taken-{number}", destination_type=1))
 
 
+# Sessions that share in it at once.
+TAKERS_MAX = 200
+
+
 def take_all(stage: Stage, profile: str, make: Callable[[int], bytes]) -> None:
     """Subscribes as many sessions as it takes to all that there is, and to each that gets free."""
     numbers = itertools.count()
@@ -328,6 +332,10 @@ def take_all(stage: Stage, profile: str, make: Callable[[int], bytes]) -> None:
             is_taken = stage.ask(client, frames)
             stage.counts["taken"] += size if is_taken else 0
             clients = stage.close_cut(clients)
+            # As many sessions as there are things, with one each, could not be told from ordinary clients.
+            while len(clients) > TAKERS_MAX:
+                stage.streams.remove(clients[0].stream)
+                clients.pop(0).close()
             if not is_taken:
                 break
         if size == 1:
