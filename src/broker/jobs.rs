@@ -14,6 +14,7 @@ use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::list::List;
 use super::presence::Snapshot;
 use super::select::{Await, LogIn, LoginTable, Select};
+use super::shares::PURPOSES;
 use super::wide::Wide;
 use super::{Broker, Moment};
 use crate::work::Progress;
@@ -347,9 +348,6 @@ pub(super) struct Leave {
     /// Queues whose consumers were among them, to be served once all are ended.
     queues: Vec<DestinationId>,
 }
-
-/// Purposes for which subscriptions are sought that are to be ended.
-pub(super) const PURPOSES: usize = 4;
 
 impl Leave {
     pub(super) fn new(subscriptions: Vec<SubscriptionIndex>) -> Self {

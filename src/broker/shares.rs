@@ -10,7 +10,6 @@
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
-use super::jobs::PURPOSES;
 use super::members::Route;
 use super::session::{Session, bytes_of};
 use super::space::Space;
@@ -101,6 +100,9 @@ pub(super) enum Asker {
     /// Nobody: what there is has to do, and nobody pays.
     Nobody,
 }
+
+/// Purposes for which subscriptions of ended sessions are sought.
+pub(super) const PURPOSES: usize = 4;
 
 /// Times that room is sought by the end of the session that holds most, for one request.
 const ATTEMPTS_MAX: u32 = 4;
