@@ -65,24 +65,27 @@ pub struct Limits {
     pub takeovers_max: u32,
     /// The window over which takeovers of one login id are counted.
     pub takeover_window_ms: u32,
-    /// Subscriptions that one session may hold.
-    pub subscriptions_per_session_max: u32,
+    /// Subscriptions that one session may hold, by profile.
+    pub subscriptions_per_session_max: ByProfile<u32>,
     /// Subscriptions that may be held at once, all sessions together.
     pub subscriptions_max: u32,
     /// Destinations that may exist at once.
     pub destinations_max: u32,
-    /// Memory for topics and queues, their names and what is kept of each.
+    /// Memory for destinations, their names and what is kept of each.
     pub destinations_bytes_max: u64,
+    /// Memory of the destinations that the subscriptions of one session keep alive, whoever else subscribes to
+    /// them, by profile.
+    pub destination_share_bytes_max: ByProfile<u64>,
     /// Length of a destination's name.
     pub destination_bytes_max: u32,
     /// Different regular expressions that may be subscribed at once, all sessions together.
     pub patterns_max: u32,
-    /// Different regular expressions that one session may subscribe at once.
-    pub patterns_per_session_max: u32,
+    /// Different regular expressions that one session may subscribe at once, by profile.
+    pub patterns_per_session_max: ByProfile<u32>,
     /// Different topics with `*` or `>` that may be subscribed at once, all sessions together.
     pub wildcards_max: u32,
-    /// Different topics with `*` or `>` that one session may subscribe at once.
-    pub wildcards_per_session_max: u32,
+    /// Different topics with `*` or `>` that one session may subscribe at once, by profile.
+    pub wildcards_per_session_max: ByProfile<u32>,
     /// Levels of a topic with `*` or `>`.
     pub wildcard_levels_max: u32,
     /// Length of a regular expression.
@@ -99,8 +102,8 @@ pub struct Limits {
     pub heart_beat_margin_ms: u32,
     /// Transactions that one session may have begun.
     pub transactions_max: u32,
-    /// Memory for the frames that wait in one session's transactions.
-    pub transaction_bytes_max: u32,
+    /// Memory for the frames that wait in one session's transactions, by profile.
+    pub transaction_bytes_max: ByProfile<u32>,
     /// Memory for the frames that wait in transactions, all sessions together.
     pub transactions_total_bytes_max: u64,
     /// Length of a subscription's id.
@@ -248,22 +251,23 @@ impl Default for Limits {
             login_id_bytes_max: 2 * KIB,
             takeovers_max: 10,
             takeover_window_ms: 60_000,
-            subscriptions_per_session_max: 1_000,
+            subscriptions_per_session_max: ByProfile::new([1_000; 4]),
             subscriptions_max: 250_000,
             destinations_max: 1_000_000,
             destinations_bytes_max: 256 * MIB as u64,
+            destination_share_bytes_max: ByProfile::new([4 << 20, 4 << 20, 16 << 20, 16 << 20]),
             destination_bytes_max: 4 * KIB,
             patterns_max: 1_000,
-            patterns_per_session_max: 250,
+            patterns_per_session_max: ByProfile::new([250; 4]),
             wildcards_max: 1_000,
-            wildcards_per_session_max: 250,
+            wildcards_per_session_max: ByProfile::new([250; 4]),
             wildcard_levels_max: 64,
             pattern_bytes_max: KIB,
             pattern_compiled_bytes_max: 64 * KIB,
             heart_beat_ms_min: 1_000,
             heart_beat_margin_ms: 1_000,
             transactions_max: 16,
-            transaction_bytes_max: 8 * MIB,
+            transaction_bytes_max: ByProfile::new([8 * MIB; 4]),
             transactions_total_bytes_max: 64 * MIB as u64,
             subscription_id_bytes_max: 256,
             idle_topics_max: 10_000,
@@ -296,10 +300,13 @@ pub struct MemoryPart {
 }
 
 /// Memory of a client that is logged in and at rest, over secure WebSocket, which takes most (`scripts/memory`).
-const CONNECTION_BYTES: u64 = 9 * 1024;
+pub(crate) const CONNECTION_BYTES: u64 = 9 * 1024;
 
-/// How often a login id is kept: in the address, twice in the lines that name a sender, and for the log.
-const LOGIN_COPIES: u64 = 4;
+/// The same without TLS.
+pub(crate) const PLAIN_CONNECTION_BYTES: u64 = 700;
+
+/// How often a login id is kept besides its address: twice in the lines that name a sender, and for the log.
+const LOGIN_COPIES: u64 = 3;
 
 /// Memory of a subscription without its id, with its places in the lists of its session and its destination.
 pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;

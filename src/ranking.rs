@@ -56,6 +56,17 @@ impl Ranking {
         self.highest() == Some(rank.class as usize)
     }
 
+    /// Whether a thing stands where one of that size belongs.
+    pub(crate) fn has(&self, index: u32, size: u64) -> bool {
+        let rank = self.ranks.get(index as usize).copied().unwrap_or_default();
+        rank.class == class_of(size)
+    }
+
+    /// The number of things that take part.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The highest class that is not empty.
     fn highest(&self) -> Option<usize> {
         let (word, bits) = self.used.iter().enumerate().rfind(|(_, bits)| **bits != 0)?;

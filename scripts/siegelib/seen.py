@@ -291,7 +291,7 @@ def subscribe_costly(stage: Stage, each: int) -> None:
 @attack(
     "wildcards-taken", "agents",
     "each subscribes to as many topics with wildcards as its share has, until there is no room for one more",
-    row="12", seen="everybody else is refused, with `retry:never`, and closed")
+    row="12", seen="everybody else is refused, with `retry:never`, and closed", short=True)
 def wildcards_taken(stage: Stage) -> None:
     stage.begin()
     take_all(stage, "agent", lambda number: subscribe(number, f"/topic/taken-{number}/*"))
@@ -307,26 +307,37 @@ def patterns_taken(stage: Stage) -> None:
         number, f"/agent/taken-{number}", destination_type=1))
 
 
+# Sessions that share in it at once.
+TAKERS_MAX = 200
+
+
 def take_all(stage: Stage, profile: str, make: Callable[[int], bytes]) -> None:
     """Subscribes as many sessions as it takes to all that there is, and to each that gets free."""
     numbers = itertools.count()
     logins = itertools.count()
+    clients: list[Client] = []
     sizes = itertools.chain((250, 100, 30, 10, 3), itertools.repeat(1))
     # Who is refused is cut, and all its subscriptions with it: so the last gap is filled by smaller ones.
     for size in sizes:
-        while stage.is_on():
+        # Each that comes may be at the cost of one that came before: so it ends after some.
+        for _ in range(40):
+            if not stage.is_on():
+                return
             try:
                 client = stage.client(f"taking-{next(logins)}", profile, patience=stage.left() + 5)
             except (Refused, OSError):
                 break
+            clients.append(client)
             frames = b"".join(make(next(numbers)) for _ in range(size))
-            if not stage.ask(client, frames):
-                stage.streams.remove(client.stream)
-                client.close()
+            is_taken = stage.ask(client, frames)
+            stage.counts["taken"] += size if is_taken else 0
+            clients = stage.close_cut(clients)
+            # As many sessions as there are things, with one each, could not be told from ordinary clients.
+            while len(clients) > TAKERS_MAX:
+                stage.streams.remove(clients[0].stream)
+                clients.pop(0).close()
+            if not is_taken:
                 break
-            stage.counts["taken"] += size
-        if not stage.is_on():
-            return
         if size == 1:
             time.sleep(0.02)
 

@@ -172,6 +172,19 @@ class Stage:
                     return sent
         return times
 
+    def close_cut(self, clients: list[Client]) -> list[Client]:
+        """Closes those whose connection the broker has ended; gives the others."""
+        poll = select.poll()
+        for client in clients:
+            poll.register(client.stream, select.POLLRDHUP)
+        ended = {descriptor for descriptor, _ in poll.poll(0)}
+        cut = [client for client in clients if client.stream.fileno() in ended]
+        for client in cut:
+            self.counts["cut"] += 1
+            self.streams.remove(client.stream)
+            client.close()
+        return [client for client in clients if client not in cut]
+
     def ask(self, client: Client, data: bytes = b"") -> bool:
         """Sends frames and waits until the broker is through with them; says whether it was in time."""
         if self.push(client.stream, data + self.speech.ask) == 0:

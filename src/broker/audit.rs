@@ -1,11 +1,12 @@
 //! What must hold between sessions, subscriptions, destinations and groups: for tests.
 
 use super::Broker;
-use super::destination::Destination;
+use super::destination::{Destination, DestinationTable};
 use super::groups::slot_of;
 use super::ids::SubscriptionIndex;
 use super::members::Members;
 use super::presence::is_public;
+use super::session::Session;
 use super::space::Space;
 use super::subscription::{Subscription, Target};
 
@@ -89,19 +90,41 @@ impl Broker {
             let target_of = |index: SubscriptionIndex| &self.subscriptions[index];
             for one in all.iter().map(|index| target_of(*index)) {
                 assert_eq!(one.session, id);
-                if one.target.group().is_some() && !targets.contains(&one.target) {
+                if !targets.contains(&one.target) {
                     targets.push(one.target);
                 }
             }
-            let wildcards = targets.iter().filter(|one| matches!(one, Target::Topics(_))).count();
-            let counted = (session.wildcards as usize, session.patterns as usize);
-            assert_eq!(counted, (wildcards, targets.len() - wildcards), "patterns of a session");
+            self.check_counts(session, &targets);
         }
-        let leaving = self.jobs.leaving_len();
+        self.check_shares();
         assert_eq!(
-            listed + leaving,
+            listed + self.leaving_len(),
             self.subscriptions.len(),
             "subscriptions that are no session's"
         );
+    }
+
+    /// Checks what a session holds of the tables that all share; `targets` are different.
+    fn check_counts(&self, session: &Session, targets: &[Target]) {
+        let (mut wildcards, mut patterns, mut destinations, mut bytes) = (0, 0, 0, 0);
+        for target in targets {
+            match target {
+                Target::Topics(_) => wildcards += 1,
+                Target::Clients(_) | Target::Presence(_) => patterns += 1,
+                Target::Own(_) => {}
+                Target::Client(id) | Target::Topic(id) | Target::Queue(id) => {
+                    destinations += 1;
+                    bytes += DestinationTable::cost_of(&self.destinations[*id].name);
+                }
+            }
+        }
+        assert_eq!((session.wildcards, session.patterns), (wildcards, patterns), "patterns");
+        let held = (session.destinations, session.destination_bytes);
+        assert_eq!(held, (destinations, bytes), "destinations that a session keeps alive");
+    }
+
+    /// The number of subscriptions of ended sessions that are still to be ended.
+    pub(super) fn leaving_len(&self) -> usize {
+        self.jobs.leaving().filter(|index| self.subscriptions.get(*index).is_some()).count()
     }
 }

@@ -268,7 +268,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
             return answer_subscription(broker, request, Err(fault), now);
         }
         Space::Topic => {
-            let outcome = broker.subscribe_topic(request.session, name, None);
+            let outcome = broker.subscribe_topic(request.session, name, None, now);
             return answer_subscription(broker, request, outcome, now);
         }
         Space::Queue => {
@@ -284,7 +284,7 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
     }
     let outcome = match kind {
         b"1" => broker.watch_clients(request.session, name, None, now),
-        _ => broker.watch_client(request.session, name, None),
+        _ => broker.watch_client(request.session, name, None, now),
     };
     answer_subscription(broker, request, outcome, now)
 }
@@ -300,7 +300,7 @@ fn answer_subscription(
         Ok(index) => {
             request.list(broker, vec![index], now);
         }
-        Err(fault) if fault.disposition == Disposition::Stays => request.refuse(broker, fault),
+        Err(fault) if fault.stays_in_classic() => request.refuse(broker, fault),
         Err(fault) => return Err(fault),
     }
     Ok(())

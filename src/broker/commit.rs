@@ -100,7 +100,8 @@ impl Broker {
         bytes: u64,
         now: Moment,
     ) -> Result<(), Fault> {
-        let max = u64::from(self.limits.transaction_bytes_max);
+        let profile = self.sessions[session].profile;
+        let max = u64::from(self.limits.transaction_bytes_max[profile]);
         let begun = &self.sessions[session].transactions;
         if begun.iter().map(|one| one.bytes).sum::<u64>() + bytes > max {
             return Err(Fault::exceeded(Exceeded { limit: "transaction_bytes_max", max }));

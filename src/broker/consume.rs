@@ -15,6 +15,7 @@ use super::members::Route;
 use super::message::{Message, Stored};
 use super::peer::Peer;
 use super::queue::Queue;
+use super::shares::{Asker, Wanted};
 use super::store::{Position, Slot};
 use super::subscription::{AckMode, Standard, Target, Turn};
 use super::{Broker, Moment};
@@ -55,9 +56,9 @@ impl Broker {
             let description = "queues have no wildcards: a subscription is to one queue";
             return Err(Fault::staying(Code::InvalidDestinationType, description));
         }
-        let id = self.find_or_make_destination(name)?;
-        let begun = self.begin_subscription(session, Target::Queue(id), Some(standard));
-        let index = begun.inspect_err(|_| self.release_destination(id))?;
+        self.make_subscription_room(session, Wanted::Name(name), now)?;
+        let id = self.find_or_make_destination(name, Asker::Nobody, now)?;
+        let index = self.begin_subscription(session, Target::Queue(id), Some(standard));
         self.destinations.change_queue(id, |queue| queue.add_consumer(index));
         self.serve_queue(id, now);
         Ok(index)
@@ -350,7 +351,7 @@ impl Broker {
         let is_within = self.store.bytes() <= self.limits.queues_bytes_max;
         let queue = self.dead_letter_queue.clone().filter(|_| is_within).and_then(|name| {
             self.check_queue_room(name.as_bytes(), 1, now).ok()?;
-            self.find_or_make_destination(name.as_bytes()).ok()
+            self.find_or_make_destination(name.as_bytes(), Asker::Nobody, now).ok()
         });
         let Some(id) = queue else {
             self.store.take(slot);

@@ -11,6 +11,7 @@ use super::levels::Levels;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
+use super::shares::Asker;
 use super::space::Space;
 use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment, printable};
@@ -113,7 +114,9 @@ impl Broker {
         let name = sending.content.destination;
         let id = match (self.destinations.find(name, None), Space::of(name)) {
             (Some(id), _) => id,
-            (None, Space::Topic | Space::Queue) => self.find_or_make_destination(name)?,
+            (None, Space::Topic | Space::Queue) => {
+                self.find_or_make_destination(name, Asker::Session(sending.session), now)?
+            }
             (None, Space::Client | Space::Broker | Space::Unknown) => return Ok(Sent::Nobody),
         };
         self.note_sender(sending.session, id);

@@ -21,7 +21,7 @@ impl Broker {
             let description = "only services may subscribe to presence";
             return Err(Fault::staying(Code::NoRights, description));
         }
-        let index = self.subscribe_group(session, GroupKind::Presence, text, standard)?;
+        let index = self.subscribe_group(session, GroupKind::Presence, text, standard, now)?;
         self.await_selection(session, index, now);
         Ok(index)
     }

@@ -160,7 +160,7 @@ pub(crate) struct DestinationTable {
     idle_topics: BTreeMap<u64, DestinationId>,
     /// Counts how often a topic has become idle.
     idle_last: u64,
-    /// Memory of topics and queues.
+    /// Memory of all destinations.
     bytes: u64,
     /// Queues with a message that expires, by [`Queue::expires_ms`].
     expiring: BTreeSet<(u64, DestinationId)>,
@@ -418,12 +418,11 @@ impl DestinationTable {
         self.idle_topics.len()
     }
 
-    /// Memory of a topic or a queue. Addresses are bounded by the number of clients, and cost nothing here.
+    /// Memory of a destination.
     pub(crate) fn cost_of(name: &[u8]) -> u64 {
         let own = match Space::of(name) {
-            Space::Topic => 0,
             Space::Queue => size_of::<Queue>() + ALLOCATION_BYTES,
-            Space::Client | Space::Broker | Space::Unknown => return 0,
+            Space::Topic | Space::Client | Space::Broker | Space::Unknown => 0,
         };
         // The tables may have twice the room that they need.
         let index = size_of::<DestinationId>() + NameIndex::<DestinationId>::ENTRY_BYTES;
@@ -431,7 +430,7 @@ impl DestinationTable {
         (table + own + name.len() + 2 * ALLOCATION_BYTES) as u64
     }
 
-    /// Memory of topics and queues.
+    /// Memory of all destinations.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -447,7 +446,7 @@ impl DestinationTable {
         let (mut idle, mut expiring, mut backlogged) =
             (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let bytes = self.table.iter().map(|(_, one)| Self::cost_of(&one.name));
-        assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of topics and queues");
+        assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of destinations");
         for (id, one) in self.table.iter() {
             assert_eq!(
                 self.find(&one.name, None),

@@ -151,7 +151,7 @@ impl Commit {
             let request = Request { session, version: self.version, headers: &frame.headers };
             let delivery = find_delivery(broker, &request)?;
             if frame.command == Command::Nack {
-                broker.reserve_dead_letters()?;
+                broker.reserve_dead_letters(session, now)?;
             }
             return Ok((Plan::Settle(delivery), 0));
         }
@@ -246,6 +246,7 @@ impl Accepted {
 #[cfg(test)]
 mod tests {
     use super::super::peer::Opening;
+    use super::super::shares::Asker;
     use super::super::{CloseReason, Data, Keys, Options, Speaker};
     use super::*;
     use crate::dialect::Dialect;
@@ -339,7 +340,6 @@ mod tests {
                 broker.advance_jobs(NOW);
             }
             let before = broker.counters.deliveries;
-            // A queue that loses its last consumer is dropped at the end of the job that ends subscriptions.
             broker.begin_share(1_000);
             broker.close_peer(ana.peer, CloseReason::Lost, NOW);
             broker.check_invariants();
@@ -372,8 +372,9 @@ mod tests {
             }
             let is_full = broker.check_queue_room(b"/queue/a", 1, NOW).unwrap_err();
             assert!(is_full.description.contains("queue_messages_max"), "{is_full:?}");
-            broker.find_or_make_destination(b"/queue/b").unwrap();
-            let is_full = broker.find_or_make_destination(b"/queue/c").unwrap_err();
+            broker.find_or_make_destination(b"/queue/b", Asker::Nobody, NOW).unwrap();
+            let is_full =
+                broker.find_or_make_destination(b"/queue/c", Asker::Nobody, NOW).unwrap_err();
             assert!(is_full.description.contains("destinations_max"), "{is_full:?}");
             while broker.has_work() {
                 broker.begin_share(1_000);
@@ -399,11 +400,11 @@ mod tests {
         }
         broker.begin_share(1);
         broker.close_peer(bob.peer, CloseReason::Lost, NOW);
-        assert!(broker.jobs.leaving_len() > 0, "consumers are left");
+        assert!(broker.leaving_len() > 0, "consumers are left");
         say(&mut broker, &mut ana, b"SEND\ndestination:/queue/a\n\njob\0");
         broker.begin_share(1_000);
         broker.advance_jobs(NOW);
-        assert_eq!((broker.store.len(), broker.jobs.leaving_len()), (1, 0));
+        assert_eq!((broker.store.len(), broker.leaving_len()), (1, 0));
         broker.check_invariants();
     }
 }

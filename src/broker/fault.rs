@@ -96,11 +96,23 @@ impl Fault {
         Self { disposition: Disposition::Closes(Retry::Later), ..self }
     }
 
+    /// The fault with the advice to retry later, on the same connection where the dialect allows it.
+    #[must_use]
+    pub fn staying_if_classic(self) -> Self {
+        Self { disposition: Disposition::MayStay, ..self }
+    }
+
+    /// Whether a connection of the classic dialect stays open.
+    pub fn stays_in_classic(&self) -> bool {
+        matches!(self.disposition, Disposition::Stays | Disposition::MayStay)
+    }
+
     /// The advice to the client if the connection closes in any case.
     pub fn retry(&self) -> Retry {
         match self.disposition {
             Disposition::Stays => Retry::Never,
             Disposition::Closes(retry) => retry,
+            Disposition::MayStay => Retry::Later,
         }
     }
 
@@ -273,6 +285,9 @@ pub enum Disposition {
     Stays,
     /// It closes, with this advice.
     Closes(Retry),
+    /// It stays open in the classic dialect, where the client may try again; in the standard one it closes with the
+    /// advice to retry later.
+    MayStay,
 }
 
 /// The advice whether to reconnect after an ERROR.

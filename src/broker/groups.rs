@@ -280,6 +280,17 @@ impl Groups {
         }
     }
 
+    /// Memory of all patterns, without that of their members.
+    pub(crate) fn bytes(&self) -> u64 {
+        fn of<M>(table: &GroupTable<M>, matcher: impl Fn(&M) -> usize) -> usize {
+            let own = |group: &Group<M>| size_of::<Group<M>>() + group.text.len();
+            table.iter().map(|(_, group)| own(group) + matcher(&group.matcher)).sum()
+        }
+        let wildcards = of(&self.wildcards.groups, |wildcard| wildcard.levels.text().len());
+        let patterns = of(&self.clients, Pattern::bytes) + of(&self.presence, Pattern::bytes);
+        (wildcards + self.wildcards.trie.bytes() + patterns) as u64
+    }
+
     /// The number of regular expressions.
     pub(crate) fn patterns_len(&self) -> usize {
         self.clients.len() + self.presence.len()

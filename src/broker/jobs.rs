@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::answer::Later;
 use super::execute::{Accepted, Commit, Settle};
 use super::fault::{Code, Fault, Retry};
-use super::ids::PeerId;
+use super::ids::{PeerId, SubscriptionIndex};
 use super::leave::{Inherit, Leave};
 use super::list::List;
 use super::presence::{Snapshot, announce};
@@ -82,13 +82,30 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// The number of subscriptions that no session lists any more and that are still to be ended.
-    pub(super) fn leaving_len(&self) -> usize {
+    /// The subscriptions that no session lists any more and that are still to be ended; some may have ended.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = SubscriptionIndex> {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
-            Job::Leave(leave) => Some(leave.len()),
+            Job::Leave(leave) => Some(leave.left()),
             _ => None,
         });
-        leaving.sum()
+        leaving.flatten().copied()
+    }
+
+    /// The next of them that was not sought for a purpose before, of the jobs from `at` on.
+    pub(super) fn seek_leaving(
+        &mut self,
+        purpose: usize,
+        at: &mut usize,
+    ) -> Option<SubscriptionIndex> {
+        while let Some(one) = self.running.get_mut(*at) {
+            if let Job::Leave(leave) = &mut one.job
+                && let Some(index) = leave.seek(purpose)
+            {
+                return Some(index);
+            }
+            *at += 1;
+        }
+        None
     }
 
     /// The number of jobs.

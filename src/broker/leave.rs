@@ -4,6 +4,7 @@
 use super::encoding::Encoding;
 use super::execute::Accepted;
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::shares::PURPOSES;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};
@@ -12,9 +13,11 @@ use crate::work::{self, Progress};
 #[derive(Debug)]
 pub(super) struct Leave {
     accepted: Option<Accepted>,
-    subscriptions: std::vec::IntoIter<SubscriptionIndex>,
-    /// A consumer that holds messages.
-    under_way: Option<SubscriptionIndex>,
+    subscriptions: Vec<SubscriptionIndex>,
+    /// The subscription that is next. Some behind it may have ended, for somebody who needed room.
+    next: usize,
+    /// How far they were sought, by purpose.
+    sought: [usize; PURPOSES],
     /// Queues whose consumers were among them, to be served once all are ended.
     queues: Vec<DestinationId>,
 }
@@ -22,13 +25,20 @@ pub(super) struct Leave {
 impl Leave {
     /// Subscriptions that end once their session has done what was accepted from it.
     pub(super) fn new(accepted: Option<Accepted>, subscriptions: Vec<SubscriptionIndex>) -> Self {
-        let subscriptions = subscriptions.into_iter();
-        Self { accepted, subscriptions, under_way: None, queues: Vec::new() }
+        Self { accepted, subscriptions, next: 0, sought: [0; PURPOSES], queues: Vec::new() }
     }
 
-    /// The number of subscriptions that are left.
-    pub(super) fn len(&self) -> usize {
-        self.subscriptions.len() + usize::from(self.under_way.is_some())
+    /// The subscriptions that are left; some may have ended.
+    pub(super) fn left(&self) -> &[SubscriptionIndex] {
+        &self.subscriptions[self.next..]
+    }
+
+    /// The next subscription that was not sought for a purpose before.
+    pub(super) fn seek(&mut self, purpose: usize) -> Option<SubscriptionIndex> {
+        let position = self.sought[purpose].max(self.next);
+        let found = self.subscriptions.get(position).copied()?;
+        self.sought[purpose] = position + 1;
+        Some(found)
     }
 
     /// Ends further subscriptions, until the share of the turn is used up.
@@ -39,14 +49,13 @@ impl Leave {
                     Progress::Ended => self.accepted = None,
                     unfinished => return unfinished,
                 }
-            } else if let Some(index) = self.under_way.take().or_else(|| self.subscriptions.next())
-            {
+            } else if let Some(index) = self.left().first().copied() {
                 self.end(index, broker, now);
             } else if let Some(id) = self.queues.pop() {
                 broker.serve_queue(id, now);
                 broker.release_destination(id);
             }
-            if self.len() == 0 && self.queues.is_empty() && self.accepted.is_none() {
+            if self.left().is_empty() && self.queues.is_empty() && self.accepted.is_none() {
                 return Progress::Ended;
             }
             if broker.is_share_spent() {
@@ -57,12 +66,14 @@ impl Leave {
 
     fn end(&mut self, index: SubscriptionIndex, broker: &mut Broker, now: Moment) {
         if !broker.return_held(index, now) {
-            self.under_way = Some(index);
             return;
         }
-        let queue = broker.end_subscription(index, now);
-        if let Some(id) = queue.filter(|id| self.queues.last() != Some(id)) {
-            self.queues.push(id);
+        self.next += 1;
+        if let Some(id) = broker.end_subscription(index, now) {
+            broker.release_destination(id);
+            if self.queues.last() != Some(&id) {
+                self.queues.push(id);
+            }
         }
     }
 }
@@ -126,7 +137,7 @@ impl Broker {
     /// acknowledge, gets messages to its address without a subscription, and gets one copy of all others, by however
     /// many subscriptions; these have no ids. Returns whether it is no consumer of a queue any more.
     fn adapt_to_classic(&mut self, id: SessionId, index: SubscriptionIndex, now: Moment) -> bool {
-        let Self { sessions, subscriptions, peers, .. } = self;
+        let Self { sessions, subscriptions, destinations, peers, .. } = self;
         let (Some(session), Some(one)) = (sessions.get_mut(id), subscriptions.get(index)) else {
             return true;
         };
@@ -137,9 +148,9 @@ impl Broker {
         if is_unfit {
             self.unsubscribe_at_once(index, now);
         } else {
-            session.release(index, subscriptions);
+            session.release(index, subscriptions, destinations);
             subscriptions[index].standard = None;
-            session.hold(index, subscriptions);
+            session.hold(index, subscriptions, destinations);
         }
         true
     }

@@ -14,6 +14,7 @@ use super::presence::{Event, is_public};
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
+use super::shares::Asker;
 use super::space::Space;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
@@ -67,7 +68,8 @@ impl Broker {
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, now);
         let Some(selection) = selected else { return Ok(None) };
-        let destination = self.find_or_make_destination(&address)?;
+        let destination =
+            self.find_or_make_destination(&address, Asker::Newcomer, now).map_err(Fault::later)?;
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
         self.counters.logins += 1;
         session.number = self.counters.logins;
@@ -160,6 +162,7 @@ impl Broker {
     ) -> SessionId {
         let Some(renewed) = self.sessions.renew(session) else { return session };
         let ended = self.sessions[renewed].release_all();
+        self.note_shares(renewed);
         self.destinations.set_owner(self.sessions[renewed].destination, Some(renewed));
         self.attach(renewed, newcomer, rights);
         if accepted.is_some() || !ended.is_empty() {
@@ -262,6 +265,7 @@ impl Broker {
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
         let Some(session) = self.sessions.remove(id) else { return };
         self.meter.spend(work::SESSION);
+        self.forget_shares(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;
         self.destinations.set_owner(session.destination, None);
         self.release_destination(session.destination);

@@ -47,23 +47,21 @@ mod jobs;
 mod leave;
 mod list;
 mod login;
-#[allow(dead_code, reason = "what is held is about to be priced")]
 mod pattern;
 mod presence;
 mod request;
 mod room;
 mod select;
+mod shares;
 mod standard;
 mod subscribe;
 mod wide;
-#[allow(dead_code, reason = "what is held is about to be priced")]
 mod wildcards;
 
 use self::admission::Admission;
 use self::consume::Leftover;
 use self::destination::DestinationTable;
 use self::encoding::Encoding;
-use self::fault::Disposition;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
 use self::groups::Groups;
@@ -80,6 +78,7 @@ pub use self::rights::Rights;
 use self::room::Reserved;
 use self::select::LoginTable;
 use self::session::SessionTable;
+use self::shares::Shares;
 use self::speaker::Inlet;
 pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::store::Store;
@@ -120,6 +119,8 @@ pub struct Broker {
     destinations: DestinationTable,
     subscriptions: SubscriptionTable,
     groups: Groups,
+    /// What sessions hold of the tables that all share.
+    shares: Shares,
     /// The messages of queues.
     store: Store,
     /// What queues left to later turns.
@@ -169,6 +170,7 @@ impl Broker {
             subscriptions: SubscriptionTable::new(hasher.clone()),
             destinations: DestinationTable::new(hasher),
             entropy: options.entropy,
+            shares: Shares::default(),
             store: Store::new(secret),
             leftover: Leftover::default(),
             transactions: TransactionAccounts::default(),
@@ -361,7 +363,7 @@ impl Broker {
             return Verdict::Closing(closure.reason);
         }
         let encoding = one.encoding;
-        let stays = encoding == Encoding::Classic && fault.disposition == Disposition::Stays;
+        let stays = encoding == Encoding::Classic && fault.stays_in_classic();
         // Of two reasons to close, the frame that was dropped came first.
         let overflow = (!stays && one.lost_a_frame()).then(|| one.overflow());
         let fault = overflow.as_ref().unwrap_or(fault);
@@ -460,7 +462,7 @@ impl Broker {
         self.subscriptions.len()
     }
 
-    /// The memory that is held against the bounds, without that of input.
+    /// The memory that is held against the bounds, without that of input and of connections.
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
             inbound_bytes: 0,
@@ -469,6 +471,8 @@ impl Broker {
             transactions_bytes: self.transactions.bytes(),
             destinations_bytes: self.destinations.bytes(),
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
+            patterns_bytes: self.groups.bytes(),
+            connections_bytes: 0,
         }
     }
 
@@ -576,8 +580,11 @@ mod tests {
     #[test]
     fn idle_topics_are_bounded_however_they_are_made() {
         for idle_topics_max in [0, 2] {
-            let limits =
-                Limits { idle_topics_max, subscriptions_per_session_max: 0, ..Limits::default() };
+            let limits = Limits {
+                idle_topics_max,
+                subscriptions_per_session_max: ByProfile::all(0),
+                ..Limits::default()
+            };
             let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
             let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
             let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);

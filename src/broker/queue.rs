@@ -112,6 +112,11 @@ impl Queue {
         self.consumers > 0
     }
 
+    /// The number of consumers.
+    pub(crate) fn consumers_len(&self) -> usize {
+        self.consumers as usize
+    }
+
     /// The number of waiting messages.
     pub(crate) fn len(&self) -> usize {
         self.returned.len() + self.fresh.len()

@@ -15,6 +15,7 @@ use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, SessionId};
 use super::message::{Content, NEVER, Origin};
+use super::shares::Asker;
 use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};
@@ -123,7 +124,7 @@ impl Broker {
         }
         let is_new = self.destinations.find(name, None).is_none();
         if is_new && !self.reserved.has_place_for(name) {
-            self.check_place_for(name)?;
+            self.make_place(name, Asker::Session(sending.session), now)?;
         }
         if space == Space::Topic {
             self.reserved.add(name, is_new, 0, 0);
@@ -145,13 +146,17 @@ impl Broker {
     }
 
     /// Reserves a place for the dead letter queue, which a NACK may need.
-    pub(super) fn reserve_dead_letters(&mut self) -> Result<(), Fault> {
+    pub(super) fn reserve_dead_letters(
+        &mut self,
+        session: SessionId,
+        now: Moment,
+    ) -> Result<(), Fault> {
         let Some(name) = self.dead_letter_queue.clone().map(String::into_bytes) else {
             return Ok(());
         };
         let is_new = self.destinations.find(&name, None).is_none();
         if is_new && !self.reserved.has_place_for(&name) {
-            self.check_place_for(&name)?;
+            self.make_place(&name, Asker::Session(session), now)?;
         }
         self.reserved.add(&name, is_new, 0, 0);
         Ok(())
@@ -259,7 +264,7 @@ impl Broker {
         let needs = self.needs(session, bytes);
         if needs.own > share {
             let exceeded = Exceeded { limit: "queue_share_bytes_max", max: share };
-            return Err(no_room_yet(exceeded));
+            return Err(Fault::exceeded(exceeded).later());
         }
         if needs.all > max && needs.own >= self.store.largest_bytes() {
             return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
@@ -373,9 +378,9 @@ const EXPIRED_MAX: u32 = 4096;
 /// Expired messages that are dropped before it is looked whether there is room.
 const EXPIRED_STEP: u32 = 16;
 
-/// The fault of a message for which there is no room at present.
+/// The fault of a message for which others have left no room at present.
 fn no_room_yet(exceeded: Exceeded) -> Fault {
-    Fault::exceeded(exceeded).later()
+    Fault::exceeded(exceeded).staying_if_classic()
 }
 /// Messages that are dropped at once for that of another sender; the others are dropped in later turns.
 const DROPPED_MAX: u32 = 256;

@@ -40,6 +40,10 @@ pub(crate) struct Session {
     pub patterns: u32,
     /// The number of different topics with wildcards in them.
     pub wildcards: u32,
+    /// The number of different destinations that it subscribes to by name, without its own address.
+    pub destinations: u32,
+    /// Memory of these destinations, whoever else subscribes to them.
+    pub destination_bytes: u64,
     /// Slots of the groups that get events about it. A slot may be free since.
     pub events: BitSet,
     /// The number of its login: later ones have higher numbers.
@@ -89,6 +93,8 @@ impl Session {
             subscriptions: Held::default(),
             patterns: 0,
             wildcards: 0,
+            destinations: 0,
+            destination_bytes: 0,
             events: BitSet::default(),
             number: 0,
             awaiting_room: VecDeque::new(),
@@ -101,34 +107,55 @@ impl Session {
     }
 
     /// Lists a subscription of it.
-    pub(crate) fn hold(&mut self, index: SubscriptionIndex, table: &mut SubscriptionTable) {
+    pub(crate) fn hold(
+        &mut self,
+        index: SubscriptionIndex,
+        table: &mut SubscriptionTable,
+        destinations: &DestinationTable,
+    ) {
         let target = table[index].target;
-        if target.group().is_some() && self.subscriptions.to(&target, table).is_none() {
-            *self.groups_of(&target) += 1;
+        if self.subscriptions.to(&target, table).is_none() {
+            self.destination_bytes += bytes_of(&target, destinations);
+            if let Some(count) = self.count_of(&target) {
+                *count += 1;
+            }
         }
         self.subscriptions.insert(index, table);
     }
 
     /// Undoes [`Self::hold`], while the subscription has not ended.
-    pub(crate) fn release(&mut self, index: SubscriptionIndex, table: &mut SubscriptionTable) {
+    pub(crate) fn release(
+        &mut self,
+        index: SubscriptionIndex,
+        table: &mut SubscriptionTable,
+        destinations: &DestinationTable,
+    ) {
         let target = table[index].target;
         self.subscriptions.remove(index, table);
-        if target.group().is_some() && self.subscriptions.to(&target, table).is_none() {
-            *self.groups_of(&target) -= 1;
+        if self.subscriptions.to(&target, table).is_none() {
+            self.destination_bytes -= bytes_of(&target, destinations);
+            if let Some(count) = self.count_of(&target) {
+                *count -= 1;
+            }
         }
     }
 
     /// Takes all its subscriptions, which are to be ended or held again.
     pub(crate) fn release_all(&mut self) -> Vec<SubscriptionIndex> {
-        (self.patterns, self.wildcards) = (0, 0);
+        (self.patterns, self.wildcards, self.destinations) = (0, 0, 0);
+        self.destination_bytes = 0;
         self.awaiting_room = VecDeque::new();
         std::mem::take(&mut self.subscriptions).into_all()
     }
 
-    fn groups_of(&mut self, target: &Target) -> &mut u32 {
+    /// The count of different targets in which one is.
+    fn count_of(&mut self, target: &Target) -> Option<&mut u32> {
         match target {
-            Target::Topics(_) => &mut self.wildcards,
-            _ => &mut self.patterns,
+            Target::Topics(_) => Some(&mut self.wildcards),
+            Target::Clients(_) | Target::Presence(_) => Some(&mut self.patterns),
+            Target::Client(_) | Target::Topic(_) | Target::Queue(_) => Some(&mut self.destinations),
+            // The address is there as long as the client is.
+            Target::Own(_) => None,
         }
     }
 
@@ -150,6 +177,16 @@ impl Session {
     /// `session-id` on the wire.
     pub(crate) fn token(&self) -> &[u8; 32] {
         &self.token
+    }
+}
+
+/// Memory of a destination that a subscription to it keeps alive.
+pub(super) fn bytes_of(target: &Target, destinations: &DestinationTable) -> u64 {
+    match target {
+        Target::Client(id) | Target::Topic(id) | Target::Queue(id) => {
+            destinations.get(*id).map_or(0, |one| DestinationTable::cost_of(&one.name))
+        }
+        Target::Own(_) | Target::Topics(_) | Target::Clients(_) | Target::Presence(_) => 0,
     }
 }
 

@@ -17,7 +17,7 @@ use super::request::{
 use super::space::Space;
 use super::speaker::{Data, Done, Verdict};
 use super::store::List;
-use super::subscription::{AckMode, Standard, Target, Turn};
+use super::subscription::{AckMode, Standard, Turn};
 use super::{Broker, Moment, desk, printable};
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
@@ -466,16 +466,16 @@ fn subscribe(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Res
         check_may_watch(broker, session)?;
         broker.watch_clients(session, name, Some(standard), now)?;
     } else if Space::of(name) == Space::Topic {
-        broker.subscribe_topic(session, name, Some(standard))?;
+        broker.subscribe_topic(session, name, Some(standard), now)?;
     } else if Space::of(name) == Space::Queue {
         broker.subscribe_queue(session, name, standard, now)?;
     } else if *name == *broker.destinations[own].name {
-        broker.subscribe_to(session, Target::Own(own), Some(standard))?;
+        broker.subscribe_own(session, standard, now)?;
     } else if Space::of(name) != Space::Client {
         return Err(Broker::unknown_space(name, Code::NothingToSubscribe));
     } else {
         check_may_watch(broker, session)?;
-        broker.watch_client(session, name, Some(standard))?;
+        broker.watch_client(session, name, Some(standard), now)?;
     }
     Ok(())
 }

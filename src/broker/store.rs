@@ -401,3 +401,29 @@ fn unlink(kept: &mut Slab<Box<Kept>>, list: &mut List, which: usize, slot: u32) 
     }
     list.len -= 1;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::destination::DestinationTable;
+    use crate::broker::message::UserLines;
+
+    /// So a share of the memory of messages also bounds the queues that they keep alive.
+    #[test]
+    fn a_message_costs_as_much_as_its_queue() {
+        for length in [1, 100, 4_000] {
+            let queue = format!("/queue/{}", "x".repeat(length));
+            let content = Content {
+                transaction: None,
+                destination: queue.as_bytes(),
+                content_type: None,
+                has_escapes: false,
+                user_lines: UserLines::Own(&[]),
+                body: b"",
+            };
+            let message = Store::cost_of(&Origin::new(b"a", b"/agent/a"), &content);
+            let queue = DestinationTable::cost_of(queue.as_bytes());
+            assert!(message >= queue, "{message} bytes of a message, {queue} of its queue");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Subscribing to topics and addresses, by name and by pattern; and the destinations that this keeps alive.
 
-use super::destination::{DestinationTable, Via};
-use super::fault::{Code, Disposition, Fault};
+use super::destination::Via;
+use super::fault::{Code, Fault};
 use super::groups::{Group, State};
 use super::ids::{DestinationId, GroupId, GroupKind, PeerId, SessionId, SubscriptionIndex};
 use super::jobs::Job;
@@ -10,6 +10,7 @@ use super::levels::Levels;
 use super::members::Route;
 use super::pattern::Pattern;
 use super::select::{Await, Select};
+use super::shares::{Asker, Wanted};
 use super::space::Space;
 use super::subscription::{AckMode, NEVER_READY, Standard, Subscription, Target};
 use super::{Broker, Moment, printable, wildcards};
@@ -18,21 +19,40 @@ use crate::stomp::{Name, lookalike};
 use crate::work;
 
 impl Broker {
-    /// Subscribes to a topic, or to each topic that a wildcard matches.
+    /// Subscribes to a topic, or to each topic that a wildcard matches. A classic session that holds the same
+    /// subscription keeps that one, whatever it is to; in the standard dialect each has an id of its own, so
+    /// that no two are the same.
     pub(super) fn subscribe_topic(
         &mut self,
         session: SessionId,
         name: &[u8],
         standard: Option<Box<Standard>>,
+        now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
         self.check_destination_name(name)?;
         self.check_may_subscribe(session, name)?;
         if Levels::is_pattern(name) {
-            return self.subscribe_group(session, GroupKind::Topics, name, standard);
+            return self.subscribe_group(session, GroupKind::Topics, name, standard, now);
         }
-        let destination = self.find_or_make_destination(name)?;
-        let subscribed = self.subscribe_to(session, Target::Topic(destination), standard);
-        subscribed.inspect_err(|_| self.release_destination(destination))
+        let found = self.destinations.find(name, None).map(Target::Topic);
+        if let Some(held) = self.held_already(session, found, standard.as_deref()) {
+            return Ok(held);
+        }
+        self.make_subscription_room(session, Wanted::Name(name), now)?;
+        let destination = self.find_or_make_destination(name, Asker::Nobody, now)?;
+        Ok(self.begin_subscription(session, Target::Topic(destination), standard))
+    }
+
+    /// Subscribes a client to its own address.
+    pub(super) fn subscribe_own(
+        &mut self,
+        session: SessionId,
+        standard: Box<Standard>,
+        now: Moment,
+    ) -> Result<SubscriptionIndex, Fault> {
+        self.make_subscription_room(session, Wanted::Own, now)?;
+        let own = self.sessions[session].destination;
+        Ok(self.begin_subscription(session, Target::Own(own), Some(standard)))
     }
 
     /// Watches one client, which must be logged in.
@@ -41,20 +61,33 @@ impl Broker {
         watcher: SessionId,
         name: &[u8],
         standard: Option<Box<Standard>>,
+        now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
+        let found = self.find_watched(watcher, name)?;
+        let held = self.held_already(watcher, Some(Target::Client(found)), standard.as_deref());
+        if let Some(held) = held {
+            return Ok(held);
+        }
+        self.make_subscription_room(watcher, Wanted::Name(name), now)?;
+        // It may be the one that paid.
+        let found = self.find_watched(watcher, name)?;
+        Ok(self.begin_subscription(watcher, Target::Client(found), standard))
+    }
+
+    /// The address of a client that is logged in and may be watched.
+    fn find_watched(&self, watcher: SessionId, name: &[u8]) -> Result<DestinationId, Fault> {
         let destination = self.destinations.find(name, None);
         let Some(owner) = destination.and_then(|id| self.destinations[id].owner) else {
             let description = format!("nobody is logged in at {}", printable(name));
             return Err(Fault::staying(Code::NothingToSubscribe, description));
         };
-        let destination = self.sessions[owner].destination;
         let target = self.sessions[owner].profile;
         if !self.sessions[watcher].profile.may_watch(target) {
             let description =
                 format!("a client of profile {} may not be watched by you", target.description());
             return Err(Fault::staying(Code::NoRights, description));
         }
-        self.subscribe_to(watcher, Target::Client(destination), standard)
+        Ok(self.sessions[owner].destination)
     }
 
     /// Watches each client whose address matches, also those that log in later.
@@ -65,26 +98,22 @@ impl Broker {
         standard: Option<Box<Standard>>,
         now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
-        let index = self.subscribe_group(watcher, GroupKind::Clients, text, standard)?;
+        let index = self.subscribe_group(watcher, GroupKind::Clients, text, standard, now)?;
         self.await_selection(watcher, index, now);
         Ok(index)
     }
 
-    /// Subscribes to one destination, or joins a group that exists. A classic session that holds the same
-    /// subscription keeps that one; in the standard dialect each has an id of its own, so that no two are the
-    /// same.
-    pub(super) fn subscribe_to(
-        &mut self,
+    /// The subscription of a classic session to a target that exists.
+    fn held_already(
+        &self,
         session: SessionId,
-        target: Target,
-        standard: Option<Box<Standard>>,
-    ) -> Result<SubscriptionIndex, Fault> {
-        if standard.is_none()
-            && let Some(held) = self.find_subscription(session, &target)
-        {
-            return Ok(held);
+        target: Option<Target>,
+        standard: Option<&Standard>,
+    ) -> Option<SubscriptionIndex> {
+        match standard {
+            None => self.find_subscription(session, &target?),
+            Some(_) => None,
         }
-        self.begin_subscription(session, target, standard)
     }
 
     /// Subscribes by a pattern: joins its group, which is made if it is the first.
@@ -94,44 +123,56 @@ impl Broker {
         kind: GroupKind,
         text: &[u8],
         standard: Option<Box<Standard>>,
+        now: Moment,
     ) -> Result<SubscriptionIndex, Fault> {
-        let target = |id: GroupId| match kind {
-            GroupKind::Topics => Target::Topics(id),
-            GroupKind::Clients => Target::Clients(id),
-            GroupKind::Presence => Target::Presence(id),
+        let find = |broker: &Self| broker.groups.find(kind, text);
+        let found = find(self).map(|id| Target::of_group(kind, id));
+        if let Some(held) = self.held_already(session, found, standard.as_deref()) {
+            return Ok(held);
+        }
+        let wanted = Wanted::Group(kind, text);
+        self.check_own_shares(session, wanted)?;
+        // Nobody pays for a pattern that is refused.
+        let matcher = found.is_none().then(|| self.read_pattern(kind, text)).transpose()?;
+        self.make_subscription_room(session, wanted, now)?;
+        let group = match (find(self), matcher) {
+            (Some(id), _) => id,
+            (None, Some(matcher)) => self.add_group(kind, text, matcher),
+            // The last other member was the one that paid.
+            (None, None) => {
+                let matcher = self.read_pattern(kind, text)?;
+                self.add_group(kind, text, matcher)
+            }
         };
-        let found = self.groups.find(kind, text);
-        let is_held =
-            found.is_some_and(|id| self.find_subscription(session, &target(id)).is_some());
-        if !is_held {
-            self.check_share(session, kind)?;
+        Ok(self.begin_subscription(session, Target::of_group(kind, group), standard))
+    }
+
+    /// Parses or compiles a pattern.
+    fn read_pattern(&mut self, kind: GroupKind, text: &[u8]) -> Result<Matcher, Fault> {
+        if kind == GroupKind::Topics {
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            let levels = Levels::parse(text)
+                .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
+            wildcards::check(&levels, &self.limits)?;
+            return Ok(Matcher::Levels(levels));
         }
-        if let Some(id) = found {
-            return self.subscribe_to(session, target(id), standard);
-        }
-        self.check_subscriptions_left(session)?;
-        let made = match kind {
-            GroupKind::Topics => {
-                let text = std::str::from_utf8(text).unwrap_or_default();
-                let levels = Levels::parse(text)
-                    .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
-                wildcards::check(&levels, &self.limits)?;
-                self.check_groups_left(kind, standard.is_none())?;
+        let compiled = Pattern::compile(text, &self.limits);
+        let bytes = compiled
+            .as_ref()
+            .map_or(self.limits.pattern_compiled_bytes_max as usize, Pattern::bytes);
+        self.meter.spend(work::PATTERN + bytes as u32 / work::PATTERN_BYTES_PER_UNIT);
+        Ok(Matcher::Pattern(Box::new(compiled?)))
+    }
+
+    /// Adds a group without members, for which there is room.
+    fn add_group(&mut self, kind: GroupKind, text: &[u8], matcher: Matcher) -> GroupId {
+        match matcher {
+            Matcher::Levels(levels) => {
                 self.meter.spend(work::SUBSCRIPTION + work::of_bytes(text.len()));
                 self.groups.wildcards.insert(levels)
             }
-            GroupKind::Clients | GroupKind::Presence => {
-                self.check_groups_left(kind, standard.is_none())?;
-                let compiled = Pattern::compile(text, &self.limits);
-                let bytes = compiled
-                    .as_ref()
-                    .map_or(self.limits.pattern_compiled_bytes_max as usize, Pattern::bytes);
-                self.meter.spend(work::PATTERN + bytes as u32 / work::PATTERN_BYTES_PER_UNIT);
-                let pattern = compiled?;
-                self.groups.add_pattern(kind, text, pattern)
-            }
-        };
-        self.begin_subscription(session, target(made), standard)
+            Matcher::Pattern(pattern) => self.groups.add_pattern(kind, text, *pattern),
+        }
     }
 
     /// Has a subscriber wait until it is known what its pattern selects.
@@ -157,68 +198,14 @@ impl Broker {
         }
     }
 
-    /// Checks that a session may be in another group. What others use up is another matter.
-    fn check_share(&self, session: SessionId, kind: GroupKind) -> Result<(), Fault> {
-        let (one, limits) = (&self.sessions[session], &self.limits);
-        let (held, share, total) = match kind {
-            GroupKind::Topics => (
-                one.wildcards,
-                ("wildcards_per_session_max", limits.wildcards_per_session_max),
-                ("wildcards_max", limits.wildcards_max),
-            ),
-            GroupKind::Clients | GroupKind::Presence => (
-                one.patterns,
-                ("patterns_per_session_max", limits.patterns_per_session_max),
-                ("patterns_max", limits.patterns_max),
-            ),
-        };
-        let (limit, max) = if share.1 <= total.1 { share } else { total };
-        if held >= max {
-            return Err(Fault::exceeded(Exceeded { limit, max: max.into() }));
-        }
-        Ok(())
-    }
-
-    /// Checks that there may be another group. If not, others have used up what there is, so that a client may
-    /// try again: in the classic dialect, on the same connection.
-    fn check_groups_left(&self, kind: GroupKind, is_classic: bool) -> Result<(), Fault> {
-        let (len, limit, max) = match kind {
-            GroupKind::Topics => {
-                (self.groups.wildcards.len(), "wildcards_max", self.limits.wildcards_max)
-            }
-            GroupKind::Clients | GroupKind::Presence => {
-                (self.groups.patterns_len(), "patterns_max", self.limits.patterns_max)
-            }
-        };
-        let max = u64::from(max);
-        if (len as u64) < max {
-            return Ok(());
-        }
-        let fault = Fault::exceeded(Exceeded { limit, max }).later();
-        Err(if is_classic { Fault { disposition: Disposition::Stays, ..fault } } else { fault })
-    }
-
-    fn check_subscriptions_left(&self, session: SessionId) -> Result<(), Fault> {
-        let max = u64::from(self.limits.subscriptions_per_session_max);
-        if self.sessions[session].subscriptions.all().len() as u64 >= max {
-            let limit = "subscriptions_per_session_max";
-            return Err(Fault::exceeded(Exceeded { limit, max }));
-        }
-        let max = u64::from(self.limits.subscriptions_max);
-        if self.subscriptions.len() as u64 >= max {
-            return Err(Fault::exceeded(Exceeded { limit: "subscriptions_max", max }).later());
-        }
-        Ok(())
-    }
-
-    /// Adds a subscription, and its session to those that receive at its target. A queue is told by the caller.
+    /// Adds a subscription, for which there is room, and its session to those that receive at its target. A queue
+    /// is told by the caller.
     pub(super) fn begin_subscription(
         &mut self,
         session: SessionId,
         target: Target,
         standard: Option<Box<Standard>>,
-    ) -> Result<SubscriptionIndex, Fault> {
-        self.check_subscriptions_left(session)?;
+    ) -> SubscriptionIndex {
         self.meter.spend(work::SUBSCRIPTION);
         let index = self.subscriptions.insert(Subscription::new(session, target, standard));
         let route = Route { session, subscription: index };
@@ -230,9 +217,10 @@ impl Broker {
             }
             _ => 0,
         };
-        let Self { sessions, subscriptions, .. } = self;
-        sessions[session].hold(index, subscriptions);
-        Ok(index)
+        let Self { sessions, subscriptions, destinations, .. } = self;
+        sessions[session].hold(index, subscriptions, destinations);
+        self.note_shares(session);
+        index
     }
 
     /// Ends subscriptions of a client. A consumer may hold many messages: if they are not returned within the share of
@@ -243,7 +231,8 @@ impl Broker {
         mut ended: Vec<SubscriptionIndex>,
         now: Moment,
     ) {
-        let Self { sessions, subscriptions, .. } = self;
+        let Self { sessions, subscriptions, destinations, .. } = self;
+        let mut last = None;
         ended.retain(|index| {
             let Some(one) = subscriptions.get_mut(*index) else { return false };
             // A job ends the subscriptions of a session that is gone.
@@ -251,9 +240,13 @@ impl Broker {
             if let Some(standard) = &mut one.standard {
                 standard.ready_at = NEVER_READY;
             }
-            session.release(*index, subscriptions);
+            last = Some(one.session);
+            session.release(*index, subscriptions, destinations);
             true
         });
+        if let Some(session) = last {
+            self.note_shares(session);
+        }
         if !ended.is_empty() {
             self.start(Some(client), Job::Leave(Leave::new(None, ended)), now);
         }
@@ -261,10 +254,11 @@ impl Broker {
 
     /// Ends a subscription of a session that holds no messages.
     pub(super) fn unsubscribe_at_once(&mut self, index: SubscriptionIndex, now: Moment) {
-        let Self { sessions, subscriptions, .. } = self;
-        let Some(one) = subscriptions.get(index) else { return };
-        let Some(session) = sessions.get_mut(one.session) else { return };
-        session.release(index, subscriptions);
+        let Self { sessions, subscriptions, destinations, .. } = self;
+        let Some(id) = subscriptions.get(index).map(|one| one.session) else { return };
+        let Some(session) = sessions.get_mut(id) else { return };
+        session.release(index, subscriptions, destinations);
+        self.note_shares(id);
         if let Some(queue) = self.end_subscription(index, now) {
             self.serve_queue(queue, now);
             self.release_destination(queue);
@@ -303,7 +297,11 @@ impl Broker {
     }
 
     /// A subscription of a session to a target.
-    fn find_subscription(&self, session: SessionId, target: &Target) -> Option<SubscriptionIndex> {
+    pub(super) fn find_subscription(
+        &self,
+        session: SessionId,
+        target: &Target,
+    ) -> Option<SubscriptionIndex> {
         self.sessions[session].subscriptions.to(target, &self.subscriptions)
     }
 
@@ -375,54 +373,20 @@ impl Broker {
         Fault::staying(code, format!("there is no destination {name}: {why}"))
     }
 
-    /// The destination with that name, which is made if there is none.
-    pub(super) fn find_or_make_destination(&mut self, name: &[u8]) -> Result<DestinationId, Fault> {
-        if let Some(found) = self.destinations.find(name, None) {
-            return Ok(found);
-        }
-        if !self.reserved.has_place_for(name) {
-            self.check_place_for(name)?;
-        }
-        Ok(self.make_destination(name))
-    }
-
-    /// Checks that there is room for one more destination.
-    pub(super) fn check_place_for(&mut self, name: &[u8]) -> Result<(), Fault> {
-        let max = u64::from(self.limits.destinations_max).saturating_sub(self.reserved.places());
-        while self.destinations.len() as u64 >= max && self.destinations.remove_idle_topic() {
-            self.meter.spend(work::DROP);
-        }
-        if self.destinations.len() as u64 >= max {
-            let max = self.limits.destinations_max.into();
-            return Err(Fault::exceeded(Exceeded { limit: "destinations_max", max }).later());
-        }
-        self.check_destinations_room(DestinationTable::cost_of(name))
-    }
-
     /// Creates a destination, for which there is room.
     pub(super) fn make_destination(&mut self, name: &[u8]) -> DestinationId {
         self.reserved.note_made(name);
         self.destinations.insert(name)
     }
 
-    /// Checks that there is room for topics and queues that cost so much.
-    pub(super) fn check_destinations_room(&mut self, bytes: u64) -> Result<(), Fault> {
-        let max = self.limits.destinations_bytes_max;
-        let bytes = bytes + self.reserved.place_bytes();
-        if bytes > 0 && self.destinations.bytes() + bytes > max {
-            while self.destinations.bytes() + bytes > max && self.destinations.remove_idle_topic() {
-                self.meter.spend(work::DROP);
-            }
-            if self.destinations.bytes() + bytes > max {
-                let exceeded = Exceeded { limit: "destinations_bytes_max", max };
-                return Err(Fault::exceeded(exceeded).later());
-            }
-        }
-        Ok(())
-    }
-
     /// Removes a destination, if nothing keeps it alive.
     pub(super) fn release_destination(&mut self, id: DestinationId) {
         self.destinations.release(id, self.limits.idle_topics_max as usize);
     }
+}
+
+/// What tells which names a pattern selects.
+enum Matcher {
+    Levels(Levels),
+    Pattern(Box<Pattern>),
 }

@@ -100,6 +100,11 @@ impl Subscription {
         Self { session, target, standard, position: 0, held_at: 0, alike_at: 0 }
     }
 
+    /// Whether it holds no message that has to be acknowledged.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.standard.as_ref().is_none_or(|standard| standard.unacknowledged.first().is_none())
+    }
+
     /// Its id, as the client wrote it, if it has one.
     pub(crate) fn id(&self) -> Option<&[u8]> {
         self.standard.as_ref()?.id.as_deref()
@@ -107,6 +112,15 @@ impl Subscription {
 }
 
 impl Target {
+    /// All that a group selects.
+    pub(crate) fn of_group(kind: GroupKind, id: GroupId) -> Self {
+        match kind {
+            GroupKind::Topics => Self::Topics(id),
+            GroupKind::Clients => Self::Clients(id),
+            GroupKind::Presence => Self::Presence(id),
+        }
+    }
+
     /// The group, if the subscription is by a pattern.
     pub(crate) fn group(&self) -> Option<(GroupKind, GroupId)> {
         match self {

@@ -177,11 +177,13 @@ impl<G: Copy> Wildcards<G> {
     }
 
     /// The number of patterns.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are no patterns.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -34,6 +34,7 @@ const MIB: u64 = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::ByProfile;
 
     #[test]
     fn the_sum_has_every_bound_on_memory_and_is_a_comment() {
@@ -55,5 +56,14 @@ mod tests {
             let parts = larger.memory_parts();
             assert_eq!(parts.iter().map(|part| part.bytes).sum::<u64>(), sum + more);
         }
+        // What one session may have at best of a table is a part of the table.
+        let shares = Limits {
+            subscriptions_per_session_max: ByProfile::all(1 << 30),
+            patterns_per_session_max: ByProfile::all(1 << 30),
+            wildcards_per_session_max: ByProfile::all(1 << 30),
+            destination_share_bytes_max: ByProfile::all(more),
+            ..limits
+        };
+        assert_eq!(shares.memory_parts().iter().map(|part| part.bytes).sum::<u64>(), sum);
     }
 }

@@ -1,5 +1,9 @@
 //! The default configuration as a commented document, and the names of all keys in it.
 
+use super::by_profile::profile_name;
+use super::limits::BY_PROFILE;
+use crate::profile::Profile;
+
 /// The commented default configuration, which is equivalent to no file.
 pub fn default_document() -> &'static str {
     include_str!("default.toml")
@@ -17,6 +21,12 @@ pub(super) fn known_keys() -> Vec<String> {
             keys.push(format!("{table}{key}"));
         }
     }
+    // The document has one value for all.
+    for bound in BY_PROFILE {
+        keys.extend(Profile::ALL.map(|profile| format!("limits.{}", profile_name(bound, profile))));
+    }
+    keys.sort();
+    keys.dedup();
     keys
 }
 
@@ -99,10 +109,13 @@ mod tests {
     fn the_meaning_of_zero_is_documented_where_zero_is_allowed() {
         let manual: Vec<_> = include_str!("../../docs/operations.md").lines().collect();
         let document: Vec<_> = default_document().lines().collect();
-        for (name, _) in limit_rows(&Limits::default()) {
-            if name.contains('.') {
-                continue;
-            }
+        let rows = limit_rows(&Limits::default());
+        // The others are tables in the document, and in the text.
+        let is_line =
+            |name: &&&str| document.iter().any(|line| line.starts_with(&format!("{name} =")));
+        let by_profile = BY_PROFILE.iter().filter(is_line);
+        let names = rows.iter().map(|row| &*row.0).filter(|name| !name.contains('.'));
+        for name in names.chain(by_profile.copied()) {
             let text = format!("[limits]\n{name} = 0\n");
             let file = ConfigFile::parse(Path::new("broker.toml"), &text).unwrap();
             let file = Some((Path::new("broker.toml").into(), file));

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::limits::{limit_rows, outbound_name, share_name};
+use super::limits::{limit_rows, outbound_name};
 use super::{Config, Listener, Performance, TlsSource};
 use crate::profile::Profile;
 use crate::transport::{Protocols, TlsMode};
@@ -99,9 +99,6 @@ fn describe_limits(out: &mut String, config: &Config) {
     for (name, value) in limit_rows(&config.limits) {
         line(out, &format!("{name} = {value}"));
     }
-    for (profile, share) in config.limits.queue_share_bytes_max.iter() {
-        line(out, &format!("{} = {share}", share_name(profile)));
-    }
     for (profile, limits) in config.limits.outbound.iter() {
         for (name, value) in [
             ("hard_bytes_max", limits.hard_bytes_max),
@@ -165,6 +162,9 @@ level = \"debug\"
 format = \"json\"
 [limits]
 patterns_max = 7
+patterns_per_session_max = 3
+[limits.destination_share_bytes_max]
+service = 1000000
 [limits.outbound.admin]
 soft_ms_max = 8
 [performance]

@@ -364,6 +364,39 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_of_a_share_names_its_profile_if_it_has_one() {
+        for (text, start) in [
+            (
+                "[limits]\npatterns_per_session_max = \"5x\"\n",
+                "broker.toml:2: limits.patterns_per_session_max: invalid type: string \"5x\", expected a whole",
+            ),
+            (
+                "[limits]\npatterns_per_session_max = -1\n",
+                "broker.toml:2: limits.patterns_per_session_max: invalid value",
+            ),
+            (
+                "[limits.transaction_bytes_max]\nagent = \"1 MiB\"\nservice = \"1 MB\"\n",
+                "broker.toml:3: limits.transaction_bytes_max.service: invalid value: string \"1 MB\"",
+            ),
+            (
+                "[limits]\ntransaction_bytes_max = { agent = 5, agents = 6 }\n",
+                "broker.toml:2: limits.transaction_bytes_max.agents: there is no such setting; did you mean agent?",
+            ),
+            (
+                "[limits]\ntransaction_bytes_max = true\n",
+                "broker.toml:2: limits.transaction_bytes_max: invalid type: boolean `true`, expected a number of",
+            ),
+            (
+                "[limits]\ntransaction_bytes_max = [4]\n",
+                "broker.toml:2: limits.transaction_bytes_max: an array where none",
+            ),
+        ] {
+            let fault = fault(text);
+            assert!(fault.starts_with(start), "{fault}");
+        }
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let fault = ConfigFile::load(Path::new("/nowhere/broker.toml")).unwrap_err().to_string();
         assert!(fault.starts_with("/nowhere/broker.toml: "), "{fault}");

@@ -1,25 +1,24 @@
 //! `[limits]`: every bound under its name in the code, applied to the defaults and checked.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
+use super::by_profile::{EachOrAll, profile_name};
 use super::fault::Offence;
+use super::size::Bytes;
 use crate::limits::{Limits, OutboundLimits};
 use crate::profile::{ByProfile, Profile};
 
 /// Declares [`LimitsSection`] and its functions that need a line per bound. If a field of [`Limits`]
 /// is missing from the list, this does not compile.
 macro_rules! limits_section {
-    ($($name:ident: $kind:ty,)*) => {
+    (one { $($name:ident: $kind:ty,)* } by_profile { $($share:ident: $each:ty,)* }) => {
         /// `[limits]`
         #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct LimitsSection {
             $($name: Option<$kind>,)*
+            $($share: EachOrAll<$each>,)*
             outbound: OutboundSection,
-            queue_share_bytes_max: ShareSection,
         }
 
         impl LimitsSection {
@@ -29,72 +28,95 @@ macro_rules! limits_section {
                 })*
                 Ok(())
             }
+
+            fn apply_by_profile_to(&self, limits: &mut Limits) -> Result<(), LimitFault> {
+                $(for (profile, value) in self.$share.by_profile().iter() {
+                    if let Some(value) = *value {
+                        let name = || self.$share.name_of(stringify!($share), profile);
+                        limits.$share[profile] = narrow(value.into(), name)?;
+                    }
+                })*
+                Ok(())
+            }
         }
 
-        /// Name and value of every bound except those by profile.
-        pub(super) fn limit_rows(limits: &Limits) -> Vec<(&'static str, u64)> {
-            let Limits { $($name,)* outbound: _, queue_share_bytes_max: _ } = limits;
-            vec![$((stringify!($name), (*$name).into()),)*]
+        /// Name and value of every bound except those on outbound queues. A bound by profile has a row for each.
+        pub(super) fn limit_rows(limits: &Limits) -> Vec<(String, u64)> {
+            let Limits { $($name,)* $($share,)* outbound: _ } = limits;
+            let mut rows = vec![$((stringify!($name).into(), (*$name).into()),)*];
+            $(rows.extend($share.iter().map(|(profile, value)| {
+                (profile_name(stringify!($share), profile), (*value).into())
+            }));)*
+            rows
         }
+
+        /// Bounds that may be given as one value for all or as a table by profile.
+        pub(super) const BY_PROFILE: &[&str] = &[$(stringify!($share),)*];
     };
 }
 
 limits_section! {
-    connections_max: u64,
-    refusals_max: u64,
-    refusal_ms_max: u64,
-    tls_handshake_ms_max: u64,
-    upgrade_ms_max: u64,
-    connect_ms_max: u64,
-    upgrade_bytes_max: Bytes,
-    websocket_ping_ms: u64,
-    websocket_pong_ms_max: u64,
-    tcp_keepalive_ms: u64,
-    tcp_user_timeout_ms: u64,
-    close_flush_ms_max: u64,
-    linger_ms_max: u64,
-    drain_ms_max: u64,
-    login_frame_bytes_max: Bytes,
-    body_bytes_max: Bytes,
-    header_bytes_max: Bytes,
-    header_count_max: u64,
-    frame_ms_max: u64,
-    inbound_total_bytes_max: Bytes,
-    login_id_bytes_max: Bytes,
-    takeovers_max: u64,
-    takeover_window_ms: u64,
-    subscriptions_per_session_max: u64,
-    subscriptions_max: u64,
-    destinations_max: u64,
-    destinations_bytes_max: Bytes,
-    destination_bytes_max: Bytes,
-    patterns_max: u64,
-    patterns_per_session_max: u64,
-    wildcards_max: u64,
-    wildcards_per_session_max: u64,
-    wildcard_levels_max: u64,
-    pattern_bytes_max: Bytes,
-    pattern_compiled_bytes_max: Bytes,
-    heart_beat_ms_min: u64,
-    heart_beat_margin_ms: u64,
-    transactions_max: u64,
-    transaction_bytes_max: Bytes,
-    transactions_total_bytes_max: Bytes,
-    subscription_id_bytes_max: Bytes,
-    idle_topics_max: u64,
-    queue_messages_max: u64,
-    queues_bytes_max: Bytes,
-    prefetch_max: u64,
-    queue_ms_max: u64,
-    deliveries_max: u64,
-    outbound_total_bytes_max: Bytes,
-    turn_units_max: u64,
-    share_units_max: u64,
-    pause_ms_max: u64,
-    read_bytes_per_turn_max: Bytes,
-    write_bytes_per_turn_max: Bytes,
-    accepts_per_turn_max: u64,
-    mailbox_letters_max: u64,
+    one {
+        connections_max: u64,
+        refusals_max: u64,
+        refusal_ms_max: u64,
+        tls_handshake_ms_max: u64,
+        upgrade_ms_max: u64,
+        connect_ms_max: u64,
+        upgrade_bytes_max: Bytes,
+        websocket_ping_ms: u64,
+        websocket_pong_ms_max: u64,
+        tcp_keepalive_ms: u64,
+        tcp_user_timeout_ms: u64,
+        close_flush_ms_max: u64,
+        linger_ms_max: u64,
+        drain_ms_max: u64,
+        login_frame_bytes_max: Bytes,
+        body_bytes_max: Bytes,
+        header_bytes_max: Bytes,
+        header_count_max: u64,
+        frame_ms_max: u64,
+        inbound_total_bytes_max: Bytes,
+        login_id_bytes_max: Bytes,
+        takeovers_max: u64,
+        takeover_window_ms: u64,
+        subscriptions_max: u64,
+        destinations_max: u64,
+        destinations_bytes_max: Bytes,
+        destination_bytes_max: Bytes,
+        patterns_max: u64,
+        wildcards_max: u64,
+        wildcard_levels_max: u64,
+        pattern_bytes_max: Bytes,
+        pattern_compiled_bytes_max: Bytes,
+        heart_beat_ms_min: u64,
+        heart_beat_margin_ms: u64,
+        transactions_max: u64,
+        transactions_total_bytes_max: Bytes,
+        subscription_id_bytes_max: Bytes,
+        idle_topics_max: u64,
+        queue_messages_max: u64,
+        queues_bytes_max: Bytes,
+        prefetch_max: u64,
+        queue_ms_max: u64,
+        deliveries_max: u64,
+        outbound_total_bytes_max: Bytes,
+        turn_units_max: u64,
+        share_units_max: u64,
+        pause_ms_max: u64,
+        read_bytes_per_turn_max: Bytes,
+        write_bytes_per_turn_max: Bytes,
+        accepts_per_turn_max: u64,
+        mailbox_letters_max: u64,
+    }
+    by_profile {
+        subscriptions_per_session_max: u64,
+        patterns_per_session_max: u64,
+        wildcards_per_session_max: u64,
+        destination_share_bytes_max: Bytes,
+        transaction_bytes_max: Bytes,
+        queue_share_bytes_max: Bytes,
+    }
 }
 
 impl LimitsSection {
@@ -106,11 +128,7 @@ impl LimitsSection {
             section.apply_to(profile, &mut limits.outbound[profile])?;
         }
         limits.queue_share_bytes_max = Limits::queue_shares(limits.queues_bytes_max);
-        for (profile, share) in self.queue_share_bytes_max.by_profile().iter() {
-            if let Some(bytes) = **share {
-                limits.queue_share_bytes_max[profile] = bytes.into();
-            }
-        }
+        self.apply_by_profile_to(&mut limits)?;
         check(&limits)?;
         Ok(limits)
     }
@@ -135,22 +153,6 @@ struct OutboundSection {
 
 impl OutboundSection {
     fn by_profile(&self) -> ByProfile<&OutboundProfileSection> {
-        ByProfile::new([&self.agent, &self.super_agent, &self.service, &self.admin])
-    }
-}
-
-/// `[limits.queue_share_bytes_max]`, by profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ShareSection {
-    agent: Option<Bytes>,
-    super_agent: Option<Bytes>,
-    service: Option<Bytes>,
-    admin: Option<Bytes>,
-}
-
-impl ShareSection {
-    fn by_profile(&self) -> ByProfile<&Option<Bytes>> {
         ByProfile::new([&self.agent, &self.super_agent, &self.service, &self.admin])
     }
 }
@@ -180,65 +182,6 @@ impl OutboundProfileSection {
     }
 }
 
-/// A size: a number of bytes, or text such as `"64 KiB"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bytes(u64);
-
-impl Bytes {
-    fn parse(text: &str) -> Option<Self> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let shift = match unit.trim() {
-            "" | "B" => 0,
-            "KiB" => 10,
-            "MiB" => 20,
-            "GiB" => 30,
-            _ => return None,
-        };
-        number.parse::<u64>().ok()?.checked_mul(1 << shift).map(Self)
-    }
-}
-
-impl From<Bytes> for u64 {
-    fn from(bytes: Bytes) -> Self {
-        bytes.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(BytesVisitor)
-    }
-}
-
-struct BytesVisitor;
-
-impl Visitor<'_> for BytesVisitor {
-    type Value = Bytes;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a number of bytes, or text such as \"64 KiB\" or \"4 MiB\"")
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Bytes, E> {
-        let bytes = u64::try_from(value);
-        bytes.map(Bytes).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Bytes, E> {
-        Ok(Bytes(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Bytes, E> {
-        Bytes::parse(value).ok_or_else(|| E::invalid_value(Unexpected::Str(value), &self))
-    }
-}
-
-/// The name of a share below `limits`.
-pub(super) fn share_name(profile: Profile) -> String {
-    format!("queue_share_bytes_max.{}", profile.key_name())
-}
-
 /// The name of an outbound bound below `limits`.
 pub(super) fn outbound_name(profile: Profile, name: &str) -> String {
     format!("outbound.{}.{name}", profile.key_name())
@@ -252,7 +195,7 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
 }
 
 /// Bounds that may be zero, which means never, none, or without waiting.
-const MAY_BE_ZERO: [&str; 17] = [
+const MAY_BE_ZERO: [&str; 18] = [
     "refusals_max",
     "websocket_ping_ms",
     "close_flush_ms_max",
@@ -269,6 +212,7 @@ const MAY_BE_ZERO: [&str; 17] = [
     "heart_beat_margin_ms",
     "transactions_max",
     "idle_topics_max",
+    "queue_share_bytes_max",
     "pause_ms_max",
 ];
 
@@ -280,20 +224,23 @@ const HEADER_BYTES_LARGEST: u64 = 16 << 20;
 /// Checks that bounds do not contradict each other, and that the broker can work with them.
 pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     for (name, value) in limit_rows(limits) {
-        if value == 0 && !MAY_BE_ZERO.contains(&name) {
-            return Err(LimitFault { name: name.into(), offence: Offence::Zero });
+        let bound = name.split('.').next().unwrap_or_default();
+        if value == 0 && !MAY_BE_ZERO.contains(&bound) {
+            return Err(LimitFault { name, offence: Offence::Zero });
         }
     }
     check_frames(limits)?;
     for (profile, outbound) in limits.outbound.iter() {
         check_outbound(profile, *outbound, limits)?;
     }
-    at_least(
-        "transactions_total_bytes_max",
-        limits.transactions_total_bytes_max,
-        limits.transaction_bytes_max.into(),
-        "what one session may hold: transaction_bytes_max",
-    )?;
+    for (_, share) in limits.transaction_bytes_max.iter() {
+        at_least(
+            "transactions_total_bytes_max",
+            limits.transactions_total_bytes_max,
+            (*share).into(),
+            "what one session may hold: transaction_bytes_max",
+        )?;
+    }
     Ok(())
 }
 
@@ -419,6 +366,24 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_one_value_for_all_or_one_by_profile() {
+        let all = resolve("wildcards_per_session_max = 7\ntransaction_bytes_max = \"1 MiB\"");
+        let all = all.unwrap();
+        assert_eq!(all.wildcards_per_session_max, ByProfile::all(7));
+        assert_eq!(all.transaction_bytes_max, ByProfile::all(1 << 20));
+        assert_eq!(all.patterns_per_session_max, Limits::default().patterns_per_session_max);
+        let some = resolve(
+            "queue_share_bytes_max = 9\npatterns_per_session_max.agent = 0\n\
+             [destination_share_bytes_max]\nservice = \"2 MiB\"\nadmin = 5",
+        );
+        let some = some.unwrap();
+        assert_eq!(some.queue_share_bytes_max, ByProfile::all(9));
+        assert_eq!(some.patterns_per_session_max, ByProfile::new([0, 250, 250, 250]));
+        let shares = ByProfile::new([4 << 20, 4 << 20, 2 << 20, 5]);
+        assert_eq!(some.destination_share_bytes_max, shares);
+    }
+
+    #[test]
     fn bounds_that_cannot_work_are_refused_by_name() {
         for (text, name) in [
             ("connections_max = 0", "connections_max"),
@@ -432,6 +397,11 @@ mod tests {
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
+            ("transaction_bytes_max.service = \"65 MiB\"", "transactions_total_bytes_max"),
+            ("transaction_bytes_max.agent = 0", "transaction_bytes_max.agent"),
+            ("destination_share_bytes_max = 0", "destination_share_bytes_max.agent"),
+            ("wildcards_per_session_max = 4294967296", "wildcards_per_session_max"),
+            ("wildcards_per_session_max.admin = 4294967296", "wildcards_per_session_max.admin"),
             ("[outbound.agent]\nhard_bytes_max = 1", "outbound.agent.hard_bytes_max"),
             ("[outbound.agent]\nhard_bytes_max = \"1025 MiB\"", "outbound.agent.hard_bytes_max"),
             ("[outbound.admin]\nsoft_bytes_max = 0", "outbound.admin.soft_bytes_max"),

@@ -5,6 +5,7 @@
 //! default.
 
 mod builder;
+mod by_profile;
 mod default;
 mod describe;
 mod fault;
@@ -15,6 +16,7 @@ mod lines;
 mod listener;
 mod messaging;
 mod performance;
+mod size;
 mod source;
 mod suggest;
 mod tls;

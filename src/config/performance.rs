@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::fault::{ConfigFault, Offence};
-use super::limits::Bytes;
+use super::size::Bytes;
 use super::source::Source;
 use crate::cores::Cores;
 

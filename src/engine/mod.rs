@@ -45,7 +45,7 @@ use self::patience::Patience;
 use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
 use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
-use crate::limits::Limits;
+use crate::limits::{CONNECTION_BYTES, Limits, PLAIN_CONNECTION_BYTES};
 use crate::telemetry::{Accounts, Counters, Latencies};
 use crate::transport::ListenerPolicy;
 use crate::transport::tls::TlsService;
@@ -342,7 +342,14 @@ impl<S: Socket> Engine<S> {
 
     /// The memory that is held against the bounds.
     pub fn accounts(&self) -> Accounts {
-        Accounts { inbound_bytes: self.memory.inbound_bytes(), ..self.broker.accounts() }
+        let secured = self.connections.iter().filter(|(_, one)| one.tls.is_some()).count();
+        let plain = self.connections.len() - secured;
+        Accounts {
+            inbound_bytes: self.memory.inbound_bytes(),
+            connections_bytes: secured as u64 * CONNECTION_BYTES
+                + plain as u64 * PLAIN_CONNECTION_BYTES,
+            ..self.broker.accounts()
+        }
     }
 
     /// Whether the turn has time left, as to accept more than one connection.

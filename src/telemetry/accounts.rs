@@ -11,10 +11,14 @@ pub struct Accounts {
     pub queues_bytes: u64,
     /// Frames that wait in transactions.
     pub transactions_bytes: u64,
-    /// Topics and queues, their names and what is kept of each.
+    /// Destinations, their names and what is kept of each.
     pub destinations_bytes: u64,
     /// Subscriptions, at the price of one without its id.
     pub subscriptions_bytes: u64,
+    /// Regular expressions, compiled, with the caches of their matching; and topics with wildcards.
+    pub patterns_bytes: u64,
+    /// Connections and their sessions at rest, at the price of one with TLS or without.
+    pub connections_bytes: u64,
 }
 
 impl Accounts {
@@ -28,6 +32,8 @@ impl Accounts {
             transactions_bytes,
             destinations_bytes,
             subscriptions_bytes,
+            patterns_bytes,
+            connections_bytes,
         } = *self;
         inbound_bytes
             + outbound_bytes
@@ -35,6 +41,8 @@ impl Accounts {
             + transactions_bytes
             + destinations_bytes
             + subscriptions_bytes
+            + patterns_bytes
+            + connections_bytes
     }
 
     /// Logs all of them, in one line.
@@ -46,7 +54,9 @@ impl Accounts {
             queues_bytes = self.queues_bytes,
             transactions_bytes = self.transactions_bytes,
             destinations_bytes = self.destinations_bytes,
-            subscriptions_bytes = self.subscriptions_bytes;
+            subscriptions_bytes = self.subscriptions_bytes,
+            patterns_bytes = self.patterns_bytes,
+            connections_bytes = self.connections_bytes;
             "memory counted"
         );
     }
@@ -65,7 +75,9 @@ mod tests {
             transactions_bytes: 4_000,
             destinations_bytes: 50_000,
             subscriptions_bytes: 600_000,
+            patterns_bytes: 7_000_000,
+            connections_bytes: 80_000_000,
         };
-        assert_eq!(accounts.total_bytes(), 654_321);
+        assert_eq!(accounts.total_bytes(), 87_654_321);
     }
 }

@@ -70,6 +70,8 @@ fn sigusr1_logs_the_memory_that_is_counted() {
     let server = Server::start();
     let mut ana = Client::log_in(&server, Transport::Ws, Profile::Agent, "ana");
     ana.send("/queue/kept", &[b'x'; 100_000]);
+    let mut boss = Client::log_in(&server, Transport::Tcp, Profile::SuperAgent, "boss");
+    boss.subscribe("1", "/agent/a.*");
     exchange(&server, 1);
     server.signal("USR1");
     let line = server.log.wait_for_line(&[" memory counted "]);
@@ -80,6 +82,8 @@ fn sigusr1_logs_the_memory_that_is_counted() {
     assert!((100_000..110_000).contains(&count("queues_bytes")), "{line}");
     assert!((1..10_000).contains(&count("destinations_bytes")), "{line}");
     assert_eq!((count("inbound_bytes"), count("transactions_bytes")), (0, 0), "{line}");
+    assert!((1_000..10_000).contains(&count("connections_bytes")), "{line}");
+    assert!((1..10_000).contains(&count("patterns_bytes")), "{line}");
     assert!((100_000..150_000).contains(&count("total_bytes")), "{line}");
 }
 

@@ -96,13 +96,9 @@ impl Pattern {
     }
 
     /// What every name that matches begins with.
+    #[cfg(test)]
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.prefix
-    }
-
-    /// The pattern as the client wrote it.
-    pub(crate) fn text(&self) -> &[u8] {
-        &self.text
     }
 
     /// The memory that it holds: the program, which does not change, and the cache, which grows as names are matched.

@@ -1,6 +1,6 @@
 //! The attacks.
 
-use com_broker::internal::broker::Profile::{Agent, Service, SuperAgent};
+use com_broker::internal::broker::Profile::{self, Agent, Service, SuperAgent};
 
 use super::gang::{Attack, Gang};
 use super::town::{Kind, Town, Who};
@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 41] = [
+pub(super) static ATTACKS: [Attack; 46] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -50,6 +50,11 @@ pub(super) static ATTACKS: [Attack; 41] = [
     Attack { name: "many-lines", act: many_lines },
     Attack { name: "large-bodies", act: large_bodies },
     Attack { name: "http-rush", act: http_rush },
+    Attack { name: "wildcards-held-twice", act: wildcards_held_twice },
+    Attack { name: "subscriptions-taken", act: subscriptions_taken },
+    Attack { name: "destinations-taken", act: destinations_taken },
+    Attack { name: "names-taken", act: names_taken },
+    Attack { name: "addresses-watched", act: addresses_watched },
 ];
 
 /// The attack of that name.
@@ -266,32 +271,86 @@ fn patterns_logins(gang: &mut Gang, town: &mut Town) {
     gang.ready_as(town, index, &login, Agent, STANDARD, nothing);
 }
 
-/// All wildcards that there may be.
-fn wildcards_taken(gang: &mut Gang, town: &mut Town) {
-    for index in 0..1 {
-        gang.ready(town, index, Agent, STANDARD, |gang, town, who| {
-            for number in 0..60 {
-                let topic = gang.name(format!("{index}/{number}"));
-                town.say(who, &format!("SUBSCRIBE\nid:{number}\ndestination:/topic/{topic}/>\n\n"));
+/// Sessions subscribe, each as much as it may, until nothing of a table is left, and come again when they are cut.
+fn take(
+    gang: &mut Gang,
+    town: &mut Town,
+    (sessions, each): (usize, usize),
+    profile: Profile,
+    frame: impl Fn(&Gang, usize, usize) -> String,
+) {
+    for index in 0..sessions {
+        gang.ready(town, index, profile, STANDARD, |gang, town, who| {
+            for number in 0..each {
+                let frame = frame(gang, index, number);
+                town.say(who, &frame);
             }
         });
     }
 }
 
+/// All wildcards that there may be.
+fn wildcards_taken(gang: &mut Gang, town: &mut Town) {
+    take(gang, town, (5, 15), Agent, |gang, index, number| {
+        let topic = gang.name(format!("{index}/{number}"));
+        format!("SUBSCRIBE\nid:{number}\ndestination:/topic/{topic}/>\n\n")
+    });
+}
+
+/// The same, each of them by two sessions, so that the end of one frees nothing.
+fn wildcards_held_twice(gang: &mut Gang, town: &mut Town) {
+    take(gang, town, (10, 15), Agent, |gang, index, number| {
+        let topic = gang.name(format!("{}/{number}", index / 2));
+        format!("SUBSCRIBE\nid:{number}\ndestination:/topic/{topic}/>\n\n")
+    });
+}
+
 /// All regular expressions that there may be.
 fn patterns_taken(gang: &mut Gang, town: &mut Town) {
-    for index in 0..1 {
-        gang.ready(town, index, SuperAgent, STANDARD, |gang, town, who| {
-            for number in 0..60 {
-                let name = gang.name(format!("{index}.*{number}"));
-                town.say(
-                    who,
-                    &format!(
-                        "SUBSCRIBE\nid:{number}\ndestination:/agent/{name}\ndestination-type:1\n\n"
-                    ),
-                );
-            }
-        });
+    take(gang, town, (5, 15), SuperAgent, |gang, index, number| {
+        let name = gang.name(format!("{index}.*{number}"));
+        format!("SUBSCRIBE\nid:{number}\ndestination:/agent/{name}\ndestination-type:1\n\n")
+    });
+}
+
+/// All subscriptions that there may be.
+fn subscriptions_taken(gang: &mut Gang, town: &mut Town) {
+    take(gang, town, (32, 100), Agent, |gang, _, number| {
+        let topic = gang.name(number);
+        format!("SUBSCRIBE\nid:{number}\ndestination:/topic/{topic}\n\n")
+    });
+}
+
+/// All destinations that there may be, of all kinds.
+fn destinations_taken(gang: &mut Gang, town: &mut Town) {
+    take(gang, town, (32, 99), SuperAgent, |gang, index, number| {
+        let name = gang.name(format!("{index}/{number}"));
+        let space = if number % 2 == 0 { "topic" } else { "queue" };
+        format!("SUBSCRIBE\nid:{number}\ndestination:/{space}/{name}\n\n")
+    });
+}
+
+/// All memory for the names of destinations.
+fn names_taken(gang: &mut Gang, town: &mut Town) {
+    take(gang, town, (11, 90), Agent, |gang, index, number| {
+        let name = gang.name(format!("{index}/{number}{}", "x".repeat(2_200)));
+        format!("SUBSCRIBE\nid:{number}\ndestination:/topic/{name}\n\n")
+    });
+}
+
+/// Super agents watch agents by name who come and go, so that their addresses stay.
+fn addresses_watched(gang: &mut Gang, town: &mut Town) {
+    let watcher = gang.ready(town, 0, SuperAgent, STANDARD, nothing);
+    for index in 1..6 {
+        let number = gang.next();
+        let login = gang.name(format!("{number}{}", "x".repeat(900)));
+        if let Some(who) = gang.member(index) {
+            town.reset(who);
+        }
+        gang.ready_as(town, index, &login, Agent, STANDARD, nothing);
+        if let Some(who) = watcher {
+            town.say(who, &format!("SUBSCRIBE\nid:{number}\ndestination:/agent/{login}\n\n"));
+        }
     }
 }
 

@@ -9,5 +9,6 @@ mod receivers;
 mod shares;
 mod slices;
 mod stage;
+mod tables;
 mod takeovers;
 mod versions;

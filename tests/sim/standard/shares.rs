@@ -155,7 +155,7 @@ fn a_long_queue_is_delivered_in_slices_and_wholly() {
 #[test]
 fn the_session_with_the_largest_transactions_pays() {
     let limits = Limits {
-        transaction_bytes_max: 50_000,
+        transaction_bytes_max: ByProfile::all(50_000),
         transactions_total_bytes_max: 100_000,
         ..Limits::default()
     };
