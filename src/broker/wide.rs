@@ -167,7 +167,7 @@ const LETTERS_MAX: usize = 128;
 const STEP: usize = 8;
 
 /// Deliveries after which that is asked, if there are.
-const DELIVERIES: usize = 256;
+const DELIVERIES: usize = 128;
 
 /// Which receivers of a step get their first copy, in the order in which they are asked about.
 #[derive(Debug, Default)]

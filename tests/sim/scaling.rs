@@ -1,5 +1,6 @@
 //! What does not grow with how much there is already: the cost of a subscription.
 
+use com_broker::ByProfile;
 use com_broker::internal::engine::ConnectionId;
 use com_broker::limits::Limits;
 
@@ -84,7 +85,8 @@ struct Hall {
 impl Hall {
     fn new() -> Self {
         let limits = Limits {
-            subscriptions_per_session_max: 20_000,
+            subscriptions_per_session_max: ByProfile::new([20_000; 4]),
+            destination_share_bytes_max: ByProfile::new([16 << 20; 4]),
             idle_topics_max: 200_000,
             ..Limits::default()
         };

@@ -390,12 +390,12 @@ impl Link {
 }
 
 /// What a turn may have above its units: the share that began just before the end of its stage, the minimum of
-/// each stage after it, and the largest single step of any kind, which is the signature of a TLS handshake or the
-/// frame with the largest body.
+/// each stage after it, and the largest single step of any kind, which is the signature of a TLS handshake, behind which
+/// a job may end with a step of its own, or the frame with the largest body.
 fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
     let share = u64::from(limits.share_units_max);
     let minimums = u64::from(limits.turn_units_max) / 32 * 7;
-    let step = if uses_tls { u64::from(HANDSHAKE) } else { LARGEST_STEP };
+    let step = if uses_tls { u64::from(HANDSHAKE) + WIDE_STEP } else { LARGEST_STEP };
     share + minimums + step
 }
 
@@ -403,6 +403,9 @@ fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
 /// the largest body that is read at once and as many lines with escapes as there may be, handled, answered and
 /// written; and the queue of a receiver that is cut may be freed.
 const LARGEST_STEP: u64 = 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE + 30 * FREE) as u64;
+
+/// Units of the largest step of a job: many messages to one receiver that does not read.
+const WIDE_STEP: u64 = 128 * 3;
 
 /// Processor time of this thread in nanoseconds.
 pub(crate) fn processor_ns() -> u64 {
