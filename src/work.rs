@@ -1,9 +1,9 @@
 //! Work, counted in units as it is done, so that each turn of the loop is short and each connection gets
 //! its share of it, whatever clients ask for.
 //!
-//! A unit is about 100 ns of one core. The costs here were measured (`cargo bench --bench units`); what matters
-//! is that none is too low by much, not that each is exact. Counting depends on no clock: the same input ends a share at the same
-//! place, on any machine and in the simulator.
+//! A unit is about 100 ns of one core. The costs here were measured (`cargo bench --bench units`); what matters is
+//! that none is too low by much, not that each is exact. Counting depends on no clock: the same input ends a share at
+//! the same place, on any machine and in the simulator.
 
 /// Handling a frame, without what follows from it.
 pub(crate) const FRAME: u32 = 2;
@@ -73,8 +73,9 @@ pub(crate) const DROP: u32 = 4;
 /// A deadline that is checked.
 pub(crate) const DEADLINE: u32 = 3;
 
-/// A flight of a TLS handshake that is answered: a key agreement, and a signature with a key of which nothing is known,
-/// or with RSA of 2048 bits, or ECDSA on P-384. A signature cannot be sliced: this is the one piece of work that may be as long as a turn.
+/// A flight of a TLS handshake that is answered: a key agreement, and a signature with a key of which nothing is
+/// known, or with RSA of 2048 bits, or ECDSA on P-384. A signature cannot be sliced: this is the one piece of work
+/// that may be as long as a turn.
 pub const HANDSHAKE: u32 = 10_000;
 
 /// The same with ECDSA on P-256, or with Ed25519.

@@ -1,11 +1,12 @@
 //! Tables that all sessions share: what each session holds of them, and who pays when one is full.
 //!
 //! A session has shares of its own first; who exceeds them is refused, for that is its own consumption. Where
-//! sessions together have used a table up, the one that holds most of it pays for one that holds little: it ends.
-//! Of its subscriptions those end at once by which enough becomes free; a job ends the others, and before anybody
-//! else pays, those that a job is about to end are ended. So the request succeeds in the same turn, a table never holds more than its limit, and nothing has to be counted as
-//! free that is not. If all that the session holds is held by others as well, those who share one thing with it pay
-//! together, as far as they hold more than their part themselves.
+//! sessions together have used a table up, the one that holds most of it pays for one that holds little: it ends. Of
+//! its subscriptions those end at once by which enough becomes free; a job ends the others, and before anybody else
+//! pays, those that a job is about to end are ended. So the request succeeds in the same turn, a table never holds
+//! more than its limit, and nothing has to be counted as free that is not. If all that the session holds is held by
+//! others as well, those who share one thing with it pay together, as far as they hold more than their part
+//! themselves.
 
 use super::destination::DestinationTable;
 use super::fault::Fault;
