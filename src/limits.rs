@@ -86,7 +86,7 @@ pub struct Limits {
     pub wildcards_max: u32,
     /// Different topics with `*` or `>` that one session may subscribe at once, by profile.
     pub wildcards_per_session_max: ByProfile<u32>,
-    /// Levels of a topic with `*` or `>`.
+    /// Levels of a topic with `*` or `>`: `/topic/a/*` has four, as what stands before the first slash is one.
     pub wildcard_levels_max: u32,
     /// Length of a regular expression.
     pub pattern_bytes_max: u32,
@@ -138,8 +138,8 @@ pub struct Limits {
 
     // -- the loop ---------------------------------------------------------------------------
     /// Work in one turn of the loop, in units of about 100 ns: half of it for input and what follows from it at
-    /// once, a quarter each for writing what could not be written before and for work that goes on over
-    /// several turns.
+    /// once; the rest for writing, closing slow consumers, deadlines, queues, work that goes on over several turns,
+    /// and removing closed connections, in this order. What one leaves is there for the next.
     pub turn_units_max: u32,
     /// Work for one connection before the others get their turn, in the same units.
     pub share_units_max: u32,

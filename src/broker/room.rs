@@ -263,8 +263,10 @@ impl Broker {
         }
         let needs = self.needs(session, bytes);
         if needs.own > share {
-            let exceeded = Exceeded { limit: "queue_share_bytes_max", max: share };
-            return Err(Fault::exceeded(exceeded).later());
+            let fault = Fault::exceeded(Exceeded { limit: "queue_share_bytes_max", max: share });
+            // What is larger than the whole share finds no room later either.
+            let fits = bytes.0 + bytes.1 <= share;
+            return Err(if fits { fault.later() } else { fault });
         }
         if needs.all > max && needs.own >= self.store.largest_bytes() {
             return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
@@ -288,9 +290,9 @@ impl Broker {
             }
             let Some((slot, sender)) = self.store.first_to_drop() else { return false };
             if !std::mem::replace(&mut self.is_dropping, true) {
-                let sender = printable(sender);
+                let sender = &*printable(sender);
                 log::warn!(
-                    sender:%, queues_bytes_max = max;
+                    sender, queues_bytes_max = max;
                     "messages in queues are dropped for those of other senders"
                 );
             }

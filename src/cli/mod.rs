@@ -61,6 +61,7 @@ pub enum Command {
     ///
     /// The exit code is 0 if the configuration is valid, and 2 otherwise. Whether the ports are free is not
     /// tried.
+    #[command(after_help = CHECK_HELP)]
     Check(ServeArguments),
     /// Print the default configuration, every key with its meaning
     Config(ConfigArguments),
@@ -73,6 +74,15 @@ pub enum Command {
     /// Print a completion script for a shell
     Completion(CompletionArguments),
 }
+
+/// What is behind the options of `com-broker check`.
+const CHECK_HELP: &str = "\
+It prints the configuration that results, keys masked, and the memory that clients can occupy within
+its limits. Keys come from where they come from for serve.
+
+Examples:
+  com-broker check --config /etc/com-broker/broker.toml
+  com-broker check | grep memory_bytes_max";
 
 /// `com-broker config`
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ Keys come from the file, from files that it names, or from the environment, neve
   COM_BROKER_KEY_SERVICE, COM_BROKER_KEY_ADMIN
 
 Signals: SIGTERM and SIGINT drain and exit, a second one exits at once; SIGHUP reads keys and
-certificates again; SIGUSR1 exports latency histograms.
+certificates again; SIGUSR1 exports latency histograms and logs counters and counted memory.
 
 Examples:
   com-broker serve --dev

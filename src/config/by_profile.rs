@@ -85,6 +85,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for EachOrAllVisitor<T> {
         T::deserialize(value.into_deserializer()).map(EachOrAll::All)
     }
 
+    fn visit_i128<E: Error>(self, value: i128) -> Result<EachOrAll<T>, E> {
+        T::deserialize(value.into_deserializer()).map(EachOrAll::All)
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<EachOrAll<T>, E> {
+        T::deserialize(value.into_deserializer()).map(EachOrAll::All)
+    }
+
     fn visit_f64<E: Error>(self, value: f64) -> Result<EachOrAll<T>, E> {
         T::deserialize(value.into_deserializer()).map(EachOrAll::All)
     }

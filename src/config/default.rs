@@ -23,6 +23,7 @@ pub(super) fn known_keys() -> Vec<String> {
     }
     // The document has one value for all.
     for bound in BY_PROFILE {
+        keys.push(format!("limits.{bound}"));
         keys.extend(Profile::ALL.map(|profile| format!("limits.{}", profile_name(bound, profile))));
     }
     keys.sort();

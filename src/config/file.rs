@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::default;
 use super::fault::{ConfigFault, Offence, Place};
-use super::limits::LimitsSection;
+use super::limits::{BY_PROFILE, LimitsSection};
 use super::lines::{Entry, KeyLines, line_at};
 use super::messaging::{QueuesSection, RightsSection, StompSection};
 use super::performance::PerformanceSection;
@@ -76,7 +76,7 @@ impl ConfigFile {
         if let Some(entry) = lines.entries().iter().find(|entry| is_misplaced(entry)) {
             let offence = match exists(&entry.key) || is_within_keys(&entry.key) {
                 true => Offence::NotUnderstood("an array where none belongs".into()),
-                false => Offence::UnknownKey(meant_by(&entry.key)),
+                false => unknown(&entry.key),
             };
             return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
         }
@@ -85,6 +85,10 @@ impl ConfigFile {
         {
             let offence = "a table where a list of them belongs: write [[listener]]";
             let offence = Offence::NotUnderstood(offence.into());
+            return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
+        }
+        if let Some(entry) = lines.entries().iter().find(|one| one.is_table && is_leaf(&one.key)) {
+            let offence = Offence::NotUnderstood("a table where one value belongs".into());
             return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
         }
         match toml::from_str::<Self>(text) {
@@ -237,11 +241,10 @@ fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) 
     let key = offset.and_then(|offset| lines.key_at(offset));
     let offence = match key {
         Some(key) if is_within_keys(key) => Offence::NotAKey(meant_by(key)),
-        Some(key) if fault.message().starts_with("unknown field") => {
-            Offence::UnknownKey(meant_by(key))
-        }
+        Some(key) if fault.message().starts_with("unknown field") => unknown(key),
         Some(_) => {
             let message = fault.message().replace("expected u64", "expected a whole number");
+            let message = message.replace(" as i128", "").replace(" as u128", "");
             Offence::NotUnderstood(one_line(&message))
         }
         None => Offence::NotAKey(None),
@@ -254,31 +257,61 @@ fn fault_at(path: &Path, line: Option<usize>, key: Option<&str>, offence: Offenc
     ConfigFault { place: Place::File { path: path.into(), line, key }, offence }
 }
 
-/// The known key that was probably meant: a similar one in the same table, or one of the same name in
-/// another table.
+/// The known key that was probably meant: one of the same name in another table, if that is the only one, or a
+/// similar one in the same table.
 fn meant_by(key: &str) -> Option<String> {
     if exists(key) {
         return None;
     }
     let (known, key) = (default::known_keys(), without_places(key));
-    let name = key.rsplit('.').next().unwrap_or_default();
-    let table = &key[..key.len() - name.len()];
-    let beside = known.iter().filter_map(|one| one.strip_prefix(table)?.split('.').next());
-    if let Some(meant) = suggestion(name, beside) {
-        return Some(meant.to_owned());
-    }
+    let (table, name) = key.split_at(key.rfind('.').map_or(0, |dot| dot + 1));
     // Under `[keys]` the name itself may be a secret, of which this would disclose something.
-    if is_within_keys(&key) {
-        return None;
+    if !is_within_keys(&key) {
+        let mut elsewhere = known.iter().filter(|one| one.rsplit('.').next() == Some(name));
+        if let (Some(meant), None) = (elsewhere.next(), elsewhere.next()) {
+            return Some(meant.clone());
+        }
     }
-    known.iter().find(|one| one.rsplit('.').next() == Some(name)).cloned()
+    suggestion(name, beside(&known, table)).map(str::to_owned)
 }
+
+/// The names of the settings and tables that a table has, whose name ends with a dot.
+fn beside<'k>(known: &'k [String], table: &str) -> impl Iterator<Item = &'k str> {
+    known.iter().filter_map(move |one| one.strip_prefix(table)?.split('.').next())
+}
+
+/// The offence of an unknown key that is not under `[keys]`.
+fn unknown(key: &str) -> Offence {
+    let known = default::known_keys();
+    let key = without_places(key);
+    let table = &key[..key.rfind('.').map_or(0, |dot| dot + 1)];
+    let mut names: Vec<_> = beside(&known, table).collect();
+    names.dedup();
+    match meant_by(&key) {
+        None if (1..=NAMED_MAX).contains(&names.len()) => {
+            let known = names.join(", ");
+            Offence::NotUnderstood(format!("there is no such setting; known are {known}"))
+        }
+        meant => Offence::UnknownKey(meant),
+    }
+}
+
+/// Names of settings that a fault lists.
+const NAMED_MAX: usize = 8;
 
 /// Whether there is such a setting or table.
 fn exists(key: &str) -> bool {
     let key = without_places(key);
     let is_below = |one: &String| one.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
     default::known_keys().iter().any(|one| *one == key || is_below(one))
+}
+
+/// Whether it is a setting that is no table.
+fn is_leaf(key: &str) -> bool {
+    let key = without_places(key);
+    !is_within_keys(&key)
+        && !BY_PROFILE.iter().any(|bound| key.strip_prefix("limits.") == Some(bound))
+        && default::known_keys().contains(&key)
 }
 
 /// The documented name of a key, such as `listener.address` for `listener[1].address`.

@@ -40,6 +40,16 @@ macro_rules! limits_section {
             }
         }
 
+        impl LimitsSection {
+            /// Whether a bound by profile was given as one value for all.
+            fn is_for_all(&self, bound: &str) -> bool {
+                match bound {
+                    $(stringify!($share) => matches!(self.$share, EachOrAll::All(_)),)*
+                    _ => false,
+                }
+            }
+        }
+
         /// Name and value of every bound except those on outbound queues. A bound by profile has a row for each.
         pub(super) fn limit_rows(limits: &Limits) -> Vec<(String, u64)> {
             let Limits { $($name,)* $($share,)* outbound: _ } = limits;
@@ -129,7 +139,11 @@ impl LimitsSection {
         }
         limits.queue_share_bytes_max = Limits::queue_shares(limits.queues_bytes_max);
         self.apply_by_profile_to(&mut limits)?;
-        check(&limits)?;
+        check(&limits).map_err(|fault| {
+            let bound = fault.name.split('.').next().unwrap_or_default();
+            let name = if self.is_for_all(bound) { bound.into() } else { fault.name };
+            LimitFault { name, ..fault }
+        })?;
         Ok(limits)
     }
 }
@@ -143,7 +157,11 @@ pub(super) struct LimitFault {
 
 /// `[limits.outbound.…]`, by profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a table by profile, such as [limits.outbound.agent]"
+)]
 struct OutboundSection {
     agent: OutboundProfileSection,
     super_agent: OutboundProfileSection,
@@ -158,7 +176,11 @@ impl OutboundSection {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a table with hard_bytes_max, soft_bytes_max and soft_ms_max"
+)]
 struct OutboundProfileSection {
     hard_bytes_max: Option<Bytes>,
     soft_bytes_max: Option<Bytes>,
@@ -221,6 +243,18 @@ const BODY_BYTES_LARGEST: u64 = 512 << 20;
 const OUTBOUND_BYTES_LARGEST: u64 = 1 << 30;
 const HEADER_BYTES_LARGEST: u64 = 16 << 20;
 
+/// The largest memory of all clients together that may be named, so that sums of such bounds do not overflow.
+const MEMORY_BYTES_LARGEST: u64 = 1 << 48;
+
+/// Units of a turn of which each stage gets some.
+const TURN_UNITS_LEAST: u64 = 320;
+
+/// Destinations with the longest names for which there has to be room: with fewer, few could log in.
+const DESTINATIONS_LEAST: u64 = 4;
+
+/// What a destination takes besides its name, at most.
+const DESTINATION_BYTES: u64 = 1024;
+
 /// Checks that bounds do not contradict each other, and that the broker can work with them.
 pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     for (name, value) in limit_rows(limits) {
@@ -230,6 +264,19 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
         }
     }
     check_frames(limits)?;
+    check_totals(limits)?;
+    at_least(
+        "turn_units_max",
+        limits.turn_units_max,
+        TURN_UNITS_LEAST,
+        "what each stage of a turn needs",
+    )?;
+    at_most(
+        "share_units_max",
+        limits.share_units_max,
+        limits.turn_units_max.into(),
+        "turn_units_max",
+    )?;
     for (profile, outbound) in limits.outbound.iter() {
         check_outbound(profile, *outbound, limits)?;
     }
@@ -240,6 +287,21 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
             (*share).into(),
             "what one session may hold: transaction_bytes_max",
         )?;
+    }
+    Ok(())
+}
+
+/// Checks bounds on the memory of all clients together.
+fn check_totals(limits: &Limits) -> Result<(), LimitFault> {
+    let longest = u64::from(limits.destination_bytes_max.max(limits.login_id_bytes_max));
+    at_least(
+        "destinations_bytes_max",
+        limits.destinations_bytes_max,
+        DESTINATIONS_LEAST * (longest + DESTINATION_BYTES),
+        "what four destinations with the longest names take",
+    )?;
+    for (name, value) in limit_rows(limits) {
+        at_most(&name, value, MEMORY_BYTES_LARGEST, "256 TiB")?;
     }
     Ok(())
 }
@@ -387,6 +449,12 @@ mod tests {
     fn bounds_that_cannot_work_are_refused_by_name() {
         for (text, name) in [
             ("connections_max = 0", "connections_max"),
+            ("turn_units_max = 1", "turn_units_max"),
+            ("share_units_max = 6001", "share_units_max"),
+            ("destinations_bytes_max = 1", "destinations_bytes_max"),
+            ("destinations_bytes_max = \"17179869183 GiB\"", "destinations_bytes_max"),
+            ("queue_share_bytes_max.agent = \"1048576 GiB\"", "queue_share_bytes_max.agent"),
+            ("outbound_total_bytes_max = \"17179869183 GiB\"", "outbound_total_bytes_max"),
             ("connections_max = 4294967296", "connections_max"),
             ("body_bytes_max = \"513 MiB\"", "body_bytes_max"),
             ("header_bytes_max = \"17 MiB\"", "header_bytes_max"),
@@ -399,7 +467,7 @@ mod tests {
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
             ("transaction_bytes_max.service = \"65 MiB\"", "transactions_total_bytes_max"),
             ("transaction_bytes_max.agent = 0", "transaction_bytes_max.agent"),
-            ("destination_share_bytes_max = 0", "destination_share_bytes_max.agent"),
+            ("destination_share_bytes_max = 0", "destination_share_bytes_max"),
             ("wildcards_per_session_max = 4294967296", "wildcards_per_session_max"),
             ("wildcards_per_session_max.admin = 4294967296", "wildcards_per_session_max.admin"),
             ("[outbound.agent]\nhard_bytes_max = 1", "outbound.agent.hard_bytes_max"),

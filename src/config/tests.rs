@@ -532,7 +532,23 @@ fn a_misspelt_name_is_refused_with_a_suggestion() {
             "[limits.outbound.agnt]\nsoft_ms_max = 5\n",
             "limits.outbound.agnt: there is no such setting; did you mean agent?",
         ),
-        ("[log]\nxyz = 5\n", "log.xyz: there is no such setting"),
+        ("[log]\nxyz = 5\n", "log.xyz: there is no such setting; known are format, level"),
+        (
+            "[limits.queue_share_bytes_max]\nroot = 1\n",
+            "root: there is no such setting; known are admin, agent, service, super_agent",
+        ),
+        (
+            "[limits]\nwildcards_per_session_max = { default = 1 }\n",
+            "default: there is no such setting; known are admin, agent, service, super_agent",
+        ),
+        (
+            "[limits.outbound]\nhard_bytes_max = 5\n",
+            "hard_bytes_max: there is no such setting; known are admin, agent, service, super_agent",
+        ),
+        (
+            "queue_share_bytes_max = 5\n",
+            "there is no such setting; did you mean limits.queue_share_bytes_max?",
+        ),
         (
             "[keys]\nagnet = \"own-x\"\n",
             "keys: not a key that exists, or not text in quotes; known are application, agent, super_agent, service, admin, and each of them with _file; did you mean agent?",
@@ -541,6 +557,38 @@ fn a_misspelt_name_is_refused_with_a_suggestion() {
         let fault = fault(text);
         assert!(fault.ends_with(expected), "{fault}");
         assert_eq!(fault.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_value_of_another_form_is_refused_at_its_key() {
+    for (text, expected) in [
+        (
+            "[limits]\nturn_units_max = { agent = 1 }\n",
+            "2: limits.turn_units_max: a table where one value",
+        ),
+        ("[limits.pause_ms_max]\n", "1: limits.pause_ms_max: a table where one value belongs"),
+        (
+            "[limits.queue_share_bytes_max.agent]\nx = 1\n",
+            "queue_share_bytes_max.agent: a table where",
+        ),
+        (
+            "[limits]\noutbound = 5\n",
+            "2: limits.outbound: invalid type: integer `5`, expected a table by profile",
+        ),
+        (
+            "[limits.outbound]\nagent = 5\n",
+            "2: limits.outbound.agent: invalid type: integer `5`, expected a table with",
+        ),
+        (
+            "[limits]\nwildcards_per_session_max = 99999999999999999999\n",
+            "2: limits.wildcards_per_session_max: ",
+        ),
+        ("[limits]\ntransaction_bytes_max = 0\n", "2: limits.transaction_bytes_max: "),
+    ] {
+        let fault = fault(text);
+        assert!(fault.contains(expected), "{fault}");
+        assert!(!fault.contains("i128") && !fault.contains("struct"), "{fault}");
     }
 }
 

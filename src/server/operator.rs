@@ -162,6 +162,7 @@ impl Owner for Operator<'_> {
             },
             Letter::ExportLatencies => {
                 engine.accounts().log();
+                engine.counters().log();
                 self.exporter.begin_export(&mut engine.latencies, Duration::from_nanos(now.ns));
             }
         }
