@@ -360,7 +360,7 @@ impl Broker {
 
     /// Whether the client at an address, its owner, gets messages to it.
     fn listens(&self, owner: SessionId, address: &Destination) -> bool {
-        let is_subscribed = || address.own().routes().iter().any(|route| route.session == owner);
+        let is_subscribed = || address.own().iter().any(|route| route.session == owner);
         self.sessions[owner].has_inbox || is_subscribed()
     }
 }

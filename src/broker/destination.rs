@@ -11,7 +11,7 @@ use super::bits::BitSet;
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, GroupId, SessionId, SubscriptionIndex};
 use super::index::NameIndex;
-use super::members::{Members, Route};
+use super::members::{Copies, Members, Route};
 use super::message::NEVER;
 use super::queue::Queue;
 use super::space::Space;
@@ -224,14 +224,20 @@ impl DestinationTable {
     }
 
     /// Adds a subscription by name. Returns its position.
-    pub(crate) fn join(&mut self, id: DestinationId, via: Via, route: Route) -> u32 {
+    pub(crate) fn join(
+        &mut self,
+        id: DestinationId,
+        via: Via,
+        route: Route,
+        copies: &mut Copies,
+    ) -> u32 {
         let destination = &mut self.table[id];
         let members = match via {
             Via::Own => &mut destination.client_mut().own,
             Via::Name => &mut destination.watch.get_or_insert_default().direct,
         };
         let is_first = members.is_empty();
-        let position = members.push(route);
+        let position = members.push(route, copies);
         if is_first {
             self.note_use(id);
         }
@@ -246,6 +252,7 @@ impl DestinationTable {
         via: Via,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
         let destination = self.table.get_mut(id)?;
         let watch = destination.watch.as_mut()?;
@@ -253,7 +260,7 @@ impl DestinationTable {
             Via::Own => &mut watch.client.as_mut()?.own,
             Via::Name => &mut watch.direct,
         };
-        let moved = members.remove(position, subscription);
+        let moved = members.remove(position, subscription, copies);
         if members.is_empty() {
             destination.tidy(false);
             self.note_use(id);
@@ -514,12 +521,12 @@ mod tests {
     fn totals_follow_each_change() {
         let mut table = DestinationTable::new(NameHasher::new(1));
         let (topic, other) = (table.insert(b"/topic/a"), table.insert(b"/topic/b"));
-        table.join(topic, Via::Name, route(0));
+        table.join(topic, Via::Name, route(0), &mut Copies::default());
         table.check_invariants();
         // It is idle, and no idle topics are allowed.
         table.release(other, 0);
         assert_eq!((table.find(b"/topic/b", None), table.len()), (None, 1));
-        table.leave(topic, Via::Name, 0, route(0).subscription);
+        table.leave(topic, Via::Name, 0, route(0).subscription, &mut Copies::default());
         table.check_invariants();
         table.release(topic, 1);
         assert_eq!(table.find(b"/topic/a", None), Some(topic), "it may stay a while");
@@ -570,18 +577,24 @@ mod tests {
         let (client, topic) = (table.insert(b"/agent/ana"), table.insert(b"/topic/a"));
         let is_watched = |table: &DestinationTable, id| table[id].watch.is_some();
         table.set_owner(client, Some(route(7).session));
-        assert_eq!(table.join(client, Via::Own, route(0)), 0);
-        assert_eq!(table.join(client, Via::Name, route(1)), 0);
+        assert_eq!(table.join(client, Via::Own, route(0), &mut Copies::default()), 0);
+        assert_eq!(table.join(client, Via::Name, route(1), &mut Copies::default()), 0);
         table.set_group(client, 200, true);
         table.set_group(client, 3, true);
         table.set_group(client, 3, false);
-        assert_eq!(table[client].own().routes(), [route(0)]);
+        assert_eq!(table[client].own().from(0), [route(0)]);
         assert_eq!(table[client].groups().collect::<Vec<_>>(), [200]);
-        assert_eq!(table.leave(client, Via::Name, 0, route(1).subscription), None);
+        assert_eq!(
+            table.leave(client, Via::Name, 0, route(1).subscription, &mut Copies::default()),
+            None
+        );
         assert!(is_watched(&table, client));
         table.set_owner(client, None);
         assert!(!is_watched(&table, client), "what was the client's is gone");
-        assert_eq!(table.leave(client, Via::Own, 0, route(0).subscription), None);
+        assert_eq!(
+            table.leave(client, Via::Own, 0, route(0).subscription, &mut Copies::default()),
+            None
+        );
 
         let group = GroupId::new(Place::new(0, NonZeroU32::MIN));
         table.set_wildcards(topic, 1, &[], false);

@@ -101,6 +101,11 @@ impl Commit {
         }
     }
 
+    /// Memory of the message that is on its way.
+    pub(super) fn held_bytes(&self) -> u32 {
+        self.wide.as_ref().map_or(0, |wide| wide.held_bytes() as u32)
+    }
+
     /// Why nothing was performed.
     pub(super) fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()

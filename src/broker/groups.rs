@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::hashing::NameHasher;
 use super::ids::{GroupId, GroupKind, SubscriptionIndex};
 use super::levels::Levels;
-use super::members::{Members, Route};
+use super::members::{Copies, Members, Route};
 use super::pattern::Pattern;
 use super::table::{Key, Table};
 use super::wildcards::Wildcards;
@@ -119,9 +119,9 @@ impl<M> GroupTable<M> {
     }
 
     /// Adds a member. Returns its position.
-    fn join(&mut self, id: GroupId, route: Route) -> u32 {
+    fn join(&mut self, id: GroupId, route: Route, copies: &mut Copies) -> u32 {
         let group = self.table.get_mut(id).and_then(Option::as_mut);
-        group.map_or(0, |group| group.members.push(route))
+        group.map_or(0, |group| group.members.push(route, copies))
     }
 
     /// Removes a member. Returns the subscription that has its position now, and the group, if that was its last
@@ -131,9 +131,10 @@ impl<M> GroupTable<M> {
         id: GroupId,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> (Option<SubscriptionIndex>, Option<Group<M>>) {
         let Some(Some(group)) = self.table.get_mut(id) else { return (None, None) };
-        let moved = group.members.remove(position, subscription);
+        let moved = group.members.remove(position, subscription, copies);
         if !group.members.is_empty() {
             return (moved, None);
         }
@@ -297,11 +298,17 @@ impl Groups {
     }
 
     /// Adds a member to a group. Returns its position.
-    pub(crate) fn join(&mut self, kind: GroupKind, id: GroupId, route: Route) -> u32 {
+    pub(crate) fn join(
+        &mut self,
+        kind: GroupKind,
+        id: GroupId,
+        route: Route,
+        copies: &mut Copies,
+    ) -> u32 {
         match kind {
-            GroupKind::Topics => self.wildcards.groups.join(id, route),
-            GroupKind::Clients => self.clients.join(id, route),
-            GroupKind::Presence => self.presence.join(id, route),
+            GroupKind::Topics => self.wildcards.groups.join(id, route, copies),
+            GroupKind::Clients => self.clients.join(id, route, copies),
+            GroupKind::Presence => self.presence.join(id, route, copies),
         }
     }
 
@@ -313,11 +320,12 @@ impl Groups {
         id: GroupId,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
         match kind {
-            GroupKind::Topics => self.wildcards.leave(id, position, subscription),
-            GroupKind::Clients => self.clients.leave(id, position, subscription).0,
-            GroupKind::Presence => self.presence.leave(id, position, subscription).0,
+            GroupKind::Topics => self.wildcards.leave(id, position, subscription, copies),
+            GroupKind::Clients => self.clients.leave(id, position, subscription, copies).0,
+            GroupKind::Presence => self.presence.leave(id, position, subscription, copies).0,
         }
     }
 
@@ -372,8 +380,9 @@ impl WildcardGroups {
         id: GroupId,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
-        let (moved, gone) = self.groups.leave(id, position, subscription);
+        let (moved, gone) = self.groups.leave(id, position, subscription, copies);
         if let Some(gone) = gone {
             self.epoch += 1;
             self.unlist(id, &gone.matcher);
@@ -465,7 +474,7 @@ mod tests {
 
     fn wildcard(groups: &mut Groups, text: &str, number: u32) -> GroupId {
         let id = groups.wildcards.insert(Levels::parse(text).unwrap());
-        groups.join(GroupKind::Topics, id, route(number));
+        groups.join(GroupKind::Topics, id, route(number), &mut Copies::default());
         id
     }
 
@@ -474,12 +483,19 @@ mod tests {
         let (mut groups, limits) = (Groups::new(1), Limits::default());
         let pattern = || Pattern::compile(b"/agent/a.*", &limits).unwrap();
         let first = groups.add_pattern(GroupKind::Clients, b"/agent/a.*", pattern());
-        let positions = [0, 1, 2].map(|n| groups.join(GroupKind::Clients, first, route(n)));
+        let positions = [0, 1, 2]
+            .map(|n| groups.join(GroupKind::Clients, first, route(n), &mut Copies::default()));
         assert_eq!(positions, [0, 1, 2]);
         assert_eq!(groups.find(GroupKind::Clients, b"/agent/a.*"), Some(first));
         assert_eq!(groups.find(GroupKind::Presence, b"/agent/a.*"), None, "another kind");
         let leave = |groups: &mut Groups, position, n| {
-            groups.leave(GroupKind::Clients, first, position, route(n).subscription)
+            groups.leave(
+                GroupKind::Clients,
+                first,
+                position,
+                route(n).subscription,
+                &mut Copies::default(),
+            )
         };
         assert_eq!(leave(&mut groups, 0, 0), Some(route(2).subscription));
         assert_eq!(leave(&mut groups, 0, 0), None, "it has left");
@@ -490,7 +506,7 @@ mod tests {
         assert_eq!(leave(&mut groups, 0, 2), None);
         assert_eq!((groups.patterns_len(), groups.clients.get(first).is_none()), (0, true));
         let second = groups.add_pattern(GroupKind::Clients, b"/agent/a.*", pattern());
-        groups.join(GroupKind::Clients, second, route(3));
+        groups.join(GroupKind::Clients, second, route(3), &mut Copies::default());
         assert_eq!(slot_of(second), slot_of(first), "the slot is used again");
         assert_ne!(second, first);
         assert!(groups.clients.get(second).map(Group::number) > before);
@@ -532,7 +548,7 @@ mod tests {
                 }
                 let epoch = groups.wildcards.epoch();
                 let (id, one) = (ids[which], route(which as u32).subscription);
-                groups.leave(GroupKind::Topics, id, 0, one);
+                groups.leave(GroupKind::Topics, id, 0, one, &mut Copies::default());
                 assert!(groups.wildcards.epoch() > epoch);
                 left.retain(|one| *one != id);
                 assert_eq!(groups.wildcards.len(), left.len());

@@ -77,8 +77,14 @@ pub(crate) struct News {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     running: VecDeque<Running>,
+    /// How many of them wait.
+    waiting: usize,
     /// Connections to be told about their job.
     news: Vec<News>,
+    /// Changes that have copied a part of a list that some job may hold, since jobs were last asked what they hold.
+    copies: usize,
+    /// The job that is asked next.
+    asked: usize,
 }
 
 impl Jobs {
@@ -132,12 +138,30 @@ impl Jobs {
     /// Adds a job that has not begun.
     fn push(&mut self, owner: Option<PeerId>, job: Job) {
         let (rest, answer) = (VecDeque::new(), None);
-        self.running.push_back(Running { owner, job, rest, answer, waits: false });
+        self.push_running(Running { owner, job, rest, answer, waits: false });
+    }
+
+    fn push_running(&mut self, running: Running) {
+        self.waiting += usize::from(running.waits);
+        self.running.push_back(running);
+    }
+
+    fn pop_running(&mut self) -> Option<Running> {
+        let running = self.running.pop_front()?;
+        self.waiting -= usize::from(running.waits);
+        self.asked = self.asked.saturating_sub(1);
+        Some(running)
     }
 
     /// Whether a job could go on at once.
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.running.iter().any(|one| !one.waits)
+        self.running.len() > self.waiting
+    }
+
+    /// Notes that a change has copied a part of a list, so that who holds the list as it was may hold the part alone.
+    pub(super) fn note_copies(&mut self) {
+        self.copies += usize::from(self.is_any());
     }
 }
 
@@ -163,7 +187,7 @@ impl Broker {
             self.peers.peer_mut(owner).set_job(Some(bytes));
         }
         let (rest, waits) = (VecDeque::new(), progress == Progress::Waits);
-        self.jobs.running.push_back(Running { owner, job, rest, answer: None, waits });
+        self.jobs.push_running(Running { owner, job, rest, answer: None, waits });
         None
     }
 
@@ -210,10 +234,11 @@ impl Broker {
 
     #[cold] // most turns have no jobs
     fn advance_jobs_slow(&mut self, now: Moment) {
+        self.ask_waiting();
         let mut left = self.units_left();
         let mut waiting = 0;
         while left > 0 && waiting < self.jobs.running.len() && !self.peers.arena.is_full() {
-            let Some(mut running) = self.jobs.running.pop_front() else { return };
+            let Some(mut running) = self.jobs.pop_running() else { return };
             let before = self.meter.spent() + self.pending_units();
             let is_only = self.jobs.running.is_empty();
             let slice = if is_only { left } else { SLICE_UNITS.min(left) };
@@ -227,22 +252,33 @@ impl Broker {
                 Progress::Ended => match running.rest.pop_front() {
                     Some(next) => {
                         running.job = next;
-                        self.jobs.running.push_back(running);
+                        self.jobs.push_running(running);
                     }
                     None => self.end_job(running, now),
                 },
                 Progress::More | Progress::Waits => {
-                    self.note_memory(&running);
-                    self.jobs.running.push_back(running);
+                    self.note_memory(running.owner, running.job.held_bytes(&self.logins));
+                    self.jobs.push_running(running);
                 }
             }
         }
     }
 
-    /// Notes what a job occupies after a slice.
-    fn note_memory(&mut self, running: &Running) {
-        let bytes = running.job.held_bytes(&self.logins);
-        let owner = running.owner.filter(|one| self.peers.get(*one).is_some());
+    /// Notes what jobs occupy that have not had their turn since lists were copied that they may hold: of some for each
+    /// copy, so that it is known of all before much was copied.
+    fn ask_waiting(&mut self) {
+        let count = (std::mem::take(&mut self.jobs.copies) * ASKED_PER_COPY).min(self.jobs.len());
+        for _ in 0..count {
+            self.jobs.asked = (self.jobs.asked + 1) % self.jobs.len();
+            let Some(running) = self.jobs.running.get(self.jobs.asked) else { return };
+            self.note_memory(running.owner, running.job.held_bytes(&self.logins));
+        }
+        self.meter.spend(count as u32 / JOBS_PER_UNIT);
+    }
+
+    /// Notes what a job of a client occupies.
+    fn note_memory(&mut self, owner: Option<PeerId>, bytes: u32) {
+        let owner = owner.filter(|one| self.peers.get(*one).is_some());
         let Some(owner) = owner.filter(|one| self.peers.peer(*one).job_bytes() != bytes) else {
             return;
         };
@@ -329,7 +365,9 @@ impl Broker {
             Job::Settle(_) => {}
             _ => return None,
         }
-        match self.jobs.running.remove(at)?.job {
+        let removed = self.jobs.running.remove(at)?;
+        self.jobs.waiting -= usize::from(removed.waits);
+        match removed.job {
             Job::Commit(commit) => Some(Accepted::Commit(commit)),
             Job::Settle(settle) => Some(Accepted::Settle(settle)),
             _ => None,
@@ -384,8 +422,8 @@ impl Job {
             Self::List(list) => list.held_bytes(),
             Self::LogIn(login) => login.held_bytes(logins),
             // A transaction counts where it counted before its COMMIT.
-            Self::Commit(_)
-            | Self::Select(_)
+            Self::Commit(commit) => commit.held_bytes(),
+            Self::Select(_)
             | Self::Await(_)
             | Self::Leave(_)
             | Self::Inherit(_)
@@ -428,3 +466,6 @@ const SLICE_UNITS: u64 = 1_000;
 
 /// Jobs that are looked through for a unit.
 const JOBS_PER_UNIT: u32 = 64;
+
+/// Jobs that are asked what they hold for each part of a list that was copied.
+const ASKED_PER_COPY: usize = 4;

@@ -153,7 +153,7 @@ impl Snapshot {
             else {
                 break;
             };
-            broker.meter.spend(work::FRAME);
+            broker.meter.spend(work::FRAME + (next - self.from) as u32 / SLOTS_PER_UNIT);
             // About later sessions there are events anyway.
             if session.events.has(slot_of(group)) && session.number <= known.max(self.asked) {
                 if !broker.peers.peer(watcher.peer).has_room() {
@@ -169,6 +169,8 @@ impl Snapshot {
                 return Progress::More;
             }
         }
+        let rest = (broker.sessions.slots_len() as usize).saturating_sub(self.from);
+        broker.meter.spend(rest as u32 / SLOTS_PER_UNIT);
         Progress::Ended
     }
 }
@@ -177,6 +179,9 @@ impl Snapshot {
 pub(super) fn is_public(profile: Profile) -> bool {
     matches!(profile, Profile::Agent | Profile::SuperAgent)
 }
+
+/// Slots of sessions that are looked at for a unit, if nobody is there.
+const SLOTS_PER_UNIT: u32 = 16;
 
 /// The reason in events about clients that were logged in before the subscription.
 const SNAPSHOT: &str = "snapshot";

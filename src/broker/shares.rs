@@ -11,7 +11,7 @@
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
-use super::members::Route;
+use super::members::{Members, Route};
 use super::session::{Session, bytes_of};
 use super::space::Space;
 use super::subscription::Target;
@@ -250,11 +250,12 @@ impl Broker {
         for _ in 0..ATTEMPTS_MAX {
             let Some(bar) = self.bar_for(shared, asker, more) else { break };
             let Some(payer) = self.payer_at(shared, bar) else { break };
-            self.have_paid(shared, payer, (bar, more), &fault, now);
+            let frees = self.have_paid(shared, payer, (bar, more), &fault, now);
             if self.has_room(shared, more) {
                 return Ok(());
             }
-            if self.is_share_spent() {
+            // The job of one by whose end nothing became free at once frees soon, so nobody else pays.
+            if !frees || self.is_share_spent() {
                 break;
             }
         }
@@ -337,7 +338,8 @@ impl Broker {
     }
 
     /// Ends a session that holds most of a table, and at once some of its subscriptions that nobody shares with it. If
-    /// there is none, those who share one with it pay as well, provided that each of them has to.
+    /// there is none, those who share one with it pay as well, provided that each of them has to. Returns whether any
+    /// subscription was ended at once.
     fn have_paid(
         &mut self,
         shared: Shared,
@@ -345,7 +347,7 @@ impl Broker {
         (bar, more): (u64, u64),
         fault: &Fault,
         now: Moment,
-    ) {
+    ) -> bool {
         let (mut ended, fewest) = self.find_freeing(shared, payer, more);
         let mut payers = vec![payer];
         if ended.is_empty()
@@ -366,7 +368,9 @@ impl Broker {
                 self.refuse(session.peer, fault, now);
             }
         }
+        let frees = !ended.is_empty();
         self.end_subscriptions(ended, now);
+        frees
     }
 
     /// Ends subscriptions that hold no messages and that their session no longer lists.
@@ -435,15 +439,13 @@ impl Broker {
     }
 
     /// The subscriptions to a group, or by name to a topic or an address.
-    fn members_of(&self, target: &Target) -> Option<&[Route]> {
+    fn members_of(&self, target: &Target) -> Option<&Members> {
         match target {
-            Target::Client(id) | Target::Topic(id) => {
-                Some(self.destinations.get(*id)?.direct().routes())
-            }
+            Target::Client(id) | Target::Topic(id) => Some(self.destinations.get(*id)?.direct()),
             Target::Own(_) | Target::Queue(_) => None,
             Target::Topics(_) | Target::Clients(_) | Target::Presence(_) => {
                 let (kind, group) = target.group()?;
-                Some(self.groups.get(kind, group)?.1.routes())
+                Some(self.groups.get(kind, group)?.1)
             }
         }
     }
@@ -570,6 +572,30 @@ mod tests {
         let stay = holders.iter().filter(|one| session(&broker, one).is_some()).count();
         assert_eq!(stay, 3, "one has paid");
         assert!(session(&broker, &eve).is_some() && session(&broker, &guest).is_some());
+    }
+
+    #[test]
+    fn nobody_else_pays_once_somebody_has_by_whose_end_nothing_is_free_at_once() {
+        let limits = Limits { wildcards_max: 120, ..Limits::default() };
+        let mut broker = broker_with(limits);
+        let count = PAYERS_MAX as u32 + 2;
+        // More hold each wildcard than pay together.
+        let mut holders: Vec<_> =
+            (0..count).map(|n| join(&mut broker, n, &format!("h{n}"))).collect();
+        for holder in &mut holders {
+            for id in 0..120 {
+                subscribe(&mut broker, holder, id, &format!("/topic/{id}/>"));
+            }
+        }
+        let mut guest = join(&mut broker, count, "guest");
+        broker.peers.discard_unsent(guest.peer);
+        broker.begin_share(100_000);
+        subscribe(&mut broker, &mut guest, 0, "/topic/guest/>");
+        let gone = holders.iter().filter(|one| session(&broker, one).is_none()).count();
+        assert_eq!(gone, 1, "one has paid");
+        let (arena, peer) = broker.peers.outbox(guest.peer).unwrap();
+        let answer = String::from_utf8_lossy(arena.only_run(&peer.queue).unwrap().bytes);
+        assert!(answer.contains("retry:later"), "{answer}");
     }
 
     #[test]

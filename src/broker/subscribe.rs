@@ -7,7 +7,7 @@ use super::ids::{DestinationId, GroupId, GroupKind, PeerId, SessionId, Subscript
 use super::jobs::Job;
 use super::leave::Leave;
 use super::levels::Levels;
-use super::members::Route;
+use super::members::{Copies, Route};
 use super::pattern::Pattern;
 use super::select::{Await, Select};
 use super::shares::{Asker, Wanted};
@@ -209,18 +209,28 @@ impl Broker {
         self.meter.spend(work::SUBSCRIPTION);
         let index = self.subscriptions.insert(Subscription::new(session, target, standard));
         let route = Route { session, subscription: index };
+        let mut copies = Copies::default();
         self.subscriptions[index].position = match (target, target.group()) {
-            (_, Some((kind, id))) => self.groups.join(kind, id, route),
-            (Target::Own(id), _) => self.destinations.join(id, Via::Own, route),
+            (_, Some((kind, id))) => self.groups.join(kind, id, route, &mut copies),
+            (Target::Own(id), _) => self.destinations.join(id, Via::Own, route, &mut copies),
             (Target::Client(id) | Target::Topic(id), _) => {
-                self.destinations.join(id, Via::Name, route)
+                self.destinations.join(id, Via::Name, route, &mut copies)
             }
             _ => 0,
         };
+        self.note_copies(copies);
         let Self { sessions, subscriptions, destinations, .. } = self;
         sessions[session].hold(index, subscriptions, destinations);
         self.note_shares(session);
         index
+    }
+
+    /// Notes what a change of a list of members has copied, because a delivery holds the list as it was.
+    fn note_copies(&mut self, copies: Copies) {
+        if copies.bytes > 0 {
+            self.meter.spend(copies.units());
+            self.jobs.note_copies();
+        }
     }
 
     /// Ends subscriptions of a client. A consumer may hold many messages: if they are not returned within the share of
@@ -282,11 +292,15 @@ impl Broker {
             Target::Client(id) | Target::Topic(id) => (Via::Name, Some(id)),
             Target::Clients(_) | Target::Presence(_) | Target::Topics(_) => (Via::Name, None),
         };
-        let by_name = |id| self.destinations.leave(id, via, position, index);
-        let moved = match target.group() {
-            Some((kind, group)) => self.groups.leave(kind, group, position, index),
-            None => id.and_then(by_name),
+        let mut copies = Copies::default();
+        let moved = match (target.group(), id) {
+            (Some((kind, group)), _) => {
+                self.groups.leave(kind, group, position, index, &mut copies)
+            }
+            (None, Some(id)) => self.destinations.leave(id, via, position, index, &mut copies),
+            (None, None) => None,
         };
+        self.note_copies(copies);
         if let Some(moved) = moved.and_then(|moved| self.subscriptions.get_mut(moved)) {
             moved.position = position;
         }

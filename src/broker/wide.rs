@@ -137,13 +137,18 @@ impl Wide {
         for (letter, count) in letters.iter_mut().zip(counts) {
             letter.count = count;
         }
-        if is_over { Progress::Ended } else { Progress::More }
+        if !is_over {
+            return Progress::More;
+        }
+        meter.spend(fan.units_of_end());
+        Progress::Ended
     }
 
-    /// Memory of the messages.
+    /// Memory of the messages, and of what is there of the lists of their receivers for them alone.
     pub(super) fn held_bytes(&self) -> u64 {
         let letters = self.letters.iter().map(|letter| letter.message.cost_bytes());
-        size_of::<Self>() as u64 + letters.sum::<u64>()
+        let own = size_of::<Self>() + self.seen.bytes();
+        own as u64 + letters.sum::<u64>() + self.fan.held_bytes()
     }
 }
 
@@ -195,5 +200,74 @@ impl Seen for BySlot<'_> {
         }
         self.at += 1;
         self.firsts.bits & bit != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Keys, Options, Speaker};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::outbound::Framing;
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
+
+    fn join(broker: &mut Broker, slot: u32) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let number = slot.into();
+        let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
+        say(broker, &mut speaker, &format!("CONNECT\nlogin:{slot}\npasscode:app.service\n\n\0"));
+        speaker
+    }
+
+    fn say(broker: &mut Broker, who: &mut Speaker, text: &str) {
+        broker.handle(who, Data { bytes: text.as_bytes(), is_binary: false }, NOW);
+    }
+
+    fn subscribe(broker: &mut Broker, who: &mut Speaker, id: u32) {
+        say(broker, who, &format!("SUBSCRIBE\nid:{id}\ndestination:/topic/wide\n\n\0"));
+    }
+
+    /// Many send to a topic with many subscribers, and somebody ends and begins a subscription between any two of them:
+    /// each message has receivers of its own.
+    #[test]
+    fn who_changes_the_receivers_of_messages_that_wait_pays_and_senders_count_what_they_hold() {
+        let (sessions, each, senders) = (100, 200, 50);
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+        let mut receivers: Vec<_> = (0..sessions).map(|slot| join(&mut broker, slot)).collect();
+        for receiver in &mut receivers {
+            (0..each).for_each(|id| subscribe(&mut broker, receiver, id));
+        }
+        let mut churner = join(&mut broker, 1_000);
+        subscribe(&mut broker, &mut churner, 0);
+        let mut others: Vec<_> = (0..senders).map(|n| join(&mut broker, 2_000 + n)).collect();
+        for sender in &mut others {
+            broker.begin_share(400);
+            say(&mut broker, sender, "SEND\ndestination:/topic/wide\n\nx\0");
+            let before = broker.work_done();
+            say(&mut broker, &mut churner, "UNSUBSCRIBE\nid:0\n\n\0");
+            subscribe(&mut broker, &mut churner, 0);
+            let units = broker.work_done() - before;
+            assert!((15..150).contains(&units), "{units} units");
+        }
+        assert_eq!(broker.jobs_len(), senders as usize);
+        while broker.has_work() {
+            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+            all.into_iter().for_each(|id| _ = broker.peers.discard_unsent(id));
+            broker.peers.arena.end_turn();
+            broker.begin_share(5_000);
+            broker.advance_jobs(NOW);
+            while broker.take_news().is_some() {}
+            if broker.jobs_len() == senders as usize {
+                let held = others.iter().map(|one| broker.peers.peer(one.peer).job_bytes());
+                let (held, part) = (held.sum::<u32>(), senders * 512 * 16);
+                assert!((part / 2..part * 20).contains(&held), "{held} bytes");
+            }
+        }
+        let copies = senders * sessions * each;
+        assert_eq!(broker.counters.deliveries, u64::from(copies));
+        broker.check_invariants();
     }
 }
