@@ -466,7 +466,7 @@ impl Broker {
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
             inbound_bytes: 0,
-            outbound_bytes: self.peers.arena.resident_bytes(),
+            outbound_bytes: self.queued_bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
             destinations_bytes: self.destinations.bytes(),
@@ -480,8 +480,7 @@ impl Broker {
     /// For the simulator.
     pub fn held(&self) -> [(&'static str, u64, u64); 4] {
         let limits = &self.limits;
-        let (queued, outbound_max) =
-            (self.peers.arena.resident_bytes(), limits.outbound_total_bytes_max);
+        let (queued, outbound_max) = (self.queued_bytes(), limits.outbound_total_bytes_max);
         let transactions_max = limits.transactions_total_bytes_max;
         [
             ("outbound_total_bytes_max", queued, outbound_max),
@@ -489,6 +488,12 @@ impl Broker {
             ("transactions_total_bytes_max", self.transactions.bytes(), transactions_max),
             ("destinations_bytes_max", self.destinations.bytes(), limits.destinations_bytes_max),
         ]
+    }
+
+    /// Memory of what waits to be written, with that of presence events that are not queued to all services yet.
+    #[inline]
+    pub fn queued_bytes(&self) -> u64 {
+        self.peers.arena.resident_bytes() + self.announcements.bytes()
     }
 
     /// The number of jobs that have begun.

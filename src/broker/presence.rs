@@ -80,7 +80,10 @@ impl Broker {
 /// Presence events that are sent to many services, in the order in which they happened.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    waiting: VecDeque<Box<Wide>>,
+    /// With the memory of each.
+    waiting: VecDeque<(u64, Box<Wide>)>,
+    /// The memory of all.
+    bytes: u64,
     /// Whether a job sends them.
     is_under_way: bool,
 }
@@ -92,22 +95,48 @@ impl Announcements {
         self.waiting.len() >= ANNOUNCEMENTS_MAX
     }
 
+    /// Their memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Adds one: to the one before, if it has the same receivers, so that each of them gets both by one write.
     fn push(&mut self, wide: Box<Wide>) {
         match self.waiting.back_mut() {
-            Some(last) if last.is_open() && last.has_same_fan(&wide) && last.len() < JOINED_MAX => {
+            Some((bytes, last))
+                if last.is_open() && last.has_same_fan(&wide) && last.len() < JOINED_MAX =>
+            {
                 last.join(*wide);
+                self.bytes -= std::mem::replace(bytes, last.held_bytes());
+                self.bytes += *bytes;
             }
-            _ => self.waiting.push_back(wide),
+            _ => {
+                self.bytes += wide.held_bytes();
+                self.waiting.push_back((wide.held_bytes(), wide));
+            }
         }
+    }
+
+    /// Takes the first one.
+    fn pop(&mut self) -> Option<Box<Wide>> {
+        let (bytes, wide) = self.waiting.pop_front()?;
+        self.bytes -= bytes;
+        Some(wide)
+    }
+
+    /// Puts the first one back.
+    fn push_front(&mut self, wide: Box<Wide>) {
+        let bytes = wide.held_bytes();
+        self.bytes += bytes;
+        self.waiting.push_front((bytes, wide));
     }
 }
 
 /// Sends announcements, until the share of the turn is used up.
 pub(super) fn announce(broker: &mut Broker) -> Progress {
-    while let Some(mut wide) = broker.announcements.waiting.pop_front() {
+    while let Some(mut wide) = broker.announcements.pop() {
         if wide.advance(broker) == Progress::More {
-            broker.announcements.waiting.push_front(wide);
+            broker.announcements.push_front(wide);
             return Progress::More;
         }
         if broker.is_share_spent() {
@@ -320,6 +349,10 @@ mod tests {
         let mut clients: Vec<_> =
             (1..=count + 10).map(|slot| join(&mut broker, slot, "agent")).collect();
         assert!(broker.announcements.are_many());
+        assert!(
+            broker.queued_bytes() - broker.peers.arena.resident_bytes()
+                > 200 * u64::from(count - JOINED_MAX as u32)
+        );
         assert_eq!(broker.sessions.len() as u32, 1 + count - JOINED_MAX as u32 + 1);
         // Who is watched by nobody does not wait.
         join(&mut broker, count + 20, "service");
@@ -338,6 +371,7 @@ mod tests {
             turns += 1;
         }
         assert!(turns > 10, "{turns}");
+        assert_eq!(broker.queued_bytes(), broker.peers.arena.resident_bytes());
         assert_eq!(broker.sessions.len() as u32, 2 + count + 10);
         assert_eq!(broker.counters.deliveries, 100 * u64::from(count + 10));
         broker.check_invariants();
