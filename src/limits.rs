@@ -129,8 +129,8 @@ pub struct Limits {
     // -- outbound queues --------------------------------------------------------------------
     /// Bounds on the queue of one connection, by profile.
     pub outbound: ByProfile<OutboundLimits>,
-    /// Memory for queued frames, all connections together. When nine tenths of it are in use,
-    /// publishers are no longer read until it has fallen to seven tenths.
+    /// Memory for queued frames, and for presence events on their way to many services, all connections together.
+    /// When nine tenths of it are in use, publishers are no longer read until it has fallen to seven tenths.
     pub outbound_total_bytes_max: u64,
     /// Time for which publishers are not read. After it, and at once when all of `outbound_total_bytes_max` is in
     /// use, the connections with the largest queues are closed until seven tenths are in use.

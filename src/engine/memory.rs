@@ -127,7 +127,7 @@ impl Memory {
     /// Whether there are publishers that need not be paused any more.
     #[inline]
     fn resumes(&self) -> bool {
-        !self.is_short && self.paused.len() > 0
+        !self.is_short && !self.paused.is_empty()
     }
 
     /// Judges whether connections have to be closed: if memory was short for too long, or is used up; and then
