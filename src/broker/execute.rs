@@ -246,6 +246,14 @@ impl Accepted {
             Self::Settle(settle) => settle.advance(broker, now),
         }
     }
+
+    /// Memory of a message that is on its way.
+    pub(super) fn held_bytes(&self) -> u32 {
+        match self {
+            Self::Commit(commit) => commit.held_bytes(),
+            Self::Settle(_) => 0,
+        }
+    }
 }
 
 #[cfg(test)]

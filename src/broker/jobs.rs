@@ -62,6 +62,8 @@ struct Running {
     /// What it gets when all have ended.
     answer: Option<Later>,
     waits: bool,
+    /// What of its memory is in the account of those whose client is gone.
+    left_bytes: u32,
 }
 
 /// What has become of the job of a connection's client.
@@ -85,6 +87,8 @@ pub(super) struct Jobs {
     copies: usize,
     /// The job that is asked next.
     asked: usize,
+    /// Memory of jobs whose client is gone.
+    left_bytes: u64,
 }
 
 impl Jobs {
@@ -138,7 +142,12 @@ impl Jobs {
     /// Adds a job that has not begun.
     fn push(&mut self, owner: Option<PeerId>, job: Job) {
         let (rest, answer) = (VecDeque::new(), None);
-        self.push_running(Running { owner, job, rest, answer, waits: false });
+        self.push_running(Running { owner, job, rest, answer, waits: false, left_bytes: 0 });
+    }
+
+    /// Memory of jobs whose client is gone.
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.left_bytes
     }
 
     fn push_running(&mut self, running: Running) {
@@ -187,7 +196,7 @@ impl Broker {
             self.peers.peer_mut(owner).set_job(Some(bytes));
         }
         let (rest, waits) = (VecDeque::new(), progress == Progress::Waits);
-        self.jobs.push_running(Running { owner, job, rest, answer: None, waits });
+        self.jobs.push_running(Running { owner, job, rest, answer: None, waits, left_bytes: 0 });
         None
     }
 
@@ -257,39 +266,50 @@ impl Broker {
                     None => self.end_job(running, now),
                 },
                 Progress::More | Progress::Waits => {
-                    self.note_memory(running.owner, running.job.held_bytes(&self.logins));
+                    let bytes = running.job.held_bytes(&self.logins);
+                    running.left_bytes = self.note_memory(running.owner, bytes, running.left_bytes);
                     self.jobs.push_running(running);
                 }
             }
         }
     }
 
-    /// Notes what jobs occupy that have not had their turn since lists were copied that they may hold: of some for each
-    /// copy, so that it is known of all before much was copied.
+    /// Notes what jobs occupy that wait for their turn: of a few in each turn, as their client may be gone, and of some
+    /// for each copy of a part of a list that they may hold, so that it is known of all before much was copied.
     fn ask_waiting(&mut self) {
-        let count = (std::mem::take(&mut self.jobs.copies) * ASKED_PER_COPY).min(self.jobs.len());
+        let count = ASKED_PER_TURN + std::mem::take(&mut self.jobs.copies) * ASKED_PER_COPY;
+        let count = count.min(self.jobs.len());
         for _ in 0..count {
             self.jobs.asked = (self.jobs.asked + 1) % self.jobs.len();
-            let Some(running) = self.jobs.running.get(self.jobs.asked) else { return };
-            self.note_memory(running.owner, running.job.held_bytes(&self.logins));
+            let at = self.jobs.asked;
+            let Some(one) = self.jobs.running.get(at) else { return };
+            let bytes = one.job.held_bytes(&self.logins);
+            let left_bytes = self.note_memory(one.owner, bytes, one.left_bytes);
+            self.jobs.running[at].left_bytes = left_bytes;
         }
         self.meter.spend(count as u32 / JOBS_PER_UNIT);
     }
 
-    /// Notes what a job of a client occupies.
-    fn note_memory(&mut self, owner: Option<PeerId>, bytes: u32) {
+    /// Notes what a job occupies, of which so much was in the account of those whose client is gone. Returns what is
+    /// now.
+    fn note_memory(&mut self, owner: Option<PeerId>, bytes: u32, left_before: u32) -> u32 {
         let owner = owner.filter(|one| self.peers.get(*one).is_some());
+        let left_bytes = if owner.is_some() { 0 } else { bytes };
+        self.jobs.left_bytes += u64::from(left_bytes);
+        self.jobs.left_bytes -= u64::from(left_before);
         let Some(owner) = owner.filter(|one| self.peers.peer(*one).job_bytes() != bytes) else {
-            return;
+            return left_bytes;
         };
         let peer = self.peers.peer_mut(owner);
         if peer.is_busy() {
             peer.set_job(Some(bytes));
             self.jobs.news.push(News { slot: peer.slot, has_ended: false });
         }
+        left_bytes
     }
 
     fn end_job(&mut self, mut running: Running, now: Moment) {
+        self.jobs.left_bytes -= u64::from(running.left_bytes);
         let Some(owner) = running.owner.filter(|one| self.peers.get(*one).is_some()) else {
             return;
         };
@@ -367,6 +387,7 @@ impl Broker {
         }
         let removed = self.jobs.running.remove(at)?;
         self.jobs.waiting -= usize::from(removed.waits);
+        self.jobs.left_bytes -= u64::from(removed.left_bytes);
         match removed.job {
             Job::Commit(commit) => Some(Accepted::Commit(commit)),
             Job::Settle(settle) => Some(Accepted::Settle(settle)),
@@ -423,9 +444,9 @@ impl Job {
             Self::LogIn(login) => login.held_bytes(logins),
             // A transaction counts where it counted before its COMMIT.
             Self::Commit(commit) => commit.held_bytes(),
+            Self::Leave(leave) => leave.held_bytes(),
             Self::Select(_)
             | Self::Await(_)
-            | Self::Leave(_)
             | Self::Inherit(_)
             | Self::Settle(_)
             | Self::Free(_)
@@ -469,3 +490,6 @@ const JOBS_PER_UNIT: u32 = 64;
 
 /// Jobs that are asked what they hold for each part of a list that was copied.
 const ASKED_PER_COPY: usize = 4;
+
+/// Jobs that are asked in each turn.
+const ASKED_PER_TURN: usize = 16;

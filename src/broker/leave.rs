@@ -33,6 +33,11 @@ impl Leave {
         &self.subscriptions[self.next..]
     }
 
+    /// Memory of a message that is on its way.
+    pub(super) fn held_bytes(&self) -> u32 {
+        self.accepted.as_ref().map_or(0, Accepted::held_bytes)
+    }
+
     /// The next subscription that was not sought for a purpose before.
     pub(super) fn seek(&mut self, purpose: usize) -> Option<SubscriptionIndex> {
         let position = self.sought[purpose].max(self.next);

@@ -108,7 +108,9 @@ impl Select {
         let Some(pattern) = group.map(Group::pattern) else { return true };
         let (whom, address) = if self.over_logins {
             match logins.at(self.slot) {
-                Some((id, Some(login))) if login.selection.is_later(self.kind, number) => {
+                Some((id, Some(login)))
+                    if login.is_public && login.selection.is_later(self.kind, number) =>
+                {
                     (Whom::Login(id), &*login.address)
                 }
                 _ => return true,
@@ -277,7 +279,8 @@ impl LogIn {
     /// Matches further patterns, until the share of the turn is used up.
     pub(super) fn advance(self, broker: &mut Broker) -> Progress {
         let all = broker.slice_units();
-        let waits = broker.announcements.are_many();
+        let all_wait = broker.logins_wait(false);
+        let public_wait = broker.logins_wait(true);
         let Broker { logins, groups, meter, peers, .. } = broker;
         let Some(Some(login)) = logins.get_mut(self.0) else { return Progress::Ended };
         if peers.get(login.peer).is_none_or(|peer| peer.closure().is_some()) {
@@ -285,9 +288,10 @@ impl LogIn {
             return Progress::Ended;
         }
         let mut units = all;
-        let is_matched = login.selection.advance(groups, &login.address, &mut units);
+        let is_matched =
+            !login.is_public || login.selection.advance(groups, &login.address, &mut units);
         meter.spend((all - units).max(1));
-        login.is_over = is_matched && !(waits && login.is_public);
+        login.is_over = is_matched && !all_wait && !(public_wait && login.is_public);
         match (login.is_over, is_matched) {
             (true, _) => Progress::Ended,
             (false, true) => Progress::Waits,
@@ -303,9 +307,15 @@ impl LogIn {
 }
 
 impl Broker {
-    /// Matches a client that logs in with the patterns. If that takes long, or there are too many events about others
-    /// that have to be sent first, a job has to go on with it, and the
-    /// CONNECT is handled again once [`Self::take_login`] returns it; then the answer is known.
+    /// Whether logins wait: those of clients of whom there are events, while too many events have to be sent first, and
+    /// all, while messages whose senders are gone hold much.
+    fn logins_wait(&self, is_public: bool) -> bool {
+        let left_max = self.limits.inbound_total_bytes_max / LEFT_PART;
+        self.jobs.left_bytes() > left_max || is_public && self.announcements.are_many()
+    }
+
+    /// Matches a client that logs in with the patterns. If that takes long, or others have to be done with first, a
+    /// job has to go on with it, and the CONNECT is handled again once [`Self::take_login`] returns it; then the answer is known.
     pub(super) fn select_at_once(
         &mut self,
         peer: PeerId,
@@ -316,13 +326,13 @@ impl Broker {
         let mut selection =
             before.map_or_else(|| Selection::new(&self.groups), |login| login.selection);
         let is_public = is_public(profile);
-        let waits = is_public && self.announcements.are_many();
-        if !is_public || (self.groups.patterns_len() == 0 && !waits) {
+        let waits = self.logins_wait(is_public);
+        if !waits && (!is_public || self.groups.patterns_len() == 0) {
             return Ok(selection);
         }
         let all = self.slice_units().max(UNITS_AT_ONCE);
         let mut units = all;
-        let is_over = selection.advance(&self.groups, address, &mut units);
+        let is_over = !is_public || selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
         if is_over && !waits {
             return Ok(selection);
@@ -356,6 +366,10 @@ impl Broker {
         self.logins.remove(id)?
     }
 }
+
+/// The part of [`inbound_total_bytes_max`](crate::limits::Limits::inbound_total_bytes_max) that may be in messages to
+/// many receivers whose senders are gone before logins wait.
+const LEFT_PART: u64 = 4;
 
 /// Units that a login may take in any case before it becomes a job, to dismiss as many patterns by their prefixes.
 const UNITS_AT_ONCE: u32 = 200;

@@ -270,4 +270,48 @@ mod tests {
         assert_eq!(broker.counters.deliveries, u64::from(copies));
         broker.check_invariants();
     }
+
+    /// What a client has sent to many is on its way though it is gone: as long as that is much, nobody logs in to do the
+    /// same.
+    #[test]
+    fn logins_wait_while_messages_of_clients_that_are_gone_hold_much() {
+        let limits = Limits { inbound_total_bytes_max: 400_000, ..Limits::default() };
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+        let mut receivers: Vec<_> = (0..10).map(|slot| join(&mut broker, slot)).collect();
+        for receiver in &mut receivers {
+            (0..100).for_each(|id| subscribe(&mut broker, receiver, id));
+        }
+        let body = "x".repeat(50_000);
+        let (mut slot, mut guests) = (100, Vec::new());
+        loop {
+            broker.begin_share(400);
+            let mut guest = join(&mut broker, slot);
+            if !broker.logins.is_empty() {
+                guests.push(guest);
+                break;
+            }
+            say(&mut broker, &mut guest, &format!("SEND\ndestination:/topic/wide\n\n{body}\0"));
+            broker.close_peer(guest.peer, super::super::CloseReason::Lost, NOW);
+            broker.begin_share(1);
+            broker.advance_jobs(NOW);
+            slot += 1;
+            assert!(slot < 120, "{} bytes", broker.jobs.left_bytes());
+        }
+        while broker.has_work() {
+            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+            all.into_iter().for_each(|id| _ = broker.peers.discard_unsent(id));
+            broker.peers.arena.end_turn();
+            broker.begin_share(5_000);
+            broker.advance_jobs(NOW);
+        }
+        assert_eq!((broker.jobs_len(), broker.jobs.left_bytes()), (0, 0));
+        let mut last = guests.pop().unwrap();
+        broker.resume(&mut last, NOW);
+        assert!(
+            broker.logins.is_empty() && broker.sessions.len() == 11,
+            "the last one is logged in"
+        );
+        broker.check_invariants();
+    }
 }
