@@ -55,7 +55,8 @@ pub struct Limits {
     /// link, and a client that stops in the middle of one does not hold its memory for ever. It begins
     /// with the login; before, other limits hold.
     pub frame_ms_max: u32,
-    /// Memory for frames that have arrived only in part, all connections together.
+    /// Memory for frames that have arrived only in part, and for messages on their way to many receivers, all
+    /// connections together. While messages whose senders are gone take a quarter of it, logins wait.
     pub inbound_total_bytes_max: u64,
 
     // -- sessions ---------------------------------------------------------------------------
