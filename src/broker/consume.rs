@@ -448,7 +448,7 @@ mod tests {
 
     /// Handles frames of a client.
     fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) -> Verdict {
-        broker.handle(speaker, Data { bytes, is_binary: false }, Moment::default()).verdict
+        broker.handle(speaker, Data::unshared(bytes), Moment::default()).verdict
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Delivery: from one SEND to the queues of all its receivers, in either dialect.
 
 use super::destination::Destination;
-use super::encode::{Encodings, Head, encode_whole};
+use super::encode::{Encodings, Head, encode_whole, push_large};
 use super::encoding::Encoding;
 use super::fan::{ByNumber, Fan, Outlet};
 use super::fault::{Code, Fault};
@@ -421,8 +421,13 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
         Encoding::Classic => Head::Session(to.token()),
         Encoding::Standard(_) => Head::Inbox,
     };
-    let frame = encode_whole(message, receiver.arena, format, head);
-    receiver.arena.push(&mut receiver.peer.queue, frame);
+    let queue = &mut receiver.peer.queue;
+    if let Some(piece) = message.content.piece() {
+        push_large(message, &piece, receiver.arena, queue, format, head);
+    } else {
+        let frame = encode_whole(message, receiver.arena, format, head);
+        receiver.arena.push(queue, frame);
+    }
     receiver.note_queued();
     true
 }
@@ -443,7 +448,7 @@ mod tests {
         let (dialect, framing) = (Dialect::Standard, Framing::Line);
         let mut ana = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
         let say = |broker: &mut Broker, ana: &mut Speaker, bytes: &[u8]| {
-            broker.handle(ana, Data { bytes, is_binary: false }, Moment::default()).verdict
+            broker.handle(ana, Data::unshared(bytes), Moment::default()).verdict
         };
         let login =
             b"CONNECT\naccept-version:1.2\nhost:h\ninbox:true\nlogin:ana\npasscode:app.agent\n\n\0";

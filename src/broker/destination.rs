@@ -624,6 +624,7 @@ mod tests {
             has_escapes: false,
             user_lines: UserLines::Own(&[]),
             body: b"x",
+            shared: None,
         };
         let message =
             Message { number: 1, is_redelivered: false, origin: &origin, content: &content };

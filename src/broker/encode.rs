@@ -9,6 +9,7 @@ use super::ids::{DeliveryId, SubscriptionIndex};
 use super::message::{Content, Message, Origin};
 use super::peer::Receiver;
 use super::subscription::{AckMode, Standard};
+use crate::buffer::Piece;
 use crate::classic;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 use crate::stomp::{self, Version};
@@ -118,6 +119,9 @@ impl<'m> Encodings<'m> {
         format: Format,
         head: Head<'m>,
     ) {
+        if let Some(piece) = self.message.content.piece() {
+            return push_large(self.message, &piece, arena, queue, format, head);
+        }
         let tail = match self.first.iter().chain(&self.others).find(|made| made.0 == format) {
             Some((_, made, frame, _)) if *made == head => return arena.push(queue, *frame),
             Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => *tail,
@@ -203,6 +207,30 @@ impl Message<'_> {
     }
 }
 
+/// Queues the message with a large body, which is not copied. Only the head is encoded, for each receiver: the copy
+/// would cost more.
+#[cold]
+#[inline(never)]
+pub(super) fn push_large(
+    message: &Message<'_>,
+    body: &Piece,
+    arena: &mut OutboundArena,
+    queue: &mut OutboundQueue,
+    (encoding, framing): Format,
+    head: Head<'_>,
+) {
+    let mut out = Vec::new();
+    write_head(message, head, &mut out);
+    match encoding {
+        Encoding::Classic => write_classic_lines(message, &mut out),
+        Encoding::Standard(version) => {
+            write_standard_lines(message, version, head.names_message(), &mut out);
+            out.push(b'\n');
+        }
+    }
+    arena.push_large(queue, framing, &out, body);
+}
+
 /// Queues a head for one receiver, and a tail that others share. `buffer` is for the head.
 #[inline(never)] // once for each receiver, from two places
 fn push_behind(
@@ -276,6 +304,13 @@ fn write_redelivered(message: &Message<'_>, out: &mut Vec<u8>) {
 
 #[inline(always)] // the path of a classic SEND
 fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
+    write_classic_lines(message, out);
+    classic::encode::body(out, message.content.body);
+}
+
+/// Writes the lines between the head and the body.
+#[inline(always)] // the path of a classic SEND
+fn write_classic_lines(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     let content = message.content;
     out.extend_from_slice(message.origin.lines());
@@ -288,7 +323,6 @@ fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     } else {
         write_user_lines(content, out);
     }
-    encode::body(out, content.body);
 }
 
 #[inline(never)] // few messages have user lines
@@ -313,6 +347,19 @@ fn write_standard(
     is_named: bool,
     out: &mut Vec<u8>,
 ) -> bool {
+    let versions_differ = write_standard_lines(message, version, is_named, out);
+    stomp::encode::finish(out, message.content.body);
+    versions_differ
+}
+
+/// Writes the lines between the head and the body, as [`write_standard`] does.
+#[inline(always)] // into `write_standard`, its only hot caller
+fn write_standard_lines(
+    message: &Message<'_>,
+    version: Version,
+    is_named: bool,
+    out: &mut Vec<u8>,
+) -> bool {
     let from = out.len();
     let lines = write_unescaped(message, is_named, out);
     let versions_differ = !stomp::encode::is_plain(&out[from..], lines);
@@ -320,7 +367,6 @@ fn write_standard(
         out.truncate(from);
         write_escaped(message, version, is_named, out);
     }
-    stomp::encode::finish(out, message.content.body);
     versions_differ
 }
 

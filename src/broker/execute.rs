@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) {
-        broker.handle(speaker, Data { bytes, is_binary: false }, NOW);
+        broker.handle(speaker, Data::unshared(bytes), NOW);
     }
 
     /// Takes what waits for a client.

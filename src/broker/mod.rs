@@ -84,6 +84,7 @@ pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::store::Store;
 use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
+use crate::buffer::Lent;
 use crate::limits::{Limits, SUBSCRIPTION_BYTES};
 use crate::telemetry::{Accounts, Counters};
 use crate::work::{self, Meter};
@@ -195,11 +196,11 @@ impl Broker {
     #[inline]
     pub fn handle(&mut self, speaker: &mut Speaker, data: Data<'_>, now: Moment) -> Done {
         match &mut speaker.inlet {
-            Inlet::Classic => classic::handle(self, speaker.peer, data.bytes, now),
+            Inlet::Classic => classic::handle(self, speaker.peer, data.lent, now),
             Inlet::Standard(assembler) => {
                 standard::handle(self, speaker.peer, assembler, data, now)
             }
-            Inlet::Gathering(_) => self.gather(speaker, data.bytes, now),
+            Inlet::Gathering(_) => self.gather(speaker, data.lent, now),
         }
     }
 
@@ -221,7 +222,7 @@ impl Broker {
                 speaker.inlet = Inlet::Classic;
                 match frame.is_empty() {
                     true => Done::nothing(),
-                    false => classic::handle(self, speaker.peer, &frame, now),
+                    false => classic::handle(self, speaker.peer, Lent::unshared(&frame), now),
                 }
             }
             Inlet::Standard(assembler) => standard::resume(self, speaker.peer, assembler, now),
@@ -273,11 +274,11 @@ impl Broker {
     }
 
     #[cold] // only behind a wide message
-    fn gather(&mut self, speaker: &mut Speaker, bytes: &[u8], now: Moment) -> Done {
-        if classic::follows_wide(self, speaker.peer, bytes) {
-            return classic::handle(self, speaker.peer, bytes, now);
+    fn gather(&mut self, speaker: &mut Speaker, lent: Lent<'_>, now: Moment) -> Done {
+        if classic::follows_wide(self, speaker.peer, lent.bytes) {
+            return classic::handle(self, speaker.peer, lent, now);
         }
-        speaker.inlet = Inlet::Gathering(bytes.into());
+        speaker.inlet = Inlet::Gathering(lent.bytes.into());
         Done { pauses: true, ..Done::nothing() }
     }
 
@@ -595,7 +596,7 @@ mod tests {
             let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
             let mut ana = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
             let mut say = |text: &str| {
-                let data = Data { bytes: text.as_bytes(), is_binary: false };
+                let data = Data::unshared(text.as_bytes());
                 broker.handle(&mut ana, data, Moment::default());
                 broker.check_invariants();
                 broker.destinations_len()
@@ -644,7 +645,7 @@ mod tests {
         let mut say = |broker: &mut Broker, who: usize, text: &str| {
             let bytes = format!("{text}\0").into_bytes();
             broker.begin_share(u32::MAX / 2);
-            broker.handle(&mut speakers[who], Data { bytes: &bytes, is_binary: false }, NOW);
+            broker.handle(&mut speakers[who], Data::unshared(&bytes), NOW);
         };
         for who in 0..3 {
             say(&mut broker, who, &format!("CONNECT\nlogin:{who}\npasscode:app.service\n\n"));
@@ -699,7 +700,7 @@ mod tests {
             let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
             let mut peer = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
             let text = format!("CONNECT\nlogin:{login}\npasscode:agent\nsecret-key:app\n\n");
-            let data = Data { bytes: text.as_bytes(), is_binary: false };
+            let data = Data::unshared(text.as_bytes());
             let verdict = broker.handle(&mut peer, data, Moment::default()).verdict;
             assert_eq!(matches!(verdict, Verdict::Closing(_)), is_refused, "{login}");
             assert_eq!(broker.past_login_of(peer.peer), None, "{login}");
@@ -725,7 +726,7 @@ mod tests {
         let opening = Opening { slot: 0, number: 1, framing, dialect };
         let mut speaker = broker.open_peer(opening);
         let bytes = b"CONNECT\nlogin:ana\npasscode:wrong\nsecret-key:app\n\n";
-        let data = Data { bytes, is_binary: false };
+        let data = Data::unshared(bytes);
         let reason = CloseReason::Refused(Code::InvalidProfileKey);
         let done = broker.handle(&mut speaker, data, Moment::default());
         assert_eq!(done, Done { frames: 1, verdict: Verdict::Closing(reason), pauses: false });

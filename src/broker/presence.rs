@@ -247,6 +247,7 @@ impl BrokerEvent {
             has_escapes: false,
             user_lines,
             body: self.body.as_bytes(),
+            shared: None,
         };
         let origin = Origin::new(Space::BROKER, Space::BROKER);
         let (number, is_redelivered) = (self.number, false);
@@ -333,7 +334,7 @@ mod tests {
 
     fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Done {
         let bytes = text.as_bytes();
-        broker.handle(who, Data { bytes, is_binary: false }, NOW)
+        broker.handle(who, Data::unshared(bytes), NOW)
     }
 
     #[test]

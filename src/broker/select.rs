@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Verdict {
-        let data = Data { bytes: text.as_bytes(), is_binary: false };
+        let data = Data::unshared(text.as_bytes());
         broker.handle(who, data, Moment::default()).verdict
     }
 
@@ -436,7 +436,7 @@ mod tests {
         let mut broker = with_patterns(UNITS_AT_ONCE + 20);
         let mut ana = open(&mut broker);
         broker.begin_share(0);
-        let data = Data { bytes: LOGIN.as_bytes(), is_binary: false };
+        let data = Data::unshared(LOGIN.as_bytes());
         let done = broker.handle(&mut ana, data, Moment::default());
         assert_eq!((done.verdict, done.pauses), (Verdict::Stays, true));
         assert_eq!(broker.resume(&mut ana, Moment::default()).verdict, Verdict::Stays, "busy");

@@ -505,7 +505,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, speaker: &mut Speaker, text: &str) {
-        broker.handle(speaker, Data { bytes: text.as_bytes(), is_binary: false }, NOW);
+        broker.handle(speaker, Data::unshared(text.as_bytes()), NOW);
         broker.check_invariants();
     }
 
