@@ -295,7 +295,7 @@ const PARTS_MAX: usize = 32;
 const COPIED_BYTES_MAX: usize = 2048;
 
 /// Bytes that a call takes of one piece at most: what a kernel takes in one call may take long.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+const PIECE_BYTES_MAX: usize = 512 * 1024;
 
 /// Bytes after which a call gets no further piece.
 const STAGED_BYTES_MAX: usize = 128 * 1024;
