@@ -83,9 +83,7 @@ pub(crate) fn share(pending: &mut Vec<u8>, end: usize) -> Shared {
     let rest = pending[end..].to_vec();
     let mut whole = std::mem::replace(pending, rest);
     whole.truncate(end);
-    if whole.capacity() > end + end / 4 {
-        whole.shrink_to_fit();
-    }
+    whole.shrink_to_fit();
     Rc::new(whole)
 }
 
@@ -116,7 +114,7 @@ mod tests {
             let shared = share(&mut pending, before + frame);
             assert_eq!((shared.len(), pending.len()), (before + frame, behind));
             assert!(pending.iter().all(|byte| *byte == 2));
-            assert!(shared.capacity() <= shared.len() + shared.len() / 3, "{}", shared.capacity());
+            assert_eq!(shared.capacity(), shared.len());
         }
     }
 
