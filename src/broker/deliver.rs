@@ -1,7 +1,7 @@
 //! Delivery: from one SEND to the queues of all its receivers, in either dialect.
 
 use super::destination::Destination;
-use super::encode::{Encodings, Head, encode_whole, push_large};
+use super::encode::{Encodings, Head, encode_whole, push_if_large};
 use super::encoding::Encoding;
 use super::fan::{ByNumber, Fan, Outlet};
 use super::fault::{Code, Fault};
@@ -422,9 +422,9 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
         Encoding::Standard(_) => Head::Inbox,
     };
     let queue = &mut receiver.peer.queue;
-    if let Some(piece) = message.content.piece() {
-        push_large(message, &piece, receiver.arena, queue, format, head);
-    } else {
+    if message.content.shared.is_none()
+        || !push_if_large(message, receiver.arena, queue, format, head)
+    {
         let frame = encode_whole(message, receiver.arena, format, head);
         receiver.arena.push(queue, frame);
     }

@@ -9,7 +9,6 @@ use super::ids::{DeliveryId, SubscriptionIndex};
 use super::message::{Content, Message, Origin};
 use super::peer::Receiver;
 use super::subscription::{AckMode, Standard};
-use crate::buffer::Piece;
 use crate::classic;
 use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
 use crate::stomp::{self, Version};
@@ -119,8 +118,10 @@ impl<'m> Encodings<'m> {
         format: Format,
         head: Head<'m>,
     ) {
-        if let Some(piece) = self.message.content.piece() {
-            return push_large(self.message, &piece, arena, queue, format, head);
+        if self.message.content.shared.is_some()
+            && push_if_large(self.message, arena, queue, format, head)
+        {
+            return;
         }
         let tail = match self.first.iter().chain(&self.others).find(|made| made.0 == format) {
             Some((_, made, frame, _)) if *made == head => return arena.push(queue, *frame),
@@ -207,18 +208,18 @@ impl Message<'_> {
     }
 }
 
-/// Queues the message with a large body, which is not copied. Only the head is encoded, for each receiver: the copy
-/// would cost more.
+/// Queues the message if its body is large and can be shared, so that it is not copied. The head is encoded for each
+/// receiver. Returns whether it did.
 #[cold]
-#[inline(never)]
-pub(super) fn push_large(
+#[inline(never)] // keeps the path of small messages short
+pub(super) fn push_if_large(
     message: &Message<'_>,
-    body: &Piece,
     arena: &mut OutboundArena,
     queue: &mut OutboundQueue,
     (encoding, framing): Format,
     head: Head<'_>,
-) {
+) -> bool {
+    let Some(body) = message.content.piece() else { return false };
     let mut out = Vec::new();
     write_head(message, head, &mut out);
     match encoding {
@@ -228,7 +229,8 @@ pub(super) fn push_large(
             out.push(b'\n');
         }
     }
-    arena.push_large(queue, framing, &out, body);
+    arena.push_large(queue, framing, &out, &body);
+    true
 }
 
 /// Queues a head for one receiver, and a tail that others share. `buffer` is for the head.
