@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, who: &mut Speaker, text: &str) {
-        broker.handle(who, Data { bytes: text.as_bytes(), is_binary: false }, NOW);
+        broker.handle(who, Data::unshared(text.as_bytes()), NOW);
     }
 
     fn subscribe(broker: &mut Broker, who: &mut Speaker, id: u32) {
