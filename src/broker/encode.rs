@@ -374,7 +374,7 @@ fn write_standard_lines(
 
 /// Writes the header as if nothing had to be escaped, which is nearly always so. Returns the number of
 /// lines.
-#[inline]
+#[inline(always)] // the path of a SEND of the standard dialect
 fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> u32 {
     use classic::encode::number;
     let content = message.content;

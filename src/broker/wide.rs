@@ -115,7 +115,7 @@ impl Wide {
         let step = (DELIVERIES / counts.len()).clamp(1, STEP);
         let mut is_over;
         loop {
-            let begin = fan.at;
+            let (begin, queued) = (fan.at, fan.deliveries);
             let mut firsts = Firsts::default();
             is_over = false;
             for (encodings, count) in encodings.iter_mut().zip(&mut counts) {
@@ -124,9 +124,11 @@ impl Wide {
                 is_over = outlet.advance(encodings, fan, &mut seen, token, step);
                 *count += fan.count;
             }
-            // The price of a write covers the first copy that a receiver gets, even if it does not read.
-            let further = (counts.len() - 1) as u32 * work::KEPT_DELIVERY;
-            meter.spend(step as u32 * (work::DELIVERY + further));
+            // The price of a write covers the first copy that a receiver gets, even if it does not read. Those that
+            // have left get none.
+            let further = ((fan.deliveries - queued) as u32).saturating_sub(step as u32);
+            let looked_at = (step * counts.len()) as u32 / work::LOOKUPS_PER_UNIT;
+            meter.spend(step as u32 * work::DELIVERY + looked_at + further * work::KEPT_DELIVERY);
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
             if is_over || meter.is_spent(pending) || outlet.peers.arena.is_full() {
                 break;

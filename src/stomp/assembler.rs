@@ -162,7 +162,15 @@ impl Assembler {
     }
 
     /// Frees used bytes. To be called when all bytes of a read are used up or kept.
+    #[inline]
     pub fn release(&mut self) {
+        if self.pending.capacity() > 0 || self.lent.is_some() {
+            self.release_held();
+        }
+    }
+
+    #[inline(never)] // most frames come whole
+    fn release_held(&mut self) {
         if self.start == self.pending.len() {
             *self = Self::default();
             return;
