@@ -8,6 +8,7 @@ use super::jobs::Job;
 use super::list::{self, List};
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;
+use super::request::check_disguises;
 use super::space::Space;
 use super::speaker::{Done, Verdict};
 use super::{Broker, Moment, desk};
@@ -51,7 +52,7 @@ pub(super) fn follows_wide(broker: &Broker, peer: PeerId, bytes: &[u8]) -> bool 
     let mut frame = Frame::default();
     if frame.read(bytes, &broker.limits).is_err()
         || frame.command != Command::Send
-        || frame.headers.disguised_line().is_some()
+        || frame.headers.has_odd_names()
     {
         return false;
     }
@@ -235,9 +236,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
     };
     let sending =
         Sending { session: request.session, content: &content, expires_ms: NEVER, origin: None };
-    if let Some(line) = request.frame.headers.disguised_line() {
-        return Err(Fault::disguised(line.name));
-    }
+    check_disguises(broker, &request.frame.headers)?;
     match broker.send(sending, now)? {
         Sent::Queued(_) => {}
         Sent::Wide(wide) => {

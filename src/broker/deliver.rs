@@ -298,7 +298,7 @@ impl Broker {
     }
 
     /// Checks that a client may send to a destination, which need not exist.
-    pub(super) fn check_sendable(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+    pub(super) fn check_sendable(&mut self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
         let space = Space::of(name);
         if matches!(space, Space::Broker | Space::Unknown) {
             return self.unreachable(name).map_or(Ok(()), Err);
@@ -319,7 +319,7 @@ impl Broker {
     }
 
     /// Checks the name of a topic or queue before a SEND creates it.
-    fn check_receiver_name(&self, name: &[u8]) -> Result<(), Fault> {
+    fn check_receiver_name(&mut self, name: &[u8]) -> Result<(), Fault> {
         if Levels::is_pattern(name) {
             let description = format!(
                 "{} has wildcards, which stand for topics in SUBSCRIBE only",

@@ -359,11 +359,12 @@ impl Broker {
     }
 
     /// Checks the length of the name of a topic or queue, and that it cannot be mistaken for another.
-    pub(super) fn check_destination_name(&self, name: &[u8]) -> Result<(), Fault> {
+    pub(super) fn check_destination_name(&mut self, name: &[u8]) -> Result<(), Fault> {
         let max = u64::from(self.limits.destination_bytes_max);
         if name.len() as u64 > max {
             return Err(Fault::exceeded(Exceeded { limit: "destination_bytes_max", max }));
         }
+        self.meter.spend(lookalike::units_of(name));
         lookalike::check(name).map_err(|fault| Fault::malformed(Name::Destination, fault.why()))
     }
 
