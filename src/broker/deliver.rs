@@ -132,6 +132,7 @@ impl Broker {
     /// Sends a message for which room was reserved. Returns it if it goes to many receivers.
     pub(super) fn send_reserved(&mut self, sending: Sending<'_>, now: Moment) -> Option<Box<Wide>> {
         let name = sending.content.destination;
+        self.meter.spend(work::of_names(1, name.len()));
         let id = match (self.destinations.find(name, None), Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Topic | Space::Queue) => self.make_destination(name),
