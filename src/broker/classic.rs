@@ -47,7 +47,7 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
 
 /// Whether a frame is a SEND to the receivers of the client's last one, which are many and have not got it yet.
 #[cold] // asked only behind a wide message
-pub(super) fn follows_wide(broker: &Broker, peer: PeerId, bytes: &[u8]) -> bool {
+pub(super) fn follows_wide(broker: &mut Broker, peer: PeerId, bytes: &[u8]) -> bool {
     let Some(session) = broker.peers.peer(peer).session() else { return false };
     let mut frame = Frame::default();
     if frame.read(bytes, &broker.limits).is_err()

@@ -8,6 +8,7 @@ use super::fault::{Code, Fault};
 use super::groups::Groups;
 use super::ids::{DestinationId, PeerId, SessionId};
 use super::levels::Levels;
+use super::members::Members;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
@@ -228,6 +229,7 @@ impl Broker {
             fan.deliveries = fan.count.into();
         }
         let receivers = fan.len();
+        self.meter.spend(fan.units());
         if receivers > narrow_max(limits) && needs_slices(outlet.peers, &self.meter, receivers) {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
@@ -241,7 +243,7 @@ impl Broker {
     /// Whether a SEND of a client goes to the same receivers as its last message, which is a wide one that has not
     /// begun. It is then wide itself.
     #[cold] // asked only behind a wide message
-    pub(super) fn follows_wide(&self, client: PeerId, session: SessionId, name: &[u8]) -> bool {
+    pub(super) fn follows_wide(&mut self, client: PeerId, session: SessionId, name: &[u8]) -> bool {
         let Some(wide) = self.jobs.open_wide(client) else { return false };
         let last = self.sessions[session].last_sent_to.and_then(|id| self.destinations.get(id));
         let same = last.filter(|last| *last.name == *name && last.queue.is_none());
@@ -251,8 +253,11 @@ impl Broker {
             None => destination.knows_wildcards(self.groups.wildcards.epoch()),
         };
         let watched = destination.owner.map(|owner| self.sessions[owner].profile);
-        let fan = fan_of(destination, &self.groups, watched);
-        is_reached && wide.has_fan(&fan) && needs_slices(&self.peers, &self.meter, fan.len())
+        let fan = wide.fan();
+        self.meter.spend(fan.compare_units());
+        is_reached
+            && needs_slices(&self.peers, &self.meter, fan.len())
+            && fan.is_same(sources_of(destination, &self.groups, watched))
     }
 
     /// Finds the groups that select a topic, after groups have come or gone.
@@ -385,28 +390,30 @@ fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
 /// Levels or nodes of wildcards that are looked at for a unit of work.
 const VISITS_PER_UNIT: u32 = 4;
 
-/// The receivers of a message to a topic or to a client, who is of the given profile: the client's own
-/// subscriptions first.
+/// The receivers of a message to a topic or to a client, who is of the given profile.
 #[inline]
 fn fan_of(destination: &Destination, groups: &Groups, watched: Option<Profile>) -> Fan {
     let mut fan = Fan::default();
-    if watched.is_some() {
-        fan.add(destination.own(), None);
-    }
-    fan.add(destination.direct(), watched);
-    for id in destination.wildcards() {
-        if let Some(group) = groups.wildcards.get(*id) {
-            fan.add(group.members(), None);
-        }
-    }
-    if watched.is_some() {
-        for slot in destination.groups() {
-            if let Some(group) = groups.clients.known_at(slot) {
-                fan.add(group.members(), watched);
-            }
-        }
-    }
+    sources_of(destination, groups, watched).for_each(|(members, by)| fan.add(members, by));
     fan
+}
+
+/// The lists of these receivers that are not empty, those of watchers with the profile of the client: the client's own
+/// subscriptions first.
+#[inline]
+fn sources_of<'d>(
+    destination: &'d Destination,
+    groups: &'d Groups,
+    watched: Option<Profile>,
+) -> impl Iterator<Item = (&'d Members, Option<Profile>)> {
+    let own = watched.map(|_| (destination.own(), None));
+    let wildcards = destination.wildcards().iter();
+    let wildcards = wildcards.filter_map(|id| Some((groups.wildcards.get(*id)?.members(), None)));
+    let slots = watched.into_iter().flat_map(|_| destination.groups());
+    let watchers =
+        slots.filter_map(move |slot| Some((groups.clients.known_at(slot)?.members(), watched)));
+    let all = own.into_iter().chain([(destination.direct(), watched)]);
+    all.chain(wildcards).chain(watchers).filter(|(members, _)| !members.is_empty())
 }
 
 /// Delivers a message to its only receiver. Returns whether it was queued.

@@ -117,7 +117,7 @@ fn handle_frames(
 /// yet. The frame is still the next one then.
 #[cold] // asked only where a client pauses
 fn follows_wide(
-    broker: &Broker,
+    broker: &mut Broker,
     client: &Client,
     assembler: &mut Assembler,
     bytes: &mut &[u8],
