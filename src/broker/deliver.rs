@@ -133,7 +133,7 @@ impl Broker {
     /// Sends a message for which room was reserved. Returns it if it goes to many receivers.
     pub(super) fn send_reserved(&mut self, sending: Sending<'_>, now: Moment) -> Option<Box<Wide>> {
         let name = sending.content.destination;
-        self.meter.spend(work::of_names(1, name.len()));
+        self.meter.spend(work::of_names(LOOKUPS, name.len()));
         let id = match (self.destinations.find(name, None), Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Topic | Space::Queue) => self.make_destination(name),
@@ -371,6 +371,9 @@ impl Broker {
     }
 }
 
+/// How often the name of a message for which room was reserved is looked up, at most, until it is sent.
+const LOOKUPS: u32 = 4;
+
 impl Outlet<'_> {
     /// Delivers a message to all of its receivers in one go. Returns the number of copies.
     fn deliver(&mut self, message: &Message<'_>, mut fan: Fan) -> u64 {
@@ -443,6 +446,50 @@ mod tests {
     use crate::dialect::Dialect;
     use crate::limits::Limits;
     use crate::outbound::Framing;
+
+    fn say(broker: &mut Broker, speaker: &mut Speaker, frames: &str) -> u64 {
+        let before = broker.meter.spent();
+        let data = Data { bytes: frames.as_bytes(), is_binary: false };
+        broker.handle(speaker, data, Moment::default());
+        broker.meter.spent() - before
+    }
+
+    fn join(broker: &mut Broker, slot: u32) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let mut speaker =
+            broker.open_peer(Opening { slot, number: u64::from(slot) + 1, framing, dialect });
+        let login = "accept-version:1.2\nhost:h\npasscode:app.super";
+        say(broker, &mut speaker, &format!("CONNECT\n{login}\nlogin:{slot}\n\n\0"));
+        speaker
+    }
+
+    #[test]
+    fn each_list_of_receivers_is_counted_even_if_the_message_is_sliced() {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut limits = Limits::default();
+        limits.wildcards_per_session_max = crate::ByProfile::all(1_000);
+        let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+        let [mut ana, mut bob, mut eva] = [0, 1, 2].map(|slot| join(&mut broker, slot));
+        for id in 0..256 {
+            let levels = (0..8).map(|at| if id >> at & 1 == 0 { "/*" } else { "/a" });
+            let pattern: String = levels.collect();
+            say(
+                &mut broker,
+                &mut ana,
+                &format!("SUBSCRIBE\nid:{id}\ndestination:/topic{pattern}\n\n\0"),
+            );
+        }
+        let send = format!("SEND\ndestination:/topic{}\n\n\0", "/a".repeat(8));
+        say(&mut broker, &mut bob, &send);
+        let whole = say(&mut broker, &mut bob, &send);
+        assert!(whole >= 256 + 256 / 2, "{whole}");
+        // It does not begin, or is sent in slices; the next one joins it.
+        broker.begin_share(work::FRAME + 1);
+        let sliced = say(&mut broker, &mut eva, &send);
+        assert!(broker.peers.peer(eva.peer).is_busy() && sliced >= 256 / 2, "{sliced}");
+        broker.begin_share(10_000_000);
+        broker.check_invariants();
+    }
 
     #[test]
     fn each_message_to_the_same_client_has_an_id_of_its_own() {

@@ -403,7 +403,7 @@ impl Broker {
 }
 
 /// How often the name of a message is looked up, at most, to reserve its room and to give that back.
-const LOOKUPS: u32 = 6;
+const LOOKUPS: u32 = 8;
 
 /// What is occupied once there is more.
 struct Needs {
