@@ -93,6 +93,12 @@ pub(crate) const fn of_bytes(bytes: usize) -> u32 {
     (bytes >> 10) as u32 * KIB
 }
 
+/// The cost of looking a name of that many bytes up so often, beyond that of a short name.
+#[inline]
+pub(crate) const fn of_names(lookups: u32, bytes: usize) -> u32 {
+    (bytes >> 10) as u32 * lookups
+}
+
 /// The cost of freeing that many bytes at once.
 #[inline]
 pub(crate) const fn of_freed(bytes: u64) -> u32 {

@@ -8,6 +8,7 @@ use super::jobs::Job;
 use super::list::{self, List};
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;
+use super::request::check_disguises;
 use super::space::Space;
 use super::speaker::{Done, Verdict};
 use super::{Broker, Moment, desk};
@@ -48,12 +49,12 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, lent: Lent<'_>, now: Mom
 
 /// Whether a frame is a SEND to the receivers of the client's last one, which are many and have not got it yet.
 #[cold] // asked only behind a wide message
-pub(super) fn follows_wide(broker: &Broker, peer: PeerId, bytes: &[u8]) -> bool {
+pub(super) fn follows_wide(broker: &mut Broker, peer: PeerId, bytes: &[u8]) -> bool {
     let Some(session) = broker.peers.peer(peer).session() else { return false };
     let mut frame = Frame::default();
     if frame.read(bytes, &broker.limits).is_err()
         || frame.command != Command::Send
-        || frame.headers.disguised_line().is_some()
+        || frame.headers.has_odd_names()
     {
         return false;
     }
@@ -243,9 +244,7 @@ fn send(
     };
     let sending =
         Sending { session: request.session, content: &content, expires_ms: NEVER, origin: None };
-    if let Some(line) = request.frame.headers.disguised_line() {
-        return Err(Fault::disguised(line.name));
-    }
+    check_disguises(broker, &request.frame.headers)?;
     match broker.send(sending, now)? {
         Sent::Queued(_) => {}
         Sent::Wide(wide) => {

@@ -8,6 +8,7 @@ use super::fault::{Code, Fault};
 use super::groups::Groups;
 use super::ids::{DestinationId, PeerId, SessionId};
 use super::levels::Levels;
+use super::members::Members;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
@@ -132,6 +133,7 @@ impl Broker {
     /// Sends a message for which room was reserved. Returns it if it goes to many receivers.
     pub(super) fn send_reserved(&mut self, sending: Sending<'_>, now: Moment) -> Option<Box<Wide>> {
         let name = sending.content.destination;
+        self.meter.spend(work::of_names(LOOKUPS, name.len()));
         let id = match (self.destinations.find(name, None), Space::of(name)) {
             (Some(id), _) => id,
             (None, Space::Topic | Space::Queue) => self.make_destination(name),
@@ -227,6 +229,7 @@ impl Broker {
             fan.deliveries = fan.count.into();
         }
         let receivers = fan.len();
+        self.meter.spend(fan.units());
         if receivers > narrow_max(limits) && needs_slices(outlet.peers, &self.meter, receivers) {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
@@ -240,7 +243,7 @@ impl Broker {
     /// Whether a SEND of a client goes to the same receivers as its last message, which is a wide one that has not
     /// begun. It is then wide itself.
     #[cold] // asked only behind a wide message
-    pub(super) fn follows_wide(&self, client: PeerId, session: SessionId, name: &[u8]) -> bool {
+    pub(super) fn follows_wide(&mut self, client: PeerId, session: SessionId, name: &[u8]) -> bool {
         let Some(wide) = self.jobs.open_wide(client) else { return false };
         let last = self.sessions[session].last_sent_to.and_then(|id| self.destinations.get(id));
         let same = last.filter(|last| *last.name == *name && last.queue.is_none());
@@ -250,8 +253,11 @@ impl Broker {
             None => destination.knows_wildcards(self.groups.wildcards.epoch()),
         };
         let watched = destination.owner.map(|owner| self.sessions[owner].profile);
-        let fan = fan_of(destination, &self.groups, watched);
-        is_reached && wide.has_fan(&fan) && needs_slices(&self.peers, &self.meter, fan.len())
+        let fan = wide.fan();
+        self.meter.spend(fan.compare_units());
+        is_reached
+            && needs_slices(&self.peers, &self.meter, fan.len())
+            && fan.is_same(sources_of(destination, &self.groups, watched))
     }
 
     /// Finds the groups that select a topic, after groups have come or gone.
@@ -298,7 +304,7 @@ impl Broker {
     }
 
     /// Checks that a client may send to a destination, which need not exist.
-    pub(super) fn check_sendable(&self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
+    pub(super) fn check_sendable(&mut self, session: SessionId, name: &[u8]) -> Result<(), Fault> {
         let space = Space::of(name);
         if matches!(space, Space::Broker | Space::Unknown) {
             return self.unreachable(name).map_or(Ok(()), Err);
@@ -319,7 +325,7 @@ impl Broker {
     }
 
     /// Checks the name of a topic or queue before a SEND creates it.
-    fn check_receiver_name(&self, name: &[u8]) -> Result<(), Fault> {
+    fn check_receiver_name(&mut self, name: &[u8]) -> Result<(), Fault> {
         if Levels::is_pattern(name) {
             let description = format!(
                 "{} has wildcards, which stand for topics in SUBSCRIBE only",
@@ -365,6 +371,9 @@ impl Broker {
     }
 }
 
+/// How often the name of a message for which room was reserved is looked up, at most, until it is sent.
+const LOOKUPS: u32 = 4;
+
 impl Outlet<'_> {
     /// Delivers a message to all of its receivers in one go. Returns the number of copies.
     fn deliver(&mut self, message: &Message<'_>, mut fan: Fan) -> u64 {
@@ -384,28 +393,30 @@ fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
 /// Levels or nodes of wildcards that are looked at for a unit of work.
 const VISITS_PER_UNIT: u32 = 4;
 
-/// The receivers of a message to a topic or to a client, who is of the given profile: the client's own
-/// subscriptions first.
+/// The receivers of a message to a topic or to a client, who is of the given profile.
 #[inline]
 fn fan_of(destination: &Destination, groups: &Groups, watched: Option<Profile>) -> Fan {
     let mut fan = Fan::default();
-    if watched.is_some() {
-        fan.add(destination.own(), None);
-    }
-    fan.add(destination.direct(), watched);
-    for id in destination.wildcards() {
-        if let Some(group) = groups.wildcards.get(*id) {
-            fan.add(group.members(), None);
-        }
-    }
-    if watched.is_some() {
-        for slot in destination.groups() {
-            if let Some(group) = groups.clients.known_at(slot) {
-                fan.add(group.members(), watched);
-            }
-        }
-    }
+    sources_of(destination, groups, watched).for_each(|(members, by)| fan.add(members, by));
     fan
+}
+
+/// The lists of these receivers that are not empty, those of watchers with the profile of the client: the client's own
+/// subscriptions first.
+#[inline]
+fn sources_of<'d>(
+    destination: &'d Destination,
+    groups: &'d Groups,
+    watched: Option<Profile>,
+) -> impl Iterator<Item = (&'d Members, Option<Profile>)> {
+    let own = watched.map(|_| (destination.own(), None));
+    let wildcards = destination.wildcards().iter();
+    let wildcards = wildcards.filter_map(|id| Some((groups.wildcards.get(*id)?.members(), None)));
+    let slots = watched.into_iter().flat_map(|_| destination.groups());
+    let watchers =
+        slots.filter_map(move |slot| Some((groups.clients.known_at(slot)?.members(), watched)));
+    let all = own.into_iter().chain([(destination.direct(), watched)]);
+    all.chain(wildcards).chain(watchers).filter(|(members, _)| !members.is_empty())
 }
 
 /// Delivers a message to its only receiver. Returns whether it was queued.
@@ -440,6 +451,50 @@ mod tests {
     use crate::dialect::Dialect;
     use crate::limits::Limits;
     use crate::outbound::Framing;
+
+    fn say(broker: &mut Broker, speaker: &mut Speaker, frames: &str) -> u64 {
+        let before = broker.meter.spent();
+        let data = Data { bytes: frames.as_bytes(), is_binary: false };
+        broker.handle(speaker, data, Moment::default());
+        broker.meter.spent() - before
+    }
+
+    fn join(broker: &mut Broker, slot: u32) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let mut speaker =
+            broker.open_peer(Opening { slot, number: u64::from(slot) + 1, framing, dialect });
+        let login = "accept-version:1.2\nhost:h\npasscode:app.super";
+        say(broker, &mut speaker, &format!("CONNECT\n{login}\nlogin:{slot}\n\n\0"));
+        speaker
+    }
+
+    #[test]
+    fn each_list_of_receivers_is_counted_even_if_the_message_is_sliced() {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut limits = Limits::default();
+        limits.wildcards_per_session_max = crate::ByProfile::all(1_000);
+        let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+        let [mut ana, mut bob, mut eva] = [0, 1, 2].map(|slot| join(&mut broker, slot));
+        for id in 0..256 {
+            let levels = (0..8).map(|at| if id >> at & 1 == 0 { "/*" } else { "/a" });
+            let pattern: String = levels.collect();
+            say(
+                &mut broker,
+                &mut ana,
+                &format!("SUBSCRIBE\nid:{id}\ndestination:/topic{pattern}\n\n\0"),
+            );
+        }
+        let send = format!("SEND\ndestination:/topic{}\n\n\0", "/a".repeat(8));
+        say(&mut broker, &mut bob, &send);
+        let whole = say(&mut broker, &mut bob, &send);
+        assert!(whole >= 256 + 256 / 2, "{whole}");
+        // It does not begin, or is sent in slices; the next one joins it.
+        broker.begin_share(work::FRAME + 1);
+        let sliced = say(&mut broker, &mut eva, &send);
+        assert!(broker.peers.peer(eva.peer).is_busy() && sliced >= 256 / 2, "{sliced}");
+        broker.begin_share(10_000_000);
+        broker.check_invariants();
+    }
 
     #[test]
     fn each_message_to_the_same_client_has_an_id_of_its_own() {

@@ -300,6 +300,31 @@ mod tests {
         text
     }
 
+    /// The units that a client's frames take.
+    fn units_of(broker: &mut Broker, speaker: &mut Speaker, frames: &str) -> u64 {
+        let before = broker.meter.spent();
+        say(broker, speaker, frames.as_bytes());
+        broker.meter.spent() - before
+    }
+
+    #[test]
+    fn a_transaction_is_more_work_if_its_names_are_long() {
+        for space in ["topic", "queue"] {
+            let mut broker = broker_with(Limits::default());
+            let mut ana = join(&mut broker, 0, "ana");
+            let mut commit = |name: &str| {
+                let send =
+                    |at| format!("SEND\ntransaction:1\ndestination:/{space}/{name}{at}\n\n\0");
+                let sends: String = (0..10).map(send).collect();
+                say(&mut broker, &mut ana, format!("BEGIN\ntransaction:1\n\n\0{sends}").as_bytes());
+                units_of(&mut broker, &mut ana, "COMMIT\ntransaction:1\n\n\0")
+            };
+            let (short, long) = (commit("x"), commit(&"x".repeat(3_000)));
+            // Twice as many in each of two phases: a name of 3 KB is hashed and compared several times.
+            assert!(short > 0 && long >= short + 10 * 2 * 2 * 3, "{short}, {long}");
+        }
+    }
+
     /// A transaction whose COMMIT has done nothing but its first step.
     fn begin_large(broker: &mut Broker, ana: &mut Speaker, frames: &str) {
         say(broker, ana, b"BEGIN\ntransaction:1\n\n\0");

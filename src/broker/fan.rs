@@ -16,6 +16,8 @@ use crate::profile::Profile;
 #[derive(Debug, Default)]
 pub(super) struct Fan {
     sources: SmallVec<[Source; 1]>,
+    /// The number of receivers.
+    receivers: usize,
     /// How far they have been walked.
     pub at: Position,
     /// Sessions that it was queued to.
@@ -78,6 +80,7 @@ impl Fan {
     #[inline]
     pub(super) fn add(&mut self, members: &Members, watched: Option<Profile>) {
         if !members.is_empty() {
+            self.receivers += members.len();
             self.sources.push(Source { members: members.clone(), watched });
         }
     }
@@ -85,15 +88,35 @@ impl Fan {
     /// The number of receivers, those included that have ended or may not get the message.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.sources.iter().map(|source| source.members.len()).sum()
+        self.receivers
     }
 
-    /// Whether the receivers are the same, by the same subscriptions.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let mut both = self.sources.iter().zip(&other.sources);
-        self.sources.len() == other.sources.len()
-            && both
-                .all(|(one, two)| one.watched == two.watched && one.members.is_same(&two.members))
+    /// The lists of receivers.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (&Members, Option<Profile>)> {
+        self.sources.iter().map(|source| (&source.members, source.watched))
+    }
+
+    /// The work of collecting the lists, comparing them with those of another message, and giving them up.
+    #[inline]
+    pub(super) fn units(&self) -> u32 {
+        self.sources.len() as u32 / SOURCES_PER_UNIT
+    }
+
+    /// The work of [`Self::is_same`].
+    pub(super) fn compare_units(&self) -> u32 {
+        1 + self.sources.len() as u32 / COMPARED_PER_UNIT
+    }
+
+    /// Whether the receivers on these lists are the same, by the same subscriptions.
+    pub(super) fn is_same<'m>(
+        &self,
+        mut others: impl Iterator<Item = (&'m Members, Option<Profile>)>,
+    ) -> bool {
+        let is_next = |(members, watched): (&Members, _)| {
+            let is_it = |(other, other_watched)| other_watched == watched && members.is_same(other);
+            others.next().is_some_and(is_it)
+        };
+        self.sources().all(is_next) && others.next().is_none()
     }
 
     /// The part of the memory of the lists that is there for it, about.
@@ -113,6 +136,12 @@ impl Fan {
         self.sources.is_empty()
     }
 }
+
+/// Lists of receivers that are collected for a unit, each from a group of its own, which takes a look into memory.
+const SOURCES_PER_UNIT: u32 = 2;
+
+/// Lists that are compared for a unit.
+const COMPARED_PER_UNIT: u32 = 8;
 
 /// The parts of the broker that a delivery uses, borrowed apart from the others.
 pub(super) struct Outlet<'b> {

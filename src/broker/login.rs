@@ -278,7 +278,7 @@ impl Broker {
     }
 
     /// Checks the length of a login id, and that it cannot be mistaken for something else.
-    fn check_login(&self, login: &[u8]) -> Result<(), Fault> {
+    fn check_login(&mut self, login: &[u8]) -> Result<(), Fault> {
         if login.is_empty() {
             return Err(Fault::missing(Name::Login));
         }
@@ -286,6 +286,7 @@ impl Broker {
         if login.len() as u64 > max {
             return Err(Fault::exceeded(Exceeded { limit: "login_id_bytes_max", max }));
         }
+        self.meter.spend(lookalike::units_of(login));
         lookalike::check(login).map_err(|fault| Fault::malformed(Name::Login, fault.why()))?;
         if self.admission.is_key(login) {
             return Err(Fault::malformed(Name::Login, "is one of the keys"));

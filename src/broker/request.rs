@@ -66,7 +66,7 @@ pub(super) fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u
 
 /// Checks that a SEND with `undeliverable:error` has a receiver.
 pub(super) fn check_deliverable(
-    broker: &Broker,
+    broker: &mut Broker,
     session: SessionId,
     headers: &Headers<'_>,
 ) -> Result<(), Fault> {
@@ -77,6 +77,16 @@ pub(super) fn check_deliverable(
     // A client that may not send there does not learn whether anybody is logged in there.
     broker.check_sendable(session, name)?;
     broker.unreachable(name).map_or(Ok(()), Err)
+}
+
+/// Checks that no header line of a SEND can be mistaken for one of the broker's own.
+#[inline]
+pub(super) fn check_disguises(broker: &mut Broker, headers: &Headers<'_>) -> Result<(), Fault> {
+    if !headers.has_odd_names() {
+        return Ok(());
+    }
+    broker.meter.spend(headers.odd_names_units());
+    headers.disguised_line().map_or(Ok(()), |line| Err(Fault::disguised(line.name)))
 }
 
 /// The delivery that an ACK or NACK names; `None` if it does not have to be acknowledged, or its

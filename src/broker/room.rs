@@ -8,11 +8,13 @@
 //! share and occupies less: its messages are dropped, those first that began to wait last, as they are the
 //! farthest from being delivered. None of them becomes a dead letter, for that would free nothing.
 
-use std::collections::BTreeMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::deliver::Sending;
 use super::destination::DestinationTable;
 use super::fault::Fault;
+use super::hashing::NameHasher;
 use super::ids::{DestinationId, SessionId};
 use super::message::{Content, NEVER, Origin};
 use super::shares::Asker;
@@ -23,9 +25,11 @@ use crate::limits::Exceeded;
 use crate::work;
 
 /// Room that is reserved for the steps of transactions that are being executed, so that nobody else takes it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reserved {
-    claims: BTreeMap<Box<[u8]>, Claim>,
+    /// By name. In an order of names, those that begin alike would be compared to their ends many times.
+    claims: HashTable<Claim>,
+    hasher: NameHasher,
     /// Memory of messages for queues.
     bytes: u64,
     /// Destinations that have to be created, and their memory.
@@ -34,8 +38,10 @@ pub(super) struct Reserved {
 }
 
 /// What is reserved at a topic or a queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Claim {
+    name: Box<[u8]>,
+    hash: u64,
     /// Steps that need it.
     steps: u64,
     /// Messages among them, for a queue.
@@ -45,6 +51,11 @@ struct Claim {
 }
 
 impl Reserved {
+    /// Nothing is reserved.
+    pub(super) fn new(hasher: NameHasher) -> Self {
+        Self { claims: HashTable::new(), hasher, bytes: 0, places: 0, place_bytes: 0 }
+    }
+
     /// Destinations that have to be created.
     #[inline]
     pub(super) fn places(&self) -> u64 {
@@ -59,44 +70,66 @@ impl Reserved {
     /// Whether there is a place for a destination that has to be created.
     #[inline]
     pub(super) fn has_place_for(&self, name: &[u8]) -> bool {
-        self.places > 0 && self.claims.get(name).is_some_and(|claim| claim.is_new)
+        self.places > 0 && self.find(name).is_some_and(|claim| claim.is_new)
     }
 
     /// Notes that a destination is being created.
     #[inline]
     pub(super) fn note_made(&mut self, name: &[u8]) {
-        if self.places > 0
-            && let Some(claim) = self.claims.get_mut(name)
-            && std::mem::take(&mut claim.is_new)
-        {
+        if self.places > 0 {
+            self.take_place(name);
+        }
+    }
+
+    fn take_place(&mut self, name: &[u8]) {
+        let hash = self.hasher.hash(name);
+        let claim = self.claims.find_mut(hash, |one| *one.name == *name);
+        if claim.is_some_and(|claim| std::mem::take(&mut claim.is_new)) {
             self.places -= 1;
             self.place_bytes -= DestinationTable::cost_of(name);
         }
     }
 
+    fn find(&self, name: &[u8]) -> Option<&Claim> {
+        self.claims.find(self.hasher.hash(name), |one| *one.name == *name)
+    }
+
     fn add(&mut self, name: &[u8], is_new: bool, messages: u64, bytes: u64) {
-        if !self.claims.contains_key(name) {
-            self.claims.insert(name.into(), Claim { is_new, ..Claim::default() });
-            if is_new {
-                self.places += 1;
-                self.place_bytes += DestinationTable::cost_of(name);
-            }
-        }
-        if let Some(claim) = self.claims.get_mut(name) {
-            claim.steps += 1;
-            claim.messages += messages;
-        }
         self.bytes += bytes;
+        let hash = self.hasher.hash(name);
+        let is_it = |one: &Claim| *one.name == *name;
+        let mut entry = match self.claims.entry(hash, is_it, |one| one.hash) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                if is_new {
+                    self.places += 1;
+                    self.place_bytes += DestinationTable::cost_of(name);
+                }
+                entry.insert(Claim { name: name.into(), hash, steps: 0, messages: 0, is_new })
+            }
+        };
+        let claim = entry.get_mut();
+        claim.steps += 1;
+        claim.messages += messages;
     }
 
     fn remove(&mut self, name: &[u8], messages: u64, bytes: u64) {
-        let Some(claim) = self.claims.get_mut(name) else { return };
+        let hash = self.hasher.hash(name);
+        let Ok(mut entry) = self.claims.find_entry(hash, |one| *one.name == *name) else { return };
         self.bytes -= bytes;
+        let claim = entry.get_mut();
         claim.steps -= 1;
         claim.messages -= messages;
-        if claim.steps == 0 {
-            self.note_made(name);
-            self.claims.remove(name);
+        if claim.steps > 0 {
+            return;
+        }
+        let (ended, _) = entry.remove();
+        if ended.is_new {
+            self.places -= 1;
+            self.place_bytes -= DestinationTable::cost_of(name);
+        }
+        if self.claims.is_empty() {
+            self.claims = HashTable::new();
         }
     }
 
@@ -104,7 +137,7 @@ impl Reserved {
         if self.claims.is_empty() {
             return 0;
         }
-        self.claims.get(name).map_or(0, |claim| claim.messages)
+        self.find(name).map_or(0, |claim| claim.messages)
     }
 }
 
@@ -122,6 +155,7 @@ impl Broker {
         if !matches!(space, Space::Topic | Space::Queue) {
             return Ok(0);
         }
+        self.meter.spend(work::of_names(LOOKUPS, name.len()));
         let is_new = self.destinations.find(name, None).is_none();
         if is_new && !self.reserved.has_place_for(name) {
             self.make_place(name, Asker::Session(sending.session), now)?;
@@ -172,8 +206,8 @@ impl Broker {
     /// Panics if totals of what is reserved differ from a recount.
     pub(super) fn check_reserved(&self) {
         let reserved = &self.reserved;
-        let new = || reserved.claims.iter().filter(|(_, claim)| claim.is_new);
-        let bytes: u64 = new().map(|(name, _)| DestinationTable::cost_of(name)).sum();
+        let new = || reserved.claims.iter().filter(|claim| claim.is_new);
+        let bytes: u64 = new().map(|claim| DestinationTable::cost_of(&claim.name)).sum();
         assert_eq!((new().count() as u64, bytes), (reserved.places, reserved.place_bytes));
         let is_needed = self.transactions.committing_bytes() > 0;
         assert!(
@@ -367,6 +401,9 @@ impl Broker {
         queue.map_or(0, |queue| queue.len() as u64) + self.reserved.messages_at(name)
     }
 }
+
+/// How often the name of a message is looked up, at most, to reserve its room and to give that back.
+const LOOKUPS: u32 = 8;
 
 /// What is occupied once there is more.
 struct Needs {

@@ -11,8 +11,8 @@ use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::message::NEVER;
 use super::peer::Peer;
 use super::request::{
-    Request, agree_on_beats, check_deliverable, check_host, content_of, destination_of, escaped,
-    find_delivery, parse_number, read_expiry,
+    Request, agree_on_beats, check_deliverable, check_disguises, check_host, content_of,
+    destination_of, escaped, find_delivery, parse_number, read_expiry,
 };
 use super::space::Space;
 use super::speaker::{Data, Done, Verdict};
@@ -120,7 +120,7 @@ fn handle_frames(
 /// yet. The frame is still the next one then.
 #[cold] // asked only where a client pauses
 fn follows_wide(
-    broker: &Broker,
+    broker: &mut Broker,
     client: &Client,
     assembler: &mut Assembler,
     bytes: &mut &[u8],
@@ -145,7 +145,7 @@ fn can_follow(frame: &Frame<'_>) -> bool {
     let has = |name| frame.headers.value(name).is_some();
     frame.command == Command::Send
         && !frame.has_backslash
-        && frame.headers.disguised_line().is_none()
+        && !frame.headers.has_odd_names()
         && ![Transaction, Expiration, Expires, Undeliverable].into_iter().any(has)
 }
 
@@ -286,10 +286,8 @@ fn handle_unescaped(
         return handle_first(broker, client.peer, frame, now);
     };
     let request = Request { session, version: client.version, headers: &frame.headers };
-    if frame.command == Command::Send
-        && let Some(line) = frame.headers.disguised_line()
-    {
-        return Err(Fault::disguised(line.name));
+    if frame.command == Command::Send {
+        check_disguises(broker, &frame.headers)?;
     }
     match frame.command {
         Command::Send | Command::Ack | Command::Nack => {

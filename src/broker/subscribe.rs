@@ -373,11 +373,12 @@ impl Broker {
     }
 
     /// Checks the length of the name of a topic or queue, and that it cannot be mistaken for another.
-    pub(super) fn check_destination_name(&self, name: &[u8]) -> Result<(), Fault> {
+    pub(super) fn check_destination_name(&mut self, name: &[u8]) -> Result<(), Fault> {
         let max = u64::from(self.limits.destination_bytes_max);
         if name.len() as u64 > max {
             return Err(Fault::exceeded(Exceeded { limit: "destination_bytes_max", max }));
         }
+        self.meter.spend(lookalike::units_of(name));
         lookalike::check(name).map_err(|fault| Fault::malformed(Name::Destination, fault.why()))
     }
 
@@ -389,6 +390,7 @@ impl Broker {
 
     /// Creates a destination, for which there is room.
     pub(super) fn make_destination(&mut self, name: &[u8]) -> DestinationId {
+        self.meter.spend(work::FRESH_KIB * work::of_bytes(name.len()));
         self.reserved.note_made(name);
         self.destinations.insert(name)
     }

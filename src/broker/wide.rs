@@ -66,14 +66,14 @@ impl Wide {
         self.letters.len()
     }
 
-    /// Whether its receivers are these.
-    pub(super) fn has_fan(&self, fan: &Fan) -> bool {
-        self.fan.is_same(fan)
+    /// Its receivers.
+    pub(super) fn fan(&self) -> &Fan {
+        &self.fan
     }
 
     /// Whether another has the same receivers, to whom the messages look the same.
     pub(super) fn has_same_fan(&self, other: &Self) -> bool {
-        self.has_fan(&other.fan) && self.token == other.token
+        self.fan.is_same(other.fan.sources()) && self.token == other.token
     }
 
     /// Adds later messages to the same receivers.

@@ -121,7 +121,8 @@ impl Server {
     }
 
     /// Raises the number of descriptors that the process may open to what `connections_max` needs, or
-    /// as far as the system allows, which is logged if it is less.
+    /// as far as the system allows, which is logged if it is less; and makes their table as large, which
+    /// would hold up clients while it grows.
     pub fn raise_descriptor_limit(&self) {
         process::raise_descriptor_limit(&self.config.limits);
     }

@@ -139,6 +139,19 @@ impl<'a> Headers<'a> {
         if self.has_odd_names { self.disguised_line_slow() } else { None }
     }
 
+    /// Whether [`Self::disguised_line`] has names to look at.
+    #[inline]
+    pub fn has_odd_names(&self) -> bool {
+        self.has_odd_names
+    }
+
+    /// The work of [`Self::disguised_line`], if there are such names.
+    #[cold] // few names are odd
+    pub fn odd_names_units(&self) -> u32 {
+        let names = self.others.iter().filter(|line| line.known.is_none()).map(|line| line.name);
+        names.map(lookalike::units_of_trim).sum::<u32>() + self.others.len() as u32 / NAMES_PER_UNIT
+    }
+
     #[cold] // few names are odd
     fn disguised_line_slow(&self) -> Option<&HeaderLine<'a>> {
         self.others.iter().find(|line| line.known.is_none() && is_disguise(line.name))
@@ -235,9 +248,13 @@ fn is_disguise(name: &[u8]) -> bool {
     let end = memchr(b':', name).unwrap_or(name.len());
     // How a receiver reads other bytes than UTF-8 depends on its decoder.
     let Ok(read) = std::str::from_utf8(&name[..end]) else { return true };
-    let read = lookalike::trim(read);
-    let known = Name::parse(read.as_bytes());
-    read.is_empty() || known.is_some_and(|known| !known.passes_through())
+    // What is left is one of the broker's names only if the first graphic characters of ASCII are.
+    let from = read.bytes().position(|byte| byte.is_ascii_graphic());
+    let graphic = &read.as_bytes()[from.unwrap_or(end)..];
+    let len = graphic.iter().take_while(|byte| byte.is_ascii_graphic()).count();
+    let known = Name::parse(&graphic[..len]);
+    let can_be = len == 0 || known.is_some_and(|known| !known.passes_through());
+    can_be && lookalike::trim(read).len() == len
 }
 
 #[inline(never)] // few values have blanks
@@ -253,6 +270,9 @@ fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
 
 /// Lines without a frequent name that need no allocation.
 const INLINE_LINES: usize = 8;
+
+/// Names that are compared with those of the broker for a unit of work, without what depends on their characters.
+const NAMES_PER_UNIT: u32 = 4;
 
 macro_rules! names {
     ($($variant:ident $text:literal $doc:literal,)*) => {

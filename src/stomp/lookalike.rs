@@ -2,7 +2,6 @@
 //! the same letter.
 
 use unicode_normalization::is_nfc;
-use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// Why a name can be mistaken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +42,71 @@ pub(crate) fn check(name: &[u8]) -> Result<(), Lookalike> {
     if let [first, .., last] | [first @ last] = name
         && first.is_ascii_graphic()
         && last.is_ascii_graphic()
-        && name.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && is_printable_ascii(name)
     {
         return Ok(());
     }
     let name = std::str::from_utf8(name).map_err(|_| Lookalike::NotUtf8)?;
-    if let Some(fault) = name.chars().find_map(fault_of) {
-        return Err(fault);
+    let mut is_plain = true;
+    for c in name.chars() {
+        if is_plain_letter(c) {
+            continue;
+        }
+        if let Some(fault) = fault_of(c) {
+            return Err(fault);
+        }
+        is_plain &= c.is_ascii();
     }
     if name.starts_with(' ') || name.ends_with(' ') {
         return Err(Lookalike::BlankAtEnd);
     }
-    if is_nfc(name) { Ok(()) } else { Err(Lookalike::NotNormal) }
+    if is_plain || is_nfc(name) { Ok(()) } else { Err(Lookalike::NotNormal) }
+}
+
+/// The work of [`check`] on a name. Bytes of ASCII cost next to nothing.
+pub(crate) fn units_of(name: &[u8]) -> u32 {
+    other_bytes(name) / BYTES_PER_UNIT
+}
+
+/// The work of [`trim`] on a name, which does not ask for the normal form.
+pub(crate) fn units_of_trim(name: &[u8]) -> u32 {
+    other_bytes(name) / TRIMMED_PER_UNIT
+}
+
+/// Bytes of other characters than ASCII.
+fn other_bytes(name: &[u8]) -> u32 {
+    let count_in = |some: &[u8]| some.iter().map(|byte| byte >> 7).sum::<u8>();
+    // So many that the count fits into a byte, which lets the compiler count many bytes at once.
+    name.chunks(128).map(|some| u32::from(count_in(some))).sum()
+}
+
+/// Bytes of other characters than ASCII that are checked for a unit.
+const BYTES_PER_UNIT: u32 = 16;
+
+/// Such bytes that are looked at for a unit if they may be trimmed.
+const TRIMMED_PER_UNIT: u32 = 64;
+
+/// Whether all bytes are printable ASCII. It does not stop at the first that is not, within a piece, so that the compiler
+/// compares many at once.
+fn is_printable_ascii(name: &[u8]) -> bool {
+    let is_printable =
+        |some: &[u8]| some.iter().fold(true, |so_far, byte| so_far & matches!(byte, b' '..=b'~'));
+    name.chunks(64).all(is_printable)
+}
+
+/// Whether a character is one of those letters of many languages that have no fault, whatever is beside them: they are
+/// in normal form C, and do not combine with the one before.
+fn is_plain_letter(c: char) -> bool {
+    matches!(
+        c,
+        '\u{c0}'..='\u{2ff}'
+            | '\u{388}'..='\u{482}'
+            | '\u{48a}'..='\u{52f}'
+            | '\u{3041}'..='\u{3096}'
+            | '\u{30a1}'..='\u{30ff}'
+            | '\u{4e00}'..='\u{9fff}'
+            | '\u{ac00}'..='\u{d7a3}'
+    )
 }
 
 /// Drops from both ends whatever a receiver may drop: blanks of every kind, control characters, and
@@ -69,16 +121,39 @@ pub(crate) fn is_unseen(c: char) -> bool {
         && (is_ignorable(c) || c == BRAILLE_BLANK || fault_of(c) == Some(Lookalike::UnusualBlank))
 }
 
+/// What is wrong with a character by itself: its general category, or that it is ignorable. The few ranges are written
+/// out, since a search in the tables of all categories takes several times as long.
 fn fault_of(c: char) -> Option<Lookalike> {
-    if matches!(c, ' '..='~') {
-        return None;
-    }
-    match c.general_category() {
-        GeneralCategory::Control => Some(Lookalike::Control),
-        GeneralCategory::SpaceSeparator
-        | GeneralCategory::LineSeparator
-        | GeneralCategory::ParagraphSeparator => Some(Lookalike::UnusualBlank),
-        GeneralCategory::Format | GeneralCategory::PrivateUse => Some(Lookalike::Invisible),
+    match c {
+        ' '..='~' => None,
+        '\0'..='\u{9f}' => Some(Lookalike::Control),
+        '\u{a0}'
+        | '\u{1680}'
+        | '\u{2000}'..='\u{200a}'
+        | '\u{2028}'..='\u{2029}'
+        | '\u{202f}'
+        | '\u{205f}'
+        | '\u{3000}' => Some(Lookalike::UnusualBlank),
+        '\u{ad}'
+        | '\u{600}'..='\u{605}'
+        | '\u{61c}'
+        | '\u{6dd}'
+        | '\u{70f}'
+        | '\u{890}'..='\u{891}'
+        | '\u{8e2}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{e000}'..='\u{f8ff}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{110bd}'
+        | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
+        | '\u{f0000}'..='\u{ffffd}'
+        | '\u{100000}'..='\u{10fffd}' => Some(Lookalike::Invisible),
         _ if is_ignorable(c) || c == BRAILLE_BLANK => Some(Lookalike::Invisible),
         _ => None,
     }
@@ -107,6 +182,10 @@ fn is_ignorable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use unicode_normalization::char::canonical_combining_class;
+    use unicode_normalization::{IsNormalized, is_nfc_quick};
+    use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
     use super::*;
 
     #[test]
@@ -118,6 +197,50 @@ mod tests {
         for c in ['a', ' ', 'ñ', '한', '\u{7}'] {
             assert!(!is_unseen(c), "{c:?}");
         }
+    }
+
+    #[test]
+    fn faults_are_those_of_the_general_category() {
+        for c in (0..=0x10_ffff_u32).filter_map(char::from_u32).filter(|c| *c != ' ') {
+            let expected = match c.general_category() {
+                GeneralCategory::Control => Some(Lookalike::Control),
+                GeneralCategory::SpaceSeparator
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator => Some(Lookalike::UnusualBlank),
+                GeneralCategory::Format | GeneralCategory::PrivateUse => Some(Lookalike::Invisible),
+                _ if is_ignorable(c) || c == BRAILLE_BLANK => Some(Lookalike::Invisible),
+                _ => None,
+            };
+            assert_eq!(fault_of(c), expected, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn letters_that_are_known_as_plain_have_no_fault_beside_any_other() {
+        for c in (0..=0x10_ffff_u32).filter_map(char::from_u32).filter(|c| is_plain_letter(*c)) {
+            assert_eq!((fault_of(c), canonical_combining_class(c)), (None, 0), "{c:?}");
+            assert_eq!(is_nfc_quick([c].into_iter()), IsNormalized::Yes, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_of_ascii_is_checked_to_its_end() {
+        for len in 1..200 {
+            let mut name = vec![b'a'; len];
+            assert_eq!(check(&name), Ok(()));
+            for at in 0..len {
+                name[at] = 0x7f;
+                assert_eq!(check(&name), Err(Lookalike::Control), "{at} of {len}");
+                name[at] = b'a';
+            }
+        }
+    }
+
+    #[test]
+    fn only_other_characters_than_ascii_are_work() {
+        assert_eq!(units_of(&b"a".repeat(4_000)), 0);
+        assert_eq!(units_of("é".repeat(2_000).as_bytes()), 4_000 / BYTES_PER_UNIT);
+        assert_eq!(units_of(&[0xff; 256]), 256 / BYTES_PER_UNIT);
     }
 
     #[test]

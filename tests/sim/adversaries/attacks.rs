@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 47] = [
+pub(super) static ATTACKS: [Attack; 51] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -56,6 +56,10 @@ pub(super) static ATTACKS: [Attack; 47] = [
     Attack { name: "names-taken", act: names_taken },
     Attack { name: "addresses-watched", act: addresses_watched },
     Attack { name: "receivers-changing", act: receivers_changing },
+    Attack { name: "hidden-names", act: hidden_names },
+    Attack { name: "foreign-names", act: foreign_names },
+    Attack { name: "commit-names", act: commit_names },
+    Attack { name: "many-wildcards", act: many_wildcards },
 ];
 
 /// The attack of that name.
@@ -749,6 +753,66 @@ fn deep_wildcards(gang: &mut Gang, town: &mut Town) {
             let (number, deep) = (gang.next(), "a/".repeat(1_000));
             town.say(who, &format!("SEND\ndestination:/topic/{deep}{number}\n\n"));
         }
+    }
+}
+
+/// Header lines whose names might be the broker's own, if invisible characters are left out.
+fn hidden_names(gang: &mut Gang, town: &mut Town) {
+    let (one, half) = ("\u{200b}".repeat(4_500), "\u{200b}".repeat(2_200));
+    let many = "\u{200b}".repeat(20);
+    let many: String = (0..200).map(|number| format!("{many}é{number}:\n")).collect();
+    if let Some(who) = gang.ready(town, 0, Agent, STANDARD, nothing) {
+        for lines in
+            [format!("{one}q:\n"), format!("{one}é:\n"), format!("{half}éack{half}:\n"), many]
+        {
+            (0..3).for_each(|_| town.say(who, &format!("SEND\ndestination:/topic/x\n{lines}\n")));
+        }
+    }
+}
+
+/// Long names in scripts whose letters have to be looked up, to topics and queues that nobody has.
+fn foreign_names(gang: &mut Gang, town: &mut Town) {
+    if let Some(who) = gang.ready(town, 0, Agent, STANDARD, nothing) {
+        for _ in 0..10 {
+            let (number, letters) = (gang.next(), "\u{628}".repeat(2_000));
+            town.say(who, &format!("SEND\ndestination:/topic/{letters}{number}\n\n"));
+        }
+    }
+}
+
+/// A transaction of messages to topics and queues whose long names differ only at their end.
+fn commit_names(gang: &mut Gang, town: &mut Town) {
+    if let Some(who) = gang.ready(town, 0, Agent, STANDARD, nothing) {
+        let space = if gang.step.is_multiple_of(2) { "topic" } else { "queue" };
+        let name = gang.name("x".repeat(3_900));
+        town.say(who, "BEGIN\ntransaction:t\n\n");
+        for number in 10..24 {
+            let name = format!("/{space}/{name}{number}");
+            town.say(who, &format!("SEND\ndestination:{name}\ntransaction:t\n\n."));
+        }
+        town.say(who, "COMMIT\ntransaction:t\n\n");
+    }
+}
+
+/// Messages to a topic that all wildcards select which there may be.
+fn many_wildcards(gang: &mut Gang, town: &mut Town) {
+    for index in 1..5 {
+        gang.ready(town, index, Agent, STANDARD, |_, town, who| {
+            for id in 0..15 {
+                let levels: String =
+                    (0..6).map(|at| if id >> at & 1 == 0 { "*/" } else { "a/" }).collect();
+                let last = if index % 2 == 0 { "*" } else { "a" };
+                let end = if index > 2 { ">" } else { "*" };
+                town.say(
+                    who,
+                    &format!("SUBSCRIBE\nid:{id}\ndestination:/topic/{levels}{last}/{end}\n\n"),
+                );
+            }
+        });
+    }
+    if let Some(who) = gang.ready(town, 0, Agent, STANDARD, nothing) {
+        let topic = "a/".repeat(7);
+        (0..30).for_each(|_| town.say(who, &format!("SEND\ndestination:/topic/{topic}a\n\n.")));
     }
 }
 

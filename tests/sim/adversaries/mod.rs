@@ -89,6 +89,9 @@ fn units_are_counted_for_what_is_done() {
             (!std::mem::replace(ended, is_expected(ratio))).then_some(ratio)
         });
         let ratios: Vec<_> = ratios.collect();
+        if std::env::var_os("SIM_VERBOSE").is_some() {
+            eprintln!("{name}: {ratios:?}");
+        }
         let is_met = ratios.last().is_some_and(|ratio| is_expected(*ratio));
         assert!(is_met, "{name} costs {ratios:?} times the usual, on the list: {uncounted:?}");
     }
