@@ -89,6 +89,8 @@ impl Leave {
 pub(super) struct Inherit {
     accepted: Option<Accepted>,
     session: SessionId,
+    /// How often the session had moved then. Once it has moved again, a later job takes over all of them.
+    moves: u32,
     subscriptions: std::vec::IntoIter<SubscriptionIndex>,
     /// A consumer that holds messages.
     under_way: Option<SubscriptionIndex>,
@@ -98,10 +100,11 @@ impl Inherit {
     /// Subscriptions that are taken over once their session has done what was accepted from it.
     pub(super) fn new(
         accepted: Option<Accepted>,
-        session: SessionId,
+        (session, moves): (SessionId, u32),
         subscriptions: Vec<SubscriptionIndex>,
     ) -> Self {
-        Self { accepted, session, subscriptions: subscriptions.into_iter(), under_way: None }
+        let subscriptions = subscriptions.into_iter();
+        Self { accepted, session, moves, subscriptions, under_way: None }
     }
 
     /// What was accepted from the session and is not done, for the next connection or the end of the session.
@@ -117,6 +120,8 @@ impl Inherit {
                     Progress::Ended => self.accepted = None,
                     unfinished => return unfinished,
                 }
+            } else if broker.sessions.get(self.session).is_none_or(|one| one.moves != self.moves) {
+                return Progress::Ended;
             } else if broker.list_waiter(self.session) {
                 // Those that waited for room in the queue of the earlier connection.
             } else if let Some(index) = self.under_way.take().or_else(|| self.subscriptions.next())
@@ -158,5 +163,90 @@ impl Broker {
             session.hold(index, subscriptions, destinations);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Done, Keys, Options, Speaker};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::limits::Limits;
+    use crate::outbound::{FrameRun, Framing};
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
+
+    fn broker_with(limits: Limits) -> Broker {
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        Broker::new(Options::new(limits, keys, Box::new(|| 1)))
+    }
+
+    fn join(broker: &mut Broker, slot: u32, login: &str) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let number = u64::from(slot) + 1;
+        let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
+        let connect = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\n\n\0");
+        say(broker, &mut speaker, &connect);
+        speaker
+    }
+
+    fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Done {
+        broker.handle(who, Data { bytes: text.as_bytes(), is_binary: false }, NOW)
+    }
+
+    /// Takes what waits for a client.
+    fn heard(broker: &mut Broker, speaker: &Speaker) -> String {
+        let (arena, peer) = broker.peers.outbox(speaker.peer).unwrap();
+        let mut staged = FrameRun::default();
+        assert!(arena.stage(&peer.queue, peer.framing, usize::MAX, &mut staged), "of this turn");
+        broker.peers.discard_unsent(speaker.peer);
+        String::from_utf8_lossy(staged.as_slice().bytes).into_owned()
+    }
+
+    /// A turn in which so much is done. Clients whose job has ended are handled again.
+    fn turn(broker: &mut Broker, units: u32, clients: &mut [&mut Speaker]) {
+        broker.begin_share(units);
+        broker.advance_jobs(NOW);
+        broker.begin_share(units);
+        broker.serve_backlog(NOW);
+        while let Some(news) = broker.take_news() {
+            let resumed = clients
+                .iter_mut()
+                .find(|one| broker.peers.get(one.peer).is_some_and(|peer| peer.slot == news.slot));
+            if let Some(speaker) = resumed.filter(|_| news.has_ended) {
+                broker.resume(speaker, NOW);
+            }
+        }
+        broker.check_invariants();
+    }
+
+    const RESUMES: &str = "login:ana\npasscode:app.super\nresume:true";
+
+    #[test]
+    fn what_is_taken_over_twice_at_once_comes_once_to_the_last_connection() {
+        for units in [10, 50, 300, 5_000] {
+            let mut broker = broker_with(Limits::default());
+            let mut bob = join(&mut broker, 0, "login:bob\npasscode:app.service");
+            let mut ana = join(&mut broker, 1, RESUMES);
+            for queue in 0..50 {
+                let text = format!(
+                    "SUBSCRIBE\nid:{queue}\ndestination:/queue/{queue}\nack:client-individual\n\n\0"
+                );
+                say(&mut broker, &mut ana, &text);
+                let text = format!("SEND\ndestination:/queue/{queue}\n\nx\0").repeat(10);
+                say(&mut broker, &mut bob, &text);
+            }
+            assert_eq!(heard(&mut broker, &ana).matches("MESSAGE\n").count(), 500);
+            broker.begin_share(1);
+            let mut second = join(&mut broker, 2, RESUMES);
+            broker.begin_share(1);
+            let mut third = join(&mut broker, 3, RESUMES);
+            while broker.has_work() {
+                turn(&mut broker, units, &mut [&mut second, &mut third]);
+            }
+            let got = heard(&mut broker, &third);
+            assert_eq!(got.matches("MESSAGE\n").count(), 500, "{units} units in a turn");
+        }
     }
 }

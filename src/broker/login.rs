@@ -145,7 +145,8 @@ impl Broker {
         let held = self.sessions[session].subscriptions.all().to_vec();
         self.meter.spend(work::of_bytes(size_of_val(&*held)));
         if accepted.is_some() || !held.is_empty() {
-            let job = |accepted| Job::Inherit(Box::new(Inherit::new(accepted, session, held)));
+            let as_moved = (session, self.sessions[session].moves);
+            let job = |accepted| Job::Inherit(Box::new(Inherit::new(accepted, as_moved, held)));
             self.start_after(accepted, Some(newcomer), job, now);
         }
         session
