@@ -28,6 +28,11 @@ impl Leave {
         Self { accepted, subscriptions, next: 0, sought: [0; PURPOSES], queues: Vec::new() }
     }
 
+    /// Whether something is not done that was accepted from the session.
+    pub(super) fn has_accepted(&self) -> bool {
+        self.accepted.is_some()
+    }
+
     /// The subscriptions that are left; some may have ended.
     pub(super) fn left(&self) -> &[SubscriptionIndex] {
         &self.subscriptions[self.next..]
@@ -107,6 +112,11 @@ impl Inherit {
         Self { accepted, session, moves, subscriptions, under_way: None }
     }
 
+    /// Whether something is not done that was accepted from the session.
+    pub(super) fn has_accepted(&self) -> bool {
+        self.accepted.is_some()
+    }
+
     /// What was accepted from the session and is not done, for the next connection or the end of the session.
     pub(super) fn take_accepted(&mut self) -> Option<Accepted> {
         self.accepted.take()
@@ -142,6 +152,29 @@ impl Inherit {
     }
 }
 
+/// A client that waits until what was accepted from earlier connections with its login id is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Follow {
+    session: SessionId,
+}
+
+impl Follow {
+    /// The client of a session that has got a new connection.
+    pub(super) fn new(session: SessionId) -> Self {
+        Self { session }
+    }
+
+    /// Waits as long as it is not.
+    pub(super) fn advance(self, broker: &Broker) -> Progress {
+        let session = broker.sessions.get(self.session);
+        let login = session.map(|session| session.login(&broker.destinations));
+        match login.is_some_and(|login| broker.jobs.are_left_by(login)) {
+            true => Progress::Waits,
+            false => Progress::Ended,
+        }
+    }
+}
+
 impl Broker {
     /// Adapts a subscription of a session that has moved to a classic connection: a classic client cannot
     /// acknowledge, gets messages to its address without a subscription, and gets one copy of all others, by however
@@ -169,7 +202,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::super::peer::Opening;
-    use super::super::{Data, Done, Keys, Options, Speaker};
+    use super::super::{CloseReason, Data, Done, Fault, Keys, Options, Speaker};
     use super::*;
     use crate::dialect::Dialect;
     use crate::limits::Limits;
@@ -183,16 +216,21 @@ mod tests {
     }
 
     fn join(broker: &mut Broker, slot: u32, login: &str) -> Speaker {
+        join_saying(broker, slot, login, "")
+    }
+
+    /// Logs a client in whose next frames arrive with its CONNECT.
+    fn join_saying(broker: &mut Broker, slot: u32, login: &str, more: &str) -> Speaker {
         let (dialect, framing) = (Dialect::Standard, Framing::Line);
         let number = u64::from(slot) + 1;
         let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
-        let connect = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\n\n\0");
+        let connect = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\n\n\0{more}");
         say(broker, &mut speaker, &connect);
         speaker
     }
 
     fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Done {
-        broker.handle(who, Data { bytes: text.as_bytes(), is_binary: false }, NOW)
+        broker.handle(who, Data::unshared(text.as_bytes()), NOW)
     }
 
     /// Takes what waits for a client.
@@ -204,18 +242,15 @@ mod tests {
         String::from_utf8_lossy(staged.as_slice().bytes).into_owned()
     }
 
-    /// A turn in which so much is done. Clients whose job has ended are handled again.
+    /// A turn in which so much is done. Clients without a job are handled again.
     fn turn(broker: &mut Broker, units: u32, clients: &mut [&mut Speaker]) {
         broker.begin_share(units);
         broker.advance_jobs(NOW);
         broker.begin_share(units);
         broker.serve_backlog(NOW);
-        while let Some(news) = broker.take_news() {
-            let resumed = clients
-                .iter_mut()
-                .find(|one| broker.peers.get(one.peer).is_some_and(|peer| peer.slot == news.slot));
-            if let Some(speaker) = resumed.filter(|_| news.has_ended) {
-                broker.resume(speaker, NOW);
+        for client in clients {
+            if broker.peers.get(client.peer).is_some_and(|peer| !peer.is_busy()) {
+                broker.resume(client, NOW);
             }
         }
         broker.check_invariants();
@@ -247,6 +282,106 @@ mod tests {
             }
             let got = heard(&mut broker, &third);
             assert_eq!(got.matches("MESSAGE\n").count(), 500, "{units} units in a turn");
+        }
+    }
+
+    /// A broker whose turns are short.
+    struct Stage {
+        broker: Broker,
+        readers: Vec<Speaker>,
+    }
+
+    impl Stage {
+        /// So many subscribers of a topic that a message to it is wide.
+        fn new() -> Self {
+            let mut broker = broker_with(Limits { turn_units_max: 100, ..Limits::default() });
+            let mut readers = Vec::new();
+            for slot in 0..40 {
+                let login = format!("login:r{slot}\npasscode:app.agent\ninbox:true");
+                let mut reader = join(&mut broker, slot, &login);
+                say(&mut broker, &mut reader, "SUBSCRIBE\nid:1\ndestination:/topic/a\n\n\0");
+                heard(&mut broker, &reader);
+                readers.push(reader);
+            }
+            Self { broker, readers }
+        }
+
+        /// The bodies that a reader has got.
+        fn bodies(&mut self, reader: usize) -> Vec<String> {
+            let got = heard(&mut self.broker, &self.readers[reader]);
+            let bodies = got.split('\0').filter_map(|frame| Some(frame.split_once("\n\n")?.1));
+            bodies.map(str::to_owned).collect()
+        }
+
+        /// Ana sends something, and more from the last of the connections that follow.
+        fn send_across(&mut self, sent: &str, changes: &[Change]) {
+            let login = "login:ana\npasscode:app.super";
+            let broker = &mut self.broker;
+            let mut ana = join(broker, 50, login);
+            say(broker, &mut ana, "SUBSCRIBE\nid:1\ndestination:/topic/b\n\n\0");
+            broker.begin_share(100);
+            say(broker, &mut ana, sent);
+            // A transaction is accepted once it is checked.
+            turn(broker, 10, &mut []);
+            assert!(broker.peers.peer(ana.peer).is_busy(), "{changes:?}");
+            for (number, change) in (1..).zip(changes) {
+                broker.begin_share(10);
+                match change {
+                    Change::Closes => broker.close_peer(ana.peer, CloseReason::Lost, NOW),
+                    Change::Fails => {
+                        broker.refuse(ana.peer, &Fault::silent("silence_ms_max"), NOW);
+                    }
+                    Change::Resumes | Change::Starts => {}
+                }
+                let login = format!("{login}\nresume:{}", *change == Change::Resumes);
+                let is_last = number == changes.len();
+                let more = if is_last { "SEND\ndestination:/agent/r39\n\n3\0" } else { "" };
+                ana = join_saying(broker, 50 + number as u32, &login, more);
+            }
+            assert!(heard(broker, &ana).starts_with("CONNECTED\n"));
+            while broker.has_work() {
+                turn(broker, 100, &mut [&mut ana]);
+            }
+        }
+    }
+
+    /// How a client is replaced by the next one with its login id.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Change {
+        Resumes,
+        Starts,
+        Closes,
+        Fails,
+    }
+
+    const WIDE: &str = "SEND\ndestination:/topic/a\n\n1\0SEND\ndestination:/topic/a\n\n2\0";
+    const COMMIT: &str = "BEGIN\ntransaction:t\n\n\0\
+        SEND\ntransaction:t\ndestination:/topic/a\n\n1\0\
+        SEND\ntransaction:t\ndestination:/topic/a\n\n2\0\
+        COMMIT\ntransaction:t\n\n\0";
+
+    #[test]
+    fn what_the_next_connection_sends_comes_behind_what_was_accepted_before() {
+        use Change::{Closes, Fails, Resumes, Starts};
+        for sent in [WIDE, COMMIT] {
+            for changes in [
+                &[Resumes][..],
+                &[Starts],
+                &[Closes],
+                &[Fails],
+                &[Starts, Starts],
+                &[Starts, Resumes],
+                &[Resumes, Starts],
+                &[Closes, Resumes],
+                &[Closes, Closes],
+                &[Starts, Closes],
+            ] {
+                let mut stage = Stage::new();
+                stage.send_across(sent, changes);
+                assert_eq!(stage.bodies(0), ["1", "2"], "{changes:?}, {sent}");
+                assert_eq!(stage.bodies(39), ["1", "2", "3"], "{changes:?}, {sent}");
+                assert!(!stage.broker.jobs.are_left_by(b"ana"), "{changes:?}, {sent}");
+            }
         }
     }
 }

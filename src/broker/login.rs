@@ -63,7 +63,9 @@ impl Broker {
         let login = credentials.login;
         self.check_login(login)?;
         if let Some(session) = self.destinations.owner_of(login) {
-            return self.take_over(session, peer, grant, resumes, now).map(Some);
+            let session = self.take_over(session, peer, grant, resumes, now)?;
+            self.follow_earlier(peer, session, now);
+            return Ok(Some(session));
         }
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, now);
@@ -79,6 +81,7 @@ impl Broker {
         self.attach(session, peer, grant.rights);
         self.meter.spend(work::SESSION);
         self.publish_presence(Event::Logged, session, "login", now);
+        self.follow_earlier(peer, session, now);
         Ok(Some(session))
     }
 
@@ -146,8 +149,7 @@ impl Broker {
         self.meter.spend(work::of_bytes(size_of_val(&*held)));
         if accepted.is_some() || !held.is_empty() {
             let as_moved = (session, self.sessions[session].moves);
-            let job = |accepted| Job::Inherit(Box::new(Inherit::new(accepted, as_moved, held)));
-            self.start_after(accepted, Some(newcomer), job, now);
+            self.start_inheriting(newcomer, Inherit::new(accepted, as_moved, held), now);
         }
         session
     }
@@ -167,12 +169,8 @@ impl Broker {
         self.destinations.set_owner(self.sessions[renewed].destination, Some(renewed));
         self.attach(renewed, newcomer, rights);
         if accepted.is_some() || !ended.is_empty() {
-            self.start_after(
-                accepted,
-                None,
-                |accepted| Job::Leave(Leave::new(accepted, ended)),
-                now,
-            );
+            let login = Box::<[u8]>::from(self.login(renewed));
+            self.start_leaving(Leave::new(accepted, ended), &login, now);
         }
         renewed
     }
@@ -195,7 +193,7 @@ impl Broker {
     /// the connection. Returns what was accepted from it and is not done.
     fn release_connection(&mut self, session: SessionId, now: Moment) -> Option<Accepted> {
         let older = self.sessions[session].peer;
-        let accepted = self.take_accepted(older);
+        let accepted = self.take_accepted(older, session);
         let login = String::from_utf8_lossy(self.login(session)).into();
         self.peers.peer_mut(older).past_login = Some(login);
         let reason = CloseReason::TakenOver;
@@ -260,10 +258,10 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
-        let accepted = self.take_accepted(peer);
+        let accepted = self.take_accepted(peer, id);
         self.abort_transactions(id, now);
-        let login = self.sessions[id].login(&self.destinations);
-        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
+        let login = Box::<[u8]>::from(self.login(id));
+        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(&login).into());
         let Some(session) = self.sessions.remove(id) else { return };
         self.meter.spend(work::SESSION);
         self.forget_shares(id);
@@ -271,10 +269,11 @@ impl Broker {
         self.destinations.set_owner(session.destination, None);
         self.release_destination(session.destination);
         let subscriptions = session.subscriptions.into_all();
-        self.start_after(accepted, None, |one| Job::Leave(Leave::new(one, subscriptions)), now);
+        self.start_leaving(Leave::new(accepted, subscriptions), &login, now);
     }
 
-    fn login(&self, session: SessionId) -> &[u8] {
+    /// The login id of a session.
+    pub(super) fn login(&self, session: SessionId) -> &[u8] {
         self.sessions[session].login(&self.destinations)
     }
 
