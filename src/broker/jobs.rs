@@ -110,9 +110,16 @@ pub(super) struct Jobs {
     left_bytes: u64,
     /// The login ids in [`Running::left_by`], with the number of jobs of each.
     left: BTreeMap<Box<[u8]>, u32>,
+    /// Whether something has ended for which jobs may wait that were not asked since.
+    is_stirred: bool,
 }
 
 impl Jobs {
+    /// Notes that something has ended for which jobs may wait.
+    pub(super) fn stir(&mut self) {
+        self.is_stirred = true;
+    }
+
     /// The subscriptions that no session lists any more and that are still to be ended; some may have ended.
     pub(super) fn leaving(&self) -> impl Iterator<Item = SubscriptionIndex> {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
@@ -211,7 +218,7 @@ impl Jobs {
     /// Whether a job could go on at once.
     #[inline]
     fn is_ready(&self) -> bool {
-        self.running.len() > self.waiting
+        self.is_stirred || self.running.len() > self.waiting
     }
 
     /// Notes that a change has copied a part of a list, so that who holds the list as it was may hold the part alone.
@@ -304,6 +311,7 @@ impl Broker {
             running.waits = progress == Progress::Waits;
             self.jobs.note_left(&mut running, progress);
             waiting = if running.waits { waiting + 1 } else { 0 };
+            self.jobs.is_stirred |= progress == Progress::Ended;
             match progress {
                 Progress::Ended => match running.rest.pop_front() {
                     Some(next) => {
@@ -319,6 +327,7 @@ impl Broker {
                 }
             }
         }
+        self.jobs.is_stirred &= waiting < self.jobs.running.len();
     }
 
     /// Notes what jobs occupy that wait for their turn: of a few in each turn, as their client may be gone, and of some
@@ -489,7 +498,7 @@ impl Job {
             Self::Wide(wide) => wide.advance(broker),
             Self::Select(select) => select.advance(broker),
             Self::Await(await_) => await_.advance(broker),
-            Self::LogIn(login) => login.advance(broker),
+            Self::LogIn(login) => login.advance(broker, now),
             Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Announce => announce(broker),

@@ -313,8 +313,8 @@ mod tests {
             bodies.map(str::to_owned).collect()
         }
 
-        /// Ana sends something, and more from the last of the connections that follow.
-        fn send_across(&mut self, sent: &str, changes: &[Change]) {
+        /// Ana sends something, and more from the last of the connections that follow. So much is done in each turn.
+        fn send_across(&mut self, sent: &str, changes: &[Change], units: u32) {
             let login = "login:ana\npasscode:app.super";
             let broker = &mut self.broker;
             let mut ana = join(broker, 50, login);
@@ -340,7 +340,7 @@ mod tests {
             }
             assert!(heard(broker, &ana).starts_with("CONNECTED\n"));
             while broker.has_work() {
-                turn(broker, 100, &mut [&mut ana]);
+                turn(broker, units, &mut [&mut ana]);
             }
         }
     }
@@ -376,11 +376,14 @@ mod tests {
                 &[Closes, Closes],
                 &[Starts, Closes],
             ] {
-                let mut stage = Stage::new();
-                stage.send_across(sent, changes);
-                assert_eq!(stage.bodies(0), ["1", "2"], "{changes:?}, {sent}");
-                assert_eq!(stage.bodies(39), ["1", "2", "3"], "{changes:?}, {sent}");
-                assert!(!stage.broker.jobs.are_left_by(b"ana"), "{changes:?}, {sent}");
+                for units in [1, 100] {
+                    let mut stage = Stage::new();
+                    stage.send_across(sent, changes, units);
+                    let what = format!("{changes:?}, {sent}, {units} units in a turn");
+                    assert_eq!(stage.bodies(0), ["1", "2"], "{what}");
+                    assert_eq!(stage.bodies(39), ["1", "2", "3"], "{what}");
+                    assert!(!stage.broker.jobs.are_left_by(b"ana"), "{what}");
+                }
             }
         }
     }

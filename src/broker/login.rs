@@ -10,7 +10,7 @@ use super::ids::{PeerId, SessionId};
 use super::jobs::Job;
 use super::leave::{Inherit, Leave};
 use super::peer::{Closure, PeerState};
-use super::presence::{Event, is_public};
+use super::presence::Event;
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
@@ -62,14 +62,17 @@ impl Broker {
         let grant = self.admission.admit(credentials)?;
         let login = credentials.login;
         self.check_login(login)?;
-        if let Some(session) = self.destinations.owner_of(login) {
+        self.check_patience(peer)?;
+        let owner = self.destinations.owner_of(login);
+        owner.map_or(Ok(()), |session| self.check_yields(session, grant.profile))?;
+        let address = grant.profile.address_of(login);
+        let selected = self.select_for(peer, (grant.profile, &address), headers, owner, now);
+        let Some(selection) = selected else { return Ok(None) };
+        if let Some(session) = owner {
             let session = self.take_over(session, peer, grant, resumes, now)?;
             self.follow_earlier(peer, session, now);
             return Ok(Some(session));
         }
-        let address = grant.profile.address_of(login);
-        let selected = self.select_for(peer, (grant.profile, &address), headers, now);
-        let Some(selection) = selected else { return Ok(None) };
         let destination =
             self.find_or_make_destination(&address, Asker::Newcomer, now).map_err(Fault::later)?;
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
@@ -85,15 +88,17 @@ impl Broker {
         Ok(Some(session))
     }
 
-    /// The patterns that select a client that logs in, or nothing if a job is at it.
+    /// The patterns that select a client that logs in, or nothing if a job is at it, or the login waits until there are
+    /// fewer events about others.
     fn select_for(
         &mut self,
         peer: PeerId,
         client: (Profile, &[u8]),
         headers: &Headers<'_>,
+        owner: Option<SessionId>,
         now: Moment,
     ) -> Option<Selection> {
-        match self.select_at_once(peer, client, headers) {
+        match self.select_at_once(peer, client, headers, owner, now) {
             Ok(selection) => Some(selection),
             Err(job) => {
                 // It may need no more than its first slice.
@@ -103,7 +108,7 @@ impl Broker {
         }
     }
 
-    /// Moves a session to a newer connection, if its profile yields, and closes the older one.
+    /// Moves a session, whose profile yields, to a newer connection, and closes the older one.
     fn take_over(
         &mut self,
         session: SessionId,
@@ -112,11 +117,6 @@ impl Broker {
         resumes: bool,
         now: Moment,
     ) -> Result<SessionId, Fault> {
-        self.check_yields(session, grant.profile)?;
-        if is_public(grant.profile) && self.announcements.are_many() {
-            let description = "very many clients log in and out at the moment";
-            return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
-        }
         self.note_takeover(session, now)?;
         let older = self.peers.peer(self.sessions[session].peer).encoding;
         let newer = self.peers.peer(newcomer).encoding;
