@@ -22,7 +22,8 @@ pub struct Limits {
     pub tls_handshake_ms_max: u32,
     /// Time for the first bytes to arrive and, on HTTP, for the upgrade request to be complete.
     pub upgrade_ms_max: u32,
-    /// Time for CONNECT to arrive once the transport is ready.
+    /// Time for CONNECT to arrive once the transport is ready, and time that a login may wait while others have to be
+    /// done with first.
     pub connect_ms_max: u32,
     /// Size of an HTTP upgrade request.
     pub upgrade_bytes_max: u32,

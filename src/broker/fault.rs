@@ -78,6 +78,13 @@ impl Fault {
         Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
     }
 
+    /// A login waited for longer than the named limit, as others had to be done with first.
+    pub fn out_of_patience(limit: &'static str) -> Self {
+        let description =
+            format!("the broker had too much to do for others to log you in in time ({limit})");
+        Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
+    }
+
     /// Nothing arrived from the client within the named limit, although it was pinged.
     pub fn silent(limit: &'static str) -> Self {
         let description = format!("nothing was heard from you in time, not even a pong ({limit})");

@@ -5,13 +5,13 @@
 //! ended, so that its answers come in order. Everybody else is handled as ever. A job must not assume
 //! that what it met in an earlier slice still exists.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Later;
 use super::execute::{Accepted, Commit, Settle};
 use super::fault::{Code, Fault, Retry};
-use super::ids::{PeerId, SubscriptionIndex};
-use super::leave::{Inherit, Leave};
+use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::leave::{Follow, Inherit, Leave};
 use super::list::List;
 use super::presence::{Snapshot, announce};
 use super::select::{Await, LogIn, LoginTable, Select};
@@ -27,6 +27,8 @@ pub(super) enum Job {
     Leave(Leave),
     /// Takes over the subscriptions of a session that has moved to another connection.
     Inherit(Box<Inherit>),
+    /// Waits until what was accepted from earlier connections with the login id is done.
+    Follow(Follow),
     /// Settles messages.
     Settle(Settle),
     /// Frees a transaction.
@@ -64,6 +66,23 @@ struct Running {
     waits: bool,
     /// What of its memory is in the account of those whose client is gone.
     left_bytes: u32,
+    /// The login id of a connection that is no more, while something is not done that was accepted from it.
+    left_by: Option<Box<[u8]>>,
+}
+
+impl Running {
+    fn new(owner: Option<PeerId>, job: Job) -> Self {
+        let (rest, answer, left_by) = (VecDeque::new(), None, None);
+        Self { owner, job, rest, answer, waits: false, left_bytes: 0, left_by }
+    }
+
+    /// Notes the login id of the connection that has left it behind.
+    fn note_left_by(&mut self, login: &[u8], left: &mut BTreeMap<Box<[u8]>, u32>) {
+        if self.left_by.is_none() {
+            self.left_by = Some(login.into());
+            *left.entry(login.into()).or_default() += 1;
+        }
+    }
 }
 
 /// What has become of the job of a connection's client.
@@ -89,9 +108,18 @@ pub(super) struct Jobs {
     asked: usize,
     /// Memory of jobs whose client is gone.
     left_bytes: u64,
+    /// The login ids in [`Running::left_by`], with the number of jobs of each.
+    left: BTreeMap<Box<[u8]>, u32>,
+    /// Whether something has ended for which jobs may wait that were not asked since.
+    is_stirred: bool,
 }
 
 impl Jobs {
+    /// Notes that something has ended for which jobs may wait.
+    pub(super) fn stir(&mut self) {
+        self.is_stirred = true;
+    }
+
     /// The subscriptions that no session lists any more and that are still to be ended; some may have ended.
     pub(super) fn leaving(&self) -> impl Iterator<Item = SubscriptionIndex> {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
@@ -141,8 +169,33 @@ impl Jobs {
 
     /// Adds a job that has not begun.
     fn push(&mut self, owner: Option<PeerId>, job: Job) {
-        let (rest, answer) = (VecDeque::new(), None);
-        self.push_running(Running { owner, job, rest, answer, waits: false, left_bytes: 0 });
+        self.push_running(Running::new(owner, job));
+    }
+
+    /// Whether something is not done that was accepted from an earlier connection with a login id.
+    pub(super) fn are_left_by(&self, login: &[u8]) -> bool {
+        !self.left.is_empty() && self.left.contains_key(login)
+    }
+
+    /// Notes what has become of a job that a connection has left behind.
+    fn note_left(&mut self, running: &mut Running, progress: Progress) {
+        let is_done = progress == Progress::Ended || !running.job.has_accepted();
+        let Some(login) = running.left_by.take_if(|_| is_done) else { return };
+        if let Some(count) = self.left.get_mut(&login) {
+            *count -= 1;
+            if *count == 0 {
+                self.left.remove(&login);
+            }
+        }
+    }
+
+    /// Panics if the number of jobs that connections have left behind differs from a recount.
+    pub(super) fn check_invariants(&self) {
+        let mut left = BTreeMap::new();
+        for login in self.running.iter().filter_map(|one| one.left_by.clone()) {
+            *left.entry(login).or_default() += 1;
+        }
+        assert_eq!(left, self.left, "jobs that connections have left behind");
     }
 
     /// Memory of jobs whose client is gone.
@@ -165,7 +218,7 @@ impl Jobs {
     /// Whether a job could go on at once.
     #[inline]
     fn is_ready(&self) -> bool {
-        self.running.len() > self.waiting
+        self.is_stirred || self.running.len() > self.waiting
     }
 
     /// Notes that a change has copied a part of a list, so that who holds the list as it was may hold the part alone.
@@ -195,8 +248,8 @@ impl Broker {
             let bytes = job.held_bytes(&self.logins);
             self.peers.peer_mut(owner).set_job(Some(bytes));
         }
-        let (rest, waits) = (VecDeque::new(), progress == Progress::Waits);
-        self.jobs.push_running(Running { owner, job, rest, answer: None, waits, left_bytes: 0 });
+        let waits = progress == Progress::Waits;
+        self.jobs.push_running(Running { waits, ..Running::new(owner, job) });
         None
     }
 
@@ -256,7 +309,9 @@ impl Broker {
             let spent = self.meter.spent() + self.pending_units() - before;
             left = left.saturating_sub(spent.max(1));
             running.waits = progress == Progress::Waits;
+            self.jobs.note_left(&mut running, progress);
             waiting = if running.waits { waiting + 1 } else { 0 };
+            self.jobs.is_stirred |= progress == Progress::Ended;
             match progress {
                 Progress::Ended => match running.rest.pop_front() {
                     Some(next) => {
@@ -272,6 +327,7 @@ impl Broker {
                 }
             }
         }
+        self.jobs.is_stirred &= waiting < self.jobs.running.len();
     }
 
     /// Notes what jobs occupy that wait for their turn: of a few in each turn, as their client may be gone, and of some
@@ -334,23 +390,38 @@ impl Broker {
         }
     }
 
-    /// Begins a job once what was accepted from a client before is done.
-    pub(super) fn start_after(
-        &mut self,
-        accepted: Option<Accepted>,
-        owner: Option<PeerId>,
-        job: impl FnOnce(Option<Accepted>) -> Job,
-        now: Moment,
-    ) {
-        if accepted.is_none() {
-            self.start(owner, job(None), now);
+    /// Has a client take over the subscriptions of its session.
+    pub(super) fn start_inheriting(&mut self, client: PeerId, inherit: Inherit, now: Moment) {
+        let job = Job::Inherit(Box::new(inherit));
+        if !job.has_accepted() {
+            self.start(Some(client), job, now);
             return;
         }
-        if let Some(owner) = owner {
-            self.peers.peer_mut(owner).set_job(Some(0));
-        }
+        self.peers.peer_mut(client).set_job(Some(0));
         // Its first slice would queue frames before the answer to the login.
-        self.jobs.push(owner, job(accepted));
+        self.jobs.push(Some(client), job);
+    }
+
+    /// Ends subscriptions that no session lists any more, once the client with the login id has done what was
+    /// accepted from it.
+    pub(super) fn start_leaving(&mut self, leave: Leave, login: &[u8], now: Moment) {
+        let job = Job::Leave(leave);
+        if !job.has_accepted() {
+            self.start(None, job, now);
+            return;
+        }
+        // Its first slice would queue frames before the answer to a login.
+        let mut running = Running::new(None, job);
+        running.note_left_by(login, &mut self.jobs.left);
+        self.jobs.push_running(running);
+    }
+
+    /// Has a client that has logged in wait until what was accepted from earlier connections with its login id is
+    /// done, so that nobody gets what it sends before what they sent.
+    pub(super) fn follow_earlier(&mut self, client: PeerId, session: SessionId, now: Moment) {
+        if self.jobs.are_left_by(self.login(session)) {
+            self.start(Some(client), Job::Follow(Follow::new(session)), now);
+        }
     }
 
     /// Sends presence events to many services, from the end of the turn on.
@@ -373,19 +444,25 @@ impl Broker {
     }
 
     /// Takes what was accepted from a client and is not done, as its session ends or moves to another connection.
-    pub(super) fn take_accepted(&mut self, client: PeerId) -> Option<Accepted> {
+    /// Messages to many receivers are delivered by their own jobs.
+    pub(super) fn take_accepted(&mut self, client: PeerId, session: SessionId) -> Option<Accepted> {
         if !self.is_busy(client) {
             return None;
         }
-        self.meter.spend(self.jobs.running.len() as u32 / JOBS_PER_UNIT);
-        let at = self.jobs.running.iter().position(|one| one.owner == Some(client))?;
-        match &mut self.jobs.running.get_mut(at)?.job {
-            Job::Inherit(inherit) => return inherit.take_accepted(),
-            Job::Commit(commit) if commit.is_accepted() => {}
-            Job::Settle(_) => {}
-            _ => return None,
+        let Self { jobs: Jobs { running, left, .. }, sessions, destinations, meter, .. } = self;
+        meter.spend(running.len() as u32 / JOBS_PER_UNIT);
+        let own = running.iter_mut().enumerate().filter(|(_, one)| one.owner == Some(client));
+        let mut found = None;
+        for (at, one) in own {
+            match &mut one.job {
+                Job::Wide(_) => one.note_left_by(sessions[session].login(destinations), left),
+                Job::Inherit(inherit) => return inherit.take_accepted(),
+                Job::Commit(commit) if commit.is_accepted() => found = Some(at),
+                Job::Settle(_) => found = Some(at),
+                _ => {}
+            }
         }
-        let removed = self.jobs.running.remove(at)?;
+        let removed = self.jobs.running.remove(found?)?;
         self.jobs.waiting -= usize::from(removed.waits);
         self.jobs.left_bytes -= u64::from(removed.left_bytes);
         match removed.job {
@@ -414,17 +491,28 @@ impl Job {
         match self {
             Self::Leave(leave) => leave.advance(broker, now),
             Self::Inherit(inherit) => inherit.advance(broker, now),
+            Self::Follow(follow) => follow.advance(broker),
             Self::Settle(settle) => settle.advance(broker, now),
             Self::Free(transaction) => free(broker, transaction),
             Self::Commit(commit) => commit.advance(broker, now),
             Self::Wide(wide) => wide.advance(broker),
             Self::Select(select) => select.advance(broker),
             Self::Await(await_) => await_.advance(broker),
-            Self::LogIn(login) => login.advance(broker),
+            Self::LogIn(login) => login.advance(broker, now),
             Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Announce => announce(broker),
             Self::Drain(peers) => drain(broker, peers, now),
+        }
+    }
+
+    /// Whether something is not done that was accepted from a connection.
+    fn has_accepted(&self) -> bool {
+        match self {
+            Self::Leave(leave) => leave.has_accepted(),
+            Self::Inherit(inherit) => inherit.has_accepted(),
+            Self::Wide(_) => true,
+            _ => false,
         }
     }
 
@@ -448,6 +536,7 @@ impl Job {
             Self::Select(_)
             | Self::Await(_)
             | Self::Inherit(_)
+            | Self::Follow(_)
             | Self::Settle(_)
             | Self::Free(_)
             | Self::Snapshot(_)

@@ -512,6 +512,7 @@ impl Broker {
         let open = self.transactions.bytes() - self.transactions.committing_bytes();
         assert_eq!(begun, open, "memory of open transactions");
         self.check_reserved();
+        self.jobs.check_invariants();
         let idle = self.destinations.idle_topics_len();
         assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {
