@@ -454,7 +454,7 @@ mod tests {
 
     fn say(broker: &mut Broker, speaker: &mut Speaker, frames: &str) -> u64 {
         let before = broker.meter.spent();
-        let data = Data { bytes: frames.as_bytes(), is_binary: false };
+        let data = Data::unshared(frames.as_bytes());
         broker.handle(speaker, data, Moment::default());
         broker.meter.spent() - before
     }

@@ -159,6 +159,7 @@ impl Broker {
     pub fn new(mut options: Options) -> Self {
         let secret = (options.entropy)();
         let hasher = NameHasher::new(secret);
+        let announcements = Announcements::new(&options.limits);
         Self {
             peers: Peers::new(),
             counters: Counters::default(),
@@ -179,7 +180,7 @@ impl Broker {
             is_dropping: false,
             last_message: 0,
             logins: LoginTable::default(),
-            announcements: Announcements::default(),
+            announcements,
             meter: Meter::default(),
             jobs: Jobs::default(),
         }

@@ -16,6 +16,7 @@ use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment};
 use crate::calendar::Timestamp;
 use crate::json;
+use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::work::{self, Progress};
 
@@ -78,8 +79,10 @@ impl Broker {
 }
 
 /// Presence events that are sent to many services, in the order in which they happened, and logins that wait for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Announcements {
+    /// The cost of those that may wait before logins wait.
+    cost_max: u64,
     waiting: VecDeque<Announcement>,
     /// The memory of all of them.
     bytes: u64,
@@ -102,10 +105,22 @@ struct Announcement {
 }
 
 impl Announcements {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            cost_max: u64::from(limits.turn_units_max) * TURNS_MAX,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            cost: 0,
+            admitted: 0,
+            line: VecDeque::new(),
+            is_under_way: false,
+        }
+    }
+
     /// Whether so much waits that no client may log in or be taken over about whom there are events, until there is
     /// less. A client that is logged in causes two more at its end, so that there are never more than that for each.
     pub(super) fn are_many(&self) -> bool {
-        self.cost + self.admitted >= COST_MAX
+        self.cost + self.admitted >= self.cost_max
     }
 
     /// Whether a login has to wait.
@@ -189,8 +204,9 @@ pub(super) fn cost_of(receivers: usize) -> u64 {
     receivers.max(RECEIVERS_LEAST) as u64
 }
 
-/// Deliveries of events that may wait before logins wait: the work of a fraction of a second.
-const COST_MAX: u64 = 100_000;
+/// Turns whose units are as many as the deliveries of events that may wait before logins wait: the work of a fraction
+/// of a second.
+const TURNS_MAX: u64 = 16;
 
 /// Receivers as which those of an event count at least.
 const RECEIVERS_LEAST: usize = 100;
@@ -342,7 +358,6 @@ mod tests {
     use super::super::{CloseReason, Closure, Data, Done, Keys, Options, Retry, Speaker, Verdict};
     use super::*;
     use crate::dialect::Dialect;
-    use crate::limits::Limits;
     use crate::outbound::Framing;
 
     #[test]
@@ -362,6 +377,10 @@ mod tests {
              \"profile\":\"agent\",\"destination\":\"/agent/a\\\"b\\\\c\\u0009ñ\",\
              \"connection-id\":7,\"reason\":\"snapshot\",\"at\":\"2000-02-28T23:59:59.999Z\"}"
         );
+    }
+
+    fn cost_max() -> u64 {
+        Announcements::new(&Limits::default()).cost_max
     }
 
     const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
@@ -420,7 +439,7 @@ mod tests {
     #[test]
     fn logins_wait_while_there_are_many_events_and_none_is_lost() {
         let mut broker = watched(100);
-        let count = COST_MAX as u32 / 100;
+        let count = cost_max() as u32 / 100;
         let mut clients: Vec<_> =
             (1..=count + 10).map(|slot| join(&mut broker, slot, "agent")).collect();
         assert!(broker.announcements.are_many());
@@ -447,12 +466,12 @@ mod tests {
     fn congested(waiting: u32) -> (Broker, Vec<Speaker>) {
         let mut broker = watched(200);
         // As if each subscription stood for many.
-        broker.announcements.admit(COST_MAX - 1);
+        broker.announcements.admit(cost_max() - 1);
         let clients: Vec<_> =
             (1..=1 + waiting).map(|slot| join(&mut broker, slot, "agent")).collect();
         assert_eq!(broker.sessions.len(), 2);
-        broker.announcements.note_admitted(COST_MAX - 1);
-        broker.announcements.admit(COST_MAX);
+        broker.announcements.note_admitted(cost_max() - 1);
+        broker.announcements.admit(cost_max());
         (broker, clients)
     }
 
@@ -470,7 +489,7 @@ mod tests {
             }
             assert_eq!(broker.counters.logins, 2, "they wait");
             let mut order = Vec::new();
-            broker.announcements.note_admitted(COST_MAX);
+            broker.announcements.note_admitted(cost_max());
             // As if it was one that has gone on.
             broker.jobs.stir();
             while broker.has_work() {
@@ -493,7 +512,7 @@ mod tests {
     fn an_event_to_very_many_has_to_be_sent_before_the_next_client_logs_in() {
         let mut broker = watched(0);
         let per_service = Limits::default().subscriptions_per_session_max[Profile::Service];
-        let services = COST_MAX as u32 / per_service + 1;
+        let services = cost_max() as u32 / per_service + 1;
         for slot in 1..=services {
             let mut watcher = join(&mut broker, slot, "service");
             for id in 0..per_service {
