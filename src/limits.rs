@@ -195,6 +195,7 @@ impl Limits {
             part("queues_bytes_max", self.queues_bytes_max),
             part("transactions_total_bytes_max", self.transactions_total_bytes_max),
             part("destinations_bytes_max", self.destinations_bytes_max),
+            part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
             part("subscriptions_max", u64::from(self.subscriptions_max) * subscription),
             part(
                 "patterns_max × pattern_compiled_bytes_max, and as much for its cache",
@@ -311,6 +312,9 @@ const LOGIN_COPIES: u64 = 3;
 
 /// Memory of a subscription without its id, with its places in the lists of its session and its destination.
 pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;
+
+/// Memory for the groups of wildcards that topics remember, so that those are not looked up for each message.
+pub(crate) const WILDCARDS_REMEMBERED_BYTES_MAX: u64 = 16 << 20;
 
 /// Memory that the loop keeps for reading, encoding and writing.
 const LOOP_BYTES: u64 = 16 << 20;

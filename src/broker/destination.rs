@@ -16,6 +16,7 @@ use super::message::NEVER;
 use super::queue::Queue;
 use super::space::Space;
 use super::table::Table;
+use crate::limits::WILDCARDS_REMEMBERED_BYTES_MAX;
 use crate::profile::Profile;
 use crate::stomp::frame::ALLOCATION_BYTES;
 
@@ -39,10 +40,10 @@ pub(crate) struct Destination {
 pub(crate) struct Watch {
     /// Subscriptions by name, which keep the destination alive.
     direct: Members,
-    /// Groups that selected the topic in an epoch of the wildcards; those that are gone are skipped.
+    /// Groups that selected the topic when they were looked up; those that are gone are skipped.
     wildcards: Box<[GroupId]>,
-    /// The epoch, or [`NO_EPOCH`].
-    epoch: u64,
+    /// When that was, on the clock of the groups, or [`NEVER_LOOKED_UP`]; no two destinations have the same time.
+    looked_up_at: u64,
     /// What only addresses of clients have.
     client: Option<Box<ClientWatch>>,
 }
@@ -56,8 +57,8 @@ struct ClientWatch {
     groups: BitSet,
 }
 
-/// The epoch of a topic whose groups were not looked up.
-const NO_EPOCH: u64 = u64::MAX;
+/// When groups were looked up of a topic of which they are not known. The clock begins later.
+const NEVER_LOOKED_UP: u64 = 0;
 
 /// How a subscription by name receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +73,16 @@ impl Default for Watch {
     /// Nobody.
     fn default() -> Self {
         let (direct, wildcards) = (Members::default(), Box::default());
-        Self { direct, wildcards, epoch: NO_EPOCH, client: None }
+        Self { direct, wildcards, looked_up_at: NEVER_LOOKED_UP, client: None }
     }
 }
 
 impl Watch {
-    /// Whether there is nothing in it. The epoch in which nothing selected a topic is worth its memory only while
-    /// there are wildcards.
+    /// Whether there is nothing in it. That nothing selected a topic is worth its memory only while there are
+    /// wildcards.
     fn is_useless(&self, has_wildcards: bool) -> bool {
-        let remembers = !self.wildcards.is_empty() || has_wildcards && self.epoch != NO_EPOCH;
+        let is_known = self.looked_up_at != NEVER_LOOKED_UP;
+        let remembers = !self.wildcards.is_empty() || has_wildcards && is_known;
         self.direct.is_empty() && self.client.is_none() && !remembers
     }
 }
@@ -106,10 +108,10 @@ impl Destination {
         self.watch.as_ref().map_or(&[], |watch| &watch.wildcards)
     }
 
-    /// Whether its groups of topics are those of an epoch.
+    /// Whether its groups of topics were looked up since that time, which is when the last group came or went.
     #[inline]
-    pub(crate) fn knows_wildcards(&self, epoch: u64) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.epoch == epoch)
+    pub(crate) fn knows_wildcards(&self, since: u64) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.looked_up_at > since)
     }
 
     /// Slots of the groups of watchers that select it, while its client is logged in.
@@ -162,6 +164,10 @@ pub(crate) struct DestinationTable {
     idle_last: u64,
     /// Memory of all destinations.
     bytes: u64,
+    /// Topics that remember groups which select them, by the time at which these were looked up.
+    remembering: BTreeMap<u64, DestinationId>,
+    /// Memory of what they remember.
+    remembered_bytes: u64,
     /// Queues with a message that expires, by [`Queue::expires_ms`].
     expiring: BTreeSet<(u64, DestinationId)>,
     /// Queues to be served again at the end of the turn; those that still exist have `is_backlogged`.
@@ -178,6 +184,8 @@ impl DestinationTable {
             idle_topics: BTreeMap::new(),
             idle_last: 0,
             bytes: 0,
+            remembering: BTreeMap::new(),
+            remembered_bytes: 0,
             expiring: BTreeSet::new(),
             backlogged: VecDeque::new(),
         }
@@ -217,6 +225,7 @@ impl DestinationTable {
 
     /// Removes a destination that nothing uses.
     fn remove(&mut self, id: DestinationId) {
+        self.forget_wildcards(id);
         let Some(destination) = self.table.remove(id) else { return };
         self.bytes -= Self::cost_of(&destination.name);
         let hash = self.hasher.hash(&destination.name);
@@ -277,24 +286,50 @@ impl DestinationTable {
         }
     }
 
-    /// Sets the groups that select a topic in an epoch of the wildcards, in which there are some or none.
-    pub(crate) fn set_wildcards(
+    /// Remembers the groups that select a topic, which were looked up at that time, after the last group had come or
+    /// gone. There are some groups or none. What takes room for that is forgotten, that first which was looked up
+    /// first; so is some of what is outdated. Returns how much of it was.
+    pub(crate) fn remember_wildcards(
         &mut self,
         id: DestinationId,
-        epoch: u64,
+        (since, looked_up_at): (u64, u64),
         groups: &[GroupId],
         has_wildcards: bool,
-    ) {
+    ) -> u32 {
+        self.forget_wildcards(id);
+        let more = remembered_bytes(groups);
+        let mut forgotten = 0;
+        while let Some((&at, &oldest)) = self.remembering.first_key_value()
+            && (self.remembered_bytes + more > WILDCARDS_REMEMBERED_BYTES_MAX
+                || forgotten < OUTDATED_FORGOTTEN && at <= since)
+        {
+            self.forget_wildcards(oldest);
+            forgotten += 1;
+        }
         let destination = &mut self.table[id];
-        if destination.watch.is_none() && !has_wildcards {
-            return;
+        if destination.watch.is_some() || has_wildcards {
+            let watch = destination.watch.get_or_insert_default();
+            (watch.looked_up_at, watch.wildcards) = (looked_up_at, groups.into());
+            if !groups.is_empty() {
+                self.remembering.insert(looked_up_at, id);
+                self.remembered_bytes += more;
+            }
+            destination.tidy(has_wildcards);
         }
-        let watch = destination.watch.get_or_insert_default();
-        watch.epoch = epoch;
-        if *watch.wildcards != *groups {
-            watch.wildcards = groups.into();
+        forgotten
+    }
+
+    /// Forgets the groups that select a topic: they are looked up again for the next message to it.
+    fn forget_wildcards(&mut self, id: DestinationId) {
+        let Some(destination) = self.table.get_mut(id) else { return };
+        let Some(watch) = &mut destination.watch else { return };
+        let at = std::mem::replace(&mut watch.looked_up_at, NEVER_LOOKED_UP);
+        let groups = std::mem::take(&mut watch.wildcards);
+        if !groups.is_empty() {
+            self.remembering.remove(&at);
+            self.remembered_bytes -= remembered_bytes(&groups);
         }
-        destination.tidy(has_wildcards);
+        destination.tidy(false);
     }
 
     /// Updates whether a topic counts as idle.
@@ -442,6 +477,11 @@ impl DestinationTable {
         self.bytes
     }
 
+    /// Memory of what topics remember of the groups that select them.
+    pub(crate) fn remembered_bytes(&self) -> u64 {
+        self.remembered_bytes
+    }
+
     /// When the next message of a queue may expire, and in which queue.
     pub(crate) fn first_expiring(&self) -> Option<(u64, DestinationId)> {
         self.expiring.first().copied()
@@ -452,6 +492,7 @@ impl DestinationTable {
         assert_eq!(self.by_name.len(), self.table.len(), "names and destinations");
         let (mut idle, mut expiring, mut backlogged) =
             (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        self.check_remembered();
         let bytes = self.table.iter().map(|(_, one)| Self::cost_of(&one.name));
         assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of destinations");
         for (id, one) in self.table.iter() {
@@ -480,7 +521,30 @@ impl DestinationTable {
         let listed = self.backlogged.iter().copied().filter(|id| self.queue(*id).is_some());
         assert_eq!(backlogged, listed.collect(), "queues to be served again");
     }
+
+    fn check_remembered(&self) {
+        let watches = self.table.iter().filter_map(|(id, one)| Some((id, one.watch.as_ref()?)));
+        let remember = watches.filter(|(_, watch)| !watch.wildcards.is_empty());
+        let (mut remembering, mut bytes) = (BTreeMap::new(), 0);
+        for (id, watch) in remember {
+            remembering.insert(watch.looked_up_at, id);
+            bytes += remembered_bytes(&watch.wildcards);
+        }
+        assert_eq!(remembering, self.remembering, "topics that remember groups");
+        assert_eq!(bytes, self.remembered_bytes, "memory of what they remember");
+    }
 }
+
+/// Memory of the groups that a topic remembers, with its place in the order; none for no groups.
+fn remembered_bytes(groups: &[GroupId]) -> u64 {
+    let place = 2 * size_of::<(u64, DestinationId)>();
+    let bytes = size_of_val(groups) + ALLOCATION_BYTES + place;
+    if groups.is_empty() { 0 } else { bytes as u64 }
+}
+
+/// Topics whose outdated groups are forgotten when those of another one are looked up. With more than one, what is
+/// outdated gets less while topics are used.
+const OUTDATED_FORGOTTEN: u32 = 2;
 
 impl std::ops::Index<DestinationId> for DestinationTable {
     type Output = Destination;
@@ -597,17 +661,44 @@ mod tests {
         );
 
         let group = GroupId::new(Place::new(0, NonZeroU32::MIN));
-        table.set_wildcards(topic, 1, &[], false);
+        table.remember_wildcards(topic, (0, 1), &[], false);
         assert!(!is_watched(&table, topic));
-        table.set_wildcards(topic, 1, &[], true);
+        table.remember_wildcards(topic, (0, 2), &[], true);
         assert!(table[topic].knows_wildcards(1), "that nothing selects it is worth knowing");
-        table.set_wildcards(topic, 2, &[group], true);
-        assert_eq!(
-            (table[topic].wildcards(), table[topic].knows_wildcards(1)),
-            (&[group][..], false)
-        );
-        table.set_wildcards(topic, 3, &[], false);
+        table.remember_wildcards(topic, (3, 4), &[group], true);
+        assert_eq!(table[topic].wildcards(), [group]);
+        assert_eq!([3, 4].map(|since| table[topic].knows_wildcards(since)), [true, false]);
+        table.remember_wildcards(topic, (5, 6), &[], false);
         assert!(!is_watched(&table, topic));
+    }
+
+    #[test]
+    fn what_topics_remember_of_wildcards_is_bounded_and_the_oldest_is_forgotten_first() {
+        let mut table = DestinationTable::new(NameHasher::new(1));
+        let groups = vec![GroupId::new(Place::new(0, NonZeroU32::MIN)); 100_000];
+        let names = (0..40).map(|number| format!("/topic/{number}"));
+        let topics: Vec<_> = names.map(|name| table.insert(name.as_bytes())).collect();
+        for (topic, at) in topics.iter().zip(1..) {
+            table.remember_wildcards(*topic, (0, at), &groups, true);
+            assert!(table.remembered_bytes() <= WILDCARDS_REMEMBERED_BYTES_MAX);
+            table.check_invariants();
+        }
+        let is_known = |table: &DestinationTable, id: DestinationId| table[id].knows_wildcards(0);
+        let known = topics.iter().map(|topic| is_known(&table, *topic));
+        let expected = (0..40).map(|number| number >= 20);
+        assert!(known.eq(expected), "of 800 kB each, 20 are within 16 MiB");
+        // A single one that is larger than all that there is room for has to serve its message.
+        let many = vec![groups[0]; 3_000_000];
+        assert_eq!(table.remember_wildcards(topics[0], (0, 50), &many, true), 20);
+        assert!(is_known(&table, topics[0]) && table[topics[0]].wildcards().len() == many.len());
+        table.check_invariants();
+        table.remember_wildcards(topics[1], (0, 51), &groups[..1], true);
+        assert!(table.remembered_bytes() < 100 && !is_known(&table, topics[0]));
+        table.remember_wildcards(topics[2], (51, 52), &groups[..1], true);
+        assert!(!is_known(&table, topics[1]), "what is outdated goes");
+        table.release(topics[2], 0);
+        table.remove_idle_topic();
+        table.check_invariants();
     }
 
     fn route(number: u32) -> Route {

@@ -206,14 +206,16 @@ pub(crate) struct Groups {
     pub presence: GroupTable<Pattern>,
 }
 
-/// Groups of topics by wildcards. What a destination remembers of them is right as long as the epoch is the same.
+/// Groups of topics by wildcards. What a destination remembers of them is right until one comes or goes.
 #[derive(Debug)]
 pub(crate) struct WildcardGroups {
     groups: GroupTable<Wildcard>,
     /// Of groups whose levels are the same, the newest.
     trie: Wildcards<GroupId>,
-    /// Counts groups that came and went.
-    epoch: u64,
+    /// Counts groups that came and went, and how often those were looked up that select a topic.
+    clock: u64,
+    /// When the last one came or went.
+    changed_at: u64,
 }
 
 /// A topic with wildcards.
@@ -232,7 +234,8 @@ impl Groups {
             wildcards: WildcardGroups {
                 groups: GroupTable::new(hasher.clone()),
                 trie: Wildcards::new(secret),
-                epoch: 0,
+                clock: 0,
+                changed_at: 0,
             },
             clients: GroupTable::new(hasher.clone()),
             presence: GroupTable::new(hasher),
@@ -365,7 +368,7 @@ impl WildcardGroups {
 
     /// Adds a group without members for a topic with wildcards that has none.
     pub(crate) fn insert(&mut self, levels: Levels) -> GroupId {
-        self.epoch += 1;
+        self.note_change();
         let next = self.trie.find(&levels);
         let text: Box<[u8]> = levels.text().as_bytes().into();
         let id = self.groups.insert(&text, Wildcard { levels, next }, State::Known(0));
@@ -384,7 +387,7 @@ impl WildcardGroups {
     ) -> Option<SubscriptionIndex> {
         let (moved, gone) = self.groups.leave(id, position, subscription, copies);
         if let Some(gone) = gone {
-            self.epoch += 1;
+            self.note_change();
             self.unlist(id, &gone.matcher);
         }
         moved
@@ -430,10 +433,20 @@ impl WildcardGroups {
         all
     }
 
-    /// Counts groups that came and went.
+    /// When the last group came or went.
     #[inline]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+    pub(crate) fn changed_at(&self) -> u64 {
+        self.changed_at
+    }
+
+    /// The time of a look-up: later than anything before.
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn note_change(&mut self) {
+        self.changed_at = self.tick();
     }
 
     /// A group that may be gone.
@@ -546,10 +559,10 @@ mod tests {
                     found.sort_unstable();
                     assert_eq!(found, groups.wildcards.matching_slowly(topic), "{order:?}");
                 }
-                let epoch = groups.wildcards.epoch();
+                let before = groups.wildcards.changed_at();
                 let (id, one) = (ids[which], route(which as u32).subscription);
                 groups.leave(GroupKind::Topics, id, 0, one, &mut Copies::default());
-                assert!(groups.wildcards.epoch() > epoch);
+                assert!(groups.wildcards.changed_at() > before);
                 left.retain(|one| *one != id);
                 assert_eq!(groups.wildcards.len(), left.len());
                 groups.check_invariants();

@@ -470,7 +470,7 @@ impl Broker {
             outbound_bytes: self.queued_bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
-            destinations_bytes: self.destinations.bytes(),
+            destinations_bytes: self.destinations.bytes() + self.destinations.remembered_bytes(),
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
             patterns_bytes: self.groups.bytes(),
             connections_bytes: 0,
