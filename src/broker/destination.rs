@@ -132,6 +132,17 @@ impl Destination {
         self.owner.is_none() && self.direct().is_empty() && !queued
     }
 
+    /// Whether it counts against the limits on destinations: the address of a client does only while others
+    /// subscribe to it by name, for the client's connection pays for it, and a queue only while it has consumers, for
+    /// its messages do.
+    pub(crate) fn is_counted(&self) -> bool {
+        match (&self.queue, Space::of(&self.name)) {
+            (Some(queue), _) => queue.has_consumers(),
+            (None, Space::Client) => !self.direct().is_empty(),
+            (None, _) => true,
+        }
+    }
+
     /// Whether it is a topic that nobody subscribes to by name.
     fn is_idle_topic(&self) -> bool {
         Space::of(&self.name) == Space::Topic && self.is_unused()
@@ -151,6 +162,26 @@ impl Destination {
     }
 }
 
+/// Destinations that count against the limits on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub len: u64,
+    /// Their memory.
+    pub bytes: u64,
+}
+
+impl Counted {
+    /// Notes whether a destination is among them, which was or was not before.
+    fn note(&mut self, name: &[u8], was: bool, is: bool) {
+        let cost = DestinationTable::cost_of(name);
+        match (was, is) {
+            (false, true) => (self.len, self.bytes) = (self.len + 1, self.bytes + cost),
+            (true, false) => (self.len, self.bytes) = (self.len - 1, self.bytes - cost),
+            _ => {}
+        }
+    }
+}
+
 /// All destinations, by id and by name, and totals over them. Only its methods change a destination, which
 /// keeps the totals right.
 #[derive(Debug)]
@@ -164,6 +195,8 @@ pub(crate) struct DestinationTable {
     idle_last: u64,
     /// Memory of all destinations.
     bytes: u64,
+    /// Those that [`Destination::is_counted`].
+    counted: Counted,
     /// Topics that remember groups which select them, by the time at which these were looked up.
     remembering: BTreeMap<u64, DestinationId>,
     /// Memory of what they remember.
@@ -184,6 +217,7 @@ impl DestinationTable {
             idle_topics: BTreeMap::new(),
             idle_last: 0,
             bytes: 0,
+            counted: Counted::default(),
             remembering: BTreeMap::new(),
             remembered_bytes: 0,
             expiring: BTreeSet::new(),
@@ -197,6 +231,7 @@ impl DestinationTable {
         let queue = (space == Space::Queue).then(Box::default);
         let destination = Destination { name: name.into(), queue, ..Destination::default() };
         self.bytes += Self::cost_of(name);
+        self.counted.note(name, false, destination.is_counted());
         let id = self.table.insert(destination);
         self.note_use(id);
         self.by_name.insert(self.hasher.hash(name), id);
@@ -228,6 +263,7 @@ impl DestinationTable {
         self.forget_wildcards(id);
         let Some(destination) = self.table.remove(id) else { return };
         self.bytes -= Self::cost_of(&destination.name);
+        self.counted.note(&destination.name, destination.is_counted(), false);
         let hash = self.hasher.hash(&destination.name);
         self.by_name.remove(hash, id);
     }
@@ -241,6 +277,7 @@ impl DestinationTable {
         copies: &mut Copies,
     ) -> u32 {
         let destination = &mut self.table[id];
+        let was_counted = destination.is_counted();
         let members = match via {
             Via::Own => &mut destination.client_mut().own,
             Via::Name => &mut destination.watch.get_or_insert_default().direct,
@@ -248,6 +285,7 @@ impl DestinationTable {
         let is_first = members.is_empty();
         let position = members.push(route, copies);
         if is_first {
+            self.counted.note(&destination.name, was_counted, destination.is_counted());
             self.note_use(id);
         }
         position
@@ -264,6 +302,7 @@ impl DestinationTable {
         copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
         let destination = self.table.get_mut(id)?;
+        let was_counted = destination.is_counted();
         let watch = destination.watch.as_mut()?;
         let members = match via {
             Via::Own => &mut watch.client.as_mut()?.own,
@@ -272,6 +311,7 @@ impl DestinationTable {
         let moved = members.remove(position, subscription, copies);
         if members.is_empty() {
             destination.tidy(false);
+            self.counted.note(&destination.name, was_counted, destination.is_counted());
             self.note_use(id);
         }
         moved
@@ -362,7 +402,8 @@ impl DestinationTable {
         }
     }
 
-    /// Changes a queue and updates the totals; `None` if there is no such queue.
+    /// Changes the messages of a queue and updates the totals; `None` if there is no such queue. Its consumers stay the
+    /// same.
     pub(crate) fn change_queue<T>(
         &mut self,
         id: DestinationId,
@@ -378,6 +419,16 @@ impl DestinationTable {
             }
         }
         Some(result)
+    }
+
+    /// Changes who consumes a queue, if it is still there.
+    pub(crate) fn change_consumers(&mut self, id: DestinationId, change: impl FnOnce(&mut Queue)) {
+        let Some(destination) = self.table.get_mut(id) else { return };
+        let was_counted = destination.is_counted();
+        if let Some(queue) = &mut destination.queue {
+            change(queue);
+        }
+        self.counted.note(&destination.name, was_counted, destination.is_counted());
     }
 
     /// Lists a queue to be served again at the end of the turn.
@@ -477,6 +528,11 @@ impl DestinationTable {
         self.bytes
     }
 
+    /// Destinations that count against the limits on them.
+    pub(crate) fn counted(&self) -> Counted {
+        self.counted
+    }
+
     /// Memory of what topics remember of the groups that select them.
     pub(crate) fn remembered_bytes(&self) -> u64 {
         self.remembered_bytes
@@ -495,6 +551,9 @@ impl DestinationTable {
         self.check_remembered();
         let bytes = self.table.iter().map(|(_, one)| Self::cost_of(&one.name));
         assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of destinations");
+        let mut counted = Counted::default();
+        self.table.iter().for_each(|(_, one)| counted.note(&one.name, false, one.is_counted()));
+        assert_eq!(counted, self.counted, "destinations that count against their limits");
         for (id, one) in self.table.iter() {
             assert_eq!(
                 self.find(&one.name, None),
@@ -563,6 +622,7 @@ mod tests {
     use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
     use crate::broker::store::Store;
     use crate::broker::table::{Key, Place};
+    use crate::limits::ADDRESS_BYTES;
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {
@@ -616,6 +676,43 @@ mod tests {
         table.release(queue, 0);
         assert_eq!((table.get(queue).is_none(), table.take_backlogged()), (true, None));
         table.check_invariants();
+    }
+
+    #[test]
+    fn addresses_count_while_others_subscribe_to_them_and_queues_while_they_have_consumers() {
+        let mut table = DestinationTable::new(NameHasher::new(1));
+        let names: [&[u8]; 3] = [b"/agent/ana", b"/queue/a", b"/topic/a"];
+        let [client, queue, topic] = names.map(|name| table.insert(name));
+        let cost = |names: &[&[u8]]| names.iter().map(|name| DestinationTable::cost_of(name)).sum();
+        let is = |table: &DestinationTable, names: &[&[u8]]| {
+            let expected = Counted { len: names.len() as u64, bytes: cost(names) };
+            assert_eq!(table.counted(), expected);
+        };
+        is(&table, &names[2..]);
+        table.set_owner(client, Some(route(7).session));
+        table.join(client, Via::Own, route(0));
+        is(&table, &names[2..]);
+        table.join(client, Via::Name, route(1));
+        table.join(client, Via::Name, route(2));
+        table.change_consumers(queue, |queue| queue.add_consumer(route(3).subscription));
+        is(&table, &names);
+        table.set_owner(client, None);
+        is(&table, &names);
+        table.leave(client, Via::Name, 0, route(1).subscription);
+        table.change_consumers(queue, |queue| queue.note_consumer_ended(|_| false));
+        is(&table, &[names[0], names[2]]);
+        table.leave(client, Via::Name, 0, route(2).subscription);
+        [client, queue, topic].into_iter().for_each(|id| table.release(id, 0));
+        is(&table, &[]);
+        table.check_invariants();
+    }
+
+    #[test]
+    fn the_address_of_a_client_takes_no_more_than_is_reckoned_for_it() {
+        for profile in Profile::ALL {
+            let cost = DestinationTable::cost_of(&profile.address_of(b""));
+            assert!(cost <= ADDRESS_BYTES, "{cost} for {profile:?}");
+        }
     }
 
     #[test]

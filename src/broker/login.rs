@@ -14,7 +14,6 @@ use super::presence::{Event, is_public};
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
-use super::shares::Asker;
 use super::space::Space;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
@@ -68,8 +67,8 @@ impl Broker {
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, now);
         let Some(selection) = selected else { return Ok(None) };
-        let destination =
-            self.find_or_make_destination(&address, Asker::Newcomer, now).map_err(Fault::later)?;
+        let found = self.destinations.find(&address, None);
+        let destination = found.unwrap_or_else(|| self.make_destination(&address));
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
         self.counters.logins += 1;
         session.number = self.counters.logins;

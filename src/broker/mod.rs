@@ -487,7 +487,11 @@ impl Broker {
             ("outbound_total_bytes_max", queued, outbound_max),
             ("queues_bytes_max", self.store.bytes(), limits.queues_bytes_max),
             ("transactions_total_bytes_max", self.transactions.bytes(), transactions_max),
-            ("destinations_bytes_max", self.destinations.bytes(), limits.destinations_bytes_max),
+            (
+                "destinations_bytes_max",
+                self.destinations.counted().bytes,
+                limits.destinations_bytes_max,
+            ),
         ]
     }
 

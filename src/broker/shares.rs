@@ -96,8 +96,6 @@ pub(super) enum Wanted<'n> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asker {
     Session(SessionId),
-    /// A client that is about to log in.
-    Newcomer,
     /// Nobody: what there is has to do, and nobody pays.
     Nobody,
 }
@@ -133,11 +131,15 @@ impl Broker {
             Wanted::Group(kind, text) if self.groups.find(kind, text).is_none() => {
                 self.make_room(Shared::of(kind), asker, 1, now)
             }
-            Wanted::Name(name) if self.destinations.find(name, None).is_none() => {
-                self.make_place(name, asker, now)
-            }
+            Wanted::Name(name) if !self.is_counted(name) => self.make_place(name, asker, now),
             Wanted::Group(..) | Wanted::Name(_) | Wanted::Own => Ok(()),
         }
+    }
+
+    /// Whether there is a destination of that name that counts against the limits on destinations.
+    fn is_counted(&self, name: &[u8]) -> bool {
+        let found = self.destinations.find(name, None);
+        found.is_some_and(|id| self.destinations[id].is_counted())
     }
 
     /// Checks that a session may hold one subscription more, whatever others hold.
@@ -193,7 +195,8 @@ impl Broker {
         self.find_subscription(session, &target).is_some()
     }
 
-    /// The destination with that name, which is made if there is none.
+    /// The destination with that name, which is made if there is none. For a topic there has to be room; what a queue
+    /// without consumers takes is paid by its messages.
     pub(super) fn find_or_make_destination(
         &mut self,
         name: &[u8],
@@ -203,7 +206,7 @@ impl Broker {
         if let Some(found) = self.destinations.find(name, None) {
             return Ok(found);
         }
-        if !self.reserved.has_place_for(name) {
+        if Space::of(name) == Space::Topic && !self.reserved.has_place_for(name) {
             self.make_place(name, asker, now)?;
         }
         Ok(self.make_destination(name))
@@ -302,8 +305,10 @@ impl Broker {
             Shared::Wildcards => self.groups.wildcards.len() as u64,
             Shared::Patterns => self.groups.patterns_len() as u64,
             Shared::Subscriptions => self.subscriptions.len() as u64,
-            Shared::Destinations => self.destinations.len() as u64 + self.reserved.places(),
-            Shared::DestinationBytes => self.destinations.bytes() + self.reserved.place_bytes(),
+            Shared::Destinations => self.destinations.counted().len + self.reserved.places(),
+            Shared::DestinationBytes => {
+                self.destinations.counted().bytes + self.reserved.place_bytes()
+            }
         }
     }
 
@@ -321,12 +326,9 @@ impl Broker {
     /// What a session holds of a table at least that pays for another: twice what the one that asks would hold then,
     /// and more than an equal part.
     fn bar_for(&self, shared: Shared, asker: Asker, more: u64) -> Option<u64> {
-        let (before, newcomers) = match asker {
-            Asker::Session(asker) => (shared.held_by(&self.sessions[asker]), 0),
-            Asker::Newcomer => (0, 1),
-            Asker::Nobody => return None,
-        };
-        let part = self.limit_of(shared).1 / (self.sessions.len() as u64 + newcomers);
+        let Asker::Session(asker) = asker else { return None };
+        let before = shared.held_by(&self.sessions[asker]);
+        let part = self.limit_of(shared).1 / self.sessions.len() as u64;
         Some((2 * (before + more)).max(part + 1))
     }
 
@@ -428,11 +430,7 @@ impl Broker {
             (Shared::Wildcards | Shared::Patterns, _) => {
                 target.group().filter(|(kind, _)| Shared::of(*kind) == shared)?;
             }
-            (_, Target::Queue(id)) => {
-                let queue = self.destinations.queue(*id)?;
-                return queue.is_empty().then(|| queue.consumers_len());
-            }
-            (_, Target::Client(id)) if self.destinations[*id].owner.is_some() => return None,
+            (_, Target::Queue(id)) => return Some(self.destinations.queue(*id)?.consumers_len()),
             _ => {}
         }
         Some(self.members_of(target)?.len())
@@ -520,7 +518,7 @@ mod tests {
 
     #[test]
     fn a_request_takes_a_bounded_part_of_a_turn_however_much_the_one_that_pays_holds() {
-        let limits = Limits { wildcards_max: 200, destinations_max: 803, ..Limits::default() };
+        let limits = Limits { wildcards_max: 200, destinations_max: 801, ..Limits::default() };
         for name in ["/topic/last/>", "/topic/last", "/queue/last"] {
             let mut broker = broker_with(limits.clone());
             let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
@@ -529,7 +527,10 @@ mod tests {
                 subscribe(&mut broker, &mut ana, id, &format!("/topic/{id}{end}"));
             }
             subscribe(&mut broker, &mut bob, 0, "/topic/bob");
-            assert_eq!((broker.groups.wildcards.len(), broker.destinations.len()), (200, 803));
+            assert_eq!(
+                (broker.groups.wildcards.len(), broker.destinations.counted().len),
+                (200, 801)
+            );
             let before = broker.work_done();
             broker.begin_share(400);
             subscribe(&mut broker, &mut bob, 1, name);
