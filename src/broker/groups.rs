@@ -24,6 +24,8 @@ pub(crate) struct Group<M> {
     /// Counts the groups of its kind: newer ones have higher numbers.
     number: u64,
     state: State,
+    /// Whether nobody joins it any more, since all of its members are being ended. Its text finds it no longer.
+    is_closed: bool,
 }
 
 /// How far it is known what a group selects.
@@ -79,11 +81,13 @@ pub(crate) struct GroupTable<M> {
     hasher: NameHasher,
     /// The number of the newest group.
     newest: u64,
+    /// The number of groups that are closed.
+    closed: usize,
 }
 
 impl<M> GroupTable<M> {
     fn new(hasher: NameHasher) -> Self {
-        Self { table: Table::default(), by_text: HashTable::new(), hasher, newest: 0 }
+        Self { table: Table::default(), by_text: HashTable::new(), hasher, newest: 0, closed: 0 }
     }
 
     /// The group of a pattern.
@@ -96,7 +100,8 @@ impl<M> GroupTable<M> {
     pub(crate) fn insert(&mut self, text: &[u8], matcher: M, state: State) -> GroupId {
         self.newest += 1;
         let (members, number) = (Members::default(), self.newest);
-        let group = Group { text: text.into(), matcher, members, number, state };
+        let is_closed = false;
+        let group = Group { text: text.into(), matcher, members, number, state, is_closed };
         let id = self.table.insert(Some(group));
         let (table, hasher) = (&self.table, &self.hasher);
         let rehash = |id: &GroupId| {
@@ -138,11 +143,29 @@ impl<M> GroupTable<M> {
         if !group.members.is_empty() {
             return (moved, None);
         }
-        let hash = self.hasher.hash(&group.text);
+        let gone = self.table.remove(id).flatten();
+        if let Some(gone) = &gone {
+            self.unlist(id, self.hasher.hash(&gone.text));
+            self.closed -= usize::from(gone.is_closed);
+        }
+        (moved, gone)
+    }
+
+    /// Has nobody join a group any more.
+    fn close(&mut self, id: GroupId) {
+        let Some(Some(group)) = self.table.get_mut(id) else { return };
+        if !std::mem::replace(&mut group.is_closed, true) {
+            self.closed += 1;
+            let hash = self.hasher.hash(&group.text);
+            self.unlist(id, hash);
+        }
+    }
+
+    /// Has a text no longer find its group.
+    fn unlist(&mut self, id: GroupId, hash: u64) {
         if let Ok(entry) = self.by_text.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
-        (moved, self.table.remove(id).flatten())
     }
 
     /// A group that may be gone.
@@ -187,9 +210,12 @@ impl<M> GroupTable<M> {
 
     /// Panics if a text does not find its group, or a group has no members.
     fn check_invariants(&self) {
-        assert_eq!(self.by_text.len(), self.table.len(), "texts and groups");
+        let closed = self.iter().filter(|(_, group)| group.is_closed).count();
+        assert_eq!(closed, self.closed, "groups that are closed");
+        assert_eq!(self.by_text.len() + closed, self.table.len(), "texts and groups");
         for (id, group) in self.iter() {
-            assert_eq!(self.find(&group.text), Some(id), "a text that does not find its group");
+            let is_found = self.find(&group.text) == Some(id);
+            assert_eq!(is_found, !group.is_closed, "a text finds its group");
             assert!(!group.members.is_empty(), "a group without members");
         }
     }
@@ -342,6 +368,56 @@ impl Groups {
             GroupKind::Clients => self.clients.get(id).map(parts),
             GroupKind::Presence => self.presence.get(id).map(parts),
         }
+    }
+
+    /// Has nobody join a group any more.
+    pub(crate) fn close(&mut self, kind: GroupKind, id: GroupId) {
+        match kind {
+            GroupKind::Topics => self.wildcards.groups.close(id),
+            GroupKind::Clients => self.clients.close(id),
+            GroupKind::Presence => self.presence.close(id),
+        }
+    }
+
+    /// The number of groups of a kind, and of those among them that are closed.
+    pub(crate) fn len(&self, kind: GroupKind) -> (usize, usize) {
+        match kind {
+            GroupKind::Topics => (self.wildcards.groups.len(), self.wildcards.groups.closed),
+            GroupKind::Clients => (self.clients.len(), self.clients.closed),
+            GroupKind::Presence => (self.presence.len(), self.presence.closed),
+        }
+    }
+
+    /// The number of slots of a kind.
+    pub(crate) fn slots_len(&self, kind: GroupKind) -> u32 {
+        match kind {
+            GroupKind::Topics => self.wildcards.groups.slots_len(),
+            GroupKind::Clients => self.clients.slots_len(),
+            GroupKind::Presence => self.presence.slots_len(),
+        }
+    }
+
+    /// The group in a slot, if it is not closed; the slots of the kinds are counted one kind after the other.
+    pub(crate) fn open_at(
+        &self,
+        kinds: &[GroupKind],
+        mut slot: u32,
+    ) -> Option<(GroupKind, GroupId)> {
+        fn open<M>((id, group): (GroupId, &Group<M>)) -> Option<GroupId> {
+            (!group.is_closed).then_some(id)
+        }
+        for kind in kinds {
+            if slot < self.slots_len(*kind) {
+                let id = match kind {
+                    GroupKind::Topics => self.wildcards.groups.at(slot).and_then(open),
+                    GroupKind::Clients => self.clients.at(slot).and_then(open),
+                    GroupKind::Presence => self.presence.at(slot).and_then(open),
+                };
+                return Some((*kind, id?));
+            }
+            slot -= self.slots_len(*kind);
+        }
+        None
     }
 
     /// All groups by kind and id.

@@ -40,6 +40,7 @@ mod consume;
 mod deliver;
 mod desk;
 mod execute;
+mod expel;
 mod fan;
 mod hashing;
 mod index;
@@ -132,6 +133,8 @@ pub struct Broker {
     reserved: Reserved,
     /// Whether messages in queues are being dropped for those of other senders.
     is_dropping: bool,
+    /// The slot at which the last search for a group whose members pay has ended.
+    payers_sought: u32,
     /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
     /// Logins that wait.
@@ -177,6 +180,7 @@ impl Broker {
             transactions: TransactionAccounts::default(),
             reserved: Reserved::default(),
             is_dropping: false,
+            payers_sought: 0,
             last_message: 0,
             logins: LoginTable::default(),
             announcements: Announcements::default(),
