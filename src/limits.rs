@@ -71,9 +71,11 @@ pub struct Limits {
     pub subscriptions_per_session_max: ByProfile<u32>,
     /// Subscriptions that may be held at once, all sessions together.
     pub subscriptions_max: u32,
-    /// Destinations that may exist at once.
+    /// Topics, queues with consumers, and addresses that others subscribe to by name, that may exist at once. A
+    /// client's own address does not count, nor a queue that only holds messages: `connections_max` and
+    /// `queues_bytes_max` bound them.
     pub destinations_max: u32,
-    /// Memory for destinations, their names and what is kept of each.
+    /// Memory for these destinations, their names and what is kept of each.
     pub destinations_bytes_max: u64,
     /// Memory of the destinations that the subscriptions of one session keep alive, whoever else subscribes to
     /// them, by profile.
@@ -190,12 +192,17 @@ impl Limits {
         let part = |bounds, bytes| MemoryPart { bounds, bytes };
         vec![
             part("connections_max, at rest, with TLS", connections * CONNECTION_BYTES),
-            part("connections_max × login_id_bytes_max", connections * LOGIN_COPIES * login),
+            part(
+                "connections_max × login_id_bytes_max",
+                connections * (LOGIN_COPIES * login + ADDRESS_BYTES),
+            ),
             part("inbound_total_bytes_max", self.inbound_total_bytes_max),
             part("outbound_total_bytes_max", self.outbound_total_bytes_max),
             part("queues_bytes_max", self.queues_bytes_max),
+            part("queues_bytes_max, for the queues of these messages", self.queues_bytes_max),
             part("transactions_total_bytes_max", self.transactions_total_bytes_max),
             part("destinations_bytes_max", self.destinations_bytes_max),
+            part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
             part("subscriptions_max", u64::from(self.subscriptions_max) * subscription),
             part(
                 "patterns_max × pattern_compiled_bytes_max, and as much for its cache",
@@ -307,11 +314,17 @@ pub(crate) const CONNECTION_BYTES: u64 = 9 * 1024;
 /// The same without TLS.
 pub(crate) const PLAIN_CONNECTION_BYTES: u64 = 700;
 
-/// How often a login id is kept besides its address: twice in the lines that name a sender, and for the log.
-const LOGIN_COPIES: u64 = 3;
+/// How often a login id is kept: in the address, twice in the lines that name a sender, and for the log.
+const LOGIN_COPIES: u64 = 4;
+
+/// Memory of a client's address without its login id.
+pub(crate) const ADDRESS_BYTES: u64 = 256;
 
 /// Memory of a subscription without its id, with its places in the lists of its session and its destination.
 pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;
+
+/// Memory for the groups of wildcards that topics remember, so that those are not looked up for each message.
+pub(crate) const WILDCARDS_REMEMBERED_BYTES_MAX: u64 = 16 << 20;
 
 /// Memory that the loop keeps for reading, encoding and writing.
 const LOOP_BYTES: u64 = 16 << 20;

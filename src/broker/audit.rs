@@ -52,7 +52,7 @@ impl Broker {
     fn check_selection(&self, destination: &Destination) {
         let name = &destination.name;
         let wildcards = &self.groups.wildcards;
-        if destination.knows_wildcards(wildcards.epoch()) {
+        if destination.knows_wildcards(wildcards.changed_at()) {
             let matching = wildcards.matching_slowly(name);
             let mut known = destination.wildcards().to_vec();
             known.sort_unstable();

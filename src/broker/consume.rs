@@ -59,7 +59,7 @@ impl Broker {
         self.make_subscription_room(session, Wanted::Name(name), now)?;
         let id = self.find_or_make_destination(name, Asker::Nobody, now)?;
         let index = self.begin_subscription(session, Target::Queue(id), Some(standard));
-        self.destinations.change_queue(id, |queue| queue.add_consumer(index));
+        self.destinations.change_consumers(id, |queue| queue.add_consumer(index));
         self.serve_queue(id, now);
         Ok(index)
     }
@@ -79,7 +79,7 @@ impl Broker {
         }
         let Self { destinations, subscriptions, .. } = self;
         let is_there = |one| subscriptions.get(one).is_some();
-        destinations.change_queue(id, |queue| queue.note_consumer_ended(is_there));
+        destinations.change_consumers(id, |queue| queue.note_consumer_ended(is_there));
     }
 
     pub(super) fn send_to_queue(

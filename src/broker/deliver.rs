@@ -207,8 +207,8 @@ impl Broker {
             counters.deliveries += u64::from(is_queued);
             return Sent::Queued(u32::from(is_queued));
         }
-        if owner.is_none() && !self.destinations[id].knows_wildcards(self.groups.wildcards.epoch())
-        {
+        let changed_at = self.groups.wildcards.changed_at();
+        if owner.is_none() && !self.destinations[id].knows_wildcards(changed_at) {
             self.look_up_wildcards(id);
         }
         let Self { peers, sessions, subscriptions, destinations, groups, counters, limits, .. } =
@@ -250,7 +250,7 @@ impl Broker {
         let Some(destination) = same else { return false };
         let is_reached = match destination.owner {
             Some(owner) => self.listens(owner, destination),
-            None => destination.knows_wildcards(self.groups.wildcards.epoch()),
+            None => destination.knows_wildcards(self.groups.wildcards.changed_at()),
         };
         let watched = destination.owner.map(|owner| self.sessions[owner].profile);
         let fan = wide.fan();
@@ -263,14 +263,16 @@ impl Broker {
     /// Finds the groups that select a topic, after groups have come or gone.
     #[inline(never)] // keeps the common path in `deliver_at` short
     fn look_up_wildcards(&mut self, id: DestinationId) {
-        let wildcards = &self.groups.wildcards;
+        let wildcards = &mut self.groups.wildcards;
+        let times = (wildcards.changed_at(), wildcards.tick());
         let has_wildcards = !wildcards.is_empty();
         let mut found = Vec::new();
         if has_wildcards {
             let visited = wildcards.look_up(&self.destinations[id].name, &mut found);
             self.meter.spend(work::FRAME + visited / VISITS_PER_UNIT);
         }
-        self.destinations.set_wildcards(id, wildcards.epoch(), &found, has_wildcards);
+        let forgotten = self.destinations.remember_wildcards(id, times, &found, has_wildcards);
+        self.meter.spend(forgotten * work::DROP);
     }
 
     /// Delivers a message of the broker itself or of a queue to given receivers.

@@ -60,6 +60,14 @@ impl Fault {
             .naming(exceeded.limit)
     }
 
+    /// All clients together have reached a limit, the client that is told holds most, and another one needs some.
+    pub fn holding_most(exceeded: Exceeded) -> Self {
+        let Exceeded { limit, max } = exceeded;
+        let description =
+            format!("you hold most of what {limit} ({max}) allows, and another client needs some");
+        Self { description: description.into(), ..Self::exceeded(exceeded).later() }
+    }
+
     /// More bytes are queued to the client than the named limit allows.
     pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
         let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");

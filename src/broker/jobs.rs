@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Later;
 use super::execute::{Accepted, Commit, Settle};
+use super::expel::Expel;
 use super::fault::{Code, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::leave::{Follow, Inherit, Leave};
@@ -49,6 +50,8 @@ pub(super) enum Job {
     Snapshot(Snapshot),
     /// Sends presence events to many services.
     Announce,
+    /// Ends all sessions that subscribe by one pattern.
+    Expel(Box<Expel>),
     /// Tells clients that the broker shuts down.
     Drain(std::vec::IntoIter<PeerId>),
 }
@@ -502,6 +505,7 @@ impl Job {
             Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Announce => announce(broker),
+            Self::Expel(expel) => expel.advance(broker, now),
             Self::Drain(peers) => drain(broker, peers, now),
         }
     }
@@ -541,6 +545,7 @@ impl Job {
             | Self::Free(_)
             | Self::Snapshot(_)
             | Self::Announce
+            | Self::Expel(_)
             | Self::Drain(_) => 0,
         }
     }

@@ -14,7 +14,6 @@ use super::presence::Event;
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
-use super::shares::Asker;
 use super::space::Space;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
@@ -73,8 +72,8 @@ impl Broker {
             self.follow_earlier(peer, session, now);
             return Ok(Some(session));
         }
-        let destination =
-            self.find_or_make_destination(&address, Asker::Newcomer, now).map_err(Fault::later)?;
+        let found = self.destinations.find(&address, None);
+        let destination = found.unwrap_or_else(|| self.make_destination(&address));
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
         self.counters.logins += 1;
         session.number = self.counters.logins;

@@ -40,6 +40,7 @@ mod consume;
 mod deliver;
 mod desk;
 mod execute;
+mod expel;
 mod fan;
 mod hashing;
 mod index;
@@ -132,6 +133,8 @@ pub struct Broker {
     reserved: Reserved,
     /// Whether messages in queues are being dropped for those of other senders.
     is_dropping: bool,
+    /// The slot at which the last search for a group whose members pay has ended.
+    payers_sought: u32,
     /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
     /// Logins that wait.
@@ -178,6 +181,7 @@ impl Broker {
             transactions: TransactionAccounts::default(),
             reserved: Reserved::new(hasher),
             is_dropping: false,
+            payers_sought: 0,
             last_message: 0,
             logins: LoginTable::default(),
             announcements,
@@ -471,7 +475,7 @@ impl Broker {
             outbound_bytes: self.queued_bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
-            destinations_bytes: self.destinations.bytes(),
+            destinations_bytes: self.destinations.bytes() + self.destinations.remembered_bytes(),
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
             patterns_bytes: self.groups.bytes(),
             connections_bytes: 0,
@@ -488,7 +492,11 @@ impl Broker {
             ("outbound_total_bytes_max", queued, outbound_max),
             ("queues_bytes_max", self.store.bytes(), limits.queues_bytes_max),
             ("transactions_total_bytes_max", self.transactions.bytes(), transactions_max),
-            ("destinations_bytes_max", self.destinations.bytes(), limits.destinations_bytes_max),
+            (
+                "destinations_bytes_max",
+                self.destinations.counted().bytes,
+                limits.destinations_bytes_max,
+            ),
         ]
     }
 

@@ -170,7 +170,11 @@ impl<S: Socket> Engine<S> {
         let max = self.limits.inbound_total_bytes_max;
         let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
         while let Some(payer) = self.memory.holder_to_refuse(slot) {
-            self.refuse(payer, &Fault::exceeded(exceeded).later());
+            let fault = match payer == slot {
+                true => Fault::exceeded(exceeded).later(),
+                false => Fault::holding_most(exceeded),
+            };
+            self.refuse(payer, &fault);
         }
     }
 
