@@ -14,9 +14,9 @@ use super::index::NameIndex;
 use super::members::{Copies, Members, Route};
 use super::message::NEVER;
 use super::queue::Queue;
+use super::remembered::Remembered;
 use super::space::Space;
 use super::table::Table;
-use crate::limits::WILDCARDS_REMEMBERED_BYTES_MAX;
 use crate::profile::Profile;
 use crate::stomp::frame::ALLOCATION_BYTES;
 
@@ -197,10 +197,8 @@ pub(crate) struct DestinationTable {
     bytes: u64,
     /// Those that [`Destination::is_counted`].
     counted: Counted,
-    /// Topics that remember groups which select them, by the time at which these were looked up.
-    remembering: BTreeMap<u64, DestinationId>,
-    /// Memory of what they remember.
-    remembered_bytes: u64,
+    /// Topics that remember groups which select them.
+    remembered: Remembered,
     /// Queues with a message that expires, by [`Queue::expires_ms`].
     expiring: BTreeSet<(u64, DestinationId)>,
     /// Queues to be served again at the end of the turn; those that still exist have `is_backlogged`.
@@ -218,8 +216,7 @@ impl DestinationTable {
             idle_last: 0,
             bytes: 0,
             counted: Counted::default(),
-            remembering: BTreeMap::new(),
-            remembered_bytes: 0,
+            remembered: Remembered::default(),
             expiring: BTreeSet::new(),
             backlogged: VecDeque::new(),
         }
@@ -337,23 +334,16 @@ impl DestinationTable {
         has_wildcards: bool,
     ) -> u32 {
         self.forget_wildcards(id);
-        let more = remembered_bytes(groups);
         let mut forgotten = 0;
-        while let Some((&at, &oldest)) = self.remembering.first_key_value()
-            && (self.remembered_bytes + more > WILDCARDS_REMEMBERED_BYTES_MAX
-                || forgotten < OUTDATED_FORGOTTEN && at <= since)
-        {
-            self.forget_wildcards(oldest);
+        while let Some(first) = self.remembered.first_to_forget(groups, since, forgotten) {
+            self.forget_wildcards(first);
             forgotten += 1;
         }
         let destination = &mut self.table[id];
         if destination.watch.is_some() || has_wildcards {
             let watch = destination.watch.get_or_insert_default();
             (watch.looked_up_at, watch.wildcards) = (looked_up_at, groups.into());
-            if !groups.is_empty() {
-                self.remembering.insert(looked_up_at, id);
-                self.remembered_bytes += more;
-            }
+            self.remembered.add(looked_up_at, id, groups);
             destination.tidy(has_wildcards);
         }
         forgotten
@@ -365,10 +355,7 @@ impl DestinationTable {
         let Some(watch) = &mut destination.watch else { return };
         let at = std::mem::replace(&mut watch.looked_up_at, NEVER_LOOKED_UP);
         let groups = std::mem::take(&mut watch.wildcards);
-        if !groups.is_empty() {
-            self.remembering.remove(&at);
-            self.remembered_bytes -= remembered_bytes(&groups);
-        }
+        self.remembered.remove(at, &groups);
         destination.tidy(false);
     }
 
@@ -535,7 +522,7 @@ impl DestinationTable {
 
     /// Memory of what topics remember of the groups that select them.
     pub(crate) fn remembered_bytes(&self) -> u64 {
-        self.remembered_bytes
+        self.remembered.bytes()
     }
 
     /// When the next message of a queue may expire, and in which queue.
@@ -582,28 +569,14 @@ impl DestinationTable {
     }
 
     fn check_remembered(&self) {
-        let watches = self.table.iter().filter_map(|(id, one)| Some((id, one.watch.as_ref()?)));
-        let remember = watches.filter(|(_, watch)| !watch.wildcards.is_empty());
-        let (mut remembering, mut bytes) = (BTreeMap::new(), 0);
-        for (id, watch) in remember {
-            remembering.insert(watch.looked_up_at, id);
-            bytes += remembered_bytes(&watch.wildcards);
+        let mut remembered = Remembered::default();
+        for (id, one) in self.table.iter() {
+            let at = one.watch.as_ref().map_or(NEVER_LOOKED_UP, |watch| watch.looked_up_at);
+            remembered.add(at, id, one.wildcards());
         }
-        assert_eq!(remembering, self.remembering, "topics that remember groups");
-        assert_eq!(bytes, self.remembered_bytes, "memory of what they remember");
+        assert_eq!(remembered, self.remembered, "what topics remember of wildcards");
     }
 }
-
-/// Memory of the groups that a topic remembers, with its place in the order; none for no groups.
-fn remembered_bytes(groups: &[GroupId]) -> u64 {
-    let place = 2 * size_of::<(u64, DestinationId)>();
-    let bytes = size_of_val(groups) + ALLOCATION_BYTES + place;
-    if groups.is_empty() { 0 } else { bytes as u64 }
-}
-
-/// Topics whose outdated groups are forgotten when those of another one are looked up. With more than one, what is
-/// outdated gets less while topics are used.
-const OUTDATED_FORGOTTEN: u32 = 2;
 
 impl std::ops::Index<DestinationId> for DestinationTable {
     type Output = Destination;
@@ -622,7 +595,7 @@ mod tests {
     use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
     use crate::broker::store::Store;
     use crate::broker::table::{Key, Place};
-    use crate::limits::ADDRESS_BYTES;
+    use crate::limits::{ADDRESS_BYTES, WILDCARDS_REMEMBERED_BYTES_MAX};
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {

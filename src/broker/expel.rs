@@ -25,7 +25,7 @@ impl Expel {
         Self { kind, group, fault }
     }
 
-    pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+    pub(super) fn advance(&self, broker: &mut Broker, now: Moment) -> Progress {
         while let Some((_, members)) = broker.groups.get(self.kind, self.group) {
             let last = members.len().saturating_sub(1);
             let Some(route) = members.from(last).first().copied() else { break };

@@ -531,6 +531,7 @@ impl WildcardGroups {
     }
 
     /// The number of groups.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.groups.len()
     }

@@ -4,6 +4,7 @@
 use super::encoding::Encoding;
 use super::execute::Accepted;
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::shares::PURPOSES;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};
@@ -20,9 +21,6 @@ pub(super) struct Leave {
     /// Queues whose consumers were among them, to be served once all are ended.
     queues: Vec<DestinationId>,
 }
-
-/// Purposes for which they are sought: tables in which somebody needs room.
-pub(super) const PURPOSES: usize = 4;
 
 impl Leave {
     /// Subscriptions that end once their session has done what was accepted from it.

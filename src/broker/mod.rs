@@ -22,6 +22,7 @@ pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod peer;
 pub(crate) mod queue;
+pub(crate) mod remembered;
 pub(crate) mod rights;
 pub(crate) mod session;
 pub(crate) mod space;

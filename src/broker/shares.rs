@@ -9,11 +9,8 @@
 //! share does not count meanwhile.
 
 use super::destination::DestinationTable;
-use super::expel::Expel;
 use super::fault::Fault;
-use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
-use super::jobs::Job;
-use super::leave::PURPOSES;
+use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
 use super::members::Members;
 use super::session::{Session, bytes_of};
 use super::space::Space;
@@ -111,6 +108,9 @@ pub(super) enum Asker {
     /// Nobody: what there is has to do, and nobody pays.
     Nobody,
 }
+
+/// Purposes for which subscriptions of ended sessions are sought.
+pub(super) const PURPOSES: usize = 4;
 
 /// What becomes free of a table by the end of a session.
 #[derive(Debug, Default)]
@@ -400,7 +400,8 @@ impl Broker {
         if let Some((kind, group)) = target.group()
             && members.len() > PAYERS_MAX
         {
-            self.expel(shared, (kind, group), now);
+            let fault = self.fault_of_payer(shared);
+            self.expel(kind, group, fault, now);
             return true;
         }
         let payers = members.iter().map(|route| route.session).collect();
@@ -424,14 +425,6 @@ impl Broker {
             }
         }
         self.end_subscriptions(ended, now);
-    }
-
-    /// Begins to end all members of a group, who are many. It no longer counts, so that the one that asks takes its
-    /// place at once; but only one of a table is being ended.
-    fn expel(&mut self, shared: Shared, (kind, group): (GroupKind, GroupId), now: Moment) {
-        self.groups.close(kind, group);
-        let job = Expel::new(kind, group, self.fault_of_payer(shared));
-        self.start(None, Job::Expel(Box::new(job)), now);
     }
 
     fn fault_of_payer(&self, shared: Shared) -> Fault {

@@ -1,6 +1,7 @@
 //! Subscribing to topics and addresses, by name and by pattern; and the destinations that this keeps alive.
 
 use super::destination::Via;
+use super::expel::Expel;
 use super::fault::{Code, Fault};
 use super::groups::{Group, State};
 use super::ids::{DestinationId, GroupId, GroupKind, PeerId, SessionId, SubscriptionIndex};
@@ -196,6 +197,13 @@ impl Broker {
             }
             Some(State::Known(_)) | None => {}
         }
+    }
+
+    /// Begins to end all members of a group, who are many. It no longer counts, so that the one that asks takes its
+    /// place at once; but only one of a table is being ended.
+    pub(super) fn expel(&mut self, kind: GroupKind, group: GroupId, fault: Fault, now: Moment) {
+        self.groups.close(kind, group);
+        self.start(None, Job::Expel(Box::new(Expel::new(kind, group, fault))), now);
     }
 
     /// Adds a subscription, for which there is room, and its session to those that receive at its target. A queue
