@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::asker::Asker;
 use super::deliver::{Sending, Sent};
 use super::fan::Fan;
 use super::fault::{Code, Fault};
@@ -15,7 +16,7 @@ use super::members::Route;
 use super::message::{Message, Stored};
 use super::peer::Peer;
 use super::queue::Queue;
-use super::shares::{Asker, Wanted};
+use super::shares::Wanted;
 use super::store::{Position, Slot};
 use super::subscription::{AckMode, Standard, Target, Turn};
 use super::{Broker, Moment};

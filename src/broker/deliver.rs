@@ -1,5 +1,6 @@
 //! Delivery: from one SEND to the queues of all its receivers, in either dialect.
 
+use super::asker::Asker;
 use super::destination::Destination;
 use super::encode::{Encodings, Head, encode_whole, push_if_large};
 use super::encoding::Encoding;
@@ -12,7 +13,6 @@ use super::members::Members;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
-use super::shares::Asker;
 use super::space::Space;
 use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment, printable};
@@ -474,7 +474,7 @@ mod tests {
     fn each_list_of_receivers_is_counted_even_if_the_message_is_sliced() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut limits = Limits::default();
-        limits.wildcards_per_session_max = crate::ByProfile::all(1_000);
+        limits.wildcards_per_session_max = crate::profile::ByProfile::all(1_000);
         let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
         let [mut ana, mut bob, mut eva] = [0, 1, 2].map(|slot| join(&mut broker, slot));
         for id in 0..256 {

@@ -254,8 +254,8 @@ impl Accepted {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asker::Asker;
     use super::super::peer::Opening;
-    use super::super::shares::Asker;
     use super::super::{CloseReason, Data, Keys, Options, Speaker};
     use super::*;
     use crate::dialect::Dialect;

@@ -1,10 +1,10 @@
 //! Subscriptions of a session that ends or moves to another connection: what its consumers hold returns to the queues,
 //! in slices, once the session has done what was accepted from it.
 
+use super::asker::PURPOSES;
 use super::encoding::Encoding;
 use super::execute::Accepted;
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
-use super::shares::PURPOSES;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};

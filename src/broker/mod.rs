@@ -34,6 +34,7 @@ pub(crate) mod transaction;
 
 mod admission;
 mod answer;
+mod asker;
 mod audit;
 mod classic;
 mod commit;

@@ -11,13 +11,13 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::asker::Asker;
 use super::deliver::Sending;
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, SessionId};
 use super::message::{Content, NEVER, Origin};
-use super::shares::Asker;
 use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};

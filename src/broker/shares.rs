@@ -8,6 +8,7 @@
 //! together, provided that each of them holds more than its part; if they are many, a job ends them, and what they
 //! share does not count meanwhile.
 
+use super::asker::{Asker, PURPOSES};
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
@@ -100,17 +101,6 @@ pub(super) enum Wanted<'n> {
     /// The subscriber's own address.
     Own,
 }
-
-/// Who asks for room.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Asker {
-    Session(SessionId),
-    /// Nobody: what there is has to do, and nobody pays.
-    Nobody,
-}
-
-/// Purposes for which subscriptions of ended sessions are sought.
-pub(super) const PURPOSES: usize = 4;
 
 /// What becomes free of a table by the end of a session.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Subscribing to topics and addresses, by name and by pattern; and the destinations that this keeps alive.
 
+use super::asker::Asker;
 use super::destination::Via;
 use super::expel::Expel;
 use super::fault::{Code, Fault};
@@ -11,7 +12,7 @@ use super::levels::Levels;
 use super::members::{Copies, Route};
 use super::pattern::Pattern;
 use super::select::{Await, Select};
-use super::shares::{Asker, Wanted};
+use super::shares::Wanted;
 use super::space::Space;
 use super::subscription::{AckMode, NEVER_READY, Standard, Subscription, Target};
 use super::{Broker, Moment, printable, wildcards};
