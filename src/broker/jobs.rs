@@ -53,7 +53,7 @@ pub(super) enum Job {
     /// Ends all sessions that subscribe by one pattern.
     Expel(Box<Expel>),
     /// Tells clients that the broker shuts down.
-    Drain(std::vec::IntoIter<PeerId>),
+    Drain(Drain),
 }
 
 /// A job that has begun.
@@ -71,12 +71,23 @@ struct Running {
     left_bytes: u32,
     /// The login id of a connection that is no more, while something is not done that was accepted from it.
     left_by: Option<Box<[u8]>>,
+    /// Whether a drain waits for it.
+    precedes_drain: bool,
+}
+
+/// The broker shuts down: each client is told, once the messages that were accepted before are delivered.
+#[derive(Debug)]
+pub(super) struct Drain {
+    peers: std::vec::IntoIter<PeerId>,
+    /// Until when it waits for that.
+    until_ms: u64,
 }
 
 impl Running {
     fn new(owner: Option<PeerId>, job: Job) -> Self {
         let (rest, answer, left_by) = (VecDeque::new(), None, None);
-        Self { owner, job, rest, answer, waits: false, left_bytes: 0, left_by }
+        let (waits, precedes_drain) = (false, false);
+        Self { owner, job, rest, answer, waits, left_bytes: 0, left_by, precedes_drain }
     }
 
     /// Notes the login id of the connection that has left it behind.
@@ -506,7 +517,7 @@ impl Job {
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Announce => announce(broker),
             Self::Expel(expel) => expel.advance(broker, now),
-            Self::Drain(peers) => drain(broker, peers, now),
+            Self::Drain(drain) => drain.advance(broker, now),
         }
     }
 
@@ -563,17 +574,36 @@ fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
     Progress::Ended
 }
 
-fn drain(broker: &mut Broker, peers: &mut std::vec::IntoIter<PeerId>, now: Moment) -> Progress {
-    let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
-    for peer in peers {
-        if broker.peers.get(peer).is_some() {
-            broker.refuse(peer, &fault, now);
-        }
-        if broker.is_share_spent() {
+impl Drain {
+    fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        if now.ms() < self.until_ms && broker.jobs.running.iter().any(|one| one.precedes_drain) {
+            broker.meter.spend(1 + broker.jobs.len() as u32 / JOBS_PER_UNIT);
             return Progress::More;
         }
+        let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
+        for peer in self.peers.by_ref() {
+            if broker.peers.get(peer).is_some() {
+                broker.refuse(peer, &fault, now);
+            }
+            if broker.is_share_spent() {
+                return Progress::More;
+            }
+        }
+        Progress::Ended
     }
-    Progress::Ended
+}
+
+impl Broker {
+    /// Tells each client that the broker is shutting down, and closes its connection, once what was accepted is
+    /// delivered: at half of `drain_ms_max` at the latest.
+    pub fn drain(&mut self, now: Moment) {
+        for one in &mut self.jobs.running {
+            one.precedes_drain = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
+        }
+        let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
+        let until_ms = now.ms() + u64::from(self.limits.drain_ms_max / 2);
+        self.start(None, Job::Drain(Drain { peers: peers.into_iter(), until_ms }), now);
+    }
 }
 
 /// Units of a slice, after which the next job has its turn.

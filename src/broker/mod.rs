@@ -71,7 +71,7 @@ use self::groups::Groups;
 use self::hashing::NameHasher;
 use self::ids::PeerId;
 pub(crate) use self::jobs::News;
-use self::jobs::{Job, Jobs};
+use self::jobs::Jobs;
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
@@ -437,12 +437,6 @@ impl Broker {
                 return;
             }
         }
-    }
-
-    /// Tells each client that the broker is shutting down, and closes its connection.
-    pub fn drain(&mut self, now: Moment) {
-        let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
-        self.start(None, Job::Drain(peers.into_iter()), now);
     }
 
     /// Replaces the keys. Sessions stay.

@@ -318,3 +318,33 @@ fn bodies(text: &str) -> Vec<&str> {
     let messages = text.split("MESSAGE\n").skip(1);
     messages.filter_map(|one| Some(&one.split_once("\n\n")?.1[..1])).collect()
 }
+
+#[test]
+fn a_drain_begins_when_what_was_accepted_is_done() {
+    let mut hall = Hall::new();
+    let receivers = hall.receivers();
+    let (sender, other) = (hall.standard("sender"), hall.standard("other"));
+    let steps: String = (0..20)
+        .map(|at| format!("SEND\ndestination:/topic/wide\ntransaction:t\n\n{at}\0"))
+        .collect();
+    hall.say(
+        sender,
+        &format!("BEGIN\ntransaction:t\n\n\0{steps}COMMIT\ntransaction:t\nreceipt:done\n\n\0"),
+    );
+    hall.say(other, "SEND\ndestination:/topic/wide\nreceipt:wide\n\nwide\0");
+    (0..4).for_each(|_| hall.turn());
+    let reached = receivers.iter().filter(|id| hall.peek(**id).contains("\n\n19\0")).count();
+    assert!(reached < RECEIVERS, "it is under way");
+    let now = hall.rig.now();
+    hall.rig.engine.begin_drain(now);
+    hall.run();
+    for (index, id) in receivers.iter().enumerate() {
+        let got = hall.take(*id);
+        let all = (0..20).filter(|at| got.contains(&format!("\n\n{at}\0"))).count();
+        assert_eq!((all, got.matches("\n\nwide").count()), (20, 1), "receiver {index}: {got}");
+        let last = got.rfind("DRAINING").expect("it is told");
+        assert!(last > got.rfind("MESSAGE").unwrap(), "receiver {index}");
+    }
+    assert!(hall.take(sender).contains("receipt-id:done"));
+    assert!(hall.take(other).contains("receipt-id:wide"));
+}
