@@ -207,8 +207,8 @@ impl Broker {
             counters.deliveries += u64::from(is_queued);
             return Sent::Queued(u32::from(is_queued));
         }
-        let changed_at = self.groups.wildcards.changed_at();
-        if owner.is_none() && !self.destinations[id].knows_wildcards(changed_at) {
+        let wildcards = &self.groups.wildcards;
+        if owner.is_none() && !self.destinations[id].knows_wildcards(wildcards.changed_at()) {
             self.look_up_wildcards(id);
         }
         let Self { peers, sessions, subscriptions, destinations, groups, counters, limits, .. } =
