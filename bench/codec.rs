@@ -108,4 +108,5 @@ const CONTENT: Content<'_> = Content {
     has_escapes: false,
     user_lines: UserLines::Own(&[(b"priority", b"4")]),
     body: &[b'x'; 64],
+    shared: None,
 };

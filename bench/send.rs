@@ -90,7 +90,7 @@ fn main() {
 /// The function that callgrind counts.
 #[inline(never)] // so that it has a name in the binary
 fn measured_send(broker: &mut Broker, sender: &mut Speaker, frame: &[u8], now: Moment) {
-    let data = Data { bytes: black_box(frame), is_binary: false };
+    let data = Data::unshared(black_box(frame));
     let done = broker.handle(sender, data, now);
     assert!(matches!(done.verdict, Verdict::Stays));
 }
@@ -219,7 +219,7 @@ fn log_in_as(
 
 /// Handles a frame of a client.
 fn say(broker: &mut Broker, speaker: &mut Speaker, frame: &str) -> Verdict {
-    let data = Data { bytes: frame.as_bytes(), is_binary: false };
+    let data = Data::unshared(frame.as_bytes());
     broker.handle(speaker, data, Moment::default()).verdict
 }
 

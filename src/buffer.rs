@@ -1,5 +1,91 @@
 //! Buffers for what has arrived in part. They grow with what arrives, never by a promise of the client: what
 //! one occupies is at most half more than what it holds.
+//!
+//! The buffer of a large frame is shared with whoever keeps its body, so that the body is never copied.
+
+use std::rc::Rc;
+
+/// A buffer that holds one large frame, which does not change any more.
+pub(crate) type Shared = Rc<Vec<u8>>;
+
+/// Bytes that are lent, and the buffer that they are in, if that can be shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Lent<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// The buffer.
+    pub shared: Option<&'a Shared>,
+}
+
+/// A part of a shared buffer, which keeps all of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    buffer: Shared,
+    from: usize,
+    to: usize,
+}
+
+/// Size from which bodies are shared. Smaller ones cost less to copy than a piece costs to write.
+pub(crate) const SHARED_BYTES_MIN: usize = 64 * 1024;
+
+impl<'a> Lent<'a> {
+    /// Bytes of which whoever keeps them makes a copy.
+    #[inline]
+    pub(crate) fn unshared(bytes: &'a [u8]) -> Self {
+        Self { bytes, shared: None }
+    }
+}
+
+impl Piece {
+    /// The piece of a buffer that `bytes` are, if they are in it and large.
+    pub(crate) fn of(bytes: &[u8], buffer: &Shared) -> Option<Self> {
+        let from = bytes.as_ptr().addr().checked_sub(buffer.as_ptr().addr())?;
+        let to = from.checked_add(bytes.len())?;
+        (bytes.len() >= SHARED_BYTES_MIN && to <= buffer.len()).then(|| Self {
+            buffer: Rc::clone(buffer),
+            from,
+            to,
+        })
+    }
+
+    /// All of a buffer, however small.
+    #[cfg(test)]
+    pub(crate) fn whole(bytes: Vec<u8>) -> Self {
+        let to = bytes.len();
+        Self { buffer: Rc::new(bytes), from: 0, to }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.from..self.to]
+    }
+
+    /// The buffer.
+    pub(crate) fn buffer(&self) -> &Shared {
+        &self.buffer
+    }
+
+    /// What is the same for the same piece alone, as long as it exists.
+    pub(crate) fn identity(&self) -> (usize, usize, usize) {
+        (Rc::as_ptr(&self.buffer).addr(), self.from, self.to)
+    }
+}
+
+/// Memory of a shared buffer.
+pub(crate) fn shared_bytes(buffer: &Shared) -> usize {
+    size_of::<Vec<u8>>() + 4 * size_of::<usize>() + buffer.capacity()
+}
+
+/// Takes the first `end` bytes of a buffer, which are a large frame and what was used before it, to be shared. The
+/// rest stays.
+pub(crate) fn share(pending: &mut Vec<u8>, end: usize) -> Shared {
+    let rest = pending[end..].to_vec();
+    let mut whole = std::mem::replace(pending, rest);
+    whole.truncate(end);
+    whole.shrink_to_fit();
+    Rc::new(whole)
+}
 
 /// Appends bytes to a buffer. `expected` is the length that it is going to have, as far as that is known.
 pub(crate) fn append(buffer: &mut Vec<u8>, bytes: &[u8], expected: usize) {
@@ -18,6 +104,29 @@ const DOUBLED_BYTES_MAX: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_buffer_holds_little_but_the_frame() {
+        for (before, frame, behind) in [(0, 100_000, 0), (9, 70_000, 70_000), (9, 4 << 20, 1)] {
+            let mut pending = Vec::new();
+            append(&mut pending, &vec![1; before + frame], 0);
+            append(&mut pending, &vec![2; behind], 0);
+            let shared = share(&mut pending, before + frame);
+            assert_eq!((shared.len(), pending.len()), (before + frame, behind));
+            assert!(pending.iter().all(|byte| *byte == 2));
+            assert_eq!(shared.capacity(), shared.len());
+        }
+    }
+
+    #[test]
+    fn a_piece_is_in_its_buffer_and_large() {
+        let shared = Rc::new(vec![7; SHARED_BYTES_MIN + 10]);
+        let piece = Piece::of(&shared[10..], &shared).unwrap();
+        assert_eq!(piece.bytes().as_ptr(), shared[10..].as_ptr());
+        assert_eq!(piece.bytes().len(), SHARED_BYTES_MIN);
+        assert!(Piece::of(&shared[11..], &shared).is_none(), "small");
+        assert!(Piece::of(&shared.to_vec(), &shared).is_none(), "elsewhere");
+    }
 
     #[test]
     fn a_large_buffer_is_at_most_half_larger_than_needed_and_ends_as_large_as_expected() {

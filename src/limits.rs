@@ -22,7 +22,8 @@ pub struct Limits {
     pub tls_handshake_ms_max: u32,
     /// Time for the first bytes to arrive and, on HTTP, for the upgrade request to be complete.
     pub upgrade_ms_max: u32,
-    /// Time for CONNECT to arrive once the transport is ready.
+    /// Time for CONNECT to arrive once the transport is ready, and time that a login may wait while others have to be
+    /// done with first.
     pub connect_ms_max: u32,
     /// Size of an HTTP upgrade request.
     pub upgrade_bytes_max: u32,
@@ -55,7 +56,8 @@ pub struct Limits {
     /// link, and a client that stops in the middle of one does not hold its memory for ever. It begins
     /// with the login; before, other limits hold.
     pub frame_ms_max: u32,
-    /// Memory for frames that have arrived only in part, all connections together.
+    /// Memory for frames that have arrived only in part, and for messages on their way to many receivers, all
+    /// connections together. While messages whose senders are gone take a quarter of it, logins wait.
     pub inbound_total_bytes_max: u64,
 
     // -- sessions ---------------------------------------------------------------------------
@@ -69,9 +71,11 @@ pub struct Limits {
     pub subscriptions_per_session_max: ByProfile<u32>,
     /// Subscriptions that may be held at once, all sessions together.
     pub subscriptions_max: u32,
-    /// Destinations that may exist at once.
+    /// Topics, queues with consumers, and addresses that others subscribe to by name, that may exist at once. A
+    /// client's own address does not count, nor a queue that only holds messages: `connections_max` and
+    /// `queues_bytes_max` bound them.
     pub destinations_max: u32,
-    /// Memory for destinations, their names and what is kept of each.
+    /// Memory for these destinations, their names and what is kept of each.
     pub destinations_bytes_max: u64,
     /// Memory of the destinations that the subscriptions of one session keep alive, whoever else subscribes to
     /// them, by profile.
@@ -129,8 +133,8 @@ pub struct Limits {
     // -- outbound queues --------------------------------------------------------------------
     /// Bounds on the queue of one connection, by profile.
     pub outbound: ByProfile<OutboundLimits>,
-    /// Memory for queued frames, all connections together. When nine tenths of it are in use,
-    /// publishers are no longer read until it has fallen to seven tenths.
+    /// Memory for queued frames, and for presence events on their way to many services, all connections together.
+    /// When nine tenths of it are in use, publishers are no longer read until it has fallen to seven tenths.
     pub outbound_total_bytes_max: u64,
     /// Time for which publishers are not read. After it, and at once when all of `outbound_total_bytes_max` is in
     /// use, the connections with the largest queues are closed until seven tenths are in use.
@@ -188,12 +192,17 @@ impl Limits {
         let part = |bounds, bytes| MemoryPart { bounds, bytes };
         vec![
             part("connections_max, at rest, with TLS", connections * CONNECTION_BYTES),
-            part("connections_max × login_id_bytes_max", connections * LOGIN_COPIES * login),
+            part(
+                "connections_max × login_id_bytes_max",
+                connections * (LOGIN_COPIES * login + ADDRESS_BYTES),
+            ),
             part("inbound_total_bytes_max", self.inbound_total_bytes_max),
             part("outbound_total_bytes_max", self.outbound_total_bytes_max),
             part("queues_bytes_max", self.queues_bytes_max),
+            part("queues_bytes_max, for the queues of these messages", self.queues_bytes_max),
             part("transactions_total_bytes_max", self.transactions_total_bytes_max),
             part("destinations_bytes_max", self.destinations_bytes_max),
+            part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
             part("subscriptions_max", u64::from(self.subscriptions_max) * subscription),
             part(
                 "patterns_max × pattern_compiled_bytes_max, and as much for its cache",
@@ -305,11 +314,17 @@ pub(crate) const CONNECTION_BYTES: u64 = 9 * 1024;
 /// The same without TLS.
 pub(crate) const PLAIN_CONNECTION_BYTES: u64 = 700;
 
-/// How often a login id is kept besides its address: twice in the lines that name a sender, and for the log.
-const LOGIN_COPIES: u64 = 3;
+/// How often a login id is kept: in the address, twice in the lines that name a sender, and for the log.
+const LOGIN_COPIES: u64 = 4;
+
+/// Memory of a client's address without its login id.
+pub(crate) const ADDRESS_BYTES: u64 = 256;
 
 /// Memory of a subscription without its id, with its places in the lists of its session and its destination.
 pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;
+
+/// Memory for the groups of wildcards that topics remember, so that those are not looked up for each message.
+pub(crate) const WILDCARDS_REMEMBERED_BYTES_MAX: u64 = 16 << 20;
 
 /// Memory that the loop keeps for reading, encoding and writing.
 const LOOP_BYTES: u64 = 16 << 20;

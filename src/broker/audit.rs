@@ -40,19 +40,19 @@ impl Broker {
 
     /// Checks a list of members. Returns their number.
     fn check_members(&self, members: &Members, is_meant: impl Fn(Target) -> bool) -> usize {
-        for (position, route) in members.routes().iter().enumerate() {
+        for (position, route) in members.iter().enumerate() {
             let one = &self.subscriptions[route.subscription];
             assert_eq!((one.session, one.position as usize), (route.session, position));
             assert!(is_meant(one.target), "a subscription is a member where it belongs");
         }
-        members.routes().len()
+        members.len()
     }
 
     /// Checks what a destination remembers of the groups that select it.
     fn check_selection(&self, destination: &Destination) {
         let name = &destination.name;
         let wildcards = &self.groups.wildcards;
-        if destination.knows_wildcards(wildcards.epoch()) {
+        if destination.knows_wildcards(wildcards.changed_at()) {
             let matching = wildcards.matching_slowly(name);
             let mut known = destination.wildcards().to_vec();
             known.sort_unstable();

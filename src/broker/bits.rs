@@ -16,6 +16,11 @@ impl BitSet {
         self.words.is_empty()
     }
 
+    /// Memory of its own.
+    pub(crate) fn bytes(&self) -> usize {
+        if self.words.spilled() { self.words.capacity() * size_of::<u64>() } else { 0 }
+    }
+
     /// Whether the set has a number.
     pub(crate) fn has(&self, number: u32) -> bool {
         let (word, bit) = place_of(number);

@@ -12,12 +12,14 @@ use super::request::check_disguises;
 use super::space::Space;
 use super::speaker::{Done, Verdict};
 use super::{Broker, Moment, desk};
+use crate::buffer::{Lent, Shared};
 use crate::classic::{Command, Frame, encode};
 use crate::stomp::{Headers, Name};
 use crate::work;
 
 /// Handles a frame, unless its connection is closing.
-pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Moment) -> Done {
+pub(super) fn handle(broker: &mut Broker, peer: PeerId, lent: Lent<'_>, now: Moment) -> Done {
+    let bytes = lent.bytes;
     let one = broker.peers.peer(peer);
     let session = one.session();
     if session.is_none()
@@ -33,7 +35,7 @@ pub(super) fn handle(broker: &mut Broker, peer: PeerId, bytes: &[u8], now: Momen
     // Most frames are SENDs: a constant outcome saves copies of a verdict.
     let result = match (result, session, frame.command) {
         (Ok(()), Some(session), Command::Send) => {
-            match send(broker, &Request { peer, session, frame: &frame }, now) {
+            match send(broker, &Request { peer, session, frame: &frame }, lent.shared, now) {
                 Ok(()) => return Done::stays(broker.is_busy(peer)),
                 Err(fault) => Err(fault),
             }
@@ -224,7 +226,12 @@ fn disconnect(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Ve
 }
 
 #[inline(always)] // into `handle`, its only caller
-fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(), Fault> {
+fn send(
+    broker: &mut Broker,
+    request: &Request<'_, '_>,
+    shared: Option<&Shared>,
+    now: Moment,
+) -> Result<(), Fault> {
     request.check_session_id(broker)?;
     let content = Content {
         transaction: request.header(Name::Transaction),
@@ -233,6 +240,7 @@ fn send(broker: &mut Broker, request: &Request<'_, '_>, now: Moment) -> Result<(
         has_escapes: false,
         user_lines: UserLines::of(&request.frame.headers),
         body: request.frame.body,
+        shared,
     };
     let sending =
         Sending { session: request.session, content: &content, expires_ms: NEVER, origin: None };

@@ -109,10 +109,11 @@ impl Broker {
         let max = self.limits.transactions_total_bytes_max;
         while self.transactions.bytes() + bytes > max {
             let exceeded = Exceeded { limit: "transactions_total_bytes_max", max };
-            let fault = Fault::exceeded(exceeded).later();
-            let payer = self.transactions.payer_for(session, bytes).ok_or_else(|| fault.clone())?;
+            let Some(payer) = self.transactions.payer_for(session, bytes) else {
+                return Err(Fault::exceeded(exceeded).later());
+            };
             let peer = self.sessions[payer].peer;
-            self.refuse(peer, &fault, now);
+            self.refuse(peer, &Fault::holding_most(exceeded), now);
         }
         Ok(())
     }

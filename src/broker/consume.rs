@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::asker::Asker;
 use super::deliver::{Sending, Sent};
 use super::fan::Fan;
 use super::fault::{Code, Fault};
@@ -15,7 +16,7 @@ use super::members::Route;
 use super::message::{Message, Stored};
 use super::peer::Peer;
 use super::queue::Queue;
-use super::shares::{Asker, Wanted};
+use super::shares::Wanted;
 use super::store::{Position, Slot};
 use super::subscription::{AckMode, Standard, Target, Turn};
 use super::{Broker, Moment};
@@ -59,7 +60,7 @@ impl Broker {
         self.make_subscription_room(session, Wanted::Name(name), now)?;
         let id = self.find_or_make_destination(name, Asker::Nobody, now)?;
         let index = self.begin_subscription(session, Target::Queue(id), Some(standard));
-        self.destinations.change_queue(id, |queue| queue.add_consumer(index));
+        self.destinations.change_consumers(id, |queue| queue.add_consumer(index));
         self.serve_queue(id, now);
         Ok(index)
     }
@@ -79,7 +80,7 @@ impl Broker {
         }
         let Self { destinations, subscriptions, .. } = self;
         let is_there = |one| subscriptions.get(one).is_some();
-        destinations.change_queue(id, |queue| queue.note_consumer_ended(is_there));
+        destinations.change_consumers(id, |queue| queue.note_consumer_ended(is_there));
     }
 
     pub(super) fn send_to_queue(
@@ -448,7 +449,7 @@ mod tests {
 
     /// Handles frames of a client.
     fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) -> Verdict {
-        broker.handle(speaker, Data { bytes, is_binary: false }, Moment::default()).verdict
+        broker.handle(speaker, Data::unshared(bytes), Moment::default()).verdict
     }
 
     #[test]

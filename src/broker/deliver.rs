@@ -1,7 +1,8 @@
 //! Delivery: from one SEND to the queues of all its receivers, in either dialect.
 
+use super::asker::Asker;
 use super::destination::Destination;
-use super::encode::{Encodings, Head, encode_whole};
+use super::encode::{Encodings, Head, encode_whole, push_if_large};
 use super::encoding::Encoding;
 use super::fan::{ByNumber, Fan, Outlet};
 use super::fault::{Code, Fault};
@@ -12,7 +13,6 @@ use super::members::Members;
 use super::message::{Content, Message, Origin};
 use super::peer::Peers;
 use super::session::{Session, SessionTable};
-use super::shares::Asker;
 use super::space::Space;
 use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment, printable};
@@ -207,8 +207,8 @@ impl Broker {
             counters.deliveries += u64::from(is_queued);
             return Sent::Queued(u32::from(is_queued));
         }
-        if owner.is_none() && !self.destinations[id].knows_wildcards(self.groups.wildcards.epoch())
-        {
+        let changed_at = self.groups.wildcards.changed_at();
+        if owner.is_none() && !self.destinations[id].knows_wildcards(changed_at) {
             self.look_up_wildcards(id);
         }
         let Self { peers, sessions, subscriptions, destinations, groups, counters, limits, .. } =
@@ -250,7 +250,7 @@ impl Broker {
         let Some(destination) = same else { return false };
         let is_reached = match destination.owner {
             Some(owner) => self.listens(owner, destination),
-            None => destination.knows_wildcards(self.groups.wildcards.epoch()),
+            None => destination.knows_wildcards(self.groups.wildcards.changed_at()),
         };
         let watched = destination.owner.map(|owner| self.sessions[owner].profile);
         let fan = wide.fan();
@@ -263,14 +263,16 @@ impl Broker {
     /// Finds the groups that select a topic, after groups have come or gone.
     #[inline(never)] // keeps the common path in `deliver_at` short
     fn look_up_wildcards(&mut self, id: DestinationId) {
-        let wildcards = &self.groups.wildcards;
+        let wildcards = &mut self.groups.wildcards;
+        let times = (wildcards.changed_at(), wildcards.tick());
         let has_wildcards = !wildcards.is_empty();
         let mut found = Vec::new();
         if has_wildcards {
             let visited = wildcards.look_up(&self.destinations[id].name, &mut found);
             self.meter.spend(work::FRAME + visited / VISITS_PER_UNIT);
         }
-        self.destinations.set_wildcards(id, wildcards.epoch(), &found, has_wildcards);
+        let forgotten = self.destinations.remember_wildcards(id, times, &found, has_wildcards);
+        self.meter.spend(forgotten * work::DROP);
     }
 
     /// Delivers a message of the broker itself or of a queue to given receivers.
@@ -366,7 +368,7 @@ impl Broker {
 
     /// Whether the client at an address, its owner, gets messages to it.
     fn listens(&self, owner: SessionId, address: &Destination) -> bool {
-        let is_subscribed = || address.own().routes().iter().any(|route| route.session == owner);
+        let is_subscribed = || address.own().iter().any(|route| route.session == owner);
         self.sessions[owner].has_inbox || is_subscribed()
     }
 }
@@ -432,8 +434,13 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
         Encoding::Classic => Head::Session(to.token()),
         Encoding::Standard(_) => Head::Inbox,
     };
-    let frame = encode_whole(message, receiver.arena, format, head);
-    receiver.arena.push(&mut receiver.peer.queue, frame);
+    let queue = &mut receiver.peer.queue;
+    if message.content.shared.is_none()
+        || !push_if_large(message, receiver.arena, queue, format, head)
+    {
+        let frame = encode_whole(message, receiver.arena, format, head);
+        receiver.arena.push(queue, frame);
+    }
     receiver.note_queued();
     true
 }
@@ -449,7 +456,7 @@ mod tests {
 
     fn say(broker: &mut Broker, speaker: &mut Speaker, frames: &str) -> u64 {
         let before = broker.meter.spent();
-        let data = Data { bytes: frames.as_bytes(), is_binary: false };
+        let data = Data::unshared(frames.as_bytes());
         broker.handle(speaker, data, Moment::default());
         broker.meter.spent() - before
     }
@@ -467,7 +474,7 @@ mod tests {
     fn each_list_of_receivers_is_counted_even_if_the_message_is_sliced() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
         let mut limits = Limits::default();
-        limits.wildcards_per_session_max = crate::ByProfile::all(1_000);
+        limits.wildcards_per_session_max = crate::profile::ByProfile::all(1_000);
         let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
         let [mut ana, mut bob, mut eva] = [0, 1, 2].map(|slot| join(&mut broker, slot));
         for id in 0..256 {
@@ -498,7 +505,7 @@ mod tests {
         let (dialect, framing) = (Dialect::Standard, Framing::Line);
         let mut ana = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
         let say = |broker: &mut Broker, ana: &mut Speaker, bytes: &[u8]| {
-            broker.handle(ana, Data { bytes, is_binary: false }, Moment::default()).verdict
+            broker.handle(ana, Data::unshared(bytes), Moment::default()).verdict
         };
         let login =
             b"CONNECT\naccept-version:1.2\nhost:h\ninbox:true\nlogin:ana\npasscode:app.agent\n\n\0";

@@ -11,9 +11,10 @@ use super::bits::BitSet;
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, GroupId, SessionId, SubscriptionIndex};
 use super::index::NameIndex;
-use super::members::{Members, Route};
+use super::members::{Copies, Members, Route};
 use super::message::NEVER;
 use super::queue::Queue;
+use super::remembered::Remembered;
 use super::space::Space;
 use super::table::Table;
 use crate::profile::Profile;
@@ -39,10 +40,10 @@ pub(crate) struct Destination {
 pub(crate) struct Watch {
     /// Subscriptions by name, which keep the destination alive.
     direct: Members,
-    /// Groups that selected the topic in an epoch of the wildcards; those that are gone are skipped.
+    /// Groups that selected the topic when they were looked up; those that are gone are skipped.
     wildcards: Box<[GroupId]>,
-    /// The epoch, or [`NO_EPOCH`].
-    epoch: u64,
+    /// When that was, on the clock of the groups, or [`NEVER_LOOKED_UP`]; no two destinations have the same time.
+    looked_up_at: u64,
     /// What only addresses of clients have.
     client: Option<Box<ClientWatch>>,
 }
@@ -56,8 +57,8 @@ struct ClientWatch {
     groups: BitSet,
 }
 
-/// The epoch of a topic whose groups were not looked up.
-const NO_EPOCH: u64 = u64::MAX;
+/// When groups were looked up of a topic of which they are not known. The clock begins later.
+const NEVER_LOOKED_UP: u64 = 0;
 
 /// How a subscription by name receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +73,16 @@ impl Default for Watch {
     /// Nobody.
     fn default() -> Self {
         let (direct, wildcards) = (Members::default(), Box::default());
-        Self { direct, wildcards, epoch: NO_EPOCH, client: None }
+        Self { direct, wildcards, looked_up_at: NEVER_LOOKED_UP, client: None }
     }
 }
 
 impl Watch {
-    /// Whether there is nothing in it. The epoch in which nothing selected a topic is worth its memory only while
-    /// there are wildcards.
+    /// Whether there is nothing in it. That nothing selected a topic is worth its memory only while there are
+    /// wildcards.
     fn is_useless(&self, has_wildcards: bool) -> bool {
-        let remembers = !self.wildcards.is_empty() || has_wildcards && self.epoch != NO_EPOCH;
+        let is_known = self.looked_up_at != NEVER_LOOKED_UP;
+        let remembers = !self.wildcards.is_empty() || has_wildcards && is_known;
         self.direct.is_empty() && self.client.is_none() && !remembers
     }
 }
@@ -106,10 +108,10 @@ impl Destination {
         self.watch.as_ref().map_or(&[], |watch| &watch.wildcards)
     }
 
-    /// Whether its groups of topics are those of an epoch.
+    /// Whether its groups of topics were looked up since that time, which is when the last group came or went.
     #[inline]
-    pub(crate) fn knows_wildcards(&self, epoch: u64) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.epoch == epoch)
+    pub(crate) fn knows_wildcards(&self, since: u64) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.looked_up_at > since)
     }
 
     /// Slots of the groups of watchers that select it, while its client is logged in.
@@ -128,6 +130,17 @@ impl Destination {
     pub(crate) fn is_unused(&self) -> bool {
         let queued = self.queue.as_ref().is_some_and(|queue| !queue.is_unused());
         self.owner.is_none() && self.direct().is_empty() && !queued
+    }
+
+    /// Whether it counts against the limits on destinations: the address of a client does only while others
+    /// subscribe to it by name, for the client's connection pays for it, and a queue only while it has consumers, for
+    /// its messages do.
+    pub(crate) fn is_counted(&self) -> bool {
+        match (&self.queue, Space::of(&self.name)) {
+            (Some(queue), _) => queue.has_consumers(),
+            (None, Space::Client) => !self.direct().is_empty(),
+            (None, _) => true,
+        }
     }
 
     /// Whether it is a topic that nobody subscribes to by name.
@@ -149,6 +162,26 @@ impl Destination {
     }
 }
 
+/// Destinations that count against the limits on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub len: u64,
+    /// Their memory.
+    pub bytes: u64,
+}
+
+impl Counted {
+    /// Notes whether a destination is among them, which was or was not before.
+    fn note(&mut self, name: &[u8], was: bool, is: bool) {
+        let cost = DestinationTable::cost_of(name);
+        match (was, is) {
+            (false, true) => (self.len, self.bytes) = (self.len + 1, self.bytes + cost),
+            (true, false) => (self.len, self.bytes) = (self.len - 1, self.bytes - cost),
+            _ => {}
+        }
+    }
+}
+
 /// All destinations, by id and by name, and totals over them. Only its methods change a destination, which
 /// keeps the totals right.
 #[derive(Debug)]
@@ -162,6 +195,10 @@ pub(crate) struct DestinationTable {
     idle_last: u64,
     /// Memory of all destinations.
     bytes: u64,
+    /// Those that [`Destination::is_counted`].
+    counted: Counted,
+    /// Topics that remember groups which select them.
+    remembered: Remembered,
     /// Queues with a message that expires, by [`Queue::expires_ms`].
     expiring: BTreeSet<(u64, DestinationId)>,
     /// Queues to be served again at the end of the turn; those that still exist have `is_backlogged`.
@@ -178,6 +215,8 @@ impl DestinationTable {
             idle_topics: BTreeMap::new(),
             idle_last: 0,
             bytes: 0,
+            counted: Counted::default(),
+            remembered: Remembered::default(),
             expiring: BTreeSet::new(),
             backlogged: VecDeque::new(),
         }
@@ -189,6 +228,7 @@ impl DestinationTable {
         let queue = (space == Space::Queue).then(Box::default);
         let destination = Destination { name: name.into(), queue, ..Destination::default() };
         self.bytes += Self::cost_of(name);
+        self.counted.note(name, false, destination.is_counted());
         let id = self.table.insert(destination);
         self.note_use(id);
         self.by_name.insert(self.hasher.hash(name), id);
@@ -217,22 +257,32 @@ impl DestinationTable {
 
     /// Removes a destination that nothing uses.
     fn remove(&mut self, id: DestinationId) {
+        self.forget_wildcards(id);
         let Some(destination) = self.table.remove(id) else { return };
         self.bytes -= Self::cost_of(&destination.name);
+        self.counted.note(&destination.name, destination.is_counted(), false);
         let hash = self.hasher.hash(&destination.name);
         self.by_name.remove(hash, id);
     }
 
     /// Adds a subscription by name. Returns its position.
-    pub(crate) fn join(&mut self, id: DestinationId, via: Via, route: Route) -> u32 {
+    pub(crate) fn join(
+        &mut self,
+        id: DestinationId,
+        via: Via,
+        route: Route,
+        copies: &mut Copies,
+    ) -> u32 {
         let destination = &mut self.table[id];
+        let was_counted = destination.is_counted();
         let members = match via {
             Via::Own => &mut destination.client_mut().own,
             Via::Name => &mut destination.watch.get_or_insert_default().direct,
         };
         let is_first = members.is_empty();
-        let position = members.push(route);
+        let position = members.push(route, copies);
         if is_first {
+            self.counted.note(&destination.name, was_counted, destination.is_counted());
             self.note_use(id);
         }
         position
@@ -246,16 +296,19 @@ impl DestinationTable {
         via: Via,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
         let destination = self.table.get_mut(id)?;
+        let was_counted = destination.is_counted();
         let watch = destination.watch.as_mut()?;
         let members = match via {
             Via::Own => &mut watch.client.as_mut()?.own,
             Via::Name => &mut watch.direct,
         };
-        let moved = members.remove(position, subscription);
+        let moved = members.remove(position, subscription, copies);
         if members.is_empty() {
             destination.tidy(false);
+            self.counted.note(&destination.name, was_counted, destination.is_counted());
             self.note_use(id);
         }
         moved
@@ -270,24 +323,40 @@ impl DestinationTable {
         }
     }
 
-    /// Sets the groups that select a topic in an epoch of the wildcards, in which there are some or none.
-    pub(crate) fn set_wildcards(
+    /// Remembers the groups that select a topic, which were looked up at that time, after the last group had come or
+    /// gone. There are some groups or none. What takes room for that is forgotten, that first which was looked up
+    /// first; so is some of what is outdated. Returns how much of it was.
+    pub(crate) fn remember_wildcards(
         &mut self,
         id: DestinationId,
-        epoch: u64,
+        (since, looked_up_at): (u64, u64),
         groups: &[GroupId],
         has_wildcards: bool,
-    ) {
+    ) -> u32 {
+        self.forget_wildcards(id);
+        let mut forgotten = 0;
+        while let Some(first) = self.remembered.first_to_forget(groups, since, forgotten) {
+            self.forget_wildcards(first);
+            forgotten += 1;
+        }
         let destination = &mut self.table[id];
-        if destination.watch.is_none() && !has_wildcards {
-            return;
+        if destination.watch.is_some() || has_wildcards {
+            let watch = destination.watch.get_or_insert_default();
+            (watch.looked_up_at, watch.wildcards) = (looked_up_at, groups.into());
+            self.remembered.add(looked_up_at, id, groups);
+            destination.tidy(has_wildcards);
         }
-        let watch = destination.watch.get_or_insert_default();
-        watch.epoch = epoch;
-        if *watch.wildcards != *groups {
-            watch.wildcards = groups.into();
-        }
-        destination.tidy(has_wildcards);
+        forgotten
+    }
+
+    /// Forgets the groups that select a topic: they are looked up again for the next message to it.
+    fn forget_wildcards(&mut self, id: DestinationId) {
+        let Some(destination) = self.table.get_mut(id) else { return };
+        let Some(watch) = &mut destination.watch else { return };
+        let at = std::mem::replace(&mut watch.looked_up_at, NEVER_LOOKED_UP);
+        let groups = std::mem::take(&mut watch.wildcards);
+        self.remembered.remove(at, &groups);
+        destination.tidy(false);
     }
 
     /// Updates whether a topic counts as idle.
@@ -320,7 +389,8 @@ impl DestinationTable {
         }
     }
 
-    /// Changes a queue and updates the totals; `None` if there is no such queue.
+    /// Changes the messages of a queue and updates the totals; `None` if there is no such queue. Its consumers stay the
+    /// same.
     pub(crate) fn change_queue<T>(
         &mut self,
         id: DestinationId,
@@ -336,6 +406,16 @@ impl DestinationTable {
             }
         }
         Some(result)
+    }
+
+    /// Changes who consumes a queue, if it is still there.
+    pub(crate) fn change_consumers(&mut self, id: DestinationId, change: impl FnOnce(&mut Queue)) {
+        let Some(destination) = self.table.get_mut(id) else { return };
+        let was_counted = destination.is_counted();
+        if let Some(queue) = &mut destination.queue {
+            change(queue);
+        }
+        self.counted.note(&destination.name, was_counted, destination.is_counted());
     }
 
     /// Lists a queue to be served again at the end of the turn.
@@ -435,6 +515,16 @@ impl DestinationTable {
         self.bytes
     }
 
+    /// Destinations that count against the limits on them.
+    pub(crate) fn counted(&self) -> Counted {
+        self.counted
+    }
+
+    /// Memory of what topics remember of the groups that select them.
+    pub(crate) fn remembered_bytes(&self) -> u64 {
+        self.remembered.bytes()
+    }
+
     /// When the next message of a queue may expire, and in which queue.
     pub(crate) fn first_expiring(&self) -> Option<(u64, DestinationId)> {
         self.expiring.first().copied()
@@ -445,8 +535,12 @@ impl DestinationTable {
         assert_eq!(self.by_name.len(), self.table.len(), "names and destinations");
         let (mut idle, mut expiring, mut backlogged) =
             (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        self.check_remembered();
         let bytes = self.table.iter().map(|(_, one)| Self::cost_of(&one.name));
         assert_eq!(bytes.sum::<u64>(), self.bytes, "memory of destinations");
+        let mut counted = Counted::default();
+        self.table.iter().for_each(|(_, one)| counted.note(&one.name, false, one.is_counted()));
+        assert_eq!(counted, self.counted, "destinations that count against their limits");
         for (id, one) in self.table.iter() {
             assert_eq!(
                 self.find(&one.name, None),
@@ -473,6 +567,15 @@ impl DestinationTable {
         let listed = self.backlogged.iter().copied().filter(|id| self.queue(*id).is_some());
         assert_eq!(backlogged, listed.collect(), "queues to be served again");
     }
+
+    fn check_remembered(&self) {
+        let mut remembered = Remembered::default();
+        for (id, one) in self.table.iter() {
+            let at = one.watch.as_ref().map_or(NEVER_LOOKED_UP, |watch| watch.looked_up_at);
+            remembered.add(at, id, one.wildcards());
+        }
+        assert_eq!(remembered, self.remembered, "what topics remember of wildcards");
+    }
 }
 
 impl std::ops::Index<DestinationId> for DestinationTable {
@@ -492,6 +595,7 @@ mod tests {
     use crate::broker::message::{Content, Message, Origin, Stored, UserLines};
     use crate::broker::store::Store;
     use crate::broker::table::{Key, Place};
+    use crate::limits::{ADDRESS_BYTES, WILDCARDS_REMEMBERED_BYTES_MAX};
 
     #[test]
     fn a_guess_that_is_stale_or_another_name_misleads_nobody() {
@@ -514,12 +618,12 @@ mod tests {
     fn totals_follow_each_change() {
         let mut table = DestinationTable::new(NameHasher::new(1));
         let (topic, other) = (table.insert(b"/topic/a"), table.insert(b"/topic/b"));
-        table.join(topic, Via::Name, route(0));
+        table.join(topic, Via::Name, route(0), &mut Copies::default());
         table.check_invariants();
         // It is idle, and no idle topics are allowed.
         table.release(other, 0);
         assert_eq!((table.find(b"/topic/b", None), table.len()), (None, 1));
-        table.leave(topic, Via::Name, 0, route(0).subscription);
+        table.leave(topic, Via::Name, 0, route(0).subscription, &mut Copies::default());
         table.check_invariants();
         table.release(topic, 1);
         assert_eq!(table.find(b"/topic/a", None), Some(topic), "it may stay a while");
@@ -548,6 +652,43 @@ mod tests {
     }
 
     #[test]
+    fn addresses_count_while_others_subscribe_to_them_and_queues_while_they_have_consumers() {
+        let mut table = DestinationTable::new(NameHasher::new(1));
+        let names: [&[u8]; 3] = [b"/agent/ana", b"/queue/a", b"/topic/a"];
+        let [client, queue, topic] = names.map(|name| table.insert(name));
+        let cost = |names: &[&[u8]]| names.iter().map(|name| DestinationTable::cost_of(name)).sum();
+        let is = |table: &DestinationTable, names: &[&[u8]]| {
+            let expected = Counted { len: names.len() as u64, bytes: cost(names) };
+            assert_eq!(table.counted(), expected);
+        };
+        is(&table, &names[2..]);
+        table.set_owner(client, Some(route(7).session));
+        table.join(client, Via::Own, route(0), &mut Copies::default());
+        is(&table, &names[2..]);
+        table.join(client, Via::Name, route(1), &mut Copies::default());
+        table.join(client, Via::Name, route(2), &mut Copies::default());
+        table.change_consumers(queue, |queue| queue.add_consumer(route(3).subscription));
+        is(&table, &names);
+        table.set_owner(client, None);
+        is(&table, &names);
+        table.leave(client, Via::Name, 0, route(1).subscription, &mut Copies::default());
+        table.change_consumers(queue, |queue| queue.note_consumer_ended(|_| false));
+        is(&table, &[names[0], names[2]]);
+        table.leave(client, Via::Name, 0, route(2).subscription, &mut Copies::default());
+        [client, queue, topic].into_iter().for_each(|id| table.release(id, 0));
+        is(&table, &[]);
+        table.check_invariants();
+    }
+
+    #[test]
+    fn the_address_of_a_client_takes_no_more_than_is_reckoned_for_it() {
+        for profile in Profile::ALL {
+            let cost = DestinationTable::cost_of(&profile.address_of(b""));
+            assert!(cost <= ADDRESS_BYTES, "{cost} for {profile:?}");
+        }
+    }
+
+    #[test]
     fn a_login_id_is_found_under_any_profile_while_somebody_is_logged_in() {
         let mut table = DestinationTable::new(NameHasher::new(1));
         let session = SessionId::new(Place::new(7, NonZeroU32::MIN));
@@ -570,31 +711,64 @@ mod tests {
         let (client, topic) = (table.insert(b"/agent/ana"), table.insert(b"/topic/a"));
         let is_watched = |table: &DestinationTable, id| table[id].watch.is_some();
         table.set_owner(client, Some(route(7).session));
-        assert_eq!(table.join(client, Via::Own, route(0)), 0);
-        assert_eq!(table.join(client, Via::Name, route(1)), 0);
+        assert_eq!(table.join(client, Via::Own, route(0), &mut Copies::default()), 0);
+        assert_eq!(table.join(client, Via::Name, route(1), &mut Copies::default()), 0);
         table.set_group(client, 200, true);
         table.set_group(client, 3, true);
         table.set_group(client, 3, false);
-        assert_eq!(table[client].own().routes(), [route(0)]);
+        assert_eq!(table[client].own().from(0), [route(0)]);
         assert_eq!(table[client].groups().collect::<Vec<_>>(), [200]);
-        assert_eq!(table.leave(client, Via::Name, 0, route(1).subscription), None);
+        assert_eq!(
+            table.leave(client, Via::Name, 0, route(1).subscription, &mut Copies::default()),
+            None
+        );
         assert!(is_watched(&table, client));
         table.set_owner(client, None);
         assert!(!is_watched(&table, client), "what was the client's is gone");
-        assert_eq!(table.leave(client, Via::Own, 0, route(0).subscription), None);
+        assert_eq!(
+            table.leave(client, Via::Own, 0, route(0).subscription, &mut Copies::default()),
+            None
+        );
 
         let group = GroupId::new(Place::new(0, NonZeroU32::MIN));
-        table.set_wildcards(topic, 1, &[], false);
+        table.remember_wildcards(topic, (0, 1), &[], false);
         assert!(!is_watched(&table, topic));
-        table.set_wildcards(topic, 1, &[], true);
+        table.remember_wildcards(topic, (0, 2), &[], true);
         assert!(table[topic].knows_wildcards(1), "that nothing selects it is worth knowing");
-        table.set_wildcards(topic, 2, &[group], true);
-        assert_eq!(
-            (table[topic].wildcards(), table[topic].knows_wildcards(1)),
-            (&[group][..], false)
-        );
-        table.set_wildcards(topic, 3, &[], false);
+        table.remember_wildcards(topic, (3, 4), &[group], true);
+        assert_eq!(table[topic].wildcards(), [group]);
+        assert_eq!([3, 4].map(|since| table[topic].knows_wildcards(since)), [true, false]);
+        table.remember_wildcards(topic, (5, 6), &[], false);
         assert!(!is_watched(&table, topic));
+    }
+
+    #[test]
+    fn what_topics_remember_of_wildcards_is_bounded_and_the_oldest_is_forgotten_first() {
+        let mut table = DestinationTable::new(NameHasher::new(1));
+        let groups = vec![GroupId::new(Place::new(0, NonZeroU32::MIN)); 100_000];
+        let names = (0..40).map(|number| format!("/topic/{number}"));
+        let topics: Vec<_> = names.map(|name| table.insert(name.as_bytes())).collect();
+        for (topic, at) in topics.iter().zip(1..) {
+            table.remember_wildcards(*topic, (0, at), &groups, true);
+            assert!(table.remembered_bytes() <= WILDCARDS_REMEMBERED_BYTES_MAX);
+            table.check_invariants();
+        }
+        let is_known = |table: &DestinationTable, id: DestinationId| table[id].knows_wildcards(0);
+        let known = topics.iter().map(|topic| is_known(&table, *topic));
+        let expected = (0..40).map(|number| number >= 20);
+        assert!(known.eq(expected), "of 800 kB each, 20 are within 16 MiB");
+        // A single one that is larger than all that there is room for has to serve its message.
+        let many = vec![groups[0]; 3_000_000];
+        assert_eq!(table.remember_wildcards(topics[0], (0, 50), &many, true), 20);
+        assert!(is_known(&table, topics[0]) && table[topics[0]].wildcards().len() == many.len());
+        table.check_invariants();
+        table.remember_wildcards(topics[1], (0, 51), &groups[..1], true);
+        assert!(table.remembered_bytes() < 100 && !is_known(&table, topics[0]));
+        table.remember_wildcards(topics[2], (51, 52), &groups[..1], true);
+        assert!(!is_known(&table, topics[1]), "what is outdated goes");
+        table.release(topics[2], 0);
+        table.remove_idle_topic();
+        table.check_invariants();
     }
 
     fn route(number: u32) -> Route {
@@ -611,6 +785,7 @@ mod tests {
             has_escapes: false,
             user_lines: UserLines::Own(&[]),
             body: b"x",
+            shared: None,
         };
         let message =
             Message { number: 1, is_redelivered: false, origin: &origin, content: &content };

@@ -118,6 +118,11 @@ impl<'m> Encodings<'m> {
         format: Format,
         head: Head<'m>,
     ) {
+        if self.message.content.shared.is_some()
+            && push_if_large(self.message, arena, queue, format, head)
+        {
+            return;
+        }
         let tail = match self.first.iter().chain(&self.others).find(|made| made.0 == format) {
             Some((_, made, frame, _)) if *made == head => return arena.push(queue, *frame),
             Some((_, _, _, Some((is_named, tail)))) if *is_named == head.names_message() => *tail,
@@ -203,6 +208,31 @@ impl Message<'_> {
     }
 }
 
+/// Queues the message if its body is large and can be shared, so that it is not copied. The head is encoded for each
+/// receiver. Returns whether it did.
+#[cold]
+#[inline(never)] // keeps the path of small messages short
+pub(super) fn push_if_large(
+    message: &Message<'_>,
+    arena: &mut OutboundArena,
+    queue: &mut OutboundQueue,
+    (encoding, framing): Format,
+    head: Head<'_>,
+) -> bool {
+    let Some(body) = message.content.piece() else { return false };
+    let mut out = Vec::new();
+    write_head(message, head, &mut out);
+    match encoding {
+        Encoding::Classic => write_classic_lines(message, &mut out),
+        Encoding::Standard(version) => {
+            write_standard_lines(message, version, head.names_message(), &mut out);
+            out.push(b'\n');
+        }
+    }
+    arena.push_large(queue, framing, &out, &body);
+    true
+}
+
 /// Queues a head for one receiver, and a tail that others share. `buffer` is for the head.
 #[inline(never)] // once for each receiver, from two places
 fn push_behind(
@@ -276,6 +306,13 @@ fn write_redelivered(message: &Message<'_>, out: &mut Vec<u8>) {
 
 #[inline(always)] // the path of a classic SEND
 fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
+    write_classic_lines(message, out);
+    classic::encode::body(out, message.content.body);
+}
+
+/// Writes the lines between the head and the body.
+#[inline(always)] // the path of a classic SEND
+fn write_classic_lines(message: &Message<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     let content = message.content;
     out.extend_from_slice(message.origin.lines());
@@ -288,7 +325,6 @@ fn write_classic(message: &Message<'_>, out: &mut Vec<u8>) {
     } else {
         write_user_lines(content, out);
     }
-    encode::body(out, content.body);
 }
 
 #[inline(never)] // few messages have user lines
@@ -313,6 +349,19 @@ fn write_standard(
     is_named: bool,
     out: &mut Vec<u8>,
 ) -> bool {
+    let versions_differ = write_standard_lines(message, version, is_named, out);
+    stomp::encode::finish(out, message.content.body);
+    versions_differ
+}
+
+/// Writes the lines between the head and the body, as [`write_standard`] does.
+#[inline(always)] // into `write_standard`, its only hot caller
+fn write_standard_lines(
+    message: &Message<'_>,
+    version: Version,
+    is_named: bool,
+    out: &mut Vec<u8>,
+) -> bool {
     let from = out.len();
     let lines = write_unescaped(message, is_named, out);
     let versions_differ = !stomp::encode::is_plain(&out[from..], lines);
@@ -320,13 +369,12 @@ fn write_standard(
         out.truncate(from);
         write_escaped(message, version, is_named, out);
     }
-    stomp::encode::finish(out, message.content.body);
     versions_differ
 }
 
 /// Writes the header as if nothing had to be escaped, which is nearly always so. Returns the number of
 /// lines.
-#[inline]
+#[inline(always)] // the path of a SEND of the standard dialect
 fn write_unescaped(message: &Message<'_>, is_named: bool, out: &mut Vec<u8>) -> u32 {
     use classic::encode::number;
     let content = message.content;

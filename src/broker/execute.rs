@@ -101,6 +101,11 @@ impl Commit {
         }
     }
 
+    /// Memory of the message that is on its way.
+    pub(super) fn held_bytes(&self) -> u32 {
+        self.wide.as_ref().map_or(0, |wide| wide.held_bytes() as u32)
+    }
+
     /// Why nothing was performed.
     pub(super) fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()
@@ -150,9 +155,6 @@ impl Commit {
         if frame.command != Command::Send {
             let request = Request { session, version: self.version, headers: &frame.headers };
             let delivery = find_delivery(broker, &request)?;
-            if frame.command == Command::Nack {
-                broker.reserve_dead_letters(session, now)?;
-            }
             return Ok((Plan::Settle(delivery), 0));
         }
         let content = content_of(&frame, destination_of(&frame)?);
@@ -174,7 +176,6 @@ impl Commit {
                 let destination = frame.headers.value(Name::Destination).unwrap_or_default();
                 broker.give_back(&self.origin, &content_of(&frame, destination));
             }
-            Plan::Settle(_) if frame.command == Command::Nack => broker.give_back_dead_letters(),
             Plan::Send(None) | Plan::Settle(_) | Plan::None => {}
         }
     }
@@ -241,12 +242,20 @@ impl Accepted {
             Self::Settle(settle) => settle.advance(broker, now),
         }
     }
+
+    /// Memory of a message that is on its way.
+    pub(super) fn held_bytes(&self) -> u32 {
+        match self {
+            Self::Commit(commit) => commit.held_bytes(),
+            Self::Settle(_) => 0,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::asker::Asker;
     use super::super::peer::Opening;
-    use super::super::shares::Asker;
     use super::super::{CloseReason, Data, Keys, Options, Speaker};
     use super::*;
     use crate::dialect::Dialect;
@@ -273,7 +282,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, speaker: &mut Speaker, bytes: &[u8]) {
-        broker.handle(speaker, Data { bytes, is_binary: false }, NOW);
+        broker.handle(speaker, Data::unshared(bytes), NOW);
     }
 
     /// Takes what waits for a client.
@@ -383,13 +392,14 @@ mod tests {
 
     #[test]
     fn room_is_reserved_until_it_is_used_or_given_back() {
-        let limits = Limits { queue_messages_max: 40, destinations_max: 4, ..Limits::default() };
+        let limits = Limits { queue_messages_max: 40, destinations_max: 1, ..Limits::default() };
         for is_faulty in [false, true] {
             let mut broker = broker_with(limits.clone());
             let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
             let job = "SEND\ndestination:/queue/a\ntransaction:1\n\njob\0";
             let last = if is_faulty { 41 } else { 40 };
-            begin_large(&mut broker, &mut ana, &job.repeat(last));
+            let news = "SEND\ndestination:/topic/a\ntransaction:1\n\nnews\0";
+            begin_large(&mut broker, &mut ana, &(news.to_owned() + &job.repeat(last)));
             while broker.reserved.messages_at(b"/queue/a") < 40 {
                 broker.begin_share(1);
                 broker.advance_jobs(NOW);
@@ -397,9 +407,8 @@ mod tests {
             }
             let is_full = broker.check_queue_room(b"/queue/a", 1, NOW).unwrap_err();
             assert!(is_full.description.contains("queue_messages_max"), "{is_full:?}");
-            broker.find_or_make_destination(b"/queue/b", Asker::Nobody, NOW).unwrap();
             let is_full =
-                broker.find_or_make_destination(b"/queue/c", Asker::Nobody, NOW).unwrap_err();
+                broker.find_or_make_destination(b"/topic/b", Asker::Nobody, NOW).unwrap_err();
             assert!(is_full.description.contains("destinations_max"), "{is_full:?}");
             while broker.has_work() {
                 broker.begin_share(1_000);

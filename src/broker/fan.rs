@@ -80,7 +80,7 @@ impl Fan {
     #[inline]
     pub(super) fn add(&mut self, members: &Members, watched: Option<Profile>) {
         if !members.is_empty() {
-            self.receivers += members.routes().len();
+            self.receivers += members.len();
             self.sources.push(Source { members: members.clone(), watched });
         }
     }
@@ -119,6 +119,18 @@ impl Fan {
         self.sources().all(is_next) && others.next().is_none()
     }
 
+    /// The part of the memory of the lists that is there for it, about.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let sources = if self.sources.spilled() { self.sources.capacity() } else { 0 };
+        let lists = self.sources.iter().map(|source| source.members.held_bytes());
+        (sources * size_of::<Source>()) as u64 + lists.sum::<u64>()
+    }
+
+    /// Work of freeing it.
+    pub(super) fn units_of_end(&self) -> u32 {
+        self.sources.iter().map(|source| source.members.units_of_end()).sum()
+    }
+
     /// Whether there are no receivers.
     pub(super) fn is_empty(&self) -> bool {
         self.sources.is_empty()
@@ -155,7 +167,7 @@ impl<'b> Outlet<'b> {
     {
         let mut left = most;
         while let Some(source) = fan.sources.get(fan.at.source) {
-            let routes = &source.members.routes()[fan.at.index..];
+            let routes = source.members.from(fan.at.index);
             let routes = &routes[..routes.len().min(left)];
             let (watched, is_resumed) = (source.watched, fan.at.is_resumed);
             let (count, deliveries) = if watched.is_none() && !is_resumed {
@@ -172,11 +184,12 @@ impl<'b> Outlet<'b> {
             fan.deliveries += u64::from(deliveries);
             fan.at.index += routes.len();
             left -= routes.len();
-            if fan.at.index < source.members.routes().len() {
+            if fan.at.index >= source.members.len() {
+                (fan.at.source, fan.at.index) = (fan.at.source + 1, 0);
+            } else if left == 0 {
                 fan.at.is_resumed = true;
                 return false;
             }
-            (fan.at.source, fan.at.index) = (fan.at.source + 1, 0);
         }
         true
     }

@@ -60,6 +60,14 @@ impl Fault {
             .naming(exceeded.limit)
     }
 
+    /// All clients together have reached a limit, the client that is told holds most, and another one needs some.
+    pub fn holding_most(exceeded: Exceeded) -> Self {
+        let Exceeded { limit, max } = exceeded;
+        let description =
+            format!("you hold most of what {limit} ({max}) allows, and another client needs some");
+        Self { description: description.into(), ..Self::exceeded(exceeded).later() }
+    }
+
     /// More bytes are queued to the client than the named limit allows.
     pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
         let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");
@@ -75,6 +83,13 @@ impl Fault {
     /// CONNECT did not arrive within the named limit.
     pub fn timed_out(limit: &'static str) -> Self {
         let description = format!("CONNECT did not arrive in time ({limit})");
+        Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
+    }
+
+    /// A login waited for longer than the named limit, as others had to be done with first.
+    pub fn out_of_patience(limit: &'static str) -> Self {
+        let description =
+            format!("the broker had too much to do for others to log you in in time ({limit})");
         Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
     }
 

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::hashing::NameHasher;
 use super::ids::{GroupId, GroupKind, SubscriptionIndex};
 use super::levels::Levels;
-use super::members::{Members, Route};
+use super::members::{Copies, Members, Route};
 use super::pattern::Pattern;
 use super::table::{Key, Table};
 use super::wildcards::Wildcards;
@@ -24,6 +24,8 @@ pub(crate) struct Group<M> {
     /// Counts the groups of its kind: newer ones have higher numbers.
     number: u64,
     state: State,
+    /// Whether nobody joins it any more, since all of its members are being ended. Its text finds it no longer.
+    is_closed: bool,
 }
 
 /// How far it is known what a group selects.
@@ -79,11 +81,13 @@ pub(crate) struct GroupTable<M> {
     hasher: NameHasher,
     /// The number of the newest group.
     newest: u64,
+    /// The number of groups that are closed.
+    closed: usize,
 }
 
 impl<M> GroupTable<M> {
     fn new(hasher: NameHasher) -> Self {
-        Self { table: Table::default(), by_text: HashTable::new(), hasher, newest: 0 }
+        Self { table: Table::default(), by_text: HashTable::new(), hasher, newest: 0, closed: 0 }
     }
 
     /// The group of a pattern.
@@ -96,7 +100,8 @@ impl<M> GroupTable<M> {
     pub(crate) fn insert(&mut self, text: &[u8], matcher: M, state: State) -> GroupId {
         self.newest += 1;
         let (members, number) = (Members::default(), self.newest);
-        let group = Group { text: text.into(), matcher, members, number, state };
+        let is_closed = false;
+        let group = Group { text: text.into(), matcher, members, number, state, is_closed };
         let id = self.table.insert(Some(group));
         let (table, hasher) = (&self.table, &self.hasher);
         let rehash = |id: &GroupId| {
@@ -119,9 +124,9 @@ impl<M> GroupTable<M> {
     }
 
     /// Adds a member. Returns its position.
-    fn join(&mut self, id: GroupId, route: Route) -> u32 {
+    fn join(&mut self, id: GroupId, route: Route, copies: &mut Copies) -> u32 {
         let group = self.table.get_mut(id).and_then(Option::as_mut);
-        group.map_or(0, |group| group.members.push(route))
+        group.map_or(0, |group| group.members.push(route, copies))
     }
 
     /// Removes a member. Returns the subscription that has its position now, and the group, if that was its last
@@ -131,17 +136,36 @@ impl<M> GroupTable<M> {
         id: GroupId,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> (Option<SubscriptionIndex>, Option<Group<M>>) {
         let Some(Some(group)) = self.table.get_mut(id) else { return (None, None) };
-        let moved = group.members.remove(position, subscription);
+        let moved = group.members.remove(position, subscription, copies);
         if !group.members.is_empty() {
             return (moved, None);
         }
-        let hash = self.hasher.hash(&group.text);
+        let gone = self.table.remove(id).flatten();
+        if let Some(gone) = &gone {
+            self.unlist(id, self.hasher.hash(&gone.text));
+            self.closed -= usize::from(gone.is_closed);
+        }
+        (moved, gone)
+    }
+
+    /// Has nobody join a group any more.
+    fn close(&mut self, id: GroupId) {
+        let Some(Some(group)) = self.table.get_mut(id) else { return };
+        if !std::mem::replace(&mut group.is_closed, true) {
+            self.closed += 1;
+            let hash = self.hasher.hash(&group.text);
+            self.unlist(id, hash);
+        }
+    }
+
+    /// Has a text no longer find its group.
+    fn unlist(&mut self, id: GroupId, hash: u64) {
         if let Ok(entry) = self.by_text.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
-        (moved, self.table.remove(id).flatten())
     }
 
     /// A group that may be gone.
@@ -186,9 +210,12 @@ impl<M> GroupTable<M> {
 
     /// Panics if a text does not find its group, or a group has no members.
     fn check_invariants(&self) {
-        assert_eq!(self.by_text.len(), self.table.len(), "texts and groups");
+        let closed = self.iter().filter(|(_, group)| group.is_closed).count();
+        assert_eq!(closed, self.closed, "groups that are closed");
+        assert_eq!(self.by_text.len() + closed, self.table.len(), "texts and groups");
         for (id, group) in self.iter() {
-            assert_eq!(self.find(&group.text), Some(id), "a text that does not find its group");
+            let is_found = self.find(&group.text) == Some(id);
+            assert_eq!(is_found, !group.is_closed, "a text finds its group");
             assert!(!group.members.is_empty(), "a group without members");
         }
     }
@@ -205,14 +232,16 @@ pub(crate) struct Groups {
     pub presence: GroupTable<Pattern>,
 }
 
-/// Groups of topics by wildcards. What a destination remembers of them is right as long as the epoch is the same.
+/// Groups of topics by wildcards. What a destination remembers of them is right until one comes or goes.
 #[derive(Debug)]
 pub(crate) struct WildcardGroups {
     groups: GroupTable<Wildcard>,
     /// Of groups whose levels are the same, the newest.
     trie: Wildcards<GroupId>,
-    /// Counts groups that came and went.
-    epoch: u64,
+    /// Counts groups that came and went, and how often those were looked up that select a topic.
+    clock: u64,
+    /// When the last one came or went.
+    changed_at: u64,
 }
 
 /// A topic with wildcards.
@@ -231,7 +260,8 @@ impl Groups {
             wildcards: WildcardGroups {
                 groups: GroupTable::new(hasher.clone()),
                 trie: Wildcards::new(secret),
-                epoch: 0,
+                clock: 0,
+                changed_at: 0,
             },
             clients: GroupTable::new(hasher.clone()),
             presence: GroupTable::new(hasher),
@@ -297,11 +327,17 @@ impl Groups {
     }
 
     /// Adds a member to a group. Returns its position.
-    pub(crate) fn join(&mut self, kind: GroupKind, id: GroupId, route: Route) -> u32 {
+    pub(crate) fn join(
+        &mut self,
+        kind: GroupKind,
+        id: GroupId,
+        route: Route,
+        copies: &mut Copies,
+    ) -> u32 {
         match kind {
-            GroupKind::Topics => self.wildcards.groups.join(id, route),
-            GroupKind::Clients => self.clients.join(id, route),
-            GroupKind::Presence => self.presence.join(id, route),
+            GroupKind::Topics => self.wildcards.groups.join(id, route, copies),
+            GroupKind::Clients => self.clients.join(id, route, copies),
+            GroupKind::Presence => self.presence.join(id, route, copies),
         }
     }
 
@@ -313,11 +349,12 @@ impl Groups {
         id: GroupId,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
         match kind {
-            GroupKind::Topics => self.wildcards.leave(id, position, subscription),
-            GroupKind::Clients => self.clients.leave(id, position, subscription).0,
-            GroupKind::Presence => self.presence.leave(id, position, subscription).0,
+            GroupKind::Topics => self.wildcards.leave(id, position, subscription, copies),
+            GroupKind::Clients => self.clients.leave(id, position, subscription, copies).0,
+            GroupKind::Presence => self.presence.leave(id, position, subscription, copies).0,
         }
     }
 
@@ -331,6 +368,56 @@ impl Groups {
             GroupKind::Clients => self.clients.get(id).map(parts),
             GroupKind::Presence => self.presence.get(id).map(parts),
         }
+    }
+
+    /// Has nobody join a group any more.
+    pub(crate) fn close(&mut self, kind: GroupKind, id: GroupId) {
+        match kind {
+            GroupKind::Topics => self.wildcards.groups.close(id),
+            GroupKind::Clients => self.clients.close(id),
+            GroupKind::Presence => self.presence.close(id),
+        }
+    }
+
+    /// The number of groups of a kind, and of those among them that are closed.
+    pub(crate) fn len(&self, kind: GroupKind) -> (usize, usize) {
+        match kind {
+            GroupKind::Topics => (self.wildcards.groups.len(), self.wildcards.groups.closed),
+            GroupKind::Clients => (self.clients.len(), self.clients.closed),
+            GroupKind::Presence => (self.presence.len(), self.presence.closed),
+        }
+    }
+
+    /// The number of slots of a kind.
+    pub(crate) fn slots_len(&self, kind: GroupKind) -> u32 {
+        match kind {
+            GroupKind::Topics => self.wildcards.groups.slots_len(),
+            GroupKind::Clients => self.clients.slots_len(),
+            GroupKind::Presence => self.presence.slots_len(),
+        }
+    }
+
+    /// The group in a slot, if it is not closed; the slots of the kinds are counted one kind after the other.
+    pub(crate) fn open_at(
+        &self,
+        kinds: &[GroupKind],
+        mut slot: u32,
+    ) -> Option<(GroupKind, GroupId)> {
+        fn open<M>((id, group): (GroupId, &Group<M>)) -> Option<GroupId> {
+            (!group.is_closed).then_some(id)
+        }
+        for kind in kinds {
+            if slot < self.slots_len(*kind) {
+                let id = match kind {
+                    GroupKind::Topics => self.wildcards.groups.at(slot).and_then(open),
+                    GroupKind::Clients => self.clients.at(slot).and_then(open),
+                    GroupKind::Presence => self.presence.at(slot).and_then(open),
+                };
+                return Some((*kind, id?));
+            }
+            slot -= self.slots_len(*kind);
+        }
+        None
     }
 
     /// All groups by kind and id.
@@ -357,7 +444,7 @@ impl WildcardGroups {
 
     /// Adds a group without members for a topic with wildcards that has none.
     pub(crate) fn insert(&mut self, levels: Levels) -> GroupId {
-        self.epoch += 1;
+        self.note_change();
         let next = self.trie.find(&levels);
         let text: Box<[u8]> = levels.text().as_bytes().into();
         let id = self.groups.insert(&text, Wildcard { levels, next }, State::Known(0));
@@ -372,10 +459,11 @@ impl WildcardGroups {
         id: GroupId,
         position: u32,
         subscription: SubscriptionIndex,
+        copies: &mut Copies,
     ) -> Option<SubscriptionIndex> {
-        let (moved, gone) = self.groups.leave(id, position, subscription);
+        let (moved, gone) = self.groups.leave(id, position, subscription, copies);
         if let Some(gone) = gone {
-            self.epoch += 1;
+            self.note_change();
             self.unlist(id, &gone.matcher);
         }
         moved
@@ -421,10 +509,20 @@ impl WildcardGroups {
         all
     }
 
-    /// Counts groups that came and went.
+    /// When the last group came or went.
     #[inline]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+    pub(crate) fn changed_at(&self) -> u64 {
+        self.changed_at
+    }
+
+    /// The time of a look-up: later than anything before.
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn note_change(&mut self) {
+        self.changed_at = self.tick();
     }
 
     /// A group that may be gone.
@@ -433,6 +531,7 @@ impl WildcardGroups {
     }
 
     /// The number of groups.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.groups.len()
     }
@@ -465,7 +564,7 @@ mod tests {
 
     fn wildcard(groups: &mut Groups, text: &str, number: u32) -> GroupId {
         let id = groups.wildcards.insert(Levels::parse(text).unwrap());
-        groups.join(GroupKind::Topics, id, route(number));
+        groups.join(GroupKind::Topics, id, route(number), &mut Copies::default());
         id
     }
 
@@ -474,12 +573,19 @@ mod tests {
         let (mut groups, limits) = (Groups::new(1), Limits::default());
         let pattern = || Pattern::compile(b"/agent/a.*", &limits).unwrap();
         let first = groups.add_pattern(GroupKind::Clients, b"/agent/a.*", pattern());
-        let positions = [0, 1, 2].map(|n| groups.join(GroupKind::Clients, first, route(n)));
+        let positions = [0, 1, 2]
+            .map(|n| groups.join(GroupKind::Clients, first, route(n), &mut Copies::default()));
         assert_eq!(positions, [0, 1, 2]);
         assert_eq!(groups.find(GroupKind::Clients, b"/agent/a.*"), Some(first));
         assert_eq!(groups.find(GroupKind::Presence, b"/agent/a.*"), None, "another kind");
         let leave = |groups: &mut Groups, position, n| {
-            groups.leave(GroupKind::Clients, first, position, route(n).subscription)
+            groups.leave(
+                GroupKind::Clients,
+                first,
+                position,
+                route(n).subscription,
+                &mut Copies::default(),
+            )
         };
         assert_eq!(leave(&mut groups, 0, 0), Some(route(2).subscription));
         assert_eq!(leave(&mut groups, 0, 0), None, "it has left");
@@ -490,7 +596,7 @@ mod tests {
         assert_eq!(leave(&mut groups, 0, 2), None);
         assert_eq!((groups.patterns_len(), groups.clients.get(first).is_none()), (0, true));
         let second = groups.add_pattern(GroupKind::Clients, b"/agent/a.*", pattern());
-        groups.join(GroupKind::Clients, second, route(3));
+        groups.join(GroupKind::Clients, second, route(3), &mut Copies::default());
         assert_eq!(slot_of(second), slot_of(first), "the slot is used again");
         assert_ne!(second, first);
         assert!(groups.clients.get(second).map(Group::number) > before);
@@ -530,10 +636,10 @@ mod tests {
                     found.sort_unstable();
                     assert_eq!(found, groups.wildcards.matching_slowly(topic), "{order:?}");
                 }
-                let epoch = groups.wildcards.epoch();
+                let before = groups.wildcards.changed_at();
                 let (id, one) = (ids[which], route(which as u32).subscription);
-                groups.leave(GroupKind::Topics, id, 0, one);
-                assert!(groups.wildcards.epoch() > epoch);
+                groups.leave(GroupKind::Topics, id, 0, one, &mut Copies::default());
+                assert!(groups.wildcards.changed_at() > before);
                 left.retain(|one| *one != id);
                 assert_eq!(groups.wildcards.len(), left.len());
                 groups.check_invariants();

@@ -5,13 +5,14 @@
 //! ended, so that its answers come in order. Everybody else is handled as ever. A job must not assume
 //! that what it met in an earlier slice still exists.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Later;
 use super::execute::{Accepted, Commit, Settle};
+use super::expel::Expel;
 use super::fault::{Code, Fault, Retry};
-use super::ids::{PeerId, SubscriptionIndex};
-use super::leave::{Inherit, Leave};
+use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::leave::{Follow, Inherit, Leave};
 use super::list::List;
 use super::presence::{Snapshot, announce};
 use super::select::{Await, LogIn, LoginTable, Select};
@@ -27,6 +28,8 @@ pub(super) enum Job {
     Leave(Leave),
     /// Takes over the subscriptions of a session that has moved to another connection.
     Inherit(Box<Inherit>),
+    /// Waits until what was accepted from earlier connections with the login id is done.
+    Follow(Follow),
     /// Settles messages.
     Settle(Settle),
     /// Frees a transaction.
@@ -47,6 +50,8 @@ pub(super) enum Job {
     Snapshot(Snapshot),
     /// Sends presence events to many services.
     Announce,
+    /// Ends all sessions that subscribe by one pattern.
+    Expel(Box<Expel>),
     /// Tells clients that the broker shuts down.
     Drain(std::vec::IntoIter<PeerId>),
 }
@@ -62,6 +67,25 @@ struct Running {
     /// What it gets when all have ended.
     answer: Option<Later>,
     waits: bool,
+    /// What of its memory is in the account of those whose client is gone.
+    left_bytes: u32,
+    /// The login id of a connection that is no more, while something is not done that was accepted from it.
+    left_by: Option<Box<[u8]>>,
+}
+
+impl Running {
+    fn new(owner: Option<PeerId>, job: Job) -> Self {
+        let (rest, answer, left_by) = (VecDeque::new(), None, None);
+        Self { owner, job, rest, answer, waits: false, left_bytes: 0, left_by }
+    }
+
+    /// Notes the login id of the connection that has left it behind.
+    fn note_left_by(&mut self, login: &[u8], left: &mut BTreeMap<Box<[u8]>, u32>) {
+        if self.left_by.is_none() {
+            self.left_by = Some(login.into());
+            *left.entry(login.into()).or_default() += 1;
+        }
+    }
 }
 
 /// What has become of the job of a connection's client.
@@ -77,11 +101,28 @@ pub(crate) struct News {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     running: VecDeque<Running>,
+    /// How many of them wait.
+    waiting: usize,
     /// Connections to be told about their job.
     news: Vec<News>,
+    /// Changes that have copied a part of a list that some job may hold, since jobs were last asked what they hold.
+    copies: usize,
+    /// The job that is asked next.
+    asked: usize,
+    /// Memory of jobs whose client is gone.
+    left_bytes: u64,
+    /// The login ids in [`Running::left_by`], with the number of jobs of each.
+    left: BTreeMap<Box<[u8]>, u32>,
+    /// Whether something has ended for which jobs may wait that were not asked since.
+    is_stirred: bool,
 }
 
 impl Jobs {
+    /// Notes that something has ended for which jobs may wait.
+    pub(super) fn stir(&mut self) {
+        self.is_stirred = true;
+    }
+
     /// The subscriptions that no session lists any more and that are still to be ended; some may have ended.
     pub(super) fn leaving(&self) -> impl Iterator<Item = SubscriptionIndex> {
         let leaving = self.running.iter().filter_map(|one| match &one.job {
@@ -131,13 +172,61 @@ impl Jobs {
 
     /// Adds a job that has not begun.
     fn push(&mut self, owner: Option<PeerId>, job: Job) {
-        let (rest, answer) = (VecDeque::new(), None);
-        self.running.push_back(Running { owner, job, rest, answer, waits: false });
+        self.push_running(Running::new(owner, job));
+    }
+
+    /// Whether something is not done that was accepted from an earlier connection with a login id.
+    pub(super) fn are_left_by(&self, login: &[u8]) -> bool {
+        !self.left.is_empty() && self.left.contains_key(login)
+    }
+
+    /// Notes what has become of a job that a connection has left behind.
+    fn note_left(&mut self, running: &mut Running, progress: Progress) {
+        let is_done = progress == Progress::Ended || !running.job.has_accepted();
+        let Some(login) = running.left_by.take_if(|_| is_done) else { return };
+        if let Some(count) = self.left.get_mut(&login) {
+            *count -= 1;
+            if *count == 0 {
+                self.left.remove(&login);
+            }
+        }
+    }
+
+    /// Panics if the number of jobs that connections have left behind differs from a recount.
+    pub(super) fn check_invariants(&self) {
+        let mut left = BTreeMap::new();
+        for login in self.running.iter().filter_map(|one| one.left_by.clone()) {
+            *left.entry(login).or_default() += 1;
+        }
+        assert_eq!(left, self.left, "jobs that connections have left behind");
+    }
+
+    /// Memory of jobs whose client is gone.
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.left_bytes
+    }
+
+    fn push_running(&mut self, running: Running) {
+        self.waiting += usize::from(running.waits);
+        self.running.push_back(running);
+    }
+
+    fn pop_running(&mut self) -> Option<Running> {
+        let running = self.running.pop_front()?;
+        self.waiting -= usize::from(running.waits);
+        self.asked = self.asked.saturating_sub(1);
+        Some(running)
     }
 
     /// Whether a job could go on at once.
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.running.iter().any(|one| !one.waits)
+        self.is_stirred || self.running.len() > self.waiting
+    }
+
+    /// Notes that a change has copied a part of a list, so that who holds the list as it was may hold the part alone.
+    pub(super) fn note_copies(&mut self) {
+        self.copies += usize::from(self.is_any());
     }
 }
 
@@ -162,8 +251,8 @@ impl Broker {
             let bytes = job.held_bytes(&self.logins);
             self.peers.peer_mut(owner).set_job(Some(bytes));
         }
-        let (rest, waits) = (VecDeque::new(), progress == Progress::Waits);
-        self.jobs.running.push_back(Running { owner, job, rest, answer: None, waits });
+        let waits = progress == Progress::Waits;
+        self.jobs.push_running(Running { waits, ..Running::new(owner, job) });
         None
     }
 
@@ -210,10 +299,11 @@ impl Broker {
 
     #[cold] // most turns have no jobs
     fn advance_jobs_slow(&mut self, now: Moment) {
+        self.ask_waiting();
         let mut left = self.units_left();
         let mut waiting = 0;
         while left > 0 && waiting < self.jobs.running.len() && !self.peers.arena.is_full() {
-            let Some(mut running) = self.jobs.running.pop_front() else { return };
+            let Some(mut running) = self.jobs.pop_running() else { return };
             let before = self.meter.spent() + self.pending_units();
             let is_only = self.jobs.running.is_empty();
             let slice = if is_only { left } else { SLICE_UNITS.min(left) };
@@ -222,38 +312,63 @@ impl Broker {
             let spent = self.meter.spent() + self.pending_units() - before;
             left = left.saturating_sub(spent.max(1));
             running.waits = progress == Progress::Waits;
+            self.jobs.note_left(&mut running, progress);
             waiting = if running.waits { waiting + 1 } else { 0 };
+            self.jobs.is_stirred |= progress == Progress::Ended;
             match progress {
                 Progress::Ended => match running.rest.pop_front() {
                     Some(next) => {
                         running.job = next;
-                        self.jobs.running.push_back(running);
+                        self.jobs.push_running(running);
                     }
                     None => self.end_job(running, now),
                 },
                 Progress::More | Progress::Waits => {
-                    self.note_memory(&running);
-                    self.jobs.running.push_back(running);
+                    let bytes = running.job.held_bytes(&self.logins);
+                    running.left_bytes = self.note_memory(running.owner, bytes, running.left_bytes);
+                    self.jobs.push_running(running);
                 }
             }
         }
+        self.jobs.is_stirred &= waiting < self.jobs.running.len();
     }
 
-    /// Notes what a job occupies after a slice.
-    fn note_memory(&mut self, running: &Running) {
-        let bytes = running.job.held_bytes(&self.logins);
-        let owner = running.owner.filter(|one| self.peers.get(*one).is_some());
+    /// Notes what jobs occupy that wait for their turn: of a few in each turn, as their client may be gone, and of some
+    /// for each copy of a part of a list that they may hold, so that it is known of all before much was copied.
+    fn ask_waiting(&mut self) {
+        let count = ASKED_PER_TURN + std::mem::take(&mut self.jobs.copies) * ASKED_PER_COPY;
+        let count = count.min(self.jobs.len());
+        for _ in 0..count {
+            self.jobs.asked = (self.jobs.asked + 1) % self.jobs.len();
+            let at = self.jobs.asked;
+            let Some(one) = self.jobs.running.get(at) else { return };
+            let bytes = one.job.held_bytes(&self.logins);
+            let left_bytes = self.note_memory(one.owner, bytes, one.left_bytes);
+            self.jobs.running[at].left_bytes = left_bytes;
+        }
+        self.meter.spend(count as u32 / JOBS_PER_UNIT);
+    }
+
+    /// Notes what a job occupies, of which so much was in the account of those whose client is gone. Returns what is
+    /// now.
+    fn note_memory(&mut self, owner: Option<PeerId>, bytes: u32, left_before: u32) -> u32 {
+        let owner = owner.filter(|one| self.peers.get(*one).is_some());
+        let left_bytes = if owner.is_some() { 0 } else { bytes };
+        self.jobs.left_bytes += u64::from(left_bytes);
+        self.jobs.left_bytes -= u64::from(left_before);
         let Some(owner) = owner.filter(|one| self.peers.peer(*one).job_bytes() != bytes) else {
-            return;
+            return left_bytes;
         };
         let peer = self.peers.peer_mut(owner);
         if peer.is_busy() {
             peer.set_job(Some(bytes));
             self.jobs.news.push(News { slot: peer.slot, has_ended: false });
         }
+        left_bytes
     }
 
     fn end_job(&mut self, mut running: Running, now: Moment) {
+        self.jobs.left_bytes -= u64::from(running.left_bytes);
         let Some(owner) = running.owner.filter(|one| self.peers.get(*one).is_some()) else {
             return;
         };
@@ -278,23 +393,38 @@ impl Broker {
         }
     }
 
-    /// Begins a job once what was accepted from a client before is done.
-    pub(super) fn start_after(
-        &mut self,
-        accepted: Option<Accepted>,
-        owner: Option<PeerId>,
-        job: impl FnOnce(Option<Accepted>) -> Job,
-        now: Moment,
-    ) {
-        if accepted.is_none() {
-            self.start(owner, job(None), now);
+    /// Has a client take over the subscriptions of its session.
+    pub(super) fn start_inheriting(&mut self, client: PeerId, inherit: Inherit, now: Moment) {
+        let job = Job::Inherit(Box::new(inherit));
+        if !job.has_accepted() {
+            self.start(Some(client), job, now);
             return;
         }
-        if let Some(owner) = owner {
-            self.peers.peer_mut(owner).set_job(Some(0));
-        }
+        self.peers.peer_mut(client).set_job(Some(0));
         // Its first slice would queue frames before the answer to the login.
-        self.jobs.push(owner, job(accepted));
+        self.jobs.push(Some(client), job);
+    }
+
+    /// Ends subscriptions that no session lists any more, once the client with the login id has done what was
+    /// accepted from it.
+    pub(super) fn start_leaving(&mut self, leave: Leave, login: &[u8], now: Moment) {
+        let job = Job::Leave(leave);
+        if !job.has_accepted() {
+            self.start(None, job, now);
+            return;
+        }
+        // Its first slice would queue frames before the answer to a login.
+        let mut running = Running::new(None, job);
+        running.note_left_by(login, &mut self.jobs.left);
+        self.jobs.push_running(running);
+    }
+
+    /// Has a client that has logged in wait until what was accepted from earlier connections with its login id is
+    /// done, so that nobody gets what it sends before what they sent.
+    pub(super) fn follow_earlier(&mut self, client: PeerId, session: SessionId, now: Moment) {
+        if self.jobs.are_left_by(self.login(session)) {
+            self.start(Some(client), Job::Follow(Follow::new(session)), now);
+        }
     }
 
     /// Sends presence events to many services, from the end of the turn on.
@@ -317,19 +447,28 @@ impl Broker {
     }
 
     /// Takes what was accepted from a client and is not done, as its session ends or moves to another connection.
-    pub(super) fn take_accepted(&mut self, client: PeerId) -> Option<Accepted> {
+    /// Messages to many receivers are delivered by their own jobs.
+    pub(super) fn take_accepted(&mut self, client: PeerId, session: SessionId) -> Option<Accepted> {
         if !self.is_busy(client) {
             return None;
         }
-        self.meter.spend(self.jobs.running.len() as u32 / JOBS_PER_UNIT);
-        let at = self.jobs.running.iter().position(|one| one.owner == Some(client))?;
-        match &mut self.jobs.running.get_mut(at)?.job {
-            Job::Inherit(inherit) => return inherit.take_accepted(),
-            Job::Commit(commit) if commit.is_accepted() => {}
-            Job::Settle(_) => {}
-            _ => return None,
+        let Self { jobs: Jobs { running, left, .. }, sessions, destinations, meter, .. } = self;
+        meter.spend(running.len() as u32 / JOBS_PER_UNIT);
+        let own = running.iter_mut().enumerate().filter(|(_, one)| one.owner == Some(client));
+        let mut found = None;
+        for (at, one) in own {
+            match &mut one.job {
+                Job::Wide(_) => one.note_left_by(sessions[session].login(destinations), left),
+                Job::Inherit(inherit) => return inherit.take_accepted(),
+                Job::Commit(commit) if commit.is_accepted() => found = Some(at),
+                Job::Settle(_) => found = Some(at),
+                _ => {}
+            }
         }
-        match self.jobs.running.remove(at)?.job {
+        let removed = self.jobs.running.remove(found?)?;
+        self.jobs.waiting -= usize::from(removed.waits);
+        self.jobs.left_bytes -= u64::from(removed.left_bytes);
+        match removed.job {
             Job::Commit(commit) => Some(Accepted::Commit(commit)),
             Job::Settle(settle) => Some(Accepted::Settle(settle)),
             _ => None,
@@ -355,17 +494,29 @@ impl Job {
         match self {
             Self::Leave(leave) => leave.advance(broker, now),
             Self::Inherit(inherit) => inherit.advance(broker, now),
+            Self::Follow(follow) => follow.advance(broker),
             Self::Settle(settle) => settle.advance(broker, now),
             Self::Free(transaction) => free(broker, transaction),
             Self::Commit(commit) => commit.advance(broker, now),
             Self::Wide(wide) => wide.advance(broker),
             Self::Select(select) => select.advance(broker),
             Self::Await(await_) => await_.advance(broker),
-            Self::LogIn(login) => login.advance(broker),
+            Self::LogIn(login) => login.advance(broker, now),
             Self::List(list) => list.advance(broker, now),
             Self::Snapshot(snapshot) => snapshot.advance(broker, now),
             Self::Announce => announce(broker),
+            Self::Expel(expel) => expel.advance(broker, now),
             Self::Drain(peers) => drain(broker, peers, now),
+        }
+    }
+
+    /// Whether something is not done that was accepted from a connection.
+    fn has_accepted(&self) -> bool {
+        match self {
+            Self::Leave(leave) => leave.has_accepted(),
+            Self::Inherit(inherit) => inherit.has_accepted(),
+            Self::Wide(_) => true,
+            _ => false,
         }
     }
 
@@ -384,15 +535,17 @@ impl Job {
             Self::List(list) => list.held_bytes(),
             Self::LogIn(login) => login.held_bytes(logins),
             // A transaction counts where it counted before its COMMIT.
-            Self::Commit(_)
-            | Self::Select(_)
+            Self::Commit(commit) => commit.held_bytes(),
+            Self::Leave(leave) => leave.held_bytes(),
+            Self::Select(_)
             | Self::Await(_)
-            | Self::Leave(_)
             | Self::Inherit(_)
+            | Self::Follow(_)
             | Self::Settle(_)
             | Self::Free(_)
             | Self::Snapshot(_)
             | Self::Announce
+            | Self::Expel(_)
             | Self::Drain(_) => 0,
         }
     }
@@ -428,3 +581,9 @@ const SLICE_UNITS: u64 = 1_000;
 
 /// Jobs that are looked through for a unit.
 const JOBS_PER_UNIT: u32 = 64;
+
+/// Jobs that are asked what they hold for each part of a list that was copied.
+const ASKED_PER_COPY: usize = 4;
+
+/// Jobs that are asked in each turn.
+const ASKED_PER_TURN: usize = 16;

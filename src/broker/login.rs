@@ -10,11 +10,10 @@ use super::ids::{PeerId, SessionId};
 use super::jobs::Job;
 use super::leave::{Inherit, Leave};
 use super::peer::{Closure, PeerState};
-use super::presence::{Event, is_public};
+use super::presence::Event;
 use super::rights::Rights;
 use super::select::Selection;
 use super::session::Session;
-use super::shares::Asker;
 use super::space::Space;
 use super::{Broker, Moment, write_error};
 use crate::limits::Exceeded;
@@ -62,14 +61,19 @@ impl Broker {
         let grant = self.admission.admit(credentials)?;
         let login = credentials.login;
         self.check_login(login)?;
-        if let Some(session) = self.destinations.owner_of(login) {
-            return self.take_over(session, peer, grant, resumes, now).map(Some);
-        }
+        self.check_patience(peer)?;
+        let owner = self.destinations.owner_of(login);
+        owner.map_or(Ok(()), |session| self.check_yields(session, grant.profile))?;
         let address = grant.profile.address_of(login);
-        let selected = self.select_for(peer, (grant.profile, &address), headers, now);
+        let selected = self.select_for(peer, (grant.profile, &address), headers, owner, now);
         let Some(selection) = selected else { return Ok(None) };
-        let destination =
-            self.find_or_make_destination(&address, Asker::Newcomer, now).map_err(Fault::later)?;
+        if let Some(session) = owner {
+            let session = self.take_over(session, peer, grant, resumes, now)?;
+            self.follow_earlier(peer, session, now);
+            return Ok(Some(session));
+        }
+        let found = self.destinations.find(&address, None);
+        let destination = found.unwrap_or_else(|| self.make_destination(&address));
         let mut session = Session::new(destination, peer, grant.profile, (self.entropy)());
         self.counters.logins += 1;
         session.number = self.counters.logins;
@@ -79,18 +83,21 @@ impl Broker {
         self.attach(session, peer, grant.rights);
         self.meter.spend(work::SESSION);
         self.publish_presence(Event::Logged, session, "login", now);
+        self.follow_earlier(peer, session, now);
         Ok(Some(session))
     }
 
-    /// The patterns that select a client that logs in, or nothing if a job is at it.
+    /// The patterns that select a client that logs in, or nothing if a job is at it, or the login waits until there are
+    /// fewer events about others.
     fn select_for(
         &mut self,
         peer: PeerId,
         client: (Profile, &[u8]),
         headers: &Headers<'_>,
+        owner: Option<SessionId>,
         now: Moment,
     ) -> Option<Selection> {
-        match self.select_at_once(peer, client, headers) {
+        match self.select_at_once(peer, client, headers, owner, now) {
             Ok(selection) => Some(selection),
             Err(job) => {
                 // It may need no more than its first slice.
@@ -100,7 +107,7 @@ impl Broker {
         }
     }
 
-    /// Moves a session to a newer connection, if its profile yields, and closes the older one.
+    /// Moves a session, whose profile yields, to a newer connection, and closes the older one.
     fn take_over(
         &mut self,
         session: SessionId,
@@ -109,11 +116,6 @@ impl Broker {
         resumes: bool,
         now: Moment,
     ) -> Result<SessionId, Fault> {
-        self.check_yields(session, grant.profile)?;
-        if is_public(grant.profile) && self.announcements.are_many() {
-            let description = "very many clients log in and out at the moment";
-            return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
-        }
         self.note_takeover(session, now)?;
         let older = self.peers.peer(self.sessions[session].peer).encoding;
         let newer = self.peers.peer(newcomer).encoding;
@@ -145,8 +147,8 @@ impl Broker {
         let held = self.sessions[session].subscriptions.all().to_vec();
         self.meter.spend(work::of_bytes(size_of_val(&*held)));
         if accepted.is_some() || !held.is_empty() {
-            let job = |accepted| Job::Inherit(Box::new(Inherit::new(accepted, session, held)));
-            self.start_after(accepted, Some(newcomer), job, now);
+            let as_moved = (session, self.sessions[session].moves);
+            self.start_inheriting(newcomer, Inherit::new(accepted, as_moved, held), now);
         }
         session
     }
@@ -166,12 +168,8 @@ impl Broker {
         self.destinations.set_owner(self.sessions[renewed].destination, Some(renewed));
         self.attach(renewed, newcomer, rights);
         if accepted.is_some() || !ended.is_empty() {
-            self.start_after(
-                accepted,
-                None,
-                |accepted| Job::Leave(Leave::new(accepted, ended)),
-                now,
-            );
+            let login = Box::<[u8]>::from(self.login(renewed));
+            self.start_leaving(Leave::new(accepted, ended), &login, now);
         }
         renewed
     }
@@ -194,7 +192,7 @@ impl Broker {
     /// the connection. Returns what was accepted from it and is not done.
     fn release_connection(&mut self, session: SessionId, now: Moment) -> Option<Accepted> {
         let older = self.sessions[session].peer;
-        let accepted = self.take_accepted(older);
+        let accepted = self.take_accepted(older, session);
         let login = String::from_utf8_lossy(self.login(session)).into();
         self.peers.peer_mut(older).past_login = Some(login);
         let reason = CloseReason::TakenOver;
@@ -259,10 +257,10 @@ impl Broker {
         let Some(id) = self.peers.peer(peer).session() else { return };
         self.publish_presence(Event::Disconnected, id, reason.presence_word(), now);
         self.publish_presence(Event::Logout, id, reason.presence_word(), now);
-        let accepted = self.take_accepted(peer);
+        let accepted = self.take_accepted(peer, id);
         self.abort_transactions(id, now);
-        let login = self.sessions[id].login(&self.destinations);
-        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(login).into());
+        let login = Box::<[u8]>::from(self.login(id));
+        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(&login).into());
         let Some(session) = self.sessions.remove(id) else { return };
         self.meter.spend(work::SESSION);
         self.forget_shares(id);
@@ -270,10 +268,11 @@ impl Broker {
         self.destinations.set_owner(session.destination, None);
         self.release_destination(session.destination);
         let subscriptions = session.subscriptions.into_all();
-        self.start_after(accepted, None, |one| Job::Leave(Leave::new(one, subscriptions)), now);
+        self.start_leaving(Leave::new(accepted, subscriptions), &login, now);
     }
 
-    fn login(&self, session: SessionId) -> &[u8] {
+    /// The login id of a session.
+    pub(super) fn login(&self, session: SessionId) -> &[u8] {
         self.sessions[session].login(&self.destinations)
     }
 

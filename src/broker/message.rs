@@ -1,5 +1,6 @@
 //! Messages, regardless of dialect: borrowed from a frame, and stored.
 
+use crate::buffer::{Piece, Shared, shared_bytes};
 use crate::stomp::frame::{ALLOCATION_BYTES, OwnedLine, allocated_bytes};
 use crate::stomp::{HeaderLine, Headers, Name};
 
@@ -31,6 +32,24 @@ pub struct Content<'a> {
     pub user_lines: UserLines<'a>,
     /// The body.
     pub body: &'a [u8],
+    /// The buffer that the body is in, if that can be shared.
+    pub shared: Option<&'a Shared>,
+}
+
+impl Content<'_> {
+    /// The body as a piece of its buffer, if it is large and can be shared.
+    #[inline]
+    pub(crate) fn piece(&self) -> Option<Piece> {
+        self.shared.and_then(|shared| Piece::of(self.body, shared))
+    }
+
+    /// Memory of the body once it is stored.
+    fn body_bytes(&self) -> usize {
+        match self.piece() {
+            Some(piece) => shared_bytes(piece.buffer()),
+            None => allocated_bytes(self.body),
+        }
+    }
 }
 
 /// The header lines by which a message names its sender, encoded once for all messages of a session.
@@ -156,7 +175,20 @@ pub(crate) struct Stored {
     content_type: Option<Box<[u8]>>,
     has_escapes: bool,
     user_lines: Vec<OwnedLine>,
-    body: Box<[u8]>,
+    body: Body,
+}
+
+/// The body of a stored message.
+#[derive(Debug)]
+enum Body {
+    Copied(Box<[u8]>),
+    Shared(Piece),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Copied(Box::default())
+    }
 }
 
 /// The expiry of a message that does not expire.
@@ -179,7 +211,10 @@ impl Stored {
             content_type: content.content_type.map(Into::into),
             has_escapes: content.has_escapes,
             user_lines,
-            body: content.body.into(),
+            body: match content.piece() {
+                Some(piece) => Body::Shared(piece),
+                None => Body::Copied(content.body.into()),
+            },
         }
     }
 
@@ -193,13 +228,18 @@ impl Stored {
 
     /// The content, for a delivery.
     pub(crate) fn content(&self) -> Content<'_> {
+        let (body, shared) = match &self.body {
+            Body::Copied(body) => (&body[..], None),
+            Body::Shared(piece) => (piece.bytes(), Some(piece.buffer())),
+        };
         Content {
             transaction: self.transaction.as_deref(),
             destination: &self.destination,
             content_type: self.content_type.as_deref(),
             has_escapes: self.has_escapes,
             user_lines: UserLines::Stored(&self.user_lines),
-            body: &self.body,
+            body,
+            shared,
         }
     }
 
@@ -221,7 +261,7 @@ impl Stored {
             + content.transaction.map_or(0, copied)
             + copied(content.destination)
             + content.content_type.map_or(0, copied)
-            + copied(content.body)) as u64
+            + content.body_bytes()) as u64
     }
 }
 
@@ -241,6 +281,7 @@ mod tests {
             has_escapes: false,
             user_lines: UserLines::Own(&[]),
             body: b"",
+            shared: None,
         };
         let long = [b'x'; 1000];
         let least = cost("ana", &content());

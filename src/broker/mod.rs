@@ -22,6 +22,7 @@ pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod peer;
 pub(crate) mod queue;
+pub(crate) mod remembered;
 pub(crate) mod rights;
 pub(crate) mod session;
 pub(crate) mod space;
@@ -33,6 +34,7 @@ pub(crate) mod transaction;
 
 mod admission;
 mod answer;
+mod asker;
 mod audit;
 mod classic;
 mod commit;
@@ -40,6 +42,7 @@ mod consume;
 mod deliver;
 mod desk;
 mod execute;
+mod expel;
 mod fan;
 mod hashing;
 mod index;
@@ -84,6 +87,7 @@ pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::store::Store;
 use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
+use crate::buffer::Lent;
 use crate::limits::{Limits, SUBSCRIPTION_BYTES};
 use crate::telemetry::{Accounts, Counters};
 use crate::work::{self, Meter};
@@ -131,6 +135,8 @@ pub struct Broker {
     reserved: Reserved,
     /// Whether messages in queues are being dropped for those of other senders.
     is_dropping: bool,
+    /// The slot at which the last search for a group whose members pay has ended.
+    payers_sought: u32,
     /// The number of the last message, from which its `message-id` is made.
     last_message: u64,
     /// Logins that wait.
@@ -158,6 +164,7 @@ impl Broker {
     pub fn new(mut options: Options) -> Self {
         let secret = (options.entropy)();
         let hasher = NameHasher::new(secret);
+        let announcements = Announcements::new(&options.limits);
         Self {
             peers: Peers::new(),
             counters: Counters::default(),
@@ -176,9 +183,10 @@ impl Broker {
             transactions: TransactionAccounts::default(),
             reserved: Reserved::new(hasher),
             is_dropping: false,
+            payers_sought: 0,
             last_message: 0,
             logins: LoginTable::default(),
-            announcements: Announcements::default(),
+            announcements,
             meter: Meter::default(),
             jobs: Jobs::default(),
         }
@@ -195,11 +203,11 @@ impl Broker {
     #[inline]
     pub fn handle(&mut self, speaker: &mut Speaker, data: Data<'_>, now: Moment) -> Done {
         match &mut speaker.inlet {
-            Inlet::Classic => classic::handle(self, speaker.peer, data.bytes, now),
+            Inlet::Classic => classic::handle(self, speaker.peer, data.lent, now),
             Inlet::Standard(assembler) => {
                 standard::handle(self, speaker.peer, assembler, data, now)
             }
-            Inlet::Gathering(_) => self.gather(speaker, data.bytes, now),
+            Inlet::Gathering(_) => self.gather(speaker, data.lent, now),
         }
     }
 
@@ -221,7 +229,7 @@ impl Broker {
                 speaker.inlet = Inlet::Classic;
                 match frame.is_empty() {
                     true => Done::nothing(),
-                    false => classic::handle(self, speaker.peer, &frame, now),
+                    false => classic::handle(self, speaker.peer, Lent::unshared(&frame), now),
                 }
             }
             Inlet::Standard(assembler) => standard::resume(self, speaker.peer, assembler, now),
@@ -273,11 +281,11 @@ impl Broker {
     }
 
     #[cold] // only behind a wide message
-    fn gather(&mut self, speaker: &mut Speaker, bytes: &[u8], now: Moment) -> Done {
-        if classic::follows_wide(self, speaker.peer, bytes) {
-            return classic::handle(self, speaker.peer, bytes, now);
+    fn gather(&mut self, speaker: &mut Speaker, lent: Lent<'_>, now: Moment) -> Done {
+        if classic::follows_wide(self, speaker.peer, lent.bytes) {
+            return classic::handle(self, speaker.peer, lent, now);
         }
-        speaker.inlet = Inlet::Gathering(bytes.into());
+        speaker.inlet = Inlet::Gathering(lent.bytes.into());
         Done { pauses: true, ..Done::nothing() }
     }
 
@@ -466,10 +474,10 @@ impl Broker {
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
             inbound_bytes: 0,
-            outbound_bytes: self.peers.arena.resident_bytes(),
+            outbound_bytes: self.queued_bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
-            destinations_bytes: self.destinations.bytes(),
+            destinations_bytes: self.destinations.bytes() + self.destinations.remembered_bytes(),
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
             patterns_bytes: self.groups.bytes(),
             connections_bytes: 0,
@@ -480,15 +488,24 @@ impl Broker {
     /// For the simulator.
     pub fn held(&self) -> [(&'static str, u64, u64); 4] {
         let limits = &self.limits;
-        let (queued, outbound_max) =
-            (self.peers.arena.resident_bytes(), limits.outbound_total_bytes_max);
+        let (queued, outbound_max) = (self.queued_bytes(), limits.outbound_total_bytes_max);
         let transactions_max = limits.transactions_total_bytes_max;
         [
             ("outbound_total_bytes_max", queued, outbound_max),
             ("queues_bytes_max", self.store.bytes(), limits.queues_bytes_max),
             ("transactions_total_bytes_max", self.transactions.bytes(), transactions_max),
-            ("destinations_bytes_max", self.destinations.bytes(), limits.destinations_bytes_max),
+            (
+                "destinations_bytes_max",
+                self.destinations.counted().bytes,
+                limits.destinations_bytes_max,
+            ),
         ]
+    }
+
+    /// Memory of what waits to be written, with that of presence events that are not queued to all services yet.
+    #[inline]
+    pub fn queued_bytes(&self) -> u64 {
+        self.peers.arena.resident_bytes() + self.announcements.bytes()
     }
 
     /// The number of jobs that have begun.
@@ -506,6 +523,7 @@ impl Broker {
         let open = self.transactions.bytes() - self.transactions.committing_bytes();
         assert_eq!(begun, open, "memory of open transactions");
         self.check_reserved();
+        self.jobs.check_invariants();
         let idle = self.destinations.idle_topics_len();
         assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {
@@ -590,7 +608,7 @@ mod tests {
             let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
             let mut ana = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
             let mut say = |text: &str| {
-                let data = Data { bytes: text.as_bytes(), is_binary: false };
+                let data = Data::unshared(text.as_bytes());
                 broker.handle(&mut ana, data, Moment::default());
                 broker.check_invariants();
                 broker.destinations_len()
@@ -639,7 +657,7 @@ mod tests {
         let mut say = |broker: &mut Broker, who: usize, text: &str| {
             let bytes = format!("{text}\0").into_bytes();
             broker.begin_share(u32::MAX / 2);
-            broker.handle(&mut speakers[who], Data { bytes: &bytes, is_binary: false }, NOW);
+            broker.handle(&mut speakers[who], Data::unshared(&bytes), NOW);
         };
         for who in 0..3 {
             say(&mut broker, who, &format!("CONNECT\nlogin:{who}\npasscode:app.service\n\n"));
@@ -694,7 +712,7 @@ mod tests {
             let (dialect, framing) = (Dialect::Classic, Framing::LengthPrefix);
             let mut peer = broker.open_peer(Opening { slot: 0, number: 1, framing, dialect });
             let text = format!("CONNECT\nlogin:{login}\npasscode:agent\nsecret-key:app\n\n");
-            let data = Data { bytes: text.as_bytes(), is_binary: false };
+            let data = Data::unshared(text.as_bytes());
             let verdict = broker.handle(&mut peer, data, Moment::default()).verdict;
             assert_eq!(matches!(verdict, Verdict::Closing(_)), is_refused, "{login}");
             assert_eq!(broker.past_login_of(peer.peer), None, "{login}");
@@ -720,7 +738,7 @@ mod tests {
         let opening = Opening { slot: 0, number: 1, framing, dialect };
         let mut speaker = broker.open_peer(opening);
         let bytes = b"CONNECT\nlogin:ana\npasscode:wrong\nsecret-key:app\n\n";
-        let data = Data { bytes, is_binary: false };
+        let data = Data::unshared(bytes);
         let reason = CloseReason::Refused(Code::InvalidProfileKey);
         let done = broker.handle(&mut speaker, data, Moment::default());
         assert_eq!(done, Done { frames: 1, verdict: Verdict::Closing(reason), pauses: false });

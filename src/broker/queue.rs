@@ -157,6 +157,7 @@ mod tests {
             has_escapes: false,
             user_lines: UserLines::Own(&[]),
             body: b"x",
+            shared: None,
         };
         let message = Message { number, is_redelivered: false, origin: &origin, content: &content };
         Stored::new(&message, expires_ms)

@@ -38,6 +38,7 @@ pub(super) fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Con
         has_escapes: frame.has_backslash,
         user_lines: UserLines::of(&frame.headers),
         body: frame.body,
+        shared: frame.shared,
     }
 }
 

@@ -11,13 +11,13 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::asker::Asker;
 use super::deliver::Sending;
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, SessionId};
 use super::message::{Content, NEVER, Origin};
-use super::shares::Asker;
 use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};
@@ -32,7 +32,7 @@ pub(super) struct Reserved {
     hasher: NameHasher,
     /// Memory of messages for queues.
     bytes: u64,
-    /// Destinations that have to be created, and their memory.
+    /// Topics that have to be created, and their memory.
     places: u64,
     place_bytes: u64,
 }
@@ -46,7 +46,7 @@ struct Claim {
     steps: u64,
     /// Messages among them, for a queue.
     messages: u64,
-    /// Whether it has to be created.
+    /// Whether it is a topic that has to be created.
     is_new: bool,
 }
 
@@ -56,18 +56,18 @@ impl Reserved {
         Self { claims: HashTable::new(), hasher, bytes: 0, places: 0, place_bytes: 0 }
     }
 
-    /// Destinations that have to be created.
+    /// Topics that have to be created.
     #[inline]
     pub(super) fn places(&self) -> u64 {
         self.places
     }
 
-    /// Memory of these destinations.
+    /// Memory of these topics.
     pub(super) fn place_bytes(&self) -> u64 {
         self.place_bytes
     }
 
-    /// Whether there is a place for a destination that has to be created.
+    /// Whether there is a place for a topic that has to be created.
     #[inline]
     pub(super) fn has_place_for(&self, name: &[u8]) -> bool {
         self.places > 0 && self.find(name).is_some_and(|claim| claim.is_new)
@@ -156,17 +156,17 @@ impl Broker {
             return Ok(0);
         }
         self.meter.spend(work::of_names(LOOKUPS, name.len()));
+        if space == Space::Queue {
+            let bytes = self.check_message_room(sending, own_bytes, now)?;
+            self.reserved.add(name, false, 1, bytes);
+            return Ok(bytes);
+        }
         let is_new = self.destinations.find(name, None).is_none();
         if is_new && !self.reserved.has_place_for(name) {
             self.make_place(name, Asker::Session(sending.session), now)?;
         }
-        if space == Space::Topic {
-            self.reserved.add(name, is_new, 0, 0);
-            return Ok(0);
-        }
-        let bytes = self.check_message_room(sending, own_bytes, now)?;
-        self.reserved.add(name, is_new, 1, bytes);
-        Ok(bytes)
+        self.reserved.add(name, is_new, 0, 0);
+        Ok(0)
     }
 
     /// Gives back what was reserved for a message.
@@ -176,30 +176,6 @@ impl Broker {
             Space::Topic => self.reserved.remove(name, 0, 0),
             Space::Queue => self.reserved.remove(name, 1, Store::cost_of(origin, content)),
             Space::Client | Space::Broker | Space::Unknown => {}
-        }
-    }
-
-    /// Reserves a place for the dead letter queue, which a NACK may need.
-    pub(super) fn reserve_dead_letters(
-        &mut self,
-        session: SessionId,
-        now: Moment,
-    ) -> Result<(), Fault> {
-        let Some(name) = self.dead_letter_queue.clone().map(String::into_bytes) else {
-            return Ok(());
-        };
-        let is_new = self.destinations.find(&name, None).is_none();
-        if is_new && !self.reserved.has_place_for(&name) {
-            self.make_place(&name, Asker::Session(session), now)?;
-        }
-        self.reserved.add(&name, is_new, 0, 0);
-        Ok(())
-    }
-
-    /// Gives back what [`Self::reserve_dead_letters`] reserved.
-    pub(super) fn give_back_dead_letters(&mut self) {
-        if let Some(name) = &self.dead_letter_queue {
-            self.reserved.remove(name.as_bytes(), 0, 0);
         }
     }
 

@@ -6,13 +6,15 @@
 //! patterns that were there when it asked. Later patterns are matched against logins that wait as well, and
 //! before they are against sessions: so none is missed, and a login waits for no more than there was.
 
-use super::Broker;
 use super::bits::BitSet;
+use super::fault::Fault;
 use super::groups::{Group, GroupTable, Groups, State, slot_of};
 use super::ids::{GroupId, GroupKind, LoginId, PeerId, SessionId};
 use super::pattern::{Matching, Pattern};
-use super::presence::is_public;
+use super::presence::{cost_of, is_public};
+use super::session::Session;
 use super::table::Table;
+use super::{Broker, Moment};
 use crate::profile::Profile;
 use crate::stomp::Headers;
 use crate::stomp::frame::OwnedLines;
@@ -176,6 +178,13 @@ pub(super) struct Selection {
     presence: Found,
 }
 
+impl Found {
+    /// Nothing is to be matched.
+    fn known(slots: BitSet) -> Self {
+        Self { newest: u64::MAX, slot: u32::MAX, under_way: None, slots }
+    }
+}
+
 /// The patterns of a kind that select it.
 #[derive(Debug, Default)]
 struct Found {
@@ -194,6 +203,23 @@ impl Selection {
         let until = |newest| Found { newest, ..Found::default() };
         let (clients, presence) = (groups.clients.newest(), groups.presence.newest());
         Self { clients: until(clients), presence: until(presence) }
+    }
+
+    /// That of a client who is not watched.
+    fn none() -> Self {
+        let known = || Found::known(BitSet::default());
+        Self { clients: known(), presence: known() }
+    }
+
+    /// That of a client whose session is taken over.
+    fn of(session: &Session) -> Self {
+        Self { presence: Found::known(session.events.clone()), ..Self::none() }
+    }
+
+    /// The number of subscriptions that get events about the client.
+    fn receivers(&self, groups: &Groups) -> usize {
+        let known = self.presence.slots.iter().filter_map(|slot| groups.presence.known_at(slot));
+        known.map(|group| group.members().len()).sum()
     }
 
     /// Matches patterns until the units are used up. Returns whether all are.
@@ -250,9 +276,24 @@ pub(super) struct Login {
     lines: OwnedLines,
     address: Box<[u8]>,
     selection: Selection,
-    /// Whether there are presence events about it.
-    is_public: bool,
-    is_over: bool,
+    /// Whether it takes a session over, for which the patterns are known.
+    takes_over: bool,
+    /// When it began, in milliseconds.
+    asked_ms: u64,
+    stage: Stage,
+}
+
+/// How far a login is that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is matched with the patterns.
+    Matching,
+    /// It waits until there are fewer events about others that have to be sent first.
+    InLine,
+    /// It may go on, and the event about it costs so much.
+    Admitted(u64),
+    /// It has waited for too long.
+    Late,
 }
 
 /// All such logins.
@@ -274,25 +315,23 @@ impl Login {
 pub(super) struct LogIn(LoginId);
 
 impl LogIn {
-    /// Matches further patterns, until the share of the turn is used up.
-    pub(super) fn advance(self, broker: &mut Broker) -> Progress {
+    /// Matches further patterns, until the share of the turn is used up, and stands in line then.
+    pub(super) fn advance(self, broker: &mut Broker, now: Moment) -> Progress {
         let all = broker.slice_units();
-        let waits = broker.announcements.are_many();
         let Broker { logins, groups, meter, peers, .. } = broker;
         let Some(Some(login)) = logins.get_mut(self.0) else { return Progress::Ended };
         if peers.get(login.peer).is_none_or(|peer| peer.closure().is_some()) {
-            logins.remove(self.0);
+            broker.forget_login(self.0);
             return Progress::Ended;
         }
         let mut units = all;
         let is_matched = login.selection.advance(groups, &login.address, &mut units);
         meter.spend((all - units).max(1));
-        login.is_over = is_matched && !(waits && login.is_public);
-        match (login.is_over, is_matched) {
-            (true, _) => Progress::Ended,
-            (false, true) => Progress::Waits,
-            (false, false) => Progress::More,
+        if !is_matched {
+            return Progress::More;
         }
+        let receivers = login.selection.receivers(groups);
+        broker.stand_in_line(self.0, receivers, now)
     }
 
     /// Memory of the login.
@@ -303,35 +342,99 @@ impl LogIn {
 }
 
 impl Broker {
-    /// Matches a client that logs in with the patterns. If that takes long, or there are too many events about others
-    /// that have to be sent first, a job has to go on with it, and the
-    /// CONNECT is handled again once [`Self::take_login`] returns it; then the answer is known.
+    /// Whether all logins wait, as messages whose senders are gone hold much.
+    fn all_logins_wait(&self) -> bool {
+        self.jobs.left_bytes() > self.limits.inbound_total_bytes_max / LEFT_PART
+    }
+
+    /// Matches a client that logs in with the patterns, unless it takes a session over. If that takes long, or others
+    /// have to be done with first, a job has to go on with it, and the CONNECT is handled again once
+    /// [`Self::take_login`] returns it; then the answer is known.
     pub(super) fn select_at_once(
         &mut self,
         peer: PeerId,
         (profile, address): (Profile, &[u8]),
         headers: &Headers<'_>,
+        owner: Option<SessionId>,
+        now: Moment,
     ) -> Result<Selection, LogIn> {
+        let takes_over = owner.is_some();
         let before = self.remove_login(peer).filter(|login| *login.address == *address);
-        let mut selection =
-            before.map_or_else(|| Selection::new(&self.groups), |login| login.selection);
-        let is_public = is_public(profile);
-        let waits = is_public && self.announcements.are_many();
-        if !is_public || (self.groups.patterns_len() == 0 && !waits) {
+        let asked_ms = before.as_ref().map_or_else(|| now.ms(), |login| login.asked_ms);
+        let is_admitted =
+            before.as_ref().is_some_and(|login| matches!(login.stage, Stage::Admitted(_)));
+        let mut selection = match (owner, before) {
+            _ if !is_public(profile) => Selection::none(),
+            (Some(session), _) => Selection::of(&self.sessions[session]),
+            (None, Some(before)) if !before.takes_over => before.selection,
+            (None, _) => Selection::new(&self.groups),
+        };
+        let all_wait = !is_admitted && self.all_logins_wait();
+        if !all_wait && (!is_public(profile) || self.groups.patterns_len() == 0) {
             return Ok(selection);
         }
         let all = self.slice_units().max(UNITS_AT_ONCE);
         let mut units = all;
-        let is_over = selection.advance(&self.groups, address, &mut units);
+        let is_matched = selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
-        if is_over && !waits {
+        let is_free = is_admitted || !self.announcements.has_line();
+        let is_free = is_free || selection.receivers(&self.groups) == 0;
+        if is_matched && is_free && !all_wait {
             return Ok(selection);
         }
         let (lines, address) = (OwnedLines::copied(headers), address.into());
-        let login = Login { peer, lines, address, selection, is_public, is_over: false };
+        let stage = Stage::Matching;
+        let login = Login { peer, lines, address, selection, takes_over, asked_ms, stage };
         let id = self.logins.insert(Some(Box::new(login)));
         self.peers.peer_mut(peer).login = Some(id);
         Err(LogIn(id))
+    }
+
+    /// Checks that a login did not wait for too long.
+    pub(super) fn check_patience(&self, peer: PeerId) -> Result<(), Fault> {
+        let login = self.peers.peer(peer).login.and_then(|id| self.logins.get(id)?.as_ref());
+        match login.is_some_and(|login| login.stage == Stage::Late) {
+            true => Err(Fault::out_of_patience("connect_ms_max")),
+            false => Ok(()),
+        }
+    }
+
+    /// Admits a login whose patterns are known, if it is its turn.
+    fn stand_in_line(&mut self, id: LoginId, receivers: usize, now: Moment) -> Progress {
+        let Some(Some(login)) = self.logins.get_mut(id) else { return Progress::Ended };
+        let is_late = now.ms() >= login.asked_ms + u64::from(self.limits.connect_ms_max);
+        if receivers > 0 && login.stage == Stage::Matching {
+            login.stage = Stage::InLine;
+            self.announcements.line.push_back(id);
+        }
+        let cost = if receivers == 0 { 0 } else { cost_of(receivers) };
+        let is_next = !self.all_logins_wait() && (receivers == 0 || self.is_first_in_line(id));
+        let stage = match is_next {
+            true => Stage::Admitted(cost),
+            false if is_late => Stage::Late,
+            false => return Progress::Waits,
+        };
+        if let Some(Some(login)) = self.logins.get_mut(id) {
+            login.stage = stage;
+        }
+        if is_next && receivers > 0 {
+            self.announcements.line.pop_front();
+            self.announcements.admit(cost);
+        }
+        Progress::Ended
+    }
+
+    /// Whether the events about a login that stands in line are the next for which there is room.
+    fn is_first_in_line(&mut self, id: LoginId) -> bool {
+        let Self { announcements, logins, .. } = self;
+        let stands = |id: &LoginId| {
+            let login = logins.get(*id).and_then(Option::as_ref);
+            login.is_some_and(|login| matches!(login.stage, Stage::Matching | Stage::InLine))
+        };
+        while announcements.line.front().is_some_and(|first| !stands(first)) {
+            announcements.line.pop_front();
+        }
+        announcements.line.front() == Some(&id) && !announcements.are_many()
     }
 
     /// Notes what selects a client that has logged in.
@@ -346,16 +449,32 @@ impl Broker {
     /// Takes the header lines of a CONNECT that waited, and waits no longer.
     pub(super) fn take_login(&mut self, peer: PeerId) -> Option<OwnedLines> {
         let id = self.peers.peer(peer).login?;
-        let login = self.logins.get_mut(id)?.as_mut().filter(|login| login.is_over)?;
+        let login = self.logins.get_mut(id)?.as_mut()?;
+        if !matches!(login.stage, Stage::Admitted(_) | Stage::Late) {
+            return None;
+        }
         Some(std::mem::replace(&mut login.lines, OwnedLines::none()))
     }
 
     /// Forgets the login of a connection that waits.
     pub(super) fn remove_login(&mut self, peer: PeerId) -> Option<Box<Login>> {
         let id = self.peers.peer_mut(peer).login.take()?;
-        self.logins.remove(id)?
+        self.forget_login(id)
+    }
+
+    fn forget_login(&mut self, id: LoginId) -> Option<Box<Login>> {
+        let login = self.logins.remove(id)??;
+        if let Stage::Admitted(cost) = login.stage {
+            self.announcements.note_admitted(cost);
+            self.jobs.stir();
+        }
+        Some(login)
     }
 }
+
+/// The part of [`inbound_total_bytes_max`](crate::limits::Limits::inbound_total_bytes_max) that may be in messages to
+/// many receivers whose senders are gone before logins wait.
+const LEFT_PART: u64 = 4;
 
 /// Units that a login may take in any case before it becomes a job, to dismiss as many patterns by their prefixes.
 const UNITS_AT_ONCE: u32 = 200;
@@ -363,7 +482,7 @@ const UNITS_AT_ONCE: u32 = 200;
 #[cfg(test)]
 mod tests {
     use super::super::peer::Opening;
-    use super::super::{Data, Keys, Moment, Options, Speaker, Verdict};
+    use super::super::{Data, Keys, Options, Speaker, Verdict};
     use super::*;
     use crate::dialect::Dialect;
     use crate::limits::Limits;
@@ -380,7 +499,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, who: &mut Speaker, text: &str) -> Verdict {
-        let data = Data { bytes: text.as_bytes(), is_binary: false };
+        let data = Data::unshared(text.as_bytes());
         broker.handle(who, data, Moment::default()).verdict
     }
 
@@ -422,7 +541,7 @@ mod tests {
         let mut broker = with_patterns(UNITS_AT_ONCE + 20);
         let mut ana = open(&mut broker);
         broker.begin_share(0);
-        let data = Data { bytes: LOGIN.as_bytes(), is_binary: false };
+        let data = Data::unshared(LOGIN.as_bytes());
         let done = broker.handle(&mut ana, data, Moment::default());
         assert_eq!((done.verdict, done.pauses), (Verdict::Stays, true));
         assert_eq!(broker.resume(&mut ana, Moment::default()).verdict, Verdict::Stays, "busy");

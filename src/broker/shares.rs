@@ -3,15 +3,16 @@
 //! A session has shares of its own first; who exceeds them is refused, for that is its own consumption. Where
 //! sessions together have used a table up, the one that holds most of it pays for one that holds little: it ends. Of
 //! its subscriptions those end at once by which enough becomes free; a job ends the others, and before anybody else
-//! pays, those that a job is about to end are ended. So the request succeeds in the same turn, a table never holds
-//! more than its limit, and nothing has to be counted as free that is not. If all that the session holds is held by
-//! others as well, those who share one thing with it pay together, as far as they hold more than their part
-//! themselves.
+//! pays, those that a job is about to end are ended. So the request succeeds in the same turn, and nothing has to be
+//! counted as free that is not. If all that the session holds is held by others as well, those who share one thing pay
+//! together, provided that each of them holds more than its part; if they are many, a job ends them, and what they
+//! share does not count meanwhile.
 
+use super::asker::{Asker, PURPOSES};
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::ids::{DestinationId, GroupKind, SessionId, SubscriptionIndex};
-use super::members::Route;
+use super::members::Members;
 use super::session::{Session, bytes_of};
 use super::space::Space;
 use super::subscription::Target;
@@ -50,6 +51,15 @@ impl Shared {
         match kind {
             GroupKind::Topics => Self::Wildcards,
             GroupKind::Clients | GroupKind::Presence => Self::Patterns,
+        }
+    }
+
+    /// The kinds of groups in it.
+    fn kinds(self) -> &'static [GroupKind] {
+        match self {
+            Self::Wildcards => &[GroupKind::Topics],
+            Self::Patterns => &[GroupKind::Clients, GroupKind::Presence],
+            Self::Subscriptions | Self::Destinations | Self::DestinationBytes => &[],
         }
     }
 
@@ -92,18 +102,16 @@ pub(super) enum Wanted<'n> {
     Own,
 }
 
-/// Who asks for room.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Asker {
-    Session(SessionId),
-    /// A client that is about to log in.
-    Newcomer,
-    /// Nobody: what there is has to do, and nobody pays.
-    Nobody,
+/// What becomes free of a table by the end of a session.
+#[derive(Debug, Default)]
+struct Freeing {
+    /// Some of its subscriptions by whose end alone so much becomes free.
+    ended: Vec<SubscriptionIndex>,
+    /// Whether something becomes free by a job, since messages have to be returned first.
+    is_freed_later: bool,
+    /// The target that fewest others share with it.
+    fewest: Option<Target>,
 }
-
-/// Purposes for which subscriptions of ended sessions are sought.
-pub(super) const PURPOSES: usize = 4;
 
 /// Times that room is sought by the end of the session that holds most, for one request.
 const ATTEMPTS_MAX: u32 = 4;
@@ -133,11 +141,15 @@ impl Broker {
             Wanted::Group(kind, text) if self.groups.find(kind, text).is_none() => {
                 self.make_room(Shared::of(kind), asker, 1, now)
             }
-            Wanted::Name(name) if self.destinations.find(name, None).is_none() => {
-                self.make_place(name, asker, now)
-            }
+            Wanted::Name(name) if !self.is_counted(name) => self.make_place(name, asker, now),
             Wanted::Group(..) | Wanted::Name(_) | Wanted::Own => Ok(()),
         }
+    }
+
+    /// Whether there is a destination of that name that counts against the limits on destinations.
+    fn is_counted(&self, name: &[u8]) -> bool {
+        let found = self.destinations.find(name, None);
+        found.is_some_and(|id| self.destinations[id].is_counted())
     }
 
     /// Checks that a session may hold one subscription more, whatever others hold.
@@ -193,7 +205,8 @@ impl Broker {
         self.find_subscription(session, &target).is_some()
     }
 
-    /// The destination with that name, which is made if there is none.
+    /// The destination with that name, which is made if there is none. For a topic there has to be room; what a queue
+    /// without consumers takes is paid by its messages.
     pub(super) fn find_or_make_destination(
         &mut self,
         name: &[u8],
@@ -203,7 +216,7 @@ impl Broker {
         if let Some(found) = self.destinations.find(name, None) {
             return Ok(found);
         }
-        if !self.reserved.has_place_for(name) {
+        if Space::of(name) == Space::Topic && !self.reserved.has_place_for(name) {
             self.make_place(name, asker, now)?;
         }
         Ok(self.make_destination(name))
@@ -250,11 +263,11 @@ impl Broker {
         for _ in 0..ATTEMPTS_MAX {
             let Some(bar) = self.bar_for(shared, asker, more) else { break };
             let Some(payer) = self.payer_at(shared, bar) else { break };
-            self.have_paid(shared, payer, (bar, more), &fault, now);
+            let has_freed = self.have_paid(shared, payer, (bar, more), now);
             if self.has_room(shared, more) {
                 return Ok(());
             }
-            if self.is_share_spent() {
+            if !has_freed || self.is_share_spent() {
                 break;
             }
         }
@@ -298,11 +311,18 @@ impl Broker {
     /// What is in a table, and what is reserved in it.
     fn used_of(&self, shared: Shared) -> u64 {
         match shared {
-            Shared::Wildcards => self.groups.wildcards.len() as u64,
-            Shared::Patterns => self.groups.patterns_len() as u64,
+            Shared::Wildcards | Shared::Patterns => {
+                let open = |kind: &GroupKind| {
+                    let (len, closed) = self.groups.len(*kind);
+                    (len - closed) as u64
+                };
+                shared.kinds().iter().map(open).sum()
+            }
             Shared::Subscriptions => self.subscriptions.len() as u64,
-            Shared::Destinations => self.destinations.len() as u64 + self.reserved.places(),
-            Shared::DestinationBytes => self.destinations.bytes() + self.reserved.place_bytes(),
+            Shared::Destinations => self.destinations.counted().len + self.reserved.places(),
+            Shared::DestinationBytes => {
+                self.destinations.counted().bytes + self.reserved.place_bytes()
+            }
         }
     }
 
@@ -320,12 +340,9 @@ impl Broker {
     /// What a session holds of a table at least that pays for another: twice what the one that asks would hold then,
     /// and more than an equal part.
     fn bar_for(&self, shared: Shared, asker: Asker, more: u64) -> Option<u64> {
-        let (before, newcomers) = match asker {
-            Asker::Session(asker) => (shared.held_by(&self.sessions[asker]), 0),
-            Asker::Newcomer => (0, 1),
-            Asker::Nobody => return None,
-        };
-        let part = self.limit_of(shared).1 / (self.sessions.len() as u64 + newcomers);
+        let Asker::Session(asker) = asker else { return None };
+        let before = shared.held_by(&self.sessions[asker]);
+        let part = self.limit_of(shared).1 / self.sessions.len() as u64;
         Some((2 * (before + more)).max(part + 1))
     }
 
@@ -337,36 +354,72 @@ impl Broker {
     }
 
     /// Ends a session that holds most of a table, and at once some of its subscriptions that nobody shares with it. If
-    /// there is none, those who share one with it pay as well, provided that each of them has to.
+    /// there is none, those who share something pay together, provided that each of them has to. Returns whether
+    /// anything has become free; if not, nobody has paid, unless a job frees something then.
     fn have_paid(
         &mut self,
         shared: Shared,
         payer: SessionId,
         (bar, more): (u64, u64),
-        fault: &Fault,
+        now: Moment,
+    ) -> bool {
+        let found = self.find_freeing(shared, payer, more);
+        if !found.ended.is_empty() || found.is_freed_later {
+            let has_freed = !found.ended.is_empty();
+            self.end_payers(shared, vec![payer], found.ended, now);
+            return has_freed;
+        }
+        // One that is gone has paid, and a job is about to end its subscriptions.
+        let must_pay = |broker: &Self, session| {
+            broker.sessions.get(session).is_none_or(|one| shared.held_by(one) >= bar)
+        };
+        let target = match shared.kinds() {
+            [] => found.fewest.filter(|target| {
+                let members = self.members_of(target).unwrap_or(&Members::None);
+                let all = || members.iter().all(|route| must_pay(self, route.session));
+                members.len() <= PAYERS_MAX && all()
+            }),
+            kinds if kinds.iter().any(|kind| self.groups.len(*kind).1 > 0) => None,
+            kinds => {
+                let group = self.seek_payers(kinds, PAYERS_MAX, must_pay);
+                group.map(|(kind, id)| Target::of_group(kind, id))
+            }
+        };
+        let Some(target) = target else { return false };
+        let members = self.members_of(&target).unwrap_or(&Members::None);
+        if let Some((kind, group)) = target.group()
+            && members.len() > PAYERS_MAX
+        {
+            let fault = self.fault_of_payer(shared);
+            self.expel(kind, group, fault, now);
+            return true;
+        }
+        let payers = members.iter().map(|route| route.session).collect();
+        let ended = members.iter().map(|route| route.subscription).collect();
+        self.end_payers(shared, payers, ended, now);
+        true
+    }
+
+    /// Ends sessions that pay, and at once some subscriptions of theirs.
+    fn end_payers(
+        &mut self,
+        shared: Shared,
+        payers: Vec<SessionId>,
+        ended: Vec<SubscriptionIndex>,
         now: Moment,
     ) {
-        let (mut ended, fewest) = self.find_freeing(shared, payer, more);
-        let mut payers = vec![payer];
-        if ended.is_empty()
-            && let Some(routes) = fewest.and_then(|target| self.members_of(&target))
-        {
-            let must_pay = |route: &Route| {
-                let session = self.sessions.get(route.session);
-                // One that is gone has paid, and a job is about to end its subscriptions.
-                session.is_none_or(|session| shared.held_by(session) >= bar)
-            };
-            if routes.len() <= PAYERS_MAX && routes.iter().all(must_pay) {
-                payers = routes.iter().map(|route| route.session).collect();
-                ended = routes.iter().map(|route| route.subscription).collect();
-            }
-        }
+        let fault = self.fault_of_payer(shared);
         for payer in payers {
             if let Some(session) = self.sessions.get(payer) {
-                self.refuse(session.peer, fault, now);
+                self.refuse(session.peer, &fault, now);
             }
         }
         self.end_subscriptions(ended, now);
+    }
+
+    fn fault_of_payer(&self, shared: Shared) -> Fault {
+        let (limit, max) = self.limit_of(shared);
+        Fault::holding_most(Exceeded { limit, max })
     }
 
     /// Ends subscriptions that hold no messages and that their session no longer lists.
@@ -379,40 +432,34 @@ impl Broker {
         }
     }
 
-    /// Some subscriptions of a session by whose end alone so much of a table becomes free, and the target that fewest
-    /// others share with it.
-    fn find_freeing(
-        &mut self,
-        shared: Shared,
-        payer: SessionId,
-        more: u64,
-    ) -> (Vec<SubscriptionIndex>, Option<Target>) {
-        let (mut ended, mut fewest) = (Vec::new(), None);
+    /// What would become free by the end of a session.
+    fn find_freeing(&mut self, shared: Shared, payer: SessionId, more: u64) -> Freeing {
+        let (mut found, mut least) = (Freeing::default(), usize::MAX);
         let (mut sought, mut freed) = (0, 0);
         for index in self.sessions[payer].subscriptions.all().iter().take(SOUGHT_MAX) {
             sought += 1;
             let one = &self.subscriptions[*index];
             let target = one.target;
-            // What it holds has to be returned first, which takes a job.
-            match self.holders_of(shared, &target).filter(|_| one.holds_nothing()) {
-                Some(1) => {
-                    ended.push(*index);
+            match self.holders_of(shared, &target) {
+                Some(1) if one.holds_nothing() => {
+                    found.ended.push(*index);
                     freed += match shared {
                         Shared::DestinationBytes => bytes_of(&target, &self.destinations),
                         _ => 1,
                     };
                 }
-                Some(holders) if fewest.is_none_or(|(least, _)| holders < least) => {
-                    fewest = Some((holders, target));
+                Some(1) => found.is_freed_later = true,
+                Some(holders) if holders < least && one.holds_nothing() => {
+                    (least, found.fewest) = (holders, Some(target));
                 }
                 _ => {}
             }
-            if freed >= more || ended.len() == ENDED_AT_ONCE_MAX {
+            if freed >= more || found.ended.len() == ENDED_AT_ONCE_MAX {
                 break;
             }
         }
         self.meter.spend(sought / work::LOOKUPS_PER_UNIT);
-        (ended, fewest.map(|(_, target)| target))
+        found
     }
 
     /// The number of subscriptions that have to end so that what a target takes of a table becomes free, if it does.
@@ -424,26 +471,20 @@ impl Broker {
             (Shared::Wildcards | Shared::Patterns, _) => {
                 target.group().filter(|(kind, _)| Shared::of(*kind) == shared)?;
             }
-            (_, Target::Queue(id)) => {
-                let queue = self.destinations.queue(*id)?;
-                return queue.is_empty().then(|| queue.consumers_len());
-            }
-            (_, Target::Client(id)) if self.destinations[*id].owner.is_some() => return None,
+            (_, Target::Queue(id)) => return Some(self.destinations.queue(*id)?.consumers_len()),
             _ => {}
         }
         Some(self.members_of(target)?.len())
     }
 
     /// The subscriptions to a group, or by name to a topic or an address.
-    fn members_of(&self, target: &Target) -> Option<&[Route]> {
+    fn members_of(&self, target: &Target) -> Option<&Members> {
         match target {
-            Target::Client(id) | Target::Topic(id) => {
-                Some(self.destinations.get(*id)?.direct().routes())
-            }
+            Target::Client(id) | Target::Topic(id) => Some(self.destinations.get(*id)?.direct()),
             Target::Own(_) | Target::Queue(_) => None,
             Target::Topics(_) | Target::Clients(_) | Target::Presence(_) => {
                 let (kind, group) = target.group()?;
-                Some(self.groups.get(kind, group)?.1.routes())
+                Some(self.groups.get(kind, group)?.1)
             }
         }
     }
@@ -503,7 +544,7 @@ mod tests {
     }
 
     fn say(broker: &mut Broker, speaker: &mut Speaker, text: &str) {
-        broker.handle(speaker, Data { bytes: text.as_bytes(), is_binary: false }, NOW);
+        broker.handle(speaker, Data::unshared(text.as_bytes()), NOW);
         broker.check_invariants();
     }
 
@@ -518,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_request_takes_a_bounded_part_of_a_turn_however_much_the_one_that_pays_holds() {
-        let limits = Limits { wildcards_max: 200, destinations_max: 803, ..Limits::default() };
+        let limits = Limits { wildcards_max: 200, destinations_max: 801, ..Limits::default() };
         for name in ["/topic/last/>", "/topic/last", "/queue/last"] {
             let mut broker = broker_with(limits.clone());
             let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
@@ -527,7 +568,10 @@ mod tests {
                 subscribe(&mut broker, &mut ana, id, &format!("/topic/{id}{end}"));
             }
             subscribe(&mut broker, &mut bob, 0, "/topic/bob");
-            assert_eq!((broker.groups.wildcards.len(), broker.destinations.len()), (200, 803));
+            assert_eq!(
+                (broker.groups.wildcards.len(), broker.destinations.counted().len),
+                (200, 801)
+            );
             let before = broker.work_done();
             broker.begin_share(400);
             subscribe(&mut broker, &mut bob, 1, name);
@@ -570,6 +614,101 @@ mod tests {
         let stay = holders.iter().filter(|one| session(&broker, one).is_some()).count();
         assert_eq!(stay, 3, "one has paid");
         assert!(session(&broker, &eve).is_some() && session(&broker, &guest).is_some());
+    }
+
+    /// Four sets of sessions; each holds the same, so that no session alone frees anything.
+    fn hold_together(
+        broker: &mut Broker,
+        sessions: u32,
+        name: impl Fn(u32, u32) -> String,
+    ) -> Vec<Speaker> {
+        let mut all = Vec::new();
+        for index in 0..4 * sessions {
+            let mut one = join(broker, index, &format!("h{index}"));
+            for id in 0..10 {
+                subscribe(broker, &mut one, id, &name(index / sessions, id));
+            }
+            all.push(one);
+        }
+        all
+    }
+
+    fn finish(broker: &mut Broker) {
+        while broker.has_work() {
+            broker.begin_share(1_000);
+            broker.advance_jobs(NOW);
+            broker.check_invariants();
+        }
+    }
+
+    #[test]
+    fn those_who_hold_the_same_pay_together_however_many_they_are() {
+        let names: [fn(u32, u32) -> String; 2] = [
+            |set, id| format!("/topic/{set}/{id}/>"),
+            |set, id| format!("/agent/{set}x{id}.*\ndestination-type:1"),
+        ];
+        for (sessions, name) in [2, 16, 17, 20].into_iter().zip(names.into_iter().cycle()) {
+            let limits = Limits { wildcards_max: 40, patterns_max: 40, ..Limits::default() };
+            let mut broker = broker_with(limits);
+            let mut holders = hold_together(&mut broker, sessions, name);
+            let stay = |broker: &Broker, holders: &[Speaker]| {
+                holders.iter().filter(|one| session(broker, one).is_some()).count() as u32
+            };
+            let mut guest = join(&mut broker, 90, "guest");
+            // Jobs do not go on meanwhile.
+            broker.begin_share(1);
+            subscribe(&mut broker, &mut guest, 0, &name(9, 0));
+            assert!(session(&broker, &guest).is_some(), "{sessions}");
+            assert_eq!(broker.groups.iter().count() > 40, sessions > 16);
+            if sessions > 16 {
+                let mut other = join(&mut broker, 93, "other");
+                subscribe(&mut broker, &mut other, 0, &name(9, 2));
+                assert!(session(&broker, &other).is_none(), "one after the other");
+            }
+            // They come again at once, before all are gone, to what they shared.
+            let back = (0..4 * sessions)
+                .find(|index| session(&broker, &holders[*index as usize]).is_none());
+            if let Some(index) = back {
+                let mut one = join(&mut broker, 91, "back");
+                for id in 0..10 {
+                    subscribe(&mut broker, &mut one, id, &name(index / sessions, id));
+                }
+                holders.push(one);
+            }
+            finish(&mut broker);
+            let left = stay(&broker, &holders[..4 * sessions as usize]);
+            assert_eq!(left, 3 * sessions, "those of one set have paid");
+            let mut next = join(&mut broker, 92, "next");
+            subscribe(&mut broker, &mut next, 0, &name(9, 1));
+            assert!(session(&broker, &next).is_some(), "{sessions}");
+            finish(&mut broker);
+        }
+    }
+
+    #[test]
+    fn nobody_is_ended_where_that_frees_nothing() {
+        // Each pattern has a subscriber that holds no more than its part: with forty others that is one.
+        let limits = Limits { wildcards_max: 40, ..Limits::default() };
+        let mut broker = broker_with(limits);
+        let name = |set: u32, id: u32| format!("/topic/{set}/{id}/>");
+        let mut holders = hold_together(&mut broker, 3, name);
+        for index in 0..40 {
+            let mut one = join(&mut broker, 50 + index, &format!("one{index}"));
+            subscribe(&mut broker, &mut one, 0, &name(index / 10, index % 10));
+            holders.push(one);
+        }
+        let mut guest = join(&mut broker, 90, "guest");
+        subscribe(&mut broker, &mut guest, 0, "/topic/guest/>");
+        assert!(session(&broker, &guest).is_none(), "there is no room");
+        assert!(holders.iter().all(|one| session(&broker, one).is_some()));
+
+        // The same with topics that more sessions share than are ended at once.
+        let mut broker = broker_with(Limits { destinations_max: 40, ..Limits::default() });
+        let holders = hold_together(&mut broker, 17, |set, id| format!("/topic/{set}/{id}"));
+        let mut guest = join(&mut broker, 90, "guest");
+        subscribe(&mut broker, &mut guest, 0, "/topic/guest");
+        assert!(session(&broker, &guest).is_none(), "there is no room");
+        assert!(holders.iter().all(|one| session(&broker, one).is_some()));
     }
 
     #[test]

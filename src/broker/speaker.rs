@@ -3,6 +3,7 @@
 
 use super::fault::CloseReason;
 use super::ids::PeerId;
+use crate::buffer::Lent;
 use crate::dialect::Dialect;
 use crate::stomp::Assembler;
 
@@ -30,9 +31,17 @@ pub(super) enum Inlet {
 #[derive(Clone, Copy, Debug)]
 pub struct Data<'a> {
     /// The bytes.
-    pub bytes: &'a [u8],
+    pub lent: Lent<'a>,
     /// Whether they arrived in a binary WebSocket message.
     pub is_binary: bool,
+}
+
+impl<'a> Data<'a> {
+    /// Bytes of which whoever keeps them makes a copy.
+    #[inline]
+    pub fn unshared(bytes: &'a [u8]) -> Self {
+        Self { lent: Lent::unshared(bytes), is_binary: false }
+    }
 }
 
 /// The outcome of handling [`Data`].

@@ -19,6 +19,7 @@ use super::speaker::{Data, Done, Verdict};
 use super::store::List;
 use super::subscription::{AckMode, Standard, Turn};
 use super::{Broker, Moment, desk, printable};
+use crate::buffer::Lent;
 use crate::classic::encode::number_header;
 use crate::limits::Exceeded;
 use crate::stomp::frame::OwnedLines;
@@ -43,7 +44,7 @@ pub(super) fn handle(
         }
         one.prefer_binary(data.is_binary);
     }
-    handle_frames(broker, peer, assembler, data.bytes, now)
+    handle_frames(broker, peer, assembler, data.lent, now)
 }
 
 /// Goes on with the frames that were left.
@@ -56,7 +57,7 @@ pub(super) fn resume(
 ) -> Done {
     match broker.peers.peer(peer).closure() {
         Some(closure) => Done::ignored(closure.reason),
-        None => handle_frames(broker, peer, assembler, &[], now),
+        None => handle_frames(broker, peer, assembler, Lent::unshared(&[]), now),
     }
 }
 
@@ -65,11 +66,11 @@ fn handle_frames(
     broker: &mut Broker,
     peer: PeerId,
     assembler: &mut Assembler,
-    bytes: &[u8],
+    lent: Lent<'_>,
     now: Moment,
 ) -> Done {
     let mut client = Client::of(broker.peers.peer(peer), peer);
-    let mut bytes = bytes;
+    let mut bytes = lent.bytes;
     let mut done = Done { frames: 0, verdict: Verdict::Stays, pauses: false };
     while assembler.has_more(bytes) {
         if done.frames > 0
@@ -85,6 +86,8 @@ fn handle_frames(
         let verdict = match assembler.next_frame(&mut bytes, &bounds, &mut frame) {
             Ok(true) => {
                 done.frames += 1;
+                // A frame from elsewhere has a buffer of its own; and only what is in a buffer becomes a piece of it.
+                frame.shared = frame.shared.or(lent.shared);
                 let mut lines = work::of_lines(frame.headers.count());
                 if frame.has_backslash {
                     lines = frame.headers.count() * work::ESCAPED_LINE;

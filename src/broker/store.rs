@@ -420,6 +420,7 @@ mod tests {
                 has_escapes: false,
                 user_lines: UserLines::Own(&[]),
                 body: b"",
+                shared: None,
             };
             let message = Store::cost_of(&Origin::new(b"a", b"/agent/a"), &content);
             let queue = DestinationTable::cost_of(queue.as_bytes());

@@ -1,16 +1,18 @@
 //! Subscribing to topics and addresses, by name and by pattern; and the destinations that this keeps alive.
 
+use super::asker::Asker;
 use super::destination::Via;
+use super::expel::Expel;
 use super::fault::{Code, Fault};
 use super::groups::{Group, State};
 use super::ids::{DestinationId, GroupId, GroupKind, PeerId, SessionId, SubscriptionIndex};
 use super::jobs::Job;
 use super::leave::Leave;
 use super::levels::Levels;
-use super::members::Route;
+use super::members::{Copies, Route};
 use super::pattern::Pattern;
 use super::select::{Await, Select};
-use super::shares::{Asker, Wanted};
+use super::shares::Wanted;
 use super::space::Space;
 use super::subscription::{AckMode, NEVER_READY, Standard, Subscription, Target};
 use super::{Broker, Moment, printable, wildcards};
@@ -198,6 +200,13 @@ impl Broker {
         }
     }
 
+    /// Begins to end all members of a group, who are many. It no longer counts, so that the one that asks takes its
+    /// place at once; but only one of a table is being ended.
+    pub(super) fn expel(&mut self, kind: GroupKind, group: GroupId, fault: Fault, now: Moment) {
+        self.groups.close(kind, group);
+        self.start(None, Job::Expel(Box::new(Expel::new(kind, group, fault))), now);
+    }
+
     /// Adds a subscription, for which there is room, and its session to those that receive at its target. A queue
     /// is told by the caller.
     pub(super) fn begin_subscription(
@@ -209,18 +218,28 @@ impl Broker {
         self.meter.spend(work::SUBSCRIPTION);
         let index = self.subscriptions.insert(Subscription::new(session, target, standard));
         let route = Route { session, subscription: index };
+        let mut copies = Copies::default();
         self.subscriptions[index].position = match (target, target.group()) {
-            (_, Some((kind, id))) => self.groups.join(kind, id, route),
-            (Target::Own(id), _) => self.destinations.join(id, Via::Own, route),
+            (_, Some((kind, id))) => self.groups.join(kind, id, route, &mut copies),
+            (Target::Own(id), _) => self.destinations.join(id, Via::Own, route, &mut copies),
             (Target::Client(id) | Target::Topic(id), _) => {
-                self.destinations.join(id, Via::Name, route)
+                self.destinations.join(id, Via::Name, route, &mut copies)
             }
             _ => 0,
         };
+        self.note_copies(copies);
         let Self { sessions, subscriptions, destinations, .. } = self;
         sessions[session].hold(index, subscriptions, destinations);
         self.note_shares(session);
         index
+    }
+
+    /// Notes what a change of a list of members has copied, because a delivery holds the list as it was.
+    fn note_copies(&mut self, copies: Copies) {
+        if copies.bytes > 0 {
+            self.meter.spend(copies.units());
+            self.jobs.note_copies();
+        }
     }
 
     /// Ends subscriptions of a client. A consumer may hold many messages: if they are not returned within the share of
@@ -282,11 +301,15 @@ impl Broker {
             Target::Client(id) | Target::Topic(id) => (Via::Name, Some(id)),
             Target::Clients(_) | Target::Presence(_) | Target::Topics(_) => (Via::Name, None),
         };
-        let by_name = |id| self.destinations.leave(id, via, position, index);
-        let moved = match target.group() {
-            Some((kind, group)) => self.groups.leave(kind, group, position, index),
-            None => id.and_then(by_name),
+        let mut copies = Copies::default();
+        let moved = match (target.group(), id) {
+            (Some((kind, group)), _) => {
+                self.groups.leave(kind, group, position, index, &mut copies)
+            }
+            (None, Some(id)) => self.destinations.leave(id, via, position, index, &mut copies),
+            (None, None) => None,
         };
+        self.note_copies(copies);
         if let Some(moved) = moved.and_then(|moved| self.subscriptions.get_mut(moved)) {
             moved.position = position;
         }

@@ -136,7 +136,7 @@ impl HeldFrame {
     pub(crate) fn frame(&self) -> Frame<'_> {
         let headers = self.lines.headers();
         let has_backslash = self.has_backslash;
-        Frame { command: self.command, headers, has_backslash, body: &self.body }
+        Frame { command: self.command, headers, has_backslash, body: &self.body, shared: None }
     }
 
     /// Memory of the frame, bookkeeping included.

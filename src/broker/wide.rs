@@ -115,7 +115,7 @@ impl Wide {
         let step = (DELIVERIES / counts.len()).clamp(1, STEP);
         let mut is_over;
         loop {
-            let begin = fan.at;
+            let (begin, queued) = (fan.at, fan.deliveries);
             let mut firsts = Firsts::default();
             is_over = false;
             for (encodings, count) in encodings.iter_mut().zip(&mut counts) {
@@ -124,9 +124,11 @@ impl Wide {
                 is_over = outlet.advance(encodings, fan, &mut seen, token, step);
                 *count += fan.count;
             }
-            // The price of a write covers the first copy that a receiver gets, even if it does not read.
-            let further = (counts.len() - 1) as u32 * work::KEPT_DELIVERY;
-            meter.spend(step as u32 * (work::DELIVERY + further));
+            // The price of a write covers the first copy that a receiver gets, even if it does not read. Those that
+            // have left get none.
+            let further = ((fan.deliveries - queued) as u32).saturating_sub(step as u32);
+            let looked_at = (step * counts.len()) as u32 / work::LOOKUPS_PER_UNIT;
+            meter.spend(step as u32 * work::DELIVERY + looked_at + further * work::KEPT_DELIVERY);
             let pending = outlet.peers.dirty_len() as u64 * u64::from(work::WRITE);
             if is_over || meter.is_spent(pending) || outlet.peers.arena.is_full() {
                 break;
@@ -137,13 +139,18 @@ impl Wide {
         for (letter, count) in letters.iter_mut().zip(counts) {
             letter.count = count;
         }
-        if is_over { Progress::Ended } else { Progress::More }
+        if !is_over {
+            return Progress::More;
+        }
+        meter.spend(fan.units_of_end());
+        Progress::Ended
     }
 
-    /// Memory of the messages.
+    /// Memory of the messages, and of what is there of the lists of their receivers for them alone.
     pub(super) fn held_bytes(&self) -> u64 {
         let letters = self.letters.iter().map(|letter| letter.message.cost_bytes());
-        size_of::<Self>() as u64 + letters.sum::<u64>()
+        let own = size_of::<Self>() + self.seen.bytes();
+        own as u64 + letters.sum::<u64>() + self.fan.held_bytes()
     }
 }
 
@@ -195,5 +202,118 @@ impl Seen for BySlot<'_> {
         }
         self.at += 1;
         self.firsts.bits & bit != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Opening;
+    use super::super::{Data, Keys, Options, Speaker};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::outbound::Framing;
+
+    const NOW: Moment = Moment { ns: 0, unix_ms: 0 };
+
+    fn join(broker: &mut Broker, slot: u32) -> Speaker {
+        let (dialect, framing) = (Dialect::Standard, Framing::Line);
+        let number = slot.into();
+        let mut speaker = broker.open_peer(Opening { slot, number, framing, dialect });
+        say(broker, &mut speaker, &format!("CONNECT\nlogin:{slot}\npasscode:app.service\n\n\0"));
+        speaker
+    }
+
+    fn say(broker: &mut Broker, who: &mut Speaker, text: &str) {
+        broker.handle(who, Data::unshared(text.as_bytes()), NOW);
+    }
+
+    fn subscribe(broker: &mut Broker, who: &mut Speaker, id: u32) {
+        say(broker, who, &format!("SUBSCRIBE\nid:{id}\ndestination:/topic/wide\n\n\0"));
+    }
+
+    /// Many send to a topic with many subscribers, and somebody ends and begins a subscription between any two of them:
+    /// each message has receivers of its own.
+    #[test]
+    fn who_changes_the_receivers_of_messages_that_wait_pays_and_senders_count_what_they_hold() {
+        let (sessions, each, senders) = (100, 200, 50);
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(Limits::default(), keys, Box::new(|| 1)));
+        let mut receivers: Vec<_> = (0..sessions).map(|slot| join(&mut broker, slot)).collect();
+        for receiver in &mut receivers {
+            (0..each).for_each(|id| subscribe(&mut broker, receiver, id));
+        }
+        let mut churner = join(&mut broker, 1_000);
+        subscribe(&mut broker, &mut churner, 0);
+        let mut others: Vec<_> = (0..senders).map(|n| join(&mut broker, 2_000 + n)).collect();
+        for sender in &mut others {
+            broker.begin_share(400);
+            say(&mut broker, sender, "SEND\ndestination:/topic/wide\n\nx\0");
+            let before = broker.work_done();
+            say(&mut broker, &mut churner, "UNSUBSCRIBE\nid:0\n\n\0");
+            subscribe(&mut broker, &mut churner, 0);
+            let units = broker.work_done() - before;
+            assert!((15..150).contains(&units), "{units} units");
+        }
+        assert_eq!(broker.jobs_len(), senders as usize);
+        while broker.has_work() {
+            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+            all.into_iter().for_each(|id| _ = broker.peers.discard_unsent(id));
+            broker.peers.arena.end_turn();
+            broker.begin_share(5_000);
+            broker.advance_jobs(NOW);
+            while broker.take_news().is_some() {}
+            if broker.jobs_len() == senders as usize {
+                let held = others.iter().map(|one| broker.peers.peer(one.peer).job_bytes());
+                let (held, part) = (held.sum::<u32>(), senders * 512 * 16);
+                assert!((part / 2..part * 20).contains(&held), "{held} bytes");
+            }
+        }
+        let copies = senders * sessions * each;
+        assert_eq!(broker.counters.deliveries, u64::from(copies));
+        broker.check_invariants();
+    }
+
+    /// What a client has sent to many is on its way though it is gone: as long as that is much, nobody logs in to do the
+    /// same.
+    #[test]
+    fn logins_wait_while_messages_of_clients_that_are_gone_hold_much() {
+        let limits = Limits { inbound_total_bytes_max: 400_000, ..Limits::default() };
+        let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
+        let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
+        let mut receivers: Vec<_> = (0..10).map(|slot| join(&mut broker, slot)).collect();
+        for receiver in &mut receivers {
+            (0..100).for_each(|id| subscribe(&mut broker, receiver, id));
+        }
+        let body = "x".repeat(50_000);
+        let (mut slot, mut guests) = (100, Vec::new());
+        loop {
+            broker.begin_share(400);
+            let mut guest = join(&mut broker, slot);
+            if !broker.logins.is_empty() {
+                guests.push(guest);
+                break;
+            }
+            say(&mut broker, &mut guest, &format!("SEND\ndestination:/topic/wide\n\n{body}\0"));
+            broker.close_peer(guest.peer, super::super::CloseReason::Lost, NOW);
+            broker.begin_share(1);
+            broker.advance_jobs(NOW);
+            slot += 1;
+            assert!(slot < 120, "{} bytes", broker.jobs.left_bytes());
+        }
+        while broker.has_work() {
+            let all: Vec<_> = broker.peers.iter().map(|(id, _)| id).collect();
+            all.into_iter().for_each(|id| _ = broker.peers.discard_unsent(id));
+            broker.peers.arena.end_turn();
+            broker.begin_share(5_000);
+            broker.advance_jobs(NOW);
+        }
+        assert_eq!((broker.jobs_len(), broker.jobs.left_bytes()), (0, 0));
+        let mut last = guests.pop().unwrap();
+        broker.resume(&mut last, NOW);
+        assert!(
+            broker.logins.is_empty() && broker.sessions.len() == 11,
+            "the last one is logged in"
+        );
+        broker.check_invariants();
     }
 }

@@ -47,7 +47,8 @@ mod tests {
         for change in [
             |limits: &mut Limits, more| limits.inbound_total_bytes_max += more,
             |limits: &mut Limits, more| limits.outbound_total_bytes_max += more,
-            |limits: &mut Limits, more| limits.queues_bytes_max += more,
+            // Messages, and the queues that they keep alive.
+            |limits: &mut Limits, more| limits.queues_bytes_max += more / 2,
             |limits: &mut Limits, more| limits.transactions_total_bytes_max += more,
             |limits: &mut Limits, more| limits.destinations_bytes_max += more,
         ] {

@@ -143,11 +143,8 @@ impl<S: Socket> Flush<'_, S> {
         let written = if only_partial {
             let partial_bytes = self.arena.partial_bytes(self.queue);
             let first = self.arena.backlog(self.queue).next().unwrap_or_default();
-            write_frames(
-                self.connection,
-                FrameSlice::unbroken(&first[..partial_bytes]),
-                self.framing,
-            )?
+            let rest = &first[..partial_bytes.min(TLS_WINDOW_BYTES)];
+            write_frames(self.connection, FrameSlice::unbroken(rest), self.framing)?
         } else if self.connection.tls.is_some() {
             let staging = &mut self.context.staging;
             staging.clear();
@@ -253,6 +250,8 @@ fn write_gathered<'a, S: Socket>(
     let mut staged_from = 0;
     let mut total = 0;
     for piece in pieces {
+        let whole = piece.len();
+        let piece = &piece[..whole.min(PIECE_BYTES_MAX)];
         if piece.len() <= COPIED_BYTES_MAX {
             staging.extend_from_slice(piece);
         } else {
@@ -261,7 +260,7 @@ fn write_gathered<'a, S: Socket>(
             staged_from = staging.len();
         }
         total += piece.len();
-        if total >= STAGED_BYTES_MAX || parts.len() + 3 > PARTS_MAX {
+        if piece.len() < whole || total >= STAGED_BYTES_MAX || parts.len() + 3 > PARTS_MAX {
             break;
         }
     }
@@ -295,6 +294,9 @@ const PARTS_MAX: usize = 32;
 /// Size up to which a piece is copied, which costs less than a part of its own.
 const COPIED_BYTES_MAX: usize = 2048;
 
+/// Bytes that a call takes of one piece at most: what a kernel takes in one call may take long.
+const PIECE_BYTES_MAX: usize = 512 * 1024;
+
 /// Bytes after which a call gets no further piece.
 const STAGED_BYTES_MAX: usize = 128 * 1024;
 
@@ -320,6 +322,11 @@ fn encrypt(tls: &mut TlsLayer, frames: FrameSlice<'_>, framing: Framing) -> usiz
             tls.encrypt(&frames.bytes[from..end]);
             return end;
         }
+    }
+    // The beginning of a frame that is larger than a window.
+    if keeps_whole && end > from && whole > end && whole - from > RECORD_BYTES_MAX {
+        tls.encrypt(&frames.bytes[from..end]);
+        from = end;
     }
     tls.encrypt(&frames.bytes[from..]);
     whole

@@ -335,9 +335,9 @@ impl<S: Socket> Engine<S> {
             let upgrade_max = self.limits.upgrade_bytes_max;
             match connection.transport.next_inbound(&mut wire, &policy, bound, upgrade_max) {
                 Ok(None) => return 0,
-                Ok(Some(Inbound::Data { bytes, is_binary })) => {
+                Ok(Some(Inbound::Data { lent, is_binary })) => {
                     let speaker = connection.speaker.as_mut().expect(OPENED);
-                    let done = self.broker.handle(speaker, Data { bytes, is_binary }, self.now);
+                    let done = self.broker.handle(speaker, Data { lent, is_binary }, self.now);
                     if self.follow_done(slot, done) {
                         return wire.len();
                     }

@@ -1,6 +1,8 @@
 //! Memory: the account of frames that have arrived only in part, and backpressure on publishers while
 //! outbound queues use too much.
 
+use std::collections::BinaryHeap;
+
 use super::Engine;
 use super::connection::{Connection, Phase, Socket};
 use super::table::WorkList;
@@ -26,8 +28,8 @@ pub(super) struct Memory {
     pause_ms_max: u32,
     /// Whether connections are closed until it is free again.
     is_cutting: bool,
-    /// Connections with what they hold, the next to be closed last.
-    victims: Vec<(u64, PeerId)>,
+    /// Connections by what they hold, those that hold most first.
+    victims: BinaryHeap<(u64, PeerId)>,
     /// Publishers that are not read.
     paused: WorkList,
 }
@@ -51,7 +53,7 @@ impl Memory {
             short_since_ms: 0,
             pause_ms_max: limits.pause_ms_max,
             is_cutting: false,
-            victims: Vec::new(),
+            victims: BinaryHeap::new(),
             paused: WorkList::default(),
         }
     }
@@ -116,9 +118,16 @@ impl Memory {
         (self.is_short && !self.is_cutting).then_some(due_ms)
     }
 
-    /// Whether connections have to be closed in the next turn even without an event.
+    /// Whether connections have to be closed, or publishers read, in the next turn even without an event.
+    #[inline]
     pub(super) fn has_work(&self) -> bool {
-        self.is_cutting
+        self.is_cutting || self.resumes()
+    }
+
+    /// Whether there are publishers that need not be paused any more.
+    #[inline]
+    fn resumes(&self) -> bool {
+        !self.is_short && !self.paused.is_empty()
     }
 
     /// Judges whether connections have to be closed: if memory was short for too long, or is used up; and then
@@ -129,7 +138,7 @@ impl Memory {
         self.is_cutting |= is_due || queued_bytes >= self.queued_bytes_max;
         self.is_cutting &= !is_free;
         if !self.is_cutting {
-            self.victims = Vec::new();
+            self.victims = BinaryHeap::new();
         }
         self.is_cutting
     }
@@ -161,7 +170,11 @@ impl<S: Socket> Engine<S> {
         let max = self.limits.inbound_total_bytes_max;
         let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
         while let Some(payer) = self.memory.holder_to_refuse(slot) {
-            self.refuse(payer, &Fault::exceeded(exceeded).later());
+            let fault = match payer == slot {
+                true => Fault::exceeded(exceeded).later(),
+                false => Fault::holding_most(exceeded),
+            };
+            self.refuse(payer, &fault);
         }
     }
 
@@ -195,7 +208,7 @@ impl<S: Socket> Engine<S> {
     /// Pauses or resumes publishers, as memory requires.
     #[inline]
     pub(super) fn watch_memory(&mut self) {
-        let queued_bytes = self.broker.peers.arena.resident_bytes();
+        let queued_bytes = self.broker.queued_bytes();
         if self.memory.may_change(queued_bytes) {
             self.watch_memory_slow(queued_bytes);
         }
@@ -213,7 +226,6 @@ impl<S: Socket> Engine<S> {
             }
             Change::BecameFree => {
                 log::info!(queued_bytes; "publishers resumed");
-                self.resume_publishers();
             }
         }
     }
@@ -222,7 +234,7 @@ impl<S: Socket> Engine<S> {
     /// the end of a turn, as slow consumers are closed.
     #[inline]
     pub(super) fn cut_if_short(&mut self) {
-        let queued_bytes = self.broker.peers.arena.resident_bytes();
+        let queued_bytes = self.broker.queued_bytes();
         if (self.memory.may_change(queued_bytes) || self.memory.is_cutting)
             && self.memory.judge_cutting(queued_bytes, self.now.ms())
         {
@@ -234,7 +246,7 @@ impl<S: Socket> Engine<S> {
     #[cold] // queues are rarely so full
     fn cut_largest(&mut self) {
         for _ in 0..CUTS_PER_TURN_MAX {
-            let queued_bytes = self.broker.peers.arena.resident_bytes();
+            let queued_bytes = self.broker.queued_bytes();
             if queued_bytes < self.memory.queued_bytes_max / 10 * 7 {
                 return;
             }
@@ -254,17 +266,17 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// The connections whose queues hold anything to speak of, the largest last.
-    fn find_victims(&self) -> Vec<(u64, PeerId)> {
+    /// The connections whose queues hold anything to speak of.
+    fn find_victims(&mut self) -> BinaryHeap<(u64, PeerId)> {
+        self.broker.meter.spend(self.broker.peers.len() as u32 / SOUGHT_PER_UNIT);
         // Of a slow consumer that is closing, only the rest of a frame and an ERROR are left.
         let is_cut = |peer: &Peer| {
             peer.closure().is_some_and(|closure| matches!(closure.reason, CloseReason::TooSlow(_)))
         };
         let peers = self.broker.peers.iter().filter(|(_, peer)| !is_cut(peer));
         let sizes = peers.map(|(id, peer)| (peer.queue.own_bytes(), id));
-        let mut victims: Vec<_> = sizes.filter(|(bytes, _)| *bytes > SPARED_BYTES).collect();
-        victims.sort_unstable();
-        victims
+        // Most of them need not be in order.
+        sizes.filter(|(bytes, _)| *bytes > SPARED_BYTES).collect::<Vec<_>>().into()
     }
 
     fn cut_for_memory(&mut self, id: PeerId) {
@@ -280,13 +292,30 @@ impl<S: Socket> Engine<S> {
         self.close_now(slot, closure.reason);
     }
 
+    /// Has publishers read again once memory is free, some in each turn.
+    #[inline]
+    pub(super) fn resume_if_free(&mut self) {
+        if self.memory.resumes() {
+            self.resume_publishers();
+        }
+    }
+
+    #[cold] // queues are rarely so full
     fn resume_publishers(&mut self) {
         let now_ms = self.patience.now_ms();
-        while let Some(id) = self.memory.paused.pop() {
-            let Some(connection) = self.connections.find_mut(id) else { continue };
-            if std::mem::take(&mut connection.flags.paused) {
+        for resumed in 1.. {
+            let Some(id) = self.memory.paused.pop() else { return };
+            if let Some(connection) = self.connections.find_mut(id)
+                && std::mem::take(&mut connection.flags.paused)
+            {
                 connection.note_held_back(now_ms);
                 self.connections.list_to_read(id.slot);
+            }
+            if resumed % RESUMED_PER_UNIT == 0 {
+                self.broker.meter.spend(1);
+                if self.broker.is_time_spent() {
+                    return;
+                }
             }
         }
     }
@@ -294,6 +323,12 @@ impl<S: Socket> Engine<S> {
 
 /// Connections that are closed for lack of memory in one turn.
 const CUTS_PER_TURN_MAX: u32 = 32;
+
+/// Queues that are looked at for a unit.
+const SOUGHT_PER_UNIT: u32 = 8;
+
+/// Publishers that are listed to be read for a unit.
+const RESUMED_PER_UNIT: u32 = 4;
 
 /// Size of a queue below which its connection is not closed for lack of memory: an ERROR fits.
 const SPARED_BYTES: u64 = 2 * 1024;
@@ -304,6 +339,7 @@ const TURN_BYTES_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::ConnectionId;
     use super::*;
 
     fn memory() -> Memory {
@@ -331,6 +367,20 @@ mod tests {
         }
         memory.judge(901);
         assert!(memory.may_change(0), "it has to become free again");
+    }
+
+    #[test]
+    fn publishers_that_are_paused_are_work_once_memory_is_free() {
+        let mut memory = memory();
+        memory.judge(950);
+        memory.paused.push(ConnectionId { slot: 0, generation: std::num::NonZeroU32::MIN });
+        assert!(!memory.has_work());
+        memory.judge(699);
+        assert!(memory.has_work() && memory.resumes());
+        memory.judge(950);
+        assert!(!memory.has_work(), "it is short again before all are read");
+        memory.judge(0);
+        assert!(memory.paused.pop().is_some() && !memory.has_work());
     }
 
     #[test]

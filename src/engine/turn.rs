@@ -89,6 +89,7 @@ impl<S: Socket> Engine<S> {
             self.flush_dirty();
         }
         self.watch_memory();
+        self.resume_if_free();
         self.reap();
         self.endings.log_due(now.ms());
         // Frames encoded here that no queue took must not leave their arrival time to the next turn.

@@ -1,16 +1,19 @@
 //! Backlogs: frames that a receiver did not take in the turn that encoded them, kept until it does.
 //!
-//! Receivers that are equally slow share a chunk; its memory is counted once.
+//! Receivers that are equally slow share a chunk; its memory is counted once. A large body is a chunk from the
+//! beginning, which refers to the buffer that it arrived in; all who are sent it share that.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Written};
+use crate::buffer::{Piece, shared_bytes};
 
 /// Unsent frames, shared by the backlogs that hold them.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Where frames end in `bytes`.
     ends: Vec<FrameEnd>,
     /// Arrival time of the first of the messages that are delivered here.
@@ -19,14 +22,27 @@ pub(super) struct Chunk {
     begins_inside: bool,
 }
 
+/// The bytes of a chunk.
+#[derive(Debug)]
+enum Bytes {
+    Own(Vec<u8>),
+    /// A large body, and whether it is UTF-8, once that was asked.
+    Body(Piece, OnceCell<bool>),
+}
+
 /// The account of all chunks, and the newest one, which the next receiver may share.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     /// The newest chunk that was copied from a lane, under its first frame and the number of frames.
     last: Option<((Encoded, u32), Rc<Chunk>)>,
+    /// The chunks of large bodies.
+    bodies: HashMap<(usize, usize, usize), Weak<Chunk>>,
     /// Memory of chunks, each counted once, and of the backlogs that refer to them.
     bytes: u64,
 }
+
+/// Memory of an entry for the chunk of a large body.
+const BODY_ENTRY_BYTES: usize = 2 * size_of::<((usize, usize, usize), Weak<Chunk>)>();
 
 /// Overhead of an allocator for each small allocation.
 const ALLOCATION_BYTES: usize = 16;
@@ -52,27 +68,52 @@ impl Chunk {
     /// Copies frames. With `begins_inside`, the slice begins with the rest of a frame.
     pub(super) fn copied(slice: FrameSlice<'_>, arrived_ns: u64, begins_inside: bool) -> Self {
         let ends = slice.ends().map(|(at, is_delivery)| FrameEnd::new(at, is_delivery)).collect();
-        Self { bytes: slice.bytes.into(), ends, arrived_ns, begins_inside }
+        Self { bytes: Bytes::Own(slice.bytes.into()), ends, arrived_ns, begins_inside }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Own(bytes) => bytes,
+            Bytes::Body(piece, _) => piece.bytes(),
+        }
+    }
+
+    /// Whether the bytes are UTF-8. It is found out once for a large body.
+    pub(super) fn is_text(&self) -> bool {
+        let find = || std::str::from_utf8(self.bytes()).is_ok();
+        match &self.bytes {
+            Bytes::Own(_) => find(),
+            Bytes::Body(_, known) => *known.get_or_init(find),
+        }
+    }
+
+    /// Number of bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
     }
 
     /// Memory of the chunk, bookkeeping included.
     fn cost_bytes(&self) -> u64 {
         let ends = self.ends.capacity() * size_of::<FrameEnd>();
-        let allocated = self.bytes.capacity() + ends + 3 * ALLOCATION_BYTES;
+        let bytes = match &self.bytes {
+            Bytes::Own(bytes) => bytes.capacity(),
+            Bytes::Body(piece, _) => shared_bytes(piece.buffer()) + BODY_ENTRY_BYTES,
+        };
+        let allocated = bytes + ends + 3 * ALLOCATION_BYTES;
         (size_of::<Self>() + 2 * size_of::<usize>() + allocated) as u64
     }
 
     fn as_slice(&self) -> FrameSlice<'_> {
-        FrameSlice::new(&self.bytes, &self.ends)
+        FrameSlice::new(self.bytes(), &self.ends)
     }
 
     /// Whether frames may follow here: whole ones, of about the same time, and not too many. The rest of a frame has a
     /// chunk of its own, as it may be all that is kept.
     fn takes(&self, bytes: usize, arrived_ns: u64) -> bool {
         !self.begins_inside
-            && self.bytes.len() + bytes <= JOINED_BYTES_MAX
+            && self.len() + bytes <= JOINED_BYTES_MAX
             && arrived_ns.abs_diff(self.arrived_ns) <= JOINED_NS_MAX
-            && self.ends.last().is_some_and(|end| end.at() == self.bytes.len())
+            && self.ends.last().is_some_and(|end| end.at() == self.len())
     }
 }
 
@@ -108,10 +149,28 @@ impl Chunks {
         chunk
     }
 
+    /// The chunk of a large body: the same for all who are sent it, as long as one of them has not got it.
+    pub(super) fn keep_body(&mut self, piece: &Piece) -> Rc<Chunk> {
+        let place = piece.identity();
+        if let Some(chunk) = self.bodies.get(&place).and_then(Weak::upgrade) {
+            return chunk;
+        }
+        let bytes = Bytes::Body(piece.clone(), OnceCell::new());
+        // A delivery counts where its frame ends.
+        let chunk =
+            self.keep(Chunk { bytes, ends: Vec::new(), arrived_ns: 0, begins_inside: true });
+        self.bodies.insert(place, Rc::downgrade(&chunk));
+        chunk
+    }
+
     /// Drops a reference to a chunk; the last one takes it out of the account.
     fn release(&mut self, chunk: Rc<Chunk>) {
         if Rc::strong_count(&chunk) == 1 {
             self.bytes -= chunk.cost_bytes();
+            if let Bytes::Body(piece, _) = &chunk.bytes {
+                self.bodies.remove(&piece.identity());
+                self.bodies.shrink_to(2 * self.bodies.len());
+            }
         }
     }
 
@@ -140,6 +199,9 @@ impl Chunks {
         });
         let all = costs.values().sum::<u64>() + own.sum::<u64>();
         assert_eq!(all, self.bytes, "memory of backlogs");
+        let bodies =
+            costs.keys().filter(|chunk| self.bodies.values().any(|one| one.as_ptr() == **chunk));
+        assert_eq!(bodies.count(), self.bodies.len(), "chunks of large bodies");
     }
 }
 
@@ -160,8 +222,10 @@ impl Backlog {
             && last.takes(frames.bytes.len(), arrived_ns)
         {
             chunks.bytes -= last.cost_bytes();
-            let base = last.bytes.len();
-            last.bytes.extend_from_slice(frames.bytes);
+            let base = last.len();
+            if let Bytes::Own(bytes) = &mut last.bytes {
+                bytes.extend_from_slice(frames.bytes);
+            }
             last.ends
                 .extend(frames.ends().map(|(at, delivers)| FrameEnd::new(base + at, delivers)));
             chunks.bytes += last.cost_bytes();
@@ -200,18 +264,22 @@ impl Backlog {
     /// Unsent bytes, chunk by chunk.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let skips = std::iter::once(self.sent).chain(std::iter::repeat(0));
-        self.chunks.iter().zip(skips).map(|(chunk, skip)| &chunk.bytes[skip..])
+        self.chunks.iter().zip(skips).map(|(chunk, skip)| &chunk.bytes()[skip..])
     }
 
-    /// Appends unsent bytes to `into`, in whole chunks, until it holds `bytes_max` bytes or more.
+    /// Appends unsent bytes to `into`, in whole chunks but for large bodies, until it holds `bytes_max` bytes or more.
     pub(super) fn stage(&self, bytes_max: usize, into: &mut FrameRun) {
         let mut skip = self.sent;
         for chunk in &self.chunks {
             if into.bytes.len() >= bytes_max {
                 return;
             }
-            into.append(chunk.as_slice().without(skip));
-            skip = 0;
+            let left = chunk.as_slice().without(std::mem::take(&mut skip));
+            if matches!(chunk.bytes, Bytes::Body(..)) && left.bytes.len() > bytes_max {
+                // Nothing follows until it is wholly written.
+                return into.append(left.within(bytes_max));
+            }
+            into.append(left);
         }
     }
 
@@ -227,7 +295,7 @@ impl Backlog {
         while bytes > 0
             && let Some(chunk) = self.chunks.front()
         {
-            let step = bytes.min(chunk.bytes.len() - self.sent);
+            let step = bytes.min(chunk.len() - self.sent);
             let before = chunk.as_slice().count_within(self.sent);
             let after = chunk.as_slice().count_within(self.sent + step);
             let (frames, deliveries) = (after.0 - before.0, after.1 - before.1);
@@ -235,7 +303,7 @@ impl Backlog {
             frames_out += frames;
             bytes -= step;
             self.sent += step;
-            if self.sent == chunk.bytes.len() {
+            if self.sent == chunk.len() {
                 self.sent = 0;
                 self.pop(chunks).into_iter().for_each(|chunk| chunks.release(chunk));
             }
@@ -256,7 +324,7 @@ impl Backlog {
         if !is_inside {
             return 0;
         }
-        ends.clone().find(|at| *at > self.sent).unwrap_or(first.bytes.len()) - self.sent
+        ends.clone().find(|at| *at > self.sent).unwrap_or(first.len()) - self.sent
     }
 
     /// Takes out the rest of a partly written frame, as a backlog of its own.
@@ -266,15 +334,20 @@ impl Backlog {
             return None;
         }
         let first = self.pop(chunks)?;
-        let slice = first.as_slice().without(self.sent).within(partial_bytes);
-        let ends_here = slice.ends().next().is_some();
+        let sent = std::mem::take(&mut self.sent);
+        let slice = first.as_slice().without(sent).within(partial_bytes);
+        let mut ends = slice.ends().next().is_some();
         let mut begun = Self::default();
-        let copy = chunks.keep(Chunk::copied(slice, first.arrived_ns, true));
-        begun.push(copy, 0, chunks);
-        chunks.release(first);
-        self.sent = 0;
-        // A frame that continues in the next chunk is that whole chunk (`keep_parts`).
-        if !ends_here && let Some(rest) = self.pop(chunks) {
+        if matches!(first.bytes, Bytes::Body(..)) {
+            begun.push(first, sent, chunks);
+        } else {
+            let copy = chunks.keep(Chunk::copied(slice, first.arrived_ns, true));
+            begun.push(copy, 0, chunks);
+            chunks.release(first);
+        }
+        // A frame that continues in the next chunks is the whole of them (`keep_parts`, `push_large`).
+        while !ends && let Some(rest) = self.pop(chunks) {
+            ends = !rest.ends.is_empty();
             begun.push(rest, 0, chunks);
         }
         Some(begun)
@@ -296,7 +369,7 @@ impl Backlog {
     pub(super) fn count(&self) -> (usize, usize) {
         let mut sent = self.sent;
         self.chunks.iter().fold((0, 0), |(bytes, frames), chunk| {
-            assert!(sent < chunk.bytes.len(), "a wholly written chunk is removed");
+            assert!(sent < chunk.len(), "a wholly written chunk is removed");
             let left = chunk.as_slice().without(std::mem::take(&mut sent));
             (bytes + left.bytes.len(), frames + left.ends().count())
         })

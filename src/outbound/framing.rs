@@ -97,6 +97,11 @@ impl Framing {
         }
     }
 
+    /// Whether its header tells text from other bytes.
+    pub(super) fn may_be_text(self) -> bool {
+        self == Self::WebSocket
+    }
+
     /// Whether a frame must not straddle two TLS records: clients of the classic dialect read a whole
     /// frame with one call.
     pub fn keeps_records_whole(self) -> bool {

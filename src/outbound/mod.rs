@@ -26,6 +26,7 @@ use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
 use self::lanes::Lanes;
 pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Written};
+use crate::buffer::Piece;
 
 /// The frames of all queues, and the account of their memory.
 #[derive(Debug, Default)]
@@ -170,6 +171,39 @@ impl OutboundArena {
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
 
+    /// Appends a frame with a large body that was received in a buffer of its own: `head`, the body and a NUL. It
+    /// goes to the backlog at once, behind what the queue has of this turn, so that no run holds a large body.
+    #[cold] // the body costs more
+    pub(crate) fn push_large(
+        &mut self,
+        queue: &mut OutboundQueue,
+        framing: Framing,
+        head: &[u8],
+        body: &Piece,
+    ) {
+        if queue.has_runs() {
+            self.keep(queue, framing, 0);
+        }
+        let body = self.chunks.keep_body(body);
+        let length = head.len() + body.len() + 1;
+        let text = framing.may_be_text() && std::str::from_utf8(head).is_ok() && body.is_text();
+        let mut begun = FrameRun::default();
+        framing.write_header(length, text, &mut begun.bytes);
+        begun.bytes.extend_from_slice(head);
+        let mut end = FrameRun::default();
+        end.bytes.push(0);
+        framing.write_end(&mut end.bytes);
+        end.ends.push(FrameEnd::new(end.bytes.len(), true));
+        queue.bytes += (begun.bytes.len() + body.len() + end.bytes.len()) as u32;
+        queue.frames += 1;
+        let copy = |run: &FrameRun, inside| Chunk::copied(run.as_slice(), self.arrived_ns, inside);
+        let (begun, end) = (copy(&begun, false), copy(&end, true));
+        let backlog = queue.backlog.get_or_insert_default();
+        for chunk in [self.chunks.keep(begun), body, self.chunks.keep(end)] {
+            backlog.push(chunk, 0, &mut self.chunks);
+        }
+    }
+
     fn append(&mut self, queue: &mut OutboundQueue, run: Run) {
         let index = self.runs.len() as u32;
         match self.runs.get_mut(queue.last as usize) {
@@ -271,7 +305,7 @@ impl OutboundArena {
         queue.backlog.iter().flat_map(|backlog| backlog.pieces())
     }
 
-    /// Appends the backlog to `into`, in whole pieces, until it holds `bytes_max` bytes or more.
+    /// Appends the backlog to `into`, in whole pieces but for large bodies, until it holds `bytes_max` bytes or more.
     pub fn stage_backlog(&self, queue: &OutboundQueue, bytes_max: usize, into: &mut FrameRun) {
         if let Some(backlog) = &queue.backlog {
             backlog.stage(bytes_max, into);
@@ -691,6 +725,10 @@ mod tests {
         Push(usize),
         PushParts(usize, usize),
         Private(usize),
+        /// A head, and a large body of this size, or the one before again.
+        PushLarge(usize, Option<usize>),
+        /// TLS encrypts a window of the backlog.
+        Encrypt(usize),
         /// The kernel takes up to this many bytes.
         Flush(usize),
         DiscardUnsent,
@@ -702,6 +740,9 @@ mod tests {
             4 => (1..300usize).prop_map(Action::Push),
             2 => (1..4usize, 1..5000usize).prop_map(|(head, tail)| Action::PushParts(head, tail)),
             1 => (1..300usize).prop_map(Action::Private),
+            2 => (1..4usize, prop::option::of(1..5000usize))
+                .prop_map(|(head, body)| Action::PushLarge(head, body)),
+            1 => (1..900usize).prop_map(Action::Encrypt),
             3 => (0..900usize).prop_map(Action::Flush),
             1 => Just(Action::DiscardUnsent),
             1 => Just(Action::EndTurn),
@@ -715,6 +756,13 @@ mod tests {
         framing: Framing,
         bytes: usize,
     ) -> (Vec<u8>, u32) {
+        if queue.has_backlog() {
+            let pieces: Vec<u8> = arena.backlog(queue).flatten().copied().collect();
+            let written = pieces[..bytes.min(pieces.len())].to_vec();
+            let mut frames = 0;
+            arena.advance_backlog(queue, written.len(), |written| frames += written.frames);
+            return (written, frames);
+        }
         let (mut written, mut frames) = (Vec::new(), 0);
         if let Some(run) = arena.only_run(queue) {
             let count = bytes.min(run.bytes.len());
@@ -741,6 +789,60 @@ mod tests {
         written.extend_from_slice(&pieces[..count]);
         arena.advance_backlog(queue, count, |written| frames += written.frames);
         (written, frames)
+    }
+
+    /// Takes a window of the backlog, as TLS does.
+    fn encrypt(
+        arena: &mut OutboundArena,
+        queue: &mut OutboundQueue,
+        bytes: usize,
+    ) -> (Vec<u8>, u32) {
+        let mut staged = FrameRun::default();
+        arena.stage_backlog(queue, bytes, &mut staged);
+        let mut frames = 0;
+        arena.advance_backlog(queue, staged.bytes.len(), |written| frames += written.frames);
+        assert_eq!(frames as usize, staged.ends.len());
+        (staged.bytes, frames)
+    }
+
+    #[test]
+    fn a_large_body_is_counted_once_however_many_are_sent_it() {
+        let mut arena = OutboundArena::default();
+        let mut queues: [OutboundQueue; 4] = Default::default();
+        let framings =
+            [Framing::Line, Framing::LengthPrefix, Framing::WebSocket, Framing::WebSocketBinary];
+        let body = Piece::whole(vec![b'b'; 100_000]);
+        for turn in 0..2 {
+            for (queue, framing) in queues.iter_mut().zip(framings) {
+                let before = encode(&mut arena, framing, b"before");
+                arena.push(queue, before);
+                arena.push_large(queue, framing, b"head", &body);
+                assert!(arena.only_run(queue).is_none());
+            }
+            assert!(arena.resident_bytes() < 106_000, "{turn}: {}", arena.resident_bytes());
+            arena.end_turn();
+            arena.check_invariants(queues.iter());
+        }
+        drop(body);
+        for (queue, framing) in queues.iter_mut().zip(framings) {
+            let body = vec![b'b'; 100_000];
+            let large = framed(framing, &[&b"head"[..], &body, &[0]].concat());
+            let both = [framed(framing, b"before"), large.clone()].concat().repeat(2);
+            assert_eq!(bytes_of(&arena, queue, framing), both);
+            // Within the body, which is kept where it is; then at its end.
+            let begun = both.len() / 2 - large.len();
+            arena.advance_backlog(queue, begun + 50, |_| ());
+            assert!(arena.partial_bytes(queue) > 99_000);
+            arena.discard_unsent(queue);
+            assert_eq!(bytes_of(&arena, queue, framing), large[50..]);
+            arena.advance_backlog(queue, large.len() - 51, |_| ());
+            arena.discard_unsent(queue);
+            assert_eq!((queue.frames(), queue.bytes()), (1, 1));
+            let mut deliveries = 0;
+            arena.advance_backlog(queue, 1, |written| deliveries += written.deliveries);
+            assert_eq!((deliveries, queue.has_backlog()), (1, false));
+        }
+        assert_eq!(arena.resident_bytes(), 0);
     }
 
     #[test]
@@ -772,6 +874,7 @@ mod tests {
             // For each frame, its unsent bytes and whether it is partly written.
             let mut models: [VecDeque<(Vec<u8>, bool)>; 3] = Default::default();
             let mut number = 0u8;
+            let mut body = Piece::whole(vec![b'b'; 10]);
             for (index, action) in steps {
                 let (queue, framing, model) =
                     (&mut queues[index], framings[index], &mut models[index]);
@@ -799,8 +902,21 @@ mod tests {
                         arena.push_parts(queue, framing, &head, encoded);
                         model.push_back((framed(framing, &[head, tail].concat()), false));
                     }
-                    Action::Flush(bytes) => {
-                        let (written, frames) = flush(&mut arena, queue, framing, bytes);
+                    Action::PushLarge(head, size) => {
+                        let head = vec![b'h'; head];
+                        if let Some(size) = size {
+                            body = Piece::whole(vec![number; size]);
+                        }
+                        arena.push_large(queue, framing, &head, &body);
+                        let text = [&head[..], body.bytes(), &[0]].concat();
+                        model.push_back((framed(framing, &text), false));
+                    }
+                    Action::Flush(_) | Action::Encrypt(_) => {
+                        let (written, frames) = match action {
+                            Action::Flush(bytes) => flush(&mut arena, queue, framing, bytes),
+                            Action::Encrypt(bytes) => encrypt(&mut arena, queue, bytes),
+                            _ => unreachable!(),
+                        };
                         let mut expected_frames = 0;
                         for byte in &written {
                             let (left, begun) = model.front_mut().unwrap();

@@ -14,7 +14,7 @@
 use memchr::{memchr, memchr2};
 
 use super::frame::{Frame, LONGEST_COMMAND, Malformed, Need, Scan, ScanBounds, ScanFault};
-use crate::buffer;
+use crate::buffer::{self, SHARED_BYTES_MIN, Shared};
 
 /// The unused bytes of one connection's frames.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Assembler {
     examined: usize,
     /// What the frame needs, if it is torn.
     need: Option<Need>,
+    /// The buffer of the large frame that was lent last.
+    lent: Option<Shared>,
 }
 
 impl Assembler {
@@ -66,6 +68,7 @@ impl Assembler {
         bounds: &ScanBounds,
         frame: &mut Frame<'a>,
     ) -> Result<bool, Box<Malformed>> {
+        self.lent = None;
         let expected = self.start + self.frame_bytes_expected(bounds);
         buffer::append(&mut self.pending, std::mem::take(wire), expected);
         if self.need.is_none() {
@@ -78,6 +81,16 @@ impl Assembler {
             return Ok(false);
         }
         *frame = Frame::default();
+        if self.pending.len() - self.start >= SHARED_BYTES_MIN
+            && let Some(from) = self.share(bounds)?
+        {
+            let shared = self.lent.get_or_insert_default();
+            let bytes = &shared[from..];
+            let scan = frame.scan(bytes, bounds);
+            scan.or_else(|fault| frame.scan_slow(bytes, bounds, fault))?;
+            frame.shared = Some(shared);
+            return Ok(true);
+        }
         let bytes = &self.pending[self.start..];
         let scan = frame.scan(bytes, bounds);
         match scan.or_else(|fault| frame.scan_slow(bytes, bounds, fault))? {
@@ -100,6 +113,24 @@ impl Assembler {
     #[inline]
     pub fn has_more(&self, wire: &[u8]) -> bool {
         !wire.is_empty() || self.start < self.pending.len()
+    }
+
+    /// Moves the next frame to a buffer of its own, if it is whole and its body is large. Returns where it begins there.
+    fn share(&mut self, bounds: &ScanBounds) -> Result<Option<usize>, Box<Malformed>> {
+        let bytes = &self.pending[self.start..];
+        let mut frame = Frame::default();
+        let scan = frame.scan(bytes, bounds);
+        let scan = scan.or_else(|fault| frame.scan_slow(bytes, bounds, fault))?;
+        let Scan::Whole(used) = scan else { return Ok(None) };
+        let from = self.start;
+        // What was used before it would be kept, too.
+        if frame.body.len() < SHARED_BYTES_MIN || from > used / 8 {
+            return Ok(None);
+        }
+        drop(frame);
+        self.lent = Some(buffer::share(&mut self.pending, from + used));
+        (self.start, self.examined, self.need) = (0, 0, None);
+        Ok(Some(from))
     }
 
     /// Looks at the next frame, as [`Self::next_frame`] does, which still finds it afterwards. All of `wire` is kept.
@@ -131,10 +162,21 @@ impl Assembler {
     }
 
     /// Frees used bytes. To be called when all bytes of a read are used up or kept.
+    #[inline]
     pub fn release(&mut self) {
+        if self.pending.capacity() > 0 || self.lent.is_some() {
+            self.release_held();
+        }
+    }
+
+    #[inline(never)] // most frames come whole
+    fn release_held(&mut self) {
         if self.start == self.pending.len() {
             *self = Self::default();
-        } else if self.start > self.pending.len() / 2 {
+            return;
+        }
+        self.lent = None;
+        if self.start > self.pending.len() / 2 {
             // What is moved is less than what was used since it was moved last.
             self.pending.drain(..self.start);
             self.examined -= self.start;
@@ -144,7 +186,7 @@ impl Assembler {
 
     /// Memory that is held for unused bytes.
     pub fn held_bytes(&self) -> usize {
-        self.pending.capacity()
+        self.pending.capacity() + self.lent.as_ref().map_or(0, |lent| lent.capacity())
     }
 
     /// Bytes that have arrived of a torn frame.
@@ -236,6 +278,39 @@ mod tests {
         ] {
             let runs: Vec<_> = bytes.chunks(1).collect();
             assert!(matches!(read(&runs, &limits), Err(ScanFault::Exceeds(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_buffer_of_a_large_frame_can_be_shared() {
+        let bounds = ScanBounds::new(&Limits::default(), true);
+        for with_length in [true, false] {
+            let body = vec![b'b'; 200_000];
+            let head = if with_length { "SEND\ncontent-length:200000\n\n" } else { "SEND\n\n" };
+            let bytes =
+                [b"SEND\n\nfirst\0", head.as_bytes(), &body, b"\0\nSEND\n\nthird\0SEN"].concat();
+            let mut assembler = Assembler::default();
+            let (mut bodies, mut kept) = (Vec::new(), Vec::new());
+            for mut wire in bytes.chunks(65_000) {
+                loop {
+                    let mut frame = Frame::default();
+                    if !assembler.next_frame(&mut wire, &bounds, &mut frame).unwrap() {
+                        break;
+                    }
+                    bodies.push(frame.body.to_vec());
+                    if let Some(shared) = frame.shared {
+                        assert!(buffer::Piece::of(frame.body, shared).is_some());
+                        kept.push(Shared::clone(shared));
+                    }
+                }
+                assembler.release();
+            }
+            assert_eq!(bodies, [b"first", &body[..], b"third"]);
+            let [shared] = &kept[..] else { panic!("one frame is large") };
+            assert_eq!(Shared::strong_count(shared), 1, "the assembler has let go of it");
+            assert!(shared.capacity() < 200_100, "{}", shared.capacity());
+            assert_eq!(assembler.unfinished_bytes(), 3);
+            assert!(assembler.held_bytes() < 1000, "{}", assembler.held_bytes());
         }
     }
 

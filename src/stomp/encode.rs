@@ -75,6 +75,7 @@ pub(crate) fn plain_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 pub(crate) const END_BYTES_MAX: usize = 16;
 
 /// Ends the header, adds the body and the NUL.
+#[inline]
 pub(crate) fn finish(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'\n');
     out.reserve(body.len() + END_BYTES_MAX);

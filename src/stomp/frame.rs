@@ -5,6 +5,7 @@ use memchr::{memchr, memchr2};
 use super::headers::{HeaderLine, Headers, LineFault, Name};
 use super::lines::LineFeeds;
 use super::version::{UndefinedEscape, Version};
+use crate::buffer::Shared;
 use crate::limits::{Exceeded, Limits};
 
 /// A frame from a client.
@@ -18,6 +19,8 @@ pub struct Frame<'a> {
     pub has_backslash: bool,
     /// The body, without the NUL that ends the frame.
     pub body: &'a [u8],
+    /// The buffer that the frame is in, if that can be shared.
+    pub shared: Option<&'a Shared>,
 }
 
 /// Copies of header lines.
@@ -294,6 +297,7 @@ impl Default for Frame<'_> {
             headers: Headers::default(),
             has_backslash: false,
             body: &[],
+            shared: None,
         }
     }
 }

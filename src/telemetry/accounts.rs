@@ -11,7 +11,7 @@ pub struct Accounts {
     pub queues_bytes: u64,
     /// Frames that wait in transactions.
     pub transactions_bytes: u64,
-    /// Destinations, their names and what is kept of each.
+    /// Destinations, their names and what is kept of each, with the wildcards that topics remember.
     pub destinations_bytes: u64,
     /// Subscriptions, at the price of one without its id.
     pub subscriptions_bytes: u64,

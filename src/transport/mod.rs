@@ -22,6 +22,7 @@ pub(crate) use self::request::PlainRequest;
 use self::stream::StreamLayer;
 use self::upgrade::{UpgradeLayer, Upgraded};
 use self::websocket::{CloseCode, Message, WebSocketLayer};
+use crate::buffer::Lent;
 pub(crate) use crate::dialect::Dialect;
 use crate::limits::Exceeded;
 use crate::outbound::Framing;
@@ -59,7 +60,7 @@ pub(crate) enum Inbound<'a> {
     /// stream, with frames cut anywhere.
     Data {
         /// The bytes.
-        bytes: &'a [u8],
+        lent: Lent<'a>,
         /// Whether they came as a binary WebSocket message.
         is_binary: bool,
     },
@@ -162,12 +163,14 @@ impl Transport {
             Layer::WebSocket(websocket) => {
                 let message = websocket.next_message(wire, &mut self.control, bound)?;
                 Ok(message.map(|message| match message {
-                    Message::Data { bytes, is_binary } => Inbound::Data { bytes, is_binary },
+                    Message::Data { lent, is_binary } => Inbound::Data { lent, is_binary },
                     Message::Part => Inbound::Part,
                     Message::Closed => Inbound::Closed,
                 }))
             }
-            Layer::Stream(stream) => Ok(stream.next_bytes(wire).map(plain_data)),
+            Layer::Stream(stream) => {
+                Ok(stream.next_bytes(wire).map(Lent::unshared).map(plain_data))
+            }
             Layer::Detecting(_) | Layer::Upgrading(_) | Layer::Prefix(_) | Layer::Answered => {
                 *wire = &mut [];
                 Ok(None)
@@ -365,8 +368,8 @@ impl Transport {
 
 /// What did not come over WebSocket.
 #[inline]
-fn plain_data(bytes: &[u8]) -> Inbound<'_> {
-    Inbound::Data { bytes, is_binary: false }
+fn plain_data(lent: Lent<'_>) -> Inbound<'_> {
+    Inbound::Data { lent, is_binary: false }
 }
 
 fn opened(dialect: Dialect, is_served: bool, what: &'static str) -> Inbound<'static> {

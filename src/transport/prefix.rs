@@ -18,7 +18,7 @@
 //! ```
 
 use super::{FrameBound, TransportFault};
-use crate::buffer;
+use crate::buffer::{self, Lent, SHARED_BYTES_MIN, Shared};
 
 /// The envelope layer of one connection.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub struct PrefixLayer {
     needs: usize,
     /// The text of that envelope, as far as it was counted.
     text: Text,
+    /// The buffer of the large frame that was lent last.
+    lent: Option<Shared>,
 }
 
 impl PrefixLayer {
@@ -49,7 +51,7 @@ impl PrefixLayer {
         &'a mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&'a [u8]>, TransportFault> {
+    ) -> Result<Option<Lent<'a>>, TransportFault> {
         if self.pending.is_empty() {
             return self.next_whole(wire, bound);
         }
@@ -62,7 +64,7 @@ impl PrefixLayer {
         &'a mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&'a [u8]>, TransportFault> {
+    ) -> Result<Option<Lent<'a>>, TransportFault> {
         if self.start == self.pending.len() {
             self.release();
             return self.next_whole(wire, bound);
@@ -89,20 +91,27 @@ impl PrefixLayer {
         self.text = Text::default();
         self.needs = 0;
         let frame = self.start + ENVELOPE_BYTES..self.start + end;
+        // What was used before it would be kept, too.
+        if frame.len() >= SHARED_BYTES_MIN && self.start <= end / 8 {
+            self.start = 0;
+            let shared = self.lent.insert(buffer::share(&mut self.pending, frame.end));
+            return Ok(Some(Lent { bytes: &shared[frame], shared: Some(shared) }));
+        }
         self.start = frame.end;
-        Ok(Some(&self.pending[frame]))
+        Ok(Some(Lent::unshared(&self.pending[frame])))
     }
 
     /// Frees used bytes. To be called when all bytes of a read are used up.
     #[inline]
     pub fn release(&mut self) {
-        if self.start > 0 {
+        if self.start > 0 || self.lent.is_some() {
             self.release_slow();
         }
     }
 
     #[cold] // few envelopes are torn
     fn release_slow(&mut self) {
+        self.lent = None;
         if self.start == self.pending.len() {
             self.pending = Vec::new();
         } else {
@@ -120,7 +129,7 @@ impl PrefixLayer {
     /// Memory that is held for a torn frame.
     #[inline]
     pub fn held_bytes(&self) -> usize {
-        self.pending.capacity()
+        self.pending.capacity() + self.lent.as_ref().map_or(0, |lent| lent.capacity())
     }
 
     /// Bytes that have arrived of a torn envelope.
@@ -140,7 +149,7 @@ impl PrefixLayer {
         &mut self,
         wire: &mut &'w mut [u8],
         bound: FrameBound,
-    ) -> Result<Option<&'w [u8]>, TransportFault> {
+    ) -> Result<Option<Lent<'w>>, TransportFault> {
         let Extent::Ends(end) = measure_whole(wire, bound)? else {
             self.pending.extend_from_slice(wire);
             *wire = &mut [];
@@ -148,7 +157,7 @@ impl PrefixLayer {
         };
         let (envelope, rest) = std::mem::take(wire).split_at_mut(end);
         *wire = rest;
-        Ok(Some(&envelope[ENVELOPE_BYTES..]))
+        Ok(Some(Lent::unshared(&envelope[ENVELOPE_BYTES..])))
     }
 
     /// Moves bytes from `wire` until `want` are pending. Returns whether they are.
@@ -352,7 +361,7 @@ mod tests {
             let mut run = run.to_vec();
             let mut wire = &mut run[..];
             while let Some(frame) = layer.next_frame(&mut wire, BOUND)? {
-                frames.push(frame.to_vec());
+                frames.push(frame.bytes.to_vec());
             }
             assert!(wire.is_empty());
             layer.release();

@@ -18,7 +18,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{FrameBound, TransportFault};
-use crate::buffer;
+use crate::buffer::{self, Lent, SHARED_BYTES_MIN, Shared};
 
 /// The WebSocket of one connection.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct WebSocketLayer {
     control_payload: Vec<u8>,
     /// Whether `message` was lent and can be freed.
     lent: bool,
+    /// The large message that was lent last.
+    shared: Option<Shared>,
     /// Whether payloads of messages are dropped as they arrive.
     skips: bool,
     close_sent: bool,
@@ -51,7 +53,7 @@ pub enum Message<'a> {
     /// A whole message.
     Data {
         /// Its payload.
-        bytes: &'a [u8],
+        lent: Lent<'a>,
         /// Whether it is a binary message.
         is_binary: bool,
     },
@@ -88,12 +90,12 @@ impl WebSocketLayer {
         }
         match self.next_raw(wire, control, bound) {
             Ok(Some(Raw::Whole(kind, bytes))) => {
-                Ok(Some(Message::Data { bytes, is_binary: kind == Data::Binary }))
+                let lent = Lent::unshared(bytes);
+                Ok(Some(Message::Data { lent, is_binary: kind == Data::Binary }))
             }
             Ok(Some(Raw::Gathered(kind))) => {
-                self.lent = true;
-                let bytes = &self.message[..];
-                Ok(Some(Message::Data { bytes, is_binary: kind == Data::Binary }))
+                let lent = self.lend();
+                Ok(Some(Message::Data { lent, is_binary: kind == Data::Binary }))
             }
             Ok(Some(Raw::Part)) => Ok(Some(Message::Part)),
             Ok(Some(Raw::Closed)) => Ok(Some(Message::Closed)),
@@ -102,10 +104,21 @@ impl WebSocketLayer {
         }
     }
 
+    fn lend(&mut self) -> Lent<'_> {
+        self.lent = true;
+        if self.message.len() < SHARED_BYTES_MIN {
+            return Lent::unshared(&self.message);
+        }
+        let end = self.message.len();
+        let shared = self.shared.insert(buffer::share(&mut self.message, end));
+        Lent { bytes: shared, shared: Some(shared) }
+    }
+
     /// Frees the message that was lent last.
     pub fn release(&mut self) {
         if self.lent {
             self.message = Vec::new();
+            self.shared = None;
             self.lent = false;
         }
     }
@@ -116,11 +129,14 @@ impl WebSocketLayer {
         self.skips = true;
         self.lent = false;
         self.message = Vec::new();
+        self.shared = None;
     }
 
     /// Memory that is held for a torn or fragmented message.
     pub fn held_bytes(&self) -> usize {
-        self.header.capacity() + self.message.capacity() + self.control_payload.capacity()
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.capacity());
+        let gathered = self.message.capacity() + shared;
+        self.header.capacity() + gathered + self.control_payload.capacity()
     }
 
     /// Payload that has arrived of a torn or fragmented message. Frame headers and control frames do not
@@ -453,7 +469,9 @@ mod tests {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_message(&mut wire, &mut outcome.control, BOUND) {
-                    Ok(Some(Message::Data { bytes, .. })) => outcome.messages.push(bytes.to_vec()),
+                    Ok(Some(Message::Data { lent, .. })) => {
+                        outcome.messages.push(lent.bytes.to_vec())
+                    }
                     Ok(Some(Message::Part)) => {}
                     Ok(Some(Message::Closed)) => outcome.closed = true,
                     Ok(None) => break,

@@ -104,7 +104,7 @@ pub fn websocket_bytes(data: &[u8]) {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_message(&mut wire, &mut control, BOUND) {
-                    Ok(Some(Message::Data { bytes, .. })) => messages.push(bytes.to_vec()),
+                    Ok(Some(Message::Data { lent, .. })) => messages.push(lent.bytes.to_vec()),
                     Ok(Some(Message::Part)) => {}
                     Ok(Some(Message::Closed)) => messages.push(b"closed".to_vec()),
                     Ok(None) => break,
@@ -130,7 +130,7 @@ pub fn length_prefix(data: &[u8]) {
             let mut wire = &mut run[..];
             loop {
                 match layer.next_frame(&mut wire, BOUND) {
-                    Ok(Some(frame)) => frames.push(frame.to_vec()),
+                    Ok(Some(frame)) => frames.push(frame.bytes.to_vec()),
                     Ok(None) => break,
                     Err(error) => return (frames, Some(error)),
                 }

@@ -71,6 +71,31 @@ fn who_subscribed_when_it_was_sent_gets_it_whatever_happens_meanwhile() {
 }
 
 #[test]
+fn what_a_client_sends_from_its_next_connection_comes_behind_what_it_sent_from_the_one_before() {
+    for (is_classic, closes) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut hall = Hall::new();
+        let receivers = hall.receivers();
+        let last = receivers[RECEIVERS - 1];
+        let first = hall.connect("sender", is_classic);
+        hall.say(first, "SEND\ndestination:/topic/wide\n\n1\0");
+        hall.turn();
+        if closes {
+            hall.rig.engine.socket_mut(first).unwrap().reset();
+            hall.rig.engine.note_ready(first.slot, true, false);
+            hall.turn();
+        }
+        let second = hall.connect("sender", is_classic);
+        let index = RECEIVERS - 1;
+        hall.say(second, &format!("SEND\ndestination:/agent/receiver-{index}\n\n2\0"));
+        hall.run();
+        assert_eq!(bodies(&hall.take(last)), ["1", "2"], "{is_classic}, {closes}");
+        for id in &receivers[..index] {
+            assert_eq!(bodies(&hall.take(*id)), ["1"], "{is_classic}, {closes}");
+        }
+    }
+}
+
+#[test]
 fn what_is_sent_without_a_pause_comes_to_each_receiver_by_one_write() {
     for is_classic in [true, false] {
         let mut hall = Hall::new();

@@ -406,7 +406,11 @@ impl World {
     /// A unique body.
     fn draw_body(&mut self) -> String {
         let longest = if self.random.happens(100) { 3_000 } else { 100 };
-        let length = self.random.below(longest) as usize;
+        let mut length = self.random.below(longest) as usize;
+        if self.random.happens(1) {
+            // So large that it is not copied.
+            length += 32 * 1024;
+        }
         self.last_transaction += 1;
         format!("{}{}", self.last_transaction, "ñ".repeat(length))
     }

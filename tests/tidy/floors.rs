@@ -21,10 +21,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("stomp", &["buffer", "limits"]),
     ("work", &[]),
     ("classic", &["limits", "stomp"]),
-    ("outbound", &[]),
+    ("outbound", &["buffer"]),
     (
         "broker",
         &[
+            "buffer",
             "calendar",
             "classic",
             "dialect",

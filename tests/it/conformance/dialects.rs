@@ -209,4 +209,47 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         newer.message().says("seen");
         newer.message().says("news");
     }),
+    statement("Ours, 'Between the dialects'", "large bodies pass unchanged", |stage| {
+        let (mut ana, mut bob, mut eve) =
+            (stage.agent(), stage.agent(), stage.client(Agent, "1.0"));
+        let (mut carl, mut dora) = (stage.classic(Agent), stage.classic(Agent));
+        let (topic, queue) = (stage.topic(), stage.queue());
+        ana.subscribe("of-ana", &topic, "");
+        bob.subscribe("of-bob", &topic, "");
+        eve.subscribe("of-eve", &topic, "");
+        carl.ask(&format!("SUBSCRIBE\ndestination:{topic}\ndestination-type:0\n\n"));
+        for (number, letter) in ["x", "ñ", "\n"].into_iter().enumerate() {
+            let body = format!("{number}{}", letter.repeat(130_000 + 40_000 * number));
+            let length = format!("content-length:{}\n", body.len());
+            let sent = ["before", &body, "behind", &body];
+            for body in &sent[..3] {
+                assert_eq!(bob.tell(&topic, body), 4);
+            }
+            dora.ask(&format!("SEND\ndestination:{topic}\n{length}\n{body}"));
+            for text in sent {
+                ana.message().has("subscription", "of-ana").says(text);
+                bob.message().has("subscription", "of-bob").says(text);
+                eve.message().says(text);
+                carl.message().has("session-id", carl.session_id()).says(text);
+            }
+        }
+        // Kept, returned and delivered again.
+        let mut fay = stage.service();
+        let jobs = ["y".repeat(200_000), "small".to_owned(), "z".repeat(70_000)];
+        jobs.iter().for_each(|job| assert_eq!(bob.tell(&queue, job), 0));
+        fay.subscribe("jobs", &queue, "ack:client-individual\n");
+        for again in [false, true] {
+            let frames = jobs.each_ref().map(|job| {
+                let frame = fay.message();
+                frame.says(job);
+                assert_eq!(frame.get("redelivered").is_some(), again);
+                frame
+            });
+            for frame in frames {
+                let command = if again { "ACK" } else { "NACK" };
+                fay.say(&format!("{command}\nid:{}\n\n", frame.get("ack").unwrap()));
+            }
+        }
+        fay.hears_nothing();
+    }),
 ];

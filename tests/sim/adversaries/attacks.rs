@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 50] = [
+pub(super) static ATTACKS: [Attack; 51] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -55,6 +55,7 @@ pub(super) static ATTACKS: [Attack; 50] = [
     Attack { name: "destinations-taken", act: destinations_taken },
     Attack { name: "names-taken", act: names_taken },
     Attack { name: "addresses-watched", act: addresses_watched },
+    Attack { name: "receivers-changing", act: receivers_changing },
     Attack { name: "hidden-names", act: hidden_names },
     Attack { name: "foreign-names", act: foreign_names },
     Attack { name: "commit-names", act: commit_names },
@@ -78,7 +79,8 @@ fn acks_listing(gang: &mut Gang, town: &mut Town) {
         gang.ready_as(town, index, &login, Agent, CLASSIC, nothing);
     }
     if let Some(who) = gang.ready(town, 0, SuperAgent, CLASSIC, nothing) {
-        for _ in 0..10 {
+        // The broker handles one of these frames in a turn, and is to have handled all when it has to be quiet.
+        for _ in 0..3 {
             town.say(
                 who,
                 "SUBSCRIBE\ndestination:/agent/.*\ndestination-type:1\ntransaction:1\n\n",
@@ -444,6 +446,32 @@ fn fan_out(gang: &mut Gang, town: &mut Town) {
 
 fn wide_fan(gang: &mut Gang, town: &mut Town) {
     fan(gang, town, 60, 50);
+}
+
+/// Many send to a topic with many subscribers, and others end and begin subscriptions in between, so that each message
+/// has receivers of its own; some senders leave at once.
+fn receivers_changing(gang: &mut Gang, town: &mut Town) {
+    let topic = gang.name("t");
+    let subscribe = |id| format!("SUBSCRIBE\nid:{id}\ndestination:/topic/{topic}\n\n");
+    for index in 0..10 {
+        let who = gang.ready(town, index, Agent, STANDARD, |_, town, who| {
+            (0..90).for_each(|id| town.say(who, &subscribe(id)));
+        });
+        if let Some(who) = who {
+            let id = gang.step * 7 % 90;
+            town.say(who, &format!("UNSUBSCRIBE\nid:{id}\n\n"));
+            town.say(who, &subscribe(id));
+        }
+    }
+    for index in 10..40 {
+        let who = gang.ready(town, index, Agent, STANDARD, nothing);
+        if let Some(who) = who.filter(|_| gang.step % 10 == index as u32 % 10) {
+            town.say(who, &format!("SEND\ndestination:/topic/{topic}\n\nx"));
+            if index.is_multiple_of(3) {
+                town.leave(who);
+            }
+        }
+    }
 }
 
 /// Clients log in, and their connections break, again and again.

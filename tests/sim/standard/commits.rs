@@ -92,7 +92,7 @@ impl Trial {
         let limits = Limits {
             queue_messages_max,
             queues_bytes_max: 3_000 + random.below(5_000),
-            destinations_max: 10 + random.below(7) as u32,
+            destinations_max: 4 + random.below(4) as u32,
             deliveries_max: 5,
             ..Limits::default()
         };

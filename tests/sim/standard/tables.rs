@@ -45,14 +45,14 @@ fn assert_later(error: &Frame, table: &str) {
     assert!(error.get("message").unwrap().contains(table), "{error:?}");
 }
 
-/// Each table with limits under which a dozen uses it up, besides the addresses of four clients.
+/// Each table with limits under which a dozen uses it up.
 fn tables() -> [(&'static str, Limits); 5] {
-    let names = Limits { destinations_bytes_max: 15_500, ..limits() };
+    let names = Limits { destinations_bytes_max: 14_900, ..limits() };
     [
         ("wildcards_max", limits()),
         ("patterns_max", limits()),
         ("subscriptions_max", Limits { subscriptions_max: 12, ..limits() }),
-        ("destinations_max", Limits { destinations_max: 16, ..limits() }),
+        ("destinations_max", Limits { destinations_max: 12, ..limits() }),
         ("destinations_bytes_max", names),
     ]
 }
@@ -138,17 +138,46 @@ fn a_classic_client_that_is_refused_for_now_stays_and_may_ask_again() {
 }
 
 #[test]
-fn a_login_finds_a_place_as_well() {
-    let mut stage = Stage::new(Limits { destinations_max: 9, ..limits() });
+fn a_login_needs_no_place_and_a_queue_only_while_it_has_consumers() {
+    for table in ["destinations_max", "destinations_bytes_max"] {
+        let limits = match table {
+            "destinations_max" => Limits { destinations_max: 4, ..limits() },
+            _ => Limits { destinations_bytes_max: 4_970, ..limits() },
+        };
+        let mut stage = Stage::new(limits);
+        // They hold no more than their part.
+        let holders = ["ana", "bob", "cat", "fay"].map(|login| stage.join(login, SuperAgent));
+        for (index, who) in holders.iter().enumerate() {
+            take(&mut stage, *who, table, index..index + 1);
+        }
+        let login = "e".repeat(1_000);
+        let eve = stage.join(&login, Agent);
+        for number in 0..10 {
+            stage.send(eve, &format!("/queue/{number}/{}", "x".repeat(500)), "", "job");
+        }
+        assert_eq!(stage.heard(eve), [], "its messages pay for the queues");
+        stage.rig.engine.check_invariants();
+        let dan = stage.join("dan", SuperAgent);
+        stage.say(dan, &format!("SUBSCRIBE\nid:0\ndestination:/queue/0/{}\n\n", "x".repeat(500)));
+        assert_later(&stage.next(dan), table);
+        let dan = stage.join("dan", SuperAgent);
+        stage.say(dan, &format!("SUBSCRIBE\nid:0\ndestination:/agent/{login}\n\n"));
+        assert_later(&stage.next(dan), table);
+        for who in holders {
+            assert_eq!(stage.heard(who), [], "{table}: nobody else is told anything");
+        }
+        stage.rig.engine.check_invariants();
+    }
+}
+
+#[test]
+fn a_topic_that_comes_into_being_finds_a_place_as_well() {
+    let mut stage = Stage::new(Limits { destinations_max: 8, ..limits() });
     let ana = stage.join("ana", SuperAgent);
     take(&mut stage, ana, "destinations_max", 0..8);
     let bob = stage.join("bob", Agent);
+    stage.send(bob, "/topic/a", "", "news");
     assert_later(&stage.next(ana), "destinations_max");
-    // A message that makes a queue or a topic is a request as well.
-    let eve = stage.join("eve", SuperAgent);
-    take(&mut stage, eve, "destinations_max", 10..17);
-    stage.send(bob, "/queue/a", "", "job");
-    assert_later(&stage.next(eve), "destinations_max");
     stage.rig.engine.check_invariants();
 }
 
