@@ -473,8 +473,8 @@ mod tests {
     #[test]
     fn each_list_of_receivers_is_counted_even_if_the_message_is_sliced() {
         let keys = Keys::new("app", ["agent", "super", "service", "admin"]).unwrap();
-        let mut limits = Limits::default();
-        limits.wildcards_per_session_max = crate::profile::ByProfile::all(1_000);
+        let wildcards_per_session_max = crate::profile::ByProfile::all(1_000);
+        let limits = Limits { wildcards_per_session_max, ..Limits::default() };
         let mut broker = Broker::new(Options::new(limits, keys, Box::new(|| 1)));
         let [mut ana, mut bob, mut eva] = [0, 1, 2].map(|slot| join(&mut broker, slot));
         for id in 0..256 {
