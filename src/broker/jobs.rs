@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Later;
+use super::drain::Drain;
 use super::execute::{Accepted, Commit, Settle};
 use super::expel::Expel;
-use super::fault::{Code, Fault, Retry};
+use super::fault::Fault;
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::leave::{Follow, Inherit, Leave};
 use super::list::List;
@@ -73,14 +74,6 @@ struct Running {
     left_by: Option<Box<[u8]>>,
     /// Whether a drain waits for it.
     precedes_drain: bool,
-}
-
-/// The broker shuts down: each client is told, once the messages that were accepted before are delivered.
-#[derive(Debug)]
-pub(super) struct Drain {
-    peers: std::vec::IntoIter<PeerId>,
-    /// Until when it waits for that.
-    until_ms: u64,
 }
 
 impl Running {
@@ -158,6 +151,18 @@ impl Jobs {
             *at += 1;
         }
         None
+    }
+
+    /// Notes which jobs deliver what was accepted before a drain.
+    pub(super) fn note_accepted(&mut self) {
+        for one in &mut self.running {
+            one.precedes_drain = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
+        }
+    }
+
+    /// Whether one of these has not ended.
+    pub(super) fn has_accepted(&self) -> bool {
+        self.running.iter().any(|one| one.precedes_drain)
     }
 
     /// The number of jobs.
@@ -572,38 +577,6 @@ fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
     }
     broker.transactions.end_commit(transaction.bytes);
     Progress::Ended
-}
-
-impl Drain {
-    fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
-        if now.ms() < self.until_ms && broker.jobs.running.iter().any(|one| one.precedes_drain) {
-            broker.meter.spend(1 + broker.jobs.len() as u32 / JOBS_PER_UNIT);
-            return Progress::More;
-        }
-        let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
-        for peer in self.peers.by_ref() {
-            if broker.peers.get(peer).is_some() {
-                broker.refuse(peer, &fault, now);
-            }
-            if broker.is_share_spent() {
-                return Progress::More;
-            }
-        }
-        Progress::Ended
-    }
-}
-
-impl Broker {
-    /// Tells each client that the broker is shutting down, and closes its connection, once what was accepted is
-    /// delivered: at half of `drain_ms_max` at the latest.
-    pub fn drain(&mut self, now: Moment) {
-        for one in &mut self.jobs.running {
-            one.precedes_drain = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
-        }
-        let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
-        let until_ms = now.ms() + u64::from(self.limits.drain_ms_max / 2);
-        self.start(None, Job::Drain(Drain { peers: peers.into_iter(), until_ms }), now);
-    }
 }
 
 /// Units of a slice, after which the next job has its turn.

@@ -41,6 +41,7 @@ mod commit;
 mod consume;
 mod deliver;
 mod desk;
+mod drain;
 mod execute;
 mod expel;
 mod fan;
@@ -64,6 +65,7 @@ mod wildcards;
 use self::admission::Admission;
 use self::consume::Leftover;
 use self::destination::DestinationTable;
+use self::drain::Drain;
 use self::encoding::Encoding;
 pub use self::fault::{CloseReason, Code};
 pub(crate) use self::fault::{Fault, Retry};
@@ -71,7 +73,7 @@ use self::groups::Groups;
 use self::hashing::NameHasher;
 use self::ids::PeerId;
 pub(crate) use self::jobs::News;
-use self::jobs::Jobs;
+use self::jobs::{Job, Jobs};
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
 pub use self::options::Options;
@@ -437,6 +439,15 @@ impl Broker {
                 return;
             }
         }
+    }
+
+    /// Tells each client that the broker is shutting down, and closes its connection, once what was accepted is
+    /// delivered: at half of `drain_ms_max` at the latest.
+    pub fn drain(&mut self, now: Moment) {
+        self.jobs.note_accepted();
+        let peers = self.peers.iter().map(|(id, _)| id).collect();
+        let until_ms = now.ms() + u64::from(self.limits.drain_ms_max / 2);
+        self.start(None, Job::Drain(Drain::new(peers, until_ms)), now);
     }
 
     /// Replaces the keys. Sessions stay.
