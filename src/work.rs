@@ -14,6 +14,10 @@ const LINES_PER_UNIT: u32 = 8;
 /// Each header line of a frame whose lines have escapes, which are read and written anew.
 pub const ESCAPED_LINE: u32 = 3;
 
+/// Each header line that is passed through and whose sender escaped nothing, as it is written: a receiver's version of
+/// the protocol may have it escaped all the same.
+pub(crate) const WRITTEN_LINE: u32 = 1;
+
 /// Each KiB that is parsed, copied or encoded.
 pub(crate) const KIB: u32 = 1;
 

@@ -230,13 +230,20 @@ impl Broker {
         }
         let receivers = fan.len();
         self.meter.spend(fan.units());
-        if receivers > narrow_max(limits) && needs_slices(outlet.peers, &self.meter, receivers) {
+        let is_wide = receivers > narrow_max(limits)
+            && needs_slices(outlet.peers, &self.meter, receivers)
+            || is_costly(content, receivers);
+        if is_wide {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
         }
         outlet.advance(&mut encodings, &mut fan, &mut ByNumber(number), token, usize::MAX);
         counters.deliveries += fan.deliveries;
-        self.meter.spend(receivers as u32 * work::DELIVERY);
+        let written = match encodings.take_written() {
+            0 | 1 => 0,
+            several => several * content.units_of_encoding(),
+        };
+        self.meter.spend(receivers as u32 * work::DELIVERY + written);
         Sent::Queued(fan.count)
     }
 
@@ -391,6 +398,17 @@ fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
     let writes = peers.dirty_len() + receivers;
     meter.is_spent(writes as u64 * u64::from(work::WRITE))
 }
+
+/// Whether writing a message to so many receivers takes long: a large body is shared, and the lines before it are written
+/// for each.
+fn is_costly(content: &Content<'_>, receivers: usize) -> bool {
+    content.shared.is_some()
+        && receivers > 1
+        && receivers as u64 * u64::from(content.units_of_lines()) > u64::from(COSTLY)
+}
+
+/// Units of that writing from which it is left to a job.
+const COSTLY: u32 = 200;
 
 /// Levels or nodes of wildcards that are looked at for a unit of work.
 const VISITS_PER_UNIT: u32 = 4;

@@ -26,6 +26,8 @@ pub(crate) struct Encodings<'m> {
     tails: SmallVec<[(LaneId, bool, Encoded); 1]>,
     /// The buffer for heads that go before tails.
     head: Vec<u8>,
+    /// Times that the message was written, as a whole or as a tail.
+    written: u32,
 }
 
 /// A whole frame with its format and head, and the tail that was used last with this format, with whether
@@ -72,7 +74,12 @@ impl<'m> Encodings<'m> {
     #[inline]
     pub(crate) fn new(message: &'m Message<'m>) -> Self {
         let (others, tails, head) = (Vec::new(), SmallVec::new(), Vec::new());
-        Self { message, first: None, others, tails, head }
+        Self { message, first: None, others, tails, head, written: 0 }
+    }
+
+    /// The times that the message was written since the last call.
+    pub(super) fn take_written(&mut self) -> u32 {
+        std::mem::take(&mut self.written)
     }
 
     /// Queues the message to a receiver that takes it.
@@ -121,6 +128,7 @@ impl<'m> Encodings<'m> {
         if self.message.content.shared.is_some()
             && push_if_large(self.message, arena, queue, format, head)
         {
+            self.written += 1;
             return;
         }
         let tail = match self.first.iter().chain(&self.others).find(|made| made.0 == format) {
@@ -137,6 +145,7 @@ impl<'m> Encodings<'m> {
 
     #[inline(never)] // once for each format, not for each receiver
     fn encode(&mut self, arena: &mut OutboundArena, format: Format, head: Head<'m>) -> Encoded {
+        self.written += 1;
         let frame = encode_whole(self.message, arena, format, head);
         let made = (format, head, frame, None);
         match &self.first {
@@ -168,6 +177,7 @@ impl<'m> Encodings<'m> {
         is_named: bool,
     ) -> Encoded {
         let lane = LaneId::tails(encoding.index(), framing);
+        self.written += 1;
         match encoding {
             Encoding::Classic => {
                 let write = |out: &mut Vec<u8>| write_classic(self.message, out);

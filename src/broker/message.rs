@@ -3,6 +3,7 @@
 use crate::buffer::{Piece, Shared, shared_bytes};
 use crate::stomp::frame::{ALLOCATION_BYTES, OwnedLine, allocated_bytes};
 use crate::stomp::{HeaderLine, Headers, Name};
+use crate::work;
 
 /// A message, borrowed from a frame or from a stored message.
 #[derive(Debug)]
@@ -41,6 +42,26 @@ impl Content<'_> {
     #[inline]
     pub(crate) fn piece(&self) -> Option<Piece> {
         self.shared.and_then(|shared| Piece::of(self.body, shared))
+    }
+
+    /// The work of writing its user lines once.
+    pub(super) fn units_of_lines(&self) -> u32 {
+        if self.user_lines.is_empty() {
+            return 0;
+        }
+        let (mut lines, mut bytes) = (0, 0);
+        self.user_lines.for_each(|name, value| {
+            lines += 1;
+            bytes += name.len() + value.len();
+        });
+        let each = if self.has_escapes { work::ESCAPED_LINE } else { work::WRITTEN_LINE };
+        lines * each + work::of_bytes(bytes)
+    }
+
+    /// The work of encoding a message with it once.
+    pub(super) fn units_of_encoding(&self) -> u32 {
+        let body = if self.shared.is_some() { 0 } else { work::of_bytes(self.body.len()) };
+        work::FRAME + body + self.units_of_lines()
     }
 
     /// Memory of the body once it is stored.

@@ -33,6 +33,8 @@ pub(super) struct Wide {
 #[derive(Debug)]
 struct Letter {
     message: Stored,
+    /// Its memory.
+    bytes: u64,
     /// Sessions that it was queued to.
     count: u32,
     /// What its sender gets when it has been delivered.
@@ -48,7 +50,8 @@ impl Wide {
         now: Moment,
     ) -> Self {
         let message = Stored::new(message, NEVER);
-        let letters = vec![Letter { message, count: fan.count, answer: None }];
+        let bytes = message.cost_bytes();
+        let letters = vec![Letter { message, bytes, count: fan.count, answer: None }];
         let (seen, token) = (BitSet::default(), token.copied());
         let mut fan = fan;
         // Until the first of them gets it, subscriptions may end.
@@ -106,23 +109,23 @@ impl Wide {
             .map(|(letter, content)| letter.message(content))
             .collect();
         let mut counts: Vec<_> = letters.iter().map(|letter| letter.count).collect();
+        let units: Vec<_> = contents.iter().map(Content::units_of_encoding).collect();
         let mut encodings: Vec<_> = messages.iter().map(Encodings::new).collect();
-        let encoded = contents.iter().map(|one| work::FRAME + work::of_bytes(one.body.len()));
-        meter.spend(encoded.sum());
         peers.arena.note_arrival(self.arrived_ns);
         let mut outlet = Outlet { peers, sessions, subscriptions };
         let before = fan.deliveries;
-        let step = (DELIVERIES / counts.len()).clamp(1, STEP);
+        let step = step_of(&contents, &units);
         let mut is_over;
         loop {
             let (begin, queued) = (fan.at, fan.deliveries);
             let mut firsts = Firsts::default();
             is_over = false;
-            for (encodings, count) in encodings.iter_mut().zip(&mut counts) {
+            for ((encodings, count), units) in encodings.iter_mut().zip(&mut counts).zip(&units) {
                 (fan.at, fan.count) = (begin, 0);
                 let mut seen = BySlot { seen, firsts: &mut firsts, at: 0 };
                 is_over = outlet.advance(encodings, fan, &mut seen, token, step);
                 *count += fan.count;
+                meter.spend(encodings.take_written() * units);
             }
             // The price of a write covers the first copy that a receiver gets, even if it does not read. Those that
             // have left get none.
@@ -148,7 +151,7 @@ impl Wide {
 
     /// Memory of the messages, and of what is there of the lists of their receivers for them alone.
     pub(super) fn held_bytes(&self) -> u64 {
-        let letters = self.letters.iter().map(|letter| letter.message.cost_bytes());
+        let letters = self.letters.iter().map(|letter| letter.bytes);
         let own = size_of::<Self>() + self.seen.bytes();
         own as u64 + letters.sum::<u64>() + self.fan.held_bytes()
     }
@@ -175,6 +178,17 @@ const STEP: usize = 8;
 
 /// Deliveries after which that is asked, if there are.
 const DELIVERIES: usize = 128;
+
+/// Encoding, in units, after which that is asked, if each receiver has an encoding of its own.
+const ENCODING: u32 = 200;
+
+/// Receivers after which is asked whether the share of the turn is used up.
+fn step_of(contents: &[Content<'_>], units: &[u32]) -> usize {
+    let each = contents.iter().zip(units).filter(|(content, _)| content.shared.is_some());
+    let each: u32 = each.map(|(_, units)| units).sum();
+    let most = (DELIVERIES / contents.len()).clamp(1, STEP);
+    most.min((ENCODING / each.max(1)) as usize).max(1)
+}
 
 /// Which receivers of a step get their first copy, in the order in which they are asked about.
 #[derive(Debug, Default)]

@@ -65,16 +65,21 @@ impl Version {
     ///
     /// Bytes that would end the line or the frame, and that the version cannot escape, become blanks.
     pub fn escape(self, text: &[u8], out: &mut Vec<u8>) {
-        for byte in text {
-            match (byte, self) {
+        let is_special = |byte: &u8| matches!(byte, b'\n' | b':' | b'\\' | b'\r' | 0);
+        let mut rest = text;
+        while let Some(at) = rest.iter().position(is_special) {
+            out.extend_from_slice(&rest[..at]);
+            match (rest[at], self) {
                 (b'\n', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\n"),
                 (b':', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\c"),
                 (b'\\', Self::V1_1 | Self::V1_2) => out.extend_from_slice(b"\\\\"),
                 (b'\r', Self::V1_2) => out.extend_from_slice(b"\\r"),
                 (b'\n' | b'\r' | 0, _) => out.push(b' '),
-                (other, _) => out.push(*other),
+                (other, _) => out.push(other),
             }
+            rest = &rest[at + 1..];
         }
+        out.extend_from_slice(rest);
     }
 }
 
