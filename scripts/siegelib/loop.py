@@ -107,10 +107,12 @@ def decode(data: bytes) -> Counter[int]:
 
 @dataclass
 class Counted:
-    """Memory that the broker says it counts, in all and by account, and what the process held then."""
+    """The most memory that the broker says it counted, and the most that the process held; and what it counts,
+    in all and by account."""
 
-    total: int
+    most: int
     held: int
+    total: int
     parts: dict[str, int]
 
 
@@ -223,8 +225,8 @@ class Watch(threading.Thread):
         return samples[-1].preempted - samples[0].preempted + stolen
 
     def counted(self, rest: int) -> Counted | None:
-        """What the broker counted at the export before, if it says that, and a peer does not; and what its
-        process holds more than at rest."""
+        """What the broker counted at the export before, if it says that, and a peer does not; and the most that
+        its process held more than at rest."""
         lines: list[str] = []
 
         def has_come() -> bool:
@@ -235,8 +237,9 @@ class Watch(threading.Thread):
         if self.exports == 0 or not wait_until(has_come, 1):
             return None
         found = {name: int(data) for name, data in re.findall(r" (\w+)_bytes=(\d+)", lines[-1])}
-        held = max(0, self.memory("VmRSS") - rest)
-        return Counted(found.pop("total"), held, found)
+        held = max(0, self.memory("VmHWM") - rest)
+        total, most = found.pop("total"), found.pop("most")
+        return Counted(most, held, total, found)
 
     def export(self, patience: float) -> Turns:
         """Has the broker export its histograms; gives the turns since the export before."""

@@ -60,10 +60,10 @@ def turn_p999(outcome: Outcome) -> str:
 
 
 def counted(outcome: Outcome) -> str:
-    """The most that was counted, of what the process held above its idle state at that moment, in MiB."""
+    """The most that was counted, of the most that the process held above its idle state, in MiB."""
     if outcome.counted is None:
         return "–"
-    return f"{outcome.counted.total >> 20} of {outcome.counted.held >> 20}"
+    return f"{outcome.counted.most >> 20} of {outcome.counted.held >> 20}"
 
 
 def title(outcome: Outcome) -> str:

@@ -107,7 +107,7 @@ class Outcome:
     kept_ns: int = 0
     # Turns that others can have prolonged.
     disturbed: int = 0
-    # When it counted most.
+    # What it counted.
     counted: Counted | None = None
     share: float = 0.0
     peak: int = 0
@@ -154,8 +154,8 @@ class Outcome:
         """Whether counted and held memory differ by more than they may."""
         if self.counted is None:
             return False
-        most = max(self.counted.held, self.counted.total)
-        apart = abs(self.counted.held - self.counted.total)
+        most = max(self.counted.held, self.counted.most)
+        apart = abs(self.counted.held - self.counted.most)
         return most > bounds.counted_from and apart > bounds.counted_part * most
 
     def judge(self, setting: Setting) -> None:
@@ -424,12 +424,13 @@ class Course:
         self.outcome.breaches += told["breaches"]
 
     def note_counted(self) -> None:
-        """Notes what the broker counts, if it is the most so far. What was freed may stay with the process:
-        so it is the moment that matters at which most was held."""
+        """Notes what the broker counts. What was freed may stay with the process, so that the most that was counted
+        so far is held against the most that it held; the parts are those of the moment at which most was counted."""
         counted = self.watch.counted(self.outcome.rest)
         before = self.outcome.counted
-        if counted and (before is None or counted.total > before.total):
-            self.outcome.counted = counted
+        if counted and before and before.total > counted.total:
+            counted.total, counted.parts = before.total, before.parts
+        self.outcome.counted = counted or before
         self.counted_at = time.monotonic()
 
     def note_turns(self, turns: Turns, started: float, ended: float) -> None:

@@ -486,6 +486,7 @@ impl Broker {
             subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
             patterns_bytes: self.groups.bytes(),
             connections_bytes: 0,
+            most_bytes: 0,
         }
     }
 

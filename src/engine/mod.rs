@@ -68,6 +68,8 @@ pub struct Engine<S> {
     flush_context: FlushContext,
     dirty: Vec<PeerId>,
     last_number: u64,
+    /// The most that was counted of memory, of [`Accounts::total_bytes`].
+    most_bytes: u64,
     /// Connections beyond `connections_max`, accepted only to be refused.
     surplus_len: usize,
     /// Whether the last connection that arrived was beyond `connections_max`, so that a run of them is
@@ -115,6 +117,7 @@ impl<S: Socket> Engine<S> {
             flush_context: FlushContext::new(bytes_max),
             dirty: Vec::new(),
             last_number: 0,
+            most_bytes: 0,
             surplus_len: 0,
             is_full: false,
             now: Moment::default(),
@@ -342,6 +345,17 @@ impl<S: Socket> Engine<S> {
 
     /// The memory that is held against the bounds.
     pub fn accounts(&self) -> Accounts {
+        let now = self.accounts_now();
+        Accounts { most_bytes: self.most_bytes.max(now.total_bytes()), ..now }
+    }
+
+    /// Notes the most that was counted so far.
+    #[cold] // in few turns
+    fn note_most_bytes(&mut self) {
+        self.most_bytes = self.most_bytes.max(self.accounts_now().total_bytes());
+    }
+
+    fn accounts_now(&self) -> Accounts {
         let secured = self.connections.iter().filter(|(_, one)| one.tls.is_some()).count();
         let plain = self.connections.len() - secured;
         Accounts {

@@ -8,6 +8,9 @@ use crate::broker::{CloseReason, Moment};
 use crate::telemetry::Stage as Timed;
 use crate::work;
 
+/// Turns after which memory is counted, for the most that it was.
+const TURNS_PER_COUNT: u64 = 16;
+
 impl<S: Socket> Engine<S> {
     /// Reads from connections that are ready, each within its share of the turn, and handles the data: first from
     /// those that are logged in and have become so, then from the others, and from those whose share ended before
@@ -72,6 +75,9 @@ impl<S: Socket> Engine<S> {
         for (arrived_ns, count) in self.flush_context.delivered.drain(..) {
             let elapsed_ns = now.ns.saturating_sub(arrived_ns);
             self.latencies.record_many(Timed::Delivery, elapsed_ns, count);
+        }
+        if self.counters.turns.is_multiple_of(TURNS_PER_COUNT) {
+            self.note_most_bytes();
         }
         self.budget.begin(Stage::Cuts, &mut self.broker);
         self.broker.cut_slow_consumers(now, self.patience.judged_ms());

@@ -19,6 +19,8 @@ pub struct Accounts {
     pub patterns_bytes: u64,
     /// Connections and their sessions at rest, at the price of one with TLS or without.
     pub connections_bytes: u64,
+    /// The most that the sum of the others was, about: it is made in every sixteenth turn.
+    pub most_bytes: u64,
 }
 
 impl Accounts {
@@ -34,6 +36,7 @@ impl Accounts {
             subscriptions_bytes,
             patterns_bytes,
             connections_bytes,
+            most_bytes: _,
         } = *self;
         inbound_bytes
             + outbound_bytes
@@ -56,7 +59,8 @@ impl Accounts {
             destinations_bytes = self.destinations_bytes,
             subscriptions_bytes = self.subscriptions_bytes,
             patterns_bytes = self.patterns_bytes,
-            connections_bytes = self.connections_bytes;
+            connections_bytes = self.connections_bytes,
+            most_bytes = self.most_bytes;
             "memory counted"
         );
     }
@@ -77,6 +81,7 @@ mod tests {
             subscriptions_bytes: 600_000,
             patterns_bytes: 7_000_000,
             connections_bytes: 80_000_000,
+            most_bytes: 100_000_000,
         };
         assert_eq!(accounts.total_bytes(), 87_654_321);
     }
