@@ -9,7 +9,7 @@
 pub(crate) const FRAME: u32 = 2;
 
 /// Header lines that are parsed for a unit.
-const LINES_PER_UNIT: u32 = 8;
+const LINES_PER_UNIT: u32 = 4;
 
 /// Each header line of a frame whose lines have escapes, which are read and written anew.
 pub const ESCAPED_LINE: u32 = 3;
@@ -49,7 +49,7 @@ pub(crate) const SUBSCRIPTION: u32 = 5;
 pub(crate) const SESSION: u32 = 10;
 
 /// A call to the kernel that reads.
-pub const READ: u32 = 10;
+pub const READ: u32 = 13;
 
 /// Each KiB that is read from a socket: besides the copy, the kernel takes in what the client sends next, since there is
 /// room for it again.
@@ -70,6 +70,15 @@ pub const FREE: u32 = 5;
 
 /// A step of a transaction that is checked or performed, without its deliveries.
 pub(crate) const STEP: u32 = 4;
+
+/// Storing a message that waits in a queue.
+pub(crate) const STORED: u32 = 4;
+
+/// Noting when a message expires, or forgetting it, among others.
+pub(crate) const EXPIRY: u32 = 4;
+
+/// Making a topic.
+pub(crate) const TOPIC: u32 = 2;
 
 /// A message that is dropped, or returned to its queue.
 pub(crate) const DROP: u32 = 4;

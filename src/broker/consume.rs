@@ -13,7 +13,7 @@ use super::fault::{Code, Fault};
 use super::ids::{DeliveryId, DestinationId, SessionId, SubscriptionIndex};
 use super::levels::Levels;
 use super::members::Route;
-use super::message::{Message, Stored};
+use super::message::{Message, NEVER, Stored};
 use super::peer::Peer;
 use super::queue::Queue;
 use super::shares::Wanted;
@@ -125,6 +125,7 @@ impl Broker {
         let (origin, content) = (sending.origin_in(&self.sessions), sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
+        self.meter.spend(work::STORED + if expires_ms == NEVER { 0 } else { work::EXPIRY });
         self.store.insert(Stored::new(&message, expires_ms), id)
     }
 
@@ -141,6 +142,7 @@ impl Broker {
             if self.store.message(first).expires_ms < now.ms() {
                 self.drop_waiting(id, first);
                 self.counters.messages_expired += 1;
+                self.meter.spend(work::DROP + work::EXPIRY);
                 continue;
             }
             let Some(consumer) = self.next_consumer(id) else { return served };
@@ -388,7 +390,7 @@ impl Broker {
         let is_expired = |(expires_ms, _)| expires_ms < now.ms();
         let is_due = self.destinations.first_expiring().is_some_and(is_expired);
         if std::mem::take(&mut self.leftover.has_expired) || is_due {
-            self.drop_some_expired(SERVED_MAX, now);
+            self.drop_expired_in_share(now);
         }
         if self.leftover.is_excessive {
             self.drop_rest_of_excess();

@@ -338,6 +338,16 @@ impl Broker {
         }
     }
 
+    /// Drops messages that have expired, in any queue, until the share of the turn is used up.
+    pub(super) fn drop_expired_in_share(&mut self, now: Moment) {
+        while self.drop_some_expired(EXPIRED_STEP, now) == EXPIRED_STEP {
+            if self.is_share_spent() {
+                return;
+            }
+        }
+        self.leftover.has_expired = false;
+    }
+
     /// Drops some of the messages that have expired, in any queue. Returns their number; what is left of them
     /// is dropped in later turns.
     pub(super) fn drop_some_expired(&mut self, max: u32, now: Moment) -> u32 {
@@ -363,7 +373,7 @@ impl Broker {
                 self.change_queue(id, |queue, store| queue.pop_expired(now.ms(), store)).flatten()
         {
             self.store.take(slot);
-            self.meter.spend(work::DROP);
+            self.meter.spend(work::DROP + work::EXPIRY);
             dropped += 1;
         }
         self.counters.messages_expired += u64::from(dropped);
@@ -388,7 +398,7 @@ struct Needs {
 }
 
 /// Expired messages that are dropped for one request, at most.
-const EXPIRED_MAX: u32 = 4096;
+const EXPIRED_MAX: u32 = 512;
 
 /// Expired messages that are dropped before it is looked whether there is room.
 const EXPIRED_STEP: u32 = 16;

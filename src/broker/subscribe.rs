@@ -399,7 +399,7 @@ impl Broker {
 
     /// Creates a destination, for which there is room.
     pub(super) fn make_destination(&mut self, name: &[u8]) -> DestinationId {
-        self.meter.spend(work::FRESH_KIB * work::of_bytes(name.len()));
+        self.meter.spend(work::TOPIC + work::FRESH_KIB * work::of_bytes(name.len()));
         self.reserved.note_made(name);
         self.destinations.insert(name)
     }
