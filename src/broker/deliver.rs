@@ -272,13 +272,12 @@ impl Broker {
     fn look_up_wildcards(&mut self, id: DestinationId) {
         let wildcards = &mut self.groups.wildcards;
         let times = (wildcards.changed_at(), wildcards.tick());
-        let has_wildcards = !wildcards.is_empty();
         let mut found = Vec::new();
-        if has_wildcards {
+        if !wildcards.is_empty() {
             let visited = wildcards.look_up(&self.destinations[id].name, &mut found);
             self.meter.spend(work::FRAME + visited / VISITS_PER_UNIT);
         }
-        let forgotten = self.destinations.remember_wildcards(id, times, &found, has_wildcards);
+        let forgotten = self.destinations.remember_wildcards(id, times, &found);
         self.meter.spend(forgotten * work::DROP);
     }
 

@@ -78,12 +78,10 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Whether there is nothing in it. That nothing selected a topic is worth its memory only while there are
-    /// wildcards.
-    fn is_useless(&self, has_wildcards: bool) -> bool {
-        let is_known = self.looked_up_at != NEVER_LOOKED_UP;
-        let remembers = !self.wildcards.is_empty() || has_wildcards && is_known;
-        self.direct.is_empty() && self.client.is_none() && !remembers
+    /// Whether there is nothing in it. That nothing selects a topic is not worth its memory, which would lie between the
+    /// names of topics that come and go.
+    fn is_useless(&self) -> bool {
+        self.direct.is_empty() && self.client.is_none() && self.wildcards.is_empty()
     }
 }
 
@@ -153,10 +151,10 @@ impl Destination {
     }
 
     /// Drops what no longer has anything in it.
-    fn tidy(&mut self, has_wildcards: bool) {
+    fn tidy(&mut self) {
         let Some(watch) = &mut self.watch else { return };
         watch.client.take_if(|client| client.own.is_empty() && client.groups.is_empty());
-        if watch.is_useless(has_wildcards) {
+        if watch.is_useless() {
             self.watch = None;
         }
     }
@@ -307,7 +305,7 @@ impl DestinationTable {
         };
         let moved = members.remove(position, subscription, copies);
         if members.is_empty() {
-            destination.tidy(false);
+            destination.tidy();
             self.counted.note(&destination.name, was_counted, destination.is_counted());
             self.note_use(id);
         }
@@ -319,19 +317,18 @@ impl DestinationTable {
         let Some(destination) = self.table.get_mut(id) else { return };
         if is_in || destination.has_group(slot) {
             destination.client_mut().groups.set(slot, is_in);
-            destination.tidy(false);
+            destination.tidy();
         }
     }
 
     /// Remembers the groups that select a topic, which were looked up at that time, after the last group had come or
-    /// gone. There are some groups or none. What takes room for that is forgotten, that first which was looked up
+    /// gone. What takes room for that is forgotten, that first which was looked up
     /// first; so is some of what is outdated. Returns how much of it was.
     pub(crate) fn remember_wildcards(
         &mut self,
         id: DestinationId,
         (since, looked_up_at): (u64, u64),
         groups: &[GroupId],
-        has_wildcards: bool,
     ) -> u32 {
         self.forget_wildcards(id);
         let mut forgotten = 0;
@@ -340,11 +337,10 @@ impl DestinationTable {
             forgotten += 1;
         }
         let destination = &mut self.table[id];
-        if destination.watch.is_some() || has_wildcards {
+        if destination.watch.is_some() || !groups.is_empty() {
             let watch = destination.watch.get_or_insert_default();
             (watch.looked_up_at, watch.wildcards) = (looked_up_at, groups.into());
             self.remembered.add(looked_up_at, id, groups);
-            destination.tidy(has_wildcards);
         }
         forgotten
     }
@@ -356,7 +352,7 @@ impl DestinationTable {
         let at = std::mem::replace(&mut watch.looked_up_at, NEVER_LOOKED_UP);
         let groups = std::mem::take(&mut watch.wildcards);
         self.remembered.remove(at, &groups);
-        destination.tidy(false);
+        destination.tidy();
     }
 
     /// Updates whether a topic counts as idle.
@@ -385,7 +381,7 @@ impl DestinationTable {
             && let Some(watch) = &mut destination.watch
         {
             watch.client = None;
-            destination.tidy(false);
+            destination.tidy();
         }
     }
 
@@ -731,14 +727,12 @@ mod tests {
         );
 
         let group = GroupId::new(Place::new(0, NonZeroU32::MIN));
-        table.remember_wildcards(topic, (0, 1), &[], false);
-        assert!(!is_watched(&table, topic));
-        table.remember_wildcards(topic, (0, 2), &[], true);
-        assert!(table[topic].knows_wildcards(1), "that nothing selects it is worth knowing");
-        table.remember_wildcards(topic, (3, 4), &[group], true);
+        table.remember_wildcards(topic, (0, 2), &[]);
+        assert!(!is_watched(&table, topic), "that nothing selects it takes no memory");
+        table.remember_wildcards(topic, (3, 4), &[group]);
         assert_eq!(table[topic].wildcards(), [group]);
         assert_eq!([3, 4].map(|since| table[topic].knows_wildcards(since)), [true, false]);
-        table.remember_wildcards(topic, (5, 6), &[], false);
+        table.remember_wildcards(topic, (5, 6), &[]);
         assert!(!is_watched(&table, topic));
     }
 
@@ -749,7 +743,7 @@ mod tests {
         let names = (0..40).map(|number| format!("/topic/{number}"));
         let topics: Vec<_> = names.map(|name| table.insert(name.as_bytes())).collect();
         for (topic, at) in topics.iter().zip(1..) {
-            table.remember_wildcards(*topic, (0, at), &groups, true);
+            table.remember_wildcards(*topic, (0, at), &groups);
             assert!(table.remembered_bytes() <= WILDCARDS_REMEMBERED_BYTES_MAX);
             table.check_invariants();
         }
@@ -759,12 +753,12 @@ mod tests {
         assert!(known.eq(expected), "of 800 kB each, 20 are within 16 MiB");
         // A single one that is larger than all that there is room for has to serve its message.
         let many = vec![groups[0]; 3_000_000];
-        assert_eq!(table.remember_wildcards(topics[0], (0, 50), &many, true), 20);
+        assert_eq!(table.remember_wildcards(topics[0], (0, 50), &many), 20);
         assert!(is_known(&table, topics[0]) && table[topics[0]].wildcards().len() == many.len());
         table.check_invariants();
-        table.remember_wildcards(topics[1], (0, 51), &groups[..1], true);
+        table.remember_wildcards(topics[1], (0, 51), &groups[..1]);
         assert!(table.remembered_bytes() < 100 && !is_known(&table, topics[0]));
-        table.remember_wildcards(topics[2], (51, 52), &groups[..1], true);
+        table.remember_wildcards(topics[2], (51, 52), &groups[..1]);
         assert!(!is_known(&table, topics[1]), "what is outdated goes");
         table.release(topics[2], 0);
         table.remove_idle_topic();
