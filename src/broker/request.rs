@@ -48,7 +48,8 @@ pub(super) fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Con
 pub(super) fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u64>, Fault> {
     let number = |name| match headers.value(name) {
         None => Ok(None),
-        Some(text) => match parse_digits(text) {
+        // What is too large for a number is as good as for ever.
+        Some(text) => match parse_digits(text).or_else(|| is_number(text).then_some(NEVER)) {
             None => Err(Fault::malformed(name, "is no number of milliseconds")),
             number => Ok(number),
         },
@@ -142,7 +143,12 @@ pub(super) fn parse_number(text: &[u8]) -> Option<u64> {
 
 /// Parses a number that consists of digits only.
 fn parse_digits(text: &[u8]) -> Option<u64> {
-    text.iter().all(u8::is_ascii_digit).then(|| parse_number(text))?
+    is_number(text).then(|| parse_number(text))?
+}
+
+/// Whether it consists of digits only.
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// An id in the escaped form in which the client wrote it and gets it back.

@@ -281,6 +281,9 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         bob.hears_nothing();
         assert_eq!(bob.tell_with(&queue, "expires:0\nexpiration:60000\n", "early"), 1);
         bob.message().has("expiration", "60000").has("expires", "0").says("early");
+        let far = "9".repeat(30);
+        assert_eq!(bob.tell_with(&queue, &format!("expires:{far}\nexpiration:{far}\n"), "x"), 1);
+        bob.message().has("expires", &far).says("x");
         for line in ["expiration:-1", "expiration:x", "expires:-1", "expires:"] {
             let send = format!("SEND\ndestination:{queue}\n{line}\n\n");
             let error = stage.agent().refused(&send, "UNKNOWN_FORMAT_HEADER");
