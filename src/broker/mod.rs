@@ -475,10 +475,10 @@ impl Broker {
         self.subscriptions.len()
     }
 
-    /// The memory that is held against the bounds, without that of input and of connections.
+    /// The memory that is held against the bounds, without that of connections and of their input.
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
-            inbound_bytes: 0,
+            inbound_bytes: self.jobs.left_bytes(),
             outbound_bytes: self.queued_bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),

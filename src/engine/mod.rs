@@ -358,11 +358,12 @@ impl<S: Socket> Engine<S> {
     fn accounts_now(&self) -> Accounts {
         let secured = self.connections.iter().filter(|(_, one)| one.tls.is_some()).count();
         let plain = self.connections.len() - secured;
+        let accounts = self.broker.accounts();
         Accounts {
-            inbound_bytes: self.memory.inbound_bytes(),
+            inbound_bytes: accounts.inbound_bytes + self.memory.inbound_bytes(),
             connections_bytes: secured as u64 * CONNECTION_BYTES
                 + plain as u64 * PLAIN_CONNECTION_BYTES,
-            ..self.broker.accounts()
+            ..accounts
         }
     }
 

@@ -3,7 +3,8 @@
 /// What clients occupy, as it is held against the bounds of `Limits`, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
-    /// Frames that have arrived only in part, and input that waits.
+    /// Frames that have arrived only in part, input that waits, and messages on their way to many receivers, those
+    /// whose senders are gone included.
     pub inbound_bytes: u64,
     /// Queued frames of all connections.
     pub outbound_bytes: u64,
