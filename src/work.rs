@@ -58,6 +58,12 @@ pub(crate) const RECEIVED_KIB: u32 = 4;
 /// A call to the kernel that writes.
 pub const WRITE: u32 = 50;
 
+/// Each KiB that is written to a socket: the kernel copies it to fresh memory, and on loopback hands it on.
+pub(crate) const SENT_KIB: u32 = 3;
+
+/// The same with TLS, where it is encrypted and copied once more.
+pub(crate) const SENT_TLS_KIB: u32 = 8;
+
 /// Each KiB of memory that is written to for the first time, which the system has to clear; and each KiB that is
 /// moved to such memory, since what it is in has to grow.
 pub(crate) const FRESH_KIB: u32 = 2;

@@ -164,7 +164,8 @@ impl<S: Socket> Engine<S> {
             let progress = flush(connection, outbox, &mut self.flush_context);
             let bytes = connection.totals.bytes_out - before.0;
             self.counters.bytes_out += bytes;
-            self.broker.meter.spend(work::WRITE + work::of_bytes(bytes as usize));
+            let each = if connection.tls.is_some() { work::SENT_TLS_KIB } else { work::SENT_KIB };
+            self.broker.meter.spend(work::WRITE + each * work::of_bytes(bytes as usize));
             let frames = connection.totals.frames_out.wrapping_sub(before.1);
             // A WebSocket client sees only whole messages, no pings and no pongs.
             if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
