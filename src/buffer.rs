@@ -5,6 +5,17 @@
 
 use std::rc::Rc;
 
+/// Overhead of an allocator for each small allocation.
+pub(crate) const ALLOCATION_BYTES: usize = 16;
+
+/// Memory of a copy of bytes: glibc gives no less than 32.
+pub(crate) fn allocated_bytes(bytes: &[u8]) -> usize {
+    match bytes.len() {
+        0 => 0,
+        len => (len + ALLOCATION_BYTES).max(2 * ALLOCATION_BYTES),
+    }
+}
+
 /// A buffer that holds one large frame, which does not change any more.
 pub(crate) type Shared = Rc<Vec<u8>>;
 
@@ -34,6 +45,18 @@ impl<'a> Lent<'a> {
     pub(crate) fn unshared(bytes: &'a [u8]) -> Self {
         Self { bytes, shared: None }
     }
+
+    /// Its piece of the buffer, if it is large and can be shared.
+    #[inline]
+    pub(crate) fn piece(&self) -> Option<Piece> {
+        self.shared.and_then(|shared| Piece::of(self.bytes, shared))
+    }
+
+    /// Without the buffer, if it is less than half of that.
+    fn unless_small_part(self) -> Self {
+        let is_most = |shared: &&Shared| shared.capacity() / 2 <= self.bytes.len();
+        Self { shared: self.shared.filter(is_most), ..self }
+    }
 }
 
 impl Piece {
@@ -49,7 +72,6 @@ impl Piece {
     }
 
     /// All of a buffer, however small.
-    #[cfg(test)]
     pub(crate) fn whole(bytes: Vec<u8>) -> Self {
         let to = bytes.len();
         Self { buffer: Rc::new(bytes), from: 0, to }
@@ -74,7 +96,64 @@ impl Piece {
 
 /// Memory of a shared buffer.
 pub(crate) fn shared_bytes(buffer: &Shared) -> usize {
-    size_of::<Vec<u8>>() + 4 * size_of::<usize>() + buffer.capacity()
+    shared_bytes_of(buffer.capacity())
+}
+
+fn shared_bytes_of(capacity: usize) -> usize {
+    size_of::<Vec<u8>>() + 4 * size_of::<usize>() + capacity
+}
+
+/// A body that is kept. A large one is shared with whoever gets it, so that it is never copied again.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// A copy of a small one.
+    Copied(Box<[u8]>),
+    /// A large one.
+    Shared(Piece),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Copied(Box::default())
+    }
+}
+
+impl Body {
+    /// Keeps a body: the buffer that it is in, if it is large and the buffer can be shared.
+    pub(crate) fn new(lent: Lent<'_>) -> Self {
+        if lent.bytes.len() < SHARED_BYTES_MIN {
+            return Self::Copied(lent.bytes.into());
+        }
+        Self::Shared(lent.piece().unwrap_or_else(|| Piece::whole(lent.bytes.to_vec())))
+    }
+
+    /// Keeps a body that may be kept for long: a buffer of which it is a small part is not.
+    pub(crate) fn new_apart(lent: Lent<'_>) -> Self {
+        Self::new(lent.unless_small_part())
+    }
+
+    /// Memory of [`Self::new`].
+    pub(crate) fn cost_of(lent: Lent<'_>) -> usize {
+        match lent.piece() {
+            Some(piece) => shared_bytes(&piece.buffer),
+            None if lent.bytes.len() >= SHARED_BYTES_MIN => shared_bytes_of(lent.bytes.len()),
+            None => allocated_bytes(lent.bytes),
+        }
+    }
+
+    /// Its memory.
+    pub(crate) fn cost_bytes(&self) -> usize {
+        Self::cost_of(self.lent())
+    }
+
+    /// Its bytes, with the buffer that they are in.
+    #[inline]
+    pub(crate) fn lent(&self) -> Lent<'_> {
+        match self {
+            Self::Copied(bytes) => Lent::unshared(bytes),
+            Self::Shared(piece) => Lent { bytes: piece.bytes(), shared: Some(&piece.buffer) },
+        }
+    }
 }
 
 /// Takes the first `end` bytes of a buffer, which are a large frame and what was used before it, to be shared. The
@@ -126,6 +205,26 @@ mod tests {
         assert_eq!(piece.bytes().len(), SHARED_BYTES_MIN);
         assert!(Piece::of(&shared[11..], &shared).is_none(), "small");
         assert!(Piece::of(&shared.to_vec(), &shared).is_none(), "elsewhere");
+    }
+
+    #[test]
+    fn a_large_body_is_shared_and_costs_what_it_keeps() {
+        let shared = Rc::new(vec![7; 4 * SHARED_BYTES_MIN]);
+        for (len, is_lent, shares) in [
+            (SHARED_BYTES_MIN - 1, true, false),
+            (SHARED_BYTES_MIN, true, false),
+            (2 * SHARED_BYTES_MIN, true, true),
+            (2 * SHARED_BYTES_MIN, false, false),
+        ] {
+            let lent = Lent { bytes: &shared[..len], shared: is_lent.then_some(&shared) };
+            let body = Body::new_apart(lent);
+            assert_eq!(body.lent().bytes, lent.bytes);
+            assert_eq!(body.lent().shared.is_some(), len >= SHARED_BYTES_MIN);
+            assert_eq!(body.lent().shared.is_some_and(|one| Rc::ptr_eq(one, &shared)), shares);
+            let most = if shares { shared.capacity() } else { len };
+            assert!((most..most + 100).contains(&body.cost_bytes()), "{}", body.cost_bytes());
+            assert_eq!(Body::new(lent).cost_bytes(), Body::cost_of(lent));
+        }
     }
 
     #[test]

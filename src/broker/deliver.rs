@@ -232,7 +232,7 @@ impl Broker {
         self.meter.spend(fan.units());
         let is_wide = receivers > narrow_max(limits)
             && needs_slices(outlet.peers, &self.meter, receivers)
-            || is_costly(content, receivers);
+            || content.is_large() && is_costly(content, receivers);
         if is_wide {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
@@ -398,13 +398,18 @@ fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
     meter.is_spent(writes as u64 * u64::from(work::WRITE))
 }
 
-/// Whether writing a message to so many receivers takes long: a large body is shared, and the lines before it are written
-/// for each.
+/// Whether writing a message with a large body to so many receivers takes long: if the body is shared, the lines before
+/// it are written for each; if not, it is copied for each format, unless a job shares it.
+#[cold] // few bodies are large
 fn is_costly(content: &Content<'_>, receivers: usize) -> bool {
-    content.shared.is_some()
-        && receivers > 1
-        && receivers as u64 * u64::from(content.units_of_lines()) > u64::from(COSTLY)
+    if !content.is_shared() {
+        return receivers > UNSHARED_MAX;
+    }
+    receivers > 1 && receivers as u64 * u64::from(content.units_of_lines()) > u64::from(COSTLY)
 }
+
+/// Receivers up to which a large body is copied rather than shared.
+const UNSHARED_MAX: usize = 2;
 
 /// Units of that writing from which it is left to a job.
 const COSTLY: u32 = 200;

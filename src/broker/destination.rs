@@ -17,8 +17,8 @@ use super::queue::Queue;
 use super::remembered::Remembered;
 use super::space::Space;
 use super::table::Table;
+use crate::buffer::ALLOCATION_BYTES;
 use crate::profile::Profile;
-use crate::stomp::frame::ALLOCATION_BYTES;
 
 /// A name with its owner and its subscriptions.
 #[derive(Debug, Default)]

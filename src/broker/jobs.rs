@@ -450,7 +450,7 @@ impl Broker {
 
     /// Frees a transaction that is not executed; it counts until it is freed.
     pub(super) fn free(&mut self, owner: Option<PeerId>, transaction: Transaction, now: Moment) {
-        self.transactions.begin_commit(transaction.bytes);
+        self.transactions.begin_freeing(transaction.bytes);
         self.start(owner, Job::Free(Box::new(transaction)), now);
     }
 
@@ -575,7 +575,7 @@ fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
             return Progress::More;
         }
     }
-    broker.transactions.end_commit(transaction.bytes);
+    broker.transactions.end_freeing(transaction.bytes);
     Progress::Ended
 }
 

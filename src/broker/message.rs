@@ -1,7 +1,9 @@
 //! Messages, regardless of dialect: borrowed from a frame, and stored.
 
-use crate::buffer::{Piece, Shared, shared_bytes};
-use crate::stomp::frame::{ALLOCATION_BYTES, OwnedLine, allocated_bytes};
+use crate::buffer::{
+    ALLOCATION_BYTES, Body, Lent, Piece, SHARED_BYTES_MIN, Shared, allocated_bytes,
+};
+use crate::stomp::frame::OwnedLine;
 use crate::stomp::{HeaderLine, Headers, Name};
 use crate::work;
 
@@ -41,7 +43,25 @@ impl Content<'_> {
     /// The body as a piece of its buffer, if it is large and can be shared.
     #[inline]
     pub(crate) fn piece(&self) -> Option<Piece> {
-        self.shared.and_then(|shared| Piece::of(self.body, shared))
+        self.lent().piece()
+    }
+
+    /// The body, with the buffer that it is in.
+    #[inline]
+    fn lent(&self) -> Lent<'_> {
+        Lent { bytes: self.body, shared: self.shared }
+    }
+
+    /// Whether the body is so large that it is shared where it can be.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.body.len() >= SHARED_BYTES_MIN
+    }
+
+    /// Whether it is written without its body.
+    #[inline]
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_large() && self.shared.is_some()
     }
 
     /// The work of writing its user lines once.
@@ -60,16 +80,8 @@ impl Content<'_> {
 
     /// The work of encoding a message with it once.
     pub(super) fn units_of_encoding(&self) -> u32 {
-        let body = if self.shared.is_some() { 0 } else { work::of_bytes(self.body.len()) };
+        let body = if self.is_shared() { 0 } else { work::of_bytes(self.body.len()) };
         work::FRAME + body + self.units_of_lines()
-    }
-
-    /// Memory of the body once it is stored.
-    fn body_bytes(&self) -> usize {
-        match self.piece() {
-            Some(piece) => shared_bytes(piece.buffer()),
-            None => allocated_bytes(self.body),
-        }
     }
 }
 
@@ -199,19 +211,6 @@ pub(crate) struct Stored {
     body: Body,
 }
 
-/// The body of a stored message.
-#[derive(Debug)]
-enum Body {
-    Copied(Box<[u8]>),
-    Shared(Piece),
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Copied(Box::default())
-    }
-}
-
 /// The expiry of a message that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -232,10 +231,7 @@ impl Stored {
             content_type: content.content_type.map(Into::into),
             has_escapes: content.has_escapes,
             user_lines,
-            body: match content.piece() {
-                Some(piece) => Body::Shared(piece),
-                None => Body::Copied(content.body.into()),
-            },
+            body: Body::new(content.lent()),
         }
     }
 
@@ -249,10 +245,7 @@ impl Stored {
 
     /// The content, for a delivery.
     pub(crate) fn content(&self) -> Content<'_> {
-        let (body, shared) = match &self.body {
-            Body::Copied(body) => (&body[..], None),
-            Body::Shared(piece) => (piece.bytes(), Some(piece.buffer())),
-        };
+        let Lent { bytes: body, shared } = self.body.lent();
         Content {
             transaction: self.transaction.as_deref(),
             destination: &self.destination,
@@ -282,7 +275,7 @@ impl Stored {
             + content.transaction.map_or(0, copied)
             + copied(content.destination)
             + content.content_type.map_or(0, copied)
-            + content.body_bytes()) as u64
+            + Body::cost_of(content.lent())) as u64
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) use self::speaker::{Data, Done, Speaker, Verdict};
 use self::store::Store;
 use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
-use crate::buffer::Lent;
+use crate::buffer::{Body, Lent};
 use crate::limits::{Limits, SUBSCRIPTION_BYTES};
 use crate::telemetry::{Accounts, Counters};
 use crate::work::{self, Meter};
@@ -229,9 +229,9 @@ impl Broker {
             Inlet::Gathering(frame) => {
                 let frame = std::mem::take(frame);
                 speaker.inlet = Inlet::Classic;
-                match frame.is_empty() {
-                    true => Done::nothing(),
-                    false => classic::handle(self, speaker.peer, Lent::unshared(&frame), now),
+                match frame.lent() {
+                    Lent { bytes: [], .. } => Done::nothing(),
+                    lent => classic::handle(self, speaker.peer, lent, now),
                 }
             }
             Inlet::Standard(assembler) => standard::resume(self, speaker.peer, assembler, now),
@@ -272,9 +272,10 @@ impl Broker {
         let gathers =
             !matches!(speaker.inlet, Inlet::Standard(_)) && self.has_open_wide(speaker.peer);
         if gathers && matches!(speaker.inlet, Inlet::Classic) {
-            speaker.inlet = Inlet::Gathering(Box::default());
+            speaker.inlet = Inlet::Gathering(Body::default());
         }
-        gathers && matches!(&speaker.inlet, Inlet::Gathering(frame) if frame.is_empty())
+        gathers
+            && matches!(&speaker.inlet, Inlet::Gathering(frame) if frame.lent().bytes.is_empty())
     }
 
     /// Whether a client's last message is a wide one that has not begun.
@@ -287,7 +288,7 @@ impl Broker {
         if classic::follows_wide(self, speaker.peer, lent.bytes) {
             return classic::handle(self, speaker.peer, lent, now);
         }
-        speaker.inlet = Inlet::Gathering(lent.bytes.into());
+        speaker.inlet = Inlet::Gathering(Body::new(lent));
         Done { pauses: true, ..Done::nothing() }
     }
 
@@ -496,6 +497,7 @@ impl Broker {
         let limits = &self.limits;
         let (queued, outbound_max) = (self.queued_bytes(), limits.outbound_total_bytes_max);
         let transactions_max = limits.transactions_total_bytes_max;
+        let transactions_max = transactions_max + transactions_max / commit::FREEING_PARTS;
         [
             ("outbound_total_bytes_max", queued, outbound_max),
             ("queues_bytes_max", self.store.bytes(), limits.queues_bytes_max),
@@ -526,7 +528,7 @@ impl Broker {
         self.check_queue_invariants();
         let begun = self.sessions.iter().flat_map(|(_, session)| &session.transactions);
         let begun: u64 = begun.map(|transaction| transaction.bytes).sum();
-        let open = self.transactions.bytes() - self.transactions.committing_bytes();
+        let open = self.transactions.open_bytes();
         assert_eq!(begun, open, "memory of open transactions");
         self.check_reserved();
         self.jobs.check_invariants();

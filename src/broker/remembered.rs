@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::ids::{DestinationId, GroupId};
+use crate::buffer::ALLOCATION_BYTES;
 use crate::limits::WILDCARDS_REMEMBERED_BYTES_MAX;
-use crate::stomp::frame::ALLOCATION_BYTES;
 
 /// Topics that remember groups.
 #[derive(Debug, Default, PartialEq, Eq)]

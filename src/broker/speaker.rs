@@ -3,7 +3,7 @@
 
 use super::fault::CloseReason;
 use super::ids::PeerId;
-use crate::buffer::Lent;
+use crate::buffer::{Body, Lent};
 use crate::dialect::Dialect;
 use crate::stomp::Assembler;
 
@@ -22,7 +22,7 @@ pub(super) enum Inlet {
     Classic,
     /// As `Classic`, behind a wide message that has not begun: frames that can join it are handled. The first other
     /// one is held until it has ended; it is empty before there is one.
-    Gathering(Box<[u8]>),
+    Gathering(Body),
     /// Data is a part of a stream of frames; the assembler holds a torn frame.
     Standard(Box<Assembler>),
 }
@@ -91,7 +91,7 @@ impl Speaker {
     pub fn held_bytes(&self) -> usize {
         match &self.inlet {
             Inlet::Classic => 0,
-            Inlet::Gathering(frame) => frame.len(),
+            Inlet::Gathering(frame) => frame.cost_bytes(),
             Inlet::Standard(assembler) => assembler.held_bytes(),
         }
     }

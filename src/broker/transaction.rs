@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::ids::{DeliveryId, SessionId};
 use super::table::Key;
+use crate::buffer::{ALLOCATION_BYTES, Body, Lent};
 use crate::ranking::Ranking;
-use crate::stomp::frame::{ALLOCATION_BYTES, OwnedLines};
+use crate::stomp::frame::OwnedLines;
 use crate::stomp::{Command, Frame};
 
 /// An open transaction.
@@ -42,6 +43,8 @@ pub(crate) struct TransactionAccounts {
     bytes: u64,
     /// Memory of those that are being executed, whose sessions may be gone.
     committing_bytes: u64,
+    /// Memory of those that are being freed.
+    freeing_bytes: u64,
 }
 
 impl TransactionAccounts {
@@ -61,7 +64,17 @@ impl TransactionAccounts {
 
     /// What all of them occupy.
     pub(crate) fn bytes(&self) -> u64 {
+        self.lasting_bytes() + self.freeing_bytes
+    }
+
+    /// What those occupy that are not on their way out.
+    pub(crate) fn lasting_bytes(&self) -> u64 {
         self.bytes + self.committing_bytes
+    }
+
+    /// What those occupy that are open.
+    pub(crate) fn open_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What those occupy that are being executed.
@@ -79,12 +92,22 @@ impl TransactionAccounts {
         self.committing_bytes -= bytes;
     }
 
-    /// The session whose transactions occupy most, unless it is the one that asks for more bytes, or would not
-    /// occupy more than that one.
-    pub(crate) fn payer_for(&self, session: SessionId, bytes: u64) -> Option<SessionId> {
+    /// Notes that a transaction, which is its session's no longer, is being freed.
+    pub(crate) fn begin_freeing(&mut self, bytes: u64) {
+        self.freeing_bytes += bytes;
+    }
+
+    /// Notes that a transaction has been freed.
+    pub(crate) fn end_freeing(&mut self, bytes: u64) {
+        self.freeing_bytes -= bytes;
+    }
+
+    /// The session whose transactions occupy most, if it has to pay for one that asks for more bytes: if it holds more
+    /// than an equal `part`, and at least twice what that one would hold. So there is room for these once it has paid.
+    pub(crate) fn payer_for(&self, session: SessionId, bytes: u64, part: u64) -> Option<SessionId> {
         let own = self.sessions.get(&session.place().index()).map_or(0, |(_, own)| *own);
         let (payer, most) = self.sessions.get(&self.ranking.largest()?)?;
-        (*payer != session && own + bytes < *most).then_some(*payer)
+        (*most > part && *most >= 2 * (own + bytes)).then_some(*payer)
     }
 }
 
@@ -94,7 +117,7 @@ pub(crate) struct HeldFrame {
     command: Command,
     lines: OwnedLines,
     has_backslash: bool,
-    body: Box<[u8]>,
+    body: Body,
     /// What COMMIT has found that is to be done.
     pub plan: Plan,
 }
@@ -119,7 +142,7 @@ impl Default for HeldFrame {
 }
 
 impl HeldFrame {
-    /// Copies a frame.
+    /// Copies a frame. A large body stays where it is, if it can be shared.
     pub(crate) fn new(frame: &Frame<'_>) -> Self {
         let lines = OwnedLines::copied(&frame.headers);
         let has_backslash = frame.has_backslash;
@@ -127,7 +150,7 @@ impl HeldFrame {
             command: frame.command,
             lines,
             has_backslash,
-            body: frame.body.into(),
+            body: Body::new_apart(Lent { bytes: frame.body, shared: frame.shared }),
             plan: Plan::None,
         }
     }
@@ -136,14 +159,15 @@ impl HeldFrame {
     pub(crate) fn frame(&self) -> Frame<'_> {
         let headers = self.lines.headers();
         let has_backslash = self.has_backslash;
-        Frame { command: self.command, headers, has_backslash, body: &self.body, shared: None }
+        let Lent { bytes: body, shared } = self.body.lent();
+        Frame { command: self.command, headers, has_backslash, body, shared }
     }
 
     /// Memory of the frame, bookkeeping included.
     pub(crate) fn cost_bytes(&self) -> u64 {
         // The list of frames may have twice the room that it needs.
-        (2 * size_of::<Self>() + 2 * ALLOCATION_BYTES + self.lines.cost_bytes() + self.body.len())
-            as u64
+        let (lines, body) = (self.lines.cost_bytes(), self.body.cost_bytes());
+        (2 * size_of::<Self>() + ALLOCATION_BYTES + lines + body) as u64
     }
 }
 
@@ -162,15 +186,25 @@ mod tests {
             accounts.set(session(number), bytes);
         }
         assert_eq!(accounts.bytes(), 600);
-        assert_eq!(accounts.payer_for(session(9), 50), Some(session(2)));
-        assert_eq!(accounts.payer_for(session(9), 300), None);
-        assert_eq!(accounts.payer_for(session(1), 99), Some(session(2)));
-        assert_eq!(accounts.payer_for(session(1), 100), None);
-        assert_eq!(accounts.payer_for(session(2), 1), None);
+        assert_eq!(accounts.payer_for(session(9), 50, 299), Some(session(2)));
+        assert_eq!(accounts.payer_for(session(9), 50, 300), None, "its equal part");
+        assert_eq!(accounts.payer_for(session(9), 150, 0), Some(session(2)));
+        assert_eq!(accounts.payer_for(session(9), 151, 0), None);
+        assert_eq!(accounts.payer_for(session(0), 50, 0), Some(session(2)));
+        assert_eq!(accounts.payer_for(session(0), 51, 0), None);
+        assert_eq!(accounts.payer_for(session(2), 1, 0), None);
         accounts.set(session(2), 0);
-        assert_eq!(accounts.payer_for(session(9), 50), Some(session(1)));
+        accounts.begin_commit(100);
+        accounts.begin_freeing(200);
+        assert_eq!(
+            (accounts.open_bytes(), accounts.lasting_bytes(), accounts.bytes()),
+            (300, 400, 600)
+        );
+        assert_eq!(accounts.payer_for(session(9), 50, 0), Some(session(1)));
         accounts.set(session(0), 0);
         accounts.set(session(1), 0);
-        assert_eq!((accounts.bytes(), accounts.payer_for(session(9), 1)), (0, None));
+        accounts.end_commit(100);
+        accounts.end_freeing(200);
+        assert_eq!((accounts.bytes(), accounts.payer_for(session(9), 1, 0)), (0, None));
     }
 }

@@ -5,7 +5,7 @@ use memchr::{memchr, memchr2};
 use super::headers::{HeaderLine, Headers, LineFault, Name};
 use super::lines::LineFeeds;
 use super::version::{UndefinedEscape, Version};
-use crate::buffer::Shared;
+use crate::buffer::{Shared, allocated_bytes};
 use crate::limits::{Exceeded, Limits};
 
 /// A frame from a client.
@@ -46,17 +46,6 @@ impl OwnedLine {
     /// short one.
     pub fn cost_of(name: &[u8], value: &[u8]) -> usize {
         size_of::<Self>() + allocated_bytes(name) + allocated_bytes(value)
-    }
-}
-
-/// Overhead of an allocator for each small allocation.
-pub(crate) const ALLOCATION_BYTES: usize = 16;
-
-/// Memory of a copy of bytes: glibc gives no less than 32.
-pub(crate) fn allocated_bytes(bytes: &[u8]) -> usize {
-    match bytes.len() {
-        0 => 0,
-        len => (len + ALLOCATION_BYTES).max(2 * ALLOCATION_BYTES),
     }
 }
 

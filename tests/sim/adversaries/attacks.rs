@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 51] = [
+pub(super) static ATTACKS: [Attack; 53] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -26,6 +26,8 @@ pub(super) static ATTACKS: [Attack; 51] = [
     Attack { name: "queues-filled", act: queues_filled },
     Attack { name: "frames-unfinished", act: frames_unfinished },
     Attack { name: "transactions", act: transactions },
+    Attack { name: "transactions-filled", act: transactions_filled },
+    Attack { name: "commit-formats", act: commit_formats },
     Attack { name: "late-acks", act: late_acks },
     Attack { name: "fan-out", act: fan_out },
     Attack { name: "wide-fan", act: wide_fan },
@@ -396,6 +398,50 @@ fn transactions(gang: &mut Gang, town: &mut Town) {
         (0..10).for_each(|_| {
             town.say(who, &format!("SEND\ndestination:/topic/x\ntransaction:t\n\n{body}"));
         });
+    }
+}
+
+/// Transactions of many small frames fill what there is for all of them, and others want to begin one.
+fn transactions_filled(gang: &mut Gang, town: &mut Town) {
+    for index in 0..20 {
+        let who = gang.ready(town, index, Agent, STANDARD, |_, town, who| {
+            town.say(who, "BEGIN\ntransaction:t\n\n");
+        });
+        let Some(who) = who else { continue };
+        let frames = if index < 8 { 30 } else { 1 };
+        for _ in 0..frames {
+            town.say(who, "SEND\ndestination:/topic/x\ntransaction:t\n\n");
+        }
+        if index == 0 && gang.step % 7 == 0 {
+            town.say(who, "COMMIT\ntransaction:t\n\n");
+            town.say(who, "BEGIN\ntransaction:t\n\n");
+        }
+    }
+}
+
+/// A transaction with a message of the largest body, to receivers each of whom gets it in other bytes.
+fn commit_formats(gang: &mut Gang, town: &mut Town) {
+    let (topic, body) = (gang.name("t"), "x".repeat(65_536));
+    for index in 1..40 {
+        let usual = gang.replace_carrier([Carrier::Tcp, Carrier::Ws][index % 2]);
+        let is_standard = if index % 8 == 7 { CLASSIC } else { STANDARD };
+        gang.ready(town, index, Agent, is_standard, |_, town, who| match is_standard {
+            true => {
+                town.say(who, &format!("SUBSCRIBE\nid:{index}\ndestination:/topic/{topic}\n\n"))
+            }
+            false => town.say(
+                who,
+                &format!(
+                    "SUBSCRIBE\ndestination:/topic/{topic}\ndestination-type:0\ntransaction:1\n\n"
+                ),
+            ),
+        });
+        gang.replace_carrier(usual);
+    }
+    if let Some(who) = gang.ready(town, 0, Agent, STANDARD, nothing) {
+        town.say(who, "BEGIN\ntransaction:t\n\n");
+        town.say(who, &format!("SEND\ndestination:/topic/{topic}\ntransaction:t\n\n{body}"));
+        town.say(who, "COMMIT\ntransaction:t\n\n");
     }
 }
 

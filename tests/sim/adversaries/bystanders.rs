@@ -22,6 +22,9 @@ impl Pair {
         let mut join = |login| {
             let who = town.join(login, kind, "inbox:true\n");
             town.listen(who);
+            // Little, for which it never is to pay.
+            town.say(who, "BEGIN\ntransaction:kept\n\n");
+            town.say(who, "SEND\ndestination:/topic/kept\ntransaction:kept\n\n");
             who
         };
         let (ana, bob) = (join("ana"), join("bob"));

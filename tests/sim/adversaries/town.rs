@@ -39,7 +39,7 @@ pub(super) fn limits() -> Limits {
         wildcards_max: 60,
         patterns_per_session_max: ByProfile::all(15),
         wildcards_per_session_max: ByProfile::all(15),
-        transaction_bytes_max: ByProfile::all(64 << 10),
+        transaction_bytes_max: ByProfile::all(72 << 10),
         transactions_total_bytes_max: 256 << 10,
         idle_topics_max: IDLE_TOPICS,
         queue_messages_max: 2_000,
