@@ -75,6 +75,7 @@ impl<S: Socket> Engine<S> {
         connection.phase = Phase::Closed(reason);
         let id = connection.id;
         self.connections.to_reap.push(id);
+        self.note_held(slot);
     }
 
     /// Ends the session on a connection. Returns the reason that holds: another connection may have taken
@@ -140,6 +141,7 @@ impl<S: Socket> Engine<S> {
             let Some(connection) = self.connections.remove(id) else { continue };
             self.broker.meter.spend(work::SOCKET + work::of_freed(connection.noted_bytes));
             self.memory.set_held(id.slot, connection.noted_bytes, 0);
+            self.memory.set_ending(id.slot, connection.ending_bytes, 0);
             if connection.flags.surplus {
                 self.surplus_len -= 1;
             } else {

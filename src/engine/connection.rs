@@ -73,6 +73,8 @@ pub(super) struct Connection<S> {
     pub(super) staged: Vec<(u64, u32)>,
     /// What [`Self::held_bytes`] was when it was noted in the account.
     pub(super) noted_bytes: u64,
+    /// What of it was noted as about to be freed, since the connection is closing.
+    pub(super) ending_bytes: u64,
 }
 
 /// Input that is not handled yet. What follows in the broker's inlet comes first, then `plain`, then `wire`, and then
@@ -258,6 +260,7 @@ impl<S> Connection<S> {
             totals: Totals::default(),
             staged: Vec::new(),
             noted_bytes: 0,
+            ending_bytes: 0,
         }
     }
 

@@ -18,6 +18,8 @@ use crate::work;
 pub(super) struct Memory {
     /// Memory for frames that have arrived only in part.
     inbound_bytes: u64,
+    /// What of it connections hold that are closing: they are about to free it.
+    ending_bytes: u64,
     inbound_bytes_max: u64,
     /// Connections by what they hold.
     holders: Ranking,
@@ -46,6 +48,7 @@ impl Memory {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             inbound_bytes: 0,
+            ending_bytes: 0,
             inbound_bytes_max: limits.inbound_total_bytes_max,
             holders: Ranking::default(),
             queued_bytes_max: limits.outbound_total_bytes_max,
@@ -64,15 +67,24 @@ impl Memory {
         self.holders.set(slot, after);
     }
 
+    /// Notes that of what a connection holds, `before` bytes were about to be freed and now `after` are, since it is
+    /// closing. Then it does not pay.
+    pub(super) fn set_ending(&mut self, slot: u32, before: u64, after: u64) {
+        self.ending_bytes = self.ending_bytes - before + after;
+        if after > 0 {
+            self.holders.set(slot, 0);
+        }
+    }
+
     /// The connection that has to pay because all together hold too much: the one that holds most, which is
-    /// the newcomer if that holds about as much.
+    /// the newcomer if that holds about as much. Of those that are closing already, nothing counts: they have paid,
+    /// though some of it is freed only when a job has ended.
     fn holder_to_refuse(&mut self, newcomer: u32) -> Option<u32> {
-        if self.inbound_bytes <= self.inbound_bytes_max {
+        if self.inbound_bytes - self.ending_bytes <= self.inbound_bytes_max {
             return None;
         }
         let is_among_largest = self.holders.is_among_largest(newcomer);
         let payer = if is_among_largest { newcomer } else { self.holders.largest()? };
-        // If it is closing already, what it holds cannot be freed before it is gone.
         self.holders.set(payer, 0);
         Some(payer)
     }
@@ -163,6 +175,11 @@ impl<S: Socket> Engine<S> {
         let held_bytes = connection.held_bytes();
         let before = std::mem::replace(&mut connection.noted_bytes, held_bytes);
         self.memory.set_held(slot, before, held_bytes);
+        let ending_bytes = if connection.phase.reads_frames() { 0 } else { held_bytes };
+        let ending_before = std::mem::replace(&mut connection.ending_bytes, ending_bytes);
+        if ending_before + ending_bytes > 0 {
+            self.memory.set_ending(slot, ending_before, ending_bytes);
+        }
         if held_bytes <= before {
             return self.broker.meter.spend(work::of_freed(before - held_bytes));
         }
@@ -405,12 +422,19 @@ mod tests {
         }
         memory.set_held(3, 0, 10);
         assert_eq!(memory.holder_to_refuse(3), Some(1));
-        // It could not be freed.
-        assert_eq!(memory.holder_to_refuse(3), Some(2));
-        memory.set_held(2, 30, 0);
+        // It cannot be freed before a job has ended.
+        memory.set_ending(1, 0, 50);
+        assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3)), (110, None));
+        memory.set_held(3, 10, 60);
+        assert_eq!(memory.holder_to_refuse(2), Some(3));
+        memory.set_ending(3, 0, 60);
+        memory.set_ending(1, 50, 0);
+        memory.set_held(1, 50, 0);
+        memory.set_ending(3, 60, 0);
+        memory.set_held(3, 60, 30);
         assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3)), (80, None));
-        memory.set_held(4, 0, 21);
+        memory.set_held(4, 0, 31);
         assert_eq!(memory.holder_to_refuse(4), Some(4), "as much as the largest");
-        assert_eq!(memory.holder_to_refuse(4), Some(0));
+        assert_eq!(memory.holder_to_refuse(4), Some(3));
     }
 }

@@ -412,7 +412,7 @@ fn transactions_filled(gang: &mut Gang, town: &mut Town) {
         for _ in 0..frames {
             town.say(who, "SEND\ndestination:/topic/x\ntransaction:t\n\n");
         }
-        if index == 0 && gang.step % 7 == 0 {
+        if index == 0 && gang.step.is_multiple_of(7) {
             town.say(who, "COMMIT\ntransaction:t\n\n");
             town.say(who, "BEGIN\ntransaction:t\n\n");
         }
