@@ -632,7 +632,8 @@ mod tests {
         }
     }
 
-    const BODY: usize = 1 << 20;
+    /// A body that is too small to be shared.
+    const BODY: usize = 60_000;
 
     /// Limits that let the queue of a client become long.
     fn roomy_limits() -> Limits {
@@ -671,7 +672,8 @@ mod tests {
             say(&mut broker, who, &format!("CONNECT\nlogin:{who}\npasscode:app.service\n\n"));
         }
         let body = "x".repeat(BODY);
-        (0..36).for_each(|_| say(&mut broker, 0, &format!("SEND\ndestination:/queue/a\n\n{body}")));
+        (0..630)
+            .for_each(|_| say(&mut broker, 0, &format!("SEND\ndestination:/queue/a\n\n{body}")));
         flush(&mut broker);
         say(&mut broker, 1, "SUBSCRIBE\nid:1\ndestination:/queue/a\n\n");
         say(&mut broker, 2, "SUBSCRIBE\nid:1\ndestination:/queue/a\n\n");
