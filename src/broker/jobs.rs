@@ -12,7 +12,7 @@ use super::drain::Drain;
 use super::execute::{Accepted, Commit, Settle};
 use super::expel::Expel;
 use super::fault::Fault;
-use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::leave::{Follow, Inherit, Leave};
 use super::list::List;
 use super::presence::{Snapshot, announce};
@@ -156,13 +156,17 @@ impl Jobs {
     /// Notes which jobs deliver what was accepted before a drain.
     pub(super) fn note_accepted(&mut self) {
         for one in &mut self.running {
-            one.precedes_drain = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
+            let delivers = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
+            one.precedes_drain = delivers || one.job.has_accepted();
         }
     }
 
     /// Whether one of these has not ended.
     pub(super) fn has_accepted(&self) -> bool {
-        self.running.iter().any(|one| one.precedes_drain)
+        // Who is taken over, or goes, during the drain leaves what was accepted to another job.
+        let is_left =
+            |job: &Job| matches!(job, Job::Leave(_) | Job::Inherit(_)) && job.has_accepted();
+        self.running.iter().any(|one| one.precedes_drain || is_left(&one.job))
     }
 
     /// The number of jobs.
@@ -206,6 +210,18 @@ impl Jobs {
                 self.left.remove(&login);
             }
         }
+    }
+
+    /// The queues that deliver nothing until jobs have returned messages to them, once for each job.
+    pub(super) fn held_up_queues(&self) -> impl Iterator<Item = DestinationId> {
+        let all = self.running.iter().flat_map(|one| one.rest.iter().chain([&one.job]));
+        all.filter_map(|job| match job {
+            Job::Leave(leave) => leave.held_up(),
+            Job::Inherit(inherit) => inherit.held_up(),
+            Job::Settle(settle) => settle.held_up(),
+            Job::Commit(commit) => commit.held_up(),
+            _ => None,
+        })
     }
 
     /// Panics if the number of jobs that connections have left behind differs from a recount.
@@ -456,7 +472,7 @@ impl Broker {
 
     /// Settles messages. If they are many, a job of the client goes on with it.
     #[inline]
-    pub(super) fn begin_settling(&mut self, client: PeerId, settle: Settle, now: Moment) {
+    pub(super) fn begin_settling(&mut self, client: PeerId, mut settle: Settle, now: Moment) {
         if settle.advance(self, now) != Progress::Ended {
             self.start(Some(client), Job::Settle(settle), now);
         }
