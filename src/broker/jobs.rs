@@ -12,7 +12,7 @@ use super::drain::Drain;
 use super::execute::{Accepted, Commit, Settle};
 use super::expel::Expel;
 use super::fault::Fault;
-use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
+use super::ids::{PeerId, SessionId, SubscriptionIndex};
 use super::leave::{Follow, Inherit, Leave};
 use super::list::List;
 use super::presence::{Snapshot, announce};
@@ -212,16 +212,9 @@ impl Jobs {
         }
     }
 
-    /// The queues that deliver nothing until jobs have returned messages to them, once for each job.
-    pub(super) fn held_up_queues(&self) -> impl Iterator<Item = DestinationId> {
-        let all = self.running.iter().flat_map(|one| one.rest.iter().chain([&one.job]));
-        all.filter_map(|job| match job {
-            Job::Leave(leave) => leave.held_up(),
-            Job::Inherit(inherit) => inherit.held_up(),
-            Job::Settle(settle) => settle.held_up(),
-            Job::Commit(commit) => commit.held_up(),
-            _ => None,
-        })
+    /// All jobs.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Job> {
+        self.running.iter().flat_map(|one| one.rest.iter().chain([&one.job]))
     }
 
     /// Panics if the number of jobs that connections have left behind differs from a recount.
