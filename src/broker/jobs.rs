@@ -161,9 +161,8 @@ impl Jobs {
         }
     }
 
-    /// Whether one of these has not ended.
+    /// Whether one of these, or what they have left to another, has not ended.
     pub(super) fn has_accepted(&self) -> bool {
-        // Who is taken over, or goes, during the drain leaves what was accepted to another job.
         let is_left =
             |job: &Job| matches!(job, Job::Leave(_) | Job::Inherit(_)) && job.has_accepted();
         self.running.iter().any(|one| one.precedes_drain || is_left(&one.job))
