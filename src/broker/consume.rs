@@ -91,7 +91,7 @@ impl Broker {
     ) -> Sent {
         let number = self.next_message();
         let queue = self.destinations.queue(id);
-        let is_next = queue.is_some_and(|queue| queue.has_consumers() && queue.is_empty());
+        let is_next = queue.is_some_and(|queue| queue.delivers() && queue.is_empty());
         let consumer = if is_next { self.next_consumer(id) } else { None };
         if let Some(consumer) = consumer {
             self.meter.spend(work::DELIVERY);
@@ -133,7 +133,7 @@ impl Broker {
     /// lasts. Returns the number of messages that were delivered or dropped.
     pub(super) fn serve_queue(&mut self, id: DestinationId, now: Moment) -> u32 {
         for served in 0..SERVED_MAX {
-            let queue = self.destinations.queue(id).filter(|queue| queue.has_consumers());
+            let queue = self.destinations.queue(id).filter(|queue| queue.delivers());
             let Some(first) = queue.and_then(Queue::first) else { return served };
             if served > 0 && self.is_share_spent() {
                 break;
@@ -338,6 +338,10 @@ impl Broker {
     /// until it is acknowledged.
     fn requeue(&mut self, id: DestinationId, slot: Slot, now: Moment) {
         self.meter.spend(work::DROP);
+        if self.store.is_hollow(slot) {
+            self.store.take(slot);
+            return;
+        }
         let Some(queue) = self.destinations.get(id) else { return };
         let is_last = self.dead_letter_queue.as_deref().map(str::as_bytes) == Some(&*queue.name);
         if !is_last && self.store.message(slot).deliveries >= self.limits.deliveries_max {
@@ -365,7 +369,9 @@ impl Broker {
         self.leftover.is_servable = true;
     }
 
-    /// Drops a message, wherever it is. If a consumer holds it, its ACK has no effect.
+    /// Drops a message, wherever it is. If a consumer holds it, its ACK has no effect on it; a cumulative one still
+    /// acknowledges what was delivered before it, for which its place is kept as long as there is anything else of
+    /// the sender.
     pub(super) fn drop_message(&mut self, slot: Slot) {
         self.meter.spend(work::DROP);
         match self.store.position(slot) {
@@ -373,12 +379,28 @@ impl Broker {
                 self.drop_waiting(id, slot);
                 self.release_destination(id);
             }
+            Position::Held(_) if self.store.is_hollow(slot) => return self.drop_hollow(slot),
+            Position::Held(consumer) if self.is_cumulative(consumer) => self.store.hollow(slot),
             Position::Held(consumer) => {
                 self.release_held(slot, consumer);
                 self.store.take(slot);
             }
         }
         self.counters.messages_dropped += 1;
+    }
+
+    /// Drops the place of a message that was dropped.
+    fn drop_hollow(&mut self, slot: Slot) {
+        if let Position::Held(consumer) = self.store.position(slot) {
+            self.release_held(slot, consumer);
+            self.store.take(slot);
+        }
+    }
+
+    /// Whether an ACK of a consumer also acknowledges what was delivered to it before.
+    fn is_cumulative(&self, consumer: SubscriptionIndex) -> bool {
+        let standard = self.subscriptions.get(consumer).and_then(|one| one.standard.as_ref());
+        standard.is_some_and(|standard| standard.mode == AckMode::Client)
     }
 
     /// Serves the queues that are listed for the end of the turn, and drops expired messages, both within
@@ -437,6 +459,13 @@ impl Broker {
             .map(|standard| standard.unacknowledged.len())
             .sum();
         assert_eq!(waiting + held, self.store.len(), "messages of queues");
+        let mut held_up = self.held_up_queues();
+        held_up.retain(|id| self.destinations.queue(*id).is_some());
+        for (id, one) in self.destinations.iter() {
+            let returning = one.queue.as_ref().map_or(0, |queue| queue.returning as usize);
+            let jobs = held_up.iter().filter(|held_up| **held_up == id).count();
+            assert_eq!(returning, jobs, "jobs that return messages to a queue");
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::deliver::Sending;
 use super::fault::Fault;
-use super::ids::{DeliveryId, PeerId, SessionId};
+use super::ids::{DeliveryId, DestinationId, PeerId, SessionId};
 use super::message::Origin;
 use super::request::{
     Request, check_deliverable, content_of, destination_of, find_delivery, read_expiry,
 };
+use super::subscription::Target;
 use super::transaction::{HeldFrame, Plan, Transaction};
 use super::wide::Wide;
 use super::{Broker, Moment};
@@ -81,7 +82,7 @@ impl Commit {
                     Progress::Ended => self.wide = None,
                     unfinished => return unfinished,
                 }
-            } else if let Some(settling) = &self.settling {
+            } else if let Some(settling) = &mut self.settling {
                 if settling.advance(broker, now) == Progress::Ended {
                     self.settling = None;
                 }
@@ -104,6 +105,11 @@ impl Commit {
     /// Memory of the message that is on its way.
     pub(super) fn held_bytes(&self) -> u32 {
         self.wide.as_ref().map_or(0, |wide| wide.held_bytes() as u32)
+    }
+
+    /// The queue that delivers nothing meanwhile.
+    pub(super) fn held_up(&self) -> Option<DestinationId> {
+        self.settling.as_ref()?.held_up()
     }
 
     /// Why nothing was performed.
@@ -195,7 +201,7 @@ impl Commit {
             Plan::Send(_) => broker.counters.messages_expired += 1,
             Plan::Settle(delivery) => {
                 let is_consumed = frame.command == Command::Ack;
-                self.settling = delivery.map(|delivery| Settle { delivery, is_consumed });
+                self.settling = delivery.map(|delivery| Settle::new(delivery, is_consumed));
             }
             Plan::None => {}
         }
@@ -208,19 +214,41 @@ impl Commit {
 }
 
 /// An ACK or NACK that settles many messages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Settle {
-    pub(super) delivery: DeliveryId,
-    pub(super) is_consumed: bool,
+    delivery: DeliveryId,
+    is_consumed: bool,
+    /// The queue that delivers nothing until all are returned to it.
+    held_up: Option<DestinationId>,
 }
 
 impl Settle {
+    pub(super) fn new(delivery: DeliveryId, is_consumed: bool) -> Self {
+        Self { delivery, is_consumed, held_up: None }
+    }
+
     /// Settles further messages, until the share of the turn is used up.
-    pub(super) fn advance(self, broker: &mut Broker, now: Moment) -> Progress {
-        match broker.settle(self.delivery, self.is_consumed, now) {
-            true => Progress::Ended,
-            false => Progress::More,
+    pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
+        if broker.settle(self.delivery, self.is_consumed, now) {
+            if let Some(queue) = self.held_up.take() {
+                broker.release_queue(queue);
+            }
+            return Progress::Ended;
         }
+        let one = broker.subscriptions.get(self.delivery.subscription);
+        if let Some(Target::Queue(queue)) = one.map(|one| one.target)
+            && !self.is_consumed
+            && self.held_up.is_none()
+        {
+            broker.hold_queue_up(queue);
+            self.held_up = Some(queue);
+        }
+        Progress::More
+    }
+
+    /// The queue that delivers nothing meanwhile.
+    pub(super) fn held_up(&self) -> Option<DestinationId> {
+        self.held_up
     }
 }
 
@@ -240,6 +268,14 @@ impl Accepted {
         match self {
             Self::Commit(commit) => commit.advance(broker, now),
             Self::Settle(settle) => settle.advance(broker, now),
+        }
+    }
+
+    /// The queue that delivers nothing meanwhile.
+    pub(super) fn held_up(&self) -> Option<DestinationId> {
+        match self {
+            Self::Commit(commit) => commit.held_up(),
+            Self::Settle(settle) => settle.held_up(),
         }
     }
 

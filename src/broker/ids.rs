@@ -48,7 +48,7 @@ impl Key for DestinationId {
 }
 
 /// The id of a subscription within the broker; that of the client is `Standard::id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionIndex(Place);
 
 impl Key for SubscriptionIndex {

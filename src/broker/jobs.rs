@@ -156,13 +156,16 @@ impl Jobs {
     /// Notes which jobs deliver what was accepted before a drain.
     pub(super) fn note_accepted(&mut self) {
         for one in &mut self.running {
-            one.precedes_drain = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
+            let delivers = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
+            one.precedes_drain = delivers || one.job.has_accepted();
         }
     }
 
-    /// Whether one of these has not ended.
+    /// Whether one of these, or what they have left to another, has not ended.
     pub(super) fn has_accepted(&self) -> bool {
-        self.running.iter().any(|one| one.precedes_drain)
+        let is_left =
+            |job: &Job| matches!(job, Job::Leave(_) | Job::Inherit(_)) && job.has_accepted();
+        self.running.iter().any(|one| one.precedes_drain || is_left(&one.job))
     }
 
     /// The number of jobs.
@@ -206,6 +209,11 @@ impl Jobs {
                 self.left.remove(&login);
             }
         }
+    }
+
+    /// All jobs.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Job> {
+        self.running.iter().flat_map(|one| one.rest.iter().chain([&one.job]))
     }
 
     /// Panics if the number of jobs that connections have left behind differs from a recount.
@@ -456,7 +464,7 @@ impl Broker {
 
     /// Settles messages. If they are many, a job of the client goes on with it.
     #[inline]
-    pub(super) fn begin_settling(&mut self, client: PeerId, settle: Settle, now: Moment) {
+    pub(super) fn begin_settling(&mut self, client: PeerId, mut settle: Settle, now: Moment) {
         if settle.advance(self, now) != Progress::Ended {
             self.start(Some(client), Job::Settle(settle), now);
         }

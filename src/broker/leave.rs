@@ -5,6 +5,7 @@ use super::asker::PURPOSES;
 use super::encoding::Encoding;
 use super::execute::Accepted;
 use super::ids::{DestinationId, SessionId, SubscriptionIndex};
+use super::returns::Returns;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};
@@ -18,6 +19,9 @@ pub(super) struct Leave {
     next: usize,
     /// How far they were sought, by purpose.
     sought: [usize; PURPOSES],
+    /// How many were noted to return what they hold; then all of that is returned.
+    noted: usize,
+    returns: Returns,
     /// Queues whose consumers were among them, to be served once all are ended.
     queues: Vec<DestinationId>,
 }
@@ -25,7 +29,8 @@ pub(super) struct Leave {
 impl Leave {
     /// Subscriptions that end once their session has done what was accepted from it.
     pub(super) fn new(accepted: Option<Accepted>, subscriptions: Vec<SubscriptionIndex>) -> Self {
-        Self { accepted, subscriptions, next: 0, sought: [0; PURPOSES], queues: Vec::new() }
+        let (returns, queues) = (Returns::default(), Vec::new());
+        Self { accepted, subscriptions, next: 0, sought: [0; PURPOSES], noted: 0, returns, queues }
     }
 
     /// Whether something is not done that was accepted from the session.
@@ -59,6 +64,11 @@ impl Leave {
                     Progress::Ended => self.accepted = None,
                     unfinished => return unfinished,
                 }
+            } else if let Some(index) = self.subscriptions.get(self.noted).copied() {
+                self.returns.note(index, broker);
+                self.noted += 1;
+            } else if self.returns.advance(broker, now) != Progress::Ended {
+                return Progress::More;
             } else if let Some(index) = self.left().first().copied() {
                 self.end(index, broker, now);
             } else if let Some(id) = self.queues.pop() {
@@ -74,10 +84,14 @@ impl Leave {
         }
     }
 
+    /// The queue that delivers nothing meanwhile.
+    pub(super) fn held_up(&self) -> Option<DestinationId> {
+        let accepted = self.accepted.as_ref().and_then(Accepted::held_up);
+        accepted.or_else(|| self.returns.held_up())
+    }
+
+    /// Ends a subscription, which holds nothing any more.
     fn end(&mut self, index: SubscriptionIndex, broker: &mut Broker, now: Moment) {
-        if !broker.return_held(index, now) {
-            return;
-        }
         self.next += 1;
         if let Some(id) = broker.end_subscription(index, now) {
             broker.release_destination(id);
@@ -89,16 +103,19 @@ impl Leave {
 }
 
 /// The subscriptions of a session that has moved to another connection, which resumes them. Until what the earlier
-/// connection has got of a queue is returned, a consumer gets nothing.
+/// connection has got of queues is returned, their consumers get nothing.
 #[derive(Debug)]
 pub(super) struct Inherit {
     accepted: Option<Accepted>,
     session: SessionId,
     /// How often the session had moved then. Once it has moved again, a later job takes over all of them.
     moves: u32,
-    subscriptions: std::vec::IntoIter<SubscriptionIndex>,
-    /// A consumer that holds messages.
-    under_way: Option<SubscriptionIndex>,
+    subscriptions: Vec<SubscriptionIndex>,
+    /// How many were noted to return what they hold; then all of that is returned.
+    noted: usize,
+    returns: Returns,
+    /// How many are taken over.
+    taken: usize,
 }
 
 impl Inherit {
@@ -108,13 +125,19 @@ impl Inherit {
         (session, moves): (SessionId, u32),
         subscriptions: Vec<SubscriptionIndex>,
     ) -> Self {
-        let subscriptions = subscriptions.into_iter();
-        Self { accepted, session, moves, subscriptions, under_way: None }
+        let returns = Returns::default();
+        Self { accepted, session, moves, subscriptions, noted: 0, returns, taken: 0 }
     }
 
     /// Whether something is not done that was accepted from the session.
     pub(super) fn has_accepted(&self) -> bool {
         self.accepted.is_some()
+    }
+
+    /// The queue that delivers nothing meanwhile.
+    pub(super) fn held_up(&self) -> Option<DestinationId> {
+        let accepted = self.accepted.as_ref().and_then(Accepted::held_up);
+        accepted.or_else(|| self.returns.held_up())
     }
 
     /// What was accepted from the session and is not done, for the next connection or the end of the session.
@@ -131,15 +154,19 @@ impl Inherit {
                     unfinished => return unfinished,
                 }
             } else if broker.sessions.get(self.session).is_none_or(|one| one.moves != self.moves) {
+                self.returns.end(broker);
                 return Progress::Ended;
             } else if broker.list_waiter(self.session) {
                 // Those that waited for room in the queue of the earlier connection.
-            } else if let Some(index) = self.under_way.take().or_else(|| self.subscriptions.next())
-            {
+            } else if let Some(index) = self.subscriptions.get(self.noted).copied() {
+                self.returns.note(index, broker);
+                self.noted += 1;
+            } else if self.returns.advance(broker, now) != Progress::Ended {
+                return Progress::More;
+            } else if let Some(index) = self.subscriptions.get(self.taken).copied() {
                 broker.meter.spend(work::DELIVERY);
-                if !broker.return_held(index, now) {
-                    self.under_way = Some(index);
-                } else if !broker.adapt_to_classic(self.session, index, now) {
+                self.taken += 1;
+                if !broker.adapt_to_classic(self.session, index, now) {
                     broker.readmit(index);
                 }
             } else {
@@ -313,6 +340,34 @@ mod tests {
             bodies.map(str::to_owned).collect()
         }
 
+        /// Ana commits a transaction, is replaced, and the broker shuts down meanwhile.
+        fn drain_across(&mut self, changes: &[Change], units: u32) {
+            let broker = &mut self.broker;
+            let mut ana = join(broker, 50, "login:ana\npasscode:app.super");
+            broker.begin_share(100);
+            say(broker, &mut ana, COMMIT);
+            turn(broker, 10, &mut []);
+            for (number, change) in (0..).zip(changes) {
+                // The last of them comes when the drain has begun.
+                if number + 1 == changes.len() {
+                    broker.drain(NOW);
+                }
+                broker.begin_share(10);
+                if *change == Change::Closes {
+                    broker.close_peer(ana.peer, CloseReason::Lost, NOW);
+                } else {
+                    let login = format!(
+                        "login:ana\npasscode:app.super\nresume:{}",
+                        *change == Change::Resumes
+                    );
+                    ana = join(broker, 51 + number as u32, &login);
+                }
+            }
+            while broker.has_work() {
+                turn(broker, units, &mut []);
+            }
+        }
+
         /// Ana sends something, and more from the last of the connections that follow. So much is done in each turn.
         fn send_across(&mut self, sent: &str, changes: &[Change], units: u32) {
             let login = "login:ana\npasscode:app.super";
@@ -359,6 +414,29 @@ mod tests {
         SEND\ntransaction:t\ndestination:/topic/a\n\n1\0\
         SEND\ntransaction:t\ndestination:/topic/a\n\n2\0\
         COMMIT\ntransaction:t\n\n\0";
+
+    #[test]
+    fn a_drain_waits_for_what_was_accepted_from_a_client_that_was_replaced() {
+        use Change::{Closes, Resumes, Starts};
+        for changes in [
+            &[Resumes, Closes][..],
+            &[Starts, Closes],
+            &[Closes],
+            &[Resumes],
+            &[Starts],
+            &[Resumes, Resumes],
+            &[Resumes, Starts],
+        ] {
+            for units in [10, 100, 1_000] {
+                let mut stage = Stage::new();
+                stage.drain_across(changes, units);
+                for reader in 0..40 {
+                    let bodies = stage.bodies(reader);
+                    assert!(bodies.starts_with(&["1".to_owned(), "2".to_owned()]), "{changes:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_the_next_connection_sends_comes_behind_what_was_accepted_before() {

@@ -243,6 +243,11 @@ impl Stored {
         self.user_lines.push(OwnedLine::new(name, b"deliveries_max"));
     }
 
+    /// Frees all but the number.
+    pub(crate) fn hollow(&mut self) {
+        *self = Self { number: self.number, ..Self::default() };
+    }
+
     /// The content, for a delivery.
     pub(crate) fn content(&self) -> Content<'_> {
         let Lent { bytes: body, shared } = self.body.lent();

@@ -54,6 +54,7 @@ mod login;
 mod pattern;
 mod presence;
 mod request;
+mod returns;
 mod room;
 mod select;
 mod shares;

@@ -19,6 +19,8 @@ pub(crate) struct Queue {
     turns: VecDeque<SubscriptionIndex>,
     /// The number of consumers, also of those that are not in `turns`.
     consumers: u32,
+    /// How many jobs return messages to it. Until they have, it delivers nothing.
+    pub returning: u32,
     /// Whether it is listed to be served again at the end of the turn.
     pub is_backlogged: bool,
 }
@@ -110,6 +112,11 @@ impl Queue {
     /// Whether it has consumers.
     pub(crate) fn has_consumers(&self) -> bool {
         self.consumers > 0
+    }
+
+    /// Whether it delivers messages, if a consumer has credit and room.
+    pub(crate) fn delivers(&self) -> bool {
+        self.consumers > 0 && self.returning == 0
     }
 
     /// The number of consumers.

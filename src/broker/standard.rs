@@ -414,7 +414,7 @@ fn perform(
         let is_consumed = frame.command == Command::Ack;
         if let Some(delivery) = find_delivery(broker, request)? {
             let peer = broker.sessions[request.session].peer;
-            broker.begin_settling(peer, Settle { delivery, is_consumed }, now);
+            broker.begin_settling(peer, Settle::new(delivery, is_consumed), now);
         }
         return Ok(Outcome::Nothing);
     }

@@ -56,6 +56,8 @@ struct Kept {
     message: Stored,
     position: Position,
     account: u32,
+    /// Whether only its place among the deliveries of its consumer is left.
+    is_hollow: bool,
     cost_bytes: u64,
     /// In the order of its queue or of its consumer; and among those of its sender.
     links: [Links; 2],
@@ -76,7 +78,7 @@ struct Account {
     bytes: u64,
     /// Its messages that wait: the one that is dropped first is the last.
     waiting: List,
-    /// Its messages that consumers hold.
+    /// Its messages that consumers hold, and before them those of which only the place is left.
     held: List,
 }
 
@@ -135,7 +137,7 @@ impl Store {
         let account = self.find_or_open(message.origin.address());
         let links = [Links { before: NONE, after: NONE }; 2];
         let position = Position::Fresh(queue);
-        let kept = Kept { message, position, account, cost_bytes, links };
+        let kept = Kept { message, position, account, is_hollow: false, cost_bytes, links };
         let slot = self.kept.insert(Box::new(kept)) as u32;
         push_back(&mut self.kept, &mut self.accounts[account as usize].waiting, OF_SENDER, slot);
         self.charge(account, cost_bytes);
@@ -218,6 +220,22 @@ impl Store {
         self.accounts[account as usize].bytes -= before;
         self.bytes -= before;
         self.charge(account, after);
+    }
+
+    /// Drops a message that a consumer holds, all but its place among the deliveries of the consumer.
+    pub(crate) fn hollow(&mut self, slot: Slot) {
+        self.change(slot, Stored::hollow);
+        let Self { kept, accounts, .. } = self;
+        let one = &mut kept[slot.0 as usize];
+        one.is_hollow = true;
+        let list = &mut accounts[one.account as usize].held;
+        unlink(kept, list, OF_SENDER, slot.0);
+        push_front(kept, list, OF_SENDER, slot.0);
+    }
+
+    /// Whether only the place of a message is left.
+    pub(crate) fn is_hollow(&self, slot: Slot) -> bool {
+        self.kept[slot.0 as usize].is_hollow
     }
 
     /// Where a message is.

@@ -280,3 +280,90 @@ fn a_large_message_is_let_in_though_many_small_ones_have_to_be_dropped_for_it() 
     stage.subscribe(eve, "b", "/queue/b", "");
     assert_eq!(stage.next(eve).body.len(), 200_000);
 }
+
+/// The steps back in a sequence of numbers.
+fn steps_back(bodies: &[String]) -> usize {
+    let numbers: Vec<u32> = bodies.iter().map(|body| body.parse().unwrap()).collect();
+    numbers.windows(2).filter(|pair| pair[0] > pair[1]).count()
+}
+
+/// How the consumers of a session end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Lost,
+    TakenOver,
+    Resumed,
+    Unsubscribed,
+    Refused,
+}
+
+/// Others acknowledge what they get, and send, while it is returned.
+#[test]
+fn what_many_consumers_held_comes_in_the_order_of_sending_before_all_else() {
+    for end in [End::Lost, End::TakenOver, End::Resumed, End::Unsubscribed, End::Refused] {
+        let limits =
+            Limits { turn_units_max: TURN_UNITS, share_units_max: 80, ..Limits::default() };
+        let mut stage = Stage::new(limits);
+        let ana = stage.join_with("ana", SuperAgent, RESUME);
+        let several = !matches!(end, End::Unsubscribed | End::Refused);
+        for id in 0..if several { 20 } else { 1 } {
+            stage.subscribe(ana, &id.to_string(), "/queue/a", "ack:client\n");
+        }
+        let bob = stage.join("bob", Agent);
+        let jobs: Vec<_> =
+            (0..HELD).map(|number| format!("SEND\ndestination:/queue/a\n\n{number}")).collect();
+        stage.say(bob, &jobs.join("\0"));
+        let held = stage.heard(ana);
+        assert_eq!(held.len(), HELD);
+        let eve = stage.join("eve", SuperAgent);
+        stage.subscribe(eve, "q", "/queue/a", "ack:client-individual\nprefetch-count:3\n");
+        stage.subscribe(eve, "w", "/queue/a", "ack:client-individual\nprefetch-count:3\n");
+        match end {
+            End::Lost => stage.begin_to_lose(ana),
+            End::TakenOver => stage.begin_to_join("ana", SuperAgent, "accept-version:1.2\n"),
+            End::Resumed => stage.begin_to_join("ana", SuperAgent, RESUME),
+            End::Unsubscribed => stage.say_and_turn(ana, "UNSUBSCRIBE\nid:0\n\n", 0),
+            End::Refused => {
+                let id = held.last().unwrap().get("ack").unwrap();
+                stage.say_and_turn(ana, &format!("NACK\nid:{id}\n\n"), 0);
+            }
+        }
+        let (mut got, mut number) = (Vec::new(), HELD);
+        while number < HELD + 300 {
+            stage.say_and_turn(bob, &format!("SEND\ndestination:/queue/a\n\n{number}"), 0);
+            number += 1;
+            stage.turn_once();
+            for one in stage.heard(eve) {
+                let ack = format!("ACK\nid:{}\n\n", one.get("ack").unwrap());
+                stage.say_and_turn(eve, &ack, 0);
+                got.push(one.body);
+            }
+        }
+        assert!(got.len() > 20, "{end:?}: {}", got.len());
+        // What was sent before the end is seen goes on as ever.
+        let is_returned = |body: &String| body.parse::<usize>().unwrap() < HELD;
+        let first = got.iter().position(is_returned).unwrap();
+        assert!(first <= 6, "{end:?}: {got:?}");
+        let got = got.split_off(first);
+        assert_eq!(steps_back(&got), 0, "{end:?}: {got:?}");
+        check_turns(&stage);
+    }
+}
+
+/// A queue that gets much back does not hold up one that gets little of the same session.
+#[test]
+fn a_queue_is_held_up_only_while_it_gets_back_what_is_its_own() {
+    let (mut stage, ana, _) = holding("client");
+    let bob = stage.join("bob", Agent);
+    stage.subscribe(ana, "s", "/queue/0", "ack:client\n");
+    stage.send(bob, "/queue/0", "", "1");
+    let eve = stage.join("eve", SuperAgent);
+    stage.subscribe(eve, "q", "/queue/0", "ack:client\n");
+    stage.heard(ana);
+    stage.begin_to_lose(ana);
+    stage.turn_once();
+    stage.say_and_turn(bob, "SEND\ndestination:/queue/0\n\n2", 0);
+    stage.turn_once();
+    assert!(stage.rig.engine.has_work(), "what is in the other queue is still being returned");
+    assert!(bodies(&stage.heard(eve)).contains(&"2".to_owned()));
+}

@@ -134,6 +134,22 @@ impl Stage {
         self.turn();
     }
 
+    /// As [`Self::lose`], without a turn.
+    pub(crate) fn begin_to_lose(&mut self, who: Who) {
+        let id = self.clients[who.0].id;
+        self.rig.engine.socket_mut(id).expect("an open connection").reset();
+        self.rig.engine.note_ready(id.slot, true, true);
+    }
+
+    /// As [`Self::join_with`], without a turn in which the CONNECT is handled.
+    pub(crate) fn begin_to_join(&mut self, login: &str, profile: Profile, more: &str) {
+        let who = self.open();
+        self.turn_once();
+        let key = PROFILE_KEYS[profile];
+        let connect = format!("CONNECT\n{more}login:{login}\npasscode:{APPLICATION_KEY}.{key}\n\n");
+        self.say_and_turn(who, &connect, 0);
+    }
+
     /// Advances the clock.
     pub(crate) fn wait(&mut self, ms: u64) {
         self.rig.advance(ms);
@@ -164,20 +180,23 @@ impl Stage {
 
     /// Turns until nothing is left to do.
     pub(crate) fn turn(&mut self) {
-        loop {
-            let closed = self.rig.turn();
-            for client in &mut self.clients {
-                if let Some(socket) = self.rig.engine.socket_mut(client.id) {
-                    collect(socket, &mut client.unread);
-                }
+        self.turn_once();
+        while self.rig.engine.has_work() {
+            self.turn_once();
+        }
+    }
+
+    /// One turn, in which not all may be done.
+    pub(crate) fn turn_once(&mut self) {
+        let closed = self.rig.turn();
+        for client in &mut self.clients {
+            if let Some(socket) = self.rig.engine.socket_mut(client.id) {
+                collect(socket, &mut client.unread);
             }
-            for (id, mut socket) in closed {
-                let client = self.clients.iter_mut().find(|client| client.id == id);
-                collect(&mut socket, &mut client.expect("one of ours").unread);
-            }
-            if !self.rig.engine.has_work() {
-                return;
-            }
+        }
+        for (id, mut socket) in closed {
+            let client = self.clients.iter_mut().find(|client| client.id == id);
+            collect(&mut socket, &mut client.expect("one of ours").unread);
         }
     }
 }
