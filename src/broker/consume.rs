@@ -459,7 +459,7 @@ impl Broker {
             .map(|standard| standard.unacknowledged.len())
             .sum();
         assert_eq!(waiting + held, self.store.len(), "messages of queues");
-        let mut held_up = self.held_up_queues();
+        let mut held_up = self.jobs.held_up_queues();
         held_up.retain(|id| self.destinations.queue(*id).is_some());
         for (id, one) in self.destinations.iter() {
             let returning = one.queue.as_ref().map_or(0, |queue| queue.returning as usize);

@@ -288,6 +288,18 @@ impl Accepted {
     }
 }
 
+/// Frees the frames of a transaction.
+pub(super) fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
+    while transaction.frames.pop().is_some() {
+        broker.meter.spend(work::DELIVERY);
+        if broker.is_share_spent() && !transaction.frames.is_empty() {
+            return Progress::More;
+        }
+    }
+    broker.transactions.end_freeing(transaction.bytes);
+    Progress::Ended
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::asker::Asker;

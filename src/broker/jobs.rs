@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Later;
 use super::drain::Drain;
-use super::execute::{Accepted, Commit, Settle};
+use super::execute::{Accepted, Commit, Settle, free};
 use super::expel::Expel;
 use super::fault::Fault;
-use super::ids::{PeerId, SessionId, SubscriptionIndex};
+use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
 use super::leave::{Follow, Inherit, Leave};
 use super::list::List;
 use super::presence::{Snapshot, announce};
@@ -20,7 +20,7 @@ use super::select::{Await, LogIn, LoginTable, Select};
 use super::transaction::Transaction;
 use super::wide::Wide;
 use super::{Broker, Moment};
-use crate::work::{self, Progress};
+use crate::work::Progress;
 
 /// A job with what is left of it.
 #[derive(Debug)]
@@ -211,9 +211,20 @@ impl Jobs {
         }
     }
 
-    /// All jobs.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Job> {
-        self.running.iter().flat_map(|one| one.rest.iter().chain([&one.job]))
+    /// The queues that deliver nothing while messages return to them, once for each job.
+    pub(super) fn held_up_queues(&self) -> Vec<DestinationId> {
+        let held_up = |job: &Job| match job {
+            Job::Leave(leave) => leave.held_up(),
+            Job::Inherit(inherit) => inherit.held_up(),
+            Job::Settle(settle) => settle.held_up(),
+            Job::Commit(commit) => commit.held_up(),
+            _ => None,
+        };
+        self.running
+            .iter()
+            .flat_map(|one| one.rest.iter().chain([&one.job]))
+            .filter_map(held_up)
+            .collect()
     }
 
     /// Panics if the number of jobs that connections have left behind differs from a recount.
@@ -573,18 +584,6 @@ impl Job {
             | Self::Drain(_) => 0,
         }
     }
-}
-
-/// Frees the frames of a transaction.
-fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
-    while transaction.frames.pop().is_some() {
-        broker.meter.spend(work::DELIVERY);
-        if broker.is_share_spent() && !transaction.frames.is_empty() {
-            return Progress::More;
-        }
-    }
-    broker.transactions.end_freeing(transaction.bytes);
-    Progress::Ended
 }
 
 /// Units of a slice, after which the next job has its turn.

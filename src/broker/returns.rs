@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 
 use super::ids::{DestinationId, SubscriptionIndex};
-use super::jobs::Job;
 use super::subscription::Target;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};
@@ -22,7 +21,7 @@ pub(super) struct Returns {
 impl Returns {
     /// Notes a subscription, if it is a consumer that holds messages.
     pub(super) fn note(&mut self, index: SubscriptionIndex, broker: &mut Broker) {
-        broker.meter.spend(work::DROP);
+        broker.meter.spend(work::DELIVERY);
         let one = broker.subscriptions.get(index).filter(|one| !one.holds_nothing());
         if let Some(Target::Queue(queue)) = one.map(|one| one.target) {
             self.holders.insert((queue, index));
@@ -72,17 +71,5 @@ impl Broker {
         self.change_queue(queue, |one, _| one.returning -= 1);
         self.destinations.note_backlog(queue);
         self.leftover.is_servable = true;
-    }
-
-    /// The queues that deliver nothing meanwhile, once for each job.
-    pub(super) fn held_up_queues(&self) -> Vec<DestinationId> {
-        let held_up = |job: &Job| match job {
-            Job::Leave(leave) => leave.held_up(),
-            Job::Inherit(inherit) => inherit.held_up(),
-            Job::Settle(settle) => settle.held_up(),
-            Job::Commit(commit) => commit.held_up(),
-            _ => None,
-        };
-        self.jobs.all().filter_map(held_up).collect()
     }
 }

@@ -472,6 +472,8 @@ impl Broker {
                 target.group().filter(|(kind, _)| Shared::of(*kind) == shared)?;
             }
             (_, Target::Queue(id)) => return Some(self.destinations.queue(*id)?.consumers_len()),
+            // A group keeps no destination alive.
+            _ if target.group().is_some() => return None,
             _ => {}
         }
         Some(self.members_of(target)?.len())
