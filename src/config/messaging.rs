@@ -97,14 +97,17 @@ impl QueuesSection {
     }
 }
 
+/// Makes the offence of a pattern.
+type OfPattern = fn(String) -> Offence;
+
 /// Why a profile cannot send to what a pattern stands for.
-fn send_offence(pattern: &Levels) -> Option<fn(String) -> Offence> {
-    (!Space::holds_some(pattern)).then_some(Offence::StandsForNothing as fn(String) -> Offence)
+fn send_offence(pattern: &Levels) -> Option<OfPattern> {
+    (!Space::holds_some(pattern)).then_some(Offence::StandsForNothing as OfPattern)
 }
 
 /// Why a profile cannot subscribe to what a pattern stands for by its own right.
-fn subscribe_offence(pattern: &Levels) -> Option<fn(String) -> Offence> {
-    let is_none: fn(String) -> Offence = match Space::holds_some(pattern) {
+fn subscribe_offence(pattern: &Levels) -> Option<OfPattern> {
+    let is_none: OfPattern = match Space::holds_some(pattern) {
         true => Offence::StandsForNoTopic,
         false => Offence::StandsForNothing,
     };
@@ -115,7 +118,7 @@ fn parse(
     names: &[String],
     key: &str,
     source: &Source<'_>,
-    offence_of: fn(&Levels) -> Option<fn(String) -> Offence>,
+    offence_of: fn(&Levels) -> Option<OfPattern>,
 ) -> Result<Vec<Levels>, ConfigFault> {
     let parse = |text: &String| match Levels::parse(text) {
         Ok(levels) => match offence_of(&levels) {
