@@ -187,32 +187,45 @@ impl Limits {
         let connections = u64::from(self.connections_max) + u64::from(self.refusals_max);
         let login = u64::from(self.login_id_bytes_max);
         let subscription = SUBSCRIPTION_BYTES + u64::from(self.subscription_id_bytes_max);
-        let pattern =
-            u64::from(self.pattern_bytes_max) + u64::from(self.pattern_compiled_bytes_max);
+        let pattern = u64::from(self.pattern_compiled_bytes_max)
+            + PATTERN_COPIES * u64::from(self.pattern_bytes_max)
+            + PATTERN_BYTES;
         let part = |bounds, bytes| MemoryPart { bounds, bytes };
         vec![
-            part("connections_max, at rest, with TLS", connections * CONNECTION_BYTES),
             part(
-                "connections_max × login_id_bytes_max",
+                "(connections_max + refusals_max) × 9 KiB: connections at rest, with TLS",
+                connections * CONNECTION_BYTES,
+            ),
+            part(
+                "(connections_max + refusals_max) × (4 × login_id_bytes_max + 256 bytes): login ids and addresses",
                 connections * (LOGIN_COPIES * login + ADDRESS_BYTES),
             ),
             part("inbound_total_bytes_max", self.inbound_total_bytes_max),
             part("outbound_total_bytes_max", self.outbound_total_bytes_max),
-            part("queues_bytes_max", self.queues_bytes_max),
-            part("queues_bytes_max, for the queues of these messages", self.queues_bytes_max),
+            part("queues_bytes_max: messages", self.queues_bytes_max),
+            part(
+                "queues_bytes_max again: the queues of these messages, which cost less than a message each",
+                self.queues_bytes_max,
+            ),
             part("transactions_total_bytes_max", self.transactions_total_bytes_max),
             part("destinations_bytes_max", self.destinations_bytes_max),
             part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
-            part("subscriptions_max", u64::from(self.subscriptions_max) * subscription),
             part(
-                "patterns_max × pattern_compiled_bytes_max, and as much for its cache",
-                u64::from(self.patterns_max) * 2 * pattern,
+                "subscriptions_max × (subscription_id_bytes_max + 400 bytes)",
+                u64::from(self.subscriptions_max) * subscription,
             ),
             part(
-                "wildcards_max × destination_bytes_max",
+                "patterns_max × (pattern_compiled_bytes_max + 4 × pattern_bytes_max + 1 KiB)",
+                u64::from(self.patterns_max) * pattern,
+            ),
+            part(
+                "wildcards_max × 2 × destination_bytes_max: their names, whole and by level",
                 u64::from(self.wildcards_max) * 2 * u64::from(self.destination_bytes_max),
             ),
-            part("buffers of the loop", LOOP_BYTES + 2 * u64::from(self.frame_bytes_max())),
+            part(
+                "buffers of the loop: 16 MiB + 2 × (body_bytes_max + header_bytes_max)",
+                LOOP_BYTES + 2 * u64::from(self.frame_bytes_max()),
+            ),
         ]
     }
 
@@ -319,6 +332,12 @@ const LOGIN_COPIES: u64 = 4;
 
 /// Memory of a client's address without its login id.
 pub(crate) const ADDRESS_BYTES: u64 = 256;
+
+/// How often the text of a regular expression is kept, or what begins it, at most.
+const PATTERN_COPIES: u64 = 4;
+
+/// Memory of a regular expression without its text and its program.
+const PATTERN_BYTES: u64 = 1024;
 
 /// Memory of a subscription without its id, with its places in the lists of its session and its destination.
 pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;

@@ -50,7 +50,15 @@ pub(super) fn read_expiry(headers: &Headers<'_>, now: Moment) -> Result<Option<u
         None => Ok(None),
         // What is too large for a number is as good as for ever.
         Some(text) => match parse_digits(text).or_else(|| is_number(text).then_some(NEVER)) {
-            None => Err(Fault::malformed(name, "is no number of milliseconds")),
+            None => Err(Fault::malformed(
+                name,
+                match name {
+                    Name::Expires => {
+                        "must be a whole number of milliseconds since 1970, 0 for ever"
+                    }
+                    _ => "must be a whole number of milliseconds",
+                },
+            )),
             number => Ok(number),
         },
     };

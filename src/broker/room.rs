@@ -272,11 +272,15 @@ impl Broker {
             left -= step;
         }
         let needs = self.needs(session, bytes);
+        // What is larger than the whole finds no room later either.
+        let alone =
+            bytes.0 + bytes.1 + Store::account_bytes(self.sessions[session].origin.address());
         if needs.own > share {
             let fault = Fault::exceeded(Exceeded { limit: "queue_share_bytes_max", max: share });
-            // What is larger than the whole share finds no room later either.
-            let fits = bytes.0 + bytes.1 <= share;
-            return Err(if fits { fault.later() } else { fault });
+            return Err(if alone <= share { fault.later() } else { fault });
+        }
+        if alone > max {
+            return Err(Fault::exceeded(Exceeded { limit: "queues_bytes_max", max }));
         }
         if needs.all > max && needs.own >= self.store.largest_bytes() {
             return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));

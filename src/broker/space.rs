@@ -58,7 +58,19 @@ impl Space {
 
     /// Whether a pattern matches a name that a destination can have.
     pub(crate) fn holds_some(pattern: &Levels) -> bool {
-        Self::PREFIXES.iter().any(|(prefix, _)| pattern.reaches_below(&prefix[..prefix.len() - 1]))
+        Self::PREFIXES.iter().any(|(prefix, _)| Self::is_below(pattern, prefix))
+    }
+
+    /// Whether a pattern matches a name that a topic or a queue can have.
+    pub(crate) fn holds_topics_or_queues(pattern: &Levels) -> bool {
+        let mut prefixes = Self::PREFIXES.iter();
+        prefixes.any(|(prefix, space)| {
+            matches!(space, Self::Topic | Self::Queue) && Self::is_below(pattern, prefix)
+        })
+    }
+
+    fn is_below(pattern: &Levels, prefix: &[u8]) -> bool {
+        pattern.reaches_below(&prefix[..prefix.len() - 1])
     }
 
     /// Why a name is in no space, for an ERROR.

@@ -266,6 +266,11 @@ impl Store {
         }
     }
 
+    /// What the account of a sender needs besides its messages.
+    pub(crate) fn account_bytes(sender: &[u8]) -> u64 {
+        Account::cost_of(sender)
+    }
+
     /// What the sender occupies whose messages occupy most, to within an eighth.
     pub(crate) fn largest_bytes(&self) -> u64 {
         let largest = self.ranking.largest();

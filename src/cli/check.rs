@@ -2,12 +2,13 @@
 
 use super::{CliFault, ServeArguments, print};
 use crate::limits::{Limits, MemoryPart};
-use crate::server::identity;
+use crate::server::{self, identity};
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     let config = arguments.resolve().map_err(CliFault::Config)?;
     let checked = config.tls.as_ref().map(|source| identity::check(source, &config.tls_places));
     let exposure = checked.transpose().map_err(CliFault::Identity)?.flatten();
+    server::check_latency_directory(&config).map_err(CliFault::Serve)?;
     for exposure in config.exposures.iter().chain(&exposure) {
         eprintln!("warning: {exposure}");
     }
@@ -57,6 +58,23 @@ mod tests {
             let parts = larger.memory_parts();
             assert_eq!(parts.iter().map(|part| part.bytes).sum::<u64>(), sum + more);
         }
+        // Products are what their labels say.
+        let bytes = |start: &str| {
+            let parts = limits.memory_parts();
+            parts.iter().find(|part| part.bounds.starts_with(start)).unwrap().bytes
+        };
+        let connections = 16_384 + 64;
+        assert_eq!(bytes("(connections_max + refusals_max) × 9 KiB"), connections * 9 * 1024);
+        assert_eq!(
+            bytes("(connections_max + refusals_max) × (4 × login_id_bytes_max + 256 bytes)"),
+            connections * (4 * 2048 + 256)
+        );
+        assert_eq!(bytes("subscriptions_max × (subscription_id_bytes_max + 400 "), 250_000 * 656);
+        assert_eq!(
+            bytes("patterns_max × (pattern_compiled_bytes_max + 4 × pattern_bytes_max + 1 KiB)"),
+            1000 * (65_536 + 4 * 1024 + 1024)
+        );
+        assert_eq!(bytes("wildcards_max × 2 × destination_bytes_max"), 1000 * 2 * 4096);
         // What one session may have at best of a table is a part of the table.
         let shares = Limits {
             subscriptions_per_session_max: ByProfile::all(1 << 30),

@@ -172,6 +172,8 @@ pub enum LoginFault {
     NoReceiver {
         /// Its destination.
         destination: String,
+        /// Whether the message had a time at which it expires.
+        may_expire: bool,
     },
     /// A variable with the prefix of keys names none.
     Variable(ConfigFault),
@@ -237,12 +239,10 @@ impl fmt::Display for LoginFault {
                 Printable(address.as_bytes()),
                 Printable(given.replace(' ', "-").as_bytes())
             ),
-            Self::NoReceiver { destination } => {
-                write!(
-                    out,
-                    "nobody got it: nobody listens at {}",
-                    Printable(destination.as_bytes())
-                )
+            Self::NoReceiver { destination, may_expire } => {
+                let destination = Printable(destination.as_bytes());
+                write!(out, "nobody got it: nobody listens at {destination}")?;
+                if *may_expire { out.write_str(", or it had expired") } else { Ok(()) }
             }
             Self::KeyNotText(variable) => write!(out, "{variable} is not UTF-8 text"),
             Self::EmptyKey(place) => write!(out, "{place}: the key is empty"),
@@ -250,7 +250,11 @@ impl fmt::Display for LoginFault {
             Self::Output(source) => write!(out, "standard output: {source}"),
             Self::Signals(source) => write!(out, "signals cannot be caught: {source}"),
             Self::Client(ClientError::Refused(error)) => {
-                error.fmt(out)?;
+                if error.code.as_deref() == Some("DRAINING") {
+                    out.write_str("the broker ended the connection: it is shutting down")?;
+                } else {
+                    error.fmt(out)?;
+                }
                 match advice(error) {
                     Some(advice) => write!(out, "\n  {advice}"),
                     None => Ok(()),
@@ -509,7 +513,7 @@ mod tests {
         };
         assert_eq!(
             refusal("DRAINING", Some(Retry::Later)),
-            "the broker refused: no (DRAINING)\n  try again later"
+            "the broker ended the connection: it is shutting down\n  try again later"
         );
         assert_eq!(refusal("ODD", None), "the broker refused: no (ODD)");
     }

@@ -70,7 +70,8 @@ pub(super) fn run(arguments: &SendArguments) -> Result<(), LoginFault> {
     }
     client.disconnect()?;
     if !has_receiver {
-        return Err(LoginFault::NoReceiver { destination: arguments.to.clone() });
+        let (destination, may_expire) = (arguments.to.clone(), arguments.may_expire());
+        return Err(LoginFault::NoReceiver { destination, may_expire });
     }
     Ok(())
 }
@@ -110,6 +111,11 @@ impl SendArguments {
         self.to.starts_with("/queue/")
     }
 
+    /// Whether the message may have expired before it came, of which the broker does not tell.
+    fn may_expire(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == "expires" || name == "expiration")
+    }
+
     fn report(&self, body: &[u8], delivered: u64) -> String {
         let to = Printable(self.to.as_bytes());
         let bytes = match body.len() {
@@ -121,6 +127,10 @@ impl SendArguments {
             count => format!("{count} times "),
         };
         let who = match (self.is_to_queue(), delivered) {
+            (true, 0) if self.may_expire() && self.count > 1 => {
+                "they wait for a consumer, or had expired".to_owned()
+            }
+            (true, 0) if self.may_expire() => "it waits for a consumer, or had expired".to_owned(),
             (true, 0) if self.count > 1 => "they wait for a consumer".to_owned(),
             (true, 0) => "it waits for a consumer".to_owned(),
             (true, _) if self.count > 1 => format!("{delivered} went to consumers at once"),
@@ -207,6 +217,10 @@ mod tests {
         queued.to = "/queue/a".to_owned();
         assert_eq!(queued.report(b"xy", 0), "sent 2 bytes to /queue/a: it waits for a consumer\n");
         assert_eq!(queued.report(b"xy", 1), "sent 2 bytes to /queue/a: a consumer got it\n");
+        let mut expiring = parse(&["x", "--header", "expires:1"]).unwrap();
+        expiring.to = "/queue/a".to_owned();
+        let report = expiring.report(b"xy", 0);
+        assert_eq!(report, "sent 2 bytes to /queue/a: it waits for a consumer, or had expired\n");
         queued.count = 3;
         let often = "sent 3 times 2 bytes to /queue/a: they wait for a consumer\n";
         assert_eq!(queued.report(b"xy", 0), often);

@@ -157,6 +157,10 @@ impl Builder {
             rights: self.rights.resolve(&source)?,
             virtual_hosts: self.stomp.resolve(&source)?,
             dead_letter_queue: self.queues.resolve(&source)?,
+            latency_place: self
+                .latency_directory
+                .as_ref()
+                .map(|_| source.place("latency.directory")),
             latency_directory: self.latency_directory,
             log: LogOptions { format: Default::default(), level: LogLevel::default().filter() },
             inputs: None,

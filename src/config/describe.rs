@@ -186,7 +186,11 @@ socket_receive_buffer_bytes = 5000
             .fold(String::new(), |text, line| text + line + "\n");
         let described = read(&without_keys);
         // All but the line numbers.
-        let described = Config { tls_places: config.tls_places.clone(), ..described };
+        let described = Config {
+            tls_places: config.tls_places.clone(),
+            latency_place: config.latency_place.clone(),
+            ..described
+        };
         assert_eq!(described, config, "{description}");
     }
 }

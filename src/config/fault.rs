@@ -94,6 +94,8 @@ pub enum Offence {
     NotAPattern(String, &'static str),
     /// A pattern of `[rights]` that no destination's name can match.
     StandsForNothing(String),
+    /// A pattern of `subscribe` under `[rights]` that no topic's or queue's name can match.
+    StandsForNoTopic(String),
     /// A queue's name does not begin with `/queue/`, or holds wildcards.
     NotAQueue,
     /// There is no listener.
@@ -106,8 +108,8 @@ pub enum Offence {
     KeyTwice,
     /// The file that holds a key cannot be used: its name, and why.
     KeyFile(PathBuf, String),
-    /// The file that holds a key does not exist, and its name may be the key itself.
-    KeyForFile,
+    /// The file that holds a key is not found, for this reason, and its name may be the key itself.
+    KeyForFile(String),
     /// Some keys are given and these are not.
     KeysMissing(Vec<&'static str>),
     /// A key breaks the rules of the protocol.
@@ -140,6 +142,10 @@ pub enum Offence {
     AtMost(u64, u64, &'static str),
     /// A bound is too small: its value, the smallest allowed, and why.
     AtLeast(u64, u64, &'static str),
+    /// Another bound, which has its default, is too large for this one: its name, its value, the largest allowed.
+    NeedsAtMost(String, u64, u64),
+    /// Another bound, which has its default, is too small for this one: its name, its value, the smallest allowed.
+    NeedsAtLeast(String, u64, u64),
 }
 
 impl fmt::Display for Offence {
@@ -178,6 +184,11 @@ impl fmt::Display for Offence {
                 "{text:?} stands for no destination: names begin with /agent/, /service/ or /admin/ \
                  (clients), /topic/ or /queue/"
             ),
+            Self::StandsForNoTopic(text) => write!(
+                out,
+                "{text:?} stands for no topic and no queue; who may watch which clients follows from \
+                 the profiles and is not set here"
+            ),
             Self::NotAQueue => out.write_str("a queue is written like \"/queue/name\""),
             Self::NoAddress => out.write_str(
                 "missing: an IP address and a port, such as \"127.0.0.1:6661\" or \"[::1]:6661\"",
@@ -191,9 +202,10 @@ impl fmt::Display for Offence {
             Self::NoProtocol => out.write_str("the listener serves no protocol"),
             Self::KeyTwice => out.write_str("the key and the file that holds it are both given"),
             Self::KeyFile(path, reason) => write!(out, "{}: {reason}", shown(path)),
-            Self::KeyForFile => out.write_str(
-                "there is no such file; its name is not shown, as it may be the key itself, which \
-                 belongs under the name without _file",
+            Self::KeyForFile(reason) => write!(
+                out,
+                "{reason}; its name is not shown, as it may be the key itself, which belongs under \
+                 the name without _file"
             ),
             Self::KeysMissing(names) => write!(
                 out,
@@ -259,8 +271,30 @@ impl fmt::Display for Offence {
             Self::Zero => out.write_str("must not be zero"),
             Self::AtMost(value, max, why) => write!(out, "{value} is more than {max}, {why}"),
             Self::AtLeast(value, min, why) => write!(out, "{value} is less than {min}, {why}"),
+            Self::NeedsAtMost(name, value, max) => fmt_need(out, name, *value, ("most", *max)),
+            Self::NeedsAtLeast(name, value, min) => fmt_need(out, name, *value, ("least", *min)),
         }
     }
+}
+
+fn fmt_need(
+    out: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: u64,
+    (least_or_most, bound): (&str, u64),
+) -> fmt::Result {
+    let shown = |value: u64| match value {
+        _ if !name.contains("bytes") => value.to_string(),
+        0 => "0".into(),
+        _ if value.is_multiple_of(1 << 20) => format!("{} MiB", value >> 20),
+        _ if value.is_multiple_of(1 << 10) => format!("{} KiB", value >> 10),
+        _ => format!("{value} bytes"),
+    };
+    let (value, bound) = (shown(value), shown(bound));
+    write!(
+        out,
+        "needs limits.{name} of at {least_or_most} {bound}, and that is {value} by default: set it too"
+    )
 }
 
 fn fmt_meant(out: &mut fmt::Formatter<'_>, meant: Option<&str>) -> fmt::Result {

@@ -231,7 +231,8 @@ fn not_toml(path: &Path, text: &str, fault: &toml::de::Error) -> ConfigFault {
     let offset = fault.span().map(|span| span.start);
     let key = offset.and_then(|offset| default::guess_key(text, offset));
     let line = offset.map(|offset| line_at(text, offset));
-    fault_at(path, line, key.as_deref(), Offence::NotUnderstood(one_line(fault.message())))
+    let message = in_plain_words(key.as_deref().unwrap_or_default(), fault.message());
+    fault_at(path, line, key.as_deref(), Offence::NotUnderstood(message))
 }
 
 /// A malformed value or an unknown key. The parser's message may quote either, so it is withheld under
@@ -242,14 +243,34 @@ fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) 
     let offence = match key {
         Some(key) if is_within_keys(key) => Offence::NotAKey(meant_by(key)),
         Some(key) if fault.message().starts_with("unknown field") => unknown(key),
-        Some(_) => {
-            let message = fault.message().replace("expected u64", "expected a whole number");
-            let message = message.replace(" as i128", "").replace(" as u128", "");
-            Offence::NotUnderstood(one_line(&message))
-        }
+        Some(key) => Offence::NotUnderstood(in_plain_words(key, fault.message())),
         None => Offence::NotAKey(None),
     };
     fault_at(path, offset.map(|offset| line_at(text, offset)), key, offence)
+}
+
+/// The parser's reason without its own terms.
+fn in_plain_words(key: &str, message: &str) -> String {
+    let number = match key.rsplit('.').next() {
+        Some(name) if name.ends_with("_ms") || name.contains("_ms_") => {
+            "expected a whole number of milliseconds"
+        }
+        _ => "expected a whole number",
+    };
+    let mut message = one_line(message);
+    for (theirs, ours) in [
+        ("expected u64", number),
+        (" as i128", ""),
+        (" as u128", ""),
+        ("unknown variant", "unknown value"),
+        ("expected a sequence", "expected a list"),
+        ("expected path string", "expected the name of a file or directory"),
+        ("wanted string or table", "expected text in quotes"),
+        ("duplicate key", "given twice"),
+    ] {
+        message = message.replace(theirs, ours);
+    }
+    message
 }
 
 fn fault_at(path: &Path, line: Option<usize>, key: Option<&str>, offence: Offence) -> ConfigFault {
@@ -265,6 +286,13 @@ fn meant_by(key: &str) -> Option<String> {
     }
     let (known, key) = (default::known_keys(), without_places(key));
     let (table, name) = key.split_at(key.rfind('.').map_or(0, |dot| dot + 1));
+    let of_keys = format!("keys.{name}");
+    if table.is_empty() && known.contains(&of_keys) {
+        return Some(of_keys);
+    }
+    if table == "limits." && known.contains(&format!("limits.outbound.agent.{name}")) {
+        return Some(format!("outbound.PROFILE.{name}"));
+    }
     // Under `[keys]` the name itself may be a secret, of which this would disclose something.
     if !is_within_keys(&key) {
         let mut elsewhere = known.iter().filter(|one| one.rsplit('.').next() == Some(name));
@@ -365,6 +393,43 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_has_no_terms_of_the_parser() {
+        for (text, start) in [
+            (
+                "[limits]\nframe_ms_max = \"60 s\"\n",
+                "broker.toml:2: limits.frame_ms_max: invalid type: string \"60 s\", expected a whole number of milli",
+            ),
+            (
+                "[limits]\nsoft_ms_max = 5\n",
+                "broker.toml:2: limits.soft_ms_max: there is no such setting; did you mean outbound.PROFILE.soft_ms_max?",
+            ),
+            (
+                "agent = \"s3cret\"\n",
+                "broker.toml:1: agent: there is no such setting; did you mean keys.agent?",
+            ),
+            ("[[listener]]\ntls = true\n", "broker.toml:2: listener[0].tls: "),
+            (
+                "[stomp]\nvirtual_hosts = 5\n",
+                "broker.toml:2: stomp.virtual_hosts: invalid type: integer `5`, expected a list",
+            ),
+            (
+                "[tls]\ncertificate = 5\n",
+                "broker.toml:2: tls.certificate: invalid type: integer `5`, expected the name",
+            ),
+            (
+                "[log]\nlevel = \"info\"\nlevel = \"warn\"\n",
+                "broker.toml:3: log.level: given twice",
+            ),
+        ] {
+            let fault = ConfigFile::parse(Path::new("broker.toml"), text).unwrap_err().to_string();
+            assert!(fault.starts_with(start), "{fault}");
+            for theirs in ["variant", "sequence", "u64", "wanted", "duplicate key", "path string"] {
+                assert!(!fault.contains(theirs), "{fault}");
+            }
+        }
+    }
+
+    #[test]
     fn a_fault_names_file_line_and_key() {
         for (text, start) in [
             ("\n[limits]\nbody_bytes_max = true\n", "broker.toml:3: limits.body_bytes_max: "),
@@ -372,7 +437,7 @@ mod tests {
                 "[limits]\n\nbody_byte_max = 5\n",
                 "broker.toml:3: limits.body_byte_max: there is no such setting; did you mean body_bytes_max?",
             ),
-            ("[log]\nformat = \"xml\"\n", "broker.toml:2: log.format: unknown variant `xml`"),
+            ("[log]\nformat = \"xml\"\n", "broker.toml:2: log.format: unknown value `xml`"),
             ("[limits]\npatterns_max = -1\n", "broker.toml:2: limits.patterns_max: "),
             (
                 "[limits]\nconnections_max = \"5x\"\n",

@@ -133,26 +133,19 @@ fn find(
     let place = place("_file");
     match read(&source.beside(path)) {
         Ok((value, exposure)) => Ok(Some(Given { name, value, place, exposure })),
-        Err(_) if may_be_a_key(path) && is_missing(&source.beside(path)) => {
-            Err(ConfigFault { place, offence: Offence::KeyForFile })
-        }
         Err(offence) => Err(ConfigFault { place, offence }),
     }
 }
 
-/// Whether the name of a file looks like a key that was given in its place. Keys hold no dots.
-fn may_be_a_key(path: &Path) -> bool {
-    !path.to_string_lossy().contains(['.', '/'])
-}
-
-fn is_missing(path: &Path) -> bool {
-    matches!(path.try_exists(), Ok(false))
-}
-
 /// Reads a file that holds a key, without the line end that editors add.
 fn read(path: &Path) -> Result<(Secret, Option<Exposure>), Offence> {
-    let (mut text, exposure) = Input::read_text(path, KEY_FILE_BYTES_MAX)
-        .map_err(|reason| Offence::KeyFile(path.into(), reason.to_string()))?;
+    let (mut text, exposure) =
+        Input::read_text(path, KEY_FILE_BYTES_MAX).map_err(|reason| match path.try_exists() {
+            Ok(true) => Offence::KeyFile(path.into(), reason.to_string()),
+            // Any text may be a key, whether it looks like the name of a file or not.
+            Ok(false) => Offence::KeyForFile("there is no such file".into()),
+            Err(reason) => Offence::KeyForFile(format!("no file can be found: {reason}")),
+        })?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok((Secret::new(text), exposure))
 }

@@ -3,8 +3,9 @@
 use serde::Deserialize;
 
 use super::by_profile::{EachOrAll, profile_name};
-use super::fault::Offence;
+use super::fault::{ConfigFault, Offence};
 use super::size::Bytes;
+use super::source::Source;
 use crate::limits::{Limits, OutboundLimits};
 use crate::profile::{ByProfile, Profile};
 
@@ -153,6 +154,30 @@ impl LimitsSection {
 pub(super) struct LimitFault {
     pub(super) name: String,
     pub(super) offence: Offence,
+    /// The bounds that it contradicts.
+    others: Vec<String>,
+}
+
+impl LimitFault {
+    fn alone(name: String, offence: Offence) -> Self {
+        Self { name, offence, others: Vec::new() }
+    }
+
+    /// The fault at the bound that the file sets. A default that does not fit with it is not at fault.
+    pub(super) fn placed(self, source: &Source<'_>) -> ConfigFault {
+        let is_set = |name: &String| source.lines.line_of(&format!("limits.{name}")).is_some();
+        let set = self.others.iter().find(|name| is_set(name));
+        let (key, offence) = match (set, self.offence) {
+            (Some(set), Offence::AtMost(value, max, _)) if !is_set(&self.name) => {
+                (set, Offence::NeedsAtMost(self.name, value, max))
+            }
+            (Some(set), Offence::AtLeast(value, min, _)) if !is_set(&self.name) => {
+                (set, Offence::NeedsAtLeast(self.name, value, min))
+            }
+            (_, offence) => (&self.name, offence),
+        };
+        source.fault(&format!("limits.{key}"), offence)
+    }
 }
 
 /// `[limits.outbound.…]`, by profile.
@@ -210,9 +235,9 @@ pub(super) fn outbound_name(profile: Profile, name: &str) -> String {
 }
 
 fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, LimitFault> {
-    T::try_from(value).map_err(|_| LimitFault {
-        name: name(),
-        offence: Offence::AtMost(value, u32::MAX.into(), "the largest number here"),
+    T::try_from(value).map_err(|_| {
+        let offence = Offence::AtMost(value, u32::MAX.into(), "the largest number here");
+        LimitFault::alone(name(), offence)
     })
 }
 
@@ -260,33 +285,26 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     for (name, value) in limit_rows(limits) {
         let bound = name.split('.').next().unwrap_or_default();
         if value == 0 && !MAY_BE_ZERO.contains(&bound) {
-            return Err(LimitFault { name, offence: Offence::Zero });
+            return Err(LimitFault::alone(name, Offence::Zero));
         }
     }
     check_frames(limits)?;
     check_totals(limits)?;
-    at_least(
-        "turn_units_max",
-        limits.turn_units_max,
-        TURN_UNITS_LEAST,
-        "what each stage of a turn needs",
-    )?;
-    at_most(
-        "share_units_max",
-        limits.share_units_max,
-        limits.turn_units_max.into(),
-        "turn_units_max",
-    )?;
+    let turn = Bound("turn_units_max", limits.turn_units_max.into(), &[]);
+    turn.at_least(TURN_UNITS_LEAST, "what each stage of a turn needs")?;
+    Bound("share_units_max", limits.share_units_max.into(), &["turn_units_max"])
+        .at_most(limits.turn_units_max.into(), "turn_units_max")?;
     for (profile, outbound) in limits.outbound.iter() {
         check_outbound(profile, *outbound, limits)?;
     }
-    for (_, share) in limits.transaction_bytes_max.iter() {
-        at_least(
+    for (profile, share) in limits.transaction_bytes_max.iter() {
+        let of_profile = profile_name("transaction_bytes_max", profile);
+        Bound(
             "transactions_total_bytes_max",
             limits.transactions_total_bytes_max,
-            (*share).into(),
-            "what one session may hold: transaction_bytes_max",
-        )?;
+            &[&of_profile, "transaction_bytes_max"],
+        )
+        .at_least((*share).into(), "what one session may hold: transaction_bytes_max")?;
     }
     Ok(())
 }
@@ -294,34 +312,51 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
 /// Checks bounds on the memory of all clients together.
 fn check_totals(limits: &Limits) -> Result<(), LimitFault> {
     let longest = u64::from(limits.destination_bytes_max.max(limits.login_id_bytes_max));
-    at_least(
+    Bound(
         "destinations_bytes_max",
         limits.destinations_bytes_max,
+        &["destination_bytes_max", "login_id_bytes_max"],
+    )
+    .at_least(
         DESTINATIONS_LEAST * (longest + DESTINATION_BYTES),
         "what four destinations with the longest names take",
     )?;
     for (name, value) in limit_rows(limits) {
-        at_most(&name, value, MEMORY_BYTES_LARGEST, "256 TiB")?;
+        Bound(&name, value, &[]).at_most(MEMORY_BYTES_LARGEST, "256 TiB")?;
     }
     Ok(())
 }
 
+/// Bounds that the largest frame follows from.
+const OF_FRAME: &[&str] = &["body_bytes_max", "header_bytes_max"];
+
+/// What a total has to have room for.
+const LARGEST_FRAME: &str = "the largest frame: body_bytes_max and header_bytes_max";
+
 fn check_frames(limits: &Limits) -> Result<(), LimitFault> {
-    let frame = limits.frame_bytes_max().into();
-    let header = limits.header_bytes_max.into();
+    let (frame, header) = (limits.frame_bytes_max().into(), limits.header_bytes_max.into());
     let login = limits.login_frame_bytes_max.into();
-    at_most("body_bytes_max", limits.body_bytes_max, BODY_BYTES_LARGEST, "512 MiB")?;
-    at_most("header_bytes_max", limits.header_bytes_max, HEADER_BYTES_LARGEST, "16 MiB")?;
-    at_most("login_frame_bytes_max", login, frame, "the largest frame after login")?;
-    at_most("login_id_bytes_max", limits.login_id_bytes_max, login, "login_frame_bytes_max")?;
-    at_most("destination_bytes_max", limits.destination_bytes_max, header, "header_bytes_max")?;
-    at_most("pattern_bytes_max", limits.pattern_bytes_max, header, "header_bytes_max")?;
-    at_least(
-        "inbound_total_bytes_max",
-        limits.inbound_total_bytes_max,
-        frame,
-        "the largest frame: body_bytes_max and header_bytes_max",
-    )
+    let body = Bound("body_bytes_max", limits.body_bytes_max.into(), &[]);
+    body.at_most(BODY_BYTES_LARGEST, "512 MiB")?;
+    Bound("header_bytes_max", header, &[]).at_most(HEADER_BYTES_LARGEST, "16 MiB")?;
+    Bound("login_frame_bytes_max", login, OF_FRAME)
+        .at_most(frame, "the largest frame after login")?;
+    Bound("login_id_bytes_max", limits.login_id_bytes_max.into(), &["login_frame_bytes_max"])
+        .at_most(login, "login_frame_bytes_max")?;
+    for (name, value) in [
+        ("destination_bytes_max", limits.destination_bytes_max),
+        ("pattern_bytes_max", limits.pattern_bytes_max),
+    ] {
+        let bound = Bound(name, value.into(), &["header_bytes_max"]);
+        bound.at_most(header, "header_bytes_max")?;
+    }
+    for (name, value) in [
+        ("inbound_total_bytes_max", limits.inbound_total_bytes_max),
+        ("queues_bytes_max", limits.queues_bytes_max),
+    ] {
+        Bound(name, value, OF_FRAME).at_least(frame, LARGEST_FRAME)?;
+    }
+    Ok(())
 }
 
 fn check_outbound(
@@ -332,49 +367,36 @@ fn check_outbound(
     let OutboundLimits { hard_bytes_max, soft_bytes_max, soft_ms_max: _ } = outbound;
     let hard = outbound_name(profile, "hard_bytes_max");
     let soft = outbound_name(profile, "soft_bytes_max");
-    at_least(
-        &hard,
-        hard_bytes_max,
-        limits.frame_bytes_max().into(),
-        "the largest frame: body_bytes_max and header_bytes_max",
-    )?;
-    at_most(&hard, hard_bytes_max, OUTBOUND_BYTES_LARGEST, "1 GiB")?;
-    at_most(&soft, soft_bytes_max, hard_bytes_max.into(), "hard_bytes_max of the same profile")?;
+    let bound = Bound(&hard, hard_bytes_max.into(), OF_FRAME);
+    bound.at_least(limits.frame_bytes_max().into(), LARGEST_FRAME)?;
+    Bound(&hard, hard_bytes_max.into(), &[]).at_most(OUTBOUND_BYTES_LARGEST, "1 GiB")?;
+    Bound(&soft, soft_bytes_max.into(), &[&hard])
+        .at_most(hard_bytes_max.into(), "hard_bytes_max of the same profile")?;
     if soft_bytes_max == 0 {
-        return Err(LimitFault { name: soft, offence: Offence::Zero });
+        return Err(LimitFault::alone(soft, Offence::Zero));
     }
-    at_least(
-        "outbound_total_bytes_max",
-        limits.outbound_total_bytes_max,
-        hard_bytes_max.into(),
-        "what one connection may hold: the largest hard_bytes_max",
-    )
+    Bound("outbound_total_bytes_max", limits.outbound_total_bytes_max, &[&hard])
+        .at_least(hard_bytes_max.into(), "what one connection may hold: the largest hard_bytes_max")
 }
 
-fn at_most(
-    name: &str,
-    value: impl Into<u64>,
-    max: u64,
-    why: &'static str,
-) -> Result<(), LimitFault> {
-    let value = value.into();
-    if value <= max {
-        return Ok(());
-    }
-    Err(LimitFault { name: name.into(), offence: Offence::AtMost(value, max, why) })
-}
+/// The name of a bound, its value, and the bounds that say what it may be.
+struct Bound<'n>(&'n str, u64, &'n [&'n str]);
 
-fn at_least(
-    name: &str,
-    value: impl Into<u64>,
-    min: u64,
-    why: &'static str,
-) -> Result<(), LimitFault> {
-    let value = value.into();
-    if value >= min {
-        return Ok(());
+impl Bound<'_> {
+    fn at_most(&self, max: u64, why: &'static str) -> Result<(), LimitFault> {
+        let Self(_, value, _) = *self;
+        if value <= max { Ok(()) } else { Err(self.fault(Offence::AtMost(value, max, why))) }
     }
-    Err(LimitFault { name: name.into(), offence: Offence::AtLeast(value, min, why) })
+
+    fn at_least(&self, min: u64, why: &'static str) -> Result<(), LimitFault> {
+        let Self(_, value, _) = *self;
+        if value >= min { Ok(()) } else { Err(self.fault(Offence::AtLeast(value, min, why))) }
+    }
+
+    fn fault(&self, offence: Offence) -> LimitFault {
+        let others = self.2.iter().map(|name| (*name).into()).collect();
+        LimitFault { name: self.0.into(), offence, others }
+    }
 }
 
 #[cfg(test)]
@@ -422,9 +444,9 @@ mod tests {
 
     #[test]
     fn shares_follow_the_memory_of_queues_unless_they_are_set() {
-        let limits = resolve("queues_bytes_max = 1000\n[queue_share_bytes_max]\nagent = 7");
+        let limits = resolve("queues_bytes_max = \"8 MiB\"\n[queue_share_bytes_max]\nagent = 7");
         let shares = limits.unwrap().queue_share_bytes_max;
-        assert_eq!(shares, ByProfile::new([7, 250, 500, 500]));
+        assert_eq!(shares, ByProfile::new([7, 2 << 20, 4 << 20, 4 << 20]));
     }
 
     #[test]
@@ -463,6 +485,7 @@ mod tests {
             ("destination_bytes_max = \"17 KiB\"", "destination_bytes_max"),
             ("pattern_bytes_max = \"17 KiB\"", "pattern_bytes_max"),
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
+            ("queues_bytes_max = \"1 KiB\"", "queues_bytes_max"),
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
             ("transaction_bytes_max.service = \"65 MiB\"", "transactions_total_bytes_max"),

@@ -60,10 +60,11 @@ impl RightsSection {
         for (profile, section) in sections.iter() {
             let key = |name| format!("rights.{}.{name}", profile.key_name());
             if let Some(names) = &section.send {
-                rights[profile].send = parse(names, &key("send"), source)?;
+                rights[profile].send = parse(names, &key("send"), source, send_offence)?;
             }
             if let Some(names) = &section.subscribe {
-                rights[profile].subscribe = parse(names, &key("subscribe"), source)?;
+                rights[profile].subscribe =
+                    parse(names, &key("subscribe"), source, subscribe_offence)?;
             }
         }
         Ok(rights)
@@ -96,10 +97,34 @@ impl QueuesSection {
     }
 }
 
-fn parse(names: &[String], key: &str, source: &Source<'_>) -> Result<Vec<Levels>, ConfigFault> {
+/// Makes the offence of a pattern.
+type OfPattern = fn(String) -> Offence;
+
+/// Why a profile cannot send to what a pattern stands for.
+fn send_offence(pattern: &Levels) -> Option<OfPattern> {
+    (!Space::holds_some(pattern)).then_some(Offence::StandsForNothing as OfPattern)
+}
+
+/// Why a profile cannot subscribe to what a pattern stands for by its own right.
+fn subscribe_offence(pattern: &Levels) -> Option<OfPattern> {
+    let is_none: OfPattern = match Space::holds_some(pattern) {
+        true => Offence::StandsForNoTopic,
+        false => Offence::StandsForNothing,
+    };
+    (!Space::holds_topics_or_queues(pattern)).then_some(is_none)
+}
+
+fn parse(
+    names: &[String],
+    key: &str,
+    source: &Source<'_>,
+    offence_of: fn(&Levels) -> Option<OfPattern>,
+) -> Result<Vec<Levels>, ConfigFault> {
     let parse = |text: &String| match Levels::parse(text) {
-        Ok(levels) if Space::holds_some(&levels) => Ok(levels),
-        Ok(_) => Err(source.fault(key, Offence::StandsForNothing(text.clone()))),
+        Ok(levels) => match offence_of(&levels) {
+            Some(offence) => Err(source.fault(key, offence(text.clone()))),
+            None => Ok(levels),
+        },
         Err(why) => Err(source.fault(key, Offence::NotAPattern(text.clone(), why))),
     };
     names.iter().map(parse).collect()

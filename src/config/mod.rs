@@ -81,6 +81,8 @@ pub struct Config {
     pub(crate) dead_letter_queue: Option<String>,
     /// Directory that latency histograms are exported to.
     pub(crate) latency_directory: Option<PathBuf>,
+    /// The place that names it, if there is one.
+    pub(crate) latency_place: Option<Place>,
     /// How to log.
     pub(crate) log: LogOptions,
     /// What is needed to read the secrets again; absent if the configuration was made in code.
@@ -123,10 +125,7 @@ impl Config {
         let listeners = listener::resolve(&source, file.listeners.as_deref(), &overrides.listen)?;
         let nothing = Held::default();
         let secrets = resolve_secrets(&source, &file, overrides, environment, &listeners, nothing)?;
-        let limits = file
-            .limits
-            .resolve()
-            .map_err(|fault| source.fault(&format!("limits.{}", fault.name), fault.offence))?;
+        let limits = file.limits.resolve().map_err(|fault| fault.placed(&source))?;
         let in_file = file.latency.directory.as_deref().map(|path| source.beside(path));
         Ok(Self {
             listeners,
@@ -141,6 +140,11 @@ impl Config {
             rights: file.rights.resolve(&source)?,
             virtual_hosts: file.stomp.resolve(&source)?,
             dead_letter_queue: file.queues.resolve(&source)?,
+            latency_place: match (&overrides.latency_directory, &in_file) {
+                (Some(_), _) => Some(Place::Flag("--latency-directory")),
+                (None, Some(_)) => Some(source.place("latency.directory")),
+                (None, None) => None,
+            },
             latency_directory: overrides.latency_directory.clone().or(in_file),
             log: LogOptions {
                 format: overrides.log_format.or(file.log.format).unwrap_or_default(),

@@ -43,9 +43,16 @@ fn rights_that_match_no_destination_are_refused() {
         assert!(fault.starts_with(&expected) && fault.contains("/queue/"), "{fault}");
     }
     for some in [">", "/>", "*/>", "/*/ana", "/agent/>", "/admin/a.*", "/topic.a", "/queue/a"] {
-        let text = format!("[rights.service]\nsubscribe = [{some:?}]\n");
+        let text = format!("[rights.service]\nsend = [{some:?}]\n");
         assert!(resolve(&text).is_ok(), "{some}");
+        let subscribed = resolve(&text.replace("send", "subscribe"));
+        let is_of_clients = some.starts_with("/a");
+        assert_eq!(subscribed.is_err(), is_of_clients, "{some}");
     }
+    let fault = fault("[rights.agent]\nsubscribe = [\"/agent/>\"]\n");
+    let expected =
+        "etc/broker.toml:2: rights.agent.subscribe: \"/agent/>\" stands for no topic and no";
+    assert!(fault.starts_with(expected), "{fault}");
 }
 
 fn listen(address: &str) -> Overrides {
@@ -177,7 +184,7 @@ fn files_that_are_not_a_key_are_refused() {
     for (name, expected) in [
         ("large", "too large: more than 4096 bytes"),
         ("binary", "not UTF-8 text"),
-        ("absent", "No such file"),
+        ("absent", "there is no such file; its name is not shown"),
     ] {
         let path = scratch.0.join(name);
         let line = format!("agent_file = {:?}", path.to_str().unwrap());
@@ -431,13 +438,25 @@ fn a_secret_in_place_of_the_name_of_its_file_is_not_shown() {
     let scratch = Scratch::new("misplaced", &[("broker.toml", text.as_bytes())]);
     let path = scratch.0.join("broker.toml");
     let file = ConfigFile::load(&path).unwrap();
-    let fault = Config::resolve(Some((path, file)), &Overrides::default(), &|_| None).unwrap_err();
+    let fault =
+        Config::resolve(Some((path.clone(), file)), &Overrides::default(), &|_| None).unwrap_err();
     let fault = fault.to_string();
     assert!(
         fault.contains("broker.toml:2: keys.application_file: there is no such file"),
         "{fault}"
     );
     assert!(!fault.contains("own-app"), "{fault}");
+    // Nor if it has a slash or a dot, goes through a file, or is too long for a name.
+    let long = "s3cret".repeat(100);
+    for secret in ["s3/cret", "/s3cret==/s3cret", "s3cret.7", "broker.toml/s3cret", &long] {
+        let text = text.replace("own-app", secret);
+        let file = ConfigFile::parse(&path, &text).unwrap();
+        let file = Some((path.clone(), file));
+        let fault = Config::resolve(file, &Overrides::default(), &|_| None).unwrap_err();
+        let fault = format!("{fault} {fault:?}");
+        assert!(fault.contains(":2: keys.application_file: "), "{fault}");
+        assert!(!fault.contains("cret"), "{fault}");
+    }
     // A file that is there and cannot be read has another reason.
     fs::create_dir(scratch.0.join("own-app")).unwrap();
     let path = scratch.0.join("broker.toml");
@@ -624,5 +643,47 @@ fn hosts_and_names_are_not_blank() {
     ] {
         let fault = fault(text);
         assert!(fault.starts_with(expected), "{fault}");
+    }
+}
+
+#[test]
+fn bounds_that_contradict_a_default_are_at_fault_themselves() {
+    let path = Path::new("b.toml");
+    for (text, expected) in [
+        (
+            "body_bytes_max = \"64 MiB\"",
+            "b.toml:2: limits.body_bytes_max: needs limits.outbound.agent.hard_bytes_max of at least 65552 KiB, \
+             and that is 8 MiB by default: set it too",
+        ),
+        ("header_bytes_max = 100", "b.toml:2: limits.header_bytes_max: needs limits.destination_"),
+        (
+            "turn_units_max = 320",
+            "b.toml:2: limits.turn_units_max: needs limits.share_units_max of at most 320, and that is 400",
+        ),
+        (
+            "login_frame_bytes_max = 10",
+            "b.toml:2: limits.login_frame_bytes_max: needs limits.login_id_bytes_max of at most 10 bytes",
+        ),
+        (
+            "[limits.outbound.admin]\nhard_bytes_max = \"1 GiB\"",
+            "b.toml:3: limits.outbound.admin.hard_bytes_max: needs limits.outbound_total_bytes_max of at least",
+        ),
+        (
+            "transaction_bytes_max.service = \"65 MiB\"",
+            "b.toml:2: limits.transaction_bytes_max.service: needs limits.transactions_total_bytes_max",
+        ),
+        (
+            "body_bytes_max = \"64 MiB\"\n[limits.outbound.agent]\nhard_bytes_max = \"1 MiB\"",
+            "b.toml:4: limits.outbound.agent.hard_bytes_max: 1048576 is less than",
+        ),
+        (
+            "transactions_total_bytes_max = \"1 MiB\"",
+            "b.toml:2: limits.transactions_total_bytes_max: 1048576 is less than 8388608, what one",
+        ),
+    ] {
+        let file = ConfigFile::parse(path, &format!("[limits]\n{text}\n")).unwrap();
+        let file = Some((path.into(), file));
+        let fault = Config::resolve(file, &Overrides::default(), &|_| None).unwrap_err();
+        assert!(fault.to_string().starts_with(expected), "{fault}");
     }
 }

@@ -38,7 +38,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -51,12 +51,12 @@ use self::operator::{HeldNow, Letter, Operator};
 pub use self::pem::{PemDefect, PemFault};
 pub use self::report::Report;
 use crate::broker::Options;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, Place};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::reactor::{Families, Listening, Reactor, ReactorOptions, SocketOptions};
 pub use crate::reactor::{Outcome, PostFault};
-use crate::telemetry::{Latencies, try_directory};
+use crate::telemetry::{Latencies, probe_directory, try_directory};
 use crate::transport::tls::TlsService;
 
 /// A broker that is bound and has read its files, but does not run yet. Clients can connect already, and
@@ -86,8 +86,7 @@ impl Server {
         let addresses = listeners.iter().map(|one| one.address).collect();
         let names = listeners.iter().map(|one| one.name.clone()).collect();
         if let Some(directory) = &config.latency_directory {
-            try_directory(directory)
-                .map_err(|error| ServeFault::LatencyDirectory(directory.clone(), error))?;
+            try_directory(directory).map_err(|error| latency_fault(&config, directory, error))?;
         }
         let tls = config.tls.as_ref().map(|source| identity::load(source, places)).transpose();
         let tls = tls.map_err(ServeFault::Identity)?;
@@ -240,8 +239,8 @@ pub enum ServeFault {
     Identity(IdentityFault),
     /// The address of the listener, with its name if it has one, cannot be bound.
     Bind(SocketAddr, Option<String>, io::Error),
-    /// Latency files cannot be written to the directory.
-    LatencyDirectory(PathBuf, io::Error),
+    /// Latency files cannot be written to the directory that this place names.
+    LatencyDirectory(Place, PathBuf, io::Error),
     /// The thread of the loop cannot be pinned to the configured core.
     Core(usize),
     /// The event loop failed, or cannot be made.
@@ -271,8 +270,8 @@ impl fmt::Display for ServeFault {
                     _ => Ok(()),
                 }
             }
-            Self::LatencyDirectory(directory, error) => {
-                write!(out, "latency directory {}: {error}", directory.display())
+            Self::LatencyDirectory(place, directory, error) => {
+                write!(out, "{place}: {}: {error}", directory.display())
             }
             Self::Core(core) => {
                 write!(
@@ -287,6 +286,21 @@ impl fmt::Display for ServeFault {
 }
 
 impl std::error::Error for ServeFault {}
+
+/// Checks whether latency files can be written, and leaves nothing behind.
+///
+/// # Errors
+/// They cannot.
+pub(crate) fn check_latency_directory(config: &Config) -> Result<(), ServeFault> {
+    let Some(directory) = &config.latency_directory else { return Ok(()) };
+    probe_directory(directory).map_err(|error| latency_fault(config, directory, error))
+}
+
+fn latency_fault(config: &Config, directory: &Path, error: io::Error) -> ServeFault {
+    let place = config.latency_place.clone();
+    let place = place.unwrap_or_else(|| Place::Setting("latency.directory".into()));
+    ServeFault::LatencyDirectory(place, directory.into(), error)
+}
 
 fn socket_options(config: &Config) -> SocketOptions {
     let Config { limits, performance, .. } = config;

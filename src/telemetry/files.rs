@@ -49,6 +49,26 @@ pub(super) fn write_files(
 /// Those of the system.
 pub(crate) fn try_directory(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
+    try_file(directory)
+}
+
+/// Checks the same, and leaves nothing behind.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn probe_directory(directory: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| matches!(path.try_exists(), Ok(false));
+    let missing = directory.ancestors().filter(|path| *path != Path::new(""));
+    let missing: Vec<_> = missing.take_while(is_missing).collect();
+    let made = fs::create_dir_all(directory).and_then(|()| try_file(directory));
+    for path in missing {
+        // One that something was put into meanwhile, or that could not be made, is left.
+        let _ = fs::remove_dir(path);
+    }
+    made
+}
+
+fn try_file(directory: &Path) -> io::Result<()> {
     let probe = directory.join(format!(".com-broker-{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).open(&probe)?;
     fs::remove_file(probe)

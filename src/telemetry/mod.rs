@@ -22,6 +22,6 @@ mod table;
 pub(crate) use accounts::Accounts;
 pub(crate) use counters::Counters;
 pub(crate) use exporter::Exporter;
-pub(crate) use files::try_directory;
+pub(crate) use files::{probe_directory, try_directory};
 pub use latencies::Latencies;
 pub(crate) use latencies::Stage;

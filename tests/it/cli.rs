@@ -171,15 +171,25 @@ fn a_secret_that_others_can_read_is_reported_and_a_misspelt_variable_refused() {
 fn an_unusable_latency_directory_is_reported_before_anything_starts() {
     let directory = Directory::new();
     fs::write(directory.path().join("file"), "").unwrap();
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--latency-directory"];
-    for place in ["file", "file/below"] {
-        let outcome = run(&directory, &[&arguments[..], &[place]].concat());
+    for (command, place) in
+        [("serve", "file"), ("serve", "file/below"), ("check", "file"), ("check", "file/below")]
+    {
+        let arguments = [command, "--listen", "127.0.0.1:0", "--latency-directory", place];
+        let outcome = run(&directory, &arguments);
         assert_eq!(outcome.code, 2, "{}", outcome.stderr);
-        let told = format!("latency directory {place}: ");
+        let told = format!("--latency-directory: {place}: ");
         assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("listening address="), "{}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
     }
+    let file = directory.path().join("l.toml");
+    fs::write(&file, "[latency]\ndirectory = \"file/below\"\n").unwrap();
+    let outcome = run(&directory, &["check", "--config", "l.toml"]);
+    assert!(outcome.stderr.contains("l.toml:2: latency.directory: "), "{}", outcome.stderr);
+    // One that can be used is not left behind by the check.
+    fs::write(&file, "[latency]\ndirectory = \"one/two\"\n").unwrap();
+    let outcome = run(&directory, &["check", "--config", "l.toml"]);
+    assert_eq!((outcome.code, directory.path().join("one").exists()), (0, false));
 }
 
 #[test]

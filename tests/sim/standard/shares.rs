@@ -79,6 +79,21 @@ fn a_share_outlasts_the_session_while_messages_wait() {
 }
 
 #[test]
+fn what_is_larger_than_all_queues_may_hold_is_refused_for_ever() {
+    let share = ByProfile::all(1 << 20);
+    let mut stage = Stage::new(Limits { queue_share_bytes_max: share, ..limits() });
+    let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Agent));
+    stage.send(bob, "/queue/a", "", "small");
+    stage.say(ana, &format!("SEND\ndestination:/queue/a\n\n{}", "x".repeat(12 * BODY)));
+    assert_eq!(refusal(&mut stage, ana), ("queues_bytes_max".into(), "never".into()));
+    // So is the share, even of one who uses nothing of it.
+    let mut stage = Stage::new(Limits { queues_bytes_max: 1 << 20, ..limits() });
+    let ana = stage.join("ana", Agent);
+    stage.say(ana, &format!("SEND\ndestination:/queue/a\n\n{}", "x".repeat(7 * BODY)));
+    assert_eq!(refusal(&mut stage, ana), ("queue_share_bytes_max".into(), "never".into()));
+}
+
+#[test]
 fn the_sender_with_most_pays_for_one_with_less() {
     let mut stage = Stage::new(limits());
     let (ana, bob, eve) =
