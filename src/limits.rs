@@ -207,7 +207,10 @@ impl Limits {
                 "queues_bytes_max again: the queues of these messages, which cost less than a message each",
                 self.queues_bytes_max,
             ),
-            part("transactions_total_bytes_max", self.transactions_total_bytes_max),
+            part(
+                "transactions_total_bytes_max, and an eighth of it: transactions that are being freed",
+                self.transactions_total_bytes_max + self.transactions_total_bytes_max / 8,
+            ),
             part("destinations_bytes_max", self.destinations_bytes_max),
             part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
             part(

@@ -427,6 +427,7 @@ mod tests {
             broker.check_invariants();
             while broker.has_work() {
                 broker.begin_share(1_000);
+                broker.serve_backlog(NOW);
                 broker.advance_jobs(NOW);
                 broker.check_invariants();
             }
