@@ -350,13 +350,8 @@ fn check_frames(limits: &Limits) -> Result<(), LimitFault> {
         let bound = Bound(name, value.into(), &["header_bytes_max"]);
         bound.at_most(header, "header_bytes_max")?;
     }
-    for (name, value) in [
-        ("inbound_total_bytes_max", limits.inbound_total_bytes_max),
-        ("queues_bytes_max", limits.queues_bytes_max),
-    ] {
-        Bound(name, value, OF_FRAME).at_least(frame, LARGEST_FRAME)?;
-    }
-    Ok(())
+    Bound("inbound_total_bytes_max", limits.inbound_total_bytes_max, OF_FRAME)
+        .at_least(frame, LARGEST_FRAME)
 }
 
 fn check_outbound(
@@ -485,7 +480,6 @@ mod tests {
             ("destination_bytes_max = \"17 KiB\"", "destination_bytes_max"),
             ("pattern_bytes_max = \"17 KiB\"", "pattern_bytes_max"),
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
-            ("queues_bytes_max = \"1 KiB\"", "queues_bytes_max"),
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
             ("transaction_bytes_max.service = \"65 MiB\"", "transactions_total_bytes_max"),
