@@ -3,6 +3,7 @@
 //!
 //! The buffer of a large frame is shared with whoever keeps its body, so that the body is never copied.
 
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// Overhead of an allocator for each small allocation.
@@ -17,7 +18,30 @@ pub(crate) fn allocated_bytes(bytes: &[u8]) -> usize {
 }
 
 /// A buffer that holds one large frame, which does not change any more.
-pub(crate) type Shared = Rc<Vec<u8>>;
+pub(crate) type Shared = Rc<Frozen>;
+
+/// Bytes that do not change any more.
+#[derive(Debug, Default)]
+pub struct Frozen {
+    bytes: Vec<u8>,
+    /// Whether they are known to be UTF-8.
+    is_text: bool,
+}
+
+impl Deref for Frozen {
+    type Target = Vec<u8>;
+
+    #[inline]
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl From<Vec<u8>> for Frozen {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, is_text: false }
+    }
+}
 
 /// Bytes that are lent, and the buffer that they are in, if that can be shared.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +98,7 @@ impl Piece {
     /// All of a buffer, however small.
     pub(crate) fn whole(bytes: Vec<u8>) -> Self {
         let to = bytes.len();
-        Self { buffer: Rc::new(bytes), from: 0, to }
+        Self { buffer: Rc::new(bytes.into()), from: 0, to }
     }
 
     /// The bytes.
@@ -86,6 +110,12 @@ impl Piece {
     /// The buffer.
     pub(crate) fn buffer(&self) -> &Shared {
         &self.buffer
+    }
+
+    /// Whether it is known to be UTF-8, as all of its buffer is and it cuts no character.
+    pub(crate) fn is_known_as_text(&self) -> bool {
+        let cuts = |at: usize| self.buffer.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        self.buffer.is_text && !cuts(self.from) && !cuts(self.to)
     }
 
     /// What is the same for the same piece alone, as long as it exists.
@@ -100,7 +130,7 @@ pub(crate) fn shared_bytes(buffer: &Shared) -> usize {
 }
 
 fn shared_bytes_of(capacity: usize) -> usize {
-    size_of::<Vec<u8>>() + 4 * size_of::<usize>() + capacity
+    size_of::<Frozen>() + 4 * size_of::<usize>() + capacity
 }
 
 /// A body that is kept. A large one is shared with whoever gets it, so that it is never copied again.
@@ -157,13 +187,13 @@ impl Body {
 }
 
 /// Takes the first `end` bytes of a buffer, which are a large frame and what was used before it, to be shared. The
-/// rest stays.
-pub(crate) fn share(pending: &mut Vec<u8>, end: usize) -> Shared {
+/// rest stays. `is_text` says whether they are known to be UTF-8.
+pub(crate) fn share(pending: &mut Vec<u8>, end: usize, is_text: bool) -> Shared {
     let rest = pending[end..].to_vec();
     let mut whole = std::mem::replace(pending, rest);
     whole.truncate(end);
     whole.shrink_to_fit();
-    Rc::new(whole)
+    Rc::new(Frozen { bytes: whole, is_text })
 }
 
 /// Appends bytes to a buffer. `expected` is the length that it is going to have, as far as that is known.
@@ -190,7 +220,7 @@ mod tests {
             let mut pending = Vec::new();
             append(&mut pending, &vec![1; before + frame], 0);
             append(&mut pending, &vec![2; behind], 0);
-            let shared = share(&mut pending, before + frame);
+            let shared = share(&mut pending, before + frame, false);
             assert_eq!((shared.len(), pending.len()), (before + frame, behind));
             assert!(pending.iter().all(|byte| *byte == 2));
             assert_eq!(shared.capacity(), shared.len());
@@ -199,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_piece_is_in_its_buffer_and_large() {
-        let shared = Rc::new(vec![7; SHARED_BYTES_MIN + 10]);
+        let shared: Shared = Rc::new(vec![7; SHARED_BYTES_MIN + 10].into());
         let piece = Piece::of(&shared[10..], &shared).unwrap();
         assert_eq!(piece.bytes().as_ptr(), shared[10..].as_ptr());
         assert_eq!(piece.bytes().len(), SHARED_BYTES_MIN);
@@ -208,8 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_text_is_text_unless_it_cuts_a_character() {
+        let text = format!("SEND\n\n{}€\0", "x".repeat(SHARED_BYTES_MIN)).into_bytes();
+        let end = text.len();
+        for is_text in [true, false] {
+            let shared = share(&mut text.clone(), end, is_text);
+            for (to, is_whole) in [(end, true), (end - 1, true), (end - 2, false), (end - 4, true)]
+            {
+                let piece = Piece::of(&shared[6..to], &shared).unwrap();
+                assert_eq!(piece.is_known_as_text(), is_text && is_whole, "{to}");
+            }
+        }
+    }
+
+    #[test]
     fn a_large_body_is_shared_and_costs_what_it_keeps() {
-        let shared = Rc::new(vec![7; 4 * SHARED_BYTES_MIN]);
+        let shared: Shared = Rc::new(vec![7; 4 * SHARED_BYTES_MIN].into());
         for (len, is_lent, shares) in [
             (SHARED_BYTES_MIN - 1, true, false),
             (SHARED_BYTES_MIN, true, false),

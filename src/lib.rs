@@ -94,6 +94,7 @@ mod reactor;
 pub mod server;
 mod stomp;
 mod telemetry;
+mod text;
 mod transport;
 mod work;
 

@@ -18,7 +18,7 @@ pub const ESCAPED_LINE: u32 = 3;
 /// the protocol may have it escaped all the same.
 pub(crate) const WRITTEN_LINE: u32 = 1;
 
-/// Each KiB that is parsed, copied or encoded.
+/// Each KiB that is parsed, copied, encoded or asked whether it is text.
 pub(crate) const KIB: u32 = 1;
 
 /// Compiling a regular expression, without what depends on its size.
@@ -57,6 +57,9 @@ pub(crate) const RECEIVED_KIB: u32 = 4;
 
 /// A call to the kernel that writes.
 pub const WRITE: u32 = 50;
+
+/// Each KiB that is read from a WebSocket: it is unmasked, and text is checked.
+pub(crate) const UNMASKED_KIB: u32 = 1;
 
 /// Each KiB that is written to a socket: the kernel copies it to fresh memory, and on loopback hands it on.
 pub(crate) const SENT_KIB: u32 = 3;

@@ -59,7 +59,7 @@ impl Broker {
     /// Sends a message.
     #[inline(always)] // the path of a SEND
     pub(super) fn send(&mut self, sending: Sending<'_>, now: Moment) -> Result<Sent, Fault> {
-        let Self { peers, sessions, destinations, counters, .. } = self;
+        let Self { peers, sessions, destinations, counters, meter, .. } = self;
         let session = &sessions[sending.session];
         // Most go to the destination of the one before, whose client is logged in and not watched.
         if let Some(id) = session.last_sent_to
@@ -73,7 +73,7 @@ impl Broker {
             let number = self.last_message;
             let (origin, content) = (&session.origin, sending.content);
             let message = Message { number, is_redelivered: false, origin, content };
-            let is_queued = deliver_only(peers, &message, &sessions[owner], now);
+            let is_queued = deliver_only(peers, meter, &message, &sessions[owner], now);
             counters.deliveries += u64::from(is_queued);
             return Ok(Sent::Queued(u32::from(is_queued)));
         }
@@ -200,10 +200,10 @@ impl Broker {
             && self.destinations[id].watch.is_none()
             && self.sessions[owner].has_inbox
         {
-            let Self { peers, sessions, counters, .. } = self;
+            let Self { peers, sessions, counters, meter, .. } = self;
             let (origin, content) = (sending.origin_in(sessions), sending.content);
             let message = Message { number, is_redelivered: false, origin, content };
-            let is_queued = deliver_only(peers, &message, &sessions[owner], now);
+            let is_queued = deliver_only(peers, meter, &message, &sessions[owner], now);
             counters.deliveries += u64::from(is_queued);
             return Sent::Queued(u32::from(is_queued));
         }
@@ -240,8 +240,8 @@ impl Broker {
         outlet.advance(&mut encodings, &mut fan, &mut ByNumber(number), token, usize::MAX);
         counters.deliveries += fan.deliveries;
         let written = match encodings.take_written() {
-            0 | 1 => 0,
-            several => several * content.units_of_encoding(),
+            0 | 1 => encodings.take_checks(),
+            several => several * content.units_of_encoding() + encodings.take_checks(),
         };
         self.meter.spend(receivers as u32 * work::DELIVERY + written);
         Sent::Queued(fan.count)
@@ -283,10 +283,10 @@ impl Broker {
 
     /// Delivers a message of the broker itself or of a queue to given receivers.
     pub(super) fn deliver_to(&mut self, message: &Message<'_>, fan: Fan, now: Moment) {
-        let Self { peers, sessions, subscriptions, counters, .. } = self;
+        let Self { peers, sessions, subscriptions, counters, meter, .. } = self;
         peers.arena.note_arrival(now.ns);
         let mut outlet = Outlet { peers, sessions, subscriptions };
-        counters.deliveries += outlet.deliver(message, fan);
+        counters.deliveries += outlet.deliver(message, fan, meter);
     }
 
     /// Delivers a message with that number to given receivers.
@@ -297,12 +297,12 @@ impl Broker {
         fan: Fan,
         now: Moment,
     ) {
-        let Self { peers, sessions, subscriptions, counters, .. } = self;
+        let Self { peers, sessions, subscriptions, counters, meter, .. } = self;
         let (origin, content) = (sending.origin_in(sessions), sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         peers.arena.note_arrival(now.ns);
         let mut outlet = Outlet { peers, sessions, subscriptions };
-        counters.deliveries += outlet.deliver(&message, fan);
+        counters.deliveries += outlet.deliver(&message, fan, meter);
     }
 
     /// The number of the next message.
@@ -384,10 +384,11 @@ const LOOKUPS: u32 = 4;
 
 impl Outlet<'_> {
     /// Delivers a message to all of its receivers in one go. Returns the number of copies.
-    fn deliver(&mut self, message: &Message<'_>, mut fan: Fan) -> u64 {
+    fn deliver(&mut self, message: &Message<'_>, mut fan: Fan, meter: &mut Meter) -> u64 {
         let mut encodings = Encodings::new(message);
         let mut seen = ByNumber(message.number);
         self.advance(&mut encodings, &mut fan, &mut seen, None, usize::MAX);
+        meter.spend(encodings.take_checks());
         fan.deliveries
     }
 }
@@ -445,7 +446,13 @@ fn sources_of<'d>(
 
 /// Delivers a message to its only receiver. Returns whether it was queued.
 #[inline(always)] // on the path of a SEND
-fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Moment) -> bool {
+fn deliver_only(
+    peers: &mut Peers,
+    meter: &mut Meter,
+    message: &Message<'_>,
+    to: &Session,
+    now: Moment,
+) -> bool {
     peers.arena.note_arrival(now.ns);
     let receiver = peers.receiver(to.peer);
     if receiver.peer.takes_nothing() {
@@ -457,9 +464,11 @@ fn deliver_only(peers: &mut Peers, message: &Message<'_>, to: &Session, now: Mom
         Encoding::Standard(_) => Head::Inbox,
     };
     let queue = &mut receiver.peer.queue;
-    if message.content.shared.is_none()
-        || !push_if_large(message, receiver.arena, queue, format, head)
+    if message.content.shared.is_some()
+        && let Some(units) = push_if_large(message, receiver.arena, queue, format, head)
     {
+        meter.spend(units);
+    } else {
         let frame = encode_whole(message, receiver.arena, format, head);
         receiver.arena.push(queue, frame);
     }

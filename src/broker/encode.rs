@@ -28,6 +28,8 @@ pub(crate) struct Encodings<'m> {
     head: Vec<u8>,
     /// Times that the message was written, as a whole or as a tail.
     written: u32,
+    /// Units for finding out whether a large body is text.
+    checks: u32,
 }
 
 /// A whole frame with its format and head, and the tail that was used last with this format, with whether
@@ -74,12 +76,17 @@ impl<'m> Encodings<'m> {
     #[inline]
     pub(crate) fn new(message: &'m Message<'m>) -> Self {
         let (others, tails, head) = (Vec::new(), SmallVec::new(), Vec::new());
-        Self { message, first: None, others, tails, head, written: 0 }
+        Self { message, first: None, others, tails, head, written: 0, checks: 0 }
     }
 
     /// The times that the message was written since the last call.
     pub(super) fn take_written(&mut self) -> u32 {
         std::mem::take(&mut self.written)
+    }
+
+    /// The work of finding out whether a large body is text, since the last call.
+    pub(super) fn take_checks(&mut self) -> u32 {
+        std::mem::take(&mut self.checks)
     }
 
     /// Queues the message to a receiver that takes it.
@@ -126,9 +133,10 @@ impl<'m> Encodings<'m> {
         head: Head<'m>,
     ) {
         if self.message.content.shared.is_some()
-            && push_if_large(self.message, arena, queue, format, head)
+            && let Some(units) = push_if_large(self.message, arena, queue, format, head)
         {
             self.written += 1;
+            self.checks += units;
             return;
         }
         let tail = match self.first.iter().chain(&self.others).find(|made| made.0 == format) {
@@ -219,7 +227,7 @@ impl Message<'_> {
 }
 
 /// Queues the message if its body is large and can be shared, so that it is not copied. The head is encoded for each
-/// receiver. Returns whether it did.
+/// receiver. Returns the work of finding out whether the body is text, if it did.
 #[cold]
 #[inline(never)] // keeps the path of small messages short
 pub(super) fn push_if_large(
@@ -228,8 +236,8 @@ pub(super) fn push_if_large(
     queue: &mut OutboundQueue,
     (encoding, framing): Format,
     head: Head<'_>,
-) -> bool {
-    let Some(body) = message.content.piece() else { return false };
+) -> Option<u32> {
+    let body = message.content.piece()?;
     let mut out = Vec::new();
     write_head(message, head, &mut out);
     match encoding {
@@ -239,8 +247,7 @@ pub(super) fn push_if_large(
             out.push(b'\n');
         }
     }
-    arena.push_large(queue, framing, &out, &body);
-    true
+    Some(arena.push_large(queue, framing, &out, &body))
 }
 
 /// Queues a head for one receiver, and a tail that others share. `buffer` is for the head.

@@ -125,7 +125,7 @@ impl Wide {
                 let mut seen = BySlot { seen, firsts: &mut firsts, at: 0 };
                 is_over = outlet.advance(encodings, fan, &mut seen, token, step);
                 *count += fan.count;
-                meter.spend(encodings.take_written() * units);
+                meter.spend(encodings.take_written() * units + encodings.take_checks());
             }
             // The price of a write covers the first copy that a receiver gets, even if it does not read. Those that
             // have left get none.

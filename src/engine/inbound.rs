@@ -128,8 +128,11 @@ impl<S: Socket> Engine<S> {
         }
         self.scratch.wire = scratch;
         self.end_input(slot);
-        let added = (self.connections[slot].noted_bytes as usize).min(count);
-        self.broker.meter.spend(work::FRESH_KIB * work::of_bytes(added));
+        let connection = &self.connections[slot];
+        let added = (connection.noted_bytes as usize).min(count);
+        let unmasked = if connection.transport.is_websocket() { work::UNMASKED_KIB } else { 0 };
+        let units = work::FRESH_KIB * work::of_bytes(added) + unmasked * work::of_bytes(count);
+        self.broker.meter.spend(units);
     }
 
     /// Where input is kept that is not handled in this turn.

@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 
 use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Written};
 use crate::buffer::{Piece, shared_bytes};
+use crate::{text, work};
 
 /// Unsent frames, shared by the backlogs that hold them.
 #[derive(Debug)]
@@ -78,12 +79,15 @@ impl Chunk {
         }
     }
 
-    /// Whether the bytes are UTF-8. It is found out once for a large body.
-    pub(super) fn is_text(&self) -> bool {
-        let find = || std::str::from_utf8(self.bytes()).is_ok();
+    /// Whether the bytes are UTF-8. It is found out once for a large body. Adds the work of that to `units`.
+    pub(super) fn is_text(&self, units: &mut u32) -> bool {
+        let mut find = || {
+            *units += work::of_bytes(self.len());
+            text::is_text(self.bytes())
+        };
         match &self.bytes {
             Bytes::Own(_) => find(),
-            Bytes::Body(_, known) => *known.get_or_init(find),
+            Bytes::Body(piece, known) => *known.get_or_init(|| piece.is_known_as_text() || find()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Framing: the bytes before and behind each outgoing frame that separate the frames of a stream.
 //! They are encoded together with the frame, so that all receivers with the same framing share them.
 
+use crate::text;
+
 /// How outgoing frames are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -62,7 +64,7 @@ impl Framing {
     #[inline(never)] // large, and `write` is inlined into each encoder
     fn write_websocket_header(self, out: &mut Vec<u8>, from: usize) {
         let payload = &out[from + USUAL_HEADER_BYTES..];
-        let text = self == Self::WebSocket && std::str::from_utf8(payload).is_ok();
+        let text = self == Self::WebSocket && text::is_text(payload);
         let (header, header_len) = websocket_header(payload.len(), text);
         if header_len != USUAL_HEADER_BYTES {
             make_room(out, from, header_len);

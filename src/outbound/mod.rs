@@ -27,6 +27,7 @@ pub use self::framing::Framing;
 use self::lanes::Lanes;
 pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Written};
 use crate::buffer::Piece;
+use crate::text;
 
 /// The frames of all queues, and the account of their memory.
 #[derive(Debug, Default)]
@@ -104,7 +105,7 @@ impl OutboundArena {
             write(out);
             framing.write_end(out);
         });
-        tail.text = std::str::from_utf8(self.lanes.bytes_of(tail)).is_ok();
+        tail.text = text::is_text(self.lanes.bytes_of(tail));
         tail
     }
 
@@ -153,7 +154,7 @@ impl OutboundArena {
         queue.bytes += (framing.header_len(length) + length) as u32;
         queue.frames += 1;
         queue.deliveries += 1;
-        tail.text &= head.is_ascii() || std::str::from_utf8(head).is_ok();
+        tail.text &= head.is_ascii() || text::is_text(head);
         if let Some(last) = self.runs.get_mut(queue.last as usize)
             && last.to == tail.from
             && last.first.lane == tail.lane
@@ -172,7 +173,8 @@ impl OutboundArena {
     }
 
     /// Appends a frame with a large body that was received in a buffer of its own: `head`, the body and a NUL. It
-    /// goes to the backlog at once, behind what the queue has of this turn, so that no run holds a large body.
+    /// goes to the backlog at once, behind what the queue has of this turn, so that no run holds a large body. Returns
+    /// the work of finding out whether the body is text, if that was to be done.
     #[cold] // the body costs more
     pub(crate) fn push_large(
         &mut self,
@@ -180,13 +182,14 @@ impl OutboundArena {
         framing: Framing,
         head: &[u8],
         body: &Piece,
-    ) {
+    ) -> u32 {
         if queue.has_runs() {
             self.keep(queue, framing, 0);
         }
         let body = self.chunks.keep_body(body);
         let length = head.len() + body.len() + 1;
-        let text = framing.may_be_text() && std::str::from_utf8(head).is_ok() && body.is_text();
+        let mut units = 0;
+        let text = framing.may_be_text() && text::is_text(head) && body.is_text(&mut units);
         let mut begun = FrameRun::default();
         framing.write_header(length, text, &mut begun.bytes);
         begun.bytes.extend_from_slice(head);
@@ -202,6 +205,7 @@ impl OutboundArena {
         for chunk in [self.chunks.keep(begun), body, self.chunks.keep(end)] {
             backlog.push(chunk, 0, &mut self.chunks);
         }
+        units
     }
 
     fn append(&mut self, queue: &mut OutboundQueue, run: Run) {

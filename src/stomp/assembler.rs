@@ -128,7 +128,7 @@ impl Assembler {
             return Ok(None);
         }
         drop(frame);
-        self.lent = Some(buffer::share(&mut self.pending, from + used));
+        self.lent = Some(buffer::share(&mut self.pending, from + used, false));
         (self.start, self.examined, self.need) = (0, 0, None);
         Ok(Some(from))
     }

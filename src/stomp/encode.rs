@@ -1,11 +1,10 @@
 //! Encoding of the frames that clients of standard STOMP get.
 
-use std::str::from_utf8;
-
 use memchr::memchr3;
 use wide::u8x16;
 
 use super::Version;
+use crate::text::is_text;
 
 /// Begins a frame with its command.
 pub(crate) fn begin(out: &mut Vec<u8>, command: &str) {
@@ -48,7 +47,7 @@ pub(crate) fn is_plain(head: &[u8], lines: u32) -> bool {
     // The top bit is set for a match, and for a byte that is not ASCII.
     let is_unusual = others.to_bitmask() != 0;
     counts == [lines; 2]
-        && !(is_unusual && (memchr3(b'\r', b'\\', 0, head).is_some() || from_utf8(head).is_err()))
+        && !(is_unusual && (memchr3(b'\r', b'\\', 0, head).is_some() || !is_text(head)))
 }
 
 /// The sum of the columns.
@@ -131,7 +130,7 @@ mod tests {
                     out
                 });
                 let is_same = head.iter().all(|one| *one == [b"key:", &value[..], b"\n"].concat());
-                assert_eq!(is_same && from_utf8(&value).is_ok(), expected);
+                assert_eq!(is_same && is_text(&value), expected);
             }
         }
     }

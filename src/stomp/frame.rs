@@ -7,6 +7,7 @@ use super::lines::LineFeeds;
 use super::version::{UndefinedEscape, Version};
 use crate::buffer::{Shared, allocated_bytes};
 use crate::limits::{Exceeded, Limits};
+use crate::text;
 
 /// A frame from a client.
 #[derive(Debug)]
@@ -435,7 +436,7 @@ fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
     if memchr(0, head).is_some() {
         return Err(ScanFault::NulInHeader);
     }
-    if std::str::from_utf8(head).is_err() {
+    if !text::is_text(head) {
         return Err(ScanFault::NotUtf8);
     }
     Ok(memchr(b'\\', head).is_some())

@@ -19,6 +19,7 @@
 
 use super::{FrameBound, TransportFault};
 use crate::buffer::{self, Lent, SHARED_BYTES_MIN, Shared};
+use crate::text;
 
 /// The envelope layer of one connection.
 #[derive(Debug, Default)]
@@ -94,7 +95,7 @@ impl PrefixLayer {
         // What was used before it would be kept, too.
         if frame.len() >= SHARED_BYTES_MIN && self.start <= end / 8 {
             self.start = 0;
-            let shared = self.lent.insert(buffer::share(&mut self.pending, frame.end));
+            let shared = self.lent.insert(buffer::share(&mut self.pending, frame.end, false));
             return Ok(Some(Lent { bytes: &shared[frame], shared: Some(shared) }));
         }
         self.start = frame.end;
@@ -199,13 +200,7 @@ impl Text {
         }
         let missing = read_length(envelope, bound)? - self.characters;
         let new = &envelope[ENVELOPE_BYTES + self.bytes..];
-        let (text, is_other) = match std::str::from_utf8(new) {
-            Ok(text) => (text, false),
-            Err(error) => {
-                let valid = std::str::from_utf8(&new[..error.valid_up_to()]).unwrap_or_default();
-                (valid, error.error_len().is_some())
-            }
-        };
+        let (text, is_other) = text::beginning(new);
         // No more characters than bytes, which is soon found out.
         let surplus = text.len() > missing;
         let end = if surplus { text.char_indices().nth(missing).map(|(at, _)| at) } else { None };

@@ -19,6 +19,7 @@ pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{FrameBound, TransportFault};
 use crate::buffer::{self, Lent, SHARED_BYTES_MIN, Shared};
+use crate::text;
 
 /// The WebSocket of one connection.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub struct WebSocketLayer {
     torn: Option<TornFrame>,
     /// Payloads of the fragments so far, or a torn payload.
     message: Vec<u8>,
+    /// Bytes of `message` that are text, if it is a text message: all but a character that is cut.
+    text_len: usize,
     /// Type of the message, once its first fragment has begun.
     kind: Option<Data>,
     /// Payload of a torn control frame.
@@ -94,7 +97,7 @@ impl WebSocketLayer {
                 Ok(Some(Message::Data { lent, is_binary: kind == Data::Binary }))
             }
             Ok(Some(Raw::Gathered(kind))) => {
-                let lent = self.lend();
+                let lent = self.lend(kind == Data::Text);
                 Ok(Some(Message::Data { lent, is_binary: kind == Data::Binary }))
             }
             Ok(Some(Raw::Part)) => Ok(Some(Message::Part)),
@@ -104,13 +107,13 @@ impl WebSocketLayer {
         }
     }
 
-    fn lend(&mut self) -> Lent<'_> {
+    fn lend(&mut self, is_text: bool) -> Lent<'_> {
         self.lent = true;
         if self.message.len() < SHARED_BYTES_MIN {
             return Lent::unshared(&self.message);
         }
         let end = self.message.len();
-        let shared = self.shared.insert(buffer::share(&mut self.message, end));
+        let shared = self.shared.insert(buffer::share(&mut self.message, end, is_text));
         Lent { bytes: shared, shared: Some(shared) }
     }
 
@@ -129,6 +132,7 @@ impl WebSocketLayer {
         self.skips = true;
         self.lent = false;
         self.message = Vec::new();
+        self.text_len = 0;
         self.shared = None;
     }
 
@@ -187,13 +191,15 @@ impl WebSocketLayer {
                     let (payload, rest) = std::mem::take(wire).split_at_mut(frame.left);
                     *wire = rest;
                     unmask(payload, frame.mask);
-                    check_text(frame.opcode, payload)?;
+                    if kind == Data::Text && !text::is_text(payload) {
+                        return Err(Violation::Text);
+                    }
                     return Ok(Some(Raw::Whole(kind, payload)));
                 }
                 frame
             }
         };
-        let Some(frame) = self.gather(torn, wire) else { return Ok(None) };
+        let Some(frame) = self.gather(torn, wire)? else { return Ok(None) };
         match frame.opcode {
             OpCode::Control(opcode) => {
                 let payload = std::mem::take(&mut self.control_payload);
@@ -202,7 +208,10 @@ impl WebSocketLayer {
             }
             OpCode::Data(_) if frame.is_final => {
                 let kind = self.kind.take().unwrap_or(Data::Binary);
-                check_text(OpCode::Data(kind), &self.message)?;
+                let text_len = std::mem::take(&mut self.text_len);
+                if kind == Data::Text && text_len < self.message.len() {
+                    return Err(Violation::Text);
+                }
                 Ok(Some(Raw::Gathered(kind)))
             }
             OpCode::Data(_) => Ok(Some(Raw::Part)),
@@ -295,7 +304,11 @@ impl WebSocketLayer {
     }
 
     /// Unmasks and keeps the bytes of a payload that have arrived. Returns the frame once it is whole.
-    fn gather(&mut self, mut frame: TornFrame, wire: &mut &mut [u8]) -> Option<TornFrame> {
+    fn gather(
+        &mut self,
+        mut frame: TornFrame,
+        wire: &mut &mut [u8],
+    ) -> Result<Option<TornFrame>, Violation> {
         let count = frame.left.min(wire.len());
         let (payload, rest) = std::mem::take(wire).split_at_mut(count);
         *wire = rest;
@@ -313,14 +326,24 @@ impl WebSocketLayer {
                     let whole = self.message.len() + payload.len() + frame.left;
                     let expected = if frame.is_final { whole } else { 0 };
                     buffer::append(&mut self.message, payload, expected);
+                    self.check_text()?;
                 }
             }
         }
         if frame.left > 0 {
             self.torn = Some(frame);
-            return None;
+            return Ok(None);
         }
-        Some(frame)
+        Ok(Some(frame))
+    }
+
+    /// Checks what has arrived of a text message since the last call, so that no call takes long.
+    fn check_text(&mut self) -> Result<(), Violation> {
+        if self.kind == Some(Data::Text) {
+            let new = &self.message[self.text_len..];
+            self.text_len += text::len_so_far(new).ok_or(Violation::Text)?;
+        }
+        Ok(())
     }
 
     /// Handles a control frame. Returns whether it was a close.
@@ -384,13 +407,6 @@ const PENDING_CONTROL_BYTES_MAX: usize = 1024;
 
 fn parse_header(cursor: &mut Cursor<&[u8]>) -> Result<Option<(FrameHeader, u64)>, Violation> {
     FrameHeader::parse(cursor).map_err(|_| Violation::Protocol("a reserved opcode"))
-}
-
-fn check_text(opcode: OpCode, payload: &[u8]) -> Result<(), Violation> {
-    match opcode {
-        OpCode::Data(Data::Text) if std::str::from_utf8(payload).is_err() => Err(Violation::Text),
-        _ => Ok(()),
-    }
 }
 
 /// The close code that answers a close.
@@ -537,6 +553,45 @@ mod tests {
     }
 
     #[test]
+    fn text_is_checked_as_it_arrives() {
+        let text = "ñ€😀".repeat(100);
+        let whole = frame(0x81, text.as_bytes());
+        for cut in 1..40 {
+            let runs: Vec<_> = whole.chunks(cut).collect();
+            assert_eq!(read(&runs).messages, [text.as_bytes()], "by {cut}");
+        }
+        let broken = frame(0x81, &[text.as_bytes(), b"\xe2\x82", text.as_bytes()].concat());
+        let until = broken.len() - text.len() + 1;
+        assert_eq!(read(&[&broken[..until - 1]]).error, None, "the rest of a character may follow");
+        assert_eq!(code(&broken[..until]), Some(1007), "no rest is waited for");
+        assert_eq!(code(&frame(0x81, b"\xe2\x82")), Some(1007), "a character is cut at the end");
+        let fragments = [frame(0x01, text.as_bytes()), frame(0x80, b"\xe2\x82")].concat();
+        assert_eq!(code(&fragments), Some(1007), "a character is cut at the end of fragments");
+        let then = [frame(0x01, b"a"), frame(0x80, b"b"), frame(0x81, "ñ".as_bytes())].concat();
+        let runs: Vec<_> = then.chunks(1).collect();
+        assert_eq!(read(&runs).messages, [&b"ab"[..], "ñ".as_bytes()], "each message by itself");
+    }
+
+    #[test]
+    fn a_large_text_message_is_lent_as_text_and_a_binary_one_is_not() {
+        for (first, is_text) in [(0x81, true), (0x82, false)] {
+            let bytes = frame(first, "ñ".repeat(33_000).as_bytes());
+            let mut layer = WebSocketLayer::default();
+            let (head, tail) = bytes.split_at(1000);
+            for part in [head, tail] {
+                let (mut part, mut control) = (part.to_vec(), Vec::new());
+                let mut wire = &mut part[..];
+                let Some(Message::Data { lent, .. }) =
+                    layer.next_message(&mut wire, &mut control, BOUND).unwrap()
+                else {
+                    continue;
+                };
+                assert_eq!(lent.piece().unwrap().is_known_as_text(), is_text);
+            }
+        }
+    }
+
+    #[test]
     fn a_message_above_the_bound_is_refused_at_its_header() {
         let exceeded = Some(TransportFault::TooLarge(BOUND.exceeded()));
         assert_eq!(read(&[&frame(0x82, &[0; 70_002])[..14]]).error, exceeded);
@@ -555,19 +610,20 @@ mod tests {
         #[test]
         fn chunking_is_invisible(
             messages in prop::collection::vec(
-                (prop::collection::vec(any::<u8>(), 0..300), 1..4usize, any::<bool>()), 1..5),
+                (payload(), 1..4usize, any::<bool>()), 1..5),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         ) {
             let mut bytes = Vec::new();
-            for (payload, fragments, ping) in &messages {
+            for ((payload, is_text), fragments, ping) in &messages {
+                let kind = if *is_text { 1 } else { 2 };
                 let size = payload.len().div_ceil(*fragments).max(1);
                 let chunks: Vec<_> = payload.chunks(size).collect();
                 let last = chunks.len().saturating_sub(1);
                 if chunks.is_empty() {
-                    bytes.extend(frame(0x82, b""));
+                    bytes.extend(frame(0x80 | kind, b""));
                 }
                 for (index, chunk) in chunks.iter().enumerate() {
-                    let first = if index == 0 { 2 } else { 0 } | if index == last { 0x80 } else { 0 };
+                    let first = if index == 0 { kind } else { 0 } | if index == last { 0x80 } else { 0 };
                     bytes.extend(frame(first, chunk));
                     if *ping {
                         bytes.extend(frame(0x89, b"p"));
@@ -579,7 +635,7 @@ mod tests {
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
             let runs: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-            let expected: Vec<_> = messages.iter().map(|(payload, ..)| payload.clone()).collect();
+            let expected: Vec<_> = messages.iter().map(|((payload, _), ..)| payload.clone()).collect();
             prop_assert_eq!(&whole.messages, &expected);
             prop_assert_eq!(read(&runs), whole);
         }
@@ -588,5 +644,13 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             read(&[&bytes]);
         }
+    }
+
+    /// A payload, and whether it is text.
+    fn payload() -> impl Strategy<Value = (Vec<u8>, bool)> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| (bytes, false)),
+            "[a-zñ€😀]{0,150}".prop_map(|text| (text.into_bytes(), true)),
+        ]
     }
 }

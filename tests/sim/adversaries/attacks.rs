@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 53] = [
+pub(super) static ATTACKS: [Attack; 55] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -51,6 +51,8 @@ pub(super) static ATTACKS: [Attack; 53] = [
     Attack { name: "expiring", act: expiring },
     Attack { name: "many-lines", act: many_lines },
     Attack { name: "large-bodies", act: large_bodies },
+    Attack { name: "large-texts", act: large_texts },
+    Attack { name: "large-texts-unchecked", act: large_texts_unchecked },
     Attack { name: "http-rush", act: http_rush },
     Attack { name: "wildcards-held-twice", act: wildcards_held_twice },
     Attack { name: "subscriptions-taken", act: subscriptions_taken },
@@ -916,6 +918,35 @@ fn large_bodies(gang: &mut Gang, town: &mut Town) {
     }
     if let Some(who) = gang.ready(town, 0, Agent, STANDARD, nothing) {
         town.say(who, &format!("SEND\ndestination:/topic/{topic}\n\n{body}"));
+    }
+}
+
+/// The largest bodies that there may be, of characters of several bytes, from WebSocket to WebSocket.
+fn large_texts(gang: &mut Gang, town: &mut Town) {
+    send_large_texts(gang, town, Carrier::Ws);
+}
+
+/// The same, from streams, whose bodies nobody has asked yet whether they are text.
+fn large_texts_unchecked(gang: &mut Gang, town: &mut Town) {
+    send_large_texts(gang, town, Carrier::Tcp);
+}
+
+fn send_large_texts(gang: &mut Gang, town: &mut Town, carrier: Carrier) {
+    let topic = gang.name("t");
+    for index in 4..8 {
+        gang.ready_over(town, index, Carrier::Ws, STANDARD, |_, town, who| {
+            town.say(who, &format!("SUBSCRIBE\nid:0\ndestination:/topic/{topic}\n\n"));
+        });
+    }
+    // Just so large that the body is shared.
+    let body = "\u{628}".repeat(32 << 10);
+    for index in 0..4 {
+        let ready = gang.ready_over(town, index, carrier, STANDARD, nothing);
+        if let Some(who) = ready {
+            let length = body.len();
+            let head = format!("SEND\ndestination:/topic/{topic}\ncontent-length:{length}\n\n");
+            town.say(who, &format!("{head}{body}"));
+        }
     }
 }
 
