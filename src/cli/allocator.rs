@@ -2,7 +2,7 @@
 //!
 //! By itself glibc stops doing so once a large piece was freed: it then keeps those that are free until the last one
 //! of them is, and gives all of them back in one go, which may be a hundred MiB and take tens of milliseconds of a turn
-//! of the loop. It reads its settings from the environment when a process starts, so the program replaces itself once.
+//! of the loop. As long it takes to join small pieces, of which it keeps any number in lists until then. It reads its settings from the environment when a process starts, so the program replaces itself once.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -53,8 +53,10 @@ const MARK: &str = "COM_BROKER_ALLOCATOR_IS_SET";
 const THRESHOLD: &str = "glibc.malloc.mmap_threshold";
 
 /// Pieces from 128 KiB on are the kernel's, one by one; what is free at the end of the others is given back from
-/// 1 MiB on.
-const SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=1048576";
+/// 1 MiB on. Small pieces are joined with their free neighbours when they are freed, instead of being kept in lists that
+/// are joined in one go.
+const SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=1048576\
+                        :glibc.malloc.mxfast=0";
 
 #[cfg(test)]
 mod tests {
