@@ -9,7 +9,8 @@ use std::rc::{Rc, Weak};
 
 use super::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, Written};
 use crate::buffer::{Piece, shared_bytes};
-use crate::{text, work};
+use crate::text;
+use crate::work;
 
 /// Unsent frames, shared by the backlogs that hold them.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use crate::{hold_to, regex};
 const FLOORS: &[(&str, &[&str])] = &[
     ("profile", &[]),
     ("buffer", &[]),
+    ("text", &[]),
     ("ranking", &[]),
     ("limits", &["profile"]),
     ("calendar", &[]),
@@ -18,10 +19,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("telemetry", &["calendar"]),
     ("logger", &["calendar", "cores", "json"]),
-    ("stomp", &["buffer", "limits"]),
+    ("stomp", &["buffer", "limits", "text"]),
     ("work", &[]),
     ("classic", &["limits", "stomp"]),
-    ("outbound", &["buffer"]),
+    ("outbound", &["buffer", "text", "work"]),
     (
         "broker",
         &[
@@ -39,7 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "work",
         ],
     ),
-    ("transport", &["buffer", "dialect", "limits", "outbound", "work"]),
+    ("transport", &["buffer", "dialect", "limits", "outbound", "work", "text"]),
     ("http", &["transport::request", "transport::upgrade"]),
     // No dialect: only the broker knows how bytes become frames.
     (

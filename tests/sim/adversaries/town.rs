@@ -400,9 +400,9 @@ fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
 }
 
 /// Units of the largest single step without TLS: the last share in which something is read may end with a frame with
-/// the largest body that is read at once and as many lines with escapes as there may be, handled, answered and
+/// the largest body that is read at once, unmasked if it came by WebSocket, and as many lines with escapes as there may be, handled, answered and
 /// written; and the queue of a receiver that is cut may be freed.
-const LARGEST_STEP: u64 = 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE + 30 * FREE) as u64;
+const LARGEST_STEP: u64 = 64 + 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE + 30 * FREE) as u64;
 
 /// Units of the largest step of a job: many messages to one receiver that does not read.
 const WIDE_STEP: u64 = 128 * 3;
