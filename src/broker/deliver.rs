@@ -232,7 +232,7 @@ impl Broker {
         self.meter.spend(fan.units());
         let is_wide = receivers > narrow_max(limits)
             && needs_slices(outlet.peers, &self.meter, receivers)
-            || content.is_large() && is_costly(content, receivers);
+            || (content.is_large() || content.has_many_escapes()) && is_costly(content, receivers);
         if is_wide {
             counters.deliveries += fan.deliveries;
             return Sent::Wide(Box::new(Wide::new(&message, fan, token, now)));
@@ -399,8 +399,9 @@ fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
     meter.is_spent(writes as u64 * u64::from(work::WRITE))
 }
 
-/// Whether writing a message with a large body to so many receivers takes long: if the body is shared, the lines before
-/// it are written for each; if not, it is copied for each format, unless a job shares it.
+/// Whether writing a message with a large body or many escapes to so many receivers takes long: if the body is shared,
+/// the lines before it are written for each; if not, it is copied for each format, unless a job shares it; and so are
+/// the lines.
 #[cold] // few bodies are large
 fn is_costly(content: &Content<'_>, receivers: usize) -> bool {
     if !content.is_shared() {
@@ -409,7 +410,7 @@ fn is_costly(content: &Content<'_>, receivers: usize) -> bool {
     receivers > 1 && receivers as u64 * u64::from(content.units_of_lines()) > u64::from(COSTLY)
 }
 
-/// Receivers up to which a large body is copied rather than shared.
+/// Receivers up to which a large body, or many escapes, are copied at once.
 const UNSHARED_MAX: usize = 2;
 
 /// Units of that writing from which it is left to a job.

@@ -64,6 +64,12 @@ impl Content<'_> {
         self.is_large() && self.shared.is_some()
     }
 
+    /// Whether there are so many lines with escapes that writing them takes long.
+    #[inline]
+    pub(super) fn has_many_escapes(&self) -> bool {
+        self.has_escapes && self.user_lines.len() > ESCAPED_LINES_MAX
+    }
+
     /// The work of writing its user lines once.
     pub(super) fn units_of_lines(&self) -> u32 {
         if self.user_lines.is_empty() {
@@ -84,6 +90,9 @@ impl Content<'_> {
         work::FRAME + body + self.units_of_lines()
     }
 }
+
+/// Lines with escapes that are written for each format in one go.
+const ESCAPED_LINES_MAX: usize = 64;
 
 /// The header lines by which a message names its sender, encoded once for all messages of a session.
 ///
@@ -165,6 +174,16 @@ impl<'a> UserLines<'a> {
     #[inline]
     pub(crate) fn of(headers: &'a Headers<'_>) -> Self {
         Self::Frame(headers.user_lines())
+    }
+
+    /// Their number, at most.
+    #[inline]
+    fn len(self) -> usize {
+        match self {
+            Self::Frame(lines) => lines.len(),
+            Self::Stored(lines) => lines.len(),
+            Self::Own(lines) => lines.len(),
+        }
     }
 
     /// Whether there are none.

@@ -184,7 +184,10 @@ const ENCODING: u32 = 200;
 
 /// Receivers after which is asked whether the share of the turn is used up.
 fn step_of(contents: &[Content<'_>], units: &[u32]) -> usize {
-    let each = contents.iter().zip(units).filter(|(content, _)| content.is_shared());
+    let each = contents
+        .iter()
+        .zip(units)
+        .filter(|(content, _)| content.is_shared() || content.has_many_escapes());
     let each: u32 = each.map(|(_, units)| units).sum();
     let most = (DELIVERIES / contents.len()).clamp(1, STEP);
     most.min((ENCODING / each.max(1)) as usize).max(1)
