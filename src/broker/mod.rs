@@ -47,8 +47,10 @@ mod expel;
 mod fan;
 mod hashing;
 mod index;
+mod job;
 mod jobs;
 mod leave;
+pub(crate) mod line;
 mod list;
 mod login;
 mod pattern;
@@ -73,10 +75,12 @@ pub(crate) use self::fault::{Fault, Retry};
 use self::groups::Groups;
 use self::hashing::NameHasher;
 use self::ids::PeerId;
+use self::job::Job;
+use self::jobs::Jobs;
 pub(crate) use self::jobs::News;
-use self::jobs::{Job, Jobs};
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
+use self::line::Source;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
 use self::presence::Announcements;
@@ -199,6 +203,11 @@ impl Broker {
     pub fn open_peer(&mut self, opening: Opening) -> Speaker {
         let peer = self.peers.open(opening, self.limits.outbound_before_login());
         Speaker::new(peer, opening.dialect)
+    }
+
+    /// Notes where a connection comes from.
+    pub fn note_source(&mut self, speaker: &Speaker, source: Source) {
+        self.peers.peer_mut(speaker.peer).source = source;
     }
 
     /// Handles data of a connection. If the connection is closing, the data is dropped: another connection
@@ -481,7 +490,7 @@ impl Broker {
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
             inbound_bytes: self.jobs.left_bytes(),
-            outbound_bytes: self.queued_bytes(),
+            outbound_bytes: self.queued_bytes() + self.announcements.bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
             destinations_bytes: self.destinations.bytes() + self.destinations.remembered_bytes(),
@@ -511,10 +520,10 @@ impl Broker {
         ]
     }
 
-    /// Memory of what waits to be written, with that of presence events that are not queued to all services yet.
+    /// Memory of what waits to be written.
     #[inline]
     pub fn queued_bytes(&self) -> u64 {
-        self.peers.arena.resident_bytes() + self.announcements.bytes()
+        self.peers.arena.resident_bytes()
     }
 
     /// The number of jobs that have begun.

@@ -429,7 +429,9 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         let framing = connection.transport.framing();
         let opening = Opening { slot, number: connection.number, framing, dialect };
-        connection.speaker = Some(self.broker.open_peer(opening));
+        let speaker = self.broker.open_peer(opening);
+        self.broker.note_source(&speaker, connection.address.ip().into());
+        connection.speaker = Some(speaker);
         connection.phase = Phase::AwaitingConnect;
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
         if self.connections[slot].flags.surplus {
