@@ -23,7 +23,7 @@ pub struct Limits {
     /// Time for the first bytes to arrive and, on HTTP, for the upgrade request to be complete.
     pub upgrade_ms_max: u32,
     /// Time for CONNECT to arrive once the transport is ready, and time that a login may wait while others have to be
-    /// done with first.
+    /// done with first: each source address has a line of its own, and the lines have their turns.
     pub connect_ms_max: u32,
     /// Size of an HTTP upgrade request.
     pub upgrade_bytes_max: u32,
@@ -133,8 +133,9 @@ pub struct Limits {
     // -- outbound queues --------------------------------------------------------------------
     /// Bounds on the queue of one connection, by profile.
     pub outbound: ByProfile<OutboundLimits>,
-    /// Memory for queued frames, and for presence events on their way to many services, all connections together.
-    /// When nine tenths of it are in use, publishers are no longer read until it has fallen to seven tenths.
+    /// Memory for queued frames, all connections together; presence events that wait to be sent to many services are
+    /// no part of it. When nine tenths of it are in use, publishers are no longer read until it has fallen to seven
+    /// tenths.
     pub outbound_total_bytes_max: u64,
     /// Time for which publishers are not read. After it, and at once when all of `outbound_total_bytes_max` is in
     /// use, the connections with the largest queues are closed until seven tenths are in use.

@@ -4,7 +4,7 @@ use super::admission::Credentials;
 use super::deliver::{Sending, Sent};
 use super::fault::{CloseReason, Code, Disposition, Fault, Retry};
 use super::ids::{PeerId, SessionId, SubscriptionIndex};
-use super::jobs::Job;
+use super::job::Job;
 use super::list::{self, List};
 use super::message::{Content, NEVER, UserLines};
 use super::peer::Closure;

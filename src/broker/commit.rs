@@ -3,7 +3,7 @@
 use super::execute::Commit;
 use super::fault::{Code, Fault, Retry};
 use super::ids::{PeerId, SessionId};
-use super::jobs::Job;
+use super::job::Job;
 use super::request::{Request, find_delivery, read_expiry};
 use super::transaction::{HeldFrame, Transaction};
 use super::{Broker, Moment, printable};

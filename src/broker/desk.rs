@@ -2,7 +2,7 @@
 
 use super::fault::{Code, Fault};
 use super::ids::{GroupKind, SessionId, SubscriptionIndex};
-use super::jobs::Job;
+use super::job::Job;
 use super::presence::Snapshot;
 use super::subscription::Standard;
 use super::{Broker, Moment};
@@ -22,6 +22,7 @@ impl Broker {
             return Err(Fault::staying(Code::NoRights, description));
         }
         let index = self.subscribe_group(session, GroupKind::Presence, text, standard, now)?;
+        self.number_presence_subscription(index);
         self.await_selection(session, index, now);
         Ok(index)
     }

@@ -13,7 +13,7 @@ use super::subscription::{AckMode, SubscriptionTable};
 use crate::profile::Profile;
 
 /// The receivers of one message, and how far they have been walked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fan {
     sources: SmallVec<[Source; 1]>,
     /// The number of receivers.
@@ -24,6 +24,16 @@ pub(super) struct Fan {
     pub count: u32,
     /// Copies that were queued.
     pub deliveries: u64,
+    /// If the receivers get presence events: the number of the last subscription to presence that gets them.
+    pub until: u64,
+}
+
+impl Default for Fan {
+    /// No receivers.
+    fn default() -> Self {
+        let (sources, at) = (SmallVec::new(), Position::default());
+        Self { sources, receivers: 0, at, count: 0, deliveries: 0, until: u64::MAX }
+    }
 }
 
 /// A position in a fan.
@@ -169,7 +179,7 @@ impl<'b> Outlet<'b> {
         while let Some(source) = fan.sources.get(fan.at.source) {
             let routes = source.members.from(fan.at.index);
             let routes = &routes[..routes.len().min(left)];
-            let (watched, is_resumed) = (source.watched, fan.at.is_resumed);
+            let (watched, is_resumed, until) = (source.watched, fan.at.is_resumed, fan.until);
             let (count, deliveries) = if watched.is_none() && !is_resumed {
                 self.walk(encodings, routes, seen, token, |_, _, _| true)
             } else {
@@ -177,7 +187,11 @@ impl<'b> Outlet<'b> {
                     let may_watch =
                         watched.is_none_or(|watched| session.profile.may_watch(watched));
                     may_watch
-                        && (!is_resumed || outlet.subscriptions.get(route.subscription).is_some())
+                        && (!is_resumed
+                            || outlet
+                                .subscriptions
+                                .get(route.subscription)
+                                .is_some_and(|one| one.presence_number <= until))
                 })
             };
             fan.count += count;

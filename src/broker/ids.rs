@@ -76,7 +76,7 @@ impl Key for GroupId {
 }
 
 /// The id of a login that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LoginId(Place);
 
 impl Key for LoginId {

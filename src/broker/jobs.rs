@@ -8,54 +8,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Later;
-use super::drain::Drain;
-use super::execute::{Accepted, Commit, Settle, free};
-use super::expel::Expel;
-use super::fault::Fault;
-use super::ids::{DestinationId, PeerId, SessionId, SubscriptionIndex};
+use super::execute::{Accepted, Settle};
+use super::ids::{DestinationId, LoginId, PeerId, SessionId, SubscriptionIndex};
+use super::job::Job;
 use super::leave::{Follow, Inherit, Leave};
-use super::list::List;
-use super::presence::{Snapshot, announce};
-use super::select::{Await, LogIn, LoginTable, Select};
+use super::select::LoginTable;
 use super::transaction::Transaction;
 use super::wide::Wide;
 use super::{Broker, Moment};
 use crate::work::Progress;
-
-/// A job with what is left of it.
-#[derive(Debug)]
-pub(super) enum Job {
-    /// Ends subscriptions, of a session that has ended or of a client.
-    Leave(Leave),
-    /// Takes over the subscriptions of a session that has moved to another connection.
-    Inherit(Box<Inherit>),
-    /// Waits until what was accepted from earlier connections with the login id is done.
-    Follow(Follow),
-    /// Settles messages.
-    Settle(Settle),
-    /// Frees a transaction.
-    Free(Box<Transaction>),
-    /// Executes a transaction.
-    Commit(Box<Commit>),
-    /// Delivers messages to many receivers.
-    Wide(Box<Wide>),
-    /// Matches a new pattern against all clients.
-    Select(Select),
-    /// Waits until somebody else's job has done that.
-    Await(Await),
-    /// Matches a client that logs in with all patterns.
-    LogIn(LogIn),
-    /// Lists clients that are watched, and ends subscriptions.
-    List(Box<List>),
-    /// Sends presence events about clients that are logged in.
-    Snapshot(Snapshot),
-    /// Sends presence events to many services.
-    Announce,
-    /// Ends all sessions that subscribe by one pattern.
-    Expel(Box<Expel>),
-    /// Tells clients that the broker shuts down.
-    Drain(Drain),
-}
 
 /// A job that has begun.
 #[derive(Debug)]
@@ -107,6 +68,8 @@ pub(super) struct Jobs {
     running: VecDeque<Running>,
     /// How many of them wait.
     waiting: usize,
+    /// Jobs of logins in line, which are not asked before their turn has come.
+    parked: BTreeMap<LoginId, Running>,
     /// Connections to be told about their job.
     news: Vec<News>,
     /// Changes that have copied a part of a list that some job may hold, since jobs were last asked what they hold.
@@ -170,13 +133,31 @@ impl Jobs {
 
     /// The number of jobs.
     pub(super) fn len(&self) -> usize {
-        self.running.len()
+        self.running.len() + self.parked.len()
     }
 
     /// Whether any job runs.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
-        !self.running.is_empty()
+        !self.running.is_empty() || !self.parked.is_empty()
+    }
+
+    /// Has the job of a login go on that stands in line, if there is one.
+    pub(super) fn unpark(&mut self, login: LoginId) {
+        if let Some(running) = self.parked.remove(&login) {
+            self.push_running(running);
+        }
+    }
+
+    /// Keeps a job for later turns.
+    fn keep(&mut self, mut running: Running, logins: &LoginTable) {
+        match &running.job {
+            Job::LogIn(login) if login.is_in_line(logins) => {
+                running.waits = false;
+                self.parked.insert(login.id(), running);
+            }
+            _ => self.push_running(running),
+        }
     }
 
     /// The wide message that a client sent last, as long as it has not begun.
@@ -287,7 +268,7 @@ impl Broker {
             self.peers.peer_mut(owner).set_job(Some(bytes));
         }
         let waits = progress == Progress::Waits;
-        self.jobs.push_running(Running { waits, ..Running::new(owner, job) });
+        self.jobs.keep(Running { waits, ..Running::new(owner, job) }, &self.logins);
         None
     }
 
@@ -311,6 +292,11 @@ impl Broker {
         if !self.peers.peer(client).is_busy() {
             return None;
         }
+        if let Some(login) = self.peers.peer(client).login
+            && self.jobs.parked.contains_key(&login)
+        {
+            return self.jobs.parked.get_mut(&login);
+        }
         self.jobs.running.iter_mut().rev().find(|one| one.owner == Some(client))
     }
 
@@ -326,16 +312,18 @@ impl Broker {
 
     /// Advances jobs in turn, each by a slice, until the share of the turn is used up.
     pub(crate) fn advance_jobs(&mut self, now: Moment) {
-        if self.jobs.running.is_empty() {
-            return;
+        if self.jobs.is_any() {
+            self.advance_jobs_slow(now);
         }
-        self.advance_jobs_slow(now);
     }
 
     #[cold] // most turns have no jobs
     fn advance_jobs_slow(&mut self, now: Moment) {
         self.ask_waiting();
-        let mut left = self.units_left();
+        let least = self.units_left().min(1);
+        self.move_line(now);
+        // Logins that go on leave time for a step at least.
+        let mut left = self.units_left().max(least);
         let mut waiting = 0;
         while left > 0 && waiting < self.jobs.running.len() && !self.peers.arena.is_full() {
             let Some(mut running) = self.jobs.pop_running() else { return };
@@ -348,7 +336,8 @@ impl Broker {
             left = left.saturating_sub(spent.max(1));
             running.waits = progress == Progress::Waits;
             self.jobs.note_left(&mut running, progress);
-            waiting = if running.waits { waiting + 1 } else { 0 };
+            let is_parked = matches!(&running.job, Job::LogIn(one) if one.is_in_line(&self.logins));
+            waiting = if running.waits { waiting + usize::from(!is_parked) } else { 0 };
             self.jobs.is_stirred |= progress == Progress::Ended;
             match progress {
                 Progress::Ended => match running.rest.pop_front() {
@@ -361,7 +350,7 @@ impl Broker {
                 Progress::More | Progress::Waits => {
                     let bytes = running.job.held_bytes(&self.logins);
                     running.left_bytes = self.note_memory(running.owner, bytes, running.left_bytes);
-                    self.jobs.push_running(running);
+                    self.jobs.keep(running, &self.logins);
                 }
             }
         }
@@ -372,9 +361,9 @@ impl Broker {
     /// for each copy of a part of a list that they may hold, so that it is known of all before much was copied.
     fn ask_waiting(&mut self) {
         let count = ASKED_PER_TURN + std::mem::take(&mut self.jobs.copies) * ASKED_PER_COPY;
-        let count = count.min(self.jobs.len());
+        let count = count.min(self.jobs.running.len());
         for _ in 0..count {
-            self.jobs.asked = (self.jobs.asked + 1) % self.jobs.len();
+            self.jobs.asked = (self.jobs.asked + 1) % self.jobs.running.len();
             let at = self.jobs.asked;
             let Some(one) = self.jobs.running.get(at) else { return };
             let bytes = one.job.held_bytes(&self.logins);
@@ -519,70 +508,9 @@ impl Broker {
     /// Whether there is work that does not wait for anything.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.has_queue_work() || (!self.jobs.running.is_empty() && self.jobs.is_ready())
-    }
-}
-
-impl Job {
-    /// Does a slice: at least one step, and no more once the share is used up.
-    fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
-        match self {
-            Self::Leave(leave) => leave.advance(broker, now),
-            Self::Inherit(inherit) => inherit.advance(broker, now),
-            Self::Follow(follow) => follow.advance(broker),
-            Self::Settle(settle) => settle.advance(broker, now),
-            Self::Free(transaction) => free(broker, transaction),
-            Self::Commit(commit) => commit.advance(broker, now),
-            Self::Wide(wide) => wide.advance(broker),
-            Self::Select(select) => select.advance(broker),
-            Self::Await(await_) => await_.advance(broker),
-            Self::LogIn(login) => login.advance(broker, now),
-            Self::List(list) => list.advance(broker, now),
-            Self::Snapshot(snapshot) => snapshot.advance(broker, now),
-            Self::Announce => announce(broker),
-            Self::Expel(expel) => expel.advance(broker, now),
-            Self::Drain(drain) => drain.advance(broker, now),
-        }
-    }
-
-    /// Whether something is not done that was accepted from a connection.
-    fn has_accepted(&self) -> bool {
-        match self {
-            Self::Leave(leave) => leave.has_accepted(),
-            Self::Inherit(inherit) => inherit.has_accepted(),
-            Self::Wide(_) => true,
-            _ => false,
-        }
-    }
-
-    /// Why the job has achieved nothing, if it has not.
-    pub(super) fn take_fault(&mut self) -> Option<Fault> {
-        match self {
-            Self::Commit(commit) => commit.take_fault(),
-            _ => None,
-        }
-    }
-
-    /// Memory of what the job holds for its owner.
-    fn held_bytes(&self, logins: &LoginTable) -> u32 {
-        match self {
-            Self::Wide(wide) => wide.held_bytes() as u32,
-            Self::List(list) => list.held_bytes(),
-            Self::LogIn(login) => login.held_bytes(logins),
-            // A transaction counts where it counted before its COMMIT.
-            Self::Commit(commit) => commit.held_bytes(),
-            Self::Leave(leave) => leave.held_bytes(),
-            Self::Select(_)
-            | Self::Await(_)
-            | Self::Inherit(_)
-            | Self::Follow(_)
-            | Self::Settle(_)
-            | Self::Free(_)
-            | Self::Snapshot(_)
-            | Self::Announce
-            | Self::Expel(_)
-            | Self::Drain(_) => 0,
-        }
+        self.has_queue_work()
+            || (!self.jobs.running.is_empty() && self.jobs.is_ready())
+            || self.line_moves()
     }
 }
 

@@ -7,7 +7,7 @@ use super::encoding::Encoding;
 use super::execute::Accepted;
 use super::fault::{CloseReason, Code, Fault, Retry};
 use super::ids::{PeerId, SessionId};
-use super::jobs::Job;
+use super::job::Job;
 use super::leave::{Inherit, Leave};
 use super::peer::{Closure, PeerState};
 use super::presence::Event;

@@ -47,8 +47,10 @@ mod expel;
 mod fan;
 mod hashing;
 mod index;
+mod job;
 mod jobs;
 mod leave;
+pub(crate) mod line;
 mod list;
 mod login;
 mod pattern;
@@ -73,10 +75,12 @@ pub(crate) use self::fault::{Fault, Retry};
 use self::groups::Groups;
 use self::hashing::NameHasher;
 use self::ids::PeerId;
+use self::job::Job;
+use self::jobs::Jobs;
 pub(crate) use self::jobs::News;
-use self::jobs::{Job, Jobs};
 pub(crate) use self::keys::KeyFault;
 pub use self::keys::Keys;
+pub(crate) use self::line::Source;
 pub use self::options::Options;
 use self::peer::{Closure, Opening, Peers};
 use self::presence::Announcements;
@@ -481,7 +485,7 @@ impl Broker {
     pub(crate) fn accounts(&self) -> Accounts {
         Accounts {
             inbound_bytes: self.jobs.left_bytes(),
-            outbound_bytes: self.queued_bytes(),
+            outbound_bytes: self.queued_bytes() + self.announcements.bytes(),
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
             destinations_bytes: self.destinations.bytes() + self.destinations.remembered_bytes(),
@@ -497,24 +501,21 @@ impl Broker {
     pub fn held(&self) -> [(&'static str, u64, u64); 4] {
         let limits = &self.limits;
         let (queued, outbound_max) = (self.queued_bytes(), limits.outbound_total_bytes_max);
+        let destinations = self.destinations.counted().bytes;
         let transactions_max = limits.transactions_total_bytes_max;
         let transactions_max = transactions_max + transactions_max / commit::FREEING_PARTS;
         [
             ("outbound_total_bytes_max", queued, outbound_max),
             ("queues_bytes_max", self.store.bytes(), limits.queues_bytes_max),
             ("transactions_total_bytes_max", self.transactions.bytes(), transactions_max),
-            (
-                "destinations_bytes_max",
-                self.destinations.counted().bytes,
-                limits.destinations_bytes_max,
-            ),
+            ("destinations_bytes_max", destinations, limits.destinations_bytes_max),
         ]
     }
 
-    /// Memory of what waits to be written, with that of presence events that are not queued to all services yet.
+    /// Memory of what waits to be written.
     #[inline]
     pub fn queued_bytes(&self) -> u64 {
-        self.peers.arena.resident_bytes() + self.announcements.bytes()
+        self.peers.arena.resident_bytes()
     }
 
     /// The number of jobs that have begun.

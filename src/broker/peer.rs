@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::encoding::Encoding;
 use super::fault::{CloseReason, Fault, Retry};
 use super::ids::{LoginId, PeerId, SessionId};
+use super::line::Source;
 use super::table::Table;
 use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
@@ -68,6 +69,8 @@ pub struct Peer {
     dirty: bool,
     /// Its login, if that waits.
     pub login: Option<LoginId>,
+    /// Where it comes from.
+    pub source: Source,
     /// Memory of the job of the client that runs, until whose end nothing else of it is handled.
     job: Option<u32>,
 }
@@ -441,6 +444,7 @@ impl Peer {
             lost_a_frame: false,
             dirty: false,
             login: None,
+            source: Source::default(),
             job: None,
         }
     }

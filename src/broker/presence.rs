@@ -2,18 +2,22 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use serde::Serialize;
 
+use super::bits::BitSet;
 use super::fan::Fan;
 use super::groups::{Group, State, slot_of};
-use super::ids::{LoginId, SessionId, SubscriptionIndex};
+use super::ids::{SessionId, SubscriptionIndex};
+use super::line::{Line, Source};
 use super::members::Route;
 use super::message::{Content, Message, Origin, UserLines};
 use super::space::Space;
 use super::subscription::Target;
 use super::wide::{Wide, narrow_max};
 use super::{Broker, Moment};
+use crate::buffer::ALLOCATION_BYTES;
 use crate::calendar::Timestamp;
 use crate::json;
 use crate::limits::Limits;
@@ -49,32 +53,94 @@ impl Broker {
         &mut self,
         event: Event,
         session: SessionId,
-        reason: &str,
+        reason: &'static str,
         now: Moment,
     ) {
         let mut fan = Fan::default();
+        let mut slots = BitSet::default();
         for slot in self.sessions[session].events.iter() {
             if let Some(group) = self.groups.presence.known_at(slot) {
                 self.meter.spend(work::DELIVERY);
                 fan.add(group.members(), None);
+                slots.set(slot, true);
             }
         }
         if fan.is_empty() {
             return;
         }
         let receivers = fan.len();
-        let waits = self.announcements.is_under_way || receivers > narrow_max(&self.limits);
-        let event = BrokerEvent::new(self, event, session, reason, now);
-        if !waits {
+        let brief = self.brief_of(event, session, reason, now);
+        self.meter.spend(work::FRAME + work::of_bytes(brief.address.len()));
+        if !self.announcements.is_under_way && receivers <= narrow_max(&self.limits) {
             self.meter.spend(receivers as u32 * work::DELIVERY);
+            let event = BrokerEvent::new(self, &brief);
             event.with_message(|message| self.deliver_to(message, fan, now));
             return;
         }
-        let wide = event.with_message(|message| Box::new(Wide::new(message, fan, None, now)));
-        self.announcements.push(wide, receivers);
+        let newest = self.groups.presence.newest();
+        self.announcements.push(brief, (slots, newest), receivers);
         if !std::mem::replace(&mut self.announcements.is_under_way, true) {
             self.begin_announcing();
         }
+    }
+
+    fn brief_of(&self, event: Event, id: SessionId, reason: &'static str, now: Moment) -> Brief {
+        let session = &self.sessions[id];
+        Brief {
+            event,
+            address: self.announcements.shared(&self.destinations[session.destination].name),
+            profile: session.profile,
+            connection: self.peers.peer(session.peer).number,
+            reason,
+            at: now,
+        }
+    }
+
+    /// Numbers a subscription to presence, which gets no events that happened before it.
+    pub(super) fn number_presence_subscription(&mut self, index: SubscriptionIndex) {
+        let subscription = &mut self.subscriptions[index];
+        // A client of the classic dialect may have it already.
+        if subscription.presence_number == 0 {
+            self.announcements.subscriptions += 1;
+            subscription.presence_number = self.announcements.subscriptions;
+        }
+    }
+}
+
+/// An event that is not encoded yet.
+#[derive(Clone, Debug)]
+struct Brief {
+    event: Event,
+    /// The address of the client.
+    address: Rc<[u8]>,
+    profile: Profile,
+    /// The number of its connection.
+    connection: u64,
+    reason: &'static str,
+    at: Moment,
+}
+
+impl Brief {
+    /// Its memory, at most.
+    fn held_bytes(&self) -> u64 {
+        (size_of::<Self>() + ALLOCATION_BYTES + self.address.len()) as u64
+    }
+
+    fn login(&self) -> &[u8] {
+        &self.address[self.profile.destination_prefix().len()..]
+    }
+
+    fn body(&self) -> String {
+        let body = Body {
+            event: self.event.word(),
+            login: String::from_utf8_lossy(self.login()),
+            profile: self.profile.description(),
+            destination: String::from_utf8_lossy(&self.address),
+            connection_id: self.connection,
+            reason: self.reason,
+            at: Timestamp(self.at.unix_ms),
+        };
+        body.to_json()
     }
 }
 
@@ -84,23 +150,35 @@ pub(super) struct Announcements {
     /// The cost of those that may wait before logins wait.
     cost_max: u64,
     waiting: VecDeque<Announcement>,
-    /// The memory of all of them.
+    /// Those that are being sent, and their cost.
+    current: Option<(Box<Wide>, u64)>,
+    /// The number of the last subscription to presence.
+    subscriptions: u64,
+    /// The memory of those that wait.
     bytes: u64,
     /// The cost of all of them.
     cost: u64,
     /// The cost of the events of logins that may go on.
     admitted: u64,
-    /// Logins that wait, first come first served. Some may be gone.
-    pub(super) line: VecDeque<LoginId>,
+    /// Logins that wait.
+    pub(super) line: Line,
+    /// The source whose first login was last asked whether it has waited for too long.
+    pub(super) asked: Source,
     /// Whether a job sends them.
     is_under_way: bool,
 }
 
-/// Events that go to the same receivers.
+/// Events that go to the same receivers. Those that wait are not encoded, and who gets them is told by the groups and
+/// by a number: so they are small, and never more than a few for each session.
 #[derive(Debug)]
 struct Announcement {
-    wide: Box<Wide>,
-    bytes: u64,
+    events: VecDeque<Brief>,
+    /// The slots of the groups of their receivers, and the number of the newest group at their time: in the slot of an
+    /// older one may be a newer one now.
+    groups: (BitSet, u64),
+    /// The number of the last subscription that gets them.
+    until: u64,
+    /// What each of them costs.
     cost: u64,
 }
 
@@ -109,10 +187,13 @@ impl Announcements {
         Self {
             cost_max: u64::from(limits.turn_units_max) * TURNS_MAX,
             waiting: VecDeque::new(),
+            current: None,
+            subscriptions: 0,
             bytes: 0,
             cost: 0,
             admitted: 0,
-            line: VecDeque::new(),
+            line: Line::default(),
+            asked: Source::default(),
             is_under_way: false,
         }
     }
@@ -125,7 +206,7 @@ impl Announcements {
 
     /// Whether a login has to wait.
     pub(super) fn has_line(&self) -> bool {
-        self.are_many() || !self.line.is_empty()
+        self.are_many() || self.line.len() > 0
     }
 
     /// Admits a login whose event costs so much.
@@ -140,62 +221,119 @@ impl Announcements {
 
     /// Their memory.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.current.as_ref().map_or(0, |(wide, _)| wide.held_bytes())
     }
 
-    /// Adds one: to the one before, if it has the same receivers, so that each of them gets both by one write.
-    fn push(&mut self, wide: Box<Wide>, receivers: usize) {
-        let cost = cost_of(receivers);
+    /// An address, which the events of the end of a session share.
+    fn shared(&self, address: &[u8]) -> Rc<[u8]> {
+        let last = self.waiting.back().and_then(|last| last.events.back());
+        match last.filter(|last| *last.address == *address) {
+            Some(last) => last.address.clone(),
+            None => address.into(),
+        }
+    }
+
+    /// Adds an event: to those before, if it has the same receivers, so that each of them gets them by one write.
+    fn push(&mut self, event: Brief, groups: (BitSet, u64), receivers: usize) {
+        let (cost, until) = (cost_of(receivers), self.subscriptions);
         self.cost += cost;
+        self.bytes += event.held_bytes();
         match self.waiting.back_mut() {
-            Some(Announcement { wide: last, bytes, cost: before })
-                if last.is_open() && last.has_same_fan(&wide) && last.len() < JOINED_MAX =>
-            {
-                last.join(*wide);
-                *before += cost;
-                self.bytes -= std::mem::replace(bytes, last.held_bytes());
-                self.bytes += *bytes;
+            Some(last) if last.until == until && last.cost == cost && last.groups == groups => {
+                last.events.push_back(event);
             }
             _ => {
-                let bytes = wide.held_bytes();
-                self.bytes += bytes;
-                self.waiting.push_back(Announcement { wide, bytes, cost });
+                let events = VecDeque::from([event]);
+                let next = Announcement { events, groups, until, cost };
+                self.bytes += next.own_bytes();
+                self.waiting.push_back(next);
             }
         }
     }
 
-    /// Takes the first ones.
-    fn pop(&mut self) -> Option<Announcement> {
-        let first = self.waiting.pop_front()?;
-        self.bytes -= first.bytes;
-        self.cost -= first.cost;
-        Some(first)
+    /// Takes the next event, if it has the same receivers as the one before, if there is one before.
+    fn pop(&mut self, has_before: bool) -> Option<Brief> {
+        let first = self.waiting.front_mut()?;
+        if let Some(event) = first.events.pop_front() {
+            self.bytes -= event.held_bytes();
+            return Some(event);
+        }
+        if has_before {
+            return None;
+        }
+        self.bytes -= first.own_bytes();
+        self.waiting.pop_front();
+        self.pop(false)
     }
+}
 
-    /// Puts the first ones back.
-    fn push_front(&mut self, first: Announcement) {
-        let first = Announcement { bytes: first.wide.held_bytes(), ..first };
-        self.bytes += first.bytes;
-        self.cost += first.cost;
-        self.waiting.push_front(first);
+impl Announcement {
+    /// Its memory without that of the events.
+    fn own_bytes(&self) -> u64 {
+        (size_of::<Self>() + ALLOCATION_BYTES + self.groups.0.bytes()) as u64
     }
 }
 
 /// Sends announcements, until the share of the turn is used up.
 pub(super) fn announce(broker: &mut Broker) -> Progress {
-    while let Some(mut next) = broker.announcements.pop() {
-        if next.wide.advance(broker) == Progress::More {
-            broker.announcements.push_front(next);
+    while let Some((mut wide, cost)) = broker.next_announcements() {
+        if wide.advance(broker) == Progress::More {
+            broker.announcements.current = Some((wide, cost));
             return Progress::More;
         }
+        broker.announcements.cost -= cost;
         if broker.is_share_spent() {
-            break;
+            return Progress::More;
         }
     }
-    broker.announcements.is_under_way = !broker.announcements.waiting.is_empty();
-    match broker.announcements.is_under_way {
-        true => Progress::More,
-        false => Progress::Ended,
+    broker.announcements.is_under_way = false;
+    Progress::Ended
+}
+
+impl Broker {
+    /// The announcements that are being sent, or else the next ones that have receivers, and their cost.
+    fn next_announcements(&mut self) -> Option<(Box<Wide>, u64)> {
+        if let Some(current) = self.announcements.current.take() {
+            return Some(current);
+        }
+        let mut wide: Option<Box<Wide>> = None;
+        let (mut cost, mut bytes) = (0, 0);
+        while let Some(event) = self.announcements.pop(wide.is_some()) {
+            let fan = match &wide {
+                Some(_) => Fan::default(),
+                None => self.next_fan(),
+            };
+            cost += self.announcements.waiting.front().map_or(0, |first| first.cost);
+            let at = event.at;
+            let event = BrokerEvent::new(self, &event);
+            bytes += event.body.len();
+            let next = event.with_message(|message| Wide::new(message, fan, None, at));
+            match &mut wide {
+                Some(wide) => wide.join(next),
+                None => wide = Some(Box::new(next)),
+            }
+            let is_full = wide.as_ref().is_some_and(|wide| wide.len() == JOINED_MAX);
+            if is_full || bytes >= JOINED_BYTES_MAX || self.is_share_spent() {
+                break;
+            }
+        }
+        Some((wide?, cost))
+    }
+
+    /// The receivers of the next announcement, as far as they are still there.
+    fn next_fan(&mut self) -> Fan {
+        let mut fan = Fan::default();
+        let Some(first) = self.announcements.waiting.front() else { return fan };
+        let (slots, newest) = &first.groups;
+        for slot in slots.iter() {
+            self.meter.spend(work::DELIVERY);
+            let group = self.groups.presence.known_at(slot);
+            if let Some(group) = group.filter(|group| group.number() <= *newest) {
+                fan.add(group.members(), None);
+            }
+        }
+        fan.until = first.until;
+        fan
     }
 }
 
@@ -213,6 +351,12 @@ const RECEIVERS_LEAST: usize = 100;
 
 /// Events that are sent together.
 const JOINED_MAX: usize = 16;
+
+/// The size of bodies from which no more are sent together.
+const JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// Characters that are escaped for a unit.
+const ESCAPES_PER_UNIT: u32 = 4;
 
 /// Presence events about clients that were logged in before a subscription.
 #[derive(Debug)]
@@ -248,7 +392,8 @@ impl Snapshot {
                 }
                 let (session, subscription) = (subscription.session, self.subscription);
                 let fan = Fan::to(Route { session, subscription });
-                let event = BrokerEvent::new(broker, Event::Logged, id, SNAPSHOT, now);
+                let brief = broker.brief_of(Event::Logged, id, SNAPSHOT, now);
+                let event = BrokerEvent::new(broker, &brief);
                 event.with_message(|message| broker.deliver_to(message, fan, now));
             }
             self.from = next;
@@ -282,17 +427,14 @@ struct BrokerEvent {
 }
 
 impl BrokerEvent {
-    fn new(
-        broker: &mut Broker,
-        event: Event,
-        session: SessionId,
-        reason: &str,
-        now: Moment,
-    ) -> Self {
-        let body = event_json(broker, event, session, reason, now);
-        broker.meter.spend(work::FRAME + work::of_bytes(body.len()));
+    fn new(broker: &mut Broker, brief: &Brief) -> Self {
+        let body = brief.body();
+        let escaped = body.len().saturating_sub(brief.address.len() + brief.login().len());
+        let units = work::of_bytes(body.len()) + escaped as u32 / ESCAPES_PER_UNIT;
+        broker.meter.spend(work::FRAME + units);
         let number = broker.next_message();
-        Self { number, word: event.word(), is_snapshot: reason == SNAPSHOT, body }
+        let is_snapshot = brief.reason == SNAPSHOT;
+        Self { number, word: brief.event.word(), is_snapshot, body }
     }
 
     fn with_message<T>(&self, send: impl FnOnce(&Message<'_>) -> T) -> T {
@@ -311,26 +453,6 @@ impl BrokerEvent {
         let (number, is_redelivered) = (self.number, false);
         send(&Message { number, is_redelivered, origin: &origin, content: &content })
     }
-}
-
-fn event_json(
-    broker: &Broker,
-    event: Event,
-    session: SessionId,
-    reason: &str,
-    now: Moment,
-) -> String {
-    let session = &broker.sessions[session];
-    let body = Body {
-        event: event.word(),
-        login: String::from_utf8_lossy(session.login(&broker.destinations)),
-        profile: session.profile.description(),
-        destination: String::from_utf8_lossy(&broker.destinations[session.destination].name),
-        connection_id: broker.peers.peer(session.peer).number,
-        reason,
-        at: Timestamp(now.unix_ms),
-    };
-    body.to_json()
 }
 
 /// The body of an event, with its keys in the order of the fields.
@@ -443,9 +565,8 @@ mod tests {
         let mut clients: Vec<_> =
             (1..=count + 10).map(|slot| join(&mut broker, slot, "agent")).collect();
         assert!(broker.announcements.are_many());
-        assert!(
-            broker.queued_bytes() - broker.peers.arena.resident_bytes() > 200 * u64::from(count)
-        );
+        let held = broker.announcements.bytes() / u64::from(count);
+        assert!((50..200).contains(&held), "{held} bytes for each event");
         assert_eq!(broker.sessions.len() as u32, 1 + count);
         // Who is watched by nobody does not wait.
         join(&mut broker, count + 20, "service");
@@ -455,7 +576,7 @@ mod tests {
             turns += 1;
         }
         assert!(turns > 10, "{turns}");
-        assert_eq!(broker.queued_bytes(), broker.peers.arena.resident_bytes());
+        assert_eq!(broker.announcements.bytes(), 0);
         assert_eq!(broker.sessions.len() as u32, 2 + count + 10);
         assert_eq!(broker.counters.deliveries, 100 * u64::from(count + 10));
         assert_eq!((broker.announcements.cost, broker.announcements.admitted), (0, 0));
@@ -506,6 +627,84 @@ mod tests {
             assert!(!broker.announcements.has_line());
             broker.check_invariants();
         }
+    }
+
+    /// The deliveries until nothing is left to do.
+    fn deliveries(broker: &mut Broker, clients: &mut [Speaker]) -> u64 {
+        let before = broker.counters.deliveries;
+        while broker.has_work() {
+            turn(broker, 5_000, clients, NOW);
+        }
+        broker.counters.deliveries - before
+    }
+
+    fn subscribe(broker: &mut Broker, who: &mut Speaker, id: u32, pattern: &str) {
+        let pattern = if pattern.is_empty() { "" } else { &format!("destination-id:{pattern}\n") };
+        let text = format!("SUBSCRIBE\nid:{id}\ndestination:/broker/presence\n{pattern}\n\0");
+        broker.begin_share(50_000);
+        say(broker, who, &text);
+    }
+
+    #[test]
+    fn nobody_gets_an_event_that_waits_since_before_its_subscription() {
+        let mut broker = watched(100);
+        let mut late = join(&mut broker, 1, "service");
+        let mut clients: Vec<_> = (2..=3).map(|slot| join(&mut broker, slot, "agent")).collect();
+        subscribe(&mut broker, &mut late, 0, "");
+        clients.push(join(&mut broker, 4, "agent"));
+        subscribe(&mut broker, &mut late, 1, "");
+        broker.close_peer(clients[0].peer, CloseReason::Lost, NOW);
+        subscribe(&mut broker, &mut late, 2, "");
+        assert!(broker.announcements.waiting.len() == 3, "those with the same receivers are one");
+        assert_eq!(deliveries(&mut broker, &mut clients), 2 * 100 + 101 + 2 * 102);
+        clients.push(join(&mut broker, 5, "agent"));
+        assert_eq!(deliveries(&mut broker, &mut clients), 103);
+        broker.check_invariants();
+    }
+
+    #[test]
+    fn nobody_gets_an_event_in_the_place_of_a_pattern_that_is_gone() {
+        let mut broker = watched(100);
+        let mut other = join(&mut broker, 1, "service");
+        subscribe(&mut broker, &mut other, 0, "/agent/[23]");
+        let mut clients = vec![join(&mut broker, 2, "agent")];
+        assert_eq!(deliveries(&mut broker, &mut clients), 101);
+        clients.push(join(&mut broker, 3, "agent"));
+        say(&mut broker, &mut other, "UNSUBSCRIBE\nid:0\n\n\0");
+        subscribe(&mut broker, &mut other, 1, "/agent/[234]");
+        assert_eq!(
+            broker.groups.presence.slots_len(),
+            2,
+            "the pattern has the place of the former"
+        );
+        assert_eq!(deliveries(&mut broker, &mut clients), 100);
+        clients.push(join(&mut broker, 4, "agent"));
+        assert_eq!(deliveries(&mut broker, &mut clients), 101);
+        broker.check_invariants();
+    }
+
+    #[test]
+    fn who_comes_from_elsewhere_is_served_next_though_a_thousand_stand_in_line() {
+        let (mut broker, mut clients) = congested(1_000);
+        let elsewhere = Source::new(7);
+        for slot in 2_000..2_003 {
+            let (dialect, framing, number) = (Dialect::Standard, Framing::Line, slot.into());
+            let mut client = broker.open_peer(Opening { slot, number, framing, dialect });
+            broker.note_source(&client, elsewhere);
+            let text = format!("CONNECT\nlogin:{slot}\npasscode:app.agent\n\n\0");
+            say(&mut broker, &mut client, &text);
+            clients.push(client);
+        }
+        assert_eq!(broker.announcements.line.len(), 1_003);
+        broker.announcements.note_admitted(cost_max());
+        broker.jobs.stir();
+        let mut order = Vec::new();
+        while order.len() < 6 && broker.has_work() {
+            order.extend(turn(&mut broker, 1, &mut clients, NOW));
+        }
+        assert_eq!(order, [2, 2_000, 3, 2_001, 4, 2_002]);
+        assert!(broker.announcements.line.len() > 990);
+        broker.check_invariants();
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{Broker, Moment};
 use crate::profile::Profile;
 use crate::stomp::Headers;
 use crate::stomp::frame::OwnedLines;
-use crate::work::Progress;
+use crate::work::{Meter, Progress};
 
 /// Goes on matching a name. Takes from the units what it used.
 fn go_on(
@@ -217,7 +217,8 @@ impl Selection {
     }
 
     /// The number of subscriptions that get events about the client.
-    fn receivers(&self, groups: &Groups) -> usize {
+    fn receivers(&self, groups: &Groups, meter: &mut Meter) -> usize {
+        meter.spend(self.presence.slots.iter().count() as u32 / GROUPS_PER_UNIT);
         let known = self.presence.slots.iter().filter_map(|slot| groups.presence.known_at(slot));
         known.map(|group| group.members().len()).sum()
     }
@@ -288,8 +289,9 @@ pub(super) struct Login {
 enum Stage {
     /// It is matched with the patterns.
     Matching,
-    /// It waits until there are fewer events about others that have to be sent first.
-    InLine,
+    /// It waits until there are fewer events about others that have to be sent first. The event about it costs so
+    /// much.
+    InLine(u64),
     /// It may go on, and the event about it costs so much.
     Admitted(u64),
     /// It has waited for too long.
@@ -324,14 +326,29 @@ impl LogIn {
             broker.forget_login(self.0);
             return Progress::Ended;
         }
+        if login.stage != Stage::Matching {
+            meter.spend(1);
+            return if self.is_in_line(logins) { Progress::Waits } else { Progress::Ended };
+        }
         let mut units = all;
         let is_matched = login.selection.advance(groups, &login.address, &mut units);
         meter.spend((all - units).max(1));
         if !is_matched {
             return Progress::More;
         }
-        let receivers = login.selection.receivers(groups);
+        let receivers = login.selection.receivers(groups, meter);
         broker.stand_in_line(self.0, receivers, now)
+    }
+
+    /// The login.
+    pub(super) fn id(self) -> LoginId {
+        self.0
+    }
+
+    /// Whether it is in line, where nothing is done for it until its turn has come.
+    pub(super) fn is_in_line(self, logins: &LoginTable) -> bool {
+        let login = logins.get(self.0).and_then(Option::as_ref);
+        login.is_some_and(|login| matches!(login.stage, Stage::InLine(_)))
     }
 
     /// Memory of the login.
@@ -378,7 +395,7 @@ impl Broker {
         let is_matched = selection.advance(&self.groups, address, &mut units);
         self.meter.spend(all - units);
         let is_free = is_admitted || !self.announcements.has_line();
-        let is_free = is_free || selection.receivers(&self.groups) == 0;
+        let is_free = is_free || selection.receivers(&self.groups, &mut self.meter) == 0;
         if is_matched && is_free && !all_wait {
             return Ok(selection);
         }
@@ -399,42 +416,90 @@ impl Broker {
         }
     }
 
-    /// Admits a login whose patterns are known, if it is its turn.
+    /// Admits a login whose patterns are known, or has it stand in line.
     fn stand_in_line(&mut self, id: LoginId, receivers: usize, now: Moment) -> Progress {
-        let Some(Some(login)) = self.logins.get_mut(id) else { return Progress::Ended };
-        let is_late = now.ms() >= login.asked_ms + u64::from(self.limits.connect_ms_max);
-        if receivers > 0 && login.stage == Stage::Matching {
-            login.stage = Stage::InLine;
-            self.announcements.line.push_back(id);
-        }
+        let all_wait = self.all_logins_wait();
+        let is_free = !all_wait && (receivers == 0 || !self.announcements.has_line());
         let cost = if receivers == 0 { 0 } else { cost_of(receivers) };
-        let is_next = !self.all_logins_wait() && (receivers == 0 || self.is_first_in_line(id));
-        let stage = match is_next {
-            true => Stage::Admitted(cost),
-            false if is_late => Stage::Late,
-            false => return Progress::Waits,
-        };
-        if let Some(Some(login)) = self.logins.get_mut(id) {
-            login.stage = stage;
-        }
-        if is_next && receivers > 0 {
-            self.announcements.line.pop_front();
+        let connect_ms_max = u64::from(self.limits.connect_ms_max);
+        let Some(Some(login)) = self.logins.get_mut(id) else { return Progress::Ended };
+        if is_free {
+            login.stage = Stage::Admitted(cost);
             self.announcements.admit(cost);
+        } else if receivers > 0 {
+            login.stage = Stage::InLine(cost);
+            let source = self.peers.get(login.peer).map(|peer| peer.source).unwrap_or_default();
+            self.announcements.line.push(source, id);
+            return Progress::Waits;
+        } else if now.ms() >= login.asked_ms + connect_ms_max {
+            login.stage = Stage::Late;
+        } else {
+            return Progress::Waits;
         }
         Progress::Ended
     }
 
-    /// Whether the events about a login that stands in line are the next for which there is room.
-    fn is_first_in_line(&mut self, id: LoginId) -> bool {
-        let Self { announcements, logins, .. } = self;
-        let stands = |id: &LoginId| {
-            let login = logins.get(*id).and_then(Option::as_ref);
-            login.is_some_and(|login| matches!(login.stage, Stage::Matching | Stage::InLine))
-        };
-        while announcements.line.front().is_some_and(|first| !stands(first)) {
-            announcements.line.pop_front();
+    /// Whether the next login in line may go on.
+    pub(super) fn line_moves(&self) -> bool {
+        self.announcements.line.len() > 0
+            && !self.announcements.are_many()
+            && !self.all_logins_wait()
+    }
+
+    /// Admits logins that stand in line as far as there is room for the events about them, and refuses those that
+    /// have waited for too long.
+    pub(super) fn move_line(&mut self, now: Moment) {
+        self.refuse_late(now);
+        while self.line_moves() {
+            let Some(id) = self.announcements.line.pop() else { return };
+            self.meter.spend(1);
+            if let Some(Some(login)) = self.logins.get_mut(id)
+                && let Stage::InLine(cost) = login.stage
+            {
+                login.stage = Stage::Admitted(cost);
+                self.announcements.admit(cost);
+                self.jobs.unpark(id);
+            }
+            // At least one goes on in each turn.
+            if self.is_share_spent() {
+                return;
+            }
         }
-        announcements.line.front() == Some(&id) && !announcements.are_many()
+    }
+
+    /// Refuses logins that have waited for too long: of each source the first ones, which have waited longest. Some are
+    /// looked at in each turn.
+    fn refuse_late(&mut self, now: Moment) {
+        let sources = self.announcements.line.sources_len();
+        let (mut left, mut asked) = (ASKED_PER_TURN, sources.min(ASKED_PER_TURN));
+        while left > 0 && asked > 0 {
+            let Some(source) = self.announcements.line.source_after(self.announcements.asked)
+            else {
+                return;
+            };
+            (self.announcements.asked, asked) = (source, asked - 1);
+            while let Some(first) = self.announcements.line.first_of(source)
+                && left > 0
+                && self.is_past(first, now)
+            {
+                self.announcements.line.take_first_of(source);
+                self.jobs.unpark(first);
+                left -= 1;
+            }
+            self.meter.spend(1);
+        }
+        self.meter.spend((ASKED_PER_TURN - left) as u32);
+    }
+
+    /// Whether a login in line is gone, or is refused since it has waited for too long.
+    fn is_past(&mut self, id: LoginId, now: Moment) -> bool {
+        let late_ms = now.ms().checked_sub(u64::from(self.limits.connect_ms_max));
+        let Some(Some(login)) = self.logins.get_mut(id) else { return true };
+        let is_late = late_ms.is_some_and(|late_ms| login.asked_ms <= late_ms);
+        if is_late {
+            login.stage = Stage::Late;
+        }
+        is_late
     }
 
     /// Notes what selects a client that has logged in.
@@ -464,6 +529,7 @@ impl Broker {
 
     fn forget_login(&mut self, id: LoginId) -> Option<Box<Login>> {
         let login = self.logins.remove(id)??;
+        self.jobs.unpark(id);
         if let Stage::Admitted(cost) = login.stage {
             self.announcements.note_admitted(cost);
             self.jobs.stir();
@@ -475,6 +541,12 @@ impl Broker {
 /// The part of [`inbound_total_bytes_max`](crate::limits::Limits::inbound_total_bytes_max) that may be in messages to
 /// many receivers whose senders are gone before logins wait.
 const LEFT_PART: u64 = 4;
+
+/// Groups whose members are counted for a unit.
+const GROUPS_PER_UNIT: u32 = 2;
+
+/// Logins and sources in line that are looked at in each turn, as they may have waited for too long.
+const ASKED_PER_TURN: usize = 64;
 
 /// Units that a login may take in any case before it becomes a job, to dismiss as many patterns by their prefixes.
 const UNITS_AT_ONCE: u32 = 200;

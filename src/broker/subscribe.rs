@@ -6,7 +6,7 @@ use super::expel::Expel;
 use super::fault::{Code, Fault};
 use super::groups::{Group, State};
 use super::ids::{DestinationId, GroupId, GroupKind, PeerId, SessionId, SubscriptionIndex};
-use super::jobs::Job;
+use super::job::Job;
 use super::leave::Leave;
 use super::levels::Levels;
 use super::members::{Copies, Route};

@@ -20,6 +20,8 @@ pub(crate) struct Subscription {
     pub held_at: u32,
     /// Its position among those of its session to the same target, if the session has an index.
     pub alike_at: u32,
+    /// The number of the subscription among those to presence; zero for others.
+    pub presence_number: u64,
 }
 
 /// The properties of a subscription that only the standard dialect has.
@@ -97,7 +99,7 @@ impl Default for Subscription {
 impl Subscription {
     /// A subscription that is on no list yet.
     pub(crate) fn new(session: SessionId, target: Target, standard: Option<Box<Standard>>) -> Self {
-        Self { session, target, standard, position: 0, held_at: 0, alike_at: 0 }
+        Self { session, target, standard, position: 0, held_at: 0, alike_at: 0, presence_number: 0 }
     }
 
     /// Whether it holds no message that has to be acknowledged.

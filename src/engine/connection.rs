@@ -1,12 +1,12 @@
 //! One connection: its socket, its transport, and what it is waiting for.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use super::Accepted;
 use crate::broker::ids::PeerId;
-use crate::broker::{CloseReason, Speaker};
+use crate::broker::{CloseReason, Source, Speaker};
 use crate::transport::tls::TlsLayer;
 use crate::transport::{ListenerPolicy, Transport, TransportFault};
 
@@ -328,5 +328,28 @@ impl<S> Connection<S> {
             ("undetected", true) => "tls-handshake",
             (name, _) => name,
         }
+    }
+}
+
+/// Where connections from an address come from: who has a network of IPv6 is one source.
+pub(super) fn source_of(address: IpAddr) -> Source {
+    match address.to_canonical() {
+        // No network of IPv6 begins with zeros only.
+        IpAddr::V4(address) => Source::new(address.to_bits().into()),
+        IpAddr::V6(address) => Source::new((address.to_bits() >> 64) as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_network_of_ipv6_is_one_source() {
+        let source = |text: &str| source_of(text.parse().unwrap());
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:2"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
     }
 }

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use super::Engine;
-use super::connection::{Connection, Kept, Last, Phase, Rest, SURPLUS, Socket};
+use super::connection::{Connection, Kept, Last, Phase, Rest, SURPLUS, Socket, source_of};
 use crate::broker::peer::Opening;
 use crate::broker::{CloseReason, Code, Data, Done, Fault, News, Retry};
 use crate::http;
@@ -432,7 +432,9 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         let framing = connection.transport.framing();
         let opening = Opening { slot, number: connection.number, framing, dialect };
-        connection.speaker = Some(self.broker.open_peer(opening));
+        let speaker = self.broker.open_peer(opening);
+        self.broker.note_source(&speaker, source_of(connection.address.ip()));
+        connection.speaker = Some(speaker);
         connection.phase = Phase::AwaitingConnect;
         self.set_deadline(slot, self.now.ms() + u64::from(self.limits.connect_ms_max));
         if self.connections[slot].flags.surplus {
