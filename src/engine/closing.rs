@@ -140,7 +140,7 @@ impl<S: Socket> Engine<S> {
         while let Some(id) = self.connections.to_reap.pop() {
             let Some(connection) = self.connections.remove(id) else { continue };
             self.broker.meter.spend(work::SOCKET + work::of_freed(connection.noted_bytes));
-            self.memory.set_held(id.slot, connection.noted_bytes, 0);
+            self.memory.set_held(id.slot, connection.noted_bytes, 0, self.now.ms());
             self.memory.set_ending(id.slot, connection.ending_bytes, 0);
             if connection.flags.surplus {
                 self.surplus_len -= 1;

@@ -198,7 +198,15 @@ pub(super) struct Flags {
     pub(super) paused: bool,
     /// It is beyond `connections_max`, accepted only to be refused.
     pub(super) surplus: bool,
+    /// Visits that have to be light before it is read among those that need little; zero if it is.
+    heavy_visits: u8,
 }
+
+/// Units of a visit up to which it is light: a SEND to a few receivers, or some kilobytes that are read.
+const LIGHT_UNITS: u64 = 100;
+
+/// After a visit that was not light, as many have to be before the connection counts as light again.
+const HEAVY_VISITS: u8 = 8;
 
 /// A frame that has arrived in part.
 #[derive(Clone, Copy, Debug)]
@@ -296,6 +304,21 @@ impl<S> Connection<S> {
     pub(super) fn unfinished_bytes(&self) -> u64 {
         let torn = self.speaker.as_ref().map_or(0, Speaker::unfinished_bytes);
         (self.transport.unfinished_bytes() + torn) as u64
+    }
+
+    /// Whether it is to be read after those that need little: what a visit will take is known from the last ones only.
+    #[inline]
+    pub(super) fn is_heavy(&self) -> bool {
+        self.flags.heavy_visits > 0
+    }
+
+    /// Notes that a visit took so many units.
+    #[inline]
+    pub(super) fn note_visit(&mut self, units: u64) {
+        self.flags.heavy_visits = match units <= LIGHT_UNITS && !self.flags.listed_to_read {
+            true => self.flags.heavy_visits.saturating_sub(1),
+            false => HEAVY_VISITS,
+        };
     }
 
     /// Notes that bytes arrived.

@@ -37,12 +37,12 @@ const PLAIN_BYTES: usize = 32 * 1024;
 const READ_BYTES_MIN: usize = 4 * 1024;
 
 impl<S: Socket> Engine<S> {
-    /// Reads and handles the input of a connection, within its share of the turn.
-    pub(super) fn read_connection(&mut self, slot: u32) {
+    /// Reads at most so many bytes from a connection and handles them, within its share of the turn.
+    pub(super) fn read_connection(&mut self, slot: u32, bytes_max: usize) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.listed_to_read = false;
         self.broker.begin_share(self.limits.share_units_max);
-        let mut budget = self.limits.read_bytes_per_turn_max as usize;
+        let mut budget = bytes_max;
         loop {
             if self.holds_back(slot) {
                 return;

@@ -5,12 +5,12 @@ use std::collections::BinaryHeap;
 
 use super::Engine;
 use super::connection::{Connection, Phase, Socket};
+use super::holders::Holders;
 use super::table::WorkList;
 use crate::broker::ids::PeerId;
 use crate::broker::peer::Peer;
 use crate::broker::{CloseReason, Fault};
 use crate::limits::{Exceeded, Limits};
-use crate::ranking::Ranking;
 use crate::work;
 
 /// The account of memory, and the connections that are paused while it is short.
@@ -22,7 +22,7 @@ pub(super) struct Memory {
     ending_bytes: u64,
     inbound_bytes_max: u64,
     /// Connections by what they hold.
-    holders: Ranking,
+    holders: Holders,
     queued_bytes_max: u64,
     is_short: bool,
     /// Since when it has been short, in milliseconds.
@@ -50,7 +50,7 @@ impl Memory {
             inbound_bytes: 0,
             ending_bytes: 0,
             inbound_bytes_max: limits.inbound_total_bytes_max,
-            holders: Ranking::default(),
+            holders: Holders::default(),
             queued_bytes_max: limits.outbound_total_bytes_max,
             is_short: false,
             short_since_ms: 0,
@@ -62,9 +62,9 @@ impl Memory {
     }
 
     /// Notes that a connection held `before` bytes and now holds `after`.
-    pub(super) fn set_held(&mut self, slot: u32, before: u64, after: u64) {
+    pub(super) fn set_held(&mut self, slot: u32, before: u64, after: u64, now_ms: u64) {
         self.inbound_bytes = self.inbound_bytes - before + after;
-        self.holders.set(slot, after);
+        self.holders.set(slot, after, now_ms);
     }
 
     /// Notes that of what a connection holds, `before` bytes were about to be freed and now `after` are, since it is
@@ -72,20 +72,18 @@ impl Memory {
     pub(super) fn set_ending(&mut self, slot: u32, before: u64, after: u64) {
         self.ending_bytes = self.ending_bytes - before + after;
         if after > 0 {
-            self.holders.set(slot, 0);
+            self.holders.spare(slot);
         }
     }
 
-    /// The connection that has to pay because all together hold too much: the one that holds most, which is
-    /// the newcomer if that holds about as much. Of those that are closing already, nothing counts: they have paid,
-    /// though some of it is freed only when a job has ended.
-    fn holder_to_refuse(&mut self, newcomer: u32) -> Option<u32> {
+    /// The connection that has to pay because all together hold too much. Of those that are closing already, nothing
+    /// counts: they have paid, though some of it is freed only when a job has ended.
+    fn holder_to_refuse(&mut self, newcomer: u32, now_ms: u64) -> Option<u32> {
         if self.inbound_bytes - self.ending_bytes <= self.inbound_bytes_max {
             return None;
         }
-        let is_among_largest = self.holders.is_among_largest(newcomer);
-        let payer = if is_among_largest { newcomer } else { self.holders.largest()? };
-        self.holders.set(payer, 0);
+        let payer = self.holders.payer(newcomer, self.inbound_bytes_max, now_ms)?;
+        self.holders.spare(payer);
         Some(payer)
     }
 
@@ -174,7 +172,7 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         let held_bytes = connection.held_bytes();
         let before = std::mem::replace(&mut connection.noted_bytes, held_bytes);
-        self.memory.set_held(slot, before, held_bytes);
+        self.memory.set_held(slot, before, held_bytes, self.now.ms());
         let ending_bytes = if connection.phase.reads_frames() { 0 } else { held_bytes };
         let ending_before = std::mem::replace(&mut connection.ending_bytes, ending_bytes);
         if ending_before + ending_bytes > 0 {
@@ -186,7 +184,7 @@ impl<S: Socket> Engine<S> {
         self.broker.meter.spend(work::FRESH_KIB * work::of_bytes(before as usize));
         let max = self.limits.inbound_total_bytes_max;
         let exceeded = Exceeded { limit: "inbound_total_bytes_max", max };
-        while let Some(payer) = self.memory.holder_to_refuse(slot) {
+        while let Some(payer) = self.memory.holder_to_refuse(slot, self.now.ms()) {
             let fault = match payer == slot {
                 true => Fault::exceeded(exceeded).later(),
                 false => Fault::holding_most(exceeded),
@@ -417,24 +415,24 @@ mod tests {
     fn who_holds_most_pays_and_the_newcomer_among_equals() {
         let mut memory = memory();
         for (slot, bytes) in [(0, 20), (1, 50), (2, 30)] {
-            memory.set_held(slot, 0, bytes);
-            assert_eq!(memory.holder_to_refuse(slot), None);
+            memory.set_held(slot, 0, bytes, 0);
+            assert_eq!(memory.holder_to_refuse(slot, 0), None);
         }
-        memory.set_held(3, 0, 10);
-        assert_eq!(memory.holder_to_refuse(3), Some(1));
+        memory.set_held(3, 0, 10, 0);
+        assert_eq!(memory.holder_to_refuse(3, 0), Some(1));
         // It cannot be freed before a job has ended.
         memory.set_ending(1, 0, 50);
-        assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3)), (110, None));
-        memory.set_held(3, 10, 60);
-        assert_eq!(memory.holder_to_refuse(2), Some(3));
+        assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3, 0)), (110, None));
+        memory.set_held(3, 10, 60, 0);
+        assert_eq!(memory.holder_to_refuse(2, 0), Some(3));
         memory.set_ending(3, 0, 60);
         memory.set_ending(1, 50, 0);
-        memory.set_held(1, 50, 0);
+        memory.set_held(1, 50, 0, 0);
         memory.set_ending(3, 60, 0);
-        memory.set_held(3, 60, 30);
-        assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3)), (80, None));
-        memory.set_held(4, 0, 31);
-        assert_eq!(memory.holder_to_refuse(4), Some(4), "as much as the largest");
-        assert_eq!(memory.holder_to_refuse(4), Some(3));
+        memory.set_held(3, 60, 30, 0);
+        assert_eq!((memory.inbound_bytes(), memory.holder_to_refuse(3, 0)), (80, None));
+        memory.set_held(4, 0, 31, 0);
+        assert_eq!(memory.holder_to_refuse(4, 0), Some(4), "as much as the largest");
+        assert_eq!(memory.holder_to_refuse(4, 0), Some(3));
     }
 }

@@ -16,10 +16,10 @@ pub(super) struct Table<S> {
     /// The generation of each slot's next use. It may wrap around after 2³² uses, because nothing keeps
     /// an id for that long: deadlines expire, and lists are emptied.
     generations: Vec<NonZeroU32>,
-    /// Connections that are logged in and have become readable.
+    /// Connections that are logged in, have become readable, and have needed little.
     pub(super) to_read: WorkList,
-    /// Connections that are not logged in, and those whose share of an earlier turn ended before their input did.
-    /// They come after those of `to_read`, most of which need little.
+    /// Connections that are not logged in, that have needed much, and those whose share of an earlier turn ended
+    /// before their input did. They come after those of `to_read`.
     pub(super) to_continue: WorkList,
     /// Connections that have become readable and whose protocol is not known yet: of these one at least is read
     /// in each turn, and as many as fit into it after all others.

@@ -11,10 +11,14 @@ use crate::work;
 /// Turns after which memory is counted, for the most that it was.
 const TURNS_PER_COUNT: u64 = 16;
 
+/// Bytes that are read from a connection of which is not known whether it sends more: however many have become
+/// ready at once, each of them is soon read.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
 impl<S: Socket> Engine<S> {
-    /// Reads from connections that are ready, each within its share of the turn, and handles the data: first from
-    /// those that are logged in and have become so, then from the others, and from those whose share ended before
-    /// their input did, and from those whose protocol is not known yet last.
+    /// Reads from connections that are ready, each within its share of the turn, and handles the data: first a little
+    /// from those that are logged in and have needed little, then from the others, with those of which there is more,
+    /// and from those whose protocol is not known yet last.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
@@ -24,19 +28,20 @@ impl<S: Socket> Engine<S> {
             true => 0,
             false => u64::from(self.limits.turn_units_max / 8),
         };
+        let bytes_max = self.limits.read_bytes_per_turn_max as usize;
         for _ in 0..self.connections.to_read.len() {
             if self.broker.work_done() + left >= until {
                 break;
             }
             let Some(id) = self.connections.to_read.pop() else { break };
-            self.read_listed(id);
+            self.read_listed(id, FIRST_READ_BYTES.min(bytes_max));
         }
         while self.broker.work_done() < until {
             let Some(id) = self.connections.to_continue.pop() else { break };
-            self.read_listed(id);
+            self.read_listed(id, bytes_max);
         }
         while let Some(id) = self.connections.to_greet.pop() {
-            self.read_listed(id);
+            self.read_listed(id, bytes_max);
             if self.broker.work_done() >= until {
                 break;
             }
@@ -44,10 +49,14 @@ impl<S: Socket> Engine<S> {
     }
 
     #[inline]
-    fn read_listed(&mut self, id: ConnectionId) {
-        if self.connections.find(id).is_some() {
-            self.read_connection(id.slot);
+    fn read_listed(&mut self, id: ConnectionId, bytes_max: usize) {
+        if self.connections.find(id).is_none() {
+            return;
         }
+        let before = self.broker.work_done();
+        self.read_connection(id.slot, bytes_max);
+        let units = self.broker.work_done() - before;
+        self.connections[id.slot].note_visit(units);
     }
 
     /// Writes to connections whose socket takes more again, as far as the turn allows, and then what was queued in
