@@ -198,15 +198,17 @@ pub(super) struct Flags {
     pub(super) paused: bool,
     /// It is beyond `connections_max`, accepted only to be refused.
     pub(super) surplus: bool,
-    /// Visits that have to be light before it is read among those that need little; zero if it is.
-    heavy_visits: u8,
+    /// Units that its visits took beyond [`LIGHT_UNITS`] each; while there are any, it is not read among those that
+    /// need little.
+    debt: u16,
 }
 
-/// Units of a visit up to which it is light: a SEND to a few receivers, or some kilobytes that are read.
+/// Units that a visit may take on average among those that need little: a SEND to some receivers, or some kilobytes
+/// that are read.
 const LIGHT_UNITS: u64 = 100;
 
-/// After a visit that was not light, as many have to be before the connection counts as light again.
-const HEAVY_VISITS: u8 = 8;
+/// The most that is held against a connection, so that it needs little again after a few visits.
+const DEBT_MAX: u64 = 500;
 
 /// A frame that has arrived in part.
 #[derive(Clone, Copy, Debug)]
@@ -309,16 +311,14 @@ impl<S> Connection<S> {
     /// Whether it is to be read after those that need little: what a visit will take is known from the last ones only.
     #[inline]
     pub(super) fn is_heavy(&self) -> bool {
-        self.flags.heavy_visits > 0
+        self.flags.debt > 0
     }
 
     /// Notes that a visit took so many units.
     #[inline]
     pub(super) fn note_visit(&mut self, units: u64) {
-        self.flags.heavy_visits = match units <= LIGHT_UNITS && !self.flags.listed_to_read {
-            true => self.flags.heavy_visits.saturating_sub(1),
-            false => HEAVY_VISITS,
-        };
+        let debt = (u64::from(self.flags.debt) + units).saturating_sub(LIGHT_UNITS);
+        self.flags.debt = debt.min(DEBT_MAX) as u16;
     }
 
     /// Notes that bytes arrived.

@@ -17,8 +17,8 @@ const FIRST_READ_BYTES: usize = 4 * 1024;
 
 impl<S: Socket> Engine<S> {
     /// Reads from connections that are ready, each within its share of the turn, and handles the data: first a little
-    /// from those that are logged in and have needed little, then from the others, with those of which there is more,
-    /// and from those whose protocol is not known yet last.
+    /// from those that are logged in and have needed little, then from the others and those of which there is more, and
+    /// from those whose protocol is not known yet last.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;

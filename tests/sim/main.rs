@@ -8,6 +8,7 @@ mod client;
 mod closing;
 mod corpus;
 mod faults;
+mod heavy;
 mod late;
 mod lists;
 mod model;

@@ -1,0 +1,63 @@
+//! Clients that need much in each visit: who needs little does not wait for them, however many they are.
+
+use com_broker::internal::engine::ConnectionId;
+
+use crate::wide::Hall;
+
+/// Clients of which each needs a share of a turn for each of its messages.
+const MANY: usize = 200;
+
+/// A message to nobody with as many header lines that need a second look as there may be.
+fn costly() -> String {
+    let lines: String = (0..250).map(|number| format!("n\\c{number}:\\n\n")).collect();
+    format!("SEND\ndestination:/agent/nobody\n{lines}\n\0")
+}
+
+fn come(hall: &mut Hall) -> Vec<ConnectionId> {
+    (0..MANY).map(|number| hall.standard(&format!("many-{number}"))).collect()
+}
+
+#[test]
+fn who_needs_little_is_read_at_once_though_many_that_need_much_become_ready_before() {
+    let mut hall = Hall::new();
+    let many = come(&mut hall);
+    let (ana, bob) = (hall.standard("ana"), hall.standard("bob"));
+    let costly = costly();
+    let say_all = |hall: &mut Hall| many.iter().for_each(|id| hall.say(*id, &costly));
+    // What they need is known once they were read.
+    say_all(&mut hall);
+    hall.run();
+    for turn in 0..50 {
+        say_all(&mut hall);
+        hall.say(ana, &format!("SEND\ndestination:/agent/bob\n\nturn {turn}.\0"));
+        hall.turn();
+        let got = hall.take(bob);
+        assert!(got.contains(&format!("turn {turn}.")), "turn {turn}: {got}");
+    }
+    assert!(hall.rig.engine.has_work(), "they would not fit into a turn");
+    hall.run();
+    for id in many {
+        assert!(!hall.take(id).contains("ERROR"));
+    }
+}
+
+#[test]
+fn who_sends_much_for_the_first_time_is_not_waited_for_either() {
+    let mut hall = Hall::new();
+    let many = come(&mut hall);
+    let (ana, bob) = (hall.standard("ana"), hall.standard("bob"));
+    let large = format!("SEND\ndestination:/agent/nobody\n\n{}\0", "x".repeat(60_000));
+    many.iter().for_each(|id| hall.say(*id, &large));
+    hall.say(ana, "SEND\ndestination:/agent/bob\n\nhello\0");
+    let mut turns = 0;
+    while !hall.take(bob).contains("hello") {
+        hall.turn();
+        turns += 1;
+    }
+    let mut all = turns;
+    while hall.rig.engine.has_work() {
+        hall.turn();
+        all += 1;
+    }
+    assert!(turns * 4 < all, "{turns} of {all} turns");
+}
