@@ -12,9 +12,10 @@ use crate::profile::ByProfile;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     // -- connections ------------------------------------------------------------------------
-    /// Connections that may be open at once, including those that are not logged in.
+    /// Connections that may be open at once, including those that are not logged in, which lose their places to
+    /// newcomers.
     pub connections_max: u32,
-    /// Connections beyond `connections_max` that may be open at once, accepted only to be refused.
+    /// Connections beyond `connections_max` that may be open at once, only to be refused.
     pub refusals_max: u32,
     /// Time that such a connection has to show its protocol and to take its ERROR.
     pub refusal_ms_max: u32,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import socket
@@ -196,6 +197,46 @@ def tls_rush(stage: Stage) -> None:
                 reset(one)
             del pending[:250]
     stage.streams += pending
+
+
+@attack(
+    "places-held", "anybody",
+    "all places there are (with `connections_max` 4,000) are held by connections that say nothing, and ever new ones "
+    "come: from one address, then from 200, and then from that of the guest, as through a proxy",
+    config="[limits]\nconnections_max = 4_000\n")
+def places_held(stage: Stage) -> None:
+    held: collections.deque[socket.socket] = collections.deque()
+    begun = 0.0
+    while not begun or stage.is_on():
+        if len(held) >= 4_500 and not begun:
+            stage.begin()
+            begun = time.monotonic()
+        phase = int(3 * (time.monotonic() - begun) / stage.seconds) if begun else 0
+        number = 1 + stage.counts["connections"] % 200
+        source = ("127.9.0.1", f"127.9.1.{number}", "127.0.0.1")[min(phase, 2)]
+        if len(held) < 4_900:
+            try:
+                held.append(open_stream(stage.port, source, patience=5))
+                stage.counts["connections"] += 1
+            except OSError as fault:
+                stage.errors[type(fault).__name__] += 1
+        for _ in range(2):
+            if held and has_ended(held[0]):
+                held.popleft().close()
+            else:
+                held.rotate(-1)
+    stage.streams += held
+
+
+def has_ended(stream: socket.socket) -> bool:
+    """Whether the other end of one that gets nothing else has ended it."""
+    try:
+        stream.recv(1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def client_hello() -> bytes:

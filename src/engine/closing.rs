@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::budget::Stage;
-use super::connection::{Connection, Phase, Socket};
+use super::connection::{Connection, Phase, Socket, source_of};
 use super::endings::Ending;
 use crate::broker::peer::Peer;
 use crate::broker::{CloseReason, Code, Fault, Retry, Verdict};
@@ -48,6 +48,9 @@ impl<S: Socket> Engine<S> {
         let connection = &mut self.connections[slot];
         if connection.phase.reads_frames() {
             connection.phase = Phase::Flushing(reason);
+            if !connection.flags.surplus {
+                self.strangers.add(slot, source_of(connection.address.ip()));
+            }
             connection.drop_held();
             if connection.kept.is_some() {
                 // Its client's job keeps it no longer; a WebSocket close may be in it.
@@ -73,6 +76,7 @@ impl<S: Socket> Engine<S> {
         let reason = self.end_peer(slot, reason);
         let connection = &mut self.connections[slot];
         connection.phase = Phase::Closed(reason);
+        self.strangers.remove(slot);
         let id = connection.id;
         self.connections.to_reap.push(id);
         self.note_held(slot);
@@ -137,28 +141,34 @@ impl<S: Socket> Engine<S> {
 
     #[cold] // in most turns no connection closes
     fn reap_slow(&mut self, takes_all: bool) {
-        while let Some(id) = self.connections.to_reap.pop() {
-            let Some(connection) = self.connections.remove(id) else { continue };
-            self.broker.meter.spend(work::SOCKET + work::of_freed(connection.noted_bytes));
-            self.memory.set_held(id.slot, connection.noted_bytes, 0, self.now.ms());
-            self.memory.set_ending(id.slot, connection.ending_bytes, 0);
-            if connection.flags.surplus {
-                self.surplus_len -= 1;
-            } else {
-                self.counters.connections_closed += 1;
-            }
-            let mut endings = std::mem::take(&mut self.endings);
-            endings.note(&self.ending_of(&connection), self.now.ms());
-            self.endings = endings;
-            if let Some(peer) = connection.peer() {
-                let reason = connection.phase.reason().unwrap_or(CloseReason::Lost);
-                self.broker.close_peer(peer, reason, self.now);
-            }
-            self.closed.push((id, connection.socket));
+        while self.reap_one() {
             if self.broker.is_share_spent() && !takes_all {
                 return;
             }
         }
+    }
+
+    /// Removes the connection that was closed first. Returns whether there was one.
+    pub(super) fn reap_one(&mut self) -> bool {
+        let Some(id) = self.connections.to_reap.pop() else { return false };
+        let Some(connection) = self.connections.remove(id) else { return true };
+        self.broker.meter.spend(work::SOCKET + work::of_freed(connection.noted_bytes));
+        self.memory.set_held(id.slot, connection.noted_bytes, 0, self.now.ms());
+        self.memory.set_ending(id.slot, connection.ending_bytes, 0);
+        if connection.flags.surplus {
+            self.surplus_len -= 1;
+        } else {
+            self.counters.connections_closed += 1;
+        }
+        let mut endings = std::mem::take(&mut self.endings);
+        endings.note(&self.ending_of(&connection), self.now.ms());
+        self.endings = endings;
+        if let Some(peer) = connection.peer() {
+            let reason = connection.phase.reason().unwrap_or(CloseReason::Lost);
+            self.broker.close_peer(peer, reason, self.now);
+        }
+        self.closed.push((id, connection.socket));
+        true
     }
 
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {

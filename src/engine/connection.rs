@@ -321,6 +321,14 @@ impl<S> Connection<S> {
         self.flags.debt = debt.min(DEBT_MAX) as u16;
     }
 
+    /// Whether the client has ended its stream before it was answered in a TLS handshake, which so cannot succeed.
+    #[inline]
+    pub(super) fn has_given_up_tls(&self) -> bool {
+        let is_unanswered = || self.totals.bytes_out == 0;
+        let is_handshaking = || self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        self.flags.end_announced && is_unanswered() && is_handshaking()
+    }
+
     /// Notes that bytes arrived.
     #[inline]
     pub(super) fn note_heard(&mut self, now_ms: u64) {

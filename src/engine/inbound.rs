@@ -118,6 +118,10 @@ impl<S: Socket> Engine<S> {
         {
             self.detect_tls(slot, scratch[0]);
         }
+        if self.connections[slot].has_given_up_tls() {
+            self.scratch.wire = scratch;
+            return self.close_now(slot, CloseReason::Lost);
+        }
         let left = if self.connections[slot].tls.is_some() {
             self.handle_encrypted(slot, &scratch[..count])
         } else {
@@ -455,7 +459,7 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Refuses a connection beyond `connections_max`.
-    fn refuse_surplus(&mut self, slot: u32) {
+    pub(super) fn refuse_surplus(&mut self, slot: u32) {
         let max = self.limits.connections_max;
         let exceeded = Exceeded { limit: SURPLUS, max: max.into() };
         let description = format!("all {max} connections that {SURPLUS} allows are in use");
@@ -468,6 +472,7 @@ impl<S: Socket> Engine<S> {
     pub(super) fn note_login(&mut self, slot: u32) {
         let connection = &mut self.connections[slot];
         connection.phase = Phase::Open;
+        self.strangers.remove(slot);
         self.check_liveness(slot);
     }
 

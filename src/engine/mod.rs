@@ -21,6 +21,7 @@ mod budget;
 mod closing;
 mod connection;
 pub(crate) mod deadlines;
+mod doors;
 mod endings;
 mod flush;
 mod holders;
@@ -28,6 +29,7 @@ mod inbound;
 mod liveness;
 mod memory;
 mod patience;
+mod strangers;
 mod table;
 mod turn;
 
@@ -37,12 +39,14 @@ use self::budget::Budget;
 use self::connection::{Connection, Phase};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
+use self::doors::Crowd;
 use self::endings::Endings;
 pub(crate) use self::endings::Sum;
 use self::flush::FlushContext;
 use self::inbound::Scratch;
 use self::memory::Memory;
 use self::patience::Patience;
+use self::strangers::Strangers;
 use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
 use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
@@ -50,7 +54,6 @@ use crate::limits::{CONNECTION_BYTES, Limits, PLAIN_CONNECTION_BYTES};
 use crate::telemetry::{Accounts, Counters, Latencies};
 use crate::transport::ListenerPolicy;
 use crate::transport::tls::TlsService;
-use crate::work;
 
 /// All connections, and the broker behind them.
 pub struct Engine<S> {
@@ -73,9 +76,9 @@ pub struct Engine<S> {
     most_bytes: u64,
     /// Connections beyond `connections_max`, accepted only to be refused.
     surplus_len: usize,
-    /// Whether the last connection that arrived was beyond `connections_max`, so that a run of them is
-    /// logged once.
-    is_full: bool,
+    /// Connections that are not logged in, without those beyond `connections_max`.
+    strangers: Strangers,
+    crowd: Crowd,
     /// The time of the turn.
     now: Moment,
     is_draining: bool,
@@ -120,7 +123,8 @@ impl<S: Socket> Engine<S> {
             last_number: 0,
             most_bytes: 0,
             surplus_len: 0,
-            is_full: false,
+            strangers: Strangers::default(),
+            crowd: Crowd::default(),
             now: Moment::default(),
             is_draining: false,
             serves_sample: false,
@@ -128,58 +132,6 @@ impl<S: Socket> Engine<S> {
             endings: Endings::default(),
             latencies,
         }
-    }
-
-    /// Adds a connection with a non-blocking socket. One beyond `connections_max` is refused as soon as
-    /// its protocol is known.
-    ///
-    /// # Errors
-    /// Returns the socket if `refusals_max` connections are being refused already, or in a drain.
-    pub fn accept(&mut self, socket: S, accepted: Accepted) -> Result<ConnectionId, S> {
-        let places_max = self.limits.connections_max as usize;
-        let surplus = self.connections.len() - self.surplus_len >= places_max;
-        if surplus && !self.is_full {
-            log::warn!(
-                connections_max = places_max, listener = self.listener_name(accepted.listener);
-                "connections refused, all places are in use"
-            );
-        }
-        self.is_full = surplus;
-        let counters = &mut self.counters;
-        if surplus || self.is_draining {
-            counters.connections_refused += 1;
-            if self.is_draining || self.surplus_len >= self.limits.refusals_max as usize {
-                return Err(socket);
-            }
-            self.surplus_len += 1;
-        } else {
-            counters.connections_accepted += 1;
-        }
-        self.broker.meter.spend(work::SOCKET);
-        self.last_number += 1;
-        let now_ms = self.now.ms();
-        let time_ms = if surplus { self.limits.refusal_ms_max } else { self.limits.upgrade_ms_max };
-        let due_ms = now_ms + u64::from(time_ms);
-        let deadline_ms = self.patience.at(due_ms);
-        let id = self.connections.next_id();
-        let number = self.last_number;
-        let mut connection = Connection::new(id, number, socket, accepted, now_ms, deadline_ms);
-        connection.flags.surplus = surplus;
-        connection.armed_ms = due_ms;
-        connection.heard_ms = self.patience.at(now_ms);
-        self.connections.insert(connection);
-        self.deadlines.arm(due_ms, id);
-        log::debug!(
-            connection = self.last_number, listener = self.listener_name(accepted.listener),
-            peer:% = accepted.address;
-            "accepted"
-        );
-        Ok(id)
-    }
-
-    /// Closes a connection that could not be registered.
-    pub fn forget(&mut self, id: ConnectionId) {
-        self.close_now(id.slot, CloseReason::Lost);
     }
 
     /// Begins a turn, after a poll that ended at `polled` and was due to end at `due_ms`, if at any time at
@@ -423,7 +375,13 @@ impl<S: Socket> Engine<S> {
         assert_eq!(surplus, self.surplus_len, "connections beyond the limit");
         let with_peer = self.connections.iter().filter(|(_, one)| one.speaker.is_some());
         assert_eq!(with_peer.count(), peers.len(), "peers whose connection is gone");
+        let is_stranger = |one: &Connection<S>| {
+            !one.flags.surplus && !matches!(one.phase, Phase::Open | Phase::Closed(_))
+        };
+        let strangers = self.connections.iter().filter(|(_, one)| is_stranger(one)).count();
+        assert_eq!(strangers, self.strangers.len(), "connections that are not logged in");
         for (slot, connection) in self.connections.iter() {
+            assert_eq!(self.strangers.has(slot), is_stranger(connection), "of connection {slot}");
             assert_eq!(connection.id.slot, slot);
             assert!(self.connections.find(connection.id).is_some(), "an id that was used before");
             if let Some(peer) = connection.peer() {

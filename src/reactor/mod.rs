@@ -371,7 +371,11 @@ impl<L> Reactor<L> {
             }
             left -= 1;
             match self.listeners[index].socket.accept() {
-                Ok((stream, address)) => self.admit(engine, index, stream, address),
+                Ok((stream, address)) => {
+                    self.admit(engine, index, stream, address);
+                    // One may have lost its place.
+                    self.drop_closed(engine);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.to_accept.pop();
                 }

@@ -130,7 +130,7 @@ fn each_close_has_its_code() {
     const LATER: u16 = 4100;
     const NOW: u16 = 4200;
     type Act = fn(&mut Stage, Dialect) -> ConnectionId;
-    let cases: [(&str, Act, u16, u16); 17] = [
+    let cases: [(&str, Act, u16, u16); 18] = [
         (
             "a wrong key",
             |stage, dialect| {
@@ -288,10 +288,23 @@ fn each_close_has_its_code() {
         (
             "no place",
             |stage, dialect| {
+                for number in 0..9 {
+                    stage.log_in_as(dialect, &format!("other-{number}"), "");
+                }
+                stage.open(dialect)
+            },
+            LATER,
+            1013,
+        ),
+        (
+            "a place that is needed for another",
+            |stage, dialect| {
+                let id = stage.open(dialect);
                 for _ in 0..9 {
                     stage.accept();
                 }
-                stage.open(dialect)
+                stage.run_until_idle();
+                id
             },
             LATER,
             1013,

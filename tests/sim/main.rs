@@ -7,6 +7,7 @@ mod chunking;
 mod client;
 mod closing;
 mod corpus;
+mod doors;
 mod faults;
 mod heavy;
 mod late;

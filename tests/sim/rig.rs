@@ -1,6 +1,7 @@
 //! A rig for the engine: scripted sockets, a virtual clock, and turns in the order of the reactor.
 
 use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -75,6 +76,17 @@ impl Rig {
     ) -> Option<ConnectionId> {
         let address = "192.0.2.1:50000".parse().unwrap();
         let accepted = Accepted { address, policy, listener: 0 };
+        self.engine.accept(socket, accepted).ok()
+    }
+
+    /// Accepts a connection from an address.
+    pub(crate) fn accept_from(
+        &mut self,
+        socket: ScriptedSocket,
+        address: IpAddr,
+    ) -> Option<ConnectionId> {
+        let address = SocketAddr::new(address, 50_000);
+        let accepted = Accepted { address, policy: ListenerPolicy::default(), listener: 0 };
         self.engine.accept(socket, accepted).ok()
     }
 

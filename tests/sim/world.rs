@@ -180,11 +180,15 @@ impl World {
         let random = self.random.split();
         let socket =
             ScriptedSocket::new(self.rig.ticks.clone(), SocketFaults::new(self.faults, random));
-        let surplus = self.open_connections(false) >= self.limits.connections_max;
-        let is_full = surplus && self.open_connections(true) >= self.limits.refusals_max;
+        let is_full = self.open_connections(false) >= self.limits.connections_max;
+        let surplus = is_full && !self.actors.iter().any(|actor| self.has_to_yield(actor));
+        let is_dropped = surplus && self.open_connections(true) >= self.limits.refusals_max;
         let accepted = self.rig.accept(socket);
-        assert_eq!(accepted.is_none(), is_full, "connections are refused where there are too many");
+        assert_eq!(accepted.is_none(), is_dropped, "whoever is one too many is refused");
         let Some(id) = accepted else { return };
+        if is_full && !surplus {
+            self.note_displaced();
+        }
         self.last_number += 1;
         let number = Number(self.last_number);
         let is_standard = self.random.happens(500);
@@ -205,9 +209,44 @@ impl World {
         }
     }
 
+    /// Whether a connection loses its place to a newcomer, if all are in use: its client is not logged in.
+    fn has_to_yield(&self, actor: &Actor) -> bool {
+        let is_logged_in = self.model.login_of(actor.number).is_some();
+        let stays = is_logged_in && !self.model.is_closing(actor.number);
+        self.is_open(actor) && !actor.is_surplus && !stays
+    }
+
+    /// Notes who has lost the place to a newcomer.
+    fn note_displaced(&mut self) {
+        for index in 0..self.actors.len() {
+            let actor = &self.actors[index];
+            let (number, Some(id)) = (actor.number, actor.id) else { continue };
+            let reason = self.rig.engine.close_reason(id);
+            let is_told = reason == Some(CloseReason::Exceeded("connections_max"));
+            let is_displaced = is_told || !self.is_open(actor);
+            if !is_displaced || actor.is_surplus {
+                continue;
+            }
+            self.trace(|| format!("{number:?} is displaced"));
+            let opened_ms = self.rig.patient_ms();
+            let actor = &mut self.actors[index];
+            actor.is_surplus = true;
+            actor.opened_ms = opened_ms;
+            if !self.model.is_closing(number) {
+                assert_eq!(self.model.login_of(number), None, "{number:?} is logged in");
+                actor.farewell = Some("LIMIT_EXCEEDED");
+                self.model.end(number, "refused");
+            }
+        }
+    }
+
+    fn is_open(&self, actor: &Actor) -> bool {
+        actor.id.is_some_and(|id| self.rig.engine.socket(id).is_some())
+    }
+
     /// The number of open connections, of those beyond `connections_max` or of the others.
     fn open_connections(&self, surplus: bool) -> u32 {
-        let is_meant = |actor: &&Actor| actor.id.is_some() && actor.is_surplus == surplus;
+        let is_meant = |actor: &&Actor| self.is_open(actor) && actor.is_surplus == surplus;
         self.actors.iter().filter(is_meant).count() as u32
     }
 
