@@ -93,6 +93,12 @@ impl Fault {
         Self::closing(Code::TimedOut, Retry::Later, description).naming(limit)
     }
 
+    /// A newer connection has the client's session.
+    pub fn taken_over() -> Self {
+        let description = "a newer connection logged in with your login id and profile";
+        Self::closing(Code::TakenOver, Retry::Never, description)
+    }
+
     /// Nothing arrived from the client within the named limit, although it was pinged.
     pub fn silent(limit: &'static str) -> Self {
         let description = format!("nothing was heard from you in time, not even a pong ({limit})");

@@ -63,7 +63,7 @@ impl Broker {
         self.check_login(login)?;
         self.check_patience(peer)?;
         let owner = self.destinations.owner_of(login);
-        owner.map_or(Ok(()), |session| self.check_yields(session, grant.profile))?;
+        owner.map_or(Ok(()), |session| self.check_yields(session, peer, grant.profile))?;
         let address = grant.profile.address_of(login);
         let selected = self.select_for(peer, (grant.profile, &address), headers, owner, now);
         let Some(selection) = selected else { return Ok(None) };
@@ -174,16 +174,27 @@ impl Broker {
         renewed
     }
 
-    /// Checks that a session yields to a client of that profile with the same login id.
-    fn check_yields(&self, session: SessionId, newcomer: Profile) -> Result<(), Fault> {
+    /// Checks that a session yields to a client of that profile with the same login id. It does not yield to one that
+    /// has waited and has an older connection: those that wait are not all served in order, and a client that comes
+    /// again is not to lose to its own earlier attempt.
+    fn check_yields(
+        &self,
+        session: SessionId,
+        newcomer: PeerId,
+        profile: Profile,
+    ) -> Result<(), Fault> {
         let held = self.sessions[session].profile;
         if !held.yields_to_newcomer() {
             let description = "the login id is in use, and its client does not yield to another";
             return Err(Fault::closing(Code::AlreadyLogged, Retry::Later, description));
         }
-        if held != newcomer {
+        if held != profile {
             let description = "the login id is in use under another profile";
             return Err(Fault::closing(Code::WrongProfile, Retry::Later, description));
+        }
+        let (holder, newcomer) = (self.sessions[session].peer, self.peers.peer(newcomer));
+        if newcomer.login.is_some() && self.peers.peer(holder).number > newcomer.number {
+            return Err(Fault::taken_over());
         }
         Ok(())
     }
@@ -197,11 +208,7 @@ impl Broker {
         self.peers.peer_mut(older).past_login = Some(login);
         let reason = CloseReason::TakenOver;
         self.publish_presence(Event::Disconnected, session, reason.presence_word(), now);
-        let fault = Fault::closing(
-            Code::TakenOver,
-            Retry::Never,
-            "a newer connection logged in with your login id and profile",
-        );
+        let fault = Fault::taken_over();
         let retry = Some(Retry::Never);
         let encoding = self.peers.peer(older).encoding;
         self.peers.reply_last(older, Closure { reason, retry }, |out| {

@@ -10,7 +10,7 @@ use super::bits::BitSet;
 use super::fan::Fan;
 use super::groups::{Group, State, slot_of};
 use super::ids::{SessionId, SubscriptionIndex};
-use super::line::{Line, Source};
+use super::line::{Kin, Line};
 use super::members::Route;
 use super::message::{Content, Message, Origin, UserLines};
 use super::space::Space;
@@ -162,8 +162,8 @@ pub(super) struct Announcements {
     admitted: u64,
     /// Logins that wait.
     pub(super) line: Line,
-    /// The source whose first login was last asked whether it has waited for too long.
-    pub(super) asked: Source,
+    /// The kin whose oldest login was last asked whether it has waited for too long.
+    pub(super) asked: Kin,
     /// Whether a job sends them.
     is_under_way: bool,
 }
@@ -193,7 +193,7 @@ impl Announcements {
             cost: 0,
             admitted: 0,
             line: Line::default(),
-            asked: Source::default(),
+            asked: Kin::default(),
             is_under_way: false,
         }
     }
@@ -476,8 +476,11 @@ impl Body<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::Source;
     use super::super::peer::Opening;
-    use super::super::{CloseReason, Closure, Data, Done, Keys, Options, Retry, Speaker, Verdict};
+    use super::super::{
+        CloseReason, Closure, Code, Data, Done, Keys, Options, Retry, Speaker, Verdict,
+    };
     use super::*;
     use crate::dialect::Dialect;
     use crate::outbound::Framing;
@@ -702,8 +705,29 @@ mod tests {
         while order.len() < 6 && broker.has_work() {
             order.extend(turn(&mut broker, 1, &mut clients, NOW));
         }
-        assert_eq!(order, [2, 2_000, 3, 2_001, 4, 2_002]);
+        assert_eq!(order, [1_001, 2_000, 1_000, 2_001, 999, 2_002]);
         assert!(broker.announcements.line.len() > 990);
+        broker.check_invariants();
+    }
+
+    #[test]
+    fn who_comes_last_is_served_next_in_a_long_line_and_does_not_lose_to_its_own_earlier_attempt() {
+        let (mut broker, mut clients) = congested(1_000);
+        // The last client has come before, and is the oldest but one.
+        clients.push(join_as(&mut broker, 3_000, 3, "agent"));
+        broker.announcements.note_admitted(cost_max());
+        broker.jobs.stir();
+        let mut order = Vec::new();
+        while broker.has_work() {
+            order.extend(turn(&mut broker, 1, &mut clients, NOW));
+        }
+        assert_eq!(order[0], 3_000);
+        assert_eq!(order.len(), 1_000, "all but the earlier attempt have logged in");
+        let earlier = broker.peers.peer(clients[2].peer).closure();
+        let reason = CloseReason::Refused(Code::TakenOver);
+        let taken_over = Closure { reason, retry: Some(Retry::Never) };
+        assert_eq!(earlier, Some(taken_over));
+        assert_eq!(broker.counters.takeovers, 0);
         broker.check_invariants();
     }
 

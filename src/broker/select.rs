@@ -10,6 +10,7 @@ use super::bits::BitSet;
 use super::fault::Fault;
 use super::groups::{Group, GroupTable, Groups, State, slot_of};
 use super::ids::{GroupId, GroupKind, LoginId, PeerId, SessionId};
+use super::line::Kin;
 use super::pattern::{Matching, Pattern};
 use super::presence::{cost_of, is_public};
 use super::session::Session;
@@ -273,6 +274,7 @@ impl Found {
 #[derive(Debug)]
 pub(super) struct Login {
     peer: PeerId,
+    profile: Profile,
     /// The header lines of the CONNECT, which is then handled as if it had arrived just now.
     lines: OwnedLines,
     address: Box<[u8]>,
@@ -401,7 +403,7 @@ impl Broker {
         }
         let (lines, address) = (OwnedLines::copied(headers), address.into());
         let stage = Stage::Matching;
-        let login = Login { peer, lines, address, selection, takes_over, asked_ms, stage };
+        let login = Login { peer, profile, lines, address, selection, takes_over, asked_ms, stage };
         let id = self.logins.insert(Some(Box::new(login)));
         self.peers.peer_mut(peer).login = Some(id);
         Err(LogIn(id))
@@ -429,7 +431,7 @@ impl Broker {
         } else if receivers > 0 {
             login.stage = Stage::InLine(cost);
             let source = self.peers.get(login.peer).map(|peer| peer.source).unwrap_or_default();
-            self.announcements.line.push(source, id);
+            self.announcements.line.push(Kin::new(source, login.profile), id);
             return Progress::Waits;
         } else if now.ms() >= login.asked_ms + connect_ms_max {
             login.stage = Stage::Late;
@@ -467,23 +469,21 @@ impl Broker {
         }
     }
 
-    /// Refuses logins that have waited for too long: of each source the first ones, which have waited longest. Some are
-    /// looked at in each turn.
+    /// Refuses logins that have waited for too long: of each kin the oldest ones. Some are looked at in each turn.
     fn refuse_late(&mut self, now: Moment) {
-        let sources = self.announcements.line.sources_len();
-        let (mut left, mut asked) = (ASKED_PER_TURN, sources.min(ASKED_PER_TURN));
+        let kin_len = self.announcements.line.kin_len();
+        let (mut left, mut asked) = (ASKED_PER_TURN, kin_len.min(ASKED_PER_TURN));
         while left > 0 && asked > 0 {
-            let Some(source) = self.announcements.line.source_after(self.announcements.asked)
-            else {
+            let Some(kin) = self.announcements.line.kin_after(self.announcements.asked) else {
                 return;
             };
-            (self.announcements.asked, asked) = (source, asked - 1);
-            while let Some(first) = self.announcements.line.first_of(source)
+            (self.announcements.asked, asked) = (kin, asked - 1);
+            while let Some(oldest) = self.announcements.line.oldest_of(kin)
                 && left > 0
-                && self.is_past(first, now)
+                && self.is_past(oldest, now)
             {
-                self.announcements.line.take_first_of(source);
-                self.jobs.unpark(first);
+                self.announcements.line.take_oldest_of(kin);
+                self.jobs.unpark(oldest);
                 left -= 1;
             }
             self.meter.spend(1);
@@ -545,7 +545,7 @@ const LEFT_PART: u64 = 4;
 /// Groups whose members are counted for a unit.
 const GROUPS_PER_UNIT: u32 = 2;
 
-/// Logins and sources in line that are looked at in each turn, as they may have waited for too long.
+/// Logins and kin in line that are looked at in each turn, as they may have waited for too long.
 const ASKED_PER_TURN: usize = 64;
 
 /// Units that a login may take in any case before it becomes a job, to dismiss as many patterns by their prefixes.
