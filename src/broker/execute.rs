@@ -26,8 +26,6 @@ pub(super) struct Commit {
     /// Memory of the transaction.
     bytes: u64,
     frames: Vec<HeldFrame>,
-    /// Memory that its messages to queues have reserved while they are checked.
-    reserved_bytes: u64,
     phase: Phase,
     /// The step that is next.
     next: usize,
@@ -65,7 +63,6 @@ impl Commit {
             origin,
             bytes: transaction.bytes,
             frames: transaction.frames,
-            reserved_bytes: 0,
             phase: Phase::Checking,
             next: 0,
             wide: None,
@@ -149,29 +146,27 @@ impl Commit {
 
     /// Checks a step, and reserves the room that it needs.
     fn check(&mut self, index: usize, broker: &mut Broker, now: Moment) -> Result<(), Fault> {
-        let (plan, bytes) = self.plan(index, broker, now)?;
-        self.frames[index].plan = plan;
-        self.reserved_bytes += bytes;
+        self.frames[index].plan = self.plan(index, broker, now)?;
         Ok(())
     }
 
-    /// As [`Self::check`]. Returns what is to be done, and the bytes of its message.
-    fn plan(&self, index: usize, broker: &mut Broker, now: Moment) -> Result<(Plan, u64), Fault> {
+    /// As [`Self::check`]. Returns what is to be done.
+    fn plan(&self, index: usize, broker: &mut Broker, now: Moment) -> Result<Plan, Fault> {
         let (frame, session) = (self.frames[index].frame(), self.session);
         if frame.command != Command::Send {
             let request = Request { session, version: self.version, headers: &frame.headers };
             let delivery = find_delivery(broker, &request)?;
-            return Ok((Plan::Settle(delivery), 0));
+            return Ok(Plan::Settle(delivery));
         }
         let content = content_of(&frame, destination_of(&frame)?);
         broker.check_sendable(session, content.destination)?;
         check_deliverable(broker, session, &frame.headers)?;
         let Some(expires_ms) = read_expiry(&frame.headers, now)? else {
-            return Ok((Plan::Send(None), 0));
+            return Ok(Plan::Send(None));
         };
         let sending = Sending { session, content: &content, expires_ms, origin: None };
-        let bytes = broker.reserve(sending, self.reserved_bytes, now)?;
-        Ok((Plan::Send(Some(expires_ms)), bytes))
+        broker.reserve(sending, now)?;
+        Ok(Plan::Send(Some(expires_ms)))
     }
 
     /// Returns what was reserved for a step.
@@ -470,6 +465,60 @@ mod tests {
             broker.check_reserved();
             say(&mut broker, &mut bob, b"SEND\ndestination:/queue/a\nreceipt:r\n\njob\0");
             assert_eq!(heard(&mut broker, &bob).starts_with("RECEIPT"), is_faulty);
+        }
+    }
+
+    /// Near the bound: a transaction that is being executed has reserved most, and another sender has little stored.
+    #[test]
+    fn who_has_reserved_most_pays_and_not_who_has_stored_little() {
+        for is_performed in [false, true] {
+            let limits = Limits { queues_bytes_max: 400_000, ..Limits::default() };
+            let mut broker = broker_with(limits);
+            let mut bob = join(&mut broker, 1, "bob");
+            let mut ana = join(&mut broker, 0, "ana");
+            let mut eve = join(&mut broker, 2, "eve");
+            let body = "x".repeat(900);
+            let job = format!("SEND\ndestination:/queue/a\nreceipt:r\n\n{body}\0");
+            (0..20).for_each(|_| say(&mut broker, &mut bob, job.as_bytes()));
+            let inside = format!("SEND\ndestination:/queue/a\ntransaction:1\n\n{body}\0");
+            begin_large(&mut broker, &mut ana, &inside.repeat(250));
+            let room = |broker: &Broker| {
+                let all = broker.store.bytes() + broker.reserved.bytes;
+                broker.limits.queues_bytes_max.saturating_sub(all)
+            };
+            let count = |broker: &Broker| broker.reserved.messages_at(b"/queue/a");
+            while count(&broker) < if is_performed { 250 } else { 240 } {
+                broker.begin_share(1);
+                broker.advance_jobs(NOW);
+                broker.check_invariants();
+            }
+            // Another one fills what is left, and a little more.
+            let reserved = broker.reserved.bytes;
+            while room(&broker) > 0 {
+                broker.begin_share(1);
+                say(&mut broker, &mut eve, job.as_bytes());
+            }
+            (0..3).for_each(|_| say(&mut broker, &mut eve, job.as_bytes()));
+            assert_eq!(broker.reserved.bytes, reserved);
+            assert!(!heard(&mut broker, &eve).contains("ERROR"));
+            let stored_of = |broker: &Broker, name: &[u8]| broker.store.bytes_of(name).0;
+            let (bobs, eves) =
+                (stored_of(&broker, b"/service/bob"), stored_of(&broker, b"/service/eve"));
+            assert!(bobs > 20_000 && eves > 3_000, "{bobs}, {eves}");
+            while broker.has_work() {
+                broker.begin_share(1_000);
+                broker.serve_backlog(NOW);
+                broker.advance_jobs(NOW);
+                broker.check_invariants();
+            }
+            assert_eq!(stored_of(&broker, b"/service/bob"), bobs, "{is_performed}");
+            assert_eq!(stored_of(&broker, b"/service/eve"), eves, "{is_performed}");
+            let answer = heard(&mut broker, &ana);
+            assert_eq!(answer.contains("LIMIT_EXCEEDED"), !is_performed, "{answer}");
+            assert_eq!(answer.contains("retry:later"), !is_performed, "{answer}");
+            let anas = stored_of(&broker, b"/service/ana");
+            assert_eq!(anas > 100_000, is_performed, "{anas}");
+            assert!(broker.store.bytes() <= broker.limits.queues_bytes_max);
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Reserved {
     claims: HashTable<Claim>,
     hasher: NameHasher,
     /// Memory of messages for queues.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Topics that have to be created, and their memory.
     places: u64,
     place_bytes: u64,
@@ -142,31 +142,31 @@ impl Reserved {
 }
 
 impl Broker {
-    /// Reserves the room that a message needs, whose sender may send it and has reserved `own_bytes` before. Returns
-    /// its bytes.
-    pub(super) fn reserve(
-        &mut self,
-        sending: Sending<'_>,
-        own_bytes: u64,
-        now: Moment,
-    ) -> Result<u64, Fault> {
+    /// Reserves the room that a message needs, whose sender may send it. What is reserved counts as what its sender
+    /// occupies.
+    pub(super) fn reserve(&mut self, sending: Sending<'_>, now: Moment) -> Result<(), Fault> {
         let name = sending.content.destination;
         let space = Space::of(name);
         if !matches!(space, Space::Topic | Space::Queue) {
-            return Ok(0);
+            return Ok(());
         }
         self.meter.spend(work::of_names(LOOKUPS, name.len()));
         if space == Space::Queue {
-            let bytes = self.check_message_room(sending, own_bytes, now)?;
+            let max = self.limits.queues_bytes_max;
+            if self.store.is_revoked(self.sessions[sending.session].origin.address()) {
+                return Err(no_room_yet(Exceeded { limit: "queues_bytes_max", max }));
+            }
+            let bytes = self.check_message_room(sending, now)?;
             self.reserved.add(name, false, 1, bytes);
-            return Ok(bytes);
+            self.store.reserve(self.sessions[sending.session].origin.address(), bytes);
+            return Ok(());
         }
         let is_new = self.destinations.find(name, None).is_none();
         if is_new && !self.reserved.has_place_for(name) {
             self.make_place(name, Asker::Session(sending.session), now)?;
         }
         self.reserved.add(name, is_new, 0, 0);
-        Ok(0)
+        Ok(())
     }
 
     /// Gives back what was reserved for a message.
@@ -174,7 +174,13 @@ impl Broker {
         let name = content.destination;
         match Space::of(name) {
             Space::Topic => self.reserved.remove(name, 0, 0),
-            Space::Queue => self.reserved.remove(name, 1, Store::cost_of(origin, content)),
+            Space::Queue => {
+                let bytes = Store::cost_of(origin, content);
+                let all = self.store.bytes() + self.reserved.bytes;
+                self.leftover.is_excessive |= all > self.limits.queues_bytes_max;
+                self.reserved.remove(name, 1, bytes);
+                self.store.unreserve(origin.address(), bytes);
+            }
             Space::Client | Space::Broker | Space::Unknown => {}
         }
     }
@@ -199,20 +205,14 @@ impl Broker {
         now: Moment,
     ) -> Result<(), Fault> {
         self.note_origin(sending.session);
-        self.check_message_room(sending, 0, now).map(drop)
+        self.check_message_room(sending, now).map(drop)
     }
 
-    /// As [`Self::check_room_of_one`] for a sender whose origin is known, and for whom so much is reserved. Returns the
-    /// bytes of the message.
-    fn check_message_room(
-        &mut self,
-        sending: Sending<'_>,
-        own_bytes: u64,
-        now: Moment,
-    ) -> Result<u64, Fault> {
+    /// As [`Self::check_room_of_one`] for a sender whose origin is known. Returns the bytes of the message.
+    fn check_message_room(&mut self, sending: Sending<'_>, now: Moment) -> Result<u64, Fault> {
         self.check_queue_room(sending.content.destination, 1, now)?;
         let bytes = Store::cost_of(&self.sessions[sending.session].origin, sending.content);
-        self.make_queues_room(sending.session, (bytes, own_bytes), now)?;
+        self.make_queues_room(sending.session, bytes, now)?;
         Ok(bytes)
     }
 
@@ -241,7 +241,7 @@ impl Broker {
     fn make_queues_room(
         &mut self,
         session: SessionId,
-        bytes: (u64, u64),
+        bytes: u64,
         now: Moment,
     ) -> Result<(), Fault> {
         let share = self.limits.queue_share_bytes_max[self.sessions[session].profile];
@@ -258,7 +258,7 @@ impl Broker {
     fn make_queues_room_slow(
         &mut self,
         session: SessionId,
-        bytes: (u64, u64),
+        bytes: u64,
         (share, max): (u64, u64),
         now: Moment,
     ) -> Result<(), Fault> {
@@ -272,9 +272,9 @@ impl Broker {
             left -= step;
         }
         let needs = self.needs(session, bytes);
+        let sender = self.sessions[session].origin.address();
         // What is larger than the whole finds no room later either.
-        let alone =
-            bytes.0 + bytes.1 + Store::account_bytes(self.sessions[session].origin.address());
+        let alone = bytes + self.store.reserved_of(sender) + Store::account_bytes(sender);
         if needs.own > share {
             let fault = Fault::exceeded(Exceeded { limit: "queue_share_bytes_max", max: share });
             return Err(if alone <= share { fault.later() } else { fault });
@@ -295,14 +295,18 @@ impl Broker {
     }
 
     /// Drops messages of the senders whose messages occupy most, until there is room for `more` bytes, up to `most` of
-    /// them. Returns whether there is.
+    /// them. Returns whether there is. If that sender has nothing but a reservation, this is given up soon, or its
+    /// messages are dropped once they have come.
     fn drop_excess(&mut self, more: u64, most: u32) -> bool {
         let max = self.limits.queues_bytes_max;
         for _ in 0..most {
             if self.store.bytes() + more <= max {
                 return true;
             }
-            let Some((slot, sender)) = self.store.first_to_drop() else { return false };
+            let Some((slot, sender)) = self.store.first_to_drop() else {
+                self.store.revoke_largest();
+                return false;
+            };
             if !std::mem::replace(&mut self.is_dropping, true) {
                 let sender = &*printable(sender);
                 log::warn!(
@@ -318,7 +322,7 @@ impl Broker {
     /// Goes on with dropping messages for which others were let in, until the share of the turn is used up.
     #[cold] // memory is rarely short
     pub(super) fn drop_rest_of_excess(&mut self) {
-        while !self.drop_excess(self.reserved.bytes, 1) && self.store.len() > 0 {
+        while !self.drop_excess(self.reserved.bytes, 1) && self.store.first_to_drop().is_some() {
             if self.is_share_spent() {
                 return;
             }
@@ -326,12 +330,12 @@ impl Broker {
         self.leftover.is_excessive = false;
     }
 
-    /// What a sender and all senders occupy with more bytes of that sender, for whom `own_bytes` are reserved.
-    fn needs(&self, session: SessionId, (bytes, own_bytes): (u64, u64)) -> Needs {
+    /// What a sender and all senders occupy with more bytes of that sender.
+    fn needs(&self, session: SessionId, bytes: u64) -> Needs {
         let sender = self.sessions[session].origin.address();
         let (own, opening) = self.store.bytes_of(sender);
         let more = bytes + opening;
-        Needs { own: own + own_bytes + more, all: self.store.bytes() + self.reserved.bytes + more }
+        Needs { own: own + more, all: self.store.bytes() + self.reserved.bytes + more }
     }
 
     /// Until when a message that is stored now may wait.

@@ -76,6 +76,10 @@ struct Account {
     name: Box<[u8]>,
     /// Memory of its messages and of the account itself.
     bytes: u64,
+    /// Memory that is reserved for its transactions which are being executed.
+    reserved: u64,
+    /// Whether those of them that are still checked have to give it up.
+    is_revoked: bool,
     /// Its messages that wait: the one that is dropped first is the last.
     waiting: List,
     /// Its messages that consumers hold, and before them those of which only the place is left.
@@ -151,10 +155,10 @@ impl Store {
         let account = &mut self.accounts[kept.account as usize];
         account.bytes -= kept.cost_bytes;
         self.bytes -= kept.cost_bytes;
-        if account.waiting.len + account.held.len == 0 {
+        if account.is_unused() {
             self.close_account(kept.account);
         } else {
-            self.ranking.set(kept.account, account.bytes);
+            self.ranking.set(kept.account, account.size());
         }
         if self.kept.is_empty() && self.kept.capacity() > PLACES_KEPT {
             self.kept = Slab::new();
@@ -258,10 +262,47 @@ impl Store {
         self.bytes
     }
 
-    /// What a sender's messages occupy, and what its account needs besides its next message.
+    /// Reserves memory for a transaction of a sender.
+    pub(crate) fn reserve(&mut self, sender: &[u8], bytes: u64) {
+        let account = self.find_or_open(sender);
+        let one = &mut self.accounts[account as usize];
+        one.reserved += bytes;
+        self.ranking.set(account, one.size());
+    }
+
+    /// Gives back what was reserved.
+    pub(crate) fn unreserve(&mut self, sender: &[u8], bytes: u64) {
+        let Some(account) = self.find(sender) else { return };
+        let one = &mut self.accounts[account as usize];
+        one.reserved -= bytes;
+        one.is_revoked &= one.reserved > 0;
+        match one.is_unused() {
+            true => self.close_account(account),
+            false => self.ranking.set(account, one.size()),
+        }
+    }
+
+    /// Memory that is reserved for a sender.
+    pub(crate) fn reserved_of(&self, sender: &[u8]) -> u64 {
+        self.find(sender).map_or(0, |account| self.accounts[account as usize].reserved)
+    }
+
+    /// Has the sender who occupies most give up what is reserved for those of its transactions that are still checked.
+    pub(crate) fn revoke_largest(&mut self) {
+        if let Some(account) = self.ranking.largest() {
+            self.accounts[account as usize].is_revoked = true;
+        }
+    }
+
+    /// Whether a sender has to give up what is reserved for it.
+    pub(crate) fn is_revoked(&self, sender: &[u8]) -> bool {
+        self.find(sender).is_some_and(|account| self.accounts[account as usize].is_revoked)
+    }
+
+    /// What a sender occupies, reservations included, and what its account needs besides its next message.
     pub(crate) fn bytes_of(&self, sender: &[u8]) -> (u64, u64) {
         match self.find(sender) {
-            Some(account) => (self.accounts[account as usize].bytes, 0),
+            Some(account) => (self.accounts[account as usize].size(), 0),
             None => (0, Account::cost_of(sender)),
         }
     }
@@ -271,14 +312,14 @@ impl Store {
         Account::cost_of(sender)
     }
 
-    /// What the sender occupies whose messages occupy most, to within an eighth.
+    /// What the sender occupies who occupies most, reservations included, to within an eighth.
     pub(crate) fn largest_bytes(&self) -> u64 {
         let largest = self.ranking.largest();
-        largest.map_or(0, |account| self.accounts[account as usize].bytes)
+        largest.map_or(0, |account| self.accounts[account as usize].size())
     }
 
-    /// The message that goes first when there is no room: of the sender whose messages occupy most the one
-    /// that began to wait last; if none waits, the one that was delivered last.
+    /// The message that goes first when there is no room: of the sender who occupies most the one
+    /// that began to wait last; if none waits, the one that was delivered last. Nothing, if all is reserved.
     pub(crate) fn first_to_drop(&self) -> Option<(Slot, &[u8])> {
         let account = &self.accounts[self.ranking.largest()? as usize];
         Some((account.waiting.last().or_else(|| account.held.last())?, &account.name))
@@ -299,10 +340,12 @@ impl Store {
             }
         }
         assert_eq!(held, self.held.len(), "messages that are held");
-        assert_eq!(by_account.len(), self.accounts.len(), "accounts without messages");
         for (id, account) in &self.accounts {
-            let own = by_account[&(id as u32)] + Account::cost_of(&account.name);
+            assert!(!account.is_unused(), "an account without messages");
+            let messages = by_account.get(&(id as u32)).copied().unwrap_or_default();
+            let own = messages + Account::cost_of(&account.name);
             assert_eq!(account.bytes, own, "the bytes of an account");
+            assert!(self.ranking.has(id as u32, account.size()), "where an account stands");
             assert_eq!(self.find(&account.name), Some(id as u32));
             bytes += own;
         }
@@ -343,7 +386,7 @@ impl Store {
         self.bytes += bytes;
         let one = &mut self.accounts[account as usize];
         one.bytes += bytes;
-        self.ranking.set(account, one.bytes);
+        self.ranking.set(account, one.size());
     }
 
     fn find(&self, sender: &[u8]) -> Option<u32> {
@@ -356,7 +399,8 @@ impl Store {
             return account;
         }
         let (waiting, held) = (List::default(), List::default());
-        let account = Account { name: sender.into(), bytes: 0, waiting, held };
+        let (bytes, reserved, is_revoked) = (0, 0, false);
+        let account = Account { name: sender.into(), bytes, reserved, is_revoked, waiting, held };
         let account = self.accounts.insert(account) as u32;
         let (accounts, hasher) = (&self.accounts, &self.hasher);
         let rehash = |account: &u32| hasher.hash(&accounts[*account as usize].name);
@@ -381,6 +425,16 @@ impl Store {
 }
 
 impl Account {
+    /// What it has in the order of accounts.
+    fn size(&self) -> u64 {
+        self.bytes + self.reserved
+    }
+
+    /// Whether there are no messages of the sender, and none is to come for which there is a reservation.
+    fn is_unused(&self) -> bool {
+        self.waiting.len + self.held.len == 0 && self.reserved == 0
+    }
+
     /// Memory of an account without messages.
     fn cost_of(sender: &[u8]) -> u64 {
         (size_of::<Self>() + sender.len() + 64) as u64
