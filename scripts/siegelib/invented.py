@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import select
 import socket
 import ssl
 import time
@@ -35,46 +34,14 @@ def login_storm(stage: Stage) -> None:
     "the same, while each of the services watches presence by five regular expressions and reads",
     short=True)
 def presence_storm(stage: Stage) -> None:
-    watch_presence(stage)
-    stage.begin()
-    storm(stage)
-
-
-def watch_presence(stage: Stage) -> None:
-    """Services with five subscriptions each, who read."""
     streams = stage.crowd(stage.pick(100, 30), "watching-", "service")
     watches = b"".join(
         stomp("SUBSCRIBE", {"id": number, "destination": "STOMP-SERVER", "destination-id": text})
         for number, text in enumerate([".*", "/agent/.*", ".*storm.*", ".*[0-9]", "/a.*"]))
     for stream in streams:
         stage.push(stream, watches)
-
-
-@attack(
-    "logins-proxied", "100 services, super agents",
-    "each of the services watches presence by five regular expressions and reads, while 1,000 clients at once, with the "
-    "guest's address and profile, as behind a proxy, log in with new ids, each again as soon as it was answered")
-def logins_proxied(stage: Stage) -> None:
-    watch_presence(stage)
     stage.begin()
-    poll = select.epoll()
-    waiting: dict[int, socket.socket] = {}
-    for number in itertools.count():
-        if not stage.is_on():
-            break
-        if len(waiting) < 1_000:
-            try:
-                stream = open_stream(stage.port, patience=5)
-                stream.sendall(connect_frame(f"proxied-{number}", "super agent"))
-            except OSError as fault:
-                stage.errors[type(fault).__name__] += 1
-                continue
-            poll.register(stream, select.EPOLLIN)
-            waiting[stream.fileno()] = stream
-        for descriptor, _ in poll.poll(0 if len(waiting) < 1_000 else 0.1):
-            reset(waiting.pop(descriptor))
-            stage.counts["answered"] += 1
-    stage.streams += waiting.values()
+    storm(stage)
 
 
 def storm(stage: Stage) -> None:
