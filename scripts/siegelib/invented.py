@@ -793,7 +793,7 @@ def logins_lined(stage: Stage) -> None:
             with contextlib.suppress(OSError):
                 stream.sendall(connect_frame(f"lined-{number}-{one}"))
         until = time.monotonic() + 2
-        stage.linger(lambda until=until: time.monotonic() > until)  # type: ignore[misc]
+        stage.linger(lambda: time.monotonic() > until)
         stage.counts["asked"] += len(streams)
         for stream in streams:
             reset(stream)
