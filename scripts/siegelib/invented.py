@@ -769,17 +769,21 @@ def quoted_names(stage: Stage) -> None:
 
 @attack(
     "logins-lined", "service, anybody",
-    "watches presence by 1,000 subscriptions to 250 regular expressions and reads, while 2,000 clients at once ask "
-    "to log in, wait 2 s, go, and come again")
+    "watches presence by 1,000 subscriptions to 250 regular expressions and reads, and comes again when it is cut, "
+    "while 2,000 clients at once ask to log in, wait 2 s, go, and come again")
 def logins_lined(stage: Stage) -> None:
-    watcher, = stage.crowd(1, "lining-", "service")
-    stage.push(watcher, b"".join(
+    watches = b"".join(
         stomp("SUBSCRIBE", {
             "id": number, "destination": "STOMP-SERVER", "destination-id": f".*x{number % 250}|/agent/.*"})
-        for number in range(1_000)))
-    count = stage.pick(2_000, 500)
-    stage.begin()
+        for number in range(1_000))
+    count, ended = stage.pick(2_000, 500), -1
     for number in itertools.count():
+        if stage.sink.ends > ended:
+            ended = stage.sink.ends
+            watcher, = stage.crowd(1, f"lining-{number}-", "service")
+            stage.push(watcher, watches)
+        if number == 0:
+            stage.begin()
         if not stage.is_on():
             break
         streams = []
