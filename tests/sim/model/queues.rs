@@ -168,6 +168,14 @@ impl Queues {
         }
     }
 
+    /// Whether a message that was free again may have had a consumer that ended before it was written to it: if more
+    /// ended until the next one got it than the one by whose end it was freed.
+    fn may_be_unseen(&self, free_from: u64, until: u64) -> bool {
+        let all = self.ends.values().chain(self.unsubscribed.values());
+        let mut ends = all.filter(|tick| (free_from..=until).contains(tick));
+        ends.next().is_some_and(|first| *first > free_from) || ends.next().is_some()
+    }
+
     /// Returns whether a message was consumed, and adds when it was free again.
     fn judge_one<'m>(
         &self,
@@ -198,7 +206,7 @@ impl Queues {
                 "{to:?} gets {body} at {tick}, held until {free_from}: {}",
                 history()
             );
-            if free_from > 0 && !message.is_dead {
+            if free_from > 0 && !message.is_dead && !self.may_be_unseen(free_from, *tick) {
                 returns.push(Return { message, body, free_from, next: delivery });
             }
             if is_automatic(subscription) {
