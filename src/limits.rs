@@ -216,7 +216,7 @@ impl Limits {
             part("destinations_bytes_max", self.destinations_bytes_max),
             part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
             part(
-                "subscriptions_max × (subscription_id_bytes_max + 400 bytes)",
+                "subscriptions_max × (subscription_id_bytes_max + 320 bytes)",
                 u64::from(self.subscriptions_max) * subscription,
             ),
             part(
@@ -344,8 +344,9 @@ const PATTERN_COPIES: u64 = 4;
 /// Memory of a regular expression without its text and its program.
 const PATTERN_BYTES: u64 = 1024;
 
-/// Memory of a subscription without its id, with its places in the lists of its session and its destination.
-pub(crate) const SUBSCRIPTION_BYTES: u64 = 400;
+/// The most memory that a subscription has without its id, with its places in the lists of its session and its
+/// destination.
+const SUBSCRIPTION_BYTES: u64 = 320;
 
 /// Memory for the groups of wildcards that topics remember, so that those are not looked up for each message.
 pub(crate) const WILDCARDS_REMEMBERED_BYTES_MAX: u64 = 16 << 20;

@@ -776,3 +776,70 @@ def logins_waiting(stage: Stage) -> None:
                 stage.counts["answered"] += bool(stream.recv(4096))
         for stream in streams[1::2]:
             reset(stream)
+
+
+@attack(
+    "quoted-names", "40 services, 200 agents",
+    "have login ids of 2 KiB that are all quotation marks, which each event about them has to escape, and leave "
+    "together, again and again, while the services watch presence and read; who is cut comes again")
+def quoted_names(stage: Stage) -> None:
+    watch = stomp("SUBSCRIBE", {"id": 1, "destination": "STOMP-SERVER", "destination-id": ".*"})
+    ended, missing = 0, 40
+    for number in itertools.count():
+        for stream in stage.crowd(missing, f"quoting-{number}-", "service"):
+            stage.push(stream, watch)
+        if number == 0:
+            stage.begin()
+        if not stage.is_on():
+            break
+        connects = (connect_frame(f"{number}-{one}-".ljust(2_040, '"')) for one in range(200))
+        try:
+            streams = log_in_crowd(
+                stage.port, connects, first_source=2 + number % 200, patience=stage.left() + 1)
+        except (Refused, OSError, Fault) as fault:
+            stage.errors[str(fault)] += 1
+            continue
+        stage.counts["left"] += len(streams)
+        for stream in streams:
+            reset(stream)
+        before = -1
+        while stage.is_on() and before < stage.sink.data:
+            before = stage.sink.data
+            time.sleep(0.1)
+        missing, ended = stage.sink.ends - ended, stage.sink.ends
+
+
+@attack(
+    "logins-lined", "service, anybody",
+    "watches presence by 1,000 subscriptions to 250 regular expressions and reads, and comes again when it is cut, "
+    "while 2,000 clients at once ask to log in, wait 2 s, go, and come again")
+def logins_lined(stage: Stage) -> None:
+    watches = b"".join(
+        stomp("SUBSCRIBE", {
+            "id": number, "destination": "STOMP-SERVER", "destination-id": f".*x{number % 250}|/agent/.*"})
+        for number in range(1_000))
+    count, ended = stage.pick(2_000, 500), -1
+    for number in itertools.count():
+        if stage.sink.ends > ended:
+            ended = stage.sink.ends
+            watcher, = stage.crowd(1, f"lining-{number}-", "service")
+            stage.push(watcher, watches)
+        if number == 0:
+            stage.begin()
+        if not stage.is_on():
+            break
+        streams = []
+        for _ in range(count):
+            try:
+                streams.append(open_stream(
+                    stage.port, f"127.0.{2 + number % 200}.5", patience=stage.left() + 1))
+            except OSError as fault:
+                stage.errors[type(fault).__name__] += 1
+        for one, stream in enumerate(streams):
+            with contextlib.suppress(OSError):
+                stream.sendall(connect_frame(f"lined-{number}-{one}"))
+        until = time.monotonic() + 2
+        stage.linger(lambda: time.monotonic() > until)
+        stage.counts["asked"] += len(streams)
+        for stream in streams:
+            reset(stream)

@@ -316,7 +316,7 @@ impl Groups {
             let own = |group: &Group<M>| size_of::<Group<M>>() + group.text.len();
             table.iter().map(|(_, group)| own(group) + matcher(&group.matcher)).sum()
         }
-        let wildcards = of(&self.wildcards.groups, |wildcard| wildcard.levels.text().len());
+        let wildcards = of(&self.wildcards.groups, |wildcard| wildcard.levels.bytes());
         let patterns = of(&self.clients, Pattern::bytes) + of(&self.presence, Pattern::bytes);
         (wildcards + self.wildcards.trie.bytes() + patterns) as u64
     }

@@ -219,7 +219,7 @@ impl Broker {
             self.unsubscribe_at_once(index, now);
         } else {
             session.release(index, subscriptions, destinations);
-            subscriptions[index].standard = None;
+            subscriptions.make_classic(index);
             session.hold(index, subscriptions, destinations);
         }
         true

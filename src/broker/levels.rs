@@ -2,6 +2,8 @@
 //!
 //! Levels are separated by `/` or `.`, which mean the same.
 
+use crate::buffer::{ALLOCATION_BYTES, allocated_bytes};
+
 /// A name with or without wildcards, split into levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
@@ -96,6 +98,12 @@ impl Levels {
     /// The levels of the pattern: one at least, and `Rest` only as the last one.
     pub(super) fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Its memory, about: the text, and each level by itself.
+    pub(super) fn bytes(&self) -> usize {
+        let each = size_of::<Part>() + 2 * ALLOCATION_BYTES;
+        allocated_bytes(self.text.as_bytes()) + self.text.len() + self.parts.len() * each
     }
 
     /// The pattern as it was written.

@@ -95,7 +95,7 @@ use self::store::Store;
 use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
 use crate::buffer::{Body, Lent};
-use crate::limits::{Limits, SUBSCRIPTION_BYTES};
+use crate::limits::Limits;
 use crate::telemetry::{Accounts, Counters};
 use crate::work::{self, Meter};
 
@@ -489,7 +489,7 @@ impl Broker {
             queues_bytes: self.store.bytes(),
             transactions_bytes: self.transactions.bytes(),
             destinations_bytes: self.destinations.bytes() + self.destinations.remembered_bytes(),
-            subscriptions_bytes: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
+            subscriptions_bytes: self.subscriptions.bytes(),
             patterns_bytes: self.groups.bytes(),
             connections_bytes: 0,
             most_bytes: 0,
@@ -534,6 +534,7 @@ impl Broker {
         assert_eq!(begun, open, "memory of open transactions");
         self.check_reserved();
         self.jobs.check_invariants();
+        self.subscriptions.check_invariants();
         let idle = self.destinations.idle_topics_len();
         assert!(idle <= self.limits.idle_topics_max as usize, "more topics than may be idle");
         for (id, session) in self.sessions.iter() {

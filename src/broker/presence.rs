@@ -47,8 +47,8 @@ impl Event {
 
 impl Broker {
     /// Sends an event to each subscribed service: once in the classic dialect, however many of its patterns
-    /// match, and once for each subscription in the standard one. If they are many, or earlier events are still being
-    /// sent, a job sends it, after these.
+    /// match, and once for each subscription in the standard one. If they are many, or the address is long, which may
+    /// have to be escaped, or earlier events are still being sent, a job sends it, after these.
     pub(super) fn publish_presence(
         &mut self,
         event: Event,
@@ -71,7 +71,9 @@ impl Broker {
         let receivers = fan.len();
         let brief = self.brief_of(event, session, reason, now);
         self.meter.spend(work::FRAME + work::of_bytes(brief.address.len()));
-        if !self.announcements.is_under_way && receivers <= narrow_max(&self.limits) {
+        let is_small =
+            receivers <= narrow_max(&self.limits) && brief.address.len() <= ADDRESS_AT_ONCE;
+        if is_small && !self.announcements.is_under_way {
             self.meter.spend(receivers as u32 * work::DELIVERY);
             let event = BrokerEvent::new(self, &brief);
             event.with_message(|message| self.deliver_to(message, fan, now));
@@ -348,6 +350,10 @@ const TURNS_MAX: u64 = 16;
 
 /// Receivers as which those of an event count at least.
 const RECEIVERS_LEAST: usize = 100;
+
+/// The longest address about which an event is sent at once. Many connections may end together, of which none can be
+/// told later, so that what follows from each must be little.
+const ADDRESS_AT_ONCE: usize = 256;
 
 /// Events that are sent together.
 const JOINED_MAX: usize = 16;
@@ -753,6 +759,23 @@ mod tests {
                 turn(&mut broker, 5_000, &mut clients, NOW);
             }
         }
+    }
+
+    #[test]
+    fn the_end_of_a_client_costs_little_at_once_however_long_its_name_is() {
+        let mut broker = watched(narrow_max(&Limits::default()) as u32);
+        let receivers = broker.announcements.subscriptions;
+        let (dialect, framing, slot, number) = (Dialect::Standard, Framing::Line, 1, 1);
+        let mut client = broker.open_peer(Opening { slot, number, framing, dialect });
+        let login = "\"".repeat(2_000);
+        say(&mut broker, &mut client, &format!("CONNECT\nlogin:{login}\npasscode:app.agent\n\n\0"));
+        let mut clients = [client];
+        assert_eq!(deliveries(&mut broker, &mut clients), receivers);
+        let before = broker.meter.spent();
+        broker.close_peer(clients[0].peer, CloseReason::Lost, NOW);
+        let units = broker.meter.spent() - before;
+        assert!(units < 100, "{units} units");
+        assert_eq!(deliveries(&mut broker, &mut clients), 2 * receivers);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::hashing::NameHasher;
 use super::ids::{DestinationId, GroupId, GroupKind, SessionId, SubscriptionIndex};
 use super::store::List;
 use super::table::{Key, Place, Table};
+use crate::buffer::{ALLOCATION_BYTES, allocated_bytes};
 
 /// A subscription of a session.
 #[derive(Debug)]
@@ -107,6 +108,16 @@ impl Subscription {
         self.standard.as_ref().is_none_or(|standard| standard.unacknowledged.first().is_none())
     }
 
+    /// Its memory, with its places in the lists of its session and of its target. Growing lists have between a half and
+    /// all of their room in use, so that this is what most have; hardly any has more, or less than four fifths.
+    fn bytes(&self) -> usize {
+        let of_standard = |standard: &Standard| {
+            let id = standard.id.as_deref().unwrap_or_default();
+            size_of::<Standard>() + ALLOCATION_BYTES + ID_INDEX_BYTES + allocated_bytes(id)
+        };
+        PLACE_BYTES + LISTS_BYTES + self.standard.as_deref().map_or(0, of_standard)
+    }
+
     /// Its id, as the client wrote it, if it has one.
     pub(crate) fn id(&self) -> Option<&[u8]> {
         self.standard.as_ref()?.id.as_deref()
@@ -147,27 +158,60 @@ impl Target {
     }
 }
 
+/// Memory of a place in the table of all subscriptions.
+const PLACE_BYTES: usize = size_of::<Subscription>() + size_of::<Place>();
+
+/// Memory of places in the lists of a session and of a target, and in the index by target.
+const LISTS_BYTES: usize = 96;
+
+/// Memory of a place in the index of a session by id.
+const ID_INDEX_BYTES: usize = 24;
+
 /// All subscriptions.
 #[derive(Debug)]
 pub(crate) struct SubscriptionTable {
     table: Table<SubscriptionIndex, Subscription>,
+    /// Memory of all.
+    bytes: usize,
     hasher: NameHasher,
 }
 
 impl SubscriptionTable {
     /// An empty table.
     pub(crate) fn new(hasher: NameHasher) -> Self {
-        Self { table: Table::default(), hasher }
+        Self { table: Table::default(), bytes: 0, hasher }
     }
 
     /// Adds a subscription.
     pub(crate) fn insert(&mut self, subscription: Subscription) -> SubscriptionIndex {
+        self.bytes += subscription.bytes();
         self.table.insert(subscription)
     }
 
     /// Removes a subscription.
     pub(crate) fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
-        self.table.remove(index)
+        let removed = self.table.remove(index)?;
+        self.bytes -= removed.bytes();
+        Some(removed)
+    }
+
+    /// Takes from a subscription what only the standard dialect has.
+    pub(crate) fn make_classic(&mut self, index: SubscriptionIndex) {
+        let Some(one) = self.table.get_mut(index) else { return };
+        let before = one.bytes();
+        one.standard = None;
+        self.bytes -= before - one.bytes();
+    }
+
+    /// Memory of all subscriptions, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
+    /// Panics if their memory differs from a recount.
+    pub(crate) fn check_invariants(&self) {
+        let all: usize = self.table.iter().map(|(_, one)| one.bytes()).sum();
+        assert_eq!(all, self.bytes, "memory of subscriptions");
     }
 
     /// The hash of a subscription's id.

@@ -70,7 +70,7 @@ mod tests {
             bytes("(connections_max + refusals_max) × (4 × login_id_bytes_max + 256 bytes)"),
             connections * (4 * 2048 + 256)
         );
-        assert_eq!(bytes("subscriptions_max × (subscription_id_bytes_max + 400 "), 250_000 * 656);
+        assert_eq!(bytes("subscriptions_max × (subscription_id_bytes_max + 320 "), 250_000 * 576);
         assert_eq!(
             bytes("patterns_max × (pattern_compiled_bytes_max + 4 × pattern_bytes_max + 1 KiB)"),
             1000 * (65_536 + 4 * 1024 + 1024)

@@ -46,8 +46,9 @@ fn clients_over_tcp_see_what_the_model_expects() {
     assert!(tally.takeovers > 100 && tally.slow_consumers > 100, "{tally:?}");
     assert!(tally.publishers_paused > 10 && tally.timeouts > 100, "{tally:?}");
     assert!(tally.refused > 100 && tally.delivered > 10_000, "{tally:?}");
-    let Fates { acknowledged, automatic, returned, dead, lost } = tally.fates;
+    let Fates { acknowledged, automatic, returned, dead, lost, followed } = tally.fates;
     assert!(acknowledged > 500 && automatic > 500 && returned > 500 && dead > 10, "{tally:?}");
+    assert!(followed > 100, "{tally:?}");
     // Only messages without an acknowledgement can be lost.
     assert!(lost < automatic / 10, "{tally:?}");
 }

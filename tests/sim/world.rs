@@ -81,6 +81,7 @@ impl Tally {
                 returned: many,
                 dead: many,
                 lost: 0,
+                followed: many,
             },
         }
     }

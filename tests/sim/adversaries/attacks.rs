@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 55] = [
+pub(super) static ATTACKS: [Attack; 57] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -64,6 +64,8 @@ pub(super) static ATTACKS: [Attack; 55] = [
     Attack { name: "foreign-names", act: foreign_names },
     Attack { name: "commit-names", act: commit_names },
     Attack { name: "many-wildcards", act: many_wildcards },
+    Attack { name: "quoted-names", act: quoted_names },
+    Attack { name: "logins-lined", act: logins_lined },
 ];
 
 /// The attack of that name.
@@ -560,6 +562,53 @@ fn presence_crowd(gang: &mut Gang, town: &mut Town) {
         });
     }
     login_storm(gang, town);
+}
+
+/// Clients whose login ids are all quotation marks, which an event about them has to escape, leave together, while
+/// presence is watched: first by so few that an event is sent at once, then by so many that a job does it.
+fn quoted_names(gang: &mut Gang, town: &mut Town) {
+    let watchers = if gang.step < 40 { 10 } else { 30 };
+    for index in 0..watchers {
+        gang.ready(town, index, Service, STANDARD, |_, town, who| {
+            town.say(who, "SUBSCRIBE\nid:0\ndestination:/broker/presence\ndestination-id:.*\n\n");
+        });
+    }
+    let leaving = 30..70;
+    for index in leaving.clone() {
+        let login = gang.name(format!("{index}{}", "\"".repeat(1_000)));
+        gang.ready_as(town, index, &login, Agent, STANDARD, nothing);
+    }
+    if gang.step % 10 == 9 {
+        leaving.filter_map(|index| gang.member(index)).for_each(|who| town.reset(who));
+    }
+}
+
+/// Very many log in at once, while as many regular expressions as there may be tell who gets events about them, of a
+/// client that has several subscriptions by each.
+fn logins_lined(gang: &mut Gang, town: &mut Town) {
+    for index in 0..4 {
+        gang.ready(town, index, Service, STANDARD, |gang, town, who| {
+            for id in 0..90 {
+                let pattern = gang.name(format!(".*{index}{}|.*", id % 15));
+                town.say(
+                    who,
+                    &format!(
+                        "SUBSCRIBE\nid:{id}\ndestination:/broker/presence\n\
+                         destination-id:{pattern}\n\n"
+                    ),
+                );
+            }
+        });
+    }
+    let crowd = 4..200;
+    if gang.step % 20 == 5 {
+        crowd.clone().filter_map(|index| gang.member(index)).for_each(|who| town.reset(who));
+    }
+    if gang.step % 20 == 6 {
+        for index in crowd {
+            gang.ready(town, index, Agent, STANDARD, nothing);
+        }
+    }
 }
 
 /// Consumers acknowledge all that they hold by one ACK, refuse all of it, or unsubscribe.

@@ -353,7 +353,11 @@ impl Town {
         self.units += units;
         let max = u64::from(self.limits.turn_units_max) + self.allowance;
         if units > max {
-            return Err(format!("a turn of {units} units, {max} allowed"));
+            let jobs = self.rig.engine.broker().jobs_len();
+            return Err(format!(
+                "turn {}: {units} units, {max} allowed; {jobs} jobs are left",
+                self.turns
+            ));
         }
         // A turn may encode so much before it finds that memory is short.
         let slack = u64::from(self.limits.body_bytes_max) * 4;
@@ -390,21 +394,28 @@ impl Link {
 }
 
 /// What a turn may have above its units: the share that began just before the end of its stage, the minimum of
-/// each stage after it, and the largest single step of any kind, which is the signature of a TLS handshake, behind which
-/// a job may end with a step of its own, or the frame with the largest body.
+/// each stage after it, and the largest single step of any kind, which is the signature of a TLS handshake or the frame
+/// with the largest body; and behind that a job may end with a step of its own. Without TLS the two largest are not taken
+/// together, which would be half a turn more.
 fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
     let share = u64::from(limits.share_units_max);
     let minimums = u64::from(limits.turn_units_max) / 32 * 7;
-    let step = if uses_tls { u64::from(HANDSHAKE) + WIDE_STEP } else { LARGEST_STEP };
+    let step = match uses_tls {
+        true => u64::from(HANDSHAKE + LINES_STEP),
+        false => LARGEST_STEP + WIDE_STEP,
+    };
     share + minimums + step
 }
 
 /// Units of the largest single step without TLS: the last share in which something is read may end with a frame with
-/// the largest body that is read at once, unmasked if it came by WebSocket, and as many lines with escapes as there may be, handled, answered and
-/// written; and the queue of a receiver that is cut may be freed.
-const LARGEST_STEP: u64 = 64 + 64 + 64 + (256 * ESCAPED_LINE + READ + 2 * WRITE + 30 * FREE) as u64;
+/// the largest body that is read at once and as many lines with escapes as there may be, handled, answered and written;
+/// and the queue of a receiver that is cut may be freed.
+const LARGEST_STEP: u64 = 64 + 64 + (LINES_STEP + READ + 2 * WRITE + 30 * FREE) as u64;
 
-/// Units of the largest step of a job: many messages to one receiver that does not read.
+/// Units of the largest step of a job: a message with as many lines with escapes as there may be.
+const LINES_STEP: u32 = 256 * ESCAPED_LINE;
+
+/// Units of the largest step of a job that is usual: many messages to one receiver that does not read.
 const WIDE_STEP: u64 = 128 * 3;
 
 /// Processor time of this thread in nanoseconds.

@@ -369,7 +369,7 @@ impl Model {
     ) -> bool {
         let (origin, body) = (origin.to_owned(), body.to_owned());
         if destination.starts_with("/queue/") {
-            self.queues.note_sent(body, destination, self.tick);
+            self.queues.note_sent(body, origin, destination, self.tick);
             return true;
         }
         if destination.starts_with("/topic/") {
