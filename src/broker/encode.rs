@@ -10,7 +10,7 @@ use super::message::{Content, Message, Origin};
 use super::peer::Receiver;
 use super::subscription::{AckMode, Standard};
 use crate::classic;
-use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
+use crate::outbound::{Encoded, Framing, LaneId, LargeFrame, OutboundArena, OutboundQueue};
 use crate::stomp::{self, Version};
 
 /// The encodings of one message so far. Receivers of the same bytes share one frame; those whose frames
@@ -247,7 +247,7 @@ pub(super) fn push_if_large(
             out.push(b'\n');
         }
     }
-    Some(arena.push_large(queue, framing, &out, &body))
+    Some(arena.push_large(queue, framing, &LargeFrame::message(&out, &body)))
 }
 
 /// Queues a head for one receiver, and a tail that others share. `buffer` is for the head.

@@ -356,7 +356,14 @@ impl Broker {
     /// Units for the writes that are due.
     #[inline]
     fn pending_units(&self) -> u64 {
-        self.peers.dirty_len() as u64 * u64::from(work::WRITE)
+        self.peers.pending_units()
+    }
+
+    /// Units for writes that were due and are done from here on, to so many connections.
+    pub(crate) fn take_pending(&mut self, writes: usize) -> u64 {
+        let pending = self.pending_units() + writes as u64 * u64::from(work::WRITE);
+        self.peers.arena.note_flushing();
+        pending
     }
 
     /// Sends an ERROR to a client. Unless the connection stays open after the fault, ends the session and

@@ -11,7 +11,7 @@ use super::line::Source;
 use super::table::Table;
 use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
-use crate::outbound::{Encoded, Framing, LaneId, OutboundArena, OutboundQueue};
+use crate::outbound::{Encoded, Framing, LaneId, LargeFrame, OutboundArena, OutboundQueue};
 use crate::work;
 
 /// What the engine knows of a connection once its dialect is known.
@@ -210,6 +210,20 @@ impl Peers {
         self.push(id, frame);
     }
 
+    /// As [`Self::reply`], for a frame with a large body, which is not copied. Returns the units of work that this
+    /// takes.
+    pub(super) fn reply_large(&mut self, id: PeerId, frame: &LargeFrame<'_>) -> u32 {
+        if self.table[id].takes_nothing() {
+            self.note_refused(id);
+            return 0;
+        }
+        let receiver = self.receiver(id);
+        let peer = &mut *receiver.peer;
+        let units = receiver.arena.push_large(&mut peer.queue, peer.framing, frame);
+        receiver.note_queued();
+        units
+    }
+
     /// Encodes and appends the last frame of a connection, regardless of its limits, and marks the
     /// connection as closing.
     pub fn reply_last(&mut self, id: PeerId, closure: Closure, write: impl FnOnce(&mut Vec<u8>)) {
@@ -260,6 +274,13 @@ impl Peers {
     #[inline]
     pub fn dirty_len(&self) -> usize {
         self.dirty.len()
+    }
+
+    /// Units for the writes that are due: a call for each connection, and once what was encoded, which is sent or kept.
+    #[inline]
+    pub(super) fn pending_units(&self) -> u64 {
+        let bytes = work::SENT_KIB * work::of_bytes(self.arena.unflushed_bytes());
+        self.dirty_len() as u64 * u64::from(work::WRITE) + u64::from(bytes)
     }
 
     /// Whether a queue grew past its soft limit since the last call.

@@ -28,29 +28,28 @@ pub(super) struct FlushContext {
     staging: FrameRun,
     /// Deliveries of which the kernel took the last byte: arrival time and count.
     pub(super) delivered: Vec<(u64, u32)>,
-    /// Bytes after which a connection has used up its share of the turn.
-    pub(super) bytes_max: usize,
 }
 
 impl FlushContext {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { staging: FrameRun::default(), delivered: Vec::new(), bytes_max }
+    pub(super) fn new() -> Self {
+        Self { staging: FrameRun::default(), delivered: Vec::new() }
     }
 }
 
-/// Writes control bytes and queued frames of one connection. Frames of this turn that the kernel does
-/// not take are moved to the queue's backlog.
+/// Writes control bytes and queued frames of one connection, and of what it has queued about `bytes_max` bytes. Frames
+/// of this turn that are not written, or that the kernel does not take, are moved to the queue's backlog.
 pub(super) fn flush<S: Socket>(
     connection: &mut Connection<S>,
     outbox: Option<(&mut OutboundArena, &mut Peer)>,
     context: &mut FlushContext,
+    bytes_max: usize,
 ) -> io::Result<FlushProgress> {
     let Some((arena, peer)) = outbox else {
         return flush_control(connection);
     };
     let mut flush =
         Flush { connection, arena, queue: &mut peer.queue, framing: peer.framing, context };
-    let progress = flush.run();
+    let progress = flush.run(bytes_max);
     if flush.queue.has_runs() {
         flush.arena.keep(flush.queue, flush.framing, 0);
     }
@@ -74,8 +73,8 @@ struct Flush<'f, S> {
 }
 
 impl<S: Socket> Flush<'_, S> {
-    fn run(&mut self) -> io::Result<FlushProgress> {
-        let mut left = self.context.bytes_max;
+    fn run(&mut self, bytes_max: usize) -> io::Result<FlushProgress> {
+        let mut left = bytes_max;
         loop {
             if self.connection.tls.is_some() {
                 if flush_tls(self.connection)? == FlushProgress::Blocked {
@@ -93,7 +92,7 @@ impl<S: Socket> Flush<'_, S> {
             let step = if has_control && self.arena.partial_bytes(self.queue) == 0 {
                 write_control(self.connection)?
             } else if self.queue.has_backlog() {
-                self.write_backlog(has_control)?
+                self.write_backlog(has_control, left)?
             } else {
                 self.write_turn()?
             };
@@ -104,11 +103,13 @@ impl<S: Socket> Flush<'_, S> {
         }
     }
 
-    /// Writes frames of this turn.
+    /// Writes frames of this turn, a very long run in part: the rest is kept. To keep it costs as much as to write it.
     #[inline]
     fn write_turn(&mut self) -> io::Result<Step> {
         if let Some(slice) = self.arena.only_run(self.queue) {
             let wanted = slice.bytes.len();
+            let slice =
+                if wanted > CALL_BYTES_MAX { slice.within(CALL_BYTES_MAX) } else { slice };
             let written = write_frames(self.connection, slice, self.framing)?;
             if written == wanted {
                 let all = self.arena.note_all_written(self.queue);
@@ -123,7 +124,7 @@ impl<S: Socket> Flush<'_, S> {
         staging.clear();
         if !self.arena.stage(self.queue, self.framing, STAGED_BYTES_MAX, staging) {
             self.arena.keep(self.queue, self.framing, 0);
-            return self.write_backlog(false);
+            return self.write_backlog(false, STAGED_BYTES_MAX);
         }
         let wanted = staging.bytes.len();
         let written = write_frames(self.connection, staging.as_slice(), self.framing)?;
@@ -138,8 +139,8 @@ impl<S: Socket> Flush<'_, S> {
     }
 
     /// Writes frames of earlier turns: with `only_partial` the rest of a partly written frame, behind
-    /// which control bytes wait, otherwise as much as one call takes.
-    fn write_backlog(&mut self, only_partial: bool) -> io::Result<Step> {
+    /// which control bytes wait, otherwise as much as one call takes, about `bytes_max` bytes at most.
+    fn write_backlog(&mut self, only_partial: bool, bytes_max: usize) -> io::Result<Step> {
         let written = if only_partial {
             let partial_bytes = self.arena.partial_bytes(self.queue);
             let first = self.arena.backlog(self.queue).next().unwrap_or_default();
@@ -152,7 +153,7 @@ impl<S: Socket> Flush<'_, S> {
             write_frames(self.connection, staging.as_slice(), self.framing)?
         } else {
             let pieces = self.arena.backlog(self.queue);
-            write_gathered(self.connection, pieces, &mut self.context.staging.bytes)?
+            write_gathered(self.connection, pieces, bytes_max, &mut self.context.staging.bytes)?
         };
         let (connection, context) = (&mut *self.connection, &mut *self.context);
         let mut chunks: SmallVec<[Written; 4]> = SmallVec::new();
@@ -238,11 +239,12 @@ fn write_frames<S: Socket>(
     Ok(written)
 }
 
-/// Writes as many pieces as one call takes: small ones copied side by side into `staging`, large ones
-/// from where they are.
+/// Writes as many pieces as one call takes, and of a large one `bytes_max` bytes at most: small ones copied side by side
+/// into `staging`, large ones from where they are.
 fn write_gathered<'a, S: Socket>(
     connection: &mut Connection<S>,
     pieces: impl Iterator<Item = &'a [u8]>,
+    bytes_max: usize,
     staging: &mut Vec<u8>,
 ) -> io::Result<usize> {
     let mut parts: SmallVec<[Part<'a>; PARTS_MAX]> = SmallVec::new();
@@ -251,7 +253,7 @@ fn write_gathered<'a, S: Socket>(
     let mut total = 0;
     for piece in pieces {
         let whole = piece.len();
-        let piece = &piece[..whole.min(PIECE_BYTES_MAX)];
+        let piece = &piece[..whole.min(CALL_BYTES_MAX).min(bytes_max)];
         if piece.len() <= COPIED_BYTES_MAX {
             staging.extend_from_slice(piece);
         } else {
@@ -294,8 +296,8 @@ const PARTS_MAX: usize = 32;
 /// Size up to which a piece is copied, which costs less than a part of its own.
 const COPIED_BYTES_MAX: usize = 2048;
 
-/// Bytes that a call takes of one piece at most: what a kernel takes in one call may take long.
-const PIECE_BYTES_MAX: usize = 512 * 1024;
+/// Bytes that a call takes of one run or piece at most: what a kernel takes in one call may take long.
+const CALL_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes after which a call gets no further piece.
 const STAGED_BYTES_MAX: usize = 128 * 1024;

@@ -105,7 +105,6 @@ impl<S: Socket> Engine<S> {
     /// An engine without connections.
     pub fn new(options: Options, tls: Option<TlsService>, latencies: Latencies) -> Self {
         let limits = options.limits.clone();
-        let bytes_max = limits.write_bytes_per_turn_max as usize;
         Self {
             connections: Table::new(),
             broker: Broker::new(options),
@@ -118,7 +117,7 @@ impl<S: Socket> Engine<S> {
             limits,
             closed: Vec::new(),
             scratch: Scratch::new(),
-            flush_context: FlushContext::new(bytes_max),
+            flush_context: FlushContext::new(),
             dirty: Vec::new(),
             last_number: 0,
             most_bytes: 0,

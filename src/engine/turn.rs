@@ -1,9 +1,12 @@
 //! The turn: reading, flushing and settling, each stage within its part of the budget.
 
+use std::io;
+
 use super::Engine;
 use super::budget::Stage;
 use super::connection::{ConnectionId, Phase, Socket};
 use super::flush::{FlushProgress, flush, keep};
+use crate::broker::ids::PeerId;
 use crate::broker::{CloseReason, Moment};
 use crate::telemetry::Stage as Timed;
 use crate::work;
@@ -134,14 +137,14 @@ impl<S: Socket> Engine<S> {
         while self.broker.peers.has_dirty() {
             self.broker.peers.take_dirty(&mut dirty);
             // The list is worked off: the units that its writes need were counted when it was made.
-            let pending = dirty.len() as u64 * u64::from(work::WRITE);
+            let pending = self.broker.take_pending(dirty.len());
             self.budget.begin_writes(pending, &mut self.broker);
             for peer in dirty.drain(..) {
                 let is_late = self.broker.is_time_spent();
-                let Some((arena, outbox)) = self.broker.peers.outbox(peer) else { continue };
+                let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };
                 let (slot, closure) = (outbox.slot, outbox.closure());
                 if is_late {
-                    keep(arena, outbox);
+                    self.keep(peer);
                 }
                 // A takeover or a full queue may have closed it.
                 if let Some(closure) = closure {
@@ -162,40 +165,74 @@ impl<S: Socket> Engine<S> {
     pub(super) fn flush_slot(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.listed_to_flush = false;
-        let outbox = connection.peer().and_then(|peer| self.broker.peers.outbox(peer));
+        let peer = connection.peer();
         let progress = if connection.flags.blocked || matches!(connection.phase, Phase::Closed(_)) {
-            if let Some((arena, peer)) = outbox {
-                keep(arena, peer);
+            if let Some(peer) = peer {
+                self.keep(peer);
             }
             Ok(FlushProgress::Blocked)
         } else {
-            let before = (connection.totals.bytes_out, connection.totals.frames_out);
-            let progress = flush(connection, outbox, &mut self.flush_context);
-            let bytes = connection.totals.bytes_out - before.0;
-            self.counters.bytes_out += bytes;
-            let each = if connection.tls.is_some() { work::SENT_TLS_KIB } else { work::SENT_KIB };
-            self.broker.meter.spend(work::WRITE + each * work::of_bytes(bytes as usize));
-            let frames = connection.totals.frames_out.wrapping_sub(before.1);
-            // A WebSocket client sees only whole messages, no pings and no pongs.
-            if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
-                connection.sent_ms = self.now.ms();
-            }
-            self.counters.frames_out += u64::from(frames);
-            progress
+            self.write_slot(slot)
         };
-        if let Some(peer) = connection.peer() {
+        if let Some(peer) = peer {
             self.broker.peers.note_flushed(peer, self.patience.now_ms());
         }
         match progress {
             Ok(FlushProgress::Drained) => {
-                if let Phase::Flushing(reason) = connection.phase {
+                if let Phase::Flushing(reason) = self.connections[slot].phase {
                     self.handle_drained(slot, reason);
                 }
             }
-            Ok(FlushProgress::Blocked) => connection.flags.blocked = true,
+            Ok(FlushProgress::Blocked) => self.connections[slot].flags.blocked = true,
             Ok(FlushProgress::Spent) => self.connections.list_to_flush(slot),
             Err(_) => self.close_now(slot, CloseReason::Lost),
         }
+    }
+
+    /// Writes what a connection has queued, as far as its share and the turn allow.
+    #[inline]
+    fn write_slot(&mut self, slot: u32) -> io::Result<FlushProgress> {
+        let bytes_max = self.limits.write_bytes_per_turn_max as usize;
+        let connection = &mut self.connections[slot];
+        let kept_before = self.broker.peers.arena.backlog_bytes();
+        let before = (connection.totals.bytes_out, connection.totals.frames_out);
+        let outbox = connection.peer().and_then(|peer| self.broker.peers.outbox(peer));
+        let progress = flush(connection, outbox, &mut self.flush_context, bytes_max);
+        let bytes = connection.totals.bytes_out - before.0;
+        self.counters.bytes_out += bytes;
+        let each = if connection.tls.is_some() { work::SENT_TLS_KIB } else { work::SENT_KIB };
+        self.broker.meter.spend(work::WRITE + each * work::of_bytes(bytes as usize));
+        let frames = connection.totals.frames_out.wrapping_sub(before.1);
+        // A WebSocket client sees only whole messages, no pings and no pongs.
+        if frames > 0 || (bytes > 0 && !connection.transport.is_websocket()) {
+            connection.sent_ms = self.now.ms();
+        }
+        self.counters.frames_out += u64::from(frames);
+        self.count_kept(kept_before);
+        progress
+    }
+
+    /// Keeps the frames of this turn for a connection that is not written to.
+    fn keep(&mut self, peer: PeerId) {
+        let before = self.broker.peers.arena.backlog_bytes();
+        if let Some((arena, outbox)) = self.broker.peers.outbox(peer) {
+            keep(arena, outbox);
+        }
+        self.count_kept(before);
+    }
+
+    /// Counts what was copied to backlogs, or freed of them, since they had `before` bytes.
+    #[inline]
+    fn count_kept(&mut self, before: u64) {
+        let after = self.broker.peers.arena.backlog_bytes();
+        if after == before {
+            return;
+        }
+        let units = match after.checked_sub(before) {
+            Some(copied) => (work::KIB + work::FRESH_KIB) * work::of_bytes(copied as usize),
+            None => work::of_freed(before - after),
+        };
+        self.broker.meter.spend(units);
     }
 
     pub(super) fn wake_flush(&mut self, slot: u32) {

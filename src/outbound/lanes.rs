@@ -170,7 +170,7 @@ impl<'a> FrameSlice<'a> {
     }
 
     /// The first `bytes`, and the ends in them.
-    pub(super) fn within(self, bytes: usize) -> Self {
+    pub fn within(self, bytes: usize) -> Self {
         let ended = self.ends.partition_point(|end| end.at() - self.base <= bytes);
         Self { bytes: &self.bytes[..bytes], ends: &self.ends[..ended], base: self.base }
     }

@@ -38,6 +38,8 @@ pub struct OutboundArena {
     runs: Vec<Run>,
     /// Arrival time of the first message delivered in this turn; zero before there is one.
     arrived_ns: u64,
+    /// Bytes in the lanes whose flush has begun.
+    flushed_bytes: usize,
     /// The chunks of all backlogs.
     chunks: Chunks,
 }
@@ -67,6 +69,28 @@ struct Run {
     /// Start and length, in `heads`, of the head before each frame; empty if they are whole frames.
     head: (u32, u32),
     next: u32,
+}
+
+/// A frame whose body is large and in a buffer of its own, so that it is not copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LargeFrame<'a> {
+    /// What is before the body.
+    pub head: &'a [u8],
+    /// The body.
+    pub body: &'a Piece,
+    /// What is behind it, with the NUL that ends the frame.
+    pub end: &'a [u8],
+    /// Whether the body is UTF-8, if that is known.
+    pub is_text: Option<bool>,
+    /// Whether it delivers a message.
+    pub is_delivery: bool,
+}
+
+impl<'a> LargeFrame<'a> {
+    /// A message, which a NUL ends behind its body.
+    pub(crate) fn message(head: &'a [u8], body: &'a Piece) -> Self {
+        Self { head, body, end: &[0], is_text: None, is_delivery: true }
+    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -172,37 +196,39 @@ impl OutboundArena {
         self.append(queue, Run { first: tail, to: tail.to, frames: 1, head, next: NONE });
     }
 
-    /// Appends a frame with a large body that was received in a buffer of its own: `head`, the body and a NUL. It
-    /// goes to the backlog at once, behind what the queue has of this turn, so that no run holds a large body. Returns
-    /// the work of finding out whether the body is text, if that was to be done.
+    /// Appends a frame with a large body that is in a buffer of its own. It goes to the backlog at once, behind what the
+    /// queue has of this turn, so that no run holds a large body. Returns the work of finding out whether the body is
+    /// text, if that was to be done.
     #[cold] // the body costs more
     pub(crate) fn push_large(
         &mut self,
         queue: &mut OutboundQueue,
         framing: Framing,
-        head: &[u8],
-        body: &Piece,
+        frame: &LargeFrame<'_>,
     ) -> u32 {
         if queue.has_runs() {
             self.keep(queue, framing, 0);
         }
-        let body = self.chunks.keep_body(body);
-        let length = head.len() + body.len() + 1;
+        let LargeFrame { head, end, is_delivery, .. } = *frame;
+        let body = self.chunks.keep_body(frame.body);
+        let length = head.len() + body.len() + end.len();
         let mut units = 0;
-        let text = framing.may_be_text() && text::is_text(head) && body.is_text(&mut units);
+        let text = framing.may_be_text()
+            && text::is_text(head)
+            && text::is_text(end)
+            && frame.is_text.unwrap_or_else(|| body.is_text(&mut units));
         let mut begun = FrameRun::default();
         framing.write_header(length, text, &mut begun.bytes);
         begun.bytes.extend_from_slice(head);
-        let mut end = FrameRun::default();
-        end.bytes.push(0);
-        framing.write_end(&mut end.bytes);
-        end.ends.push(FrameEnd::new(end.bytes.len(), true));
-        queue.bytes += (begun.bytes.len() + body.len() + end.bytes.len()) as u32;
+        let mut rest = FrameRun { bytes: end.to_vec(), ends: Vec::new() };
+        framing.write_end(&mut rest.bytes);
+        rest.ends.push(FrameEnd::new(rest.bytes.len(), is_delivery));
+        queue.bytes += (begun.bytes.len() + body.len() + rest.bytes.len()) as u32;
         queue.frames += 1;
         let copy = |run: &FrameRun, inside| Chunk::copied(run.as_slice(), self.arrived_ns, inside);
-        let (begun, end) = (copy(&begun, false), copy(&end, true));
+        let (begun, rest) = (copy(&begun, false), copy(&rest, true));
         let backlog = queue.backlog.get_or_insert_default();
-        for chunk in [self.chunks.keep(begun), body, self.chunks.keep(end)] {
+        for chunk in [self.chunks.keep(begun), body, self.chunks.keep(rest)] {
             backlog.push(chunk, 0, &mut self.chunks);
         }
         units
@@ -369,6 +395,7 @@ impl OutboundArena {
         self.heads.clear();
         self.runs.clear();
         self.arrived_ns = 0;
+        self.flushed_bytes = 0;
         self.chunks.end_turn();
     }
 
@@ -376,6 +403,17 @@ impl OutboundArena {
     #[inline]
     pub fn is_fresh(&self) -> bool {
         self.lanes.bytes() == 0 && self.arrived_ns == 0
+    }
+
+    /// Bytes encoded since the queues were flushed last.
+    #[inline]
+    pub fn unflushed_bytes(&self) -> usize {
+        self.lanes.bytes() - self.flushed_bytes
+    }
+
+    /// Notes that queues are flushed from here on with what is encoded.
+    pub fn note_flushing(&mut self) {
+        self.flushed_bytes = self.lanes.bytes();
     }
 
     /// Bytes encoded in this turn.
@@ -396,6 +434,12 @@ impl OutboundArena {
     #[inline]
     pub fn resident_bytes(&self) -> u64 {
         self.chunks.bytes() + self.lanes.bytes() as u64
+    }
+
+    /// Memory of backlogs.
+    #[inline]
+    pub fn backlog_bytes(&self) -> u64 {
+        self.chunks.bytes()
     }
 
     /// Whether a past burst has left memory that is worth freeing.
@@ -820,7 +864,7 @@ mod tests {
             for (queue, framing) in queues.iter_mut().zip(framings) {
                 let before = encode(&mut arena, framing, b"before");
                 arena.push(queue, before);
-                arena.push_large(queue, framing, b"head", &body);
+                arena.push_large(queue, framing, &LargeFrame::message(b"head", &body));
                 assert!(arena.only_run(queue).is_none());
             }
             assert!(arena.resident_bytes() < 106_000, "{turn}: {}", arena.resident_bytes());
@@ -911,7 +955,7 @@ mod tests {
                         if let Some(size) = size {
                             body = Piece::whole(vec![number; size]);
                         }
-                        arena.push_large(queue, framing, &head, &body);
+                        arena.push_large(queue, framing, &LargeFrame::message(&head, &body));
                         let text = [&head[..], body.bytes(), &[0]].concat();
                         model.push_back((framed(framing, &text), false));
                     }
