@@ -72,7 +72,7 @@ pub(crate) const SENT_TLS_KIB: u32 = 8;
 pub(crate) const FRESH_KIB: u32 = 2;
 
 /// KiB of memory that are freed for a unit, in pieces so large that the system gets them back.
-const FREED_KIB_PER_UNIT: u32 = 2;
+const FREED_KIB_PER_UNIT: u32 = 1;
 
 /// Freeing a piece of a queue.
 pub const FREE: u32 = 5;
