@@ -71,8 +71,8 @@ pub(crate) const SENT_TLS_KIB: u32 = 8;
 /// moved to such memory, since what it is in has to grow.
 pub(crate) const FRESH_KIB: u32 = 2;
 
-/// KiB of memory that are freed for a unit, in pieces so large that the system gets them back.
-const FREED_KIB_PER_UNIT: u32 = 1;
+/// Each KiB of memory that is freed, in pieces so large that the system gets them back.
+const FREED_KIB: u32 = 1;
 
 /// Freeing a piece of a queue.
 pub const FREE: u32 = 5;
@@ -80,8 +80,11 @@ pub const FREE: u32 = 5;
 /// A step of a transaction that is checked or performed, without its deliveries.
 pub(crate) const STEP: u32 = 4;
 
-/// Storing a message that waits in a queue.
+/// Storing a message that waits in a queue, without its lines and its body.
 pub(crate) const STORED: u32 = 4;
+
+/// Freeing a header line of a message that was stored.
+pub(crate) const FREED_LINE: u32 = 1;
 
 /// Noting when a message expires, or forgetting it, among others.
 pub(crate) const EXPIRY: u32 = 4;
@@ -89,8 +92,9 @@ pub(crate) const EXPIRY: u32 = 4;
 /// Making a topic.
 pub(crate) const TOPIC: u32 = 2;
 
-/// A message that is dropped, or returned to its queue.
-pub(crate) const DROP: u32 = 4;
+/// A message that is dropped, acknowledged or returned to its queue: it was stored long before, and nothing of it or of
+/// its neighbours in lists is in the processor's caches.
+pub(crate) const DROP: u32 = 15;
 
 /// A deadline that is checked.
 pub(crate) const DEADLINE: u32 = 3;
@@ -124,7 +128,7 @@ pub(crate) const fn of_names(lookups: u32, bytes: usize) -> u32 {
 /// The cost of freeing that many bytes at once.
 #[inline]
 pub(crate) const fn of_freed(bytes: u64) -> u32 {
-    (bytes >> 10) as u32 / FREED_KIB_PER_UNIT
+    (bytes >> 10) as u32 * FREED_KIB
 }
 
 /// The cost of that many header lines.

@@ -125,7 +125,8 @@ impl Broker {
         let (origin, content) = (sending.origin_in(&self.sessions), sending.content);
         let message = Message { number, is_redelivered: false, origin, content };
         let expires_ms = sending.expires_ms.min(self.waits_until_ms(now));
-        self.meter.spend(work::STORED + if expires_ms == NEVER { 0 } else { work::EXPIRY });
+        let expiry = if expires_ms == NEVER { 0 } else { work::EXPIRY };
+        self.meter.spend(work::STORED + content.units_of_keeping() + expiry);
         self.store.insert(Stored::new(&message, expires_ms), id)
     }
 
@@ -154,10 +155,16 @@ impl Broker {
         SERVED_MAX
     }
 
+    /// Frees a message that is in no queue and that nobody holds.
+    fn free_stored(&mut self, slot: Slot) {
+        let stored = self.store.take(slot);
+        self.meter.spend(stored.units_of_end());
+    }
+
     /// Drops a message that waits in a queue.
     fn drop_waiting(&mut self, id: DestinationId, slot: Slot) {
         self.change_queue(id, |queue, store| queue.remove(slot, store));
-        self.store.take(slot);
+        self.free_stored(slot);
     }
 
     /// The next consumer of a queue that has credit and room; it is then last in turn. Looks at some consumers only;
@@ -245,7 +252,7 @@ impl Broker {
     /// Delivers a message of a queue to a consumer.
     fn deliver_to_consumer(&mut self, slot: Slot, consumer: SubscriptionIndex, now: Moment) {
         let mut stored = self.store.lend(slot);
-        self.meter.spend(work::of_bytes(stored.content().body.len()));
+        self.meter.spend(stored.content().units_of_encoding());
         stored.deliveries += 1;
         let session = self.subscriptions[consumer].session;
         let route = Route { session, subscription: consumer };
@@ -260,7 +267,7 @@ impl Broker {
         let standard = &mut self.subscriptions[consumer].standard;
         match standard.as_mut().filter(|one| one.mode != AckMode::Auto) {
             Some(standard) => self.store.push_held(&mut standard.unacknowledged, slot, consumer),
-            None => drop(self.store.take(slot)),
+            None => self.free_stored(slot),
         }
     }
 
@@ -278,7 +285,7 @@ impl Broker {
             self.release_held(settled, consumer);
             if is_consumed {
                 self.meter.spend(work::DROP);
-                self.store.take(settled);
+                self.free_stored(settled);
             } else {
                 self.requeue(id, settled, now);
             }
@@ -339,7 +346,7 @@ impl Broker {
     fn requeue(&mut self, id: DestinationId, slot: Slot, now: Moment) {
         self.meter.spend(work::DROP);
         if self.store.is_hollow(slot) {
-            self.store.take(slot);
+            self.free_stored(slot);
             return;
         }
         let Some(queue) = self.destinations.get(id) else { return };
@@ -361,7 +368,7 @@ impl Broker {
             self.find_or_make_destination(name.as_bytes(), Asker::Nobody, now).ok()
         });
         let Some(id) = queue else {
-            self.store.take(slot);
+            self.free_stored(slot);
             return;
         };
         self.change_queue(id, |queue, store| queue.push_back(id, slot, store));
@@ -383,7 +390,7 @@ impl Broker {
             Position::Held(consumer) if self.is_cumulative(consumer) => self.store.hollow(slot),
             Position::Held(consumer) => {
                 self.release_held(slot, consumer);
-                self.store.take(slot);
+                self.free_stored(slot);
             }
         }
         self.counters.messages_dropped += 1;
@@ -393,7 +400,7 @@ impl Broker {
     fn drop_hollow(&mut self, slot: Slot) {
         if let Position::Held(consumer) = self.store.position(slot) {
             self.release_held(slot, consumer);
-            self.store.take(slot);
+            self.free_stored(slot);
         }
     }
 

@@ -65,8 +65,8 @@ impl List {
         Self { client, subscriptions: subscriptions.into_iter(), ends, under_way: None, ack }
     }
 
-    /// Lists and ends further subscriptions, until the share of the turn is used up. The list is given up
-    /// where the client is cut in any case.
+    /// Lists and ends further subscriptions, until the share of the turn is used up. A long list is sent once the
+    /// client's queue has room, and given up where the client is cut in any case.
     pub(super) fn advance(&mut self, broker: &mut Broker, now: Moment) -> Progress {
         loop {
             if self.is_lost(broker) {
@@ -82,6 +82,8 @@ impl List {
                 if self.under_way.is_none() {
                     self.end(broker, index, now);
                 }
+            } else if self.awaits_room(broker) {
+                return Progress::Waits;
             } else {
                 self.acknowledge(broker);
                 return Progress::Ended;
@@ -94,7 +96,8 @@ impl List {
 
     /// Memory of the list.
     pub(super) fn held_bytes(&self) -> u32 {
-        let ack = self.ack.as_ref().map_or(0, |ack| ack.transaction.len() + ack.lines.bytes.capacity());
+        let ack =
+            self.ack.as_ref().map_or(0, |ack| ack.transaction.len() + ack.lines.bytes.capacity());
         let subscriptions = self.subscriptions.len() * size_of::<SubscriptionIndex>();
         (size_of::<Self>() + ack + subscriptions) as u32
     }
@@ -106,11 +109,19 @@ impl List {
         if client.closure().is_some() {
             return true;
         }
-        let is_lost = client.takes_nothing() || ack.lines.bytes.len() > client.hard_bytes_max() as usize;
+        let is_lost =
+            client.takes_nothing() || ack.lines.bytes.len() > client.hard_bytes_max() as usize;
         if is_lost {
             broker.peers.note_refused(self.client);
         }
         is_lost
+    }
+
+    /// Whether the list is long and the client has not read what it got before: who asks for many long lists and reads
+    /// them is not slow.
+    fn awaits_room(&self, broker: &Broker) -> bool {
+        self.ack.as_ref().is_some_and(|ack| ack.lines.bytes.len() >= SHARED_BYTES_MIN)
+            && broker.peers.get(self.client).is_some_and(|client| !client.has_room())
     }
 
     fn end(&self, broker: &mut Broker, index: SubscriptionIndex, now: Moment) {

@@ -89,6 +89,13 @@ impl Content<'_> {
         let body = if self.is_shared() { 0 } else { work::of_bytes(self.body.len()) };
         work::FRAME + body + self.units_of_lines()
     }
+
+    /// The work of copying its lines and its body to keep them.
+    pub(super) fn units_of_keeping(&self) -> u32 {
+        let body = if self.is_shared() { 0 } else { self.body.len() };
+        let lines = self.user_lines.len() * OwnedLine::cost_of(b"a", b"a");
+        self.units_of_lines() + (work::KIB + work::FRESH_KIB) * work::of_bytes(body + lines)
+    }
 }
 
 /// Lines with escapes that are written for each format in one go.
@@ -265,6 +272,13 @@ impl Stored {
     /// Frees all but the number.
     pub(crate) fn hollow(&mut self) {
         *self = Self { number: self.number, ..Self::default() };
+    }
+
+    /// The work of freeing its lines and its body.
+    pub(crate) fn units_of_end(&self) -> u32 {
+        let Lent { bytes, shared } = self.body.lent();
+        let body = if shared.is_some() { work::of_freed(bytes.len() as u64) } else { 0 };
+        self.user_lines.len() as u32 * work::FREED_LINE + body
     }
 
     /// The content, for a delivery.

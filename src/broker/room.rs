@@ -380,8 +380,8 @@ impl Broker {
             && let Some(slot) =
                 self.change_queue(id, |queue, store| queue.pop_expired(now.ms(), store)).flatten()
         {
-            self.store.take(slot);
-            self.meter.spend(work::DROP + work::EXPIRY);
+            let units = self.store.take(slot).units_of_end();
+            self.meter.spend(work::DROP + work::EXPIRY + units);
             dropped += 1;
         }
         self.counters.messages_expired += u64::from(dropped);
@@ -406,7 +406,7 @@ struct Needs {
 }
 
 /// Expired messages that are dropped for one request, at most.
-const EXPIRED_MAX: u32 = 512;
+const EXPIRED_MAX: u32 = 128;
 
 /// Expired messages that are dropped before it is looked whether there is room.
 const EXPIRED_STEP: u32 = 16;
@@ -416,7 +416,7 @@ fn no_room_yet(exceeded: Exceeded) -> Fault {
     Fault::exceeded(exceeded).staying_if_classic()
 }
 /// Messages that are dropped at once for that of another sender; the others are dropped in later turns.
-const DROPPED_MAX: u32 = 256;
+const DROPPED_MAX: u32 = 64;
 
 /// The part of `queues_bytes_max` by which it may be exceeded until then.
 const EXCESS_PARTS: u64 = 16;

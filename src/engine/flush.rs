@@ -108,8 +108,7 @@ impl<S: Socket> Flush<'_, S> {
     fn write_turn(&mut self) -> io::Result<Step> {
         if let Some(slice) = self.arena.only_run(self.queue) {
             let wanted = slice.bytes.len();
-            let slice =
-                if wanted > CALL_BYTES_MAX { slice.within(CALL_BYTES_MAX) } else { slice };
+            let slice = if wanted > CALL_BYTES_MAX { slice.within(CALL_BYTES_MAX) } else { slice };
             let written = write_frames(self.connection, slice, self.framing)?;
             if written == wanted {
                 let all = self.arena.note_all_written(self.queue);

@@ -251,7 +251,7 @@ const CLIENTS: usize = 6;
 
 #[test]
 fn a_large_message_is_let_in_though_many_small_ones_have_to_be_dropped_for_it() {
-    let max = 2 << 20;
+    let max = 4 << 20;
     let limits = Limits {
         turn_units_max: TURN_UNITS,
         share_units_max: 80,
@@ -263,7 +263,7 @@ fn a_large_message_is_let_in_though_many_small_ones_have_to_be_dropped_for_it() 
     for name in ["ana", "bob"] {
         let who = stage.join(name, Service);
         // Until the sender has used up its share.
-        let jobs = vec!["SEND\ndestination:/queue/a\n\n."; 3_000];
+        let jobs = vec!["SEND\ndestination:/queue/a\n\n."; 6_000];
         stage.say(who, &jobs.join("\0"));
         assert_eq!(stage.next(who).get("error-code"), Some("LIMIT_EXCEEDED"));
     }
