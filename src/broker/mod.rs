@@ -97,7 +97,7 @@ use self::transaction::TransactionAccounts;
 use crate::buffer::{Body, Lent};
 use crate::limits::Limits;
 use crate::telemetry::{Accounts, Counters};
-use crate::work::{self, Meter};
+use crate::work::Meter;
 
 /// A moment, by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -357,13 +357,6 @@ impl Broker {
     #[inline]
     fn pending_units(&self) -> u64 {
         self.peers.pending_units()
-    }
-
-    /// Units for writes that were due and are done from here on, to so many connections.
-    pub(crate) fn take_pending(&mut self, writes: usize) -> u64 {
-        let pending = self.pending_units() + writes as u64 * u64::from(work::WRITE);
-        self.peers.arena.note_flushing();
-        pending
     }
 
     /// Sends an ERROR to a client. Unless the connection stays open after the fault, ends the session and

@@ -283,6 +283,13 @@ impl Peers {
         self.dirty_len() as u64 * u64::from(work::WRITE) + u64::from(bytes)
     }
 
+    /// Units for writes that were due and are done from here on, to so many connections.
+    pub(crate) fn take_pending(&mut self, writes: usize) -> u64 {
+        let pending = self.pending_units() + writes as u64 * u64::from(work::WRITE);
+        self.arena.note_flushing();
+        pending
+    }
+
     /// Whether a queue grew past its soft limit since the last call.
     pub fn take_pressure_grew(&mut self) -> bool {
         std::mem::take(&mut self.pressure_grew)

@@ -137,7 +137,7 @@ impl<S: Socket> Engine<S> {
         while self.broker.peers.has_dirty() {
             self.broker.peers.take_dirty(&mut dirty);
             // The list is worked off: the units that its writes need were counted when it was made.
-            let pending = self.broker.take_pending(dirty.len());
+            let pending = self.broker.peers.take_pending(dirty.len());
             self.budget.begin_writes(pending, &mut self.broker);
             for peer in dirty.drain(..) {
                 let is_late = self.broker.is_time_spent();

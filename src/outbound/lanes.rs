@@ -9,6 +9,7 @@
 //! ```
 
 use super::framing::Framing;
+use crate::buffer::Piece;
 
 /// A lane, by encoding and framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +180,28 @@ impl<'a> FrameSlice<'a> {
     pub fn without(self, bytes: usize) -> Self {
         let gone = self.ends.partition_point(|end| end.at() - self.base <= bytes);
         Self { bytes: &self.bytes[bytes..], ends: &self.ends[gone..], base: self.base + bytes }
+    }
+}
+
+/// A frame whose body is large and in a buffer of its own, so that it is not copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LargeFrame<'a> {
+    /// What is before the body.
+    pub head: &'a [u8],
+    /// The body.
+    pub body: &'a Piece,
+    /// What is behind it, with the NUL that ends the frame.
+    pub end: &'a [u8],
+    /// Whether the body is UTF-8, if that is known.
+    pub is_text: Option<bool>,
+    /// Whether it delivers a message.
+    pub is_delivery: bool,
+}
+
+impl<'a> LargeFrame<'a> {
+    /// A message, which a NUL ends behind its body.
+    pub(crate) fn message(head: &'a [u8], body: &'a Piece) -> Self {
+        Self { head, body, end: &[0], is_text: None, is_delivery: true }
     }
 }
 

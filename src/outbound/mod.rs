@@ -25,8 +25,9 @@ use std::rc::Rc;
 use self::backlog::{Backlog, Chunk, Chunks};
 pub use self::framing::Framing;
 use self::lanes::Lanes;
-pub(crate) use self::lanes::{Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, Written};
-use crate::buffer::Piece;
+pub(crate) use self::lanes::{
+    Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, LargeFrame, Written,
+};
 use crate::text;
 
 /// The frames of all queues, and the account of their memory.
@@ -69,28 +70,6 @@ struct Run {
     /// Start and length, in `heads`, of the head before each frame; empty if they are whole frames.
     head: (u32, u32),
     next: u32,
-}
-
-/// A frame whose body is large and in a buffer of its own, so that it is not copied.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LargeFrame<'a> {
-    /// What is before the body.
-    pub head: &'a [u8],
-    /// The body.
-    pub body: &'a Piece,
-    /// What is behind it, with the NUL that ends the frame.
-    pub end: &'a [u8],
-    /// Whether the body is UTF-8, if that is known.
-    pub is_text: Option<bool>,
-    /// Whether it delivers a message.
-    pub is_delivery: bool,
-}
-
-impl<'a> LargeFrame<'a> {
-    /// A message, which a NUL ends behind its body.
-    pub(crate) fn message(head: &'a [u8], body: &'a Piece) -> Self {
-        Self { head, body, end: &[0], is_text: None, is_delivery: true }
-    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -617,6 +596,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::buffer::Piece;
 
     const LANE: usize = 0;
 

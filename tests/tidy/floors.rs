@@ -37,6 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "ranking",
             "stomp",
             "telemetry",
+            "text",
             "work",
         ],
     ),
