@@ -306,7 +306,7 @@ impl Default for Limits {
             deliveries_max: 10,
             outbound: ByProfile::new([client, client, service, service]),
             outbound_total_bytes_max: 512 * MIB as u64,
-            turn_units_max: 4_000,
+            turn_units_max: 2_500,
             share_units_max: 400,
             pause_ms_max: 1_000,
             read_bytes_per_turn_max: 256 * KIB,

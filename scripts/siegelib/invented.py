@@ -149,12 +149,18 @@ def open_websockets(stage: Stage, count: int) -> list[socket.socket]:
     return streams
 
 
+SEND_BUFFER = 32 << 10
+
+
 def spray(stage: Stage, streams: list[socket.socket], data: bytes) -> None:
     """Sends the same to all of them, whoever takes it, until the time is over or all are cut."""
     at = [0] * len(streams)
     alive = set(range(len(streams)))
     for stream in streams:
         stream.setblocking(False)
+        # What waits on the side of the sender is on another machine as a rule; here it would use up what the kernel
+        # has for all sockets, which then drops what the pair sends.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     while stage.is_on() and alive:
         is_blocked = True
         for number in list(alive):

@@ -158,6 +158,15 @@ class Outcome:
         apart = abs(self.counted.held - self.counted.most)
         return most > bounds.counted_from and apart > bounds.counted_part * most
 
+    def is_only_late(self) -> bool:
+        """Whether bounds are missed, and only such of time, which a machine that others use may have missed."""
+        late = ("p99 >", "turn", "p99.9 of turns")
+        return bool(self.missed) and all(one.startswith(late) for one in self.missed) and not self.turns.is_stuck
+
+    def lateness(self) -> tuple[int, float, float]:
+        """What runs of one attack are put in order by."""
+        return len(self.missed), self.own_turn_ms, self.besieged_ms(0.99)
+
     def judge(self, setting: Setting) -> None:
         if self.peer:
             return

@@ -198,17 +198,26 @@ pub(super) struct Flags {
     pub(super) paused: bool,
     /// It is beyond `connections_max`, accepted only to be refused.
     pub(super) surplus: bool,
-    /// Units that its visits took beyond [`LIGHT_UNITS`] each; while there are any, it is not read among those that
-    /// need little.
-    debt: u16,
+    /// Visits in a row, up to the last one, that took no more than [`LIGHT_UNITS`] and left nothing to be read.
+    light_visits: u8,
 }
 
-/// Units that a visit may take on average among those that need little: a SEND to some receivers, or some kilobytes
-/// that are read.
+/// What a connection is likely to need when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Little, as each of the last [`LIGHT_VISITS`] times.
+    LittleForLong,
+    /// Little, as the last time.
+    Little,
+    /// More.
+    Much,
+}
+
+/// Units that a visit takes where little is needed: a SEND to some receivers, or some kilobytes that are read.
 const LIGHT_UNITS: u64 = 100;
 
-/// The most that is held against a connection, so that it needs little again after a few visits.
-const DEBT_MAX: u64 = 500;
+/// Visits after which it counts that a connection has always needed little.
+const LIGHT_VISITS: u8 = 64;
 
 /// A frame that has arrived in part.
 #[derive(Clone, Copy, Debug)]
@@ -308,17 +317,22 @@ impl<S> Connection<S> {
         (self.transport.unfinished_bytes() + torn) as u64
     }
 
-    /// Whether it is to be read after those that need little: what a visit will take is known from the last ones only.
+    /// What it is likely to need when it is read, which is known from the last times only.
     #[inline]
-    pub(super) fn is_heavy(&self) -> bool {
-        self.flags.debt > 0
+    pub(super) fn need(&self) -> Need {
+        match self.flags.light_visits {
+            0 => Need::Much,
+            1..LIGHT_VISITS => Need::Little,
+            LIGHT_VISITS.. => Need::LittleForLong,
+        }
     }
 
     /// Notes that a visit took so many units.
     #[inline]
     pub(super) fn note_visit(&mut self, units: u64) {
-        let debt = (u64::from(self.flags.debt) + units).saturating_sub(LIGHT_UNITS);
-        self.flags.debt = debt.min(DEBT_MAX) as u16;
+        let was_light = units <= LIGHT_UNITS && !self.flags.listed_to_read;
+        self.flags.light_visits =
+            if was_light { self.flags.light_visits.saturating_add(1) } else { 0 };
     }
 
     /// Whether the client has ended its stream before it was answered in a TLS handshake, which so cannot succeed.

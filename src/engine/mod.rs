@@ -150,8 +150,8 @@ impl<S: Socket> Engine<S> {
         let takes_more = writable && std::mem::take(&mut connection.flags.blocked);
         match (readable, connection.phase) {
             (false, _) => {}
-            (true, Phase::Open) if !connection.is_heavy() => self.connections.list_to_read(slot),
-            // What needs much, handshakes and logins must not hold up those that are logged in and need little.
+            (true, Phase::Open) => self.connections.list_to_read(slot),
+            // Handshakes and logins must not hold up those that are logged in.
             (true, _) => self.connections.list_to_continue(slot),
         }
         if takes_more {

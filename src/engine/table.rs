@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
-use super::connection::{Connection, ConnectionId, Phase};
+use super::connection::{Connection, ConnectionId, Need, Phase};
 
 /// All connections, and the lists of pending work.
 #[derive(Debug)]
@@ -16,10 +16,13 @@ pub(super) struct Table<S> {
     /// The generation of each slot's next use. It may wrap around after 2³² uses, because nothing keeps
     /// an id for that long: deadlines expire, and lists are emptied.
     generations: Vec<NonZeroU32>,
-    /// Connections that are logged in, have become readable, and have needed little.
+    /// Connections that are logged in, have become readable, and have needed little for long.
     pub(super) to_read: WorkList,
-    /// Connections that are not logged in, that have needed much, and those whose share of an earlier turn ended
-    /// before their input did. They come after those of `to_read`.
+    /// Connections that are logged in, have become readable, and needed little when they were read last. They come after
+    /// those of `to_read`.
+    pub(super) to_read_next: WorkList,
+    /// All others that have become readable and whose protocol is known, and those whose share of an earlier turn ended
+    /// before their input did. They come after those of `to_read_next`.
     pub(super) to_continue: WorkList,
     /// Connections that have become readable and whose protocol is not known yet: of these one at least is read
     /// in each turn, and as many as fit into it after all others.
@@ -36,6 +39,7 @@ impl<S> Table<S> {
             slab: Slab::new(),
             generations: Vec::new(),
             to_read: WorkList::default(),
+            to_read_next: WorkList::default(),
             to_continue: WorkList::default(),
             to_greet: WorkList::default(),
             to_flush: WorkList::default(),
@@ -66,17 +70,23 @@ impl<S> Table<S> {
         self.slab.try_remove(id.slot as usize)
     }
 
-    /// Lists a connection to be read in the next [`Engine::receive`](super::Engine::receive).
+    /// Lists a connection that is logged in to be read in the next [`Engine::receive`](super::Engine::receive), where it
+    /// belongs by what it has needed.
+    #[inline]
     pub(super) fn list_to_read(&mut self, slot: u32) {
         let connection = &mut self[slot];
         if !connection.flags.listed_to_read {
             connection.flags.listed_to_read = true;
-            let id = connection.id;
-            self.to_read.push(id);
+            let (id, need) = (connection.id, connection.need());
+            match need {
+                Need::LittleForLong => self.to_read.push(id),
+                Need::Little => self.to_read_next.push(id),
+                Need::Much => self.to_continue.push(id),
+            }
         }
     }
 
-    /// Lists a connection to be read after those of [`Self::list_to_read`].
+    /// Lists a connection to be read after those that need little.
     pub(super) fn list_to_continue(&mut self, slot: u32) {
         let connection = &mut self[slot];
         if !connection.flags.listed_to_read {
@@ -139,14 +149,15 @@ impl<S> Table<S> {
 
     /// Returns the memory of a past burst.
     pub(super) fn trim(&mut self) {
-        let Self { to_read, to_continue, to_greet, to_flush, to_reap, .. } = self;
-        for list in [to_read, to_continue, to_greet, to_flush, to_reap] {
+        let Self { to_read, to_read_next, to_continue, to_greet, to_flush, to_reap, .. } = self;
+        for list in [to_read, to_read_next, to_continue, to_greet, to_flush, to_reap] {
             list.trim();
         }
     }
 
-    fn lists(&self) -> [&WorkList; 5] {
-        [&self.to_read, &self.to_continue, &self.to_greet, &self.to_flush, &self.to_reap]
+    fn lists(&self) -> [&WorkList; 6] {
+        let Self { to_read, to_read_next, to_continue, to_greet, to_flush, to_reap, .. } = self;
+        [to_read, to_read_next, to_continue, to_greet, to_flush, to_reap]
     }
 }
 
@@ -237,10 +248,32 @@ mod tests {
         assert!(table.to_read.is_empty() && table.has_work());
         assert_eq!(table.to_continue.pop(), Some(id));
         table[id.slot].flags.listed_to_read = false;
+        table[id.slot].note_visit(10);
         table.list_to_read(id.slot);
         table.list_to_continue(id.slot);
-        assert_eq!((table.to_read.pop(), table.to_continue.pop()), (Some(id), None));
+        assert_eq!((table.to_read_next.pop(), table.to_continue.pop()), (Some(id), None));
         assert!(!table.has_work());
+    }
+
+    #[test]
+    fn a_connection_is_listed_by_what_it_has_needed() {
+        let mut table = Table::new();
+        let id = insert(&mut table);
+        table[id.slot].phase = Phase::Open;
+        let list = |table: &mut Table<()>, visits: &[u64]| {
+            table[id.slot].flags.listed_to_read = false;
+            visits.iter().for_each(|units| table[id.slot].note_visit(*units));
+            table.list_to_read(id.slot);
+            [table.to_read.pop(), table.to_read_next.pop(), table.to_continue.pop()]
+        };
+        assert_eq!(list(&mut table, &[]), [None, None, Some(id)], "it is not known");
+        assert_eq!(list(&mut table, &[10; 63]), [None, Some(id), None]);
+        assert_eq!(list(&mut table, &[100; 300]), [Some(id), None, None]);
+        assert_eq!(list(&mut table, &[101]), [None, None, Some(id)]);
+        assert_eq!(list(&mut table, &[10]), [None, Some(id), None]);
+        table[id.slot].flags.listed_to_read = true;
+        table[id.slot].note_visit(10);
+        assert_eq!(list(&mut table, &[]), [None, None, Some(id)], "it left something to be read");
     }
 
     #[test]

@@ -20,24 +20,24 @@ const FIRST_READ_BYTES: usize = 4 * 1024;
 
 impl<S: Socket> Engine<S> {
     /// Reads from connections that are ready, each within its share of the turn, and handles the data: first a little
-    /// from those that are logged in and have needed little, then from the others and those of which there is more, and
-    /// from those whose protocol is not known yet last.
+    /// from those that are logged in and have needed little for long, then from those that needed little last time,
+    /// then from the others and those of which there is more, and from those whose protocol is not known yet last.
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
         let until = self.budget.end_of(Stage::Receive);
-        // Those that continue are left a part of the turn, however many have become ready.
-        let left = match self.connections.to_continue.is_empty() {
-            true => 0,
-            false => u64::from(self.limits.turn_units_max / 8),
-        };
+        // Those behind are left a part of the turn, however many have become ready.
+        let part = u64::from(self.limits.turn_units_max / 8);
+        let left_to_continue = if self.connections.to_continue.is_empty() { 0 } else { part };
+        let left_to_next = if self.connections.to_read_next.is_empty() { 0 } else { part };
         let bytes_max = self.limits.read_bytes_per_turn_max as usize;
-        for _ in 0..self.connections.to_read.len() {
-            if self.broker.work_done() + left >= until {
-                break;
-            }
+        while self.broker.work_done() + left_to_next + left_to_continue < until {
             let Some(id) = self.connections.to_read.pop() else { break };
             self.read_listed(id, FIRST_READ_BYTES.min(bytes_max));
+        }
+        while self.broker.work_done() + left_to_continue < until {
+            let Some(id) = self.connections.to_read_next.pop() else { break };
+            self.read_listed(id, bytes_max);
         }
         while self.broker.work_done() < until {
             let Some(id) = self.connections.to_continue.pop() else { break };

@@ -17,18 +17,23 @@ fn come(hall: &mut Hall) -> Vec<ConnectionId> {
     (0..MANY).map(|number| hall.standard(&format!("many-{number}"))).collect()
 }
 
+/// Has clients behave for so long that they count as those that need little.
+fn behave(hall: &mut Hall, clients: &[ConnectionId]) {
+    for _ in 0..70 {
+        clients.iter().for_each(|id| hall.say(*id, "SEND\ndestination:/agent/nobody\n\n\0"));
+        hall.run();
+    }
+}
+
 #[test]
 fn who_needs_little_is_read_at_once_though_many_that_need_much_become_ready_before() {
     let mut hall = Hall::new();
     let many = come(&mut hall);
     let (ana, bob) = (hall.standard("ana"), hall.standard("bob"));
+    behave(&mut hall, &[ana]);
     let costly = costly();
-    let say_all = |hall: &mut Hall| many.iter().for_each(|id| hall.say(*id, &costly));
-    // What they need is known once they were read.
-    say_all(&mut hall);
-    hall.run();
     for turn in 0..50 {
-        say_all(&mut hall);
+        many.iter().for_each(|id| hall.say(*id, &costly));
         hall.say(ana, &format!("SEND\ndestination:/agent/bob\n\nturn {turn}.\0"));
         hall.turn();
         let got = hall.take(bob);
@@ -42,10 +47,12 @@ fn who_needs_little_is_read_at_once_though_many_that_need_much_become_ready_befo
 }
 
 #[test]
-fn who_sends_much_for_the_first_time_is_not_waited_for_either() {
+fn those_that_needed_little_and_send_much_at_once_are_not_waited_for_either() {
     let mut hall = Hall::new();
     let many = come(&mut hall);
     let (ana, bob) = (hall.standard("ana"), hall.standard("bob"));
+    behave(&mut hall, &many);
+    behave(&mut hall, &[ana]);
     let large = format!("SEND\ndestination:/agent/nobody\n\n{}\0", "x".repeat(60_000));
     many.iter().for_each(|id| hall.say(*id, &large));
     hall.say(ana, "SEND\ndestination:/agent/bob\n\nhello\0");
@@ -60,4 +67,27 @@ fn who_sends_much_for_the_first_time_is_not_waited_for_either() {
         all += 1;
     }
     assert!(turns * 4 < all, "{turns} of {all} turns");
+}
+
+#[test]
+fn who_needed_much_once_needs_little_again_after_a_while() {
+    let mut hall = Hall::new();
+    let (ana, bob) = (hall.standard("ana"), hall.standard("bob"));
+    let many = come(&mut hall);
+    hall.say(ana, &costly());
+    hall.run();
+    let wait = |hall: &mut Hall| {
+        many.iter().for_each(|id| hall.say(*id, &costly()));
+        hall.say(ana, "SEND\ndestination:/agent/bob\n\nhello\0");
+        let mut turns = 0;
+        while !hall.take(bob).contains("hello") {
+            hall.turn();
+            turns += 1;
+        }
+        hall.run();
+        turns
+    };
+    assert!(wait(&mut hall) > 5);
+    behave(&mut hall, &[ana]);
+    assert_eq!(wait(&mut hall), 1);
 }
