@@ -259,6 +259,11 @@ impl Peers {
         units
     }
 
+    /// Frees some of what was removed from queues. Returns the units of work that this takes.
+    pub fn free_doomed(&mut self) -> u32 {
+        self.free(OutboundArena::free_doomed)
+    }
+
     /// Moves the list of connections with new frames into `into`, in the order of their first frame.
     pub fn take_dirty(&mut self, into: &mut Vec<PeerId>) {
         into.append(&mut self.dirty);

@@ -1,8 +1,9 @@
-//! The allocator of the C library, told to give large pieces of memory back one by one.
+//! The allocator of the C library, told to give large pieces of memory back one by one, and to keep the others.
 //!
-//! By itself glibc stops doing so once a large piece was freed: it then keeps those that are free until the last one
-//! of them is, and gives all of them back in one go, which may be a hundred MiB and take tens of milliseconds of a turn
-//! of the loop. As long it takes to join small pieces, of which it keeps any number in lists until then. It reads its settings from the environment when a process starts, so the program replaces itself once.
+//! By itself glibc gives back what is free at the end of its heap in one go. That may be hundreds of MiB, once the last
+//! piece behind them is freed, and takes tens of milliseconds of a turn of the loop. As long it takes to join small
+//! pieces, of which it keeps any number in lists until then. It reads its settings from the environment when a process
+//! starts, so the program replaces itself once.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -52,10 +53,10 @@ const MARK: &str = "COM_BROKER_ALLOCATOR_IS_SET";
 
 const THRESHOLD: &str = "glibc.malloc.mmap_threshold";
 
-/// Pieces from 128 KiB on are the kernel's, one by one; what is free at the end of the others is given back from
-/// 1 MiB on. Small pieces are joined with their free neighbours when they are freed, instead of being kept in lists that
-/// are joined in one go.
-const SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=1048576\
+/// Pieces from 128 KiB on are the kernel's, one by one. What is free of the others stays for the next burst: 1 TiB of it
+/// would be given back. Small pieces are joined with their free neighbours when they are freed, instead of being kept in
+/// lists that are joined in one go.
+const SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=1099511627776\
                         :glibc.malloc.mxfast=0";
 
 #[cfg(test)]

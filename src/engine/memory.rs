@@ -261,6 +261,10 @@ impl<S: Socket> Engine<S> {
     #[cold] // queues are rarely so full
     fn cut_largest(&mut self) {
         for _ in 0..CUTS_PER_TURN_MAX {
+            // What those hold that were cut is freed before it is seen whether others have to be.
+            if self.broker.peers.arena.has_doomed() {
+                return;
+            }
             let queued_bytes = self.broker.queued_bytes();
             if queued_bytes < self.memory.queued_bytes_max / 10 * 7 {
                 return;

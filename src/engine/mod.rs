@@ -176,6 +176,7 @@ impl<S: Socket> Engine<S> {
     pub fn has_work(&self) -> bool {
         self.connections.has_work()
             || self.broker.peers.has_dirty()
+            || self.broker.peers.arena.has_doomed()
             || self.broker.has_work()
             || self.memory.has_work()
     }

@@ -102,6 +102,7 @@ impl<S: Socket> Engine<S> {
             self.note_job(news);
         }
         self.budget.begin(Stage::Reaping, &mut self.broker);
+        self.free_doomed();
         self.cut_if_short();
         if self.broker.peers.has_dirty() {
             self.flush_dirty();
@@ -114,6 +115,15 @@ impl<S: Socket> Engine<S> {
         let peers = &mut self.broker.peers;
         if !peers.has_dirty() && !peers.arena.is_fresh() {
             peers.arena.end_turn();
+        }
+    }
+
+    /// Frees some of what was removed from queues of which much was removed at once.
+    #[inline]
+    fn free_doomed(&mut self) {
+        if self.broker.peers.arena.has_doomed() {
+            let units = self.broker.peers.free_doomed();
+            self.broker.meter.spend(units);
         }
     }
 

@@ -41,7 +41,12 @@ pub(super) struct Chunks {
     bodies: HashMap<(usize, usize, usize), Weak<Chunk>>,
     /// Memory of chunks, each counted once, and of the backlogs that refer to them.
     bytes: u64,
+    /// Backlogs that nobody needs any more, to be freed piece by piece.
+    doomed: Vec<Backlog>,
 }
+
+/// Bytes of backlogs that are freed in one go: pages that were not touched for long take long to free.
+const FREED_BYTES_MAX: usize = 512 * 1024;
 
 /// Memory of an entry for the chunk of a large body.
 const BODY_ENTRY_BYTES: usize = 2 * size_of::<((usize, usize, usize), Weak<Chunk>)>();
@@ -186,14 +191,59 @@ impl Chunks {
         }
     }
 
+    /// Drops a backlog of so many bytes. Returns the number of pieces of memory that were freed at most: a large one is
+    /// left to [`Self::free_doomed`].
+    pub(super) fn discard(&mut self, mut backlog: Backlog, bytes: u32) -> usize {
+        if bytes as usize >= FREED_BYTES_MAX {
+            self.doomed.push(backlog);
+            return 0;
+        }
+        let pieces = backlog.len();
+        while let Some(chunk) = backlog.pop(self) {
+            self.release(chunk);
+        }
+        pieces
+    }
+
+    /// Whether there is anything for [`Self::free_doomed`].
+    #[inline]
+    pub(super) fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Frees some of what is doomed. Returns the number of pieces of memory that were freed at most.
+    pub(super) fn free_doomed(&mut self) -> usize {
+        let (mut pieces, mut bytes) = (0, 0);
+        while bytes < FREED_BYTES_MAX
+            && let Some(backlog) = self.doomed.last_mut()
+        {
+            let mut backlog = std::mem::take(backlog);
+            while bytes < FREED_BYTES_MAX
+                && let Some(chunk) = backlog.pop(self)
+            {
+                (pieces, bytes) = (pieces + 1, bytes + chunk.len());
+                self.release(chunk);
+            }
+            self.doomed.pop();
+            if !backlog.is_empty() {
+                self.doomed.push(backlog);
+            }
+        }
+        if self.doomed.is_empty() {
+            self.doomed = Vec::new();
+        }
+        pieces
+    }
+
     /// Memory of chunks, each counted once, and of the backlogs.
     #[inline]
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Panics if the account is wrong. `backlogs` are all that exist.
+    /// Panics if the account is wrong. `backlogs` are all that exist, but for those that are doomed.
     pub(super) fn check_invariants(&self, backlogs: &[&Backlog]) {
+        let backlogs: Vec<_> = backlogs.iter().copied().chain(&self.doomed).collect();
         let kept = backlogs.iter().flat_map(|backlog| &backlog.chunks);
         let kept = kept.chain(self.last.iter().map(|(_, chunk)| chunk));
         let costs: HashMap<_, _> =
@@ -356,13 +406,6 @@ impl Backlog {
             begun.push(rest, 0, chunks);
         }
         Some(begun)
-    }
-
-    /// Drops all chunks.
-    pub(super) fn discard(mut self, chunks: &mut Chunks) {
-        while let Some(chunk) = self.pop(chunks) {
-            chunks.release(chunk);
-        }
     }
 
     /// Whether everything is written.

@@ -358,12 +358,16 @@ impl OutboundArena {
         freed
     }
 
-    /// Removes all frames. Returns the number of pieces of memory that were freed at most.
+    /// Removes all frames. Returns the number of pieces of memory that were freed at most: what is large is freed by
+    /// [`Self::free_doomed`].
     pub fn discard(&mut self, queue: &mut OutboundQueue) -> usize {
-        let Some(backlog) = std::mem::take(queue).backlog else { return 0 };
-        let pieces = backlog.len();
-        backlog.discard(&mut self.chunks);
-        pieces
+        let OutboundQueue { bytes, backlog, .. } = std::mem::take(queue);
+        backlog.map_or(0, |one| self.chunks.discard(*one, bytes))
+    }
+
+    /// Frees some of what was removed. Returns the number of pieces of memory that were freed at most.
+    pub fn free_doomed(&mut self) -> usize {
+        self.chunks.free_doomed()
     }
 
     // -- turns and memory -------------------------------------------------------------------
@@ -376,6 +380,11 @@ impl OutboundArena {
         self.arrived_ns = 0;
         self.flushed_bytes = 0;
         self.chunks.end_turn();
+    }
+
+    /// Whether there is anything for [`Self::free_doomed`].
+    pub fn has_doomed(&self) -> bool {
+        self.chunks.has_doomed()
     }
 
     /// Whether nothing has been encoded in this turn.
@@ -745,6 +754,31 @@ mod tests {
             arena.end_turn();
             arena.check_invariants([&queue].into_iter());
         }
+    }
+
+    #[test]
+    fn of_a_long_queue_that_is_removed_only_some_is_freed_at_once() {
+        let mut arena = OutboundArena::default();
+        let mut queue = OutboundQueue::default();
+        for _ in 0..100 {
+            let frame = encode(&mut arena, Framing::Line, &[b'x'; 20_000]);
+            arena.push(&mut queue, frame);
+            arena.keep(&mut queue, Framing::Line, 0);
+            arena.end_turn();
+        }
+        let held = arena.backlog_bytes();
+        assert_eq!(arena.discard(&mut queue), 0);
+        assert_eq!((queue.bytes(), arena.backlog_bytes()), (0, held));
+        let (mut steps, mut pieces) = (0, 0);
+        while arena.has_doomed() {
+            let before = arena.backlog_bytes();
+            pieces += arena.free_doomed();
+            assert!(before - arena.backlog_bytes() < 600_000);
+            arena.check_invariants(std::iter::empty());
+            steps += 1;
+        }
+        assert_eq!((pieces, arena.backlog_bytes()), (100, 0));
+        assert!(steps >= 4, "{steps} steps");
     }
 
     /// An operation on one of several queues.
