@@ -395,7 +395,8 @@ impl Outlet<'_> {
 
 /// Whether the share of the turn is too small for a message to so many receivers.
 fn needs_slices(peers: &Peers, meter: &Meter, receivers: usize) -> bool {
-    meter.is_spent(peers.pending_units() + receivers as u64 * u64::from(work::WRITE))
+    let writes = receivers as u64 * u64::from(work::WRITE);
+    meter.is_spent(peers.pending_units() + writes)
 }
 
 /// Whether writing a message with a large body or many escapes to so many receivers takes long: if the body is shared,

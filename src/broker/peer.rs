@@ -133,6 +133,8 @@ pub struct Peers {
     /// The frames of all queues.
     pub arena: OutboundArena,
     dirty: Vec<PeerId>,
+    /// Writes that are due and do not count, see [`Self::pending_units`].
+    pub free_writes: usize,
     /// Peers whose queue is above its soft limit, with the time at which they are closed for that.
     pressed: BTreeSet<(u64, PeerId)>,
     /// Whether a queue grew past its soft limit since [`Self::take_pressure_grew`].
@@ -148,6 +150,7 @@ impl Peers {
             table: Table::default(),
             arena: OutboundArena::default(),
             dirty: Vec::new(),
+            free_writes: 0,
             pressed: BTreeSet::new(),
             pressure_grew: false,
             roomy: VecDeque::new(),
@@ -282,10 +285,19 @@ impl Peers {
     }
 
     /// Units for the writes that are due: a call for each connection, and once what was encoded, which is sent or kept.
+    /// While input is handled, the first calls come on top of the turn: if it ended behind a few receivers, of messages
+    /// to many in turn each would need a call of its own.
     #[inline]
     pub(super) fn pending_units(&self) -> u64 {
+        self.pending_units_without(self.free_writes)
+    }
+
+    /// The same with all calls but so many.
+    #[inline]
+    pub(super) fn pending_units_without(&self, writes: usize) -> u64 {
         let bytes = work::SENT_KIB * work::of_bytes(self.arena.unflushed_bytes());
-        self.dirty_len() as u64 * u64::from(work::WRITE) + u64::from(bytes)
+        let writes = self.dirty_len().saturating_sub(writes);
+        writes as u64 * u64::from(work::WRITE) + u64::from(bytes)
     }
 
     /// Units for writes that were due and are done from here on, to so many connections.

@@ -132,7 +132,7 @@ impl Wide {
             let further = ((fan.deliveries - queued) as u32).saturating_sub(step as u32);
             let looked_at = (step * counts.len()) as u32 / work::LOOKUPS_PER_UNIT;
             meter.spend(step as u32 * work::DELIVERY + looked_at + further * work::KEPT_DELIVERY);
-            let pending = outlet.peers.pending_units();
+            let pending = outlet.peers.pending_units_without(0);
             if is_over || meter.is_spent(pending) || outlet.peers.arena.is_full() {
                 break;
             }

@@ -14,6 +14,10 @@ use crate::work;
 /// Turns after which memory is counted, for the most that it was.
 const TURNS_PER_COUNT: u64 = 16;
 
+/// Units of a turn for each write that comes on top of it, if input calls for it: with the default these are 100 writes,
+/// which take less than half a millisecond.
+const UNITS_PER_FREE_WRITE: u32 = 25;
+
 /// Bytes that are read from a connection of which is not known whether it sends more: however many have become
 /// ready at once, each of them is soon read.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -26,6 +30,8 @@ impl<S: Socket> Engine<S> {
         self.now = now;
         self.counters.turns += 1;
         let until = self.budget.end_of(Stage::Receive);
+        self.broker.peers.free_writes =
+            (self.limits.turn_units_max / UNITS_PER_FREE_WRITE) as usize;
         // Those behind are left a part of the turn, however many have become ready.
         let part = u64::from(self.limits.turn_units_max / 8);
         let left_to_continue = if self.connections.to_continue.is_empty() { 0 } else { part };
@@ -49,6 +55,7 @@ impl<S: Socket> Engine<S> {
                 break;
             }
         }
+        self.broker.peers.free_writes = 0;
     }
 
     #[inline]

@@ -394,7 +394,7 @@ impl Link {
 }
 
 /// What a turn may have above its units: the share that began just before the end of its stage, the minimum of
-/// each stage after it, and the largest single step of any kind, which is the signature of a TLS handshake or the frame
+/// each stage after it, the writes that come on top of it, and the largest single step of any kind, which is the signature of a TLS handshake or the frame
 /// with the largest body; and behind that a job may end with a step of its own. Without TLS the two largest are not taken
 /// together, which would be half a turn more.
 fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
@@ -404,7 +404,8 @@ fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
         true => u64::from(HANDSHAKE + LINES_STEP),
         false => LARGEST_STEP + WIDE_STEP,
     };
-    share + minimums + step
+    let writes = u64::from(limits.turn_units_max / 25 * WRITE);
+    share + minimums + step + writes
 }
 
 /// Units of the largest single step without TLS: the last share in which something is read may end with a frame with
