@@ -28,8 +28,10 @@ const NOT_YET: [(&str, &str); 0] = [];
 /// Attacks that are withstood in units, but cost the broker more than is counted, and why.
 const UNCOUNTED: [(&str, &str); 0] = [];
 
-/// What a unit of those costs at least, as a multiple of what it costs usually; of others, it is at most twice this.
+/// What a unit of those costs at least, as a multiple of what it costs usually; of others, it is at most twice this, or
+/// three times if the compiler does not optimise: loops over the letters of a text then cost much more than other work.
 const UNIT_COST_RATIO_MAX: f64 = 5.0;
+const UNIT_COST_MARGIN: f64 = if cfg!(debug_assertions) { 3.0 } else { 2.0 };
 
 /// Seeds of several attacks at once.
 const MIXED_SEEDS: u64 = 12;
@@ -76,16 +78,16 @@ fn attacks_together_are_not_felt() {
 fn units_are_counted_for_what_is_done() {
     let withstood: Vec<_> = ATTACKS.iter().filter(|attack| is_withstood(attack)).collect();
     let unit_ns = |attack| run(0, &[attack], true).map_or(0.0, |report| report.unit_ns);
-    let usual = unit_ns(named("transactions"));
     for attack in withstood {
         let name = attack.name;
         let uncounted = UNCOUNTED.iter().find(|one| one.0 == name);
         let is_expected = |ratio: f64| match uncounted {
-            None => ratio < 2.0 * UNIT_COST_RATIO_MAX,
+            None => ratio < UNIT_COST_MARGIN * UNIT_COST_RATIO_MAX,
             Some(_) => ratio > UNIT_COST_RATIO_MAX,
         };
-        // The machine may be busy with something else.
-        let ratios = (0..3).map(|_| unit_ns(attack) / usual).scan(false, |ended, ratio| {
+        // The machine may be busy with something else, or faster for a while, so that what is usual is measured beside.
+        let ratio = |_| unit_ns(attack) / unit_ns(named("transactions"));
+        let ratios = (0..5).map(ratio).scan(false, |ended, ratio| {
             (!std::mem::replace(ended, is_expected(ratio))).then_some(ratio)
         });
         let ratios: Vec<_> = ratios.collect();
