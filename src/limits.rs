@@ -307,7 +307,7 @@ impl Default for Limits {
             outbound: ByProfile::new([client, client, service, service]),
             outbound_total_bytes_max: 512 * MIB as u64,
             turn_units_max: 2_500,
-            share_units_max: 400,
+            share_units_max: 800,
             pause_ms_max: 1_000,
             read_bytes_per_turn_max: 256 * KIB,
             write_bytes_per_turn_max: 256 * KIB,

@@ -6,7 +6,7 @@
 //! the same place, on any machine and in the simulator.
 
 /// Handling a frame, without what follows from it.
-pub(crate) const FRAME: u32 = 2;
+pub(crate) const FRAME: u32 = 1;
 
 /// Header lines that are parsed for a unit.
 const LINES_PER_UNIT: u32 = 4;
@@ -38,6 +38,9 @@ pub(crate) const LOG: u32 = 50;
 
 /// Queueing a message to one receiver.
 pub(crate) const DELIVERY: u32 = 1;
+
+/// Deliveries of one message that take a unit.
+const DELIVERIES_PER_UNIT: usize = 4;
 
 /// The same with further messages to a receiver that may not read, so that they are copied to its queue.
 pub(crate) const KEPT_DELIVERY: u32 = 3;
@@ -123,6 +126,13 @@ pub(crate) const fn of_bytes(bytes: usize) -> u32 {
 #[inline]
 pub(crate) const fn of_names(lookups: u32, bytes: usize) -> u32 {
     (bytes >> 10) as u32 * lookups
+}
+
+/// The cost of queueing a message to so many receivers to which a write is due, whose price covers what is not in the
+/// processor's caches.
+#[inline]
+pub(crate) const fn of_deliveries(receivers: usize) -> u32 {
+    receivers.div_ceil(DELIVERIES_PER_UNIT) as u32
 }
 
 /// The cost of freeing that many bytes at once.

@@ -294,7 +294,7 @@ impl Peers {
 
     /// The same with all calls but so many.
     #[inline]
-    pub(super) fn pending_units_without(&self, writes: usize) -> u64 {
+    pub(crate) fn pending_units_without(&self, writes: usize) -> u64 {
         let bytes = work::SENT_KIB * work::of_bytes(self.arena.unflushed_bytes());
         let writes = self.dirty_len().saturating_sub(writes);
         writes as u64 * u64::from(work::WRITE) + u64::from(bytes)

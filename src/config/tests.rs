@@ -658,7 +658,7 @@ fn bounds_that_contradict_a_default_are_at_fault_themselves() {
         ("header_bytes_max = 100", "b.toml:2: limits.header_bytes_max: needs limits.destination_"),
         (
             "turn_units_max = 320",
-            "b.toml:2: limits.turn_units_max: needs limits.share_units_max of at most 320, and that is 400",
+            "b.toml:2: limits.turn_units_max: needs limits.share_units_max of at most 320, and that is 800",
         ),
         (
             "login_frame_bytes_max = 10",

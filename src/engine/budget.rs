@@ -81,10 +81,20 @@ impl Budget {
         broker.begin_share_until(self.end_of(stage), self.units_max / LEAST);
     }
 
-    /// Begins the share of writes for which `pending` units were counted when they became due: all of them
-    /// are done, and what they cost beyond that is part of the turn.
-    pub(super) fn begin_writes(&self, pending: u64, broker: &mut Broker) {
-        let least = pending + u64::from(self.units_max / LEAST);
+    /// Begins the share of jobs: what is left of the turn, but at most so much that a client which sends meanwhile does
+    /// not wait for longer than while others send.
+    pub(super) fn begin_jobs(&self, broker: &mut Broker) {
+        let most = broker.meter.spent() + u64::from(self.units_max) / 2;
+        broker.begin_share_until(self.end_of(Stage::Jobs).min(most), self.units_max / LEAST);
+    }
+
+    /// Begins the share of writes for which `pending` units were counted when they became due: all of them are done.
+    /// What they cost beyond that, since a message is counted once and written to each receiver, is part of the turn;
+    /// what follows from input may take half of one, so that what a publisher sends to a few is written at once, and
+    /// not copied to be written in the next turn.
+    pub(super) fn begin_writes(&self, stage: Stage, pending: u64, broker: &mut Broker) {
+        let parts = if matches!(stage, Stage::Receive | Stage::Writes) { 2 } else { LEAST };
+        let least = pending + u64::from(self.units_max / parts);
         broker.begin_share_until(self.end_of(Stage::Writes), least as u32);
     }
 

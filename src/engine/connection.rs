@@ -214,7 +214,7 @@ pub(super) enum Need {
 }
 
 /// Units that a visit takes where little is needed: a SEND to some receivers, or some kilobytes that are read.
-const LIGHT_UNITS: u64 = 100;
+const LIGHT_UNITS: u64 = 200;
 
 /// Visits after which it counts that a connection has always needed little.
 const LIGHT_VISITS: u8 = 64;

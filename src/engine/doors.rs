@@ -6,6 +6,7 @@
 //! whoever logs in sooner than as many others arrive as there are places has got in. Only if all places
 //! are held by clients that are logged in, the newcomer is refused.
 
+use super::budget::Stage;
 use super::connection::{Connection, ConnectionId, Phase, SURPLUS, Socket, source_of};
 use super::{Accepted, Engine};
 use crate::broker::CloseReason;
@@ -120,7 +121,7 @@ impl<S: Socket> Engine<S> {
                 self.counters.connections_closed += 1;
             }
             self.refuse_surplus(slot);
-            self.flush_dirty();
+            self.flush_dirty(Stage::Receive);
             if self.connections[slot].flags.surplus {
                 return;
             }

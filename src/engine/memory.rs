@@ -4,6 +4,7 @@
 use std::collections::BinaryHeap;
 
 use super::Engine;
+use super::budget::Stage;
 use super::connection::{Connection, Phase, Socket};
 use super::holders::Holders;
 use super::table::WorkList;
@@ -215,7 +216,7 @@ impl<S: Socket> Engine<S> {
     pub(super) fn relieve_pressure(&mut self) {
         let is_full = self.broker.peers.arena.turn_bytes() >= TURN_BYTES_MAX;
         if self.broker.peers.take_pressure_grew() || is_full {
-            self.flush_dirty();
+            self.flush_dirty(Stage::Receive);
         }
         self.watch_memory();
     }

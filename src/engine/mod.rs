@@ -35,7 +35,7 @@ mod turn;
 
 use std::net::SocketAddr;
 
-use self::budget::Budget;
+use self::budget::{Budget, Stage};
 use self::connection::{Connection, Phase};
 pub use self::connection::{ConnectionId, Socket};
 use self::deadlines::Deadlines;
@@ -197,7 +197,7 @@ impl<S: Socket> Engine<S> {
         self.is_draining = true;
         self.endings.begin_drain();
         self.broker.drain(now);
-        self.flush_dirty();
+        self.flush_dirty(Stage::Cuts);
         let silent: Vec<_> = self
             .connections
             .iter()

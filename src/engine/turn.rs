@@ -29,9 +29,14 @@ impl<S: Socket> Engine<S> {
     pub fn receive(&mut self, now: Moment) {
         self.now = now;
         self.counters.turns += 1;
+        let free_writes = self.limits.turn_units_max / UNITS_PER_FREE_WRITE;
+        self.broker.peers.free_writes = free_writes as usize;
+        self.read_lines();
+        self.broker.peers.free_writes = 0;
+    }
+
+    fn read_lines(&mut self) {
         let until = self.budget.end_of(Stage::Receive);
-        self.broker.peers.free_writes =
-            (self.limits.turn_units_max / UNITS_PER_FREE_WRITE) as usize;
         // Those behind are left a part of the turn, however many have become ready.
         let part = u64::from(self.limits.turn_units_max / 8);
         let left_to_continue = if self.connections.to_continue.is_empty() { 0 } else { part };
@@ -55,7 +60,6 @@ impl<S: Socket> Engine<S> {
                 break;
             }
         }
-        self.broker.peers.free_writes = 0;
     }
 
     #[inline]
@@ -63,11 +67,17 @@ impl<S: Socket> Engine<S> {
         if self.connections.find(id).is_none() {
             return;
         }
-        let before = self.broker.work_done();
+        let before = self.work_with_writes();
         self.read_connection(id.slot, bytes_max);
         // Writes that were due may have been kept instead, which takes less.
-        let units = self.broker.work_done().saturating_sub(before);
+        let units = self.work_with_writes().saturating_sub(before);
         self.connections[id.slot].note_visit(units);
+    }
+
+    /// Units since the start, with those of all writes that are due.
+    #[inline]
+    fn work_with_writes(&self) -> u64 {
+        self.broker.meter.spent() + self.broker.peers.pending_units_without(0)
     }
 
     /// Writes to connections whose socket takes more again, as far as the turn allows, and then what was queued in
@@ -84,7 +94,7 @@ impl<S: Socket> Engine<S> {
                 self.flush_slot(id.slot);
             }
         }
-        self.flush_dirty();
+        self.flush_dirty(Stage::Writes);
     }
 
     /// Ends the turn: closes slow consumers, checks deadlines, goes on with work of several turns, reaps closed
@@ -104,7 +114,7 @@ impl<S: Socket> Engine<S> {
         self.check_deadlines();
         self.budget.begin(Stage::Queues, &mut self.broker);
         self.broker.serve_backlog(now);
-        self.budget.begin(Stage::Jobs, &mut self.broker);
+        self.budget.begin_jobs(&mut self.broker);
         self.broker.advance_jobs(now);
         while let Some(news) = self.broker.take_news() {
             self.note_job(news);
@@ -113,7 +123,7 @@ impl<S: Socket> Engine<S> {
         self.free_doomed();
         self.cut_if_short();
         if self.broker.peers.has_dirty() {
-            self.flush_dirty();
+            self.flush_dirty(Stage::Reaping);
         }
         self.watch_memory();
         self.resume_if_free();
@@ -149,14 +159,14 @@ impl<S: Socket> Engine<S> {
     }
 
     /// Flushes each connection that has new frames, including those that are queued when another connection
-    /// closes. Once that has taken longer than it may in a turn, the frames are kept for the next one.
-    pub(super) fn flush_dirty(&mut self) {
+    /// closes. Once that has taken longer than it may in a stage of the turn, the frames are kept for the next one.
+    pub(super) fn flush_dirty(&mut self, stage: Stage) {
         let mut dirty = std::mem::take(&mut self.dirty);
         while self.broker.peers.has_dirty() {
             self.broker.peers.take_dirty(&mut dirty);
             // The list is worked off: the units that its writes need were counted when it was made.
             let pending = self.broker.peers.take_pending(dirty.len());
-            self.budget.begin_writes(pending, &mut self.broker);
+            self.budget.begin_writes(stage, pending, &mut self.broker);
             for peer in dirty.drain(..) {
                 let is_late = self.broker.is_time_spent();
                 let Some((_, outbox)) = self.broker.peers.outbox(peer) else { continue };

@@ -22,7 +22,7 @@ pub(super) fn limits() -> Limits {
         OutboundLimits { hard_bytes_max: 96 << 10, soft_bytes_max: 24 << 10, soft_ms_max: 40 };
     Limits {
         turn_units_max: TURN_UNITS,
-        share_units_max: TURN_UNITS / 15,
+        share_units_max: TURN_UNITS * 8 / 25,
         read_bytes_per_turn_max: 64 << 10,
         write_bytes_per_turn_max: 32 << 10,
         connections_max: 400,
@@ -394,9 +394,9 @@ impl Link {
 }
 
 /// What a turn may have above its units: the share that began just before the end of its stage, the minimum of
-/// each stage after it, the writes that come on top of it, and the largest single step of any kind, which is the signature of a TLS handshake or the frame
-/// with the largest body; and behind that a job may end with a step of its own. Without TLS the two largest are not taken
-/// together, which would be half a turn more.
+/// each stage after it, the writes that come on top of it, and the largest single step of any kind, which is the
+/// signature of a TLS handshake or the frame with the largest body; and behind that a job may end with a step of its own.
+/// Without TLS the two largest are not taken together, which would be half a turn more.
 fn allowance(limits: &Limits, uses_tls: bool) -> u64 {
     let share = u64::from(limits.share_units_max);
     let minimums = u64::from(limits.turn_units_max) / 32 * 7;

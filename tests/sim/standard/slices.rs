@@ -149,7 +149,7 @@ fn what_was_acknowledged_does_not_return_though_the_connection_ends_behind_it() 
                 false => format!("ACK\nid:{}\n\n", ids[HELD - 1]),
             };
             // It is begun, and not yet over.
-            stage.say_and_turn(ana, &acknowledged, if is_transaction { 5 } else { 1 });
+            stage.say_and_turn(ana, &acknowledged, if is_transaction { 7 } else { 1 });
             assert!(stage.rig.engine.has_work(), "{mode}");
             let newer = match is_lost {
                 true => {
