@@ -5,17 +5,20 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import os
+import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 from broker import UPGRADE, Fault, masked
 
 from .seen import (
     BODY_MAX, make_topics, read_ids, send, subscribe, subscribe_costly, subscribe_many)
-from .stage import Stage, attack
+from .stage import MEMORY, TURN, Stage, attack
 from .wire import Client, Refused, connect_frame, log_in_crowd, open_stream, reset, stomp
 
 # STOMP over WebSocket, in its standard dialect.
@@ -849,3 +852,34 @@ def logins_lined(stage: Stage) -> None:
         stage.counts["asked"] += len(streams)
         for stream in streams:
             reset(stream)
+
+
+@attack(
+    "drain", "the operator",
+    "SIGTERM while 16,000 agents are logged in, each of whom is told and closed; pair and guest, too",
+    judged=frozenset({TURN, MEMORY}), is_last=True)
+def drain(stage: Stage) -> None:
+    count = stage.pick(16_000, 3_000)
+    readers = stage.readers("/topic/drained", count, 4)
+    stage.begin()
+    started = time.monotonic()
+    os.kill(stage.pid, signal.SIGTERM)
+    stage.linger(lambda: has_ended(stage.pid))
+    if not has_ended(stage.pid):
+        stage.breaches.append("it did not end")
+    stage.counts["milliseconds"] = round((time.monotonic() - started) * 1000)
+    # What has come is still to be read.
+    time.sleep(2)
+    readers.stop()
+    told = sum(number for word, number in readers.errors.items() if word.startswith("DRAINING"))
+    stage.counts["told"] = told
+    if told < count or readers.ends < count:
+        stage.breaches.append(f"of {count}, {told} were told and {readers.ends} closed")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, whether or not its parent knows."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

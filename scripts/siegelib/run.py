@@ -417,7 +417,9 @@ class Course:
         """Whether an attack has to be broken off, and says why."""
         notes = self.outcome.notes
         if self.broker.process.poll() is not None:
-            return True
+            # Where it is to end, the attack says when that is all.
+            attack = self.outcome.attack
+            return not (attack and attack.is_last) or time.monotonic() > limit
         if self.watch.memory("VmRSS") > self.setting.ceiling:
             notes.append(f"broken off at {self.setting.ceiling >> 20} MiB")
             return True
@@ -463,7 +465,9 @@ class Course:
         """Ends the broker, if it lives, and reads what its log says."""
         self.watch.is_done = True
         code = self.broker.process.poll()
-        if code is not None:
+        if code == 0 and self.outcome.attack and self.outcome.attack.is_last:
+            self.broker.reader.join(5)
+        elif code is not None:
             self.broker.reader.join(5)
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             log = list(self.broker.log)

@@ -49,6 +49,8 @@ class Attack:
     is_short: bool
     # A bound on the pair's p99 of its own, whatever the idle one is.
     p99_ms_max: float | None
+    # Whether the broker is to end in it, as after SIGTERM.
+    is_last: bool = False
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -57,12 +59,12 @@ ATTACKS: dict[str, Attack] = {}
 def attack(
     name: str, who: str, sentence: str, *, row: str = "", seen: str = "", config: str = "",
     judged: frozenset[str] = ALL, for_peers: bool = False, short: bool = False,
-    p99_ms_max: float | None = None,
+    p99_ms_max: float | None = None, is_last: bool = False,
 ) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
     """Enters a function in the list of attacks."""
     def enter(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
         ATTACKS[name] = Attack(
-            name, sentence, act, who, row, seen, config, judged, for_peers, short, p99_ms_max)
+            name, sentence, act, who, row, seen, config, judged, for_peers, short, p99_ms_max, is_last)
         return act
     return enter
 

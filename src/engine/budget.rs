@@ -89,11 +89,11 @@ impl Budget {
     }
 
     /// Begins the share of writes for which `pending` units were counted when they became due: all of them are done.
-    /// What they cost beyond that, since a message is counted once and written to each receiver, is part of the turn;
-    /// what follows from input may take half of one, so that what a publisher sends to a few is written at once, and
-    /// not copied to be written in the next turn.
+    /// What they cost beyond that, since a message is counted once and written to each receiver, is part of the turn.
+    /// What follows from input may take as much as a turn: to copy it, so that it is written in the next turn, would take
+    /// hardly less.
     pub(super) fn begin_writes(&self, stage: Stage, pending: u64, broker: &mut Broker) {
-        let parts = if matches!(stage, Stage::Receive | Stage::Writes) { 2 } else { LEAST };
+        let parts = if matches!(stage, Stage::Receive | Stage::Writes) { 1 } else { LEAST };
         let least = pending + u64::from(self.units_max / parts);
         broker.begin_share_until(self.end_of(Stage::Writes), least as u32);
     }

@@ -34,6 +34,9 @@ struct Holding {
 /// many send at once, before the second.
 const AGES_MS: [u64; 3] = [250, 1_000, 4_000];
 
+/// Holdings that reach each age at once, at most: all connections at once would take some milliseconds.
+const AGED_AT_ONCE: usize = 128;
+
 /// Holdings for which memory is kept while nobody holds anything.
 const HOLDINGS_KEPT: usize = 256;
 
@@ -71,7 +74,7 @@ impl Holders {
     /// and have done so for longest, the one that holds most; if there is none, the one that holds most of all. It is
     /// the newcomer if that has held about as much for as long.
     pub(super) fn payer(&mut self, newcomer: u32, bytes_max: u64, now_ms: u64) -> Option<u32> {
-        while self.age_some(now_ms) {}
+        self.grow_older(now_ms);
         let equal_part = bytes_max / self.len().max(1) as u64;
         let largest_of = |tier: &Ranking| {
             let one = if tier.is_among_largest(newcomer) { newcomer } else { tier.largest()? };
@@ -84,6 +87,15 @@ impl Holders {
 
     fn len(&self) -> usize {
         self.tiers.iter().map(Ranking::len).sum()
+    }
+
+    /// Has those reach an age whose time it is, as many as take little time: who is not old yet because of that pays later.
+    pub(super) fn grow_older(&mut self, now_ms: u64) {
+        for _ in 0..AGED_AT_ONCE {
+            if !self.age_some(now_ms) {
+                return;
+            }
+        }
     }
 
     /// Has the first ones that wait for an age reach it, if it is time. Returns whether there may be more.
@@ -179,6 +191,19 @@ mod tests {
         assert_eq!(holders.len(), 0);
         holders.set(2, 10, 9_000);
         assert_eq!(holders.payer(0, 5, 9_000), Some(2));
+    }
+
+    #[test]
+    fn very_many_grow_older_little_by_little_and_pay_at_once() {
+        let mut holders = Holders::default();
+        for slot in 0..10_000 {
+            holders.set(slot, 100, 0);
+        }
+        holders.set(10_000, 120, 900);
+        assert_ne!(holders.payer(10_000, 1_000_000, 1_000), Some(10_000));
+        assert!(holders.ageing[0].len() >= 10_000 - 2 * AGED_AT_ONCE);
+        (0..10_000 / AGED_AT_ONCE).for_each(|_| holders.grow_older(1_000));
+        assert_eq!(holders.ageing[0].len(), 1);
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl Memory {
         Some(payer)
     }
 
+    /// Notes that time has passed for those that hold something.
+    pub(super) fn grow_older(&mut self, now_ms: u64) {
+        self.holders.grow_older(now_ms);
+    }
+
     /// Memory for frames that have arrived only in part.
     pub(super) fn inbound_bytes(&self) -> u64 {
         self.inbound_bytes

@@ -11,7 +11,7 @@ use crate::broker::{CloseReason, Moment};
 use crate::telemetry::Stage as Timed;
 use crate::work;
 
-/// Turns after which memory is counted, for the most that it was.
+/// Turns after which memory is counted, for the most that it was, and who holds some for long.
 const TURNS_PER_COUNT: u64 = 16;
 
 /// Units of a turn for each write that comes on top of it, if input calls for it: with the default these are 100 writes,
@@ -108,6 +108,7 @@ impl<S: Socket> Engine<S> {
         }
         if self.counters.turns.is_multiple_of(TURNS_PER_COUNT) {
             self.note_most_bytes();
+            self.memory.grow_older(self.now.ms());
         }
         self.budget.begin(Stage::Cuts, &mut self.broker);
         self.broker.cut_slow_consumers(now, self.patience.judged_ms());

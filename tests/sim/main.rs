@@ -3,6 +3,7 @@
 
 mod actors;
 mod adversaries;
+mod batches;
 mod chunking;
 mod client;
 mod closing;

@@ -118,7 +118,7 @@ fn what_is_sent_without_a_pause_comes_to_each_receiver_by_one_write() {
         for (index, id) in receivers.iter().enumerate() {
             let (got, writes) = hall.take_writes(*id);
             assert_eq!(bodies(&got), numbers, "receiver {index}");
-            assert_eq!(writes, 2, "receiver {index}");
+            assert_eq!(writes.len(), 2, "receiver {index}");
         }
         assert_eq!(bodies(&hall.take(bob)), ["5"]);
         let answers = hall.take(sender);
@@ -190,7 +190,11 @@ pub(crate) struct Hall {
 impl Hall {
     /// Nobody yet.
     pub(crate) fn new() -> Self {
-        let limits = Limits { turn_units_max: 1_600, share_units_max: 200, ..Limits::default() };
+        Self::with(Limits { turn_units_max: 1_600, share_units_max: 200, ..Limits::default() })
+    }
+
+    /// Nobody yet, with given limits.
+    pub(crate) fn with(limits: Limits) -> Self {
         Self { rig: Rig::new(limits, 1), classic: Vec::new(), heard: HashMap::new() }
     }
 
@@ -256,7 +260,7 @@ impl Hall {
     }
 
     /// Sends frames that arrive together.
-    fn say_all(&mut self, id: ConnectionId, frames: &[String]) {
+    pub(crate) fn say_all(&mut self, id: ConnectionId, frames: &[String]) {
         let is_classic = self.classic.contains(&id);
         let bytes: Vec<_> = frames
             .iter()
@@ -298,12 +302,13 @@ impl Hall {
         heard
     }
 
-    /// As [`Self::take`], with the number of writes.
-    fn take_writes(&mut self, id: ConnectionId) -> (String, usize) {
+    /// As [`Self::take`], with the bytes of each write.
+    pub(crate) fn take_writes(&mut self, id: ConnectionId) -> (String, Vec<usize>) {
         let socket = self.rig.engine.socket_mut(id).expect("it is open");
         let writes: Vec<_> = std::iter::from_fn(|| socket.take_outbound()).collect();
         let bytes: Vec<_> = writes.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-        (String::from_utf8_lossy(&bytes).into_owned(), writes.len())
+        let lengths = writes.iter().map(|(_, bytes)| bytes.len()).collect();
+        (String::from_utf8_lossy(&bytes).into_owned(), lengths)
     }
 
     /// What a client has got since the last time.
