@@ -49,9 +49,9 @@
 //!
 //! # The turn
 //!
-//! A server is one thread with one event loop. In each turn it reads from every readable connection, within
-//! its share; reads the letters that handles have posted; writes once to every connection with new frames;
-//! and then checks deadlines and slow consumers. The guarantees are:
+//! A server is one thread with one event loop. In each turn it reads from connections that are readable, each within
+//! its share, as far as the turn's budget goes; reads the letters that handles have posted; writes once to each
+//! connection with new frames; and then checks deadlines and slow consumers. The guarantees are:
 //!
 //! - Frames of one connection are handled in the order in which they were sent, and messages from one
 //!   connection to another arrive in that order.

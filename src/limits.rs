@@ -145,7 +145,9 @@ pub struct Limits {
     // -- the loop ---------------------------------------------------------------------------
     /// Work in one turn of the loop, in units of about 100 ns: half of it for input and what follows from it at
     /// once; the rest for writing, closing slow consumers, deadlines, queues, work that goes on over several turns,
-    /// and removing closed connections, in this order. What one leaves is there for the next.
+    /// and removing closed connections, in this order. What one leaves is there for the next, but work of several turns
+    /// gets half of one at most. Writes for which input calls come on top: one for each 25 units, and their bytes, up to
+    /// as much as the turn.
     pub turn_units_max: u32,
     /// Work for one connection before the others get their turn, in the same units.
     pub share_units_max: u32,

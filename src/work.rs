@@ -27,6 +27,9 @@ pub(crate) const PATTERN: u32 = 50;
 /// Bytes of a compiled regular expression that take a unit: the largest takes two thirds of a millisecond.
 pub(crate) const PATTERN_BYTES_PER_UNIT: u32 = 10;
 
+/// Bytes of a name that are split into levels for a unit.
+const SPLIT_BYTES_PER_UNIT: u32 = 100;
+
 /// A subscription that is looked up by its target, where there may be many.
 pub(crate) const LOOKUPS_PER_UNIT: u32 = 4;
 
@@ -104,7 +107,7 @@ pub(crate) const DEADLINE: u32 = 3;
 
 /// A flight of a TLS handshake that is answered: a key agreement, and a signature with a key of which nothing is
 /// known, or with RSA of 2048 bits, or ECDSA on P-384. A signature cannot be sliced: this is the one piece of work
-/// that may be as long as a turn.
+/// that may be longer than a turn.
 pub const HANDSHAKE: u32 = 10_000;
 
 /// The same with ECDSA on P-256, or with Ed25519.
@@ -112,6 +115,15 @@ pub(crate) const HANDSHAKE_SHORT: u32 = 1_500;
 
 /// The same without a signature, if a client resumes an earlier connection.
 pub(crate) const HANDSHAKE_RESUMED: u32 = 700;
+
+/// A record of a TLS handshake, of which a message may have thousands.
+pub(crate) const TLS_PART: u32 = 1;
+
+/// A TLS record that is decrypted, without its bytes.
+pub(crate) const TLS_RECORD: u32 = 5;
+
+/// A TLS record that changes keys.
+pub(crate) const TLS_KEYS: u32 = 35;
 
 /// Accepting a connection, or closing one.
 pub const SOCKET: u32 = 120;
@@ -133,6 +145,12 @@ pub(crate) const fn of_names(lookups: u32, bytes: usize) -> u32 {
 #[inline]
 pub(crate) const fn of_deliveries(receivers: usize) -> u32 {
     receivers.div_ceil(DELIVERIES_PER_UNIT) as u32
+}
+
+/// The cost of parsing a name of so many levels and bytes.
+#[inline]
+pub(crate) const fn of_levels(levels: usize, bytes: usize) -> u32 {
+    levels as u32 / 2 + bytes as u32 / SPLIT_BYTES_PER_UNIT
 }
 
 /// The cost of freeing that many bytes at once.
@@ -184,6 +202,18 @@ impl Meter {
     #[inline]
     pub(crate) fn extend(&mut self, until: u64) {
         self.until = self.until.max(until);
+    }
+
+    /// Where the share ends.
+    #[inline]
+    pub(crate) fn share_end(&self) -> u64 {
+        self.until
+    }
+
+    /// Goes on with a share that ends there, after another one.
+    #[inline]
+    pub(crate) fn go_on(&mut self, share_end: u64) {
+        self.until = share_end;
     }
 
     /// Units that are left of the share.

@@ -1,6 +1,6 @@
 //! The end of all sessions when the broker shuts down.
 
-use super::fault::{Code, Fault, Retry};
+use super::fault::Fault;
 use super::ids::PeerId;
 use super::{Broker, Moment};
 use crate::work::{self, Progress};
@@ -24,7 +24,7 @@ impl Drain {
             broker.meter.spend(1 + broker.jobs.len() as u32 / work::LOOKUPS_PER_UNIT);
             return Progress::More;
         }
-        let fault = Fault::closing(Code::Draining, Retry::Now, "the broker is shutting down");
+        let fault = Fault::shutting_down();
         for peer in self.peers.by_ref() {
             if broker.peers.get(peer).is_some() {
                 broker.refuse(peer, &fault, now);

@@ -68,6 +68,11 @@ impl Fault {
         Self { description: description.into(), ..Self::exceeded(exceeded).later() }
     }
 
+    /// The broker shuts down.
+    pub fn shutting_down() -> Self {
+        Self::closing(Code::Draining, Retry::Now, "the broker is shutting down")
+    }
+
     /// More bytes are queued to the client than the named limit allows.
     pub fn too_slow(queued_bytes: u32, limit: &'static str) -> Self {
         let description = format!("{queued_bytes} bytes are queued for you, which exceeds {limit}");

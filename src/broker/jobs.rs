@@ -82,6 +82,8 @@ pub(super) struct Jobs {
     left: BTreeMap<Box<[u8]>, u32>,
     /// Whether something has ended for which jobs may wait that were not asked since.
     is_stirred: bool,
+    /// Whether the broker shuts down.
+    drains: bool,
 }
 
 impl Jobs {
@@ -118,9 +120,21 @@ impl Jobs {
 
     /// Notes which jobs deliver what was accepted before a drain.
     pub(super) fn note_accepted(&mut self) {
+        self.drains = true;
         for one in &mut self.running {
             let delivers = matches!(one.job, Job::Wide(_) | Job::Commit(_) | Job::Leave(_));
             one.precedes_drain = delivers || one.job.has_accepted();
+        }
+    }
+
+    /// Has clients be told first that the broker shuts down: those that publish begin job after job meanwhile.
+    fn put_drain_first(&mut self) {
+        let is_drain = |one: &Running| matches!(one.job, Job::Drain(_));
+        if self.drains
+            && let Some(at) = self.running.iter().position(is_drain)
+            && let Some(drain) = self.running.remove(at)
+        {
+            self.running.push_front(drain);
         }
     }
 
@@ -319,6 +333,7 @@ impl Broker {
 
     #[cold] // most turns have no jobs
     fn advance_jobs_slow(&mut self, now: Moment) {
+        self.jobs.put_drain_first();
         self.ask_waiting();
         let least = self.units_left().min(1);
         self.move_line(now);

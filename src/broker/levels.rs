@@ -47,6 +47,11 @@ impl Levels {
         Ok(Self { text: text.into(), parts: parts.into() })
     }
 
+    /// The number of levels of a name.
+    pub(super) fn count(text: &str) -> usize {
+        split(text.as_bytes()).count()
+    }
+
     /// Whether a name has wildcards, those of other brokers included.
     pub fn is_pattern(name: &[u8]) -> bool {
         split(name).any(|level| matches!(level, b"*" | b">") || is_foreign(level))

@@ -57,6 +57,8 @@ pub struct Peer {
     pub publishes: bool,
     /// Whether queues wait for room in its queue.
     pub is_awaited: bool,
+    /// Bytes of frames for it that were dropped, since it was cut for being slow.
+    pub dropped_bytes: u32,
     /// The login id of its session that has ended, or of a refused login: for the log.
     pub past_login: Option<Box<str>>,
     limits: OutboundLimits,
@@ -252,17 +254,18 @@ impl Peers {
         closure
     }
 
-    /// Drops unsent frames, except a partly written one, so that there is room for a last frame.
-    ///
-    /// Returns the units of work that this takes.
+    /// Drops unsent frames, except a partly written one, to have room for a last frame. Returns the units that it takes.
     pub fn discard_unsent(&mut self, id: PeerId) -> u32 {
         let mut queue = std::mem::take(&mut self.table[id].queue);
+        let before = queue.bytes();
         let units = self.free(|arena| arena.discard_unsent(&mut queue));
-        self.table[id].queue = queue;
+        let peer = &mut self.table[id];
+        peer.dropped_bytes = peer.dropped_bytes.saturating_add(before - queue.bytes());
+        peer.queue = queue;
         units
     }
 
-    /// Frees some of what was removed from queues. Returns the units of work that this takes.
+    /// Frees some of what was removed from queues. Returns the units that this takes.
     pub fn free_doomed(&mut self) -> u32 {
         self.free(OutboundArena::free_doomed)
     }
@@ -294,7 +297,7 @@ impl Peers {
 
     /// The same with all calls but so many.
     #[inline]
-    pub(crate) fn pending_units_without(&self, writes: usize) -> u64 {
+    pub(super) fn pending_units_without(&self, writes: usize) -> u64 {
         let bytes = work::SENT_KIB * work::of_bytes(self.arena.unflushed_bytes());
         let writes = self.dirty_len().saturating_sub(writes);
         writes as u64 * u64::from(work::WRITE) + u64::from(bytes)
@@ -482,6 +485,7 @@ impl Peer {
             beats: Beats::default(),
             publishes: false,
             is_awaited: false,
+            dropped_bytes: 0,
             past_login: None,
             limits,
             pressed_since_ms: 0,

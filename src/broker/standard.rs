@@ -110,6 +110,10 @@ fn handle_frames(
             }
         }
     }
+    if done.frames == 0 {
+        // A part of a frame or line ends, of which very many may come in messages of a WebSocket.
+        broker.meter.spend(work::FRAME);
+    }
     done.pauses |= broker.is_busy(peer);
     assembler.release();
     broker.counters.frames_in += u64::from(done.frames);

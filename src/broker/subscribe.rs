@@ -153,9 +153,12 @@ impl Broker {
     fn read_pattern(&mut self, kind: GroupKind, text: &[u8]) -> Result<Matcher, Fault> {
         if kind == GroupKind::Topics {
             let text = std::str::from_utf8(text).unwrap_or_default();
+            // It is refused before each of very many levels is stored.
+            let levels = Levels::count(text);
+            self.meter.spend(work::of_levels(levels, text.len()));
+            wildcards::check(levels, &self.limits)?;
             let levels = Levels::parse(text)
                 .map_err(|why| Fault::staying(Code::InvalidDestinationType, why))?;
-            wildcards::check(&levels, &self.limits)?;
             return Ok(Matcher::Levels(levels));
         }
         let compiled = Pattern::compile(text, &self.limits);

@@ -1,6 +1,7 @@
 //! The budget of a turn: each of its stages may go on up to a mark, so that what one leaves is there for the
 //! next, and all together do not exceed [`turn_units_max`](crate::limits::Limits::turn_units_max) by more than
-//! the last step of each. However late it is, a stage gets a minimum, so that none starves.
+//! the last step of each, and the writes for which input calls (see [`Budget::begin_writes`]; their first calls are not
+//! counted while input is handled). However late it is, a stage gets a minimum, so that none starves.
 
 use crate::broker::Broker;
 

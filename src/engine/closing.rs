@@ -173,9 +173,10 @@ impl<S: Socket> Engine<S> {
 
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
         let login = connection.peer().and_then(|peer| self.broker.past_login_of(peer));
-        let queued = connection.peer().map(|peer| self.broker.peers.peer(peer).queue.bytes());
+        let peer = connection.peer().map(|peer| self.broker.peers.peer(peer));
+        let queued = peer.map(|peer| u64::from(peer.queue.bytes()) + u64::from(peer.dropped_bytes));
         // Without a peer, only answers to plain requests may be unsent.
-        let queued = queued.map_or_else(|| connection.transport.control().len() as u64, u64::from);
+        let queued = queued.unwrap_or_else(|| connection.transport.control().len() as u64);
         let encrypted = connection.tls.as_ref().map_or(0, |tls| tls.unsent_bytes());
         Ending {
             number: connection.number,

@@ -214,7 +214,7 @@ pub(super) enum Need {
 }
 
 /// Units that a visit takes where little is needed: a SEND to some receivers, or some kilobytes that are read.
-const LIGHT_UNITS: u64 = 200;
+const LIGHT_UNITS: u64 = 70;
 
 /// Visits after which it counts that a connection has always needed little.
 const LIGHT_VISITS: u8 = 64;
@@ -293,7 +293,8 @@ impl<S> Connection<S> {
     pub(super) fn held_bytes(&self) -> u64 {
         let torn = self.speaker.as_ref().map_or(0, Speaker::held_bytes);
         let kept = self.kept.as_ref().map_or(0, |kept| kept.held_bytes());
-        (self.transport.held_bytes() + torn + kept) as u64
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        (self.transport.held_bytes() + torn + kept + tls) as u64
     }
 
     /// Drops what is held for frames that have arrived only in part.
@@ -314,7 +315,8 @@ impl<S> Connection<S> {
     /// Bytes of the frame that has arrived in part.
     pub(super) fn unfinished_bytes(&self) -> u64 {
         let torn = self.speaker.as_ref().map_or(0, Speaker::unfinished_bytes);
-        (self.transport.unfinished_bytes() + torn) as u64
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        (self.transport.unfinished_bytes() + torn + tls) as u64
     }
 
     /// What it is likely to need when it is read, which is known from the last times only.

@@ -37,11 +37,11 @@ const PLAIN_BYTES: usize = 32 * 1024;
 const READ_BYTES_MIN: usize = 4 * 1024;
 
 impl<S: Socket> Engine<S> {
-    /// Reads at most so many bytes from a connection and handles them, within its share of the turn.
-    pub(super) fn read_connection(&mut self, slot: u32, bytes_max: usize) {
+    /// Reads at most so many bytes from a connection and handles them, within a share of so many units.
+    pub(super) fn read_connection(&mut self, slot: u32, bytes_max: usize, units: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.listed_to_read = false;
-        self.broker.begin_share(self.limits.share_units_max);
+        self.broker.begin_share(units);
         let mut budget = bytes_max;
         loop {
             if self.holds_back(slot) {
@@ -278,6 +278,7 @@ impl<S: Socket> Engine<S> {
             let was_handshaking = tls.is_handshaking();
             let had_output = tls.wants_write();
             let result = tls.decrypt(&mut wire, &mut plain);
+            self.broker.meter.spend(tls.take_units());
             if was_handshaking {
                 // What costs much is what is answered; a part of a flight is only collected.
                 let answers = !had_output && tls.wants_write();
@@ -294,7 +295,12 @@ impl<S: Socket> Engine<S> {
                     self.handle_close_notify(slot);
                     break;
                 }
-                Ok(0) => break,
+                Ok(0) if wire.is_empty() => break,
+                Ok(0) if self.broker.is_share_spent() => {
+                    self.keep_input(slot);
+                    break;
+                }
+                Ok(0) => {}
                 Ok(count) => {
                     let left = self.handle_plain(slot, &mut plain[..count]);
                     if left > 0 {

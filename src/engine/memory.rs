@@ -221,7 +221,10 @@ impl<S: Socket> Engine<S> {
     pub(super) fn relieve_pressure(&mut self) {
         let is_full = self.broker.peers.arena.turn_bytes() >= TURN_BYTES_MAX;
         if self.broker.peers.take_pressure_grew() || is_full {
+            // The writes have a share of their own, and he who is read does not get it.
+            let share_end = self.broker.meter.share_end();
             self.flush_dirty(Stage::Receive);
+            self.broker.meter.go_on(share_end);
         }
         self.watch_memory();
     }

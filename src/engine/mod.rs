@@ -49,7 +49,7 @@ use self::patience::Patience;
 use self::strangers::Strangers;
 use self::table::{LIST_KEPT, Table};
 use crate::broker::ids::PeerId;
-use crate::broker::{Broker, CloseReason, Code, Keys, Moment, Options};
+use crate::broker::{Broker, CloseReason, Code, Fault, Keys, Moment, Options};
 use crate::limits::{CONNECTION_BYTES, Limits, PLAIN_CONNECTION_BYTES};
 use crate::telemetry::{Accounts, Counters, Latencies};
 use crate::transport::ListenerPolicy;
@@ -212,11 +212,15 @@ impl<S: Socket> Engine<S> {
         self.reap();
     }
 
-    /// Closes all remaining connections, with or without unsent bytes.
+    /// Closes all remaining connections, with or without unsent bytes. Who was not told yet is told, if its socket takes it.
     pub fn abandon(&mut self, now: Moment) {
         self.now = now;
         let left: Vec<_> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in left {
+            if self.connections[slot].phase.reads_frames() {
+                self.refuse(slot, &Fault::shutting_down());
+                self.flush_slot(slot);
+            }
             self.close_now(slot, CloseReason::Refused(Code::Draining));
         }
         self.reap_all();

@@ -268,8 +268,8 @@ mod tests {
         };
         assert_eq!(list(&mut table, &[]), [None, None, Some(id)], "it is not known");
         assert_eq!(list(&mut table, &[10; 63]), [None, Some(id), None]);
-        assert_eq!(list(&mut table, &[200; 300]), [Some(id), None, None]);
-        assert_eq!(list(&mut table, &[201]), [None, None, Some(id)]);
+        assert_eq!(list(&mut table, &[70; 300]), [Some(id), None, None]);
+        assert_eq!(list(&mut table, &[71]), [None, None, Some(id)]);
         assert_eq!(list(&mut table, &[10]), [None, Some(id), None]);
         table[id.slot].flags.listed_to_read = true;
         table[id.slot].note_visit(10);

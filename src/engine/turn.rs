@@ -18,6 +18,9 @@ const TURNS_PER_COUNT: u64 = 16;
 /// which take less than half a millisecond.
 const UNITS_PER_FREE_WRITE: u32 = 25;
 
+/// The part of a turn that a visit gets though its line's part is nearly over.
+const LEAST_OF_A_VISIT: u32 = 16;
+
 /// Bytes that are read from a connection of which is not known whether it sends more: however many have become
 /// ready at once, each of them is soon read.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -42,42 +45,43 @@ impl<S: Socket> Engine<S> {
         let left_to_continue = if self.connections.to_continue.is_empty() { 0 } else { part };
         let left_to_next = if self.connections.to_read_next.is_empty() { 0 } else { part };
         let bytes_max = self.limits.read_bytes_per_turn_max as usize;
-        while self.broker.work_done() + left_to_next + left_to_continue < until {
+        let line_until = until - left_to_next - left_to_continue;
+        while self.broker.work_done() < line_until {
             let Some(id) = self.connections.to_read.pop() else { break };
-            self.read_listed(id, FIRST_READ_BYTES.min(bytes_max));
+            self.read_listed(id, FIRST_READ_BYTES.min(bytes_max), line_until);
         }
-        while self.broker.work_done() + left_to_continue < until {
+        let line_until = until - left_to_continue;
+        while self.broker.work_done() < line_until {
             let Some(id) = self.connections.to_read_next.pop() else { break };
-            self.read_listed(id, bytes_max);
+            self.read_listed(id, bytes_max, line_until);
         }
         while self.broker.work_done() < until {
             let Some(id) = self.connections.to_continue.pop() else { break };
-            self.read_listed(id, bytes_max);
+            self.read_listed(id, bytes_max, until);
         }
         while let Some(id) = self.connections.to_greet.pop() {
-            self.read_listed(id, bytes_max);
+            self.read_listed(id, bytes_max, until);
             if self.broker.work_done() >= until {
                 break;
             }
         }
     }
 
+    /// Reads a connection of a line whose part of the turn ends at a count of units: its share is what is left of that, but
+    /// not so little that a visit achieves nothing.
     #[inline]
-    fn read_listed(&mut self, id: ConnectionId, bytes_max: usize) {
+    fn read_listed(&mut self, id: ConnectionId, bytes_max: usize, line_until: u64) {
         if self.connections.find(id).is_none() {
             return;
         }
-        let before = self.work_with_writes();
-        self.read_connection(id.slot, bytes_max);
-        // Writes that were due may have been kept instead, which takes less.
-        let units = self.work_with_writes().saturating_sub(before);
+        let before = self.broker.work_done();
+        let least = u64::from(self.limits.turn_units_max / LEAST_OF_A_VISIT);
+        let left = line_until.saturating_sub(before).max(least) as u32;
+        self.read_connection(id.slot, bytes_max, left.min(self.limits.share_units_max));
+        // Writes that come on top of the turn do not count: somebody who sends to ten needs little. Those that were due may
+        // have been kept instead, which takes less.
+        let units = self.broker.work_done().saturating_sub(before);
         self.connections[id.slot].note_visit(units);
-    }
-
-    /// Units since the start, with those of all writes that are due.
-    #[inline]
-    fn work_with_writes(&self) -> u64 {
-        self.broker.meter.spent() + self.broker.peers.pending_units_without(0)
     }
 
     /// Writes to connections whose socket takes more again, as far as the turn allows, and then what was queued in

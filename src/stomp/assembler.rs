@@ -11,7 +11,7 @@
 //! A torn frame is scanned again only when what it needs has arrived, so that the work does not grow
 //! with the square of the frame's length if a client sends single bytes.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr2_iter};
 
 use super::frame::{Frame, LONGEST_COMMAND, Malformed, Need, Scan, ScanBounds, ScanFault};
 use crate::buffer::{self, SHARED_BYTES_MIN, Shared};
@@ -212,8 +212,10 @@ impl Assembler {
             None => (frame_bytes > 1, 1),
             Some(Need::Bytes(bytes)) => (frame_bytes >= bytes, usize::MAX),
             Some(Need::Command) => (memchr2(b'\n', 0, new).is_some(), LONGEST_COMMAND),
+            // Before the header ends, neither it nor a fault in it is told.
             Some(Need::Line) => {
-                (memchr2(b'\n', 0, new).is_some(), bounds.header_bytes_max as usize)
+                let from = self.examined.saturating_sub(EMPTY_LINE_BYTES - 1).max(self.start);
+                (ends_header(&self.pending[from..]), bounds.header_bytes_max as usize)
             }
             Some(Need::Nul) => (
                 memchr(0, new).is_some(),
@@ -223,6 +225,17 @@ impl Assembler {
         self.examined = self.pending.len();
         found || frame_bytes > most
     }
+}
+
+/// The longest end of a header: the end of its last line, and an empty one.
+const EMPTY_LINE_BYTES: usize = b"\n\r\n".len();
+
+/// Whether lines of a header are followed by its end: an empty line or a NUL.
+fn ends_header(lines: &[u8]) -> bool {
+    memchr2_iter(b'\n', 0, lines).any(|at| match &lines[at..] {
+        [0, ..] | [_, b'\n', ..] | [_, b'\r', b'\n', ..] => true,
+        _ => false,
+    })
 }
 
 /// STOMP 1.2, "Augmented BNF": line ends may stand between frames. They serve as heart-beats.

@@ -7,6 +7,7 @@
 pub(crate) mod detect;
 pub(crate) mod policy;
 pub(crate) mod prefix;
+mod records;
 pub(crate) mod request;
 mod stream;
 pub(crate) mod tls;

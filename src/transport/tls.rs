@@ -3,9 +3,10 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
 use super::TransportFault;
+use super::records::{Records, Stage};
 use crate::work;
 
 /// What TLS is served with.
@@ -32,6 +33,10 @@ pub(crate) struct TlsLayer {
     close_received: bool,
     /// Plain bytes that were encrypted since everything was last written.
     unsent_bytes: usize,
+    /// What has arrived.
+    records: Records,
+    /// Units of work of what was decrypted, which are still to be counted.
+    units: u32,
     /// The client's violation of the protocol, reported once all data before it is decrypted.
     violation: Option<TransportFault>,
 }
@@ -46,11 +51,18 @@ impl TlsLayer {
             .map_err(|_| TransportFault::Tls("the TLS configuration is unusable"))?;
         // The outbound queue holds the bound; at most one window of records is buffered here.
         connection.set_buffer_limit(None);
-        Ok(Self { connection, close_received: false, unsent_bytes: 0, violation: None })
+        Ok(Self {
+            connection,
+            close_received: false,
+            unsent_bytes: 0,
+            records: Records::default(),
+            units: 0,
+            violation: None,
+        })
     }
 
-    /// Decrypts some of `wire` into `plain`, and returns the number of bytes there. `wire` is used up
-    /// when it is empty and this returns zero.
+    /// Decrypts some of `wire` into `plain`, a few KiB at once, and returns the number of bytes there, which may be zero
+    /// though there is more. `wire` is used up when it is empty and this returns zero.
     ///
     /// # Errors
     /// The client violated the protocol. An alert is still to be written.
@@ -59,6 +71,7 @@ impl TlsLayer {
         wire: &mut &[u8],
         plain: &mut [u8],
     ) -> Result<usize, TransportFault> {
+        let mut has_stepped = false;
         loop {
             match self.connection.reader().read(plain) {
                 Ok(0) => {
@@ -67,7 +80,10 @@ impl TlsLayer {
                     *wire = &[];
                     return Ok(0);
                 }
-                Ok(count) => return Ok(count),
+                Ok(count) => {
+                    self.count(count);
+                    return Ok(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(TransportFault::Tls("the record layer failed")),
             }
@@ -76,15 +92,44 @@ impl TlsLayer {
                 return Err(violation);
             }
             // `read_tls` takes an empty slice for the end of the stream.
-            if wire.is_empty() {
+            if wire.is_empty() || has_stepped {
+                self.count(0);
                 return Ok(0);
             }
+            let before = *wire;
             self.connection
                 .read_tls(wire)
                 .map_err(|_| TransportFault::Tls("the record layer is full"))?;
+            self.records.take_in(&before[..before.len() - wire.len()]);
+            let had_output = self.connection.wants_write();
             self.violation =
                 self.connection.process_new_packets().map_err(|error| name(&error)).err();
+            if !had_output && self.connection.wants_write() {
+                self.records.note_answered();
+            }
+            has_stepped = true;
         }
+    }
+
+    /// Counts the work of records that have ended, and that brought so many bytes.
+    fn count(&mut self, plain_bytes: usize) {
+        let may_change_keys = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let stage = match self.connection.is_handshaking() {
+            true => Stage::Handshake,
+            false => Stage::Data { may_change_keys },
+        };
+        self.units += self.records.take_units(plain_bytes, stage);
+    }
+
+    /// Units of work since the last time, without answers in a handshake and without the bytes.
+    pub(crate) fn take_units(&mut self) -> u32 {
+        std::mem::take(&mut self.units)
+    }
+
+    /// Bytes that have arrived and cannot be decrypted before there are more, or of which no message is whole yet; at
+    /// most.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.records.kept_bytes()
     }
 
     /// Whether the client's `close_notify` has arrived.

@@ -91,3 +91,32 @@ fn who_needed_much_once_needs_little_again_after_a_while() {
     behave(&mut hall, &[ana]);
     assert_eq!(wait(&mut hall), 1);
 }
+
+#[test]
+fn who_sends_to_a_few_does_not_wait_for_those_that_need_much() {
+    let mut hall = Hall::new();
+    let many = come(&mut hall);
+    let ana = hall.standard("ana");
+    let few: Vec<_> = (0..10).map(|number| hall.standard(&format!("few-{number}"))).collect();
+    for id in &few {
+        hall.say(*id, "SUBSCRIBE\nid:1\ndestination:/topic/few\n\n\0");
+    }
+    hall.run();
+    let send =
+        |number| format!("SEND\ndestination:/topic/few\nreceipt:{number}\n\nturn {number}.\0");
+    for number in 0..70 {
+        hall.say(ana, &send(number));
+        hall.run();
+    }
+    let costly = costly();
+    for number in 100..130 {
+        many.iter().for_each(|id| hall.say(*id, &costly));
+        hall.say(ana, &send(number));
+        hall.turn();
+        for id in &few {
+            let got = hall.take(*id);
+            assert!(got.contains(&format!("turn {number}.")), "turn {number}: {got}");
+        }
+    }
+    assert!(hall.rig.engine.has_work(), "they would not fit into a turn");
+}

@@ -353,3 +353,53 @@ fn a_drain_begins_when_what_was_accepted_is_done() {
     assert!(hall.take(sender).contains("receipt-id:done"));
     assert!(hall.take(other).contains("receipt-id:wide"));
 }
+
+#[test]
+fn a_drain_tells_everybody_soon_though_many_go_on_to_publish_to_many() {
+    let limits = Limits {
+        turn_units_max: 1_600,
+        share_units_max: 200,
+        drain_ms_max: 200,
+        ..Limits::default()
+    };
+    let mut hall = Hall::with(limits);
+    let receivers = hall.receivers();
+    let publishers: Vec<_> =
+        (0..100).map(|number| hall.standard(&format!("publisher-{number}"))).collect();
+    let publish = |hall: &mut Hall| {
+        for id in &publishers {
+            if hall.rig.engine.socket_mut(*id).is_some() {
+                hall.say(*id, "SEND\ndestination:/topic/wide\n\nx\0");
+            }
+        }
+    };
+    publish(&mut hall);
+    (0..20).for_each(|_| hall.turn());
+    let now = hall.rig.now();
+    hall.rig.engine.begin_drain(now);
+    for _ in 0..180 {
+        publish(&mut hall);
+        hall.rig.advance(1);
+        hall.turn();
+    }
+    let all = receivers.iter().chain(&publishers);
+    let told = all.filter(|id| hall.take(**id).contains("DRAINING")).count();
+    assert_eq!(told, receivers.len() + publishers.len());
+}
+
+#[test]
+fn who_was_not_told_when_the_time_is_over_is_told_at_last() {
+    let mut hall = Hall::new();
+    let receivers = hall.receivers();
+    let now = hall.rig.now();
+    hall.rig.engine.begin_drain(now);
+    let now = hall.rig.now();
+    hall.rig.engine.abandon(now);
+    let mut told = 0;
+    for (_, mut socket) in hall.rig.take_closed() {
+        let bytes = std::iter::from_fn(|| socket.take_outbound()).flat_map(|(_, bytes)| bytes);
+        told +=
+            usize::from(String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).contains("DRAINING"));
+    }
+    assert_eq!(told, receivers.len());
+}
