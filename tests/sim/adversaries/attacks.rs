@@ -8,7 +8,7 @@ use crate::client::{Carrier, Envelope};
 use crate::sessions::masked;
 
 /// All attacks.
-pub(super) static ATTACKS: [Attack; 57] = [
+pub(super) static ATTACKS: [Attack; 62] = [
     Attack { name: "acks-listing", act: acks_listing },
     Attack { name: "snapshots", act: snapshots },
     Attack { name: "topics-wildcards", act: topics_wildcards },
@@ -66,6 +66,11 @@ pub(super) static ATTACKS: [Attack; 57] = [
     Attack { name: "many-wildcards", act: many_wildcards },
     Attack { name: "quoted-names", act: quoted_names },
     Attack { name: "logins-lined", act: logins_lined },
+    Attack { name: "lines-torn", act: lines_torn },
+    Attack { name: "lines-torn-malformed", act: lines_torn_malformed },
+    Attack { name: "lines-dripping", act: lines_dripping },
+    Attack { name: "levels-refused", act: levels_refused },
+    Attack { name: "heart-beats", act: heart_beats },
 ];
 
 /// The attack of that name.
@@ -738,6 +743,57 @@ fn websocket_crumbs(gang: &mut Gang, town: &mut Town) {
         }
         wire.extend(masked(0x80, &text[text.len() - 1..]));
         (0..5).for_each(|_| town.write(who, &wire));
+    }
+}
+
+/// Valid frames, each of whose header lines is a message of its own.
+fn lines_torn(gang: &mut Gang, town: &mut Town) {
+    let lines = [&b"SEND\ndestination:/agent/nobody\n"[..]].into_iter();
+    let lines = lines.chain(std::iter::repeat_n(&b"a:\n"[..], 200)).chain([&b"\n\0"[..]]);
+    let wire: Vec<_> = lines.flat_map(|line| masked(0x82, line)).collect();
+    over_websocket(gang, town, 4, &wire.repeat(5));
+}
+
+/// A malformed frame, each of whose header lines is a message of its own.
+fn lines_torn_malformed(gang: &mut Gang, town: &mut Town) {
+    let begin = masked(0x82, b"SEND\nx\n");
+    let wire = [begin, masked(0x82, b"a\n").repeat(2_000)].concat();
+    over_websocket(gang, town, 1, &wire);
+}
+
+/// Line ends between frames, each in a message of its own.
+fn heart_beats(gang: &mut Gang, town: &mut Town) {
+    over_websocket(gang, town, 4, &masked(0x82, b"\n").repeat(2_000));
+}
+
+fn over_websocket(gang: &mut Gang, town: &mut Town, clients: usize, wire: &[u8]) {
+    for index in 0..clients {
+        let who = gang.ready_over(town, index, Carrier::Ws, STANDARD, nothing);
+        if let Some(who) = who.filter(|who| town.client(*who).is_ready()) {
+            town.write(who, wire);
+        }
+    }
+}
+
+/// Malformed frames with very many lines, a line at a time.
+fn lines_dripping(gang: &mut Gang, town: &mut Town) {
+    for index in 0..40 {
+        let Some(who) = gang.ready_on_tcp(town, index, STANDARD) else { continue };
+        match gang.step {
+            10 => town.write(who, &[&b"SEND\nx\n"[..], &b"a\n".repeat(2_000)].concat()),
+            step if step > 10 => town.write(who, b"a\n"),
+            _ => {}
+        }
+    }
+}
+
+/// Wildcards of very many levels, one of which is empty.
+fn levels_refused(gang: &mut Gang, town: &mut Town) {
+    let name = format!("/topic/*{}//b", "/a".repeat(1_980));
+    if let Some(who) = gang.ready(town, 0, Agent, CLASSIC, nothing) {
+        for _ in 0..10 {
+            town.say(who, &format!("SUBSCRIBE\ndestination:{name}\ndestination-type:0\n\n"));
+        }
     }
 }
 

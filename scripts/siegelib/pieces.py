@@ -1,0 +1,148 @@
+"""Attacks with pieces: what is small as a whole, cut so small that each piece costs more than it seems to."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import time
+
+from broker import connect_frame as classic_connect
+from broker import envelope, frame
+
+from .invented import UPGRADE_STANDARD, open_websockets, spray
+from .stage import Stage, attack
+from .wire import open_stream, reset, stomp
+
+
+def message(data: bytes) -> bytes:
+    """A WebSocket message, masked with zeros."""
+    return bytes([0x82, 0x80 + len(data)]) + bytes(4) + data
+
+
+@attack(
+    "lines-torn", "4 agents (WebSocket)",
+    "valid SENDs with 250 header lines, each line in a WebSocket message of its own")
+def lines_torn(stage: Stage) -> None:
+    streams = open_websockets(stage, 4)
+    lines = [b"SEND\n", b"destination:/agent/nobody\n", *[b"a:\n"] * 247, b"\n\0"]
+    stage.begin()
+    spray(stage, streams, b"".join(map(message, lines)) * 100)
+
+
+@attack(
+    "lines-torn-malformed", "anybody (WebSocket)",
+    "20 at once who are not logged in each send a malformed CONNECT of 3,900 header lines, each line in a WebSocket "
+    "message of its own, in one write of 31 kB, and come again", short=True)
+def lines_torn_malformed(stage: Stage) -> None:
+    begun = message(b"CONNECT\nx\n") + message(b"a\n") * 3_900
+    stage.begin()
+    while stage.is_on():
+        streams = [open_stream(stage.port) for _ in range(20)]
+        for stream in streams:
+            stream.sendall(UPGRADE_STANDARD)
+            stream.recv(4096)
+        for stream in streams:
+            stage.counts["writes"] += stage.push(stream, begun)
+        time.sleep(0.5)
+        for stream in streams:
+            reset(stream)
+
+
+@attack(
+    "lines-dripping", "200 agents",
+    "each begins a malformed frame with 7,500 header lines of one letter, and lets one line more arrive at a time")
+def lines_dripping(stage: Stage) -> None:
+    begun = b"SEND\nx\n" + b"a\n" * 7_500
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on():
+            return
+        streams = stage.crowd(200, f"dripping-{number}-")
+        for stream in streams:
+            stage.push(stream, begun)
+        for _ in range(600):
+            drop(stage, streams, b"a\n")
+        for stream in streams:
+            stage.streams.remove(stream)
+            stage.sink.remove(stream)
+            reset(stream)
+
+
+def drop(stage: Stage, streams: list[socket.socket], piece: bytes) -> None:
+    """Sends a piece to each of them that takes it."""
+    for stream in streams:
+        if not stage.is_on():
+            return
+        try:
+            stage.counts["pieces"] += stream.send(piece) // len(piece)
+        except OSError:
+            continue
+
+
+@attack(
+    "levels-refused", "agent (classic)",
+    "SUBSCRIBE to wildcards of 2,000 levels, the last but one of which is empty, each of which is refused")
+def levels_refused(stage: Stage) -> None:
+    streams = stage.join([envelope(classic_connect("levels"))])
+    name = "/topic/*" + "/a" * 1_980 + "//b"
+    one = envelope(frame("SUBSCRIBE", {"destination": name, "destination-type": 0}))
+    stage.begin()
+    spray(stage, streams, one * 20)
+
+
+@attack(
+    "light-crowd", "2,000 agents",
+    "each sends 4 KiB of the smallest SENDs whenever it may, after 70 that were alone, so that it counts among those "
+    "that need little")
+def light_crowd(stage: Stage) -> None:
+    streams = stage.crowd(stage.pick(2_000, 500), "light-")
+    one = stomp("SEND", {"destination": "/agent/z"})
+    for stream in streams:
+        stream.setblocking(False)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for _ in range(70):
+        drop(stage, streams, one)
+        time.sleep(0.01)
+    stage.begin()
+    while stage.is_on():
+        drop(stage, streams, one * 140)
+
+
+def large_hello(length: int) -> bytes:
+    """The beginning of a ClientHello that says it is long."""
+    return b"\x01" + struct.pack(">I", length)[1:] + b"\x03\x03" + bytes(length)
+
+
+@attack(
+    "hello-crumbs", "anybody (TLS)",
+    "64 kB of a ClientHello in TLS records of one byte each, on 40 new connections at once, again and again")
+def hello_crumbs(stage: Stage) -> None:
+    hello = large_hello(65_000)
+    data = b"".join(b"\x16\x03\x01\0\1" + hello[at:at + 1] for at in range(10_900))
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on():
+            return
+        streams = [open_stream(stage.port, f"127.{2 + number % 200}.0.1") for _ in range(40)]
+        for stream in streams:
+            stage.counts["whole"] += stage.push(stream, data)
+        time.sleep(0.05)
+        for stream in streams:
+            reset(stream)
+
+
+@attack(
+    "hellos-held", "anybody (TLS)",
+    "3,000 connections, each with 60 kB of a ClientHello that does not end")
+def hellos_held(stage: Stage) -> None:
+    hello = large_hello(65_000)
+    data = b"".join(
+        b"\x16\x03\x01" + struct.pack(">H", 15_000) + hello[at:at + 15_000]
+        for at in range(0, 60_000, 15_000))
+    stage.begin()
+    for number in range(stage.pick(3_000, 500)):
+        stream = open_stream(stage.port, f"127.{2 + number % 20}.0.1")
+        stage.streams.append(stream)
+        stage.counts["whole"] += stage.push(stream, data)
+    stage.linger()
