@@ -274,22 +274,7 @@ impl<S: Socket> Engine<S> {
                 wire = &[];
                 break;
             }
-            let Some(tls) = &mut connection.tls else { break };
-            let was_handshaking = tls.is_handshaking();
-            let had_output = tls.wants_write();
-            let result = tls.decrypt(&mut wire, &mut plain);
-            self.broker.meter.spend(tls.take_units());
-            if was_handshaking {
-                // What costs much is what is answered; a part of a flight is only collected.
-                let answers = !had_output && tls.wants_write();
-                let service = self.tls.as_ref().filter(|_| answers);
-                let units = service.map_or(work::FRAME, |service| tls.units_of(service));
-                self.broker.meter.spend(units);
-            }
-            let is_ended = tls.is_ended_by_client();
-            if was_handshaking && !tls.is_handshaking() {
-                self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
-            }
+            let Some((result, is_ended)) = self.decrypt(slot, &mut wire, &mut plain) else { break };
             match result {
                 Ok(0) if is_ended => {
                     self.handle_close_notify(slot);
@@ -324,6 +309,33 @@ impl<S: Socket> Engine<S> {
         }
         self.scratch.plain = plain;
         wire.len()
+    }
+
+    /// Decrypts some of `wire` into `plain`, and counts what that takes. Returns the number of bytes there, and whether
+    /// the client has ended TLS; `None` if there is no TLS.
+    fn decrypt(
+        &mut self,
+        slot: u32,
+        wire: &mut &[u8],
+        plain: &mut [u8],
+    ) -> Option<(Result<usize, TransportFault>, bool)> {
+        let tls = self.connections[slot].tls.as_mut()?;
+        let was_handshaking = tls.is_handshaking();
+        let had_output = tls.wants_write();
+        let result = tls.decrypt(wire, plain);
+        self.broker.meter.spend(tls.take_units());
+        if was_handshaking {
+            // What costs much is what is answered; a part of a flight is only collected.
+            let answers = !had_output && tls.wants_write();
+            let service = self.tls.as_ref().filter(|_| answers);
+            let units = service.map_or(work::FRAME, |service| tls.units_of(service));
+            self.broker.meter.spend(units);
+        }
+        let is_ended = tls.is_ended_by_client();
+        if was_handshaking && !tls.is_handshaking() {
+            self.set_deadline(slot, self.now.ms() + u64::from(self.limits.upgrade_ms_max));
+        }
+        Some((result, is_ended))
     }
 
     /// Handles the client's `close_notify`. Its socket may stay open until it gets the broker's.

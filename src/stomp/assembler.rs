@@ -232,10 +232,8 @@ const EMPTY_LINE_BYTES: usize = b"\n\r\n".len();
 
 /// Whether lines of a header are followed by its end: an empty line or a NUL.
 fn ends_header(lines: &[u8]) -> bool {
-    memchr2_iter(b'\n', 0, lines).any(|at| match &lines[at..] {
-        [0, ..] | [_, b'\n', ..] | [_, b'\r', b'\n', ..] => true,
-        _ => false,
-    })
+    memchr2_iter(b'\n', 0, lines)
+        .any(|at| matches!(&lines[at..], [0, ..] | [_, b'\n', ..] | [_, b'\r', b'\n', ..]))
 }
 
 /// STOMP 1.2, "Augmented BNF": line ends may stand between frames. They serve as heart-beats.
