@@ -213,6 +213,9 @@ pub(super) enum Need {
     Much,
 }
 
+/// Bytes of some TLS records in which a client changes its keys.
+const TLS_KEYS_BYTES: usize = 512;
+
 /// Units that a visit takes where little is needed: a SEND to some receivers, or some kilobytes that are read.
 const LIGHT_UNITS: u64 = 70;
 
@@ -315,7 +318,9 @@ impl<S> Connection<S> {
     /// Bytes of the frame that has arrived in part.
     pub(super) fn unfinished_bytes(&self) -> u64 {
         let torn = self.speaker.as_ref().map_or(0, Speaker::unfinished_bytes);
+        // A change of keys brings no data, and is no part of something else.
         let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        let tls = if tls > TLS_KEYS_BYTES { tls } else { 0 };
         (self.transport.unfinished_bytes() + torn + tls) as u64
     }
 
