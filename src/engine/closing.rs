@@ -76,6 +76,9 @@ impl<S: Socket> Engine<S> {
         let reason = self.end_peer(slot, reason);
         let connection = &mut self.connections[slot];
         connection.phase = Phase::Closed(reason);
+        // It is freed with the connection, and nobody has to pay for it any more.
+        let sealed_bytes = std::mem::take(&mut connection.sealed_bytes);
+        self.broker.peers.arena.note_sealed(sealed_bytes, 0);
         self.strangers.remove(slot);
         let id = connection.id;
         self.connections.to_reap.push(id);

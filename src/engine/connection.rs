@@ -75,6 +75,8 @@ pub(super) struct Connection<S> {
     pub(super) noted_bytes: u64,
     /// What of it was noted as about to be freed, since the connection is closing.
     pub(super) ending_bytes: u64,
+    /// Memory of TLS records that are not yet written, as it was noted in the account.
+    pub(super) sealed_bytes: u32,
 }
 
 /// Input that is not handled yet. What follows in the broker's inlet comes first, then `plain`, then `wire`, and then
@@ -283,6 +285,7 @@ impl<S> Connection<S> {
             staged: Vec::new(),
             noted_bytes: 0,
             ending_bytes: 0,
+            sealed_bytes: 0,
         }
     }
 

@@ -32,9 +32,24 @@ pub(super) struct Memory {
     /// Whether connections are closed until it is free again.
     is_cutting: bool,
     /// Connections by what they hold, those that hold most first.
-    victims: BinaryHeap<(u64, PeerId)>,
+    victims: BinaryHeap<Victim>,
     /// Publishers that are not read.
     paused: WorkList,
+}
+
+/// A connection that is closed because memory is short. The largest is the first to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Victim {
+    /// Whether it is closing as a slow consumer already. Then it goes first: it takes nothing, and what TLS holds for it
+    /// is freed only with its connection.
+    has_paid: bool,
+    bytes: u64,
+    id: PeerId,
+}
+
+/// Whether a connection is closing as a slow consumer.
+fn has_paid(peer: &Peer) -> bool {
+    peer.closure().is_some_and(|closure| matches!(closure.reason, CloseReason::TooSlow(_)))
 }
 
 /// How the memory for outbound queues has changed.
@@ -199,6 +214,17 @@ impl<S: Socket> Engine<S> {
         }
     }
 
+    /// Notes what a connection's TLS holds of records that are not yet written.
+    #[inline]
+    pub(super) fn note_sealed(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot];
+        if let Some(tls) = &connection.tls {
+            let sealed_bytes = tls.waiting_bytes() as u32;
+            let before = std::mem::replace(&mut connection.sealed_bytes, sealed_bytes);
+            self.broker.peers.arena.note_sealed(before, sealed_bytes);
+        }
+    }
+
     /// Whether a connection must not be read now, as that of a publisher while memory is short.
     #[inline]
     pub(super) fn holds_back(&mut self, slot: u32) -> bool {
@@ -281,7 +307,7 @@ impl<S: Socket> Engine<S> {
             if self.memory.victims.is_empty() {
                 self.memory.victims = self.find_victims();
             }
-            let Some((_, peer)) = self.memory.victims.pop() else {
+            let Some(Victim { id: peer, .. }) = self.memory.victims.pop() else {
                 // What is left will be written or is closing.
                 self.memory.is_cutting = false;
                 self.memory.short_since_ms = self.now.ms();
@@ -294,27 +320,37 @@ impl<S: Socket> Engine<S> {
         }
     }
 
-    /// The connections whose queues hold anything to speak of.
-    fn find_victims(&mut self) -> BinaryHeap<(u64, PeerId)> {
+    /// The connections whose queues, or TLS records, hold anything to speak of.
+    fn find_victims(&mut self) -> BinaryHeap<Victim> {
         self.broker.meter.spend(self.broker.peers.len() as u32 / SOUGHT_PER_UNIT);
-        // Of a slow consumer that is closing, only the rest of a frame and an ERROR are left.
-        let is_cut = |peer: &Peer| {
-            peer.closure().is_some_and(|closure| matches!(closure.reason, CloseReason::TooSlow(_)))
-        };
-        let peers = self.broker.peers.iter().filter(|(_, peer)| !is_cut(peer));
-        let sizes = peers.map(|(id, peer)| (peer.queue.own_bytes(), id));
+        let victims = self.broker.peers.iter().filter_map(|(id, peer)| {
+            let sealed_bytes = u64::from(self.connections[peer.slot].sealed_bytes);
+            let bytes = match has_paid(peer) {
+                // Only the rest of a frame and an ERROR are left in the queue.
+                true => sealed_bytes,
+                false => sealed_bytes + peer.queue.own_bytes(),
+            };
+            (bytes > SPARED_BYTES).then_some(Victim { has_paid: has_paid(peer), bytes, id })
+        });
         // Most of them need not be in order.
-        sizes.filter(|(bytes, _)| *bytes > SPARED_BYTES).collect::<Vec<_>>().into()
+        victims.collect::<Vec<_>>().into()
     }
 
     fn cut_for_memory(&mut self, id: PeerId) {
         let Some((_, peer)) = self.broker.peers.outbox(id) else { return };
         let slot = peer.slot;
-        let Some(closure) = peer.closure() else {
+        let (own_bytes, is_closing) = (peer.queue.own_bytes(), peer.closure().is_some());
+        if !is_closing {
             let limit = "outbound_total_bytes_max";
             let fault = Fault::too_slow(peer.queue.bytes(), limit).later();
-            return self.refuse(slot, &fault);
-        };
+            self.refuse(slot, &fault);
+            // What TLS holds is freed only with the connection, and others would have to pay until it is.
+            if own_bytes >= u64::from(self.connections[slot].sealed_bytes) {
+                return;
+            }
+        }
+        let Some((_, peer)) = self.broker.peers.outbox(id) else { return };
+        let Some(closure) = peer.closure() else { return };
         let units = self.broker.peers.discard_unsent(id);
         self.broker.meter.spend(units);
         self.close_now(slot, closure.reason);

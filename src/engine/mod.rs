@@ -375,6 +375,12 @@ impl<S: Socket> Engine<S> {
         );
         let held: u64 = self.connections.iter().map(|(_, one)| one.held_bytes()).sum();
         assert_eq!(held, self.inbound_bytes(), "memory of frames that have arrived in part");
+        let sealed = |one: &Connection<S>| match (&one.tls, one.phase) {
+            (None, _) | (_, Phase::Closed(_)) => 0,
+            (Some(tls), _) => tls.waiting_bytes(),
+        };
+        let sealed: usize = self.connections.iter().map(|(_, one)| sealed(one)).sum();
+        assert_eq!(sealed as u64, peers.arena.sealed_bytes(), "memory of TLS records");
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
         assert_eq!(surplus, self.surplus_len, "connections beyond the limit");
         let with_peer = self.connections.iter().filter(|(_, one)| one.speaker.is_some());

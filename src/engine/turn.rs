@@ -241,6 +241,7 @@ impl<S: Socket> Engine<S> {
             connection.sent_ms = self.now.ms();
         }
         self.counters.frames_out += u64::from(frames);
+        self.note_sealed(slot);
         self.count_kept(kept_before);
         progress
     }

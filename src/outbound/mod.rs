@@ -19,15 +19,17 @@
 mod backlog;
 mod framing;
 mod lanes;
+mod queue;
 
 use std::rc::Rc;
 
-use self::backlog::{Backlog, Chunk, Chunks};
+use self::backlog::{Chunk, Chunks};
 pub use self::framing::Framing;
 use self::lanes::Lanes;
 pub(crate) use self::lanes::{
     Encoded, FrameEnd, FrameRun, FrameSlice, LaneId, LargeFrame, Written,
 };
+pub(crate) use self::queue::OutboundQueue;
 use crate::text;
 
 /// The frames of all queues, and the account of their memory.
@@ -41,23 +43,12 @@ pub struct OutboundArena {
     arrived_ns: u64,
     /// Bytes in the lanes whose flush has begun.
     flushed_bytes: usize,
+    /// Bytes of frames with heads of their own that were queued since then: each is copied, written or kept.
+    parts_bytes: usize,
     /// The chunks of all backlogs.
     chunks: Chunks,
-}
-
-/// One connection's frames, oldest first: the backlog of earlier turns, then the runs of this turn.
-#[derive(Debug)]
-pub struct OutboundQueue {
-    /// First and last run of this turn; both [`NONE`] if there is none.
-    first: u32,
-    last: u32,
-    /// Unsent bytes.
-    bytes: u32,
-    /// Frames that are not wholly written.
-    frames: u32,
-    /// Deliveries among the frames of this turn.
-    deliveries: u32,
-    backlog: Option<Box<Backlog>>,
+    /// Memory of what was taken from queues and is encrypted, but not yet written.
+    sealed_bytes: u64,
 }
 
 /// Frames of this turn that follow each other in one lane and in one queue.
@@ -154,6 +145,7 @@ impl OutboundArena {
         mut tail: Encoded,
     ) {
         let length = head.len() + tail.len() as usize;
+        self.parts_bytes += length;
         queue.bytes += (framing.header_len(length) + length) as u32;
         queue.frames += 1;
         queue.deliveries += 1;
@@ -378,7 +370,7 @@ impl OutboundArena {
         self.heads.clear();
         self.runs.clear();
         self.arrived_ns = 0;
-        self.flushed_bytes = 0;
+        (self.flushed_bytes, self.parts_bytes) = (0, 0);
         self.chunks.end_turn();
     }
 
@@ -393,15 +385,15 @@ impl OutboundArena {
         self.lanes.bytes() == 0 && self.arrived_ns == 0
     }
 
-    /// Bytes encoded since the queues were flushed last.
+    /// Bytes encoded since the queues were flushed last, those behind heads of their own for each receiver.
     #[inline]
     pub fn unflushed_bytes(&self) -> usize {
-        self.lanes.bytes() - self.flushed_bytes
+        self.lanes.bytes() - self.flushed_bytes + self.parts_bytes
     }
 
     /// Notes that queues are flushed from here on with what is encoded.
     pub fn note_flushing(&mut self) {
-        self.flushed_bytes = self.lanes.bytes();
+        (self.flushed_bytes, self.parts_bytes) = (self.lanes.bytes(), 0);
     }
 
     /// Bytes encoded in this turn.
@@ -418,10 +410,21 @@ impl OutboundArena {
         self.lanes.bytes() + self.heads.len() >= ENCODED_BYTES_MAX
     }
 
-    /// Memory of queued frames.
+    /// Notes that of a connection, memory of `before` bytes held what is encrypted and not yet written, and now `after`.
+    #[inline]
+    pub(crate) fn note_sealed(&mut self, before: u32, after: u32) {
+        self.sealed_bytes = self.sealed_bytes - u64::from(before) + u64::from(after);
+    }
+
+    /// Memory of what is encrypted and not yet written.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.sealed_bytes
+    }
+
+    /// Memory of queued frames, and of those that are encrypted and not yet written.
     #[inline]
     pub fn resident_bytes(&self) -> u64 {
-        self.chunks.bytes() + self.lanes.bytes() as u64
+        self.chunks.bytes() + self.lanes.bytes() as u64 + self.sealed_bytes
     }
 
     /// Memory of backlogs.
@@ -530,57 +533,6 @@ impl OutboundArena {
         let Self { lanes, chunks, arrived_ns, .. } = self;
         let copy = || Chunk::copied(lanes.slice(first, frames), *arrived_ns, begins_inside);
         chunks.keep_shared((first, frames), copy)
-    }
-}
-
-impl OutboundQueue {
-    /// Unsent bytes, framing included.
-    #[inline]
-    pub fn bytes(&self) -> u32 {
-        self.bytes
-    }
-
-    /// Frames that are not wholly written.
-    #[inline]
-    pub fn frames(&self) -> u32 {
-        self.frames
-    }
-
-    /// Whether there is nothing to send.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    /// About the memory that is free once its frames are dropped: others share some of it.
-    pub fn own_bytes(&self) -> u64 {
-        let bytes = u64::from(self.bytes);
-        self.backlog.as_ref().map_or(bytes, |backlog| backlog.share_of(bytes))
-    }
-
-    /// Whether frames of earlier turns are unsent.
-    #[inline]
-    pub fn has_backlog(&self) -> bool {
-        self.backlog.is_some()
-    }
-
-    /// Whether it holds frames of this turn.
-    #[inline]
-    pub fn has_runs(&self) -> bool {
-        self.first != NONE
-    }
-
-    /// Accounts for this turn's frames having moved to the backlog, except the `sent` bytes.
-    fn note_kept(&mut self, written: Written, sent: usize) {
-        self.bytes -= sent as u32;
-        self.frames -= written.frames;
-        (self.first, self.last, self.deliveries) = (NONE, NONE, 0);
-    }
-}
-
-impl Default for OutboundQueue {
-    fn default() -> Self {
-        Self { first: NONE, last: NONE, bytes: 0, frames: 0, deliveries: 0, backlog: None }
     }
 }
 

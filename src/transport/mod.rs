@@ -308,6 +308,9 @@ impl Transport {
         if self.control_sent as usize == self.control.len() {
             self.control = Vec::new();
             self.control_sent = 0;
+            if let Layer::WebSocket(websocket) = &mut self.layer {
+                websocket.answer_late(&mut self.control);
+            }
         }
     }
 

@@ -171,6 +171,9 @@ impl PrefixLayer {
     }
 }
 
+/// Bytes of the longest character of UTF-8.
+const CHARACTER_BYTES_MAX: usize = 4;
+
 /// Size of the flag and the length.
 const ENVELOPE_BYTES: usize = 5;
 
@@ -200,6 +203,8 @@ impl Text {
         }
         let missing = read_length(envelope, bound)? - self.characters;
         let new = &envelope[ENVELOPE_BYTES + self.bytes..];
+        // What follows is of other envelopes, and would be looked at again for each of them.
+        let new = &new[..new.len().min(missing * CHARACTER_BYTES_MAX)];
         let (text, is_other) = text::beginning(new);
         // No more characters than bytes, which is soon found out.
         let surplus = text.len() > missing;

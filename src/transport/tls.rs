@@ -33,6 +33,9 @@ pub(crate) struct TlsLayer {
     close_received: bool,
     /// Plain bytes that were encrypted since everything was last written.
     unsent_bytes: usize,
+    /// Bytes of records since then, and of these the bytes that are written.
+    sealed_bytes: usize,
+    written_bytes: usize,
     /// What has arrived.
     records: Records,
     /// Units of work of what was decrypted, which are still to be counted.
@@ -55,6 +58,8 @@ impl TlsLayer {
             connection,
             close_received: false,
             unsent_bytes: 0,
+            sealed_bytes: 0,
+            written_bytes: 0,
             records: Records::default(),
             units: 0,
             violation: None,
@@ -156,6 +161,7 @@ impl TlsLayer {
         // Writing into memory without a limit does not fail.
         let _ = self.connection.writer().write_all(plain);
         self.unsent_bytes += plain.len();
+        self.sealed_bytes += plain.len() + plain.len().div_ceil(RECORD_BYTES_MAX) * SEAL_BYTES;
     }
 
     /// Queues a `close_notify` alert.
@@ -174,10 +180,17 @@ impl TlsLayer {
     /// Those of the socket.
     pub(crate) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<usize> {
         let written = self.connection.write_tls(socket)?;
+        self.written_bytes += written;
         if !self.connection.wants_write() {
-            self.unsent_bytes = 0;
+            (self.unsent_bytes, self.sealed_bytes, self.written_bytes) = (0, 0, 0);
         }
         Ok(written)
+    }
+
+    /// Memory of records that are not written yet, at most: a record is freed once all of it is written.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let left = self.sealed_bytes.saturating_sub(self.written_bytes);
+        self.sealed_bytes.min(left + RECORD_BYTES_MAX + SEAL_BYTES)
     }
 
     /// Upper bound of the plain bytes whose records are not written yet.
@@ -188,6 +201,9 @@ impl TlsLayer {
 
 /// Plain bytes that one record can carry.
 pub(crate) const RECORD_BYTES_MAX: usize = 16_384;
+
+/// Bytes of a record besides these: its header, its inner type or nonce, and its tag, and what its allocation takes.
+const SEAL_BYTES: usize = 64;
 
 fn name(error: &rustls::Error) -> TransportFault {
     use rustls::Error;

@@ -36,6 +36,8 @@ pub struct WebSocketLayer {
     kind: Option<Data>,
     /// Payload of a torn control frame.
     control_payload: Vec<u8>,
+    /// Payload of the last ping that came while too many answers were unsent.
+    late_ping: Option<Box<[u8]>>,
     /// Whether `message` was lent and can be freed.
     lent: bool,
     /// The large message that was lent last.
@@ -153,6 +155,15 @@ impl WebSocketLayer {
     pub fn ping(&self, control: &mut Vec<u8>) {
         if !self.close_sent {
             write_control(Control::Ping, b"", control);
+        }
+    }
+
+    /// Puts the answer to the last ping into `control`, which is written, if there was no room for it before.
+    pub(super) fn answer_late(&mut self, control: &mut Vec<u8>) {
+        if let Some(payload) = self.late_ping.take()
+            && !self.close_sent
+        {
+            write_control(Control::Pong, &payload, control);
         }
     }
 
@@ -359,6 +370,8 @@ impl WebSocketLayer {
                 // client does not read must not pile up.
                 if control.len() < PENDING_CONTROL_BYTES_MAX {
                     write_control(Control::Pong, payload, control);
+                } else {
+                    self.late_ping = Some(payload.into());
                 }
             }
             Control::Close => {
@@ -604,6 +617,22 @@ mod tests {
     fn unread_answers_to_pings_do_not_pile_up() {
         let pings = frame(0x89, &[0; 125]).repeat(100);
         assert!(read(&[&pings]).control.len() < 2000);
+    }
+
+    #[test]
+    fn the_last_ping_is_answered_once_earlier_answers_are_written() {
+        let mut layer = WebSocketLayer::default();
+        let mut control = Vec::new();
+        let mut pings: Vec<_> = (0..100u8).flat_map(|number| frame(0x89, &[number; 100])).collect();
+        let mut wire = &mut pings[..];
+        while layer.next_message(&mut wire, &mut control, BOUND).unwrap().is_some() {}
+        assert!(control.len() < 2000);
+        control.clear();
+        layer.answer_late(&mut control);
+        assert_eq!(control, [&[0x8a, 100][..], &[99; 100]].concat());
+        control.clear();
+        layer.answer_late(&mut control);
+        assert!(control.is_empty(), "once");
     }
 
     proptest! {

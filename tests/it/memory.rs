@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use crate::support::client::{Client, Profile, Stream, Transport};
+use crate::support::client::{Client, Profile, Stream, Transport, connect, tls_config};
 use crate::support::server::{APPLICATION_KEY, Server, Setup};
 
 const COUNTED: u64 = 32 << 20;
@@ -111,6 +111,57 @@ impl Subscribers<'_> {
         stream.write_all(b"SEND\ndestination:/topic/nobody\nreceipt:r\n\n\0").unwrap();
         read_until(stream, "RECEIPT\n");
     }
+}
+
+#[test]
+fn what_tls_holds_for_receivers_that_do_not_read_is_counted() {
+    const TOTAL: u32 = 4 << 20;
+    let server = Setup::new()
+        .limits(&format!(
+            "body_bytes_max = \"124 KiB\"\nheader_bytes_max = \"4 KiB\"\noutbound_total_bytes_max = {TOTAL}"
+        ))
+        .outbound(TOTAL, TOTAL, 600_000)
+        .performance("socket_send_buffer_bytes = 4096")
+        .start();
+    let versions = [&rustls::version::TLS13];
+    let mut deaf: Vec<_> = (0..100)
+        .map(|number| {
+            let socket = connect(server.address(), Some(4096));
+            let config = tls_config(&server.authority(), &versions);
+            let mut stream = Stream::secure(socket, config).unwrap();
+            let key = Profile::Agent.key();
+            let frames = format!(
+                "CONNECT\naccept-version:1.2\nhost:h\nlogin:deaf-{number}\npasscode:{key}\n\
+                 secret-key:{APPLICATION_KEY}\n\n\0\
+                 SUBSCRIBE\nid:0\ndestination:/topic/t\nreceipt:r\n\n\0"
+            );
+            stream.write_all(frames.as_bytes()).unwrap();
+            read_until(&mut stream, "RECEIPT\n");
+            stream
+        })
+        .collect();
+    // What they have queued is theirs together, and far less than the limit.
+    let mut sender = Client::log_in(&server, Transport::Tcp, Profile::Admin, "sender");
+    for _ in 0..8 {
+        sender.send("/topic/t", &[b'x'; 96 * 1024]);
+    }
+    sender.expect_nothing();
+    let line = server.log.wait_for_line(&["closed", "login=\"deaf-"]);
+    assert!(line.contains("outbound_total_bytes_max"), "{line}");
+    // No more of them than is needed. The others get all of it.
+    let is_whole = |stream: &mut Stream| {
+        let mut left = 8 * 96 * 1024_usize;
+        let mut buffer = [0; 16 * 1024];
+        while left > 0 {
+            match stream.read(&mut buffer) {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                _ => return false,
+            }
+        }
+        true
+    };
+    let whole = deaf.iter_mut().map(is_whole).filter(|is_whole| *is_whole).count();
+    assert!((20..90).contains(&whole), "{whole} of 100 are left");
 }
 
 /// Reads up to the NUL of a frame with this command.

@@ -37,6 +37,26 @@ fn the_chosen_subprotocol_is_answered() {
     }
 }
 
+/// RFC 6455, 5.5.3: of pings that came meanwhile, the most recent is answered.
+#[test]
+fn the_last_of_many_pings_is_answered() {
+    let server = Server::start();
+    for transport in [Transport::Ws, Transport::Wss] {
+        let mut ana = Client::log_in(&server, transport, Profile::Agent, "ana");
+        let number = |number: u32| format!("{number:0100}");
+        let pings = (0..500).flat_map(|one| masked(FINAL | PING, number(one).as_bytes()));
+        ana.stream().write_all(&pings.collect::<Vec<_>>()).unwrap();
+        let last = number(499);
+        loop {
+            match ana.websocket().read().unwrap() {
+                Message::Pong(payload) if payload == last.as_bytes() => break,
+                Message::Pong(_) => {}
+                other => panic!("a pong was expected, not {other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn messages_may_be_fragmented_with_pings_between() {
     let server = Server::start();
