@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import struct
 import time
 
@@ -12,7 +13,7 @@ from broker import envelope, frame
 
 from .invented import UPGRADE_STANDARD, open_websockets, spray
 from .stage import Stage, attack
-from .wire import open_stream, reset, stomp
+from .wire import connect_frame, open_stream, reset, stomp
 
 
 def message(data: bytes) -> bytes:
@@ -107,6 +108,47 @@ def light_crowd(stage: Stage) -> None:
     stage.begin()
     while stage.is_on():
         drop(stage, streams, one * 140)
+
+
+@attack(
+    "heads-bursts", "agent (STOMP)",
+    "bursts of 400 kB of SENDs of 1,900 bytes to a topic with 25 subscribers, each of which has an id of its own, so "
+    "that the message is put together for each of them")
+def heads_bursts(stage: Stage) -> None:
+    for number, stream in enumerate(stage.crowd(25, "head-")):
+        stream.sendall(stomp("SUBSCRIBE", {"id": f"own-{number}", "destination": "/topic/heads"}))
+    sender = stage.client("bursts")
+    one = stomp("SEND", {"destination": "/topic/heads"}, b"x" * 1_900)
+    burst = one * (400_000 // len(one))
+    stage.begin()
+    while stage.is_on():
+        stage.counts["bursts"] += stage.push(sender.stream, burst)
+        time.sleep(0.02)
+
+
+@attack(
+    "tls-unread", "1,500 agents (TLS)",
+    "each subscribes to one topic and does not read; an agent sends 100 messages of 8 kB there: what TLS has encrypted "
+    "for them is of each alone")
+def tls_unread(stage: Stage) -> None:
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.check_hostname = False
+    trust.verify_mode = ssl.CERT_NONE
+    for number in range(stage.pick(1_500, 300)):
+        plain = open_stream(stage.port, f"127.{2 + number % 20}.0.1", receive_buffer=4096)
+        stream = trust.wrap_socket(plain)
+        stage.streams.append(stream)
+        stream.sendall(
+            connect_frame(f"deaf-{number}") +
+            stomp("SUBSCRIBE", {"id": 0, "destination": "/topic/deaf", "receipt": "r"}))
+        read = b""
+        while b"RECEIPT" not in read:
+            read += stream.recv(4096)
+    sender = stage.client("loud")
+    stage.begin()
+    stage.counts["messages"] += stage.push(
+        sender.stream, stomp("SEND", {"destination": "/topic/deaf"}, b"x" * 8_000), 100)
+    stage.linger()
 
 
 def large_hello(length: int) -> bytes:
