@@ -133,15 +133,20 @@ impl Commit {
             }
             Phase::Performing => {
                 self.perform(index, broker, now);
-                self.frames[index] = HeldFrame::default();
+                self.free_frame(index, broker);
             }
             Phase::GivingBack { until } => {
                 if index < until {
                     self.give_back(index, broker);
                 }
-                self.frames[index] = HeldFrame::default();
+                self.free_frame(index, broker);
             }
         }
+    }
+
+    fn free_frame(&mut self, index: usize, broker: &mut Broker) {
+        let frame = std::mem::take(&mut self.frames[index]);
+        broker.meter.spend(work::of_freed(frame.cost_bytes()));
     }
 
     /// Checks a step, and reserves the room that it needs.
@@ -285,12 +290,14 @@ impl Accepted {
 
 /// Frees the frames of a transaction.
 pub(super) fn free(broker: &mut Broker, transaction: &mut Transaction) -> Progress {
-    while transaction.frames.pop().is_some() {
-        broker.meter.spend(work::DELIVERY);
+    while let Some(frame) = transaction.frames.pop() {
+        broker.meter.spend(work::DELIVERY + work::of_freed(frame.cost_bytes()));
         if broker.is_share_spent() && !transaction.frames.is_empty() {
             return Progress::More;
         }
     }
+    let list_bytes = transaction.frames.capacity() * size_of::<HeldFrame>();
+    broker.meter.spend(work::of_freed(list_bytes as u64));
     broker.transactions.end_freeing(transaction.bytes);
     Progress::Ended
 }
@@ -372,6 +379,28 @@ mod tests {
         say(broker, ana, b"COMMIT\ntransaction:1\nreceipt:c\n\n\0");
         assert!(broker.peers.peer(ana.peer).is_busy(), "{}", heard(broker, ana));
         broker.check_invariants();
+    }
+
+    #[test]
+    fn freeing_a_transaction_costs_as_much_as_it_is_large() {
+        for end in ["ABORT", "COMMIT"] {
+            let mut broker = broker_with(Limits::default());
+            let mut ana = join(&mut broker, 0, "ana");
+            let mut end_with = |body_bytes: usize| {
+                let body = "x".repeat(body_bytes);
+                let send = format!("SEND\ntransaction:1\ndestination:/topic/t\n\n{body}\0");
+                say(&mut broker, &mut ana, format!("BEGIN\ntransaction:1\n\n\0{send}").as_bytes());
+                let before = broker.meter.spent();
+                say(&mut broker, &mut ana, format!("{end}\ntransaction:1\n\n\0").as_bytes());
+                while broker.has_work() {
+                    broker.begin_share(10_000);
+                    broker.advance_jobs(NOW);
+                }
+                broker.meter.spent() - before
+            };
+            let (small, large) = (end_with(1), end_with(1 << 20));
+            assert!(large > small + 1_000, "{end}: {small} and {large}");
+        }
     }
 
     #[test]

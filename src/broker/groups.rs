@@ -3,221 +3,25 @@
 //! A group is known by its text. It is made with its first member and goes with its last one; between, joining
 //! and leaving it cost the same however many destinations it selects.
 
-use hashbrown::HashTable;
-
+use super::group_table::Matcher;
+pub(crate) use super::group_table::{Group, GroupTable, State};
 use super::hashing::NameHasher;
 use super::ids::{GroupId, GroupKind, SubscriptionIndex};
 use super::levels::Levels;
 use super::members::{Copies, Members, Route};
 use super::pattern::Pattern;
-use super::table::{Key, Table};
+use super::table::Key;
 use super::wildcards::Wildcards;
 
-/// The subscriptions by one pattern.
-#[derive(Debug)]
-pub(crate) struct Group<M> {
-    /// The pattern as clients wrote it.
-    text: Box<[u8]>,
-    /// What tells which names it selects.
-    matcher: M,
-    members: Members,
-    /// Counts the groups of its kind: newer ones have higher numbers.
-    number: u64,
-    state: State,
-    /// Whether nobody joins it any more, since all of its members are being ended. Its text finds it no longer.
-    is_closed: bool,
-}
-
-/// How far it is known what a group selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Nothing was looked at.
-    New,
-    /// A job looks at one client after the other.
-    Matching,
-    /// All was known when the login with this number was the last one.
-    Known(u64),
-}
-
-impl<M> Group<M> {
-    /// The pattern as clients wrote it.
-    pub(crate) fn text(&self) -> &[u8] {
-        &self.text
-    }
-
-    /// Its subscriptions.
-    pub(crate) fn members(&self) -> &Members {
-        &self.members
-    }
-
-    /// Newer groups of its kind have higher numbers.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// How far it is known what it selects.
-    pub(crate) fn state(&self) -> State {
-        self.state
-    }
-
-    /// Whether it is known of each client whether the group selects it. Before, nothing is delivered by it.
-    pub(crate) fn is_known(&self) -> bool {
-        matches!(self.state, State::Known(_))
+impl Matcher for Pattern {
+    fn bytes(&self) -> usize {
+        Pattern::bytes(self)
     }
 }
 
-impl Group<Pattern> {
-    /// The pattern.
-    pub(crate) fn pattern(&self) -> &Pattern {
-        &self.matcher
-    }
-}
-
-/// All groups of one kind.
-#[derive(Debug)]
-pub(crate) struct GroupTable<M> {
-    table: Table<GroupId, Option<Group<M>>>,
-    by_text: HashTable<GroupId>,
-    hasher: NameHasher,
-    /// The number of the newest group.
-    newest: u64,
-    /// The number of groups that are closed.
-    closed: usize,
-}
-
-impl<M> GroupTable<M> {
-    fn new(hasher: NameHasher) -> Self {
-        Self { table: Table::default(), by_text: HashTable::new(), hasher, newest: 0, closed: 0 }
-    }
-
-    /// The group of a pattern.
-    pub(crate) fn find(&self, text: &[u8]) -> Option<GroupId> {
-        let is_same = |id: &GroupId| self.get(*id).is_some_and(|group| *group.text == *text);
-        self.by_text.find(self.hasher.hash(text), is_same).copied()
-    }
-
-    /// Adds a group without members for a pattern that has none.
-    pub(crate) fn insert(&mut self, text: &[u8], matcher: M, state: State) -> GroupId {
-        self.newest += 1;
-        let (members, number) = (Members::default(), self.newest);
-        let is_closed = false;
-        let group = Group { text: text.into(), matcher, members, number, state, is_closed };
-        let id = self.table.insert(Some(group));
-        let (table, hasher) = (&self.table, &self.hasher);
-        let rehash = |id: &GroupId| {
-            hasher.hash(table.get(*id).and_then(Option::as_ref).map_or(b"", Group::text))
-        };
-        self.by_text.insert_unique(hasher.hash(text), id, rehash);
-        id
-    }
-
-    /// The number of the newest group that there has been.
-    pub(crate) fn newest(&self) -> u64 {
-        self.newest
-    }
-
-    /// Sets how far it is known what a group selects.
-    pub(crate) fn set_state(&mut self, id: GroupId, state: State) {
-        if let Some(group) = self.table.get_mut(id).and_then(Option::as_mut) {
-            group.state = state;
-        }
-    }
-
-    /// Adds a member. Returns its position.
-    fn join(&mut self, id: GroupId, route: Route, copies: &mut Copies) -> u32 {
-        let group = self.table.get_mut(id).and_then(Option::as_mut);
-        group.map_or(0, |group| group.members.push(route, copies))
-    }
-
-    /// Removes a member. Returns the subscription that has its position now, and the group, if that was its last
-    /// member.
-    fn leave(
-        &mut self,
-        id: GroupId,
-        position: u32,
-        subscription: SubscriptionIndex,
-        copies: &mut Copies,
-    ) -> (Option<SubscriptionIndex>, Option<Group<M>>) {
-        let Some(Some(group)) = self.table.get_mut(id) else { return (None, None) };
-        let moved = group.members.remove(position, subscription, copies);
-        if !group.members.is_empty() {
-            return (moved, None);
-        }
-        let gone = self.table.remove(id).flatten();
-        if let Some(gone) = &gone {
-            self.unlist(id, self.hasher.hash(&gone.text));
-            self.closed -= usize::from(gone.is_closed);
-        }
-        (moved, gone)
-    }
-
-    /// Has nobody join a group any more.
-    fn close(&mut self, id: GroupId) {
-        let Some(Some(group)) = self.table.get_mut(id) else { return };
-        if !std::mem::replace(&mut group.is_closed, true) {
-            self.closed += 1;
-            let hash = self.hasher.hash(&group.text);
-            self.unlist(id, hash);
-        }
-    }
-
-    /// Has a text no longer find its group.
-    fn unlist(&mut self, id: GroupId, hash: u64) {
-        if let Ok(entry) = self.by_text.find_entry(hash, |other| *other == id) {
-            entry.remove();
-        }
-    }
-
-    /// A group that may be gone.
-    pub(crate) fn get(&self, id: GroupId) -> Option<&Group<M>> {
-        self.table.get(id)?.as_ref()
-    }
-
-    fn matcher_mut(&mut self, id: GroupId) -> Option<&mut M> {
-        Some(&mut self.table.get_mut(id)?.as_mut()?.matcher)
-    }
-
-    /// The group in a slot.
-    pub(crate) fn at(&self, slot: u32) -> Option<(GroupId, &Group<M>)> {
-        let (id, group) = self.table.at(slot)?;
-        Some((id, group.as_ref()?))
-    }
-
-    /// The group in a slot, if messages are delivered by it.
-    pub(crate) fn known_at(&self, slot: u32) -> Option<&Group<M>> {
-        self.table.at(slot)?.1.as_ref().filter(|group| group.is_known())
-    }
-
-    /// The number of slots, those that are free included.
-    pub(crate) fn slots_len(&self) -> u32 {
-        self.table.slots_len()
-    }
-
-    /// All groups.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupId, &Group<M>)> {
-        self.table.iter().filter_map(|(id, group)| Some((id, group.as_ref()?)))
-    }
-
-    /// The number of groups.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether there are no groups.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
-    /// Panics if a text does not find its group, or a group has no members.
-    fn check_invariants(&self) {
-        let closed = self.iter().filter(|(_, group)| group.is_closed).count();
-        assert_eq!(closed, self.closed, "groups that are closed");
-        assert_eq!(self.by_text.len() + closed, self.table.len(), "texts and groups");
-        for (id, group) in self.iter() {
-            let is_found = self.find(&group.text) == Some(id);
-            assert_eq!(is_found, !group.is_closed, "a text finds its group");
-            assert!(!group.members.is_empty(), "a group without members");
-        }
+impl Matcher for Wildcard {
+    fn bytes(&self) -> usize {
+        self.levels.bytes()
     }
 }
 
@@ -310,15 +114,17 @@ impl Groups {
         }
     }
 
-    /// Memory of all patterns, without that of their members.
+    /// Memory of all patterns, without that of their members. That of regular expressions is as it was when it was
+    /// [counted](Self::recount) last.
     pub(crate) fn bytes(&self) -> u64 {
-        fn of<M>(table: &GroupTable<M>, matcher: impl Fn(&M) -> usize) -> usize {
-            let own = |group: &Group<M>| size_of::<Group<M>>() + group.text.len();
-            table.iter().map(|(_, group)| own(group) + matcher(&group.matcher)).sum()
-        }
-        let wildcards = of(&self.wildcards.groups, |wildcard| wildcard.levels.bytes());
-        let patterns = of(&self.clients, Pattern::bytes) + of(&self.presence, Pattern::bytes);
-        (wildcards + self.wildcards.trie.bytes() + patterns) as u64
+        let wildcards = self.wildcards.groups.bytes + self.wildcards.trie.bytes();
+        (wildcards + self.clients.bytes + self.presence.bytes) as u64
+    }
+
+    /// Counts the memory of some regular expressions anew, whose caches grow as they are used: of so many of each kind.
+    pub(crate) fn recount(&mut self, slots: u32) {
+        self.clients.recount(slots);
+        self.presence.recount(slots);
     }
 
     /// The number of regular expressions.

@@ -158,6 +158,7 @@ impl<S: Socket> Engine<S> {
         self.broker.meter.spend(work::SOCKET + work::of_freed(connection.noted_bytes));
         self.memory.set_held(id.slot, connection.noted_bytes, 0, self.now.ms());
         self.memory.set_ending(id.slot, connection.ending_bytes, 0);
+        self.secured_len -= usize::from(connection.tls.is_some());
         if connection.flags.surplus {
             self.surplus_len -= 1;
         } else {

@@ -251,6 +251,7 @@ impl<S: Socket> Engine<S> {
             (true, _, Some(service)) => match TlsLayer::new(&service.config) {
                 Ok(layer) => {
                     connection.tls = Some(Box::new(layer));
+                    self.secured_len += 1;
                     let time_ms = self.limits.tls_handshake_ms_max;
                     self.set_deadline(slot, self.now.ms() + u64::from(time_ms));
                     None

@@ -323,8 +323,10 @@ impl<S: Socket> Engine<S> {
     /// The connections whose queues, or TLS records, hold anything to speak of.
     fn find_victims(&mut self) -> BinaryHeap<Victim> {
         self.broker.meter.spend(self.broker.peers.len() as u32 / SOUGHT_PER_UNIT);
+        let any_sealed = self.broker.peers.arena.sealed_bytes() > 0;
         let victims = self.broker.peers.iter().filter_map(|(id, peer)| {
-            let sealed_bytes = u64::from(self.connections[peer.slot].sealed_bytes);
+            let sealed = || self.connections[peer.slot].sealed_bytes;
+            let sealed_bytes = if any_sealed { u64::from(sealed()) } else { 0 };
             let bytes = match has_paid(peer) {
                 // Only the rest of a frame and an ERROR are left in the queue.
                 true => sealed_bytes,
@@ -339,13 +341,12 @@ impl<S: Socket> Engine<S> {
     fn cut_for_memory(&mut self, id: PeerId) {
         let Some((_, peer)) = self.broker.peers.outbox(id) else { return };
         let slot = peer.slot;
-        let (own_bytes, is_closing) = (peer.queue.own_bytes(), peer.closure().is_some());
-        if !is_closing {
+        if peer.closure().is_none() {
             let limit = "outbound_total_bytes_max";
             let fault = Fault::too_slow(peer.queue.bytes(), limit).later();
             self.refuse(slot, &fault);
             // What TLS holds is freed only with the connection, and others would have to pay until it is.
-            if own_bytes >= u64::from(self.connections[slot].sealed_bytes) {
+            if u64::from(self.connections[slot].sealed_bytes) <= SPARED_BYTES {
                 return;
             }
         }

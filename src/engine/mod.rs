@@ -76,6 +76,8 @@ pub struct Engine<S> {
     most_bytes: u64,
     /// Connections beyond `connections_max`, accepted only to be refused.
     surplus_len: usize,
+    /// Connections on TLS.
+    secured_len: usize,
     /// Connections that are not logged in, without those beyond `connections_max`.
     strangers: Strangers,
     crowd: Crowd,
@@ -122,6 +124,7 @@ impl<S: Socket> Engine<S> {
             last_number: 0,
             most_bytes: 0,
             surplus_len: 0,
+            secured_len: 0,
             strangers: Strangers::default(),
             crowd: Crowd::default(),
             now: Moment::default(),
@@ -301,7 +304,8 @@ impl<S: Socket> Engine<S> {
     }
 
     /// The memory that is held against the bounds.
-    pub fn accounts(&self) -> Accounts {
+    pub fn accounts(&mut self) -> Accounts {
+        self.broker.recount_patterns(u32::MAX);
         let now = self.accounts_now();
         Accounts { most_bytes: self.most_bytes.max(now.total_bytes()), ..now }
     }
@@ -309,12 +313,12 @@ impl<S: Socket> Engine<S> {
     /// Notes the most that was counted so far.
     #[cold] // in few turns
     fn note_most_bytes(&mut self) {
+        self.broker.recount_patterns(PATTERNS_PER_COUNT);
         self.most_bytes = self.most_bytes.max(self.accounts_now().total_bytes());
     }
 
     fn accounts_now(&self) -> Accounts {
-        let secured = self.connections.iter().filter(|(_, one)| one.tls.is_some()).count();
-        let plain = self.connections.len() - secured;
+        let (secured, plain) = (self.secured_len, self.connections.len() - self.secured_len);
         let accounts = self.broker.accounts();
         Accounts {
             inbound_bytes: accounts.inbound_bytes + self.memory.inbound_bytes(),
@@ -383,6 +387,8 @@ impl<S: Socket> Engine<S> {
         assert_eq!(sealed as u64, peers.arena.sealed_bytes(), "memory of TLS records");
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
         assert_eq!(surplus, self.surplus_len, "connections beyond the limit");
+        let secured = self.connections.iter().filter(|(_, one)| one.tls.is_some()).count();
+        assert_eq!(secured, self.secured_len, "connections on TLS");
         let with_peer = self.connections.iter().filter(|(_, one)| one.speaker.is_some());
         assert_eq!(with_peer.count(), peers.len(), "peers whose connection is gone");
         let is_stranger = |one: &Connection<S>| {
@@ -432,3 +438,6 @@ impl<S> std::fmt::Debug for Engine<S> {
             .finish_non_exhaustive()
     }
 }
+
+/// Regular expressions of each kind whose memory is counted anew at once.
+const PATTERNS_PER_COUNT: u32 = 64;

@@ -28,6 +28,14 @@ const SEALED_BYTES: u32 = 17;
 /// Bytes of the shortest message between ends, such as to change keys (RFC 8446, 4).
 const MESSAGE_BYTES: u32 = 5;
 
+/// The most that TLS keeps: a message of 64 KiB, and a record that has not ended. What does not bring data may be the
+/// padding of records, which it drops.
+const KEPT_BYTES_MAX: u32 = (64 << 10) + (18 << 10);
+
+/// Bytes of the largest first flight: those of clients with keys for many groups, a ticket and a long list of protocols
+/// are below 4 KiB. To parse one of 64 KiB with tens of thousands of names takes 1.7 ms, and cannot be sliced.
+const HANDSHAKE_BYTES_MAX: u32 = 16 << 10;
+
 /// What records are part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -92,7 +100,12 @@ impl Records {
 
     /// Bytes that TLS keeps until a record, or a message of several records, is whole; at most.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.kept as usize
+        self.kept.min(KEPT_BYTES_MAX) as usize
+    }
+
+    /// Whether a message of the handshake, which has not ended, is larger than any that a client needs.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.kept > HANDSHAKE_BYTES_MAX
     }
 }
 
@@ -122,6 +135,20 @@ mod tests {
             records.note_answered();
             assert_eq!(records.kept_bytes(), 100);
         }
+    }
+
+    #[test]
+    fn a_message_of_the_handshake_has_a_bound_and_so_has_what_is_counted() {
+        let mut records = Records::default();
+        records.take_in(&record(16_000));
+        assert!(!records.is_too_large());
+        records.take_in(&record(1_000));
+        assert!(records.is_too_large());
+        records.note_answered();
+        assert!(!records.is_too_large());
+        // Records that bring nothing, however many.
+        (0..1_000).for_each(|_| records.take_in(&record(1_000)));
+        assert_eq!(records.kept_bytes(), 82 << 10);
     }
 
     #[test]

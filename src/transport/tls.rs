@@ -106,6 +106,10 @@ impl TlsLayer {
                 .read_tls(wire)
                 .map_err(|_| TransportFault::Tls("the record layer is full"))?;
             self.records.take_in(&before[..before.len() - wire.len()]);
+            if self.connection.is_handshaking() && self.records.is_too_large() {
+                *wire = &[];
+                return Err(TransportFault::Tls("a TLS handshake message is too large"));
+            }
             let had_output = self.connection.wants_write();
             self.violation =
                 self.connection.process_new_packets().map_err(|error| name(&error)).err();

@@ -106,6 +106,14 @@ fn violations_of_tls_are_answered_with_an_alert_and_do_not_affect_others() {
     let mut stream = Stream::connect(server.address());
     stream.write_all(&[0x16, 3, 1, 0, 4, 0xff, 0, 0, 0]).unwrap();
     assert_eq!(stream.read_to_end().first(), Some(&0x15), "an alert");
+    // A ClientHello that says it has 64 KiB, of which 17 arrive.
+    let mut stream = Stream::connect(server.address());
+    stream.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0xff, 0xf0, 3, 3]).unwrap();
+    stream.write_all(&[0; 0x3ffa]).unwrap();
+    stream.write_all(&[0x16, 3, 1, 4, 0]).unwrap();
+    stream.write_all(&[0; 0x400]).unwrap();
+    stream.wait_for_any_end();
+    server.log.wait_for_line(&["closed", "a TLS handshake message is too large"]);
     // A record within a session that does not decrypt.
     let mut ana = Client::log_in(&server, Transport::Tls, Profile::Agent, "ana");
     let mut socket = ana.stream().socket().try_clone().unwrap();
