@@ -7,6 +7,7 @@ use super::message::Origin;
 use super::request::{
     Request, check_deliverable, content_of, destination_of, find_delivery, read_expiry,
 };
+use super::room::Needed;
 use super::subscription::Target;
 use super::transaction::{HeldFrame, Plan, Transaction};
 use super::wide::Wide;
@@ -35,11 +36,15 @@ pub(super) struct Commit {
     settling: Option<Settle>,
     /// Why nothing is performed.
     fault: Option<Fault>,
+    /// What it needs of the room that was not there.
+    needed: Option<Needed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Checking,
+    /// A step found no room: it is counted what all of them need.
+    Counting,
     Performing,
     /// A step had a fault, or the connection has ended: what was reserved for the steps before is given back.
     GivingBack {
@@ -68,6 +73,7 @@ impl Commit {
             wide: None,
             settling: None,
             fault: None,
+            needed: None,
         }
     }
 
@@ -89,7 +95,13 @@ impl Commit {
             } else if self.phase == Phase::Checking {
                 self.phase = Phase::Performing;
                 self.next = 0;
+            } else if self.phase == Phase::Counting {
+                self.phase = Phase::GivingBack { until: self.frames.len() };
+                self.next = 0;
             } else {
+                if let Some(never) = self.needed.take().and_then(Needed::fault) {
+                    self.fault = Some(never);
+                }
                 broker.transactions.end_commit(self.bytes);
                 return Progress::Ended;
             }
@@ -126,11 +138,10 @@ impl Commit {
                     false => Err(None),
                 };
                 if let Err(fault) = checked {
-                    self.fault = fault;
-                    self.phase = Phase::GivingBack { until: index };
-                    self.next = 0;
+                    self.fail_at(index, fault, broker);
                 }
             }
+            Phase::Counting => self.count(index, broker, now),
             Phase::Performing => {
                 self.perform(index, broker, now);
                 self.free_frame(index, broker);
@@ -174,13 +185,55 @@ impl Commit {
         Ok(Plan::Send(Some(expires_ms)))
     }
 
+    /// Begins to give back what was reserved, or first to count what the transaction needs of what a step found no room
+    /// in.
+    #[cold] // few transactions fail
+    fn fail_at(&mut self, index: usize, fault: Option<Fault>, broker: &Broker) {
+        let frame = self.frames[index].frame();
+        let name = frame.headers.value(Name::Destination);
+        self.needed = fault
+            .as_ref()
+            .zip(name)
+            .and_then(|(fault, name)| Needed::of(fault, name, &broker.limits));
+        self.fault = fault;
+        (self.phase, self.next) = match self.needed {
+            Some(_) => (Phase::Counting, index),
+            None => (Phase::GivingBack { until: index }, 0),
+        };
+    }
+
+    /// Adds a step for which nothing is reserved to what the transaction needs: at once, or as it is given back.
+    fn count(&mut self, index: usize, broker: &mut Broker, now: Moment) {
+        if let Some(plan) = self.count_now(index, broker, now) {
+            self.frames[index].plan = plan;
+        }
+    }
+
+    /// As [`Self::count`]. Returns what is to be given back.
+    fn count_now(&mut self, index: usize, broker: &mut Broker, now: Moment) -> Option<Plan> {
+        let frame = self.frames[index].frame();
+        let name = frame.headers.value(Name::Destination);
+        let name = name.filter(|_| frame.command == Command::Send)?;
+        let expires_ms = read_expiry(&frame.headers, now).ok()??;
+        if broker.count_unreserved(name) {
+            return Some(Plan::Send(Some(expires_ms)));
+        }
+        if let Some(needed) = &mut self.needed {
+            needed.add(name, true);
+        }
+        None
+    }
+
     /// Returns what was reserved for a step.
-    fn give_back(&self, index: usize, broker: &mut Broker) {
+    fn give_back(&mut self, index: usize, broker: &mut Broker) {
         let frame = self.frames[index].frame();
         match self.frames[index].plan {
             Plan::Send(Some(_)) => {
                 let destination = frame.headers.value(Name::Destination).unwrap_or_default();
-                broker.give_back(&self.origin, &content_of(&frame, destination));
+                let is_last = broker.give_back(&self.origin, &content_of(&frame, destination));
+                if let Some(needed) = &mut self.needed {
+                    needed.add(destination, is_last);
+                }
             }
             Plan::Send(None) | Plan::Settle(_) | Plan::None => {}
         }
@@ -495,6 +548,77 @@ mod tests {
             say(&mut broker, &mut bob, b"SEND\ndestination:/queue/a\nreceipt:r\n\njob\0");
             assert_eq!(heard(&mut broker, &bob).starts_with("RECEIPT"), is_faulty);
         }
+    }
+
+    /// The answer to a COMMIT of these frames.
+    fn commit(broker: &mut Broker, speaker: &mut Speaker, frames: &str) -> String {
+        let frames = format!("BEGIN\ntransaction:1\n\n\0{frames}COMMIT\ntransaction:1\n\n\0");
+        broker.begin_share(10_000);
+        say(broker, speaker, frames.as_bytes());
+        broker.check_invariants();
+        while broker.has_work() {
+            broker.begin_share(100);
+            broker.serve_backlog(NOW);
+            broker.advance_jobs(NOW);
+            broker.check_invariants();
+        }
+        heard(broker, speaker)
+    }
+
+    /// The frames of a transaction, one or more for each number.
+    type Frames = fn(usize) -> String;
+
+    /// A transaction that not even an empty broker has room for would be tried for ever.
+    #[test]
+    fn a_transaction_that_never_has_room_is_not_to_be_tried_again() {
+        let job: Frames = |_| "SEND\ndestination:/queue/a\ntransaction:1\n\njob\0".to_owned();
+        let news: Frames = |at| format!("SEND\ndestination:/topic/{at}\ntransaction:1\n\nnews\0");
+        let mixed: Frames = |at| {
+            let one = format!("SEND\ndestination:/topic/{at}\ntransaction:1\n\nnews\0");
+            format!("{one}{one}SEND\ndestination:/queue/a\ntransaction:1\n\njob\0")
+        };
+        let topic = super::super::destination::DestinationTable::cost_of(b"/topic/10");
+        let limits = |messages, topics, bytes| Limits {
+            queue_messages_max: messages,
+            destinations_max: topics,
+            destinations_bytes_max: bytes,
+            ..Limits::default()
+        };
+        for (limit, frames, limits) in [
+            ("queue_messages_max", job, limits(40, 40, 1 << 20)),
+            ("destinations_max", news, limits(40, 40, 1 << 20)),
+            ("destinations_bytes_max", news, limits(40, 1_000, 40 * topic)),
+            ("destinations_max", mixed, limits(1_000, 40, 1 << 20)),
+            ("destinations_bytes_max", mixed, limits(1_000, 1_000, 40 * topic)),
+        ] {
+            for (taken, count, retry) in [
+                (0, 41, "\nretry:never\n"),
+                (0, 400, "\nretry:never\n"),
+                (10, 31, "\nretry:later\n"),
+                (10, 300, "\nretry:never\n"),
+                (0, 40, ""),
+            ] {
+                let answer =
+                    commit_beside(&limits, taken, &(0..count).map(frames).collect::<String>());
+                assert_eq!(answer.is_empty(), retry.is_empty(), "{count} for {limit}: {answer}");
+                let names = retry.is_empty() || answer.contains(limit);
+                assert!(names && answer.contains(retry), "{count} for {limit}: {answer}");
+            }
+        }
+    }
+
+    /// The answer to a COMMIT where another client has taken so many topics, and has sent as many messages.
+    fn commit_beside(limits: &Limits, taken: usize, frames: &str) -> String {
+        let mut broker = broker_with(limits.clone());
+        let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+        for at in 0..taken {
+            let own = format!("SUBSCRIBE\nid:{at}\ndestination:/topic/9{at}9\n\n\0");
+            say(&mut broker, &mut bob, own.as_bytes());
+            say(&mut broker, &mut bob, b"SEND\ndestination:/queue/a\n\njob\0");
+        }
+        let answer = commit(&mut broker, &mut ana, frames);
+        broker.check_reserved();
+        answer
     }
 
     /// Near the bound: a transaction that is being executed has reserved most, and another sender has little stored.

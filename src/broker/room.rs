@@ -21,7 +21,7 @@ use super::message::{Content, NEVER, Origin};
 use super::space::Space;
 use super::store::Store;
 use super::{Broker, Moment, printable};
-use crate::limits::Exceeded;
+use crate::limits::{Exceeded, Limits};
 use crate::work;
 
 /// Room that is reserved for the steps of transactions that are being executed, so that nobody else takes it.
@@ -100,28 +100,36 @@ impl Reserved {
         let is_it = |one: &Claim| *one.name == *name;
         let mut entry = match self.claims.entry(hash, is_it, |one| one.hash) {
             Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => {
-                if is_new {
-                    self.places += 1;
-                    self.place_bytes += DestinationTable::cost_of(name);
-                }
-                entry.insert(Claim { name: name.into(), hash, steps: 0, messages: 0, is_new })
-            }
+            Entry::Vacant(entry) => entry.insert(Claim {
+                name: name.into(),
+                hash,
+                steps: 0,
+                messages: 0,
+                is_new: false,
+            }),
         };
         let claim = entry.get_mut();
+        // Where there was a topic when it was first needed, it may have gone since.
+        if is_new && !std::mem::replace(&mut claim.is_new, true) {
+            self.places += 1;
+            self.place_bytes += DestinationTable::cost_of(name);
+        }
         claim.steps += 1;
         claim.messages += messages;
     }
 
-    fn remove(&mut self, name: &[u8], messages: u64, bytes: u64) {
+    /// Returns whether nothing is reserved at that name any more.
+    fn remove(&mut self, name: &[u8], messages: u64, bytes: u64) -> bool {
         let hash = self.hasher.hash(name);
-        let Ok(mut entry) = self.claims.find_entry(hash, |one| *one.name == *name) else { return };
+        let Ok(mut entry) = self.claims.find_entry(hash, |one| *one.name == *name) else {
+            return false;
+        };
         self.bytes -= bytes;
         let claim = entry.get_mut();
         claim.steps -= 1;
         claim.messages -= messages;
         if claim.steps > 0 {
-            return;
+            return false;
         }
         let (ended, _) = entry.remove();
         if ended.is_new {
@@ -131,6 +139,7 @@ impl Reserved {
         if self.claims.is_empty() {
             self.claims = HashTable::new();
         }
+        true
     }
 
     pub(super) fn messages_at(&self, name: &[u8]) -> u64 {
@@ -140,6 +149,46 @@ impl Reserved {
         self.find(name).map_or(0, |claim| claim.messages)
     }
 }
+
+/// What a transaction takes by itself of what a step of it found no room in: if that is more than there may ever be,
+/// it is of no use to try again.
+#[derive(Debug)]
+pub(super) struct Needed {
+    exceeded: Exceeded,
+    /// The destination of the step.
+    name: Box<[u8]>,
+    taken: u64,
+}
+
+impl Needed {
+    /// Of a transaction of which a step that sends there has this fault; `None` if it is not for lack of such room.
+    pub(super) fn of(fault: &Fault, name: &[u8], limits: &Limits) -> Option<Self> {
+        let (limit, max) = match fault.limit? {
+            limit @ QUEUE_MESSAGES => (limit, limits.queue_messages_max.into()),
+            limit @ "destinations_max" => (limit, limits.destinations_max.into()),
+            limit @ "destinations_bytes_max" => (limit, limits.destinations_bytes_max),
+            _ => return None,
+        };
+        Some(Self { exceeded: Exceeded { limit, max }, name: name.into(), taken: 0 })
+    }
+
+    /// Adds a message, which may be the last one there.
+    pub(super) fn add(&mut self, name: &[u8], is_last_there: bool) {
+        self.taken += match self.exceeded.limit {
+            QUEUE_MESSAGES => u64::from(*name == *self.name),
+            _ if !is_last_there || Space::of(name) != Space::Topic => 0,
+            "destinations_max" => 1,
+            _ => DestinationTable::cost_of(name),
+        };
+    }
+
+    /// The fault of a transaction for which there never is room.
+    pub(super) fn fault(self) -> Option<Fault> {
+        (self.taken > self.exceeded.max).then(|| Fault::exceeded(self.exceeded))
+    }
+}
+
+const QUEUE_MESSAGES: &str = "queue_messages_max";
 
 impl Broker {
     /// Reserves the room that a message needs, whose sender may send it. What is reserved counts as what its sender
@@ -169,8 +218,19 @@ impl Broker {
         Ok(())
     }
 
-    /// Gives back what was reserved for a message.
-    pub(super) fn give_back(&mut self, origin: &Origin, content: &Content<'_>) {
+    /// Notes a message for which no room is reserved, but which is given back as if there were, so that topics are
+    /// counted once. It takes nothing from others. Returns whether it has to be given back.
+    pub(super) fn count_unreserved(&mut self, name: &[u8]) -> bool {
+        let is_topic = Space::of(name) == Space::Topic;
+        if is_topic {
+            self.meter.spend(work::of_names(LOOKUPS, name.len()));
+            self.reserved.add(name, false, 0, 0);
+        }
+        is_topic
+    }
+
+    /// Gives back what was reserved for a message. Returns whether nothing is reserved at its destination any more.
+    pub(super) fn give_back(&mut self, origin: &Origin, content: &Content<'_>) -> bool {
         let name = content.destination;
         match Space::of(name) {
             Space::Topic => self.reserved.remove(name, 0, 0),
@@ -178,10 +238,10 @@ impl Broker {
                 let bytes = Store::cost_of(origin, content);
                 let all = self.store.bytes() + self.reserved.bytes;
                 self.leftover.is_excessive |= all > self.limits.queues_bytes_max;
-                self.reserved.remove(name, 1, bytes);
                 self.store.unreserve(origin.address(), bytes);
+                self.reserved.remove(name, 1, bytes)
             }
-            Space::Client | Space::Broker | Space::Unknown => {}
+            Space::Client | Space::Broker | Space::Unknown => false,
         }
     }
 
@@ -234,7 +294,7 @@ impl Broker {
         if self.waiting_at(name) + count <= max {
             return Ok(());
         }
-        Err(no_room_yet(Exceeded { limit: "queue_messages_max", max }))
+        Err(no_room_yet(Exceeded { limit: QUEUE_MESSAGES, max }))
     }
 
     /// Makes room for more bytes of a sender, whose origin is known, in all queues together.

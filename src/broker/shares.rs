@@ -166,8 +166,14 @@ impl Broker {
             Err(Fault::exceeded(Exceeded { limit, max }))
         };
         let profile = one.profile;
+        // It is its own consumption as well if it holds all that there is.
+        let least = |share: (&'static str, u64), shared: Shared| {
+            let whole = self.limit_of(shared);
+            if share.1 <= whole.1 { share } else { whole }
+        };
         let max = limits.subscriptions_per_session_max[profile].into();
-        check(Shared::Subscriptions, 1, ("subscriptions_per_session_max", max))?;
+        let share = ("subscriptions_per_session_max", max);
+        check(Shared::Subscriptions, 1, least(share, Shared::Subscriptions))?;
         match wanted {
             Wanted::Group(kind, text) => {
                 let found = self.groups.find(kind, text).map(|id| Target::of_group(kind, id));
@@ -180,14 +186,14 @@ impl Broker {
                     }
                     _ => ("patterns_per_session_max", limits.patterns_per_session_max[profile]),
                 };
-                // It is its own consumption as well if it holds all that there is.
-                let (limit, max) = self.limit_of(Shared::of(kind));
-                let share = (share.0, u64::from(share.1));
-                check(Shared::of(kind), 1, if share.1 <= max { share } else { (limit, max) })
+                let shared = Shared::of(kind);
+                check(shared, 1, least((share.0, share.1.into()), shared))
             }
             Wanted::Name(name) if !self.holds_name(session, name) => {
                 let share =
                     ("destination_share_bytes_max", limits.destination_share_bytes_max[profile]);
+                let share = least(share, Shared::DestinationBytes);
+                check(Shared::Destinations, 1, self.limit_of(Shared::Destinations))?;
                 check(Shared::DestinationBytes, DestinationTable::cost_of(name), share)
             }
             Wanted::Name(_) | Wanted::Own => Ok(()),
@@ -711,6 +717,39 @@ mod tests {
         subscribe(&mut broker, &mut guest, 0, "/topic/guest");
         assert!(session(&broker, &guest).is_none(), "there is no room");
         assert!(holders.iter().all(|one| session(&broker, one).is_some()));
+    }
+
+    /// Where a session holds all that there is, nobody else can make room for it.
+    #[test]
+    fn one_that_holds_a_whole_table_is_not_told_to_try_again() {
+        let bytes = 3 * DestinationTable::cost_of(b"/topic/0");
+        for (limit, limits) in [
+            ("subscriptions_max", Limits { subscriptions_max: 3, ..Limits::default() }),
+            ("destinations_max", Limits { destinations_max: 3, ..Limits::default() }),
+            (
+                "destinations_bytes_max",
+                Limits { destinations_bytes_max: bytes, ..Limits::default() },
+            ),
+        ] {
+            for held in [3, 2] {
+                let mut broker = broker_with(limits.clone());
+                let (mut ana, mut bob) = (join(&mut broker, 0, "ana"), join(&mut broker, 1, "bob"));
+                (held..3).for_each(|id| {
+                    subscribe(&mut broker, &mut bob, id, &format!("/topic/{id}"));
+                });
+                (0..held).for_each(|id| {
+                    subscribe(&mut broker, &mut ana, id, &format!("/topic/{id}"));
+                });
+                assert!(session(&broker, &ana).is_some());
+                broker.peers.discard_unsent(ana.peer);
+                subscribe(&mut broker, &mut ana, 9, "/topic/9");
+                let (arena, peer) = broker.peers.outbox(ana.peer).unwrap();
+                let answer = arena.only_run(&peer.queue).unwrap().bytes;
+                let answer = String::from_utf8_lossy(answer);
+                let retry = if held == 3 { "\nretry:never\n" } else { "\nretry:later\n" };
+                assert!(answer.contains(retry) && answer.contains(limit), "{held}: {answer}");
+            }
+        }
     }
 
     #[test]

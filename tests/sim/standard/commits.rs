@@ -10,10 +10,20 @@ use crate::random::Random;
 
 #[test]
 fn a_transaction_that_exceeds_a_queue_delivers_nothing() {
-    let limits = Limits { queue_messages_max: 2, ..Limits::default() };
+    // Alone it needs room for three.
+    for (max, waiting, retry) in [(2, 0, "never"), (2, 1, "never"), (3, 1, "later")] {
+        let limits = Limits { queue_messages_max: max, ..Limits::default() };
+        exceed_queue(limits, waiting, retry);
+    }
+}
+
+fn exceed_queue(limits: Limits, waiting: usize, retry: &str) {
     let mut stage = Stage::new(limits);
     let (ana, bob) = (stage.join("ana", Agent), stage.join("bob", Service));
     stage.subscribe(bob, "t", "/topic/a", "");
+    for _ in 0..waiting {
+        stage.say(bob, "SEND\ndestination:/queue/a\n\nfirst");
+    }
     stage.say(ana, "BEGIN\ntransaction:1\n\n");
     stage.say(ana, "SEND\ndestination:/topic/a\ntransaction:1\n\nnews");
     for _ in 0..3 {
@@ -22,10 +32,10 @@ fn a_transaction_that_exceeds_a_queue_delivers_nothing() {
     stage.say(ana, "COMMIT\ntransaction:1\nreceipt:c\n\n");
     let error = stage.next(ana);
     assert_eq!(error.get("error-code"), Some("LIMIT_EXCEEDED"));
-    assert_eq!((error.get("retry"), error.get("receipt-id")), (Some("later"), Some("c")));
+    assert_eq!((error.get("retry"), error.get("receipt-id")), (Some(retry), Some("c")));
     assert!(error.get("message").unwrap().contains("queue_messages_max"), "{error:?}");
     stage.subscribe(bob, "q", "/queue/a", "");
-    assert_eq!(stage.bodies(bob), Vec::<String>::new());
+    assert_eq!(stage.bodies(bob), vec!["first"; waiting]);
 }
 
 #[test]
