@@ -47,6 +47,12 @@ impl Keys {
         equal_in_constant_time(&self.application, candidate)
     }
 
+    /// Bytes of the two keys that a client of any profile needs to log in, at most.
+    pub(crate) fn bytes_to_log_in(&self) -> usize {
+        let longest = self.profiles.iter().map(|(_, key)| key.len()).max();
+        self.application.len() + longest.unwrap_or_default()
+    }
+
     /// Whether a text contains one of the keys and so must not be shown.
     pub fn appear_in(&self, text: &[u8]) -> bool {
         let profiles = self.profiles.iter().map(|(_, key)| key);

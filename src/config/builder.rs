@@ -7,7 +7,7 @@ use super::lines::KeyLines;
 use super::listener;
 use super::messaging::{QueuesSection, RightsSection, StompSection};
 use super::source::Source;
-use super::{Config, Held, Listener, Performance, TlsPlaces, TlsSource, keys, limits};
+use super::{Config, Held, Listener, Performance, TlsPlaces, TlsSource, keys, limits, login};
 use crate::broker::Keys;
 use crate::limits::Limits;
 use crate::logger::{LogLevel, LogOptions};
@@ -138,6 +138,7 @@ impl Builder {
         }
         check_tls(&source, self.tls.as_ref(), &listeners)?;
         limits::check(&self.limits)
+            .and_then(|()| login::check(&self.limits, &self.keys, &listeners))
             .map_err(|fault| source.fault(&format!("limits.{}", fault.name), fault.offence))?;
         self.performance
             .check()
@@ -210,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_are_too_long_to_log_in_with_do_not_replace_others() {
+        let limits =
+            Limits { login_id_bytes_max: 20, login_frame_bytes_max: 60, ..Limits::default() };
+        let config = builder("127.0.0.1:0").limits(limits).build().unwrap();
+        let next = |key: &str| {
+            let keys = Keys::new("next-app", [key, "next-super", "next-service", "next-admin"]);
+            let listener = Listener::new("127.0.0.1:0".parse().unwrap());
+            Config::builder(keys.unwrap()).listener(listener).build().unwrap()
+        };
+        assert_eq!(config.check_secrets_of(&next("next-agent"), Held::default()), Ok(()));
+        let fault = config.check_secrets_of(&next(&"x".repeat(40)), Held::default()).unwrap_err();
+        let expected =
+            "limits.login_frame_bytes_max: 60 is less than 74, what the shortest CONNECT";
+        assert!(fault.to_string().starts_with(expected), "{fault}");
+    }
+
+    #[test]
     fn settings_take_effect() {
         let config = builder("127.0.0.1:0")
             .limits(Limits { connections_max: 7, ..Limits::default() })
@@ -260,6 +278,10 @@ mod tests {
                 "tls: no certificate is set, and a development certificate is refused because",
             ),
             (loopback().limits(zero), "limits.mailbox_letters_max: must not be zero"),
+            (
+                loopback().limits(Limits { header_count_max: 1, ..Limits::default() }),
+                "limits.header_count_max: 1 is less than 2, the header lines of the shortest CONNECT",
+            ),
             (loopback().performance(small), "performance.socket_send_buffer_bytes: 1 is less"),
             (loopback().may_send(Profile::Agent, ["news"]), "rights.agent.send: \"news\" stands"),
             (loopback().virtual_hosts([""]), "stomp.virtual_hosts[0]: not a host"),

@@ -289,6 +289,7 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
         }
     }
     check_frames(limits)?;
+    check_names(limits)?;
     check_totals(limits)?;
     let turn = Bound("turn_units_max", limits.turn_units_max.into(), &[]);
     turn.at_least(TURN_UNITS_LEAST, "what each stage of a turn needs")?;
@@ -308,6 +309,37 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     }
     Ok(())
 }
+
+/// Checks that there may be names and patterns of each kind: a limit of zero is how to rule a kind out.
+fn check_names(limits: &Limits) -> Result<(), LimitFault> {
+    for (name, value, shortest, why) in [
+        (
+            "destination_bytes_max",
+            limits.destination_bytes_max,
+            SHORTEST_TOPIC.len(),
+            "what the shortest topic takes, such as /topic/a",
+        ),
+        (
+            "pattern_bytes_max",
+            limits.pattern_bytes_max,
+            SHORTEST_PATTERN.len(),
+            "what the shortest regular expression takes that matches an address, .*",
+        ),
+        (
+            "wildcard_levels_max",
+            limits.wildcard_levels_max,
+            SHORTEST_WILDCARD.split('/').count(),
+            "the levels of the shortest topic with wildcards, /topic/>",
+        ),
+    ] {
+        Bound(name, value.into(), &[]).at_least(shortest as u64, why)?;
+    }
+    Ok(())
+}
+
+const SHORTEST_TOPIC: &str = "/topic/a";
+const SHORTEST_PATTERN: &str = ".*";
+const SHORTEST_WILDCARD: &str = "/topic/>";
 
 /// Checks bounds on the memory of all clients together.
 fn check_totals(limits: &Limits) -> Result<(), LimitFault> {
@@ -375,7 +407,7 @@ fn check_outbound(
 }
 
 /// The name of a bound, its value, and the bounds that say what it may be.
-struct Bound<'n>(&'n str, u64, &'n [&'n str]);
+pub(super) struct Bound<'n>(pub(super) &'n str, pub(super) u64, pub(super) &'n [&'n str]);
 
 impl Bound<'_> {
     fn at_most(&self, max: u64, why: &'static str) -> Result<(), LimitFault> {
@@ -383,7 +415,7 @@ impl Bound<'_> {
         if value <= max { Ok(()) } else { Err(self.fault(Offence::AtMost(value, max, why))) }
     }
 
-    fn at_least(&self, min: u64, why: &'static str) -> Result<(), LimitFault> {
+    pub(super) fn at_least(&self, min: u64, why: &'static str) -> Result<(), LimitFault> {
         let Self(_, value, _) = *self;
         if value >= min { Ok(()) } else { Err(self.fault(Offence::AtLeast(value, min, why))) }
     }
@@ -479,6 +511,9 @@ mod tests {
             ("login_id_bytes_max = \"16 KiB\"", "login_id_bytes_max"),
             ("destination_bytes_max = \"17 KiB\"", "destination_bytes_max"),
             ("pattern_bytes_max = \"17 KiB\"", "pattern_bytes_max"),
+            ("pattern_bytes_max = 1", "pattern_bytes_max"),
+            ("destination_bytes_max = 7", "destination_bytes_max"),
+            ("wildcard_levels_max = 2", "wildcard_levels_max"),
             ("inbound_total_bytes_max = \"4 MiB\"", "inbound_total_bytes_max"),
             ("outbound_total_bytes_max = \"31 MiB\"", "outbound_total_bytes_max"),
             ("transactions_total_bytes_max = 1", "transactions_total_bytes_max"),
@@ -493,6 +528,11 @@ mod tests {
             ("[outbound.service]\nsoft_bytes_max = \"33 MiB\"", "outbound.service.soft_bytes_max"),
         ] {
             assert_eq!(resolve(text).unwrap_err().name, name, "{text}");
+        }
+        for least in
+            ["pattern_bytes_max = 2", "destination_bytes_max = 8", "wildcard_levels_max = 3"]
+        {
+            resolve(least).unwrap();
         }
         for name in MAY_BE_ZERO {
             resolve(&format!("{name} = 0")).unwrap();

@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod lines;
 mod listener;
+mod login;
 mod messaging;
 mod performance;
 mod size;
@@ -47,6 +48,7 @@ pub(crate) use tls::{TlsPlaces, TlsSource};
 
 pub use crate::transport::{ListenerPolicy, Protocols, TlsMode};
 
+use limits::LimitFault;
 use source::Source;
 
 /// All settings, resolved and checked, for a [`Server`](crate::server::Server).
@@ -126,6 +128,7 @@ impl Config {
         let nothing = Held::default();
         let secrets = resolve_secrets(&source, &file, overrides, environment, &listeners, nothing)?;
         let limits = file.limits.resolve().map_err(|fault| fault.placed(&source))?;
+        login::check(&limits, &secrets.keys, &listeners).map_err(|fault| fault.placed(&source))?;
         let in_file = file.latency.directory.as_deref().map(|path| source.beside(path));
         Ok(Self {
             listeners,
@@ -179,6 +182,8 @@ impl Config {
         let source = Source { path: path.as_deref(), lines: &file.lines };
         let mut secrets =
             resolve_secrets(&source, &file, overrides, environment, &self.listeners, held)?;
+        login::check(&self.limits, &secrets.keys, &self.listeners)
+            .map_err(|fault| fault.placed(&source))?;
         let file = path.clone().map(|path| (path, file));
         secrets.unapplied = match Self::resolve(file, overrides, environment) {
             Ok(next) => self.unapplied(&next),
@@ -220,6 +225,12 @@ impl Config {
         if loses_all || held.own_keys && !next.held.own_keys {
             return fault("keys", Offence::KeysHeld);
         }
+        login::check(&self.limits, &next.keys, &self.listeners).map_err(
+            |LimitFault { name, offence, .. }| ConfigFault {
+                place: Place::Setting(format!("limits.{name}")),
+                offence,
+            },
+        )?;
         let mut secured = self.listeners.iter().filter(|one| one.policy.tls != TlsMode::Off);
         match (&next.tls, secured.next()) {
             (None, Some(listener)) => fault("tls", Offence::CertificateMissing(listener.address)),

@@ -677,6 +677,18 @@ fn bounds_that_contradict_a_default_are_at_fault_themselves() {
             "b.toml:4: limits.outbound.agent.hard_bytes_max: 1048576 is less than",
         ),
         (
+            "login_id_bytes_max = 1\nlogin_frame_bytes_max = 67",
+            "b.toml:3: limits.login_frame_bytes_max: 67 is less than 68, what the shortest CONNECT takes with",
+        ),
+        (
+            "header_count_max = 1",
+            "b.toml:2: limits.header_count_max: 1 is less than 2, the header lines of the shortest CONNECT",
+        ),
+        (
+            "upgrade_bytes_max = 1",
+            "b.toml:2: limits.upgrade_bytes_max: 1 is less than 135, what the shortest request for a WebSocket",
+        ),
+        (
             "transactions_total_bytes_max = \"1 MiB\"",
             "b.toml:2: limits.transactions_total_bytes_max: 1048576 is less than 8388608, what one",
         ),

@@ -128,6 +128,39 @@ fn login_frame_bytes_max() {
     assert_eq!(witness.receive_message().body, body);
 }
 
+/// The least that a configuration may have is what the shortest CONNECT takes, and enough for it.
+#[test]
+fn the_smallest_limits_that_are_allowed_let_clients_log_in() {
+    let key = Profile::SuperAgent.key();
+    let connect = format!("STOMP\nlogin:a\npasscode:{APPLICATION_KEY}.{key}\n\n");
+    let request = "GET / HTTP/1.1\r\nHost:a\r\nUpgrade:websocket\r\nConnection:upgrade\r\n\
+        Sec-WebSocket-Version:13\r\nSec-WebSocket-Key:AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let limits = format!(
+        "login_id_bytes_max = 1\ndestination_bytes_max = 8\npattern_bytes_max = 2\n\
+             header_count_max = 2\nheader_bytes_max = {bytes}\nlogin_frame_bytes_max = {bytes}\n\
+             upgrade_bytes_max = {}",
+        request.len(),
+        bytes = connect.len()
+    );
+    let server = with_limits(&limits);
+    let answer = |sent: &[&[u8]]| {
+        let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        stream.write_all(&sent.concat()).unwrap();
+        let mut answer = [0; 512];
+        let len = stream.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..len]).into_owned()
+    };
+    let tcp = answer(&[connect.as_bytes(), b"\0"]);
+    assert!(tcp.starts_with("CONNECTED\n"), "{tcp}");
+    let longer = answer(&[connect.replace("login:a", "login:ab").as_bytes(), b"\0"]);
+    assert!(longer.starts_with("ERROR\n") && longer.contains("login_frame_bytes_max"), "{longer}");
+    let ws = answer(&[request.as_bytes()]);
+    assert!(ws.starts_with("HTTP/1.1 101 "), "{ws}");
+    let larger = request.replace("Host:a", "Host:ab");
+    assert!(answer(&[larger.as_bytes()]).starts_with("HTTP/1.1 431 "));
+}
+
 #[test]
 fn body_bytes_max() {
     let server = with_limits("body_bytes_max = 5000");
