@@ -64,7 +64,8 @@ pub struct Limits {
     // -- sessions ---------------------------------------------------------------------------
     /// Length of a login id.
     pub login_id_bytes_max: u32,
-    /// Takeovers of one login id that are allowed within `takeover_window_ms`.
+    /// Takeovers of one login id that are allowed within `takeover_window_ms`. Zero: none, so that a newcomer is
+    /// refused as long as the earlier connection lasts.
     pub takeovers_max: u32,
     /// The window over which takeovers of one login id are counted.
     pub takeover_window_ms: u32,
@@ -81,7 +82,7 @@ pub struct Limits {
     /// Memory of the destinations that the subscriptions of one session keep alive, whoever else subscribes to
     /// them, by profile.
     pub destination_share_bytes_max: ByProfile<u64>,
-    /// Length of a destination's name.
+    /// Length of the name of a topic or queue.
     pub destination_bytes_max: u32,
     /// Different regular expressions that may be subscribed at once, all sessions together.
     pub patterns_max: u32,
@@ -121,7 +122,8 @@ pub struct Limits {
     /// unacknowledged. For a large message that is let in while others are dropped for it, a sixteenth more for a few
     /// turns.
     pub queues_bytes_max: u64,
-    /// The share of it that the messages of one sender may occupy, by the sender's profile.
+    /// Bytes of it that the messages of one sender may occupy in all queues together, by the sender's profile.
+    /// Zero: none.
     pub queue_share_bytes_max: ByProfile<u64>,
     /// Unacknowledged messages that a consumer of a queue may have, unless it asks for fewer.
     pub prefetch_max: u32,
@@ -146,8 +148,9 @@ pub struct Limits {
     /// Work in one turn of the loop, in units of about 100 ns: half of it for input and what follows from it at
     /// once; the rest for writing, closing slow consumers, deadlines, queues, work that goes on over several turns,
     /// and removing closed connections, in this order. What one leaves is there for the next, but work of several turns
-    /// gets half of one at most. Writes for which input calls come on top: one for each 25 units, and their bytes, up to
-    /// as much as the turn.
+    /// gets half of one at most. Writes for which input calls come on top of these units: one for each 25 of them, at 50
+    /// units each, so with the default 100 writes and 5000 units (half a millisecond); and what they and their bytes cost
+    /// beyond, up to as much as this once more.
     pub turn_units_max: u32,
     /// Work for one connection before the others get their turn, in the same units.
     pub share_units_max: u32,
@@ -169,7 +172,7 @@ pub struct OutboundLimits {
     pub hard_bytes_max: u32,
     /// Queued bytes above which the connection is closed if they stay above it for `soft_ms_max`.
     pub soft_bytes_max: u32,
-    /// Time that the queue may stay above `soft_bytes_max`.
+    /// Time that the queue may stay above `soft_bytes_max`. Zero: none.
     pub soft_ms_max: u32,
 }
 
@@ -185,8 +188,8 @@ impl Limits {
         ByProfile::new([4, 4, 2, 2]).map(|part| queues_bytes_max / part)
     }
 
-    /// The parts of the memory that clients can occupy, each with the bounds that it follows from. Without
-    /// clients the broker has some megabytes, which are not among them.
+    /// The parts of the memory that clients can occupy, each with the bounds that it follows from; those for TLS say
+    /// so. Without clients the broker has some megabytes, which are not among them.
     pub fn memory_parts(&self) -> Vec<MemoryPart> {
         let connections = u64::from(self.connections_max) + u64::from(self.refusals_max);
         let login = u64::from(self.login_id_bytes_max);
@@ -234,6 +237,17 @@ impl Limits {
                 LOOP_BYTES + 2 * u64::from(self.frame_bytes_max()),
             ),
         ]
+    }
+
+    /// As [`Self::memory_parts`] where no listener takes TLS.
+    pub fn memory_parts_without_tls(&self) -> Vec<MemoryPart> {
+        let connections = u64::from(self.connections_max) + u64::from(self.refusals_max);
+        let at_rest = MemoryPart {
+            bounds: "(connections_max + refusals_max) × 1 KiB: connections at rest",
+            bytes: connections * PLAIN_CONNECTION_BYTES_MAX,
+        };
+        let others = self.memory_parts().into_iter().filter(|part| !part.bounds.contains("TLS"));
+        std::iter::once(at_rest).chain(others).collect()
     }
 
     /// The outbound bounds of a connection that is not logged in.
@@ -333,6 +347,9 @@ pub(crate) const CONNECTION_BYTES: u64 = 9 * 1024;
 
 /// The same without TLS.
 pub(crate) const PLAIN_CONNECTION_BYTES: u64 = 700;
+
+/// The most that it is without TLS, over WebSocket.
+const PLAIN_CONNECTION_BYTES_MAX: u64 = 1024;
 
 /// How often a login id is kept: in the address, twice in the lines that name a sender, and for the log.
 const LOGIN_COPIES: u64 = 4;

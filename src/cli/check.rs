@@ -1,7 +1,8 @@
 //! `com-broker check`: all checks that are possible before the broker starts.
 
 use super::{CliFault, ServeArguments, print};
-use crate::limits::{Limits, MemoryPart};
+use crate::config::{Config, TlsMode};
+use crate::limits::MemoryPart;
 use crate::server::{self, identity};
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
@@ -12,12 +13,20 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     for exposure in config.exposures.iter().chain(&exposure) {
         eprintln!("warning: {exposure}");
     }
-    print(&(config.describe() + &describe_memory(&config.limits)))
+    print(&(config.describe() + &describe_memory(&memory_parts(&config))))
+}
+
+/// The parts of the memory that clients can occupy, with those for TLS if some listener takes it.
+fn memory_parts(config: &Config) -> Vec<MemoryPart> {
+    let takes_tls = config.listeners().iter().any(|listener| listener.policy.tls != TlsMode::Off);
+    match takes_tls {
+        true => config.limits().memory_parts(),
+        false => config.limits().memory_parts_without_tls(),
+    }
 }
 
 /// The memory that clients can occupy, part by part, as comments behind the configuration.
-fn describe_memory(limits: &Limits) -> String {
-    let parts = limits.memory_parts();
+fn describe_memory(parts: &[MemoryPart]) -> String {
     let sum: u64 = parts.iter().map(|part| part.bytes).sum();
     let mut text = format!(
         "\n# Memory that clients can occupy within these limits:\n\
@@ -35,12 +44,15 @@ const MIB: u64 = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Keys;
+    use crate::config::Listener;
+    use crate::limits::Limits;
     use crate::profile::ByProfile;
 
     #[test]
     fn the_sum_has_every_bound_on_memory_and_is_a_comment() {
         let limits = Limits::default();
-        let text = describe_memory(&limits);
+        let text = describe_memory(&limits.memory_parts());
         assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
         let sum = text.split_once("memory_bytes_max = ").unwrap().1;
         let sum: u64 = sum.split(' ').next().unwrap().parse().unwrap();
@@ -85,5 +97,21 @@ mod tests {
             ..limits
         };
         assert_eq!(shares.memory_parts().iter().map(|part| part.bytes).sum::<u64>(), sum);
+    }
+
+    #[test]
+    fn tls_is_in_the_sum_only_where_a_listener_takes_it() {
+        let keys = || Keys::new("app", ["a", "b", "c", "d"]).unwrap();
+        let listener = |tls| Listener::new("127.0.0.1:0".parse().unwrap()).tls(tls);
+        let (off, optional) = (listener(TlsMode::Off), listener(TlsMode::Optional));
+        let builder = |listener| Config::builder(keys()).listener(listener);
+        let plain = builder(off.clone()).build().unwrap();
+        let mixed = builder(off).listener(optional).development_certificate("certs");
+        let sum = |config: &Config| memory_parts(config).iter().map(|part| part.bytes).sum::<u64>();
+        let mixed = mixed.build().unwrap();
+        let of_tls = memory_parts(&mixed).into_iter().filter(|part| part.bounds.contains("TLS"));
+        let of_tls: u64 = of_tls.map(|part| part.bytes).sum();
+        assert_eq!(sum(&mixed) - sum(&plain), of_tls - (16_384 + 64) * 1024);
+        assert!(!describe_memory(&memory_parts(&plain)).contains("TLS"));
     }
 }
