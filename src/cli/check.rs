@@ -10,8 +10,9 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), CliFault> {
     let checked = config.tls.as_ref().map(|source| identity::check(source, &config.tls_places));
     let exposure = checked.transpose().map_err(CliFault::Identity)?.flatten();
     server::check_latency_directory(&config).map_err(CliFault::Serve)?;
-    for exposure in config.exposures.iter().chain(&exposure) {
-        eprintln!("warning: {exposure}");
+    let exposures = config.exposures.iter().chain(&exposure).map(ToString::to_string);
+    for warning in exposures.chain(server::warning_of_descriptors(&config.limits)) {
+        eprintln!("warning: {warning}");
     }
     print(&(config.describe() + &describe_memory(&memory_parts(&config))))
 }
@@ -29,7 +30,7 @@ fn memory_parts(config: &Config) -> Vec<MemoryPart> {
 fn describe_memory(parts: &[MemoryPart]) -> String {
     let sum: u64 = parts.iter().map(|part| part.bytes).sum();
     let mut text = format!(
-        "\n# Memory that clients can occupy within these limits:\n\
+        "\n# Memory that clients can occupy within these limits, each number of MiB rounded up:\n\
          # memory_bytes_max = {sum} ({} MiB)\n",
         sum.div_ceil(MIB)
     );

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
 
 use self::alarm::Alarm;
 use self::clock::Clock;
@@ -385,8 +386,8 @@ impl<L> Reactor<L> {
                     // on the list.
                     if !self.is_starved {
                         let Listening { name, address, .. } = &self.listeners[index];
-                        let error = error.to_string();
-                        log::error!(listener = name, address:%, error; "accepting failed");
+                        let (remedy, error) = (remedy(&error), error.to_string());
+                        log::error!(listener = name, address:%, error; "accepting failed{remedy}");
                     }
                     self.is_starved = true;
                     return;
@@ -437,6 +438,19 @@ const IDLE_MS: u64 = 1_000;
 
 /// Time after which accepting is tried again if descriptors were lacking.
 const STARVED_RETRY_MS: u64 = 100;
+
+/// What helps against a lack of descriptors, for the log.
+fn remedy(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
+            ", connections wait unanswered: ulimit -n or LimitNOFILE raises the limit on descriptors"
+        }
+        Some(Errno::NFILE) => {
+            ", connections wait unanswered: the whole system has no descriptors left"
+        }
+        _ => "",
+    }
+}
 
 /// Whether the error concerns one connection alone.
 fn is_transient(error: &io::Error) -> bool {

@@ -49,6 +49,7 @@ pub use self::identity::IdentityFault;
 pub(crate) use self::operator::environment;
 use self::operator::{HeldNow, Letter, Operator};
 pub use self::pem::{PemDefect, PemFault};
+pub(crate) use self::process::warning_of_descriptors;
 pub use self::report::Report;
 use crate::broker::Options;
 use crate::config::{Config, Listener, Place};

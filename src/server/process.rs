@@ -30,8 +30,7 @@ pub(super) fn raise_descriptor_limit(limits: &Limits) {
 
 /// Raises the limit. Returns how many descriptors connections may need, and are allowed.
 fn raise_limit(limits: &Limits) -> u64 {
-    let connections = u64::from(limits.connections_max) + u64::from(limits.refusals_max);
-    let wanted = connections + DESCRIPTORS_OF_OUR_OWN;
+    let wanted = needed_descriptors(limits);
     // rustix returns `None` for no limit.
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= wanted) {
@@ -45,11 +44,31 @@ fn raise_limit(limits: &Limits) -> u64 {
     } else if allowed < wanted {
         log::warn!(
             allowed, needed = wanted, connections_max = limits.connections_max;
-            "the system allows fewer descriptors than connections_max needs, ulimit -n or \
-             LimitNOFILE raises that"
+            "{FEW_DESCRIPTORS}"
         );
     }
     allowed
+}
+
+/// What is said where the system does not allow enough descriptors.
+const FEW_DESCRIPTORS: &str = "the system allows fewer descriptors than connections_max needs, ulimit -n or \
+                               LimitNOFILE raises that";
+
+/// The descriptors that all connections and the process itself need.
+fn needed_descriptors(limits: &Limits) -> u64 {
+    let connections = u64::from(limits.connections_max) + u64::from(limits.refusals_max);
+    connections + DESCRIPTORS_OF_OUR_OWN
+}
+
+/// A warning if a server with these limits that is started as this process was could not have all of its connections.
+pub(crate) fn warning_of_descriptors(limits: &Limits) -> Option<String> {
+    let (allowed, needed) = (getrlimit(Resource::Nofile).maximum?, needed_descriptors(limits));
+    (allowed < needed).then(|| {
+        let connections_max = limits.connections_max;
+        format!(
+            "{FEW_DESCRIPTORS} allowed={allowed} needed={needed} connections_max={connections_max}"
+        )
+    })
 }
 
 /// Descriptors of listeners, the poll, its mailbox, signals, logs and exported files.

@@ -167,6 +167,29 @@ fn a_secret_that_others_can_read_is_reported_and_a_misspelt_variable_refused() {
     }
 }
 
+/// As `serve` warns.
+#[test]
+fn check_warns_where_the_system_allows_too_few_descriptors() {
+    let directory = Directory::new();
+    let check = |connections: u32| {
+        let limits = format!("[limits]\nconnections_max = {connections}\nrefusals_max = 6\n");
+        fs::write(directory.path().join("broker.toml"), limits).unwrap();
+        let mut command = Command::new("sh");
+        forget_environment(&mut command);
+        command.current_dir(directory.path()).arg("-c");
+        command.arg("ulimit -n 256; exec \"$0\" check --config broker.toml").arg(BINARY);
+        let output = command.output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(check(186), "");
+    assert_eq!(
+        check(187),
+        "warning: the system allows fewer descriptors than connections_max needs, ulimit -n or LimitNOFILE raises \
+         that allowed=256 needed=257 connections_max=187\n"
+    );
+}
+
 #[test]
 fn an_unusable_latency_directory_is_reported_before_anything_starts() {
     let directory = Directory::new();

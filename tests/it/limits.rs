@@ -456,7 +456,12 @@ fn accepting_continues_once_descriptors_are_free() {
                 || log.contains("accepting failed")
         });
     }
-    server.log.wait_for_line(&["ERROR", "accepting failed", "os error 24"]);
+    server.log.wait_for_line(&[
+        "ERROR",
+        "accepting failed, connections wait",
+        "LimitNOFILE",
+        "os error 24",
+    ]);
     let mut waiting = waiting.unwrap_or_else(|| clients.pop().unwrap());
     // Open connections are served.
     clients[0].receive_connected();
