@@ -205,7 +205,9 @@ impl Broker {
         let older = self.sessions[session].peer;
         let accepted = self.take_accepted(older, session);
         let login = String::from_utf8_lossy(self.login(session)).into();
-        self.peers.peer_mut(older).past_login = Some(login);
+        let profile = self.sessions[session].profile;
+        let peer = self.peers.peer_mut(older);
+        (peer.past_login, peer.past_profile) = (Some(login), Some(profile));
         let reason = CloseReason::TakenOver;
         self.publish_presence(Event::Disconnected, session, reason.presence_word(), now);
         let fault = Fault::taken_over();
@@ -269,6 +271,7 @@ impl Broker {
         let login = Box::<[u8]>::from(self.login(id));
         self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(&login).into());
         let Some(session) = self.sessions.remove(id) else { return };
+        self.peers.peer_mut(peer).past_profile = Some(session.profile);
         self.meter.spend(work::SESSION);
         self.forget_shares(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;

@@ -98,6 +98,7 @@ use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
 use crate::buffer::{Body, Lent};
 use crate::limits::Limits;
+use crate::profile::Profile;
 use crate::telemetry::Counters;
 use crate::work::Meter;
 
@@ -466,6 +467,11 @@ impl Broker {
     /// The login id of the session that has ended on a connection, or of a login that was refused.
     pub fn past_login_of(&self, peer: PeerId) -> Option<&str> {
         self.peers.peer(peer).past_login.as_deref()
+    }
+
+    /// The profile of the session that has ended on a connection.
+    pub fn past_profile_of(&self, peer: PeerId) -> Option<Profile> {
+        self.peers.peer(peer).past_profile
     }
 
     /// The number of sessions.

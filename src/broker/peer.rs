@@ -12,6 +12,7 @@ use super::table::Table;
 use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, LargeFrame, OutboundArena, OutboundQueue};
+use crate::profile::Profile;
 use crate::work;
 
 /// What the engine knows of a connection once its dialect is known.
@@ -61,6 +62,8 @@ pub struct Peer {
     pub dropped_bytes: u32,
     /// The login id of its session that has ended, or of a refused login: for the log.
     pub past_login: Option<Box<str>>,
+    /// The profile of its session that has ended.
+    pub past_profile: Option<Profile>,
     limits: OutboundLimits,
     /// Since when the queue has been above its soft limit, in milliseconds, if it is listed in [`Peers::pressed`].
     pressed_since_ms: u64,
@@ -487,6 +490,7 @@ impl Peer {
             is_awaited: false,
             dropped_bytes: 0,
             past_login: None,
+            past_profile: None,
             limits,
             pressed_since_ms: 0,
             overflow_ms: None,

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use log::Level;
+use log::kv::Value;
 
 use super::connection::Totals;
 use crate::broker::CloseReason;
@@ -19,6 +20,8 @@ pub(super) struct Ending<'a> {
     pub(super) transport: &'static str,
     /// The login id, also that of a refused login.
     pub(super) login: &'a str,
+    /// The profile that it was logged in with, as limits are named by it.
+    pub(super) profile: Option<&'static str>,
     pub(super) reason: CloseReason,
     pub(super) duration_ms: u64,
     pub(super) totals: Totals,
@@ -30,9 +33,11 @@ impl Ending<'_> {
     fn log(&self, level: Level) {
         let Self { number, listener, address, transport, login, reason, duration_ms, .. } = *self;
         let Totals { bytes_in, bytes_out, frames_in, frames_out } = self.totals;
+        // Absent, the key is left out.
+        let profile = self.profile.as_ref().map_or_else(Value::null, Value::from_display);
         log::log!(
             level,
-            connection = number, listener, peer:% = address, transport:%, login, reason:%,
+            connection = number, listener, peer:% = address, transport:%, login, profile, reason:%,
             duration_ms, frames_in, frames_out, bytes_in, bytes_out,
             unsent_bytes = self.unsent_bytes;
             "closed"
@@ -185,6 +190,7 @@ mod tests {
             address: "192.0.2.1:5".parse().unwrap(),
             transport: "ws",
             login: "ana",
+            profile: Some("agent"),
             reason,
             duration_ms: 3,
             totals: Totals { bytes_in: 10, bytes_out: 20, frames_in: 1, frames_out: 2 },

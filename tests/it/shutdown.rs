@@ -302,10 +302,11 @@ fn every_connection_has_one_line_in_the_log() {
     let text = log.text();
     let lines: Vec<_> = text.lines().filter(|line| line.contains(" closed connection=")).collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(
-        lines[0]
-            .contains("transport=wss login=\"ana \\\"the first\\\"\" reason=logout duration_ms=")
-    );
+    let said =
+        "transport=wss login=\"ana \\\"the first\\\"\" profile=agent reason=logout duration_ms=";
+    assert!(lines[0].contains(said), "{}", lines[0]);
+    // One that never logged in has none.
+    assert!(lines[1].contains(" login=\"\" reason="), "{}", lines[1]);
     assert!(lines[0].contains("frames_in=2 frames_out=2 "), "{}", lines[0]);
     assert!(lines[0].ends_with(" unsent_bytes=0"), "{}", lines[0]);
 }
