@@ -205,7 +205,7 @@ impl Limits {
             ),
             part(
                 "(connections_max + refusals_max) × (4 × login_id_bytes_max + 256 bytes): login ids and addresses",
-                connections * (LOGIN_COPIES * login + ADDRESS_BYTES),
+                connections.saturating_mul(LOGIN_COPIES * login + ADDRESS_BYTES),
             ),
             part("inbound_total_bytes_max", self.inbound_total_bytes_max),
             part("outbound_total_bytes_max", self.outbound_total_bytes_max),
@@ -222,15 +222,16 @@ impl Limits {
             part("wildcards that topics remember", WILDCARDS_REMEMBERED_BYTES_MAX),
             part(
                 "subscriptions_max × (subscription_id_bytes_max + 320 bytes)",
-                u64::from(self.subscriptions_max) * subscription,
+                u64::from(self.subscriptions_max).saturating_mul(subscription),
             ),
             part(
                 "patterns_max × (pattern_compiled_bytes_max + 4 × pattern_bytes_max + 1 KiB)",
-                u64::from(self.patterns_max) * pattern,
+                u64::from(self.patterns_max).saturating_mul(pattern),
             ),
             part(
                 "wildcards_max × 2 × destination_bytes_max: their names, whole and by level",
-                u64::from(self.wildcards_max) * 2 * u64::from(self.destination_bytes_max),
+                u64::from(self.wildcards_max)
+                    .saturating_mul(2 * u64::from(self.destination_bytes_max)),
             ),
             part(
                 "buffers of the loop: 16 MiB + 2 × (body_bytes_max + header_bytes_max)",

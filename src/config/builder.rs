@@ -143,6 +143,8 @@ impl Builder {
         self.performance
             .check()
             .map_err(|(name, offence)| source.fault(&format!("performance.{name}"), offence))?;
+        let rights = self.rights.resolve(&source)?;
+        let dead_letter_queue = self.queues.resolve(&source, &self.limits, &rights)?;
         let own_certificate = matches!(self.tls, Some(TlsSource::Files { .. }));
         let place = |key: &str| own_certificate.then(|| Place::Setting(key.into()));
         Ok(Config {
@@ -155,9 +157,9 @@ impl Builder {
             held: Held { own_keys: are_own, own_certificate, some_own_keys: some_are_own },
             limits: self.limits,
             performance: self.performance,
-            rights: self.rights.resolve(&source)?,
+            rights,
             virtual_hosts: self.stomp.resolve(&source)?,
-            dead_letter_queue: self.queues.resolve(&source)?,
+            dead_letter_queue,
             latency_place: self
                 .latency_directory
                 .as_ref()

@@ -98,6 +98,10 @@ pub enum Offence {
     StandsForNoTopic(String),
     /// A queue's name does not begin with `/queue/`, or holds wildcards.
     NotAQueue,
+    /// A queue's name is longer than this, which `destination_bytes_max` allows.
+    QueueTooLong(u32),
+    /// No profile may subscribe to the queue.
+    QueueOfNobody,
     /// There is no listener.
     NoListener,
     /// Two listeners share an address.
@@ -110,8 +114,13 @@ pub enum Offence {
     KeyFile(PathBuf, String),
     /// The file that holds a key is not found, for this reason, and its name may be the key itself.
     KeyForFile(String),
-    /// Some keys are given and these are not.
-    KeysMissing(Vec<&'static str>),
+    /// Some keys are given, and others are not.
+    KeysMissing {
+        /// The names of those that are not.
+        missing: Vec<&'static str>,
+        /// Environment variables that give some, and whether they are empty.
+        variables: Vec<(&'static str, bool)>,
+    },
     /// A key breaks the rules of the protocol.
     Key(KeyFault),
     /// A well-known key, with a listener that other machines can reach.
@@ -144,8 +153,11 @@ pub enum Offence {
     AtLeast(u64, u64, &'static str),
     /// Another bound, which has its default, is too large for this one: its name, its value, the largest allowed.
     NeedsAtMost(String, u64, u64),
-    /// Another bound, which has its default, is too small for this one: its name, its value, the smallest allowed.
-    NeedsAtLeast(String, u64, u64),
+    /// Other bounds, which have their defaults, are too small for this one: their names and values, and the smallest
+    /// allowed.
+    NeedsAtLeast(Vec<(String, u64)>, u64),
+    /// What clients may occupy by these bounds together is more memory than may be named.
+    Memory(&'static str),
 }
 
 impl fmt::Display for Offence {
@@ -190,6 +202,15 @@ impl fmt::Display for Offence {
                  the profiles and is not set here"
             ),
             Self::NotAQueue => out.write_str("a queue is written like \"/queue/name\""),
+            Self::QueueTooLong(max) => write!(
+                out,
+                "longer than the {max} bytes that limits.destination_bytes_max allows, so that nobody could \
+                 subscribe to it"
+            ),
+            Self::QueueOfNobody => out.write_str(
+                "no profile may subscribe to this queue, so that nobody could get what is moved there: add it to \
+                 subscribe under [rights]",
+            ),
             Self::NoAddress => out.write_str(
                 "missing: an IP address and a port, such as \"127.0.0.1:6661\" or \"[::1]:6661\"",
             ),
@@ -207,11 +228,14 @@ impl fmt::Display for Offence {
                 "{reason}; its name is not shown, as it may be the key itself, which belongs under \
                  the name without _file"
             ),
-            Self::KeysMissing(names) => write!(
-                out,
-                "some keys are set but not {}; set all five, or none to use the development keys",
-                names.join(", ")
-            ),
+            Self::KeysMissing { missing, variables } => {
+                write!(out, "some keys are set but not {}", missing.join(", "))?;
+                for (name, is_empty) in variables {
+                    let empty = if *is_empty { ", and is empty" } else { "" };
+                    write!(out, "; {name} is set in the environment{empty}")?;
+                }
+                out.write_str("; set all five, or none to use the development keys")
+            }
             Self::Key(fault) => fault.fmt(out),
             Self::WellKnownKey(address) => write!(
                 out,
@@ -272,7 +296,11 @@ impl fmt::Display for Offence {
             Self::AtMost(value, max, why) => write!(out, "{value} is more than {max}, {why}"),
             Self::AtLeast(value, min, why) => write!(out, "{value} is less than {min}, {why}"),
             Self::NeedsAtMost(name, value, max) => fmt_need(out, name, *value, ("most", *max)),
-            Self::NeedsAtLeast(name, value, min) => fmt_need(out, name, *value, ("least", *min)),
+            Self::NeedsAtLeast(bounds, min) => match &bounds[..] {
+                [(name, value)] => fmt_need(out, name, *value, ("least", *min)),
+                _ => fmt_needs(out, bounds, *min),
+            },
+            Self::Memory(bounds) => write!(out, "{bounds} is more than 256 TiB"),
         }
     }
 }
@@ -283,18 +311,32 @@ fn fmt_need(
     value: u64,
     (least_or_most, bound): (&str, u64),
 ) -> fmt::Result {
-    let shown = |value: u64| match value {
+    let (value, bound) = (amount(name, value), amount(name, bound));
+    write!(
+        out,
+        "needs limits.{name} of at {least_or_most} {bound}, and that is {value} by default: set it too"
+    )
+}
+
+fn fmt_needs(out: &mut fmt::Formatter<'_>, bounds: &[(String, u64)], min: u64) -> fmt::Result {
+    out.write_str("needs more room, set these as well:")?;
+    for (place, (name, value)) in bounds.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        write!(out, "{comma} limits.{name} (now {})", amount(name, *value))?;
+    }
+    let name = bounds.first().map_or("", |(name, _)| name);
+    write!(out, ", each at least {}", amount(name, min))
+}
+
+/// The value of a bound, for people.
+fn amount(name: &str, value: u64) -> String {
+    match value {
         _ if !name.contains("bytes") => value.to_string(),
         0 => "0".into(),
         _ if value.is_multiple_of(1 << 20) => format!("{} MiB", value >> 20),
         _ if value.is_multiple_of(1 << 10) => format!("{} KiB", value >> 10),
         _ => format!("{value} bytes"),
-    };
-    let (value, bound) = (shown(value), shown(bound));
-    write!(
-        out,
-        "needs limits.{name} of at {least_or_most} {bound}, and that is {value} by default: set it too"
-    )
+    }
 }
 
 fn fmt_meant(out: &mut fmt::Formatter<'_>, meant: Option<&str>) -> fmt::Result {

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::default;
 use super::fault::{ConfigFault, Offence, Place};
-use super::limits::{BY_PROFILE, LimitsSection};
+use super::limits::{self, BY_PROFILE, LimitsSection};
 use super::lines::{Entry, KeyLines, line_at};
 use super::messaging::{QueuesSection, RightsSection, StompSection};
 use super::performance::PerformanceSection;
@@ -75,7 +75,7 @@ impl ConfigFile {
         // serde would take an array for a table and assign its elements to keys by position.
         if let Some(entry) = lines.entries().iter().find(|entry| is_misplaced(entry)) {
             let offence = match exists(&entry.key) || is_within_keys(&entry.key) {
-                true => Offence::NotUnderstood("an array where none belongs".into()),
+                true => Offence::NotUnderstood(no_list(&entry.key)),
                 false => unknown(&entry.key),
             };
             return Err(fault_at(path, Some(entry.line), Some(&entry.key), offence));
@@ -251,13 +251,18 @@ fn not_ours(path: &Path, text: &str, lines: &KeyLines, fault: &toml::de::Error) 
 
 /// The parser's reason without its own terms.
 fn in_plain_words(key: &str, message: &str) -> String {
-    let number = match key.rsplit('.').next() {
-        Some(name) if name.ends_with("_ms") || name.contains("_ms_") => {
-            "expected a whole number of milliseconds"
-        }
-        _ => "expected a whole number",
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let is_time = name.ends_with("_ms") || name.contains("_ms_");
+    let of = if is_time { " of milliseconds" } else { "" };
+    let range = match key.strip_prefix("limits.") {
+        Some(name) => format!("from {} to {}", limits::least(name), u32::MAX),
+        None => "from 0".into(),
     };
+    let number = &*format!("expected a whole number{of} {range}");
     let mut message = one_line(message);
+    if message.starts_with("string values must be quoted") || message.contains("with no value") {
+        message = A_LINE.into();
+    }
     for (theirs, ours) in [
         ("expected u64", number),
         (" as i128", ""),
@@ -267,10 +272,32 @@ fn in_plain_words(key: &str, message: &str) -> String {
         ("expected path string", "expected the name of a file or directory"),
         ("wanted string or table", "expected text in quotes"),
         ("duplicate key", "given twice"),
+        ("integer number overflowed", "the number is too large"),
     ] {
         message = message.replace(theirs, ours);
     }
     message
+}
+
+/// What a line has to look like, where the parser's reason would mislead.
+const A_LINE: &str = "not a value; a line is like name = 5, name = \"text\" or name = [\"text\", \"text\"], with \
+                      nothing but a comment behind it";
+
+/// What belongs where a list was found.
+fn no_list(key: &str) -> String {
+    let name = without_places(key);
+    let by_profile = BY_PROFILE.iter().any(|bound| name.strip_prefix("limits.") == Some(bound));
+    if name.starts_with("keys.") {
+        "a list where text in quotes belongs".into()
+    } else if is_leaf(&name) {
+        "a list where one value belongs".into()
+    } else if by_profile {
+        "a list where one value belongs, or a table by profile".into()
+    } else if key.ends_with(']') {
+        "a list where a table belongs".into()
+    } else {
+        format!("a list where a table belongs: write [{}]", shown(&name))
+    }
 }
 
 fn fault_at(path: &Path, line: Option<usize>, key: Option<&str>, offence: Offence) -> ConfigFault {
@@ -290,7 +317,9 @@ fn meant_by(key: &str) -> Option<String> {
     if table.is_empty() && known.contains(&of_keys) {
         return Some(of_keys);
     }
-    if table == "limits." && known.contains(&format!("limits.outbound.agent.{name}")) {
+    if matches!(table, "limits." | "limits.outbound.")
+        && known.contains(&format!("limits.outbound.agent.{name}"))
+    {
         return Some(format!("outbound.PROFILE.{name}"));
     }
     // Under `[keys]` the name itself may be a secret, of which this would disclose something.
@@ -409,6 +438,59 @@ mod tests {
             ),
             ("[[listener]]\ntls = true\n", "broker.toml:2: listener[0].tls: "),
             (
+                "[limits.outbound]\nhard_bytes_max = 5\n",
+                "broker.toml:2: limits.outbound.hard_bytes_max: there is no such setting; did you mean \
+                 outbound.PROFILE.hard_bytes_max?",
+            ),
+            (
+                "[limits]\nconnections_max =\n",
+                "broker.toml:2: limits.connections_max: not a value; a line is like name = 5,",
+            ),
+            (
+                "[limits]\nconnections_max = 16384;\n",
+                "broker.toml:2: limits.connections_max: not a value; a line is like name = 5,",
+            ),
+            (
+                "[limits]\nconnections_max\n",
+                "broker.toml:2: limits.connections_max: not a value; a",
+            ),
+            (
+                "[limits]\nconnections_max = -1\n",
+                "broker.toml:2: limits.connections_max: invalid value: integer `-1`, expected a whole number from 1 \
+                 to 4294967295",
+            ),
+            (
+                "[limits]\nconnections_max = 18446744073709551616\n",
+                "broker.toml:2: limits.connections_max: invalid type: integer `18446744073709551616`, expected a \
+                 whole number from 1 to 4294967295",
+            ),
+            (
+                "[limits]\nconnections_max = 999999999999999999999999999999999999999999\n",
+                "broker.toml:2: limits.connections_max: the number is too large",
+            ),
+            (
+                "[limits.outbound.agent]\nsoft_ms_max = -1\n",
+                "broker.toml:2: limits.outbound.agent.soft_ms_max: invalid value: integer `-1`, expected a whole \
+                 number of milliseconds from 0 to",
+            ),
+            (
+                "[limits]\nbody_bytes_max = \"1.5 MiB\"\n",
+                "broker.toml:2: limits.body_bytes_max: \"1.5 MiB\" is not a number of bytes, or text such as \
+                 \"64 KiB\": a whole number and B, KiB, MiB, GiB or TiB",
+            ),
+            (
+                "[limits]\nbody_bytes_max = \"99999999999 GiB\"\n",
+                "broker.toml:2: limits.body_bytes_max: \"99999999999 GiB\" is too large a number of bytes",
+            ),
+            (
+                "[limits]\nbody_bytes_max = 18446744073709551616\n",
+                "broker.toml:2: limits.body_bytes_max: 18446744073709551616 is too large a number of bytes",
+            ),
+            (
+                "[limits]\nbody_bytes_max = -1\n",
+                "broker.toml:2: limits.body_bytes_max: -1 is not a",
+            ),
+            (
                 "[stomp]\nvirtual_hosts = 5\n",
                 "broker.toml:2: stomp.virtual_hosts: invalid type: integer `5`, expected a list",
             ),
@@ -448,8 +530,23 @@ mod tests {
                 "broker.toml:4: listener[1].protocols[0]: ",
             ),
             ("[limits]\nbody_bytes_max = 4 MiB\n", "broker.toml:2: limits.body_bytes_max: "),
-            ("[limits]\noutbound = [[1]]\n", "broker.toml:2: limits.outbound: an array where none"),
-            ("listener = [[\"name\"]]\n", "broker.toml:1: listener[0]: an array where none"),
+            (
+                "[limits]\noutbound = [[1]]\n",
+                "broker.toml:2: limits.outbound: a list where a table belongs: write [limits.outbound]",
+            ),
+            (
+                "listener = [[\"name\"]]\n",
+                "broker.toml:1: listener[0]: a list where a table belongs",
+            ),
+            (
+                "[limits]\nconnections_max = [1]\n",
+                "broker.toml:2: limits.connections_max: a list where one value belongs",
+            ),
+            (
+                "[[tls]]\nkey = \"k\"\n",
+                "broker.toml:1: tls: a list where a table belongs: write [tls]",
+            ),
+            ("[keys]\nagent = [\"a\"]\n", "broker.toml:2: keys.agent: a list where text in quotes"),
             ("top = 4\n", "broker.toml:1: top: there is no such setting"),
             ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
             ("listener = \"x\"\n", "broker.toml:1: listener: "),
@@ -470,11 +567,12 @@ mod tests {
             ),
             (
                 "[limits]\npatterns_per_session_max = -1\n",
-                "broker.toml:2: limits.patterns_per_session_max: invalid value",
+                "broker.toml:2: limits.patterns_per_session_max: invalid value: integer `-1`, expected a whole \
+                 number from 0 to 4294967295",
             ),
             (
                 "[limits.transaction_bytes_max]\nagent = \"1 MiB\"\nservice = \"1 MB\"\n",
-                "broker.toml:3: limits.transaction_bytes_max.service: invalid value: string \"1 MB\"",
+                "broker.toml:3: limits.transaction_bytes_max.service: \"1 MB\" is not a number of bytes, or text",
             ),
             (
                 "[limits]\ntransaction_bytes_max = { agent = 5, agents = 6 }\n",
@@ -486,7 +584,7 @@ mod tests {
             ),
             (
                 "[limits]\ntransaction_bytes_max = [4]\n",
-                "broker.toml:2: limits.transaction_bytes_max: an array where none",
+                "broker.toml:2: limits.transaction_bytes_max: a list where one value belongs, or a table",
             ),
         ] {
             let fault = fault(text);

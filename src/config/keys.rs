@@ -98,7 +98,10 @@ pub(super) fn resolve(
     match <[Given; 5]>::try_from(given) {
         Ok(given) => accept(&given, rule),
         Err(given) if given.is_empty() => development(source, rule),
-        Err(_) => Err(source.fault("keys", Offence::KeysMissing(missing))),
+        Err(given) => {
+            let variables = given.iter().filter_map(Given::variable).collect();
+            Err(source.fault("keys", Offence::KeysMissing { missing, variables }))
+        }
     }
 }
 
@@ -108,6 +111,15 @@ struct Given {
     value: Secret,
     place: Place,
     exposure: Option<Exposure>,
+}
+
+impl Given {
+    /// The environment variable that gives it, if one does, and whether that is empty.
+    fn variable(&self) -> Option<(&'static str, bool)> {
+        let Place::Environment(_) = self.place else { return None };
+        let (_, variable) = NAMES.into_iter().find(|(name, _)| *name == self.name)?;
+        Some((variable, self.value.reveal().is_empty()))
+    }
 }
 
 fn find(

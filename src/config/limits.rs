@@ -6,7 +6,7 @@ use super::by_profile::{EachOrAll, profile_name};
 use super::fault::{ConfigFault, Offence};
 use super::size::Bytes;
 use super::source::Source;
-use crate::limits::{Limits, OutboundLimits};
+use crate::limits::{Limits, MemoryPart, OutboundLimits};
 use crate::profile::{ByProfile, Profile};
 
 /// Declares [`LimitsSection`] and its functions that need a line per bound. If a field of [`Limits`]
@@ -156,11 +156,13 @@ pub(super) struct LimitFault {
     pub(super) offence: Offence,
     /// The bounds that it contradicts.
     others: Vec<String>,
+    /// Further bounds that are too small for the same reason, with their values.
+    alike: Vec<(String, u64)>,
 }
 
 impl LimitFault {
     fn alone(name: String, offence: Offence) -> Self {
-        Self { name, offence, others: Vec::new() }
+        Self { name, offence, others: Vec::new(), alike: Vec::new() }
     }
 
     /// The fault at the bound that the file sets. A default that does not fit with it is not at fault.
@@ -172,7 +174,14 @@ impl LimitFault {
                 (set, Offence::NeedsAtMost(self.name, value, max))
             }
             (Some(set), Offence::AtLeast(value, min, _)) if !is_set(&self.name) => {
-                (set, Offence::NeedsAtLeast(self.name, value, min))
+                let first = (self.name, value);
+                (
+                    set,
+                    Offence::NeedsAtLeast(std::iter::once(first).chain(self.alike).collect(), min),
+                )
+            }
+            (Some(set), Offence::Memory(bounds)) if !is_set(&self.name) => {
+                (set, Offence::Memory(bounds))
             }
             (_, offence) => (&self.name, offence),
         };
@@ -241,6 +250,12 @@ fn narrow<T: TryFrom<u64>>(value: u64, name: impl Fn() -> String) -> Result<T, L
     })
 }
 
+/// The least number that a setting below `limits` takes, dotted as in the file.
+pub(super) fn least(name: &str) -> u64 {
+    let bound = name.split('.').next().unwrap_or_default();
+    u64::from(bound != "outbound" && !MAY_BE_ZERO.contains(&bound))
+}
+
 /// Bounds that may be zero, which means never, none, or without waiting.
 const MAY_BE_ZERO: [&str; 18] = [
     "refusals_max",
@@ -274,6 +289,12 @@ const MEMORY_BYTES_LARGEST: u64 = 1 << 48;
 /// Units of a turn of which each stage gets some.
 const TURN_UNITS_LEAST: u64 = 320;
 
+/// Units of a turn, for as long as which everybody else may have to wait.
+const TURN_UNITS_LARGEST: u64 = 1_000_000;
+
+/// Letters, of which each has its place from the start.
+const LETTERS_LARGEST: u64 = 1 << 16;
+
 /// Destinations with the longest names for which there has to be room: with fewer, few could log in.
 const DESTINATIONS_LEAST: u64 = 4;
 
@@ -291,13 +312,15 @@ pub(super) fn check(limits: &Limits) -> Result<(), LimitFault> {
     check_frames(limits)?;
     check_names(limits)?;
     check_totals(limits)?;
+    check_products(limits)?;
     let turn = Bound("turn_units_max", limits.turn_units_max.into(), &[]);
     turn.at_least(TURN_UNITS_LEAST, "what each stage of a turn needs")?;
+    turn.at_most(TURN_UNITS_LARGEST, "about 0.1 s, for which everybody else may have to wait")?;
+    Bound("mailbox_letters_max", limits.mailbox_letters_max.into(), &[])
+        .at_most(LETTERS_LARGEST, "as memory for all of them is taken at the start")?;
     Bound("share_units_max", limits.share_units_max.into(), &["turn_units_max"])
         .at_most(limits.turn_units_max.into(), "turn_units_max")?;
-    for (profile, outbound) in limits.outbound.iter() {
-        check_outbound(profile, *outbound, limits)?;
-    }
+    check_outbound(limits)?;
     for (profile, share) in limits.transaction_bytes_max.iter() {
         let of_profile = profile_name("transaction_bytes_max", profile);
         Bound(
@@ -359,6 +382,21 @@ fn check_totals(limits: &Limits) -> Result<(), LimitFault> {
     Ok(())
 }
 
+/// Checks that no part of the sum that `com-broker check` prints is absurdly large. What it follows from is named.
+fn check_products(limits: &Limits) -> Result<(), LimitFault> {
+    let parts = limits.memory_parts();
+    let Some(MemoryPart { bounds, .. }) =
+        parts.iter().find(|part| part.bytes > MEMORY_BYTES_LARGEST)
+    else {
+        return Ok(());
+    };
+    let product = bounds.split(':').next().unwrap_or_default();
+    let words = product.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let mut names = words.filter(|word| word.ends_with("_max")).map(str::to_owned);
+    let fault = LimitFault::alone(names.next().unwrap_or_default(), Offence::Memory(product));
+    Err(LimitFault { others: names.collect(), ..fault })
+}
+
 /// Bounds that the largest frame follows from.
 const OF_FRAME: &[&str] = &["body_bytes_max", "header_bytes_max"];
 
@@ -378,33 +416,57 @@ fn check_frames(limits: &Limits) -> Result<(), LimitFault> {
     for (name, value) in [
         ("destination_bytes_max", limits.destination_bytes_max),
         ("pattern_bytes_max", limits.pattern_bytes_max),
+        ("subscription_id_bytes_max", limits.subscription_id_bytes_max),
     ] {
         let bound = Bound(name, value.into(), &["header_bytes_max"]);
         bound.at_most(header, "header_bytes_max")?;
     }
-    Bound("inbound_total_bytes_max", limits.inbound_total_bytes_max, OF_FRAME)
-        .at_least(frame, LARGEST_FRAME)
+    check_room(limits, frame)
 }
 
-fn check_outbound(
-    profile: Profile,
-    outbound: OutboundLimits,
-    limits: &Limits,
-) -> Result<(), LimitFault> {
-    let OutboundLimits { hard_bytes_max, soft_bytes_max, soft_ms_max: _ } = outbound;
-    let hard = outbound_name(profile, "hard_bytes_max");
-    let soft = outbound_name(profile, "soft_bytes_max");
-    let bound = Bound(&hard, hard_bytes_max.into(), OF_FRAME);
-    bound.at_least(limits.frame_bytes_max().into(), LARGEST_FRAME)?;
-    Bound(&hard, hard_bytes_max.into(), &[]).at_most(OUTBOUND_BYTES_LARGEST, "1 GiB")?;
-    Bound(&soft, soft_bytes_max.into(), &[&hard])
-        .at_most(hard_bytes_max.into(), "hard_bytes_max of the same profile")?;
-    if soft_bytes_max == 0 {
-        return Err(LimitFault::alone(soft, Offence::Zero));
-    }
-    Bound("outbound_total_bytes_max", limits.outbound_total_bytes_max, &[&hard])
-        .at_least(hard_bytes_max.into(), "what one connection may hold: the largest hard_bytes_max")
+/// Checks that the largest frame fits wherever it has to, and names all bounds that are too small for it.
+fn check_room(limits: &Limits, frame: u64) -> Result<(), LimitFault> {
+    let inbound = ("inbound_total_bytes_max".into(), limits.inbound_total_bytes_max);
+    let outbound = ("outbound_total_bytes_max".into(), limits.outbound_total_bytes_max);
+    let of_profile = limits.outbound.iter().map(|(profile, outbound)| {
+        (outbound_name(profile, "hard_bytes_max"), u64::from(outbound.hard_bytes_max))
+    });
+    let all = std::iter::once(inbound).chain(of_profile).chain([outbound]);
+    let mut small = all.filter(|(_, value)| *value < frame);
+    let Some((name, value)) = small.next() else { return Ok(()) };
+    let alike = small.collect();
+    let fault = Bound(&name, value, OF_FRAME).fault(Offence::AtLeast(value, frame, LARGEST_FRAME));
+    Err(LimitFault { alike, ..fault })
 }
+
+fn check_outbound(limits: &Limits) -> Result<(), LimitFault> {
+    for (profile, outbound) in limits.outbound.iter() {
+        let OutboundLimits { hard_bytes_max, soft_bytes_max, soft_ms_max: _ } = *outbound;
+        let hard = outbound_name(profile, "hard_bytes_max");
+        let soft = outbound_name(profile, "soft_bytes_max");
+        Bound(&hard, hard_bytes_max.into(), &[]).at_most(OUTBOUND_BYTES_LARGEST, "1 GiB")?;
+        Bound(&soft, soft_bytes_max.into(), &[&hard])
+            .at_most(hard_bytes_max.into(), "hard_bytes_max of the same profile")?;
+        if soft_bytes_max == 0 {
+            return Err(LimitFault::alone(soft, Offence::Zero));
+        }
+    }
+    let hard = |profile: Profile| limits.outbound[profile].hard_bytes_max;
+    // Of equal ones the first.
+    let largest = Profile::ALL.into_iter().rev().max_by_key(|profile| hard(*profile));
+    let largest = largest.unwrap_or(Profile::Agent);
+    let name = outbound_name(largest, "hard_bytes_max");
+    Bound("outbound_total_bytes_max", limits.outbound_total_bytes_max, &[&name])
+        .at_least(hard(largest).into(), LARGEST_QUEUE[largest])
+}
+
+/// What the total of outbound queues has to have room for, by the profile of the largest.
+const LARGEST_QUEUE: ByProfile<&str> = ByProfile::new([
+    "what one connection may hold: outbound.agent.hard_bytes_max",
+    "what one connection may hold: outbound.super_agent.hard_bytes_max",
+    "what one connection may hold: outbound.service.hard_bytes_max",
+    "what one connection may hold: outbound.admin.hard_bytes_max",
+]);
 
 /// The name of a bound, its value, and the bounds that say what it may be.
 pub(super) struct Bound<'n>(pub(super) &'n str, pub(super) u64, pub(super) &'n [&'n str]);
@@ -422,12 +484,13 @@ impl Bound<'_> {
 
     fn fault(&self, offence: Offence) -> LimitFault {
         let others = self.2.iter().map(|name| (*name).into()).collect();
-        LimitFault { name: self.0.into(), offence, others }
+        LimitFault { name: self.0.into(), offence, others, alike: Vec::new() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::size::NotASize;
     use super::*;
 
     fn resolve(text: &str) -> Result<Limits, LimitFault> {
@@ -453,10 +516,16 @@ mod tests {
             ("4 MB", None),
             ("-4 KiB", None),
             ("4.5 KiB", None),
+            ("1.5 MiB", None),
+            ("4 kib", None),
+            (" 4 KiB", None),
+            ("256 TiB", Some(256 << 40)),
             ("99999999999 GiB", None),
         ] {
-            assert_eq!(Bytes::parse(text).map(u64::from), bytes, "{text}");
+            assert_eq!(Bytes::parse(text).ok().map(u64::from), bytes, "{text}");
         }
+        assert_eq!(Bytes::parse("99999999999 GiB"), Err(NotASize::TooLarge));
+        assert_eq!(Bytes::parse("18446744073709551616"), Err(NotASize::TooLarge));
         assert_eq!(resolve("body_bytes_max = \"2 MiB\"").unwrap().body_bytes_max, 2 << 20);
         assert!(toml::from_str::<LimitsSection>("patterns_max = \"2 KiB\"").is_err());
         assert!(toml::from_str::<LimitsSection>("body_bytes_max = -2").is_err());
@@ -499,6 +568,11 @@ mod tests {
         for (text, name) in [
             ("connections_max = 0", "connections_max"),
             ("turn_units_max = 1", "turn_units_max"),
+            ("turn_units_max = 1_000_001", "turn_units_max"),
+            ("mailbox_letters_max = 65_537", "mailbox_letters_max"),
+            ("mailbox_letters_max = 4_294_967_295", "mailbox_letters_max"),
+            ("subscription_id_bytes_max = \"17 KiB\"", "subscription_id_bytes_max"),
+            ("pattern_compiled_bytes_max = \"3 GiB\"\npatterns_max = 100_000", "patterns_max"),
             ("share_units_max = 6001", "share_units_max"),
             ("destinations_bytes_max = 1", "destinations_bytes_max"),
             ("destinations_bytes_max = \"17179869183 GiB\"", "destinations_bytes_max"),
@@ -534,8 +608,73 @@ mod tests {
         {
             resolve(least).unwrap();
         }
+        for largest in ["turn_units_max = 1_000_000", "mailbox_letters_max = 65_536"] {
+            resolve(largest).unwrap();
+        }
         for name in MAY_BE_ZERO {
             resolve(&format!("{name} = 0")).unwrap();
         }
+    }
+
+    #[test]
+    fn no_product_overflows_and_one_that_is_too_large_names_its_bounds() {
+        const MOST: u32 = u32::MAX;
+        for (limits, name, others) in [
+            (
+                Limits {
+                    subscriptions_max: MOST,
+                    subscription_id_bytes_max: MOST,
+                    ..Limits::default()
+                },
+                "subscriptions_max",
+                &["subscription_id_bytes_max"][..],
+            ),
+            (
+                Limits {
+                    patterns_max: MOST,
+                    pattern_compiled_bytes_max: MOST,
+                    ..Limits::default()
+                },
+                "patterns_max",
+                &["pattern_compiled_bytes_max", "pattern_bytes_max"],
+            ),
+            (
+                Limits { wildcards_max: MOST, destination_bytes_max: MOST, ..Limits::default() },
+                "wildcards_max",
+                &["destination_bytes_max"],
+            ),
+            (
+                Limits {
+                    connections_max: MOST,
+                    refusals_max: MOST,
+                    login_id_bytes_max: MOST,
+                    ..Limits::default()
+                },
+                "connections_max",
+                &["refusals_max", "login_id_bytes_max"],
+            ),
+        ] {
+            let fault = check_products(&limits).unwrap_err();
+            assert_eq!(
+                (&*fault.name, &fault.others[..]),
+                (name, &others.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()[..])
+            );
+            assert!(fault.offence.to_string().ends_with(" is more than 256 TiB"));
+        }
+        check_products(&Limits::default()).unwrap();
+        // With as many parts at that size, their sum does not overflow.
+        assert!((Limits::default().memory_parts().len() as u64) < u64::MAX / MEMORY_BYTES_LARGEST);
+    }
+
+    #[test]
+    fn the_total_of_queues_is_compared_with_the_largest_of_them() {
+        let fault = resolve(
+            "outbound_total_bytes_max = \"16 MiB\"\n[outbound.service]\nhard_bytes_max = \"48 MiB\"",
+        );
+        let fault = fault.unwrap_err();
+        assert_eq!(fault.name, "outbound_total_bytes_max");
+        let expected = "16777216 is less than 50331648, what one connection may hold: \
+                        outbound.service.hard_bytes_max";
+        assert_eq!(fault.offence.to_string(), expected);
     }
 }

@@ -7,6 +7,7 @@ use super::source::Source;
 use crate::broker::Rights;
 use crate::broker::levels::Levels;
 use crate::broker::space::Space;
+use crate::limits::Limits;
 use crate::profile::{ByProfile, Profile};
 
 /// `[rights]`
@@ -87,13 +88,25 @@ impl StompSection {
 }
 
 impl QueuesSection {
-    pub(super) fn resolve(&self, source: &Source<'_>) -> Result<Option<String>, ConfigFault> {
-        match &self.dead_letter_queue {
-            Some(name) if !Space::is_one_queue(name.as_bytes()) => {
-                Err(source.fault("queues.dead_letter_queue", Offence::NotAQueue))
-            }
-            name => Ok(name.clone()),
-        }
+    /// The dead letter queue, whose messages a client has to be able to consume.
+    pub(super) fn resolve(
+        &self,
+        source: &Source<'_>,
+        limits: &Limits,
+        rights: &ByProfile<Rights>,
+    ) -> Result<Option<String>, ConfigFault> {
+        let Some(name) = &self.dead_letter_queue else { return Ok(None) };
+        let max = limits.destination_bytes_max;
+        let offence = if !Space::is_one_queue(name.as_bytes()) {
+            Offence::NotAQueue
+        } else if name.len() > max as usize {
+            Offence::QueueTooLong(max)
+        } else if !rights.iter().any(|(_, rights)| rights.may_subscribe(name.as_bytes())) {
+            Offence::QueueOfNobody
+        } else {
+            return Ok(Some(name.clone()));
+        };
+        Err(source.fault("queues.dead_letter_queue", offence))
     }
 }
 

@@ -129,6 +129,7 @@ impl Config {
         let secrets = resolve_secrets(&source, &file, overrides, environment, &listeners, nothing)?;
         let limits = file.limits.resolve().map_err(|fault| fault.placed(&source))?;
         login::check(&limits, &secrets.keys, &listeners).map_err(|fault| fault.placed(&source))?;
+        let rights = file.rights.resolve(&source)?;
         let in_file = file.latency.directory.as_deref().map(|path| source.beside(path));
         Ok(Self {
             listeners,
@@ -138,11 +139,11 @@ impl Config {
             tls_places: secrets.tls_places,
             exposures: secrets.exposures,
             held: secrets.held,
+            dead_letter_queue: file.queues.resolve(&source, &limits, &rights)?,
             limits,
             performance: file.performance.resolve(&source)?,
-            rights: file.rights.resolve(&source)?,
+            rights,
             virtual_hosts: file.stomp.resolve(&source)?,
-            dead_letter_queue: file.queues.resolve(&source)?,
             latency_place: match (&overrides.latency_directory, &in_file) {
                 (Some(_), _) => Some(Place::Flag("--latency-directory")),
                 (None, Some(_)) => Some(source.place("latency.directory")),

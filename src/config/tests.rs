@@ -647,13 +647,72 @@ fn hosts_and_names_are_not_blank() {
 }
 
 #[test]
+fn a_dead_letter_queue_that_nobody_could_consume_is_refused() {
+    let path = Path::new("b.toml");
+    let resolve = |text: &str| {
+        let file = ConfigFile::parse(path, text).unwrap();
+        Config::resolve(Some((path.into(), file)), &Overrides::default(), &|_| None)
+    };
+    let queue = |letters: usize| {
+        format!("[queues]\ndead_letter_queue = \"/queue/{}\"\n", "d".repeat(letters))
+    };
+    resolve(&queue(4096 - "/queue/".len())).unwrap();
+    let services = "[rights.super_agent]\nsubscribe = []\n[rights.admin]\nsubscribe = []\n";
+    resolve(&(queue(4) + services)).unwrap();
+    let nobody = "[rights.service]\nsubscribe = [\"/queue/other\", \"/topic/>\"]\n";
+    for (text, expected) in [
+        (queue(4096), "b.toml:2: queues.dead_letter_queue: longer than the 4096 bytes"),
+        (
+            queue(4) + services + nobody,
+            "b.toml:2: queues.dead_letter_queue: no profile may subscribe to this queue",
+        ),
+    ] {
+        let fault = resolve(&text).unwrap_err().to_string();
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+}
+
+#[test]
+fn keys_in_part_are_told_with_the_variables_that_are_set() {
+    for (value, expected) in [
+        (
+            "s3cret",
+            "keys: some keys are set but not application, super_agent, service, admin; COM_BROKER_KEY_AGENT is set in \
+             the environment; set all five",
+        ),
+        (
+            "",
+            "keys: some keys are set but not application, super_agent, service, admin; COM_BROKER_KEY_AGENT is set in \
+             the environment, and is empty; set all five",
+        ),
+    ] {
+        let environment = |name: &str| (name == "COM_BROKER_KEY_AGENT").then(|| value.to_owned());
+        let fault = Config::resolve(None, &Overrides::default(), &environment).unwrap_err();
+        assert!(fault.to_string().starts_with(expected), "{fault}");
+        assert!(!format!("{fault:?}").contains("s3cret"));
+    }
+}
+
+#[test]
 fn bounds_that_contradict_a_default_are_at_fault_themselves() {
     let path = Path::new("b.toml");
     for (text, expected) in [
         (
             "body_bytes_max = \"64 MiB\"",
-            "b.toml:2: limits.body_bytes_max: needs limits.outbound.agent.hard_bytes_max of at least 65552 KiB, \
-             and that is 8 MiB by default: set it too",
+            "b.toml:2: limits.body_bytes_max: needs more room, set these as well: \
+             limits.outbound.agent.hard_bytes_max (now 8 MiB), limits.outbound.super_agent.hard_bytes_max (now 8 MiB), \
+             limits.outbound.service.hard_bytes_max (now 32 MiB), limits.outbound.admin.hard_bytes_max (now 32 MiB), \
+             each at least 65552 KiB",
+        ),
+        (
+            "subscription_id_bytes_max = \"16 KiB\"\nsubscriptions_max = 4_294_967_295\n\
+             patterns_max = 4_294_967_295\npattern_compiled_bytes_max = 4_294_967_295",
+            "b.toml:4: limits.patterns_max: patterns_max × (pattern_compiled_bytes_max + 4 × pattern_bytes_max + 1 KiB) \
+             is more than 256 TiB",
+        ),
+        (
+            "pattern_compiled_bytes_max = 4_294_967_295\nqueues_bytes_max = \"256 TiB\"\npatterns_max = 65_537",
+            "b.toml:4: limits.patterns_max: patterns_max × (pattern_compiled_bytes_max + 4",
         ),
         ("header_bytes_max = 100", "b.toml:2: limits.header_bytes_max: needs limits.destination_"),
         (
