@@ -103,8 +103,8 @@ pub struct Limits {
     // -- the standard dialect ---------------------------------------------------------------
     /// The shortest interval of heart-beats that is agreed to.
     pub heart_beat_ms_min: u32,
-    /// Time that a client's heart-beat may be late, in addition to twice its interval: browsers slow
-    /// down timers of background tabs.
+    /// Time after three of a client's intervals until its heart-beat is late: browsers slow down timers of
+    /// background tabs.
     pub heart_beat_margin_ms: u32,
     /// Transactions that one session may have begun.
     pub transactions_max: u32,
