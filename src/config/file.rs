@@ -438,6 +438,30 @@ mod tests {
             ),
             ("[[listener]]\ntls = true\n", "broker.toml:2: listener[0].tls: "),
             (
+                "[stomp]\nvirtual_hosts = 5\n",
+                "broker.toml:2: stomp.virtual_hosts: invalid type: integer `5`, expected a list",
+            ),
+            (
+                "[tls]\ncertificate = 5\n",
+                "broker.toml:2: tls.certificate: invalid type: integer `5`, expected the name",
+            ),
+            (
+                "[log]\nlevel = \"info\"\nlevel = \"warn\"\n",
+                "broker.toml:3: log.level: given twice",
+            ),
+        ] {
+            let fault = ConfigFile::parse(Path::new("broker.toml"), text).unwrap_err().to_string();
+            assert!(fault.starts_with(start), "{fault}");
+            for theirs in ["variant", "sequence", "u64", "wanted", "duplicate key", "path string"] {
+                assert!(!fault.contains(theirs), "{fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_sets_no_value_is_told_what_it_is_like() {
+        for (text, start) in [
+            (
                 "[limits.outbound]\nhard_bytes_max = 5\n",
                 "broker.toml:2: limits.outbound.hard_bytes_max: there is no such setting; did you mean \
                  outbound.PROFILE.hard_bytes_max?",
@@ -454,6 +478,15 @@ mod tests {
                 "[limits]\nconnections_max\n",
                 "broker.toml:2: limits.connections_max: not a value; a",
             ),
+        ] {
+            let fault = fault(text);
+            assert!(fault.starts_with(start), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_told_its_range_and_a_size_its_form() {
+        for (text, start) in [
             (
                 "[limits]\nconnections_max = -1\n",
                 "broker.toml:2: limits.connections_max: invalid value: integer `-1`, expected a whole number from 1 \
@@ -490,24 +523,35 @@ mod tests {
                 "[limits]\nbody_bytes_max = -1\n",
                 "broker.toml:2: limits.body_bytes_max: -1 is not a",
             ),
-            (
-                "[stomp]\nvirtual_hosts = 5\n",
-                "broker.toml:2: stomp.virtual_hosts: invalid type: integer `5`, expected a list",
-            ),
-            (
-                "[tls]\ncertificate = 5\n",
-                "broker.toml:2: tls.certificate: invalid type: integer `5`, expected the name",
-            ),
-            (
-                "[log]\nlevel = \"info\"\nlevel = \"warn\"\n",
-                "broker.toml:3: log.level: given twice",
-            ),
         ] {
-            let fault = ConfigFile::parse(Path::new("broker.toml"), text).unwrap_err().to_string();
+            let fault = fault(text);
             assert!(fault.starts_with(start), "{fault}");
-            for theirs in ["variant", "sequence", "u64", "wanted", "duplicate key", "path string"] {
-                assert!(!fault.contains(theirs), "{fault}");
-            }
+        }
+    }
+
+    #[test]
+    fn a_list_is_told_what_belongs_there() {
+        for (text, start) in [
+            (
+                "[limits]\noutbound = [[1]]\n",
+                "broker.toml:2: limits.outbound: a list where a table belongs: write [limits.outbound]",
+            ),
+            (
+                "listener = [[\"name\"]]\n",
+                "broker.toml:1: listener[0]: a list where a table belongs",
+            ),
+            (
+                "[limits]\nconnections_max = [1]\n",
+                "broker.toml:2: limits.connections_max: a list where one value belongs",
+            ),
+            (
+                "[[tls]]\nkey = \"k\"\n",
+                "broker.toml:1: tls: a list where a table belongs: write [tls]",
+            ),
+            ("[keys]\nagent = [\"a\"]\n", "broker.toml:2: keys.agent: a list where text in quotes"),
+        ] {
+            let fault = fault(text);
+            assert!(fault.starts_with(start), "{fault}");
         }
     }
 
@@ -530,23 +574,6 @@ mod tests {
                 "broker.toml:4: listener[1].protocols[0]: ",
             ),
             ("[limits]\nbody_bytes_max = 4 MiB\n", "broker.toml:2: limits.body_bytes_max: "),
-            (
-                "[limits]\noutbound = [[1]]\n",
-                "broker.toml:2: limits.outbound: a list where a table belongs: write [limits.outbound]",
-            ),
-            (
-                "listener = [[\"name\"]]\n",
-                "broker.toml:1: listener[0]: a list where a table belongs",
-            ),
-            (
-                "[limits]\nconnections_max = [1]\n",
-                "broker.toml:2: limits.connections_max: a list where one value belongs",
-            ),
-            (
-                "[[tls]]\nkey = \"k\"\n",
-                "broker.toml:1: tls: a list where a table belongs: write [tls]",
-            ),
-            ("[keys]\nagent = [\"a\"]\n", "broker.toml:2: keys.agent: a list where text in quotes"),
             ("top = 4\n", "broker.toml:1: top: there is no such setting"),
             ("[listener]\naddress = \"x\"\n", "broker.toml:1: listener: a table where a list"),
             ("listener = \"x\"\n", "broker.toml:1: listener: "),

@@ -694,7 +694,7 @@ fn keys_in_part_are_told_with_the_variables_that_are_set() {
 }
 
 #[test]
-fn bounds_that_contradict_a_default_are_at_fault_themselves() {
+fn a_fault_of_several_bounds_is_told_at_one_that_is_set() {
     let path = Path::new("b.toml");
     for (text, expected) in [
         (
@@ -714,6 +714,18 @@ fn bounds_that_contradict_a_default_are_at_fault_themselves() {
             "pattern_compiled_bytes_max = 4_294_967_295\nqueues_bytes_max = \"256 TiB\"\npatterns_max = 65_537",
             "b.toml:4: limits.patterns_max: patterns_max × (pattern_compiled_bytes_max + 4",
         ),
+    ] {
+        let file = ConfigFile::parse(path, &format!("[limits]\n{text}\n")).unwrap();
+        let file = Some((path.into(), file));
+        let fault = Config::resolve(file, &Overrides::default(), &|_| None).unwrap_err();
+        assert!(fault.to_string().starts_with(expected), "{fault}");
+    }
+}
+
+#[test]
+fn bounds_that_contradict_a_default_are_at_fault_themselves() {
+    let path = Path::new("b.toml");
+    for (text, expected) in [
         ("header_bytes_max = 100", "b.toml:2: limits.header_bytes_max: needs limits.destination_"),
         (
             "turn_units_max = 320",
