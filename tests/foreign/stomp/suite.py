@@ -77,7 +77,7 @@ class Program:
         """The broker must have seen the orderly end that the client believes in."""
         if check != "disconnect":
             return None
-        pattern = re.compile(rf'login="{re.escape(login)}-disconnect" reason=(\w+)')
+        pattern = re.compile(rf'login="{re.escape(login)}-disconnect" (?:profile=\w+ )?reason=(\w+)')
         found = wait_until(lambda: any(pattern.search(line) for line in list(broker.log)), 5)
         reasons = {match[1] for line in list(broker.log) if (match := pattern.search(line))}
         return None if found and reasons == {"logout"} else f"the broker saw {reasons or 'no end'}"
