@@ -45,7 +45,7 @@ impl Broker {
             }
         }
         shown.push_str(ellipsis);
-        self.peers.peer_mut(peer).past_login = Some(shown.into());
+        self.peers.peer_mut(peer).past_login = Some((shown.into(), None));
     }
 
     /// Admits a client, and opens a session on its connection or moves its session there. A moved session
@@ -206,8 +206,7 @@ impl Broker {
         let accepted = self.take_accepted(older, session);
         let login = String::from_utf8_lossy(self.login(session)).into();
         let profile = self.sessions[session].profile;
-        let peer = self.peers.peer_mut(older);
-        (peer.past_login, peer.past_profile) = (Some(login), Some(profile));
+        self.peers.peer_mut(older).past_login = Some((login, Some(profile)));
         let reason = CloseReason::TakenOver;
         self.publish_presence(Event::Disconnected, session, reason.presence_word(), now);
         let fault = Fault::taken_over();
@@ -261,6 +260,11 @@ impl Broker {
         self.peers.peer_mut(peer).state = PeerState::Connected(session);
     }
 
+    /// The login id of the session that has ended on a connection, with its profile, or of a login that was refused.
+    pub fn past_login_of(&self, peer: PeerId) -> Option<&(Box<str>, Option<Profile>)> {
+        self.peers.peer(peer).past_login.as_ref()
+    }
+
     /// Ends the session on a connection, if there is one. The connection stays.
     pub(super) fn end_session(&mut self, peer: PeerId, reason: CloseReason, now: Moment) {
         let Some(id) = self.peers.peer(peer).session() else { return };
@@ -269,9 +273,9 @@ impl Broker {
         let accepted = self.take_accepted(peer, id);
         self.abort_transactions(id, now);
         let login = Box::<[u8]>::from(self.login(id));
-        self.peers.peer_mut(peer).past_login = Some(String::from_utf8_lossy(&login).into());
         let Some(session) = self.sessions.remove(id) else { return };
-        self.peers.peer_mut(peer).past_profile = Some(session.profile);
+        let login = String::from_utf8_lossy(&login).into();
+        self.peers.peer_mut(peer).past_login = Some((login, Some(session.profile)));
         self.meter.spend(work::SESSION);
         self.forget_shares(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;

@@ -98,7 +98,6 @@ use self::subscription::SubscriptionTable;
 use self::transaction::TransactionAccounts;
 use crate::buffer::{Body, Lent};
 use crate::limits::Limits;
-use crate::profile::Profile;
 use crate::telemetry::Counters;
 use crate::work::Meter;
 
@@ -462,16 +461,6 @@ impl Broker {
     /// Replaces the keys. Sessions stay.
     pub fn set_keys(&mut self, keys: Keys) {
         self.admission.set_keys(keys);
-    }
-
-    /// The login id of the session that has ended on a connection, or of a login that was refused.
-    pub fn past_login_of(&self, peer: PeerId) -> Option<&str> {
-        self.peers.peer(peer).past_login.as_deref()
-    }
-
-    /// The profile of the session that has ended on a connection.
-    pub fn past_profile_of(&self, peer: PeerId) -> Option<Profile> {
-        self.peers.peer(peer).past_profile
     }
 
     /// The number of sessions.

@@ -12,7 +12,6 @@ use super::table::Table;
 use crate::dialect::Dialect;
 use crate::limits::OutboundLimits;
 use crate::outbound::{Encoded, Framing, LaneId, LargeFrame, OutboundArena, OutboundQueue};
-use crate::profile::Profile;
 use crate::work;
 
 /// What the engine knows of a connection once its dialect is known.
@@ -60,10 +59,8 @@ pub struct Peer {
     pub is_awaited: bool,
     /// Bytes of frames for it that were dropped, since it was cut for being slow.
     pub dropped_bytes: u32,
-    /// The login id of its session that has ended, or of a refused login: for the log.
-    pub past_login: Option<Box<str>>,
-    /// The profile of its session that has ended.
-    pub past_profile: Option<Profile>,
+    /// The login id of its session that has ended, with its profile, or of a refused login: for the log.
+    pub past_login: Option<(Box<str>, Option<crate::profile::Profile>)>,
     limits: OutboundLimits,
     /// Since when the queue has been above its soft limit, in milliseconds, if it is listed in [`Peers::pressed`].
     pressed_since_ms: u64,
@@ -490,7 +487,6 @@ impl Peer {
             is_awaited: false,
             dropped_bytes: 0,
             past_login: None,
-            past_profile: None,
             limits,
             pressed_since_ms: 0,
             overflow_ms: None,

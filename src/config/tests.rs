@@ -562,7 +562,7 @@ fn a_misspelt_name_is_refused_with_a_suggestion() {
         ),
         (
             "[limits.outbound]\nhard_bytes_max = 5\n",
-            "hard_bytes_max: there is no such setting; known are admin, agent, service, super_agent",
+            "hard_bytes_max: there is no such setting; did you mean outbound.PROFILE.hard_bytes_max?",
         ),
         (
             "queue_share_bytes_max = 5\n",

@@ -6,7 +6,6 @@ use super::connection::{Connection, Phase, Socket, source_of};
 use super::endings::Ending;
 use crate::broker::peer::Peer;
 use crate::broker::{CloseReason, Code, Fault, Retry, Verdict};
-use crate::profile::Profile;
 use crate::transport::websocket::CloseCode;
 use crate::work;
 
@@ -178,7 +177,7 @@ impl<S: Socket> Engine<S> {
 
     fn ending_of<'a>(&'a self, connection: &'a Connection<S>) -> Ending<'a> {
         let login = connection.peer().and_then(|peer| self.broker.past_login_of(peer));
-        let profile = connection.peer().and_then(|peer| self.broker.past_profile_of(peer));
+        let profile = login.and_then(|(_, profile)| Some(profile.as_ref()?.key_name()));
         let peer = connection.peer().map(|peer| self.broker.peers.peer(peer));
         let queued = peer.map(|peer| u64::from(peer.queue.bytes()) + u64::from(peer.dropped_bytes));
         // Without a peer, only answers to plain requests may be unsent.
@@ -189,8 +188,8 @@ impl<S: Socket> Engine<S> {
             listener: self.listener_name(connection.listener),
             address: connection.address,
             transport: connection.transport_name(),
-            login: login.unwrap_or_default(),
-            profile: profile.map(Profile::key_name),
+            login: login.map_or("", |(login, _)| login),
+            profile,
             reason: connection.phase.reason().unwrap_or(CloseReason::Lost),
             duration_ms: self.now.ms().saturating_sub(connection.accepted_ms),
             totals: connection.totals,

@@ -386,8 +386,8 @@ impl<L> Reactor<L> {
                     // on the list.
                     if !self.is_starved {
                         let Listening { name, address, .. } = &self.listeners[index];
-                        let (remedy, error) = (remedy(&error), error.to_string());
-                        log::error!(listener = name, address:%, error; "accepting failed{remedy}");
+                        let (advice, error) = (advice(&error), error.to_string());
+                        log::error!(listener = name, address:%, error, advice; "accepting failed");
                     }
                     self.is_starved = true;
                     return;
@@ -440,15 +440,15 @@ const IDLE_MS: u64 = 1_000;
 const STARVED_RETRY_MS: u64 = 100;
 
 /// What helps against a lack of descriptors, for the log.
-fn remedy(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => {
-            ", connections wait unanswered: ulimit -n or LimitNOFILE raises the limit on descriptors"
+fn advice(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::MFILE => Some(
+            "connections wait unanswered until ulimit -n or LimitNOFILE is raised, or others end",
+        ),
+        Errno::NFILE => {
+            Some("connections wait unanswered until the whole system has descriptors again")
         }
-        Some(Errno::NFILE) => {
-            ", connections wait unanswered: the whole system has no descriptors left"
-        }
-        _ => "",
+        _ => None,
     }
 }
 

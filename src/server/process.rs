@@ -44,15 +44,12 @@ fn raise_limit(limits: &Limits) -> u64 {
     } else if allowed < wanted {
         log::warn!(
             allowed, needed = wanted, connections_max = limits.connections_max;
-            "{FEW_DESCRIPTORS}"
+            "the system allows fewer descriptors than connections_max needs, ulimit -n or \
+             LimitNOFILE raises that"
         );
     }
     allowed
 }
-
-/// What is said where the system does not allow enough descriptors.
-const FEW_DESCRIPTORS: &str = "the system allows fewer descriptors than connections_max needs, ulimit -n or \
-                               LimitNOFILE raises that";
 
 /// The descriptors that all connections and the process itself need.
 fn needed_descriptors(limits: &Limits) -> u64 {
@@ -60,13 +57,14 @@ fn needed_descriptors(limits: &Limits) -> u64 {
     connections + DESCRIPTORS_OF_OUR_OWN
 }
 
-/// A warning if a server with these limits that is started as this process was could not have all of its connections.
+/// What [`raise_descriptor_limit`] would warn of in a process that is started as this one was.
 pub(crate) fn warning_of_descriptors(limits: &Limits) -> Option<String> {
     let (allowed, needed) = (getrlimit(Resource::Nofile).maximum?, needed_descriptors(limits));
+    let connections_max = limits.connections_max;
     (allowed < needed).then(|| {
-        let connections_max = limits.connections_max;
         format!(
-            "{FEW_DESCRIPTORS} allowed={allowed} needed={needed} connections_max={connections_max}"
+            "the system allows fewer descriptors than connections_max needs, ulimit -n or LimitNOFILE raises that \
+             allowed={allowed} needed={needed} connections_max={connections_max}"
         )
     })
 }

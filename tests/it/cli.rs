@@ -389,11 +389,11 @@ fn a_name_that_looks_like_fields_stays_in_its_own() {
     for (format, shown) in [
         (
             "plain",
-            r#" login="ana\" reason=x level=error connection=99 \\\"b=\"c" reason=logout duration_ms="#,
+            r#" login="ana\" reason=x level=error connection=99 \\\"b=\"c" profile=agent reason=logout duration_ms="#,
         ),
         (
             "json",
-            r#","login":"ana\" reason=x level=error connection=99 \\\"b=\"c","reason":"logout","#,
+            r#","login":"ana\" reason=x level=error connection=99 \\\"b=\"c","profile":"agent","reason":"logout","#,
         ),
     ] {
         let server = Setup::new().argument("--log-format").argument(format).start();
