@@ -274,8 +274,8 @@ impl Broker {
         self.abort_transactions(id, now);
         let login = Box::<[u8]>::from(self.login(id));
         let Some(session) = self.sessions.remove(id) else { return };
-        let login = String::from_utf8_lossy(&login).into();
-        self.peers.peer_mut(peer).past_login = Some((login, Some(session.profile)));
+        let shown = String::from_utf8_lossy(&login).into();
+        self.peers.peer_mut(peer).past_login = Some((shown, Some(session.profile)));
         self.meter.spend(work::SESSION);
         self.forget_shares(id);
         self.peers.peer_mut(peer).state = PeerState::AwaitingConnect;

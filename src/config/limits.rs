@@ -157,12 +157,12 @@ pub(super) struct LimitFault {
     /// The bounds that it contradicts.
     others: Vec<String>,
     /// Further bounds that are too small for the same reason, with their values.
-    alike: Vec<(String, u64)>,
+    alike: Box<[(String, u64)]>,
 }
 
 impl LimitFault {
     fn alone(name: String, offence: Offence) -> Self {
-        Self { name, offence, others: Vec::new(), alike: Vec::new() }
+        Self { name, offence, others: Vec::new(), alike: Box::default() }
     }
 
     /// The fault at the bound that the file sets. A default that does not fit with it is not at fault.
@@ -484,7 +484,7 @@ impl Bound<'_> {
 
     fn fault(&self, offence: Offence) -> LimitFault {
         let others = self.2.iter().map(|name| (*name).into()).collect();
-        LimitFault { name: self.0.into(), offence, others, alike: Vec::new() }
+        LimitFault { name: self.0.into(), offence, others, alike: Box::default() }
     }
 }
 
