@@ -349,6 +349,10 @@ fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     out.push(b'\n');
     content.user_lines.for_each(|name, value| {
+        // A line with nothing behind its colon is an error in this dialect.
+        if value.trim_ascii_start().is_empty() {
+            return;
+        }
         encode::value(out, name, content.has_escapes);
         out.push(b':');
         encode::value(out, value, content.has_escapes);

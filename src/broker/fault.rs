@@ -174,6 +174,9 @@ impl From<FrameFault> for Fault {
                 Code::UnknownCommand,
                 "the command is none of CONNECT, SEND, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT",
             ),
+            FrameFault::ReturnInHeader => {
+                (Code::MalformedHeader, "a carriage return stands within a header line")
+            }
             FrameFault::MalformedHeader => (
                 Code::MalformedHeader,
                 "a header line has no colon, nothing after it, or a NUL in it",

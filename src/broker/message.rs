@@ -29,7 +29,8 @@ pub struct Content<'a> {
     pub destination: &'a [u8],
     /// The media type of the body, if the sender named one.
     pub content_type: Option<&'a [u8]>,
-    /// Whether a header may hold a character that ends a line, which the sender had escaped.
+    /// Whether a header may hold a character that ends a line for some receiver, which the sender had escaped or its
+    /// version allows.
     pub has_escapes: bool,
     /// Header lines that the broker passes through.
     pub user_lines: UserLines<'a>,

@@ -34,12 +34,19 @@ pub(super) fn content_of<'f>(frame: &'f Frame<'_>, destination: &'f [u8]) -> Con
     Content {
         transaction: None,
         destination,
-        content_type: frame.headers.value(Name::ContentType),
-        has_escapes: frame.has_backslash,
+        // An empty one would be an error of the broker's for classic receivers.
+        content_type: frame.headers.value(Name::ContentType).filter(|one| is_named(one)),
+        has_escapes: frame.has_backslash || frame.has_return,
         user_lines: UserLines::of(&frame.headers),
         body: frame.body,
         shared: frame.shared,
     }
+}
+
+/// Whether a media type has anything but blanks.
+#[inline(always)] // on the path of a SEND
+fn is_named(media_type: &[u8]) -> bool {
+    media_type.first().is_some_and(|byte| *byte > b' ') || !media_type.trim_ascii().is_empty()
 }
 
 /// The last millisecond in which a message may be delivered, by the monotonic clock; `None` if it has
@@ -182,9 +189,15 @@ pub(super) fn check_host(broker: &Broker, headers: &Headers<'_>) -> Result<(), F
 pub(super) fn agree_on_beats(header: Option<&[u8]>, ours_ms: u32) -> Result<Beats, Fault> {
     let Some(header) = header else { return Ok(Beats::default()) };
     let malformed = || Fault::malformed(Name::HeartBeat, "is not two numbers with a comma between");
-    let text = std::str::from_utf8(header).map_err(|_| malformed())?;
-    let (can, wants) = text.split_once(',').ok_or_else(malformed)?;
-    let parse = |text: &str| text.trim().parse::<u32>().map_err(|_| malformed());
+    let comma = memchr::memchr(b',', header).ok_or_else(malformed)?;
+    let (can, wants) = (&header[..comma], &header[comma + 1..]);
+    let parse = |text: &[u8]| match text.trim_ascii() {
+        // What is too large for a number is as good as the largest.
+        digits if is_number(digits) => {
+            Ok(parse_digits(digits).map_or(u32::MAX, |ms| ms.min(u64::from(u32::MAX)) as u32))
+        }
+        _ => Err(malformed()),
+    };
     let agree = |theirs: u32| if theirs == 0 || ours_ms == 0 { 0 } else { theirs.max(ours_ms) };
     Ok(Beats { incoming_ms: agree(parse(can)?), outgoing_ms: agree(parse(wants)?) })
 }

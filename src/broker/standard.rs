@@ -149,6 +149,7 @@ fn can_follow(frame: &Frame<'_>) -> bool {
     let has = |name| frame.headers.value(name).is_some();
     frame.command == Command::Send
         && !frame.has_backslash
+        && !frame.has_return
         && !frame.headers.has_odd_names()
         && ![Transaction, Expiration, Expires, Undeliverable].into_iter().any(has)
 }
@@ -234,8 +235,11 @@ pub(super) fn write_error(
     encode::header(out, version, b"message", fault.description.as_bytes());
     encode::plain_header(out, "error-code", fault.code.word().as_bytes());
     encode::plain_header(out, "retry", fault.retry().word().as_bytes());
-    // STOMP 1.2, "Value Encoding": with an undefined escape sequence the ERROR would be malformed, too.
-    if let Some(receipt) = receipt.filter(|escaped| version.unescape(escaped).is_ok()) {
+    // STOMP 1.2, "Value Encoding": with an undefined escape sequence the ERROR would be malformed, too; and with a
+    // carriage return in it.
+    let is_well_formed =
+        |escaped: &&[u8]| version.unescape(escaped).is_ok() && !escaped.contains(&b'\r');
+    if let Some(receipt) = receipt.filter(is_well_formed) {
         encode::plain_header(out, "receipt-id", receipt);
     }
     if fault.code == Code::UnsupportedVersion {
@@ -267,6 +271,11 @@ fn handle_escaped(
     if !frame.body.is_empty() && !frame.command.may_have_body(version) {
         let description = "a frame with this command may not have a body";
         return Err(Fault::closing(Code::MalformedFrame, Retry::Never, description));
+    }
+    // STOMP 1.2, "Augmented BNF": neither names nor values hold one.
+    if frame.has_return && version == Version::V1_2 {
+        let description = "a header holds a carriage return that does not end its line";
+        return Err(Fault::closing(Code::MalformedHeader, Retry::Never, description));
     }
     // STOMP 1.2, "Value Encoding": CONNECT is not escaped.
     if !frame.has_backslash || frame.command == Command::Connect {

@@ -117,6 +117,7 @@ pub(crate) struct HeldFrame {
     command: Command,
     lines: OwnedLines,
     has_backslash: bool,
+    has_return: bool,
     body: Body,
     /// What COMMIT has found that is to be done.
     pub plan: Plan,
@@ -145,11 +146,11 @@ impl HeldFrame {
     /// Copies a frame. A large body stays where it is, if it can be shared.
     pub(crate) fn new(frame: &Frame<'_>) -> Self {
         let lines = OwnedLines::copied(&frame.headers);
-        let has_backslash = frame.has_backslash;
         Self {
             command: frame.command,
             lines,
-            has_backslash,
+            has_backslash: frame.has_backslash,
+            has_return: frame.has_return,
             body: Body::new_apart(Lent { bytes: frame.body, shared: frame.shared }),
             plan: Plan::None,
         }
@@ -158,9 +159,9 @@ impl HeldFrame {
     /// The frame, borrowed.
     pub(crate) fn frame(&self) -> Frame<'_> {
         let headers = self.lines.headers();
-        let has_backslash = self.has_backslash;
+        let (has_backslash, has_return) = (self.has_backslash, self.has_return);
         let Lent { bytes: body, shared } = self.body.lent();
-        Frame { command: self.command, headers, has_backslash, body, shared }
+        Frame { command: self.command, headers, has_backslash, has_return, body, shared }
     }
 
     /// Memory of the frame, bookkeeping included.

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::lines::LineFeeds;
+use crate::stomp::lines::Lines;
 use crate::stomp::{Headers, LineFault, Name};
 
 /// A frame from a client.
@@ -40,35 +40,32 @@ impl<'a> Frame<'a> {
     /// Those of [`Self::parse`]. The content here is meaningless then.
     #[inline(always)] // on the path of a SEND; the other callers are cold
     pub fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
-        let mut feeds = LineFeeds::<false>::new(bytes);
-        let end = feeds.next().unwrap_or(bytes.len());
+        let mut lines = Lines::<false>::new(bytes);
+        let first = lines.next_line();
         if !bytes.starts_with(b"SEND\n") {
-            self.command = Command::parse(without_return(&bytes[..end]))?;
+            self.command = Command::parse(first.unwrap_or(without_return(bytes)))?;
         }
         self.headers.allow(limits.header_count_max);
-        let mut from = end + 1;
+        let mut body_from = bytes.len();
         loop {
-            let Some(end) = feeds.next() else {
-                self.read_last_line(bytes.get(from..).unwrap_or_default())?;
-                from = bytes.len();
+            let Some(line) = lines.next_line() else {
+                let rest = if first.is_some() { &bytes[lines.position()..] } else { &[] };
+                self.read_last_line(rest)?;
                 break;
             };
-            let line = without_return(&bytes[from..end]);
-            from = end + 1;
             if line.is_empty() {
+                body_from = lines.position();
                 break;
             }
             self.headers.push_line(line, true)?;
         }
-        let body_from = from.min(bytes.len());
         // Checked once, since the number of lines is bounded already.
         if body_from > limits.header_bytes_max as usize {
             let max = u64::from(limits.header_bytes_max);
             return Err(Exceeded { limit: "header_bytes_max", max }.into());
         }
-        if feeds.is_marked_before(body_from) {
-            // Only NUL is marked in this dialect.
-            return Err(FrameFault::MalformedHeader);
+        if lines.is_marked() {
+            return Err(fault_of_mark(&bytes[..body_from]));
         }
         let rest = &bytes[body_from..];
         self.body = trim_final_nul(rest, self.headers.value(Name::ContentLength));
@@ -138,6 +135,8 @@ pub enum FrameFault {
     UnknownCommand,
     /// A header line has no colon, nothing after its colon, or a NUL in it.
     MalformedHeader,
+    /// A header line has a carriage return in it, at which a receiver may end the line.
+    ReturnInHeader,
     /// A bound is exceeded.
     Exceeds(Exceeded),
 }
@@ -157,8 +156,13 @@ impl From<Exceeded> for FrameFault {
     }
 }
 
-/// Drops the carriage return of a line that ends in CRLF.
-#[inline(always)] // once a header line
+/// What is wrong with a header that holds a NUL or a carriage return within a line.
+#[cold] // no client in order sends them
+fn fault_of_mark(head: &[u8]) -> FrameFault {
+    if head.contains(&0) { FrameFault::MalformedHeader } else { FrameFault::ReturnInHeader }
+}
+
+/// Drops the carriage return of a line that ends in CRLF, or would if more followed.
 fn without_return(line: &[u8]) -> &[u8] {
     match line {
         [rest @ .., b'\r'] => rest,
@@ -244,6 +248,23 @@ mod tests {
         let frame = parse(b"SEND\n:x\ntransaction: \n\n").unwrap();
         assert_eq!(frame.headers.user_lines()[0].name, b"");
         assert_eq!(frame.headers.value(Name::Transaction), Some(&b""[..]));
+    }
+
+    #[test]
+    fn a_carriage_return_within_a_line_is_malformed() {
+        for lines in ["a:b\rorigin:boss\n\n", "a\rb:c\n\n", "\ra:b\n\n", "a:b\r\r\n\n", "a\r:b"] {
+            let bytes = format!("SEND\n{lines}");
+            assert_eq!(
+                parse(bytes.as_bytes()).unwrap_err(),
+                FrameFault::ReturnInHeader,
+                "{lines:?}"
+            );
+        }
+        for lines in ["a:b\r\n\r\n", "a:b\r\n\n\rx", "a:b\r\n", "a:b\r", "\r\n\r", "\r"] {
+            let bytes = format!("SEND\n{lines}");
+            assert!(parse(bytes.as_bytes()).is_ok(), "{lines:?}");
+        }
+        assert_eq!(parse(b"SEND\r").unwrap().body, b"");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! One frame of standard STOMP, borrowed, with its header lines still escaped.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::headers::{HeaderLine, Headers, LineFault, Name};
-use super::lines::LineFeeds;
+use super::lines::Lines;
 use super::version::{UndefinedEscape, Version};
 use crate::buffer::{Shared, allocated_bytes};
 use crate::limits::{Exceeded, Limits};
@@ -18,6 +18,8 @@ pub struct Frame<'a> {
     pub headers: Headers<'a>,
     /// Whether the header lines hold a backslash.
     pub has_backslash: bool,
+    /// Whether they hold a carriage return that does not end a line.
+    pub has_return: bool,
     /// The body, without the NUL that ends the frame.
     pub body: &'a [u8],
     /// The buffer that the frame is in, if that can be shared.
@@ -123,16 +125,15 @@ impl<'a> Frame<'a> {
     /// provisional: [`Self::scan_slow`] decides.
     #[inline]
     pub fn scan(&mut self, bytes: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
-        let mut feeds = LineFeeds::<true>::new(bytes);
-        let Some(feed) = feeds.next() else { return partial(bytes, 0, bounds) };
-        self.command = Command::parse(without_return(&bytes[..feed]))?;
+        let mut lines = Lines::<true>::new(bytes);
+        let Some(first) = lines.next_line() else { return partial(bytes, 0, bounds) };
+        self.command = Command::parse(first)?;
         self.headers.allow(bounds.header_count_max);
-        let mut at = feed + 1;
         loop {
-            let Some(feed) = feeds.next() else { return partial(bytes, at, bounds) };
-            let line = without_return(&bytes[at..feed]);
-            at = feed + 1;
-            check_header_bytes(at, bounds)?;
+            let Some(line) = lines.next_line() else {
+                return partial(bytes, lines.position(), bounds);
+            };
+            check_header_bytes(lines.position(), bounds)?;
             match line.first() {
                 None => break,
                 // STOMP 1.2, "Augmented BNF": a name has at least one byte, a value may have none.
@@ -140,7 +141,10 @@ impl<'a> Frame<'a> {
                 Some(_) => self.headers.push_line(line, false)?,
             };
         }
-        self.has_backslash = feeds.is_marked_before(at) && has_backslash(&bytes[..at])?;
+        let at = lines.position();
+        if lines.is_marked() {
+            self.look_at_marks(&bytes[..at])?;
+        }
         let end = match body_end(bytes, at, &self.headers, bounds)? {
             Ok(end) => end,
             Err(need) => return Ok(Scan::Partial(need)),
@@ -198,7 +202,20 @@ impl<'a> Frame<'a> {
             }
             self.headers.push_line(line, false)?;
         }
-        self.has_backslash = has_backslash(head)?;
+        self.look_at_marks(head)
+    }
+
+    /// Checks a header that may hold a marked byte (see [`Lines`]).
+    #[cold] // few headers have marked bytes
+    fn look_at_marks(&mut self, head: &[u8]) -> Result<(), ScanFault> {
+        if memchr(0, head).is_some() {
+            return Err(ScanFault::NulInHeader);
+        }
+        if !text::is_text(head) {
+            return Err(ScanFault::NotUtf8);
+        }
+        self.has_backslash = memchr(b'\\', head).is_some();
+        self.has_return = memchr_iter(b'\r', head).any(|at| head.get(at + 1) != Some(&b'\n'));
         Ok(())
     }
 }
@@ -286,6 +303,7 @@ impl Default for Frame<'_> {
             command: Command::Send,
             headers: Headers::default(),
             has_backslash: false,
+            has_return: false,
             body: &[],
             shared: None,
         }
@@ -430,18 +448,6 @@ fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Checks a header that holds a marked byte (see [`LineFeeds`]). Returns whether it holds a backslash.
-#[cold] // few headers have marked bytes
-fn has_backslash(head: &[u8]) -> Result<bool, ScanFault> {
-    if memchr(0, head).is_some() {
-        return Err(ScanFault::NulInHeader);
-    }
-    if !text::is_text(head) {
-        return Err(ScanFault::NotUtf8);
-    }
-    Ok(memchr(b'\\', head).is_some())
-}
-
 /// Checks a header that is not whole, which may already be malformed.
 #[cold] // few frames are torn
 fn partial(bytes: &[u8], at: usize, bounds: &ScanBounds) -> Result<Scan, ScanFault> {
@@ -577,6 +583,20 @@ mod tests {
         let (frame, _) = whole(b"SEND\r\ndestination:/a\r\n\r\nhi\r\n\0");
         assert_eq!(frame.headers.value(Name::Destination), Some(&b"/a"[..]));
         assert_eq!(frame.body, b"hi\r\n");
+    }
+
+    #[test]
+    fn carriage_returns_within_lines_are_noted() {
+        for (bytes, expected) in [
+            (&b"SEND\r\na:b\r\n\r\n\r\0"[..], false),
+            (b"SEND\na:b\rorigin:boss\n\n\0", true),
+            (b"SEND\na\r:b\n\n\0", true),
+            (b"SEND\na:b\r\r\n\n\0", true),
+            (b"DISCONNECT\nreceipt:b\rc\n\0", true),
+            (b"DISCONNECT\nreceipt:b\r\n\0", false),
+        ] {
+            assert_eq!(whole(bytes).0.has_return, expected, "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

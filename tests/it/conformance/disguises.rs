@@ -60,6 +60,67 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         }
         bob.hears_nothing();
     }),
+    statement(
+        "Ours, 'Frames'",
+        "a carriage return ends a line only before its line feed",
+        |stage| {
+            for line in
+                ["k:a\rorigin:boss", "k\rorigin:boss", "content-type:a\rorigin:boss", "\rk:v"]
+            {
+                stage.agent().refused(&format!("SEND\ndestination:/topic/a\n{line}\n\nx"), CODE);
+            }
+            let receipt =
+                stage.agent().refused("SEND\ndestination:/topic/a\nreceipt:a\rb\n\nx", CODE);
+            assert_eq!(receipt.get("receipt-id"), None);
+            for line in
+                ["transaction:1\rorigin:boss", "k:a\rorigin:boss", "k\rorigin:boss", "k:v\r\r"]
+            {
+                let mut ana = stage.classic(Agent);
+                ana.say(&format!("SEND\ndestination:/topic/a\n{line}\n\nx"));
+                ana.expect("ERROR").has("error-code", CODE).has("retry", "never");
+                ana.ends();
+            }
+            let (mut ana, mut bob) = (stage.classic(Agent), stage.classic(Agent));
+            ana.ask(&format!("SEND\r\ndestination:{}\r\nk:v\r\n\r\n\rx\r", bob.address()));
+            bob.message().has("k", "v").says("\rx\r");
+        },
+    ),
+    statement("Ours, 'Messages'", "where one may pass, classic clients get a blank", |stage| {
+        let (mut bob, topic) = (stage.classic(Agent), stage.topic());
+        bob.ask(&format!("SUBSCRIBE\ndestination:{topic}\ndestination-type:0\n\n"));
+        for version in ["1.0", "1.1"] {
+            let mut ana = stage.client(Agent, version);
+            let lines = "k:a\rorigin:boss\nj\rorigin:boss\ncontent-type:a\rorigin:boss\n";
+            let check = |message: crate::support::frame::Frame| {
+                message.has("k", "a origin:boss").has("j origin", "boss");
+                message.has("content-type", "a origin:boss").says("x");
+                assert!(message.lines.iter().all(|line| !format!("{line:?}").contains("\\r")));
+            };
+            ana.tell_with(&topic, lines, "x");
+            check(bob.message());
+            ana.ask("BEGIN\ntransaction:t\n\n");
+            let held = format!("SEND\ndestination:{topic}\ntransaction:t\n{lines}\nx");
+            ana.ask(&held);
+            ana.ask("COMMIT\ntransaction:t\n\n");
+            check(bob.message());
+        }
+    }),
+    statement("Ours, 'Frames'", "classic clients get no line without a value", |stage| {
+        let mut bob = stage.classic(Agent);
+        let check = |message: crate::support::frame::Frame| {
+            message.has("content-type", "text/plain").has("k", "v").says("x");
+            assert!(message.lines.iter().all(|line| !line.1.trim().is_empty()), "{message}");
+            assert!(["empty", "blank", "feed"].iter().all(|name| message.get(name).is_none()));
+        };
+        for content_type in ["", " "] {
+            let lines = format!("empty:\nblank:  \nfeed:\\n\ncontent-type:{content_type}\nk:v\n");
+            assert_eq!(stage.agent().tell_with(&bob.address(), &lines, "x"), 1);
+            check(bob.message());
+        }
+        let lines = "empty: \nblank:  \nk:v\n";
+        stage.classic(Agent).say(&format!("SEND\ndestination:{}\n{lines}\nx", bob.address()));
+        check(bob.message());
+    }),
     statement("Ours, 'Messages'", "other names pass with their blanks", |stage| {
         let (mut ana, mut bob) = (stage.agent(), stage.classic(Agent));
         let more = " k :v\n\u{a0}note:w\nk\\corigin:x\nOrigin:y\n";
@@ -165,3 +226,5 @@ const GIVEN: [&str; 6] =
     ["content-length", "content-type", "destination", "receipt", "session-id", "transaction"];
 
 const FORGED: &str = "forged";
+
+const CODE: &str = "UNKNOWN_FORMAT_HEADER";

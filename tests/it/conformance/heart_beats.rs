@@ -24,8 +24,13 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     statement("STOMP 1.2, 'Heart-beating'", "both directions may be agreed", |stage| {
         agreed(stage, "10000,10000", Some("1000,1000"));
     }),
+    statement("Ours, 'Logging in'", "an interval that is too large is the largest", |stage| {
+        agreed(stage, "4294967296,0", Some("0,1000"));
+        agreed(stage, "0,99999999999999999999999", Some("1000,0"));
+    }),
     statement("STOMP 1.2, 'Heart-beating'", "it is two numbers with a comma between", |stage| {
-        for beats in ["1000", "a,b", "-1,0", "1000;1000", "", "0.5,1"] {
+        for beats in ["1000", "a,b", "-1,0", "1000;1000", "", "0.5,1", "+5,5", "5,+5", "5,5,5", ","]
+        {
             let text = connect(&stage.name("b"), Agent, &format!("heart-beat:{beats}\n"));
             stage.stranger().refused(&text, "UNKNOWN_FORMAT_HEADER");
         }
