@@ -292,6 +292,10 @@ impl WebSocketLayer {
         if header.mask.is_none() {
             return Err(Violation::Protocol("a client's frame is not masked"));
         }
+        // RFC 6455, 5.2: the most significant bit is 0.
+        if length > u64::MAX / 2 {
+            return Err(Violation::Protocol("a length with its highest bit set"));
+        }
         match header.opcode {
             OpCode::Control(_) if !header.is_final || length > CONTROL_PAYLOAD_BYTES_MAX => {
                 Err(Violation::Protocol("a control frame is fragmented or too long"))
@@ -428,7 +432,8 @@ fn read_close(payload: &[u8]) -> Result<CloseCode, Violation> {
         [] => Ok(CloseCode::Normal),
         [high, low, reason @ ..] => {
             let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
-            if !code.is_allowed() {
+            // tungstenite does not know 1014, Bad Gateway, which is in IANA's registry.
+            if !code.is_allowed() && u16::from(code) != 1014 {
                 return Err(Violation::Protocol("a close code that may not be sent"));
             }
             std::str::from_utf8(reason).map(|_| code).map_err(|_| Violation::Text)
@@ -562,7 +567,22 @@ mod tests {
         let split = [frame(0x01, b"\xc3"), frame(0x80, b"\xb1")].concat();
         assert_eq!(read(&[&split]).messages, ["ñ".as_bytes()], "text may be cut anywhere");
         assert_eq!(code(&frame(0x88, &[3])), Some(1002));
-        assert_eq!(code(&frame(0x88, &1005u16.to_be_bytes())), Some(1002));
+        for reserved in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000u16] {
+            assert_eq!(code(&frame(0x88, &reserved.to_be_bytes())), Some(1002), "{reserved}");
+        }
+        let long = |first: u8| [&[0x82, 0xff, first][..], &[0; 7], &[0; 4]].concat();
+        assert_eq!(code(&long(0x80)), Some(1002), "a length with its highest bit set");
+        let error = read(&[&long(0x7f)]).error;
+        assert!(matches!(error, Some(TransportFault::TooLarge(_))), "{error:?}");
+    }
+
+    #[test]
+    fn a_close_is_answered_with_its_own_code() {
+        for allowed in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4999u16] {
+            let outcome = read(&[&frame(0x88, &allowed.to_be_bytes())]);
+            assert!(outcome.closed && outcome.error.is_none(), "{allowed}");
+            assert_eq!(outcome.control[2..], allowed.to_be_bytes(), "{allowed}");
+        }
     }
 
     #[test]
