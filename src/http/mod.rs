@@ -58,6 +58,7 @@ fn find(request: &PlainRequest, served: Served) -> Answer {
 
 fn find_content(request: &PlainRequest, served: Served) -> Answer {
     let path = &request.path[..];
+    let no_upgrade = if request.is_too_old { TOO_OLD } else { NO_UPGRADE };
     let asset = if served.http && served.sample { sample::find(path) } else { None };
     match (asset, path) {
         (Some(asset), _) => asset,
@@ -69,10 +70,12 @@ fn find_content(request: &PlainRequest, served: Served) -> Answer {
             body: include_bytes!("browser.html"),
         },
         (None, "/") => {
-            Answer { lines: "Vary: Accept\r\n", ..Answer::text("400 Bad Request", NO_UPGRADE) }
+            Answer { lines: "Vary: Accept\r\n", ..Answer::text("400 Bad Request", no_upgrade) }
         }
         // If only WebSocket is served, the request can only have been meant as an upgrade.
-        (None, _) if !served.http => Answer::text("400 Bad Request", NO_UPGRADE),
+        (None, _) if !served.http || request.is_too_old => {
+            Answer::text("400 Bad Request", no_upgrade)
+        }
         (None, _) => Answer::text("404 Not Found", b"There is nothing at this path\n"),
     }
 }
@@ -80,6 +83,9 @@ fn find_content(request: &PlainRequest, served: Served) -> Answer {
 const ALLOWED: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
 const NO_UPGRADE: &[u8] = b"The WebSocket handshake Connection field is missing\n";
+
+const TOO_OLD: &[u8] = b"A WebSocket cannot be opened in HTTP/1.0; \
+    nginx in between needs proxy_http_version 1.1\n";
 
 /// RFC 9110, 15.5.22: a 426 has Upgrade. The page loads nothing.
 const BROWSER_LINES: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nVary: Accept\r\n\
@@ -99,7 +105,7 @@ mod tests {
     }
 
     fn ask(method: Method, path: &str, accepts_html: bool, served: Served) -> String {
-        let request = PlainRequest { method, path: path.into(), accepts_html };
+        let request = PlainRequest { method, path: path.into(), accepts_html, is_too_old: false };
         String::from_utf8(answer(&request, served)).unwrap()
     }
 
@@ -164,6 +170,18 @@ mod tests {
         assert!(ask(Method::Get, "/nothing", true, PLAIN).contains("text/plain"));
         assert!(ask(Method::Get, "/", true, SAMPLE).starts_with("HTTP/1.1 200 "));
         assert!(get("/", PLAIN).contains("\r\nContent-Type: text/plain"));
+    }
+
+    #[test]
+    fn a_websocket_in_http_1_0_is_answered_with_what_it_needs() {
+        for (path, served) in [("/", PLAIN), ("/any", PLAIN), ("/", NOTHING), ("/any", NOTHING)] {
+            let path = path.to_owned();
+            let (method, accepts_html, is_too_old) = (Method::Get, false, true);
+            let request = PlainRequest { method, path, accepts_html, is_too_old };
+            let answer = String::from_utf8(answer(&request, served)).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            assert!(answer.ends_with("needs proxy_http_version 1.1\n"), "{answer}");
+        }
     }
 
     #[test]

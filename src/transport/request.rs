@@ -32,6 +32,8 @@ pub struct PlainRequest {
     pub path: String,
     /// Whether `Accept` names HTML, as that of browsers does.
     pub accepts_html: bool,
+    /// Whether it asks for a WebSocket in HTTP/1.0, which has none.
+    pub is_too_old: bool,
 }
 
 /// The methods that are distinguished.
@@ -72,7 +74,7 @@ impl<'a> RequestHead<'a> {
         match request.parse(bytes) {
             Ok(Status::Complete(_)) => {}
             Err(Error::TooManyHeaders) => return Err(HeadFault::TooManyLines),
-            Err(Error::Version) => return Err(HeadFault::Version),
+            Err(Error::Version) if names_version(bytes) => return Err(HeadFault::Version),
             Err(Error::HeaderName | Error::HeaderValue) => {
                 return Err(HeadFault::Malformed("A header line is malformed"));
             }
@@ -112,7 +114,8 @@ impl<'a> RequestHead<'a> {
             let media_type = range.split(|byte| *byte == b';').next().unwrap_or_default();
             media_type.trim_ascii().eq_ignore_ascii_case(b"text/html")
         });
-        Ok(PlainRequest { method, path: path.to_owned(), accepts_html })
+        let is_too_old = self.minor_version == 0 && self.lists("upgrade", b"websocket");
+        Ok(PlainRequest { method, path: path.to_owned(), accepts_html, is_too_old })
     }
 
     /// Whether it asks for a WebSocket. RFC 9110, 7.8: a server ignores other upgrades, and all
@@ -164,13 +167,29 @@ impl<'a> RequestHead<'a> {
     }
 }
 
+/// Whether the request line has its three parts, and the last one is a version of HTTP.
+fn names_version(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start().split(|byte| matches!(byte, b'\n' | b'\r')).next();
+    let mut words = line.unwrap_or_default().split(|byte| *byte == b' ').skip(2);
+    let version = words.next().and_then(|word| word.strip_prefix(b"HTTP/"));
+    let is_number = |version: &[u8]| {
+        let mut numbers = version.splitn(2, |byte| *byte == b'.');
+        numbers.all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+    };
+    version.is_some_and(is_number) && words.next().is_none()
+}
+
 /// The path of a target in origin form or, RFC 9112, 3.2.2, absolute form.
 fn path_of(target: &str) -> Option<&str> {
     let path = if target.starts_with('/') {
         target
     } else {
         let (scheme, rest) = target.split_once("://")?;
-        if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        // RFC 3986, 3.1.
+        let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            || !scheme.bytes().all(is_of_scheme)
+        {
             return None;
         }
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -260,6 +279,10 @@ mod tests {
             ("HEAD", "http://broker.example/health?x", Some("/health")),
             ("GET", "HTTPS://broker.example", Some("/")),
             ("GET", "ws://broker.example?x=/y", Some("/")),
+            ("GET", "svn+ssh.x-1://broker.example/a", Some("/a")),
+            ("GET", "1http://broker.example/a", None),
+            ("GET", "+http://broker.example/a", None),
+            ("GET", "ht_tp://broker.example/a", None),
             ("OPTIONS", "*", Some("*")),
             ("OPTIONS", "/health", Some("/health")),
             ("CONNECT", "broker.example:80", Some("")),
@@ -303,12 +326,25 @@ mod tests {
         let lines = "X: a\r\n".repeat(HEADER_LINES_MAX);
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         assert_eq!(read(&many, |_| ()), Err(HeadFault::TooManyLines));
-        for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/3"] {
+        for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/1.2", "HTTP/3"] {
             let request = format!("GET / {version}\r\nHost: a\r\n\r\n");
             assert_eq!(read(&request, |_| ()), Err(HeadFault::Version), "{version}");
         }
-        for request in ["GET /\r\n\r\n", "GET \u{1} HTTP/1.1\r\n\r\n", "GET / HTTP/1.1 \r\n\r\n"] {
-            assert!(is_malformed(request), "{request:?}");
+        for line in [
+            "GET /",
+            "GET \u{1} HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET /a b HTTP/1.1",
+            "GET / HTTP/2.0 x",
+            "GET  / HTTP/2.0",
+            "GET / http/1.1",
+            "GET / HTTP/",
+            "GET / HTTP/1.",
+            "GET / HTTP/a.b",
+            "GET / STOMP/1.2",
+        ] {
+            let request = format!("{line}\r\nHost: a\r\n\r\n");
+            assert!(is_malformed(&request), "{line:?}");
         }
     }
 }

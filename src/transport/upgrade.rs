@@ -325,8 +325,9 @@ mod tests {
 
     #[test]
     fn a_request_without_a_websocket_upgrade_is_plain() {
-        let plain = |method, path: &str| {
-            let request = PlainRequest { method, path: path.into(), accepts_html: false };
+        let plain = |method, path: &str, is_too_old| {
+            let path = path.into();
+            let request = PlainRequest { method, path, accepts_html: false, is_too_old };
             Ok(Upgraded::Request(request))
         };
         for (text, method, path) in [
@@ -346,7 +347,8 @@ mod tests {
             (&(UPGRADE.replace("GET", "HEAD") + "\r\n"), Method::Head, "/any"),
             (&(UPGRADE.replace("GET", "POST") + "\r\n"), Method::Other, "/any"),
         ] {
-            assert_eq!(request(text).0, plain(method, path), "{text}");
+            let is_too_old = text.contains("HTTP/1.0") && text.contains("Upgrade");
+            assert_eq!(request(text).0, plain(method, path, is_too_old), "{text}");
         }
     }
 
