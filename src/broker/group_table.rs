@@ -1,9 +1,8 @@
 //! The table of groups of one kind, by their texts, with the count of their memory.
 
-use hashbrown::HashTable;
-
 use super::hashing::NameHasher;
 use super::ids::{GroupId, SubscriptionIndex};
+use super::index::NameIndex;
 use super::members::{Copies, Members, Route};
 use super::pattern::Pattern;
 use super::table::Table;
@@ -80,7 +79,7 @@ impl Group<Pattern> {
 #[derive(Debug)]
 pub(crate) struct GroupTable<M> {
     table: Table<GroupId, Option<Group<M>>>,
-    by_text: HashTable<GroupId>,
+    by_text: NameIndex<GroupId>,
     hasher: NameHasher,
     /// The number of the newest group.
     newest: u64,
@@ -96,7 +95,7 @@ impl<M: Matcher> GroupTable<M> {
     pub(super) fn new(hasher: NameHasher) -> Self {
         Self {
             table: Table::default(),
-            by_text: HashTable::new(),
+            by_text: NameIndex::new(),
             hasher,
             newest: 0,
             closed: 0,
@@ -121,8 +120,8 @@ impl<M: Matcher> GroupTable<M> {
 
     /// The group of a pattern.
     pub(crate) fn find(&self, text: &[u8]) -> Option<GroupId> {
-        let is_same = |id: &GroupId| self.get(*id).is_some_and(|group| *group.text == *text);
-        self.by_text.find(self.hasher.hash(text), is_same).copied()
+        let is_same = |id| self.get(id).is_some_and(|group| *group.text == *text);
+        self.by_text.find(self.hasher.hash(text), is_same)
     }
 
     /// Adds a group without members for a pattern that has none.
@@ -136,11 +135,7 @@ impl<M: Matcher> GroupTable<M> {
         group.bytes = group.count_bytes();
         self.bytes += group.bytes;
         let id = self.table.insert(Some(group));
-        let (table, hasher) = (&self.table, &self.hasher);
-        let rehash = |id: &GroupId| {
-            hasher.hash(table.get(*id).and_then(Option::as_ref).map_or(b"", Group::text))
-        };
-        self.by_text.insert_unique(hasher.hash(text), id, rehash);
+        self.by_text.insert(self.hasher.hash(text), id);
         id
     }
 
@@ -197,9 +192,7 @@ impl<M: Matcher> GroupTable<M> {
 
     /// Has a text no longer find its group.
     fn unlist(&mut self, id: GroupId, hash: u64) {
-        if let Ok(entry) = self.by_text.find_entry(hash, |other| *other == id) {
-            entry.remove();
-        }
+        self.by_text.remove(hash, id);
     }
 
     /// A group that may be gone.

@@ -8,15 +8,13 @@
 //! share and occupies less: its messages are dropped, those first that began to wait last, as they are the
 //! farthest from being delivered. None of them becomes a dead letter, for that would free nothing.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
 use super::asker::Asker;
 use super::deliver::Sending;
 use super::destination::DestinationTable;
 use super::fault::Fault;
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, SessionId};
+use super::index::{Hashed, Shards};
 use super::message::{Content, NEVER, Origin};
 use super::space::Space;
 use super::store::Store;
@@ -28,7 +26,7 @@ use crate::work;
 #[derive(Debug)]
 pub(super) struct Reserved {
     /// By name. In an order of names, those that begin alike would be compared to their ends many times.
-    claims: HashTable<Claim>,
+    claims: Shards<Claim>,
     hasher: NameHasher,
     /// Memory of messages for queues.
     pub(super) bytes: u64,
@@ -41,7 +39,7 @@ pub(super) struct Reserved {
 #[derive(Debug)]
 struct Claim {
     name: Box<[u8]>,
-    hash: u64,
+    hash: u32,
     /// Steps that need it.
     steps: u64,
     /// Messages among them, for a queue.
@@ -50,10 +48,16 @@ struct Claim {
     is_new: bool,
 }
 
+impl Hashed for Claim {
+    fn hash(&self) -> u32 {
+        self.hash
+    }
+}
+
 impl Reserved {
     /// Nothing is reserved.
     pub(super) fn new(hasher: NameHasher) -> Self {
-        Self { claims: HashTable::new(), hasher, bytes: 0, places: 0, place_bytes: 0 }
+        Self { claims: Shards::new(), hasher, bytes: 0, places: 0, place_bytes: 0 }
     }
 
     /// Topics that have to be created.
@@ -98,52 +102,45 @@ impl Reserved {
         self.bytes += bytes;
         let hash = self.hasher.hash(name);
         let is_it = |one: &Claim| *one.name == *name;
-        let mut entry = match self.claims.entry(hash, is_it, |one| one.hash) {
-            Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => entry.insert(Claim {
-                name: name.into(),
-                hash,
-                steps: 0,
-                messages: 0,
-                is_new: false,
-            }),
-        };
-        let claim = entry.get_mut();
         // Where there was a topic when it was first needed, it may have gone since.
-        if is_new && !std::mem::replace(&mut claim.is_new, true) {
+        let is_place = match self.claims.find_mut(hash, is_it) {
+            Some(claim) => {
+                claim.steps += 1;
+                claim.messages += messages;
+                is_new && !std::mem::replace(&mut claim.is_new, true)
+            }
+            None => {
+                let (name, hash) = (name.into(), hash as u32);
+                self.claims.insert(Claim { name, hash, steps: 1, messages, is_new });
+                is_new
+            }
+        };
+        if is_place {
             self.places += 1;
             self.place_bytes += DestinationTable::cost_of(name);
         }
-        claim.steps += 1;
-        claim.messages += messages;
     }
 
     /// Returns whether nothing is reserved at that name any more.
     fn remove(&mut self, name: &[u8], messages: u64, bytes: u64) -> bool {
         let hash = self.hasher.hash(name);
-        let Ok(mut entry) = self.claims.find_entry(hash, |one| *one.name == *name) else {
-            return false;
-        };
+        let is_it = |one: &Claim| *one.name == *name;
+        let Some(claim) = self.claims.find_mut(hash, is_it) else { return false };
         self.bytes -= bytes;
-        let claim = entry.get_mut();
         claim.steps -= 1;
         claim.messages -= messages;
         if claim.steps > 0 {
             return false;
         }
-        let (ended, _) = entry.remove();
-        if ended.is_new {
+        if self.claims.remove(hash, is_it).is_some_and(|ended| ended.is_new) {
             self.places -= 1;
             self.place_bytes -= DestinationTable::cost_of(name);
-        }
-        if self.claims.is_empty() {
-            self.claims = HashTable::new();
         }
         true
     }
 
     pub(super) fn messages_at(&self, name: &[u8]) -> u64 {
-        if self.claims.is_empty() {
+        if self.claims.len() == 0 {
             return 0;
         }
         self.find(name).map_or(0, |claim| claim.messages)
@@ -253,7 +250,7 @@ impl Broker {
         assert_eq!((new().count() as u64, bytes), (reserved.places, reserved.place_bytes));
         let is_needed = self.transactions.committing_bytes() > 0;
         assert!(
-            is_needed || reserved.claims.is_empty() && reserved.bytes == 0,
+            is_needed || reserved.claims.len() == 0 && reserved.bytes == 0,
             "reserved for nobody"
         );
     }

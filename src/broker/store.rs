@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
 use slab::Slab;
 
 use super::hashing::NameHasher;
 use super::ids::{DestinationId, SubscriptionIndex};
+use super::index::NameIndex;
 use super::message::{Content, Origin, Stored};
 use crate::ranking::Ranking;
 
@@ -90,8 +90,9 @@ struct Account {
 #[derive(Debug)]
 pub(crate) struct Store {
     kept: Slab<Box<Kept>>,
-    accounts: Slab<Account>,
-    by_name: HashTable<u32>,
+    /// Each apart, so that what is given back at once when the last one closes is not much.
+    accounts: Slab<Box<Account>>,
+    by_name: NameIndex<u32>,
     hasher: NameHasher,
     ranking: Ranking,
     /// Messages that consumers hold, by number.
@@ -127,7 +128,7 @@ impl Store {
         Self {
             kept: Slab::new(),
             accounts: Slab::new(),
-            by_name: HashTable::new(),
+            by_name: NameIndex::new(),
             hasher: NameHasher::new(secret),
             ranking: Ranking::default(),
             held: BTreeMap::new(),
@@ -340,6 +341,7 @@ impl Store {
             }
         }
         assert_eq!(held, self.held.len(), "messages that are held");
+        assert_eq!(self.by_name.len(), self.accounts.len(), "names and accounts");
         for (id, account) in &self.accounts {
             assert!(!account.is_unused(), "an account without messages");
             let messages = by_account.get(&(id as u32)).copied().unwrap_or_default();
@@ -390,8 +392,8 @@ impl Store {
     }
 
     fn find(&self, sender: &[u8]) -> Option<u32> {
-        let is_same = |account: &u32| *self.accounts[*account as usize].name == *sender;
-        self.by_name.find(self.hasher.hash(sender), is_same).copied()
+        let is_same = |account: u32| *self.accounts[account as usize].name == *sender;
+        self.by_name.find(self.hasher.hash(sender), is_same)
     }
 
     fn find_or_open(&mut self, sender: &[u8]) -> u32 {
@@ -401,10 +403,8 @@ impl Store {
         let (waiting, held) = (List::default(), List::default());
         let (bytes, reserved, is_revoked) = (0, 0, false);
         let account = Account { name: sender.into(), bytes, reserved, is_revoked, waiting, held };
-        let account = self.accounts.insert(account) as u32;
-        let (accounts, hasher) = (&self.accounts, &self.hasher);
-        let rehash = |account: &u32| hasher.hash(&accounts[*account as usize].name);
-        self.by_name.insert_unique(hasher.hash(sender), account, rehash);
+        let account = self.accounts.insert(Box::new(account)) as u32;
+        self.by_name.insert(self.hasher.hash(sender), account);
         self.charge(account, Account::cost_of(sender));
         account
     }
@@ -413,13 +413,9 @@ impl Store {
         let closed = self.accounts.remove(account as usize);
         self.bytes -= closed.bytes;
         self.ranking.set(account, 0);
-        let hash = self.hasher.hash(&closed.name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |one| *one == account) {
-            entry.remove();
-        }
+        self.by_name.remove(self.hasher.hash(&closed.name), account);
         if self.accounts.is_empty() && self.accounts.capacity() > PLACES_KEPT {
             self.accounts = Slab::new();
-            self.by_name = HashTable::new();
         }
     }
 }
@@ -437,7 +433,9 @@ impl Account {
 
     /// Memory of an account without messages.
     fn cost_of(sender: &[u8]) -> u64 {
-        (size_of::<Self>() + sender.len() + 64) as u64
+        // The tables may have twice the room that they need.
+        let tables = 2 * (size_of::<(usize, usize)>() + NameIndex::<u32>::ENTRY_BYTES);
+        (size_of::<Self>() + sender.len() + tables + 64) as u64
     }
 }
 

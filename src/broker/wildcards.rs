@@ -3,16 +3,16 @@
 //! A trie over levels. A chain of nodes with one child each is one node with several levels, so that there are
 //! at most two nodes for each pattern. Names of levels are numbered, so that a level is compared in one step
 //! however long its name is, and is stored once however many patterns have it. The edges of all nodes are
-//! in one hash table: a node with 100,000 children costs no more than 100,000 nodes with one.
+//! in one index: a node with 100,000 children costs no more than 100,000 nodes with one.
 
 use std::fmt;
 use std::mem::size_of;
 
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::fault::Fault;
 use super::hashing::NameHasher;
+use super::index::NameIndex;
 use super::levels::{Levels, Part, split};
 use crate::limits::{Exceeded, Limits};
 
@@ -35,7 +35,7 @@ pub(crate) struct Wildcards<G> {
     nodes: Vec<Node<G>>,
     free_nodes: Vec<NodeId>,
     /// Children of nodes by the first level of their label.
-    edges: HashTable<Edge>,
+    edges: NameIndex<NodeId>,
     /// The memory of labels that are not in their node.
     label_bytes: usize,
     len: usize,
@@ -80,13 +80,6 @@ struct Node<G> {
     rest: Option<G>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Edge {
-    from: NodeId,
-    word: Word,
-    to: NodeId,
-}
-
 impl<G: Copy> Wildcards<G> {
     /// An empty set, whose hash tables are keyed with a secret.
     pub(crate) fn new(secret: u128) -> Self {
@@ -94,7 +87,7 @@ impl<G: Copy> Wildcards<G> {
             words: Words::new(NameHasher::new(secret)),
             nodes: vec![Node::new(ROOT, &[])],
             free_nodes: Vec::new(),
-            edges: HashTable::new(),
+            edges: NameIndex::new(),
             label_bytes: 0,
             len: 0,
             depths: Vec::new(),
@@ -194,7 +187,7 @@ impl<G: Copy> Wildcards<G> {
             + self.nodes.capacity() * size_of::<Node<G>>()
             + self.label_bytes
             + self.free_nodes.capacity() * size_of::<NodeId>()
-            + self.edges.allocation_size()
+            + self.edges.bytes()
             + self.depths.capacity() * size_of::<u32>()
     }
 
@@ -205,8 +198,10 @@ impl<G: Copy> Wildcards<G> {
             return (any != NO_NODE).then_some(any);
         }
         let hash = hash_edge(&self.words.hasher, from, word);
-        let edge = self.edges.find(hash, |edge| edge.from == from && edge.word == word)?;
-        Some(edge.to)
+        self.edges.find(hash, |child| {
+            let child = &self.nodes[child as usize];
+            child.parent == from && child.label[0] == word
+        })
     }
 
     /// The node at the end of a path.
@@ -321,11 +316,7 @@ impl<G: Copy> Wildcards<G> {
             from.any = id;
             return;
         }
-        let hasher = &self.words.hasher;
-        let hash = hash_edge(hasher, parent, word);
-        self.edges.insert_unique(hash, Edge { from: parent, word, to: id }, |edge| {
-            hash_edge(hasher, edge.from, edge.word)
-        });
+        self.edges.insert(hash_edge(&self.words.hasher, parent, word), id);
     }
 
     /// Removes a node from the children of its parent.
@@ -339,21 +330,13 @@ impl<G: Copy> Wildcards<G> {
             from.any = NO_NODE;
             return;
         }
-        let hasher = &self.words.hasher;
-        let hash = hash_edge(hasher, parent, word);
-        if let Ok(entry) = self.edges.find_entry(hash, |edge| edge.to == id) {
-            entry.remove();
-        }
-        if is_sparse(&self.edges) {
-            self.edges.shrink_to(self.edges.len(), |edge| hash_edge(hasher, edge.from, edge.word));
-        }
+        self.edges.remove(hash_edge(&self.words.hasher, parent, word), id);
     }
 
     /// Gives back the memory of an empty set.
     fn reset(&mut self) {
         self.nodes = vec![Node::new(ROOT, &[])];
         self.free_nodes = Vec::new();
-        self.edges = HashTable::new();
         self.words.reset();
     }
 }
@@ -398,15 +381,10 @@ fn hash_edge(hasher: &NameHasher, from: NodeId, word: Word) -> u64 {
     hasher.hash(&(u64::from(from) << 32 | u64::from(word)).to_le_bytes())
 }
 
-/// Whether most of a table's memory is for entries that have gone.
-fn is_sparse<T>(table: &HashTable<T>) -> bool {
-    table.capacity() > 64 && table.len() < table.capacity() / 4
-}
-
 /// The names of levels, numbered.
 struct Words {
     hasher: NameHasher,
-    by_name: HashTable<Word>,
+    by_name: NameIndex<Word>,
     entries: Vec<WordEntry>,
     free: Vec<Word>,
     /// The length of all names.
@@ -423,14 +401,13 @@ struct WordEntry {
 impl Words {
     fn new(hasher: NameHasher) -> Self {
         let (entries, free) = (Vec::new(), Vec::new());
-        Self { hasher, by_name: HashTable::new(), entries, free, name_bytes: 0 }
+        Self { hasher, by_name: NameIndex::new(), entries, free, name_bytes: 0 }
     }
 
     #[inline]
     fn find(&self, name: &[u8]) -> Option<Word> {
         let hash = self.hasher.hash(name);
-        let is_it = |word: &Word| *self.entries[*word as usize].name == *name;
-        self.by_name.find(hash, is_it).copied()
+        self.by_name.find(hash, |word| *self.entries[word as usize].name == *name)
     }
 
     /// The path of a pattern without `>`, and whether it ends with that; `None` if no pattern has such a level.
@@ -467,10 +444,7 @@ impl Words {
             self.entries.push(entry);
             (self.entries.len() - 1) as Word
         };
-        let (hasher, entries) = (&self.hasher, &self.entries);
-        self.by_name.insert_unique(hasher.hash(name), word, |word| {
-            hasher.hash(&entries[*word as usize].name)
-        });
+        self.by_name.insert(self.hasher.hash(name), word);
         word
     }
 
@@ -484,27 +458,18 @@ impl Words {
             }
             let name = std::mem::take(&mut entry.name);
             self.name_bytes -= name.len();
-            let found = self.by_name.find_entry(self.hasher.hash(&name), |other| *other == word);
-            if let Ok(entry) = found {
-                entry.remove();
-            }
+            self.by_name.remove(self.hasher.hash(&name), word);
             self.free.push(word);
-        }
-        if is_sparse(&self.by_name) {
-            let (hasher, entries) = (&self.hasher, &self.entries);
-            self.by_name
-                .shrink_to(self.by_name.len(), |word| hasher.hash(&entries[*word as usize].name));
         }
     }
 
     fn reset(&mut self) {
-        self.by_name = HashTable::new();
         self.entries = Vec::new();
         self.free = Vec::new();
     }
 
     fn bytes(&self) -> usize {
-        self.by_name.allocation_size()
+        self.by_name.bytes()
             + self.entries.capacity() * size_of::<WordEntry>()
             + self.free.capacity() * size_of::<Word>()
             + self.name_bytes
@@ -626,7 +591,8 @@ mod tests {
             assert!(wildcards.remove(&levels(pattern)).is_some());
         }
         assert_eq!((wildcards.edges.len(), wildcards.words.by_name.len()), (1, 3));
-        assert!(wildcards.bytes() < held);
+        let index_bytes = wildcards.edges.bytes() + wildcards.words.by_name.bytes();
+        assert!(wildcards.bytes() < held && index_bytes < 1_000, "{index_bytes}");
         assert_eq!(wildcards.remove(&levels(&wide[0])), Some(0));
         assert!(wildcards.is_empty() && wildcards.bytes() < 1000, "{}", wildcards.bytes());
     }
