@@ -1,6 +1,6 @@
 //! Transactions of the standard dialect: frames that wait for their COMMIT.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::ids::{DeliveryId, SessionId};
 use super::table::Key;
@@ -38,7 +38,7 @@ impl Transaction {
 #[derive(Debug, Default)]
 pub(crate) struct TransactionAccounts {
     /// Sessions with transactions, by the index of their place.
-    sessions: HashMap<u32, (SessionId, u64)>,
+    sessions: BTreeMap<u32, (SessionId, u64)>,
     ranking: Ranking,
     bytes: u64,
     /// Memory of those that are being executed, whose sessions may be gone.
@@ -57,9 +57,6 @@ impl TransactionAccounts {
         };
         self.bytes = self.bytes - before.map_or(0, |(_, bytes)| bytes) + bytes;
         self.ranking.set(index, bytes);
-        if self.sessions.is_empty() {
-            self.sessions = HashMap::new();
-        }
     }
 
     /// What all of them occupy.
