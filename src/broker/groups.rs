@@ -15,7 +15,7 @@ use super::wildcards::Wildcards;
 
 impl Matcher for Pattern {
     fn bytes(&self) -> usize {
-        Pattern::bytes(self)
+        Self::bytes(self)
     }
 }
 

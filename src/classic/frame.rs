@@ -43,7 +43,7 @@ impl<'a> Frame<'a> {
         let mut lines = Lines::<false>::new(bytes);
         let first = lines.next_line();
         if !bytes.starts_with(b"SEND\n") {
-            self.command = Command::parse(first.unwrap_or(without_return(bytes)))?;
+            self.command = Command::parse(first.unwrap_or_else(|| without_return(bytes)))?;
         }
         self.headers.allow(limits.header_count_max);
         let mut body_from = bytes.len();

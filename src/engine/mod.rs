@@ -377,14 +377,7 @@ impl<S: Socket> Engine<S> {
             peers.has_dirty() || peers.arena.is_fresh(),
             "frames of an earlier turn are left in the lanes"
         );
-        let held: u64 = self.connections.iter().map(|(_, one)| one.held_bytes()).sum();
-        assert_eq!(held, self.inbound_bytes(), "memory of frames that have arrived in part");
-        let sealed = |one: &Connection<S>| match (&one.tls, one.phase) {
-            (None, _) | (_, Phase::Closed(_)) => 0,
-            (Some(tls), _) => tls.waiting_bytes(),
-        };
-        let sealed: usize = self.connections.iter().map(|(_, one)| sealed(one)).sum();
-        assert_eq!(sealed as u64, peers.arena.sealed_bytes(), "memory of TLS records");
+        self.check_memory();
         let surplus = self.connections.iter().filter(|(_, one)| one.flags.surplus).count();
         assert_eq!(surplus, self.surplus_len, "connections beyond the limit");
         let secured = self.connections.iter().filter(|(_, one)| one.tls.is_some()).count();
@@ -423,6 +416,17 @@ impl<S: Socket> Engine<S> {
                 || matches!(connection.phase, Phase::Closed(_));
             assert!(waits, "connection {slot} is readable and not listed");
         }
+    }
+
+    fn check_memory(&self) {
+        let held: u64 = self.connections.iter().map(|(_, one)| one.held_bytes()).sum();
+        assert_eq!(held, self.inbound_bytes(), "memory of frames that have arrived in part");
+        let sealed = |one: &Connection<S>| match (&one.tls, one.phase) {
+            (None, _) | (_, Phase::Closed(_)) => 0,
+            (Some(tls), _) => tls.waiting_bytes(),
+        };
+        let sealed: usize = self.connections.iter().map(|(_, one)| sealed(one)).sum();
+        assert_eq!(sealed as u64, self.broker.peers.arena.sealed_bytes(), "memory of TLS records");
     }
 
     fn listener_name(&self, listener: u16) -> &str {
