@@ -7,8 +7,10 @@
 //! command  header lines, blanks are trimmed       body, without one NUL at the end
 //! ```
 
+use memchr::{memchr, memchr_iter};
+
 use crate::limits::{Exceeded, Limits};
-use crate::stomp::lines::Lines;
+use crate::stomp::lines::LineFeeds;
 use crate::stomp::{Headers, LineFault, Name};
 
 /// A frame from a client.
@@ -40,32 +42,34 @@ impl<'a> Frame<'a> {
     /// Those of [`Self::parse`]. The content here is meaningless then.
     #[inline(always)] // on the path of a SEND; the other callers are cold
     pub fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
-        let mut lines = Lines::<false>::new(bytes);
-        let first = lines.next_line();
+        let mut feeds = LineFeeds::<false>::new(bytes);
+        let end = feeds.next().unwrap_or(bytes.len());
         if !bytes.starts_with(b"SEND\n") {
-            self.command = Command::parse(first.unwrap_or_else(|| without_return(bytes)))?;
+            self.command = Command::parse(without_return(&bytes[..end]))?;
         }
         self.headers.allow(limits.header_count_max);
-        let mut body_from = bytes.len();
+        let mut from = end + 1;
         loop {
-            let Some(line) = lines.next_line() else {
-                let rest = if first.is_some() { &bytes[lines.position()..] } else { &[] };
-                self.read_last_line(rest)?;
+            let Some(end) = feeds.next() else {
+                self.read_last_line(bytes.get(from..).unwrap_or_default())?;
+                from = bytes.len();
                 break;
             };
+            let line = without_return(&bytes[from..end]);
+            from = end + 1;
             if line.is_empty() {
-                body_from = lines.position();
                 break;
             }
             self.headers.push_line(line, true)?;
         }
+        let body_from = from.min(bytes.len());
         // Checked once, since the number of lines is bounded already.
         if body_from > limits.header_bytes_max as usize {
             let max = u64::from(limits.header_bytes_max);
             return Err(Exceeded { limit: "header_bytes_max", max }.into());
         }
-        if lines.is_marked() {
-            return Err(fault_of_mark(&bytes[..body_from]));
+        if feeds.is_marked_before(body_from) {
+            check_marks(&bytes[..body_from])?;
         }
         let rest = &bytes[body_from..];
         self.body = trim_final_nul(rest, self.headers.value(Name::ContentLength));
@@ -156,13 +160,21 @@ impl From<Exceeded> for FrameFault {
     }
 }
 
-/// What is wrong with a header that holds a NUL or a carriage return within a line.
-#[cold] // no client in order sends them
-fn fault_of_mark(head: &[u8]) -> FrameFault {
-    if head.contains(&0) { FrameFault::MalformedHeader } else { FrameFault::ReturnInHeader }
+/// Checks a header that holds control characters besides line feeds.
+#[cold] // few clients end lines with CRLF
+fn check_marks(head: &[u8]) -> Result<(), FrameFault> {
+    if memchr(0, head).is_some() {
+        return Err(FrameFault::MalformedHeader);
+    }
+    let mut returns = memchr_iter(b'\r', head);
+    match returns.any(|at| head.get(at + 1).is_some_and(|next| *next != b'\n')) {
+        true => Err(FrameFault::ReturnInHeader),
+        false => Ok(()),
+    }
 }
 
-/// Drops the carriage return of a line that ends in CRLF, or would if more followed.
+/// Drops the carriage return of a line that ends in CRLF.
+#[inline(always)] // once a header line
 fn without_return(line: &[u8]) -> &[u8] {
     match line {
         [rest @ .., b'\r'] => rest,

@@ -3,7 +3,7 @@
 use memchr::{memchr, memchr_iter, memchr2};
 
 use super::headers::{HeaderLine, Headers, LineFault, Name};
-use super::lines::Lines;
+use super::lines::LineFeeds;
 use super::version::{UndefinedEscape, Version};
 use crate::buffer::{Shared, allocated_bytes};
 use crate::limits::{Exceeded, Limits};
@@ -125,15 +125,16 @@ impl<'a> Frame<'a> {
     /// provisional: [`Self::scan_slow`] decides.
     #[inline]
     pub fn scan(&mut self, bytes: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
-        let mut lines = Lines::<true>::new(bytes);
-        let Some(first) = lines.next_line() else { return partial(bytes, 0, bounds) };
-        self.command = Command::parse(first)?;
+        let mut feeds = LineFeeds::<true>::new(bytes);
+        let Some(feed) = feeds.next() else { return partial(bytes, 0, bounds) };
+        self.command = Command::parse(without_return(&bytes[..feed]))?;
         self.headers.allow(bounds.header_count_max);
+        let mut at = feed + 1;
         loop {
-            let Some(line) = lines.next_line() else {
-                return partial(bytes, lines.position(), bounds);
-            };
-            check_header_bytes(lines.position(), bounds)?;
+            let Some(feed) = feeds.next() else { return partial(bytes, at, bounds) };
+            let line = without_return(&bytes[at..feed]);
+            at = feed + 1;
+            check_header_bytes(at, bounds)?;
             match line.first() {
                 None => break,
                 // STOMP 1.2, "Augmented BNF": a name has at least one byte, a value may have none.
@@ -141,8 +142,7 @@ impl<'a> Frame<'a> {
                 Some(_) => self.headers.push_line(line, false)?,
             };
         }
-        let at = lines.position();
-        if lines.is_marked() {
+        if feeds.is_marked_before(at) {
             self.look_at_marks(&bytes[..at])?;
         }
         let end = match body_end(bytes, at, &self.headers, bounds)? {
@@ -205,7 +205,7 @@ impl<'a> Frame<'a> {
         self.look_at_marks(head)
     }
 
-    /// Checks a header that may hold a marked byte (see [`Lines`]).
+    /// Checks a header that may hold a marked byte (see [`LineFeeds`]).
     #[cold] // few headers have marked bytes
     fn look_at_marks(&mut self, head: &[u8]) -> Result<(), ScanFault> {
         if memchr(0, head).is_some() {
