@@ -42,34 +42,11 @@ impl<'a> Frame<'a> {
     /// Those of [`Self::parse`]. The content here is meaningless then.
     #[inline(always)] // on the path of a SEND; the other callers are cold
     pub fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<(), FrameFault> {
-        let mut feeds = LineFeeds::<false>::new(bytes);
-        let end = feeds.next().unwrap_or(bytes.len());
-        if !bytes.starts_with(b"SEND\n") {
-            self.command = Command::parse(without_return(&bytes[..end]))?;
-        }
-        self.headers.allow(limits.header_count_max);
-        let mut from = end + 1;
-        loop {
-            let Some(end) = feeds.next() else {
-                self.read_last_line(bytes.get(from..).unwrap_or_default())?;
-                from = bytes.len();
-                break;
-            };
-            let line = without_return(&bytes[from..end]);
-            from = end + 1;
-            if line.is_empty() {
-                break;
-            }
-            self.headers.push_line(line, true)?;
-        }
-        let body_from = from.min(bytes.len());
+        let body_from = self.read_head(bytes, limits)?;
         // Checked once, since the number of lines is bounded already.
         if body_from > limits.header_bytes_max as usize {
             let max = u64::from(limits.header_bytes_max);
             return Err(Exceeded { limit: "header_bytes_max", max }.into());
-        }
-        if feeds.is_marked_before(body_from) {
-            check_marks(&bytes[..body_from])?;
         }
         let rest = &bytes[body_from..];
         self.body = trim_final_nul(rest, self.headers.value(Name::ContentLength));
@@ -78,6 +55,58 @@ impl<'a> Frame<'a> {
             return Err(Exceeded { limit: "body_bytes_max", max }.into());
         }
         Ok(())
+    }
+
+    /// Reads the command and the header lines. Returns where the body begins.
+    #[inline(always)] // on the path of a SEND
+    fn read_head(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<usize, FrameFault> {
+        let mut feeds = LineFeeds::<false>::new(bytes);
+        if !bytes.starts_with(b"SEND\n") {
+            return self.read_any_head(bytes, limits);
+        }
+        self.headers.allow(limits.header_count_max);
+        feeds.next();
+        let mut from = SEND_LINE_BYTES;
+        loop {
+            let Some(end) = feeds.next() else {
+                self.read_last_line(&bytes[from..])?;
+                return Ok(bytes.len());
+            };
+            if bytes[end] != b'\n' {
+                return self.read_any_head(bytes, limits);
+            }
+            let line = &bytes[from..end];
+            from = end + 1;
+            if line.is_empty() {
+                return Ok(from);
+            }
+            self.headers.push_line(line, true)?;
+        }
+    }
+
+    /// As [`Self::read_head`], of any command, and with control characters besides line feeds.
+    #[cold] // most frames are SENDs, and few clients end lines with CRLF
+    fn read_any_head(&mut self, bytes: &'a [u8], limits: &Limits) -> Result<usize, FrameFault> {
+        *self = Self::default();
+        let mut feeds = memchr_iter(b'\n', bytes);
+        let end = feeds.next().unwrap_or(bytes.len());
+        self.command = Command::parse(without_return(&bytes[..end]))?;
+        self.headers.allow(limits.header_count_max);
+        let mut from = end + 1;
+        let body_from = loop {
+            let Some(end) = feeds.next() else {
+                self.read_last_line(bytes.get(from..).unwrap_or_default())?;
+                break bytes.len();
+            };
+            let line = without_return(&bytes[from..end]);
+            from = end + 1;
+            if line.is_empty() {
+                break from;
+            }
+            self.headers.push_line(line, true)?;
+        };
+        check_controls(&bytes[..body_from])?;
+        Ok(body_from)
     }
 
     /// Reads the rest of a frame that ends behind a line or within one, and so has no body.
@@ -89,6 +118,9 @@ impl<'a> Frame<'a> {
         }
     }
 }
+
+/// Bytes of the command of a SEND, with its line feed.
+const SEND_LINE_BYTES: usize = 5;
 
 impl Default for Frame<'_> {
     /// A frame to be read into.
@@ -160,9 +192,8 @@ impl From<Exceeded> for FrameFault {
     }
 }
 
-/// Checks a header that holds control characters besides line feeds.
-#[cold] // few clients end lines with CRLF
-fn check_marks(head: &[u8]) -> Result<(), FrameFault> {
+/// Checks a header that may hold control characters besides line feeds.
+fn check_controls(head: &[u8]) -> Result<(), FrameFault> {
     if memchr(0, head).is_some() {
         return Err(FrameFault::MalformedHeader);
     }
@@ -174,7 +205,6 @@ fn check_marks(head: &[u8]) -> Result<(), FrameFault> {
 }
 
 /// Drops the carriage return of a line that ends in CRLF.
-#[inline(always)] // once a header line
 fn without_return(line: &[u8]) -> &[u8] {
     match line {
         [rest @ .., b'\r'] => rest,

@@ -126,12 +126,12 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn scan(&mut self, bytes: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(bytes);
-        let Some(feed) = feeds.next() else { return partial(bytes, 0, bounds) };
+        let Some(feed) = feeds.next_feed() else { return partial(bytes, 0, bounds) };
         self.command = Command::parse(without_return(&bytes[..feed]))?;
         self.headers.allow(bounds.header_count_max);
         let mut at = feed + 1;
         loop {
-            let Some(feed) = feeds.next() else { return partial(bytes, at, bounds) };
+            let Some(feed) = feeds.next_feed() else { return partial(bytes, at, bounds) };
             let line = without_return(&bytes[at..feed]);
             at = feed + 1;
             check_header_bytes(at, bounds)?;
