@@ -125,14 +125,42 @@ impl<'a> Frame<'a> {
     /// provisional: [`Self::scan_slow`] decides.
     #[inline]
     pub fn scan(&mut self, bytes: &'a [u8], bounds: &ScanBounds) -> Result<Scan, ScanFault> {
+        self.scan_as::<false>(bytes, bounds)
+    }
+
+    /// As [`Self::scan`], of a frame that may have `CONTROLS` besides line feeds.
+    #[cold] // few clients end lines with CRLF
+    fn scan_with_controls(
+        &mut self,
+        bytes: &'a [u8],
+        bounds: &ScanBounds,
+    ) -> Result<Scan, ScanFault> {
+        *self = Self::default();
+        self.scan_as::<true>(bytes, bounds)
+    }
+
+    #[inline(always)] // once in each of the two
+    fn scan_as<const CONTROLS: bool>(
+        &mut self,
+        bytes: &'a [u8],
+        bounds: &ScanBounds,
+    ) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(bytes);
-        let Some(feed) = feeds.next_feed() else { return partial(bytes, 0, bounds) };
-        self.command = Command::parse(without_return(&bytes[..feed]))?;
-        self.headers.allow(bounds.header_count_max);
-        let mut at = feed + 1;
+        let end_of = |line: &'a [u8]| if CONTROLS { without_return(line) } else { line };
+        let mut at = 0;
         loop {
-            let Some(feed) = feeds.next_feed() else { return partial(bytes, at, bounds) };
-            let line = without_return(&bytes[at..feed]);
+            let next = if CONTROLS { feeds.next_feed() } else { feeds.next() };
+            let Some(feed) = next else { return partial(bytes, at, bounds) };
+            if !CONTROLS && bytes[feed] != b'\n' {
+                return self.scan_with_controls(bytes, bounds);
+            }
+            let line = end_of(&bytes[at..feed]);
+            if at == 0 {
+                self.command = Command::parse(line)?;
+                self.headers.allow(bounds.header_count_max);
+                at = feed + 1;
+                continue;
+            }
             at = feed + 1;
             check_header_bytes(at, bounds)?;
             match line.first() {
