@@ -345,12 +345,20 @@ fn write_classic_lines(message: &Message<'_>, out: &mut Vec<u8>) {
 }
 
 #[inline(never)] // few messages have user lines
+fn is_blank(value: &[u8]) -> bool {
+    match value {
+        [] => true,
+        [b'!'.., ..] => false,
+        _ => value.trim_ascii_start().is_empty(),
+    }
+}
+
 fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     out.push(b'\n');
     content.user_lines.for_each(|name, value| {
         // A line with nothing behind its colon is an error in this dialect.
-        if value.trim_ascii_start().is_empty() {
+        if is_blank(value) {
             return;
         }
         encode::value(out, name, content.has_escapes);

@@ -147,20 +147,20 @@ impl<'a> Frame<'a> {
     ) -> Result<Scan, ScanFault> {
         let mut feeds = LineFeeds::<true>::new(bytes);
         let end_of = |line: &'a [u8]| if CONTROLS { without_return(line) } else { line };
-        let mut at = 0;
+        let mut next = || if CONTROLS { feeds.next_feed() } else { feeds.next() };
+        let Some(feed) = next() else { return partial(bytes, 0, bounds) };
+        if !CONTROLS && bytes[feed] != b'\n' {
+            return self.scan_with_controls(bytes, bounds);
+        }
+        self.command = Command::parse(end_of(&bytes[..feed]))?;
+        self.headers.allow(bounds.header_count_max);
+        let mut at = feed + 1;
         loop {
-            let next = if CONTROLS { feeds.next_feed() } else { feeds.next() };
-            let Some(feed) = next else { return partial(bytes, at, bounds) };
+            let Some(feed) = next() else { return partial(bytes, at, bounds) };
             if !CONTROLS && bytes[feed] != b'\n' {
                 return self.scan_with_controls(bytes, bounds);
             }
             let line = end_of(&bytes[at..feed]);
-            if at == 0 {
-                self.command = Command::parse(line)?;
-                self.headers.allow(bounds.header_count_max);
-                at = feed + 1;
-                continue;
-            }
             at = feed + 1;
             check_header_bytes(at, bounds)?;
             match line.first() {
