@@ -344,15 +344,17 @@ fn write_classic_lines(message: &Message<'_>, out: &mut Vec<u8>) {
     }
 }
 
-#[inline(never)] // few messages have user lines
+/// Whether nothing stands behind the colon of a line but blanks.
+#[inline]
 fn is_blank(value: &[u8]) -> bool {
-    match value {
-        [] => true,
-        [b'!'.., ..] => false,
-        _ => value.trim_ascii_start().is_empty(),
+    match value.first() {
+        None => true,
+        Some(b'!'..) => false,
+        Some(_) => value.trim_ascii_start().is_empty(),
     }
 }
 
+#[inline(never)] // few messages have user lines
 fn write_user_lines(content: &Content<'_>, out: &mut Vec<u8>) {
     use classic::encode;
     out.push(b'\n');
