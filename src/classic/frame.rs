@@ -72,7 +72,7 @@ impl<'a> Frame<'a> {
                 self.read_last_line(&bytes[from..])?;
                 return Ok(bytes.len());
             };
-            if bytes[end] != b'\n' {
+            if bytes.get(end) != Some(&b'\n') {
                 return self.read_any_head(bytes, limits);
             }
             let line = &bytes[from..end];

@@ -149,7 +149,7 @@ impl<'a> Frame<'a> {
         let end_of = |line: &'a [u8]| if CONTROLS { without_return(line) } else { line };
         let mut next = || if CONTROLS { feeds.next_feed() } else { feeds.next() };
         let Some(feed) = next() else { return partial(bytes, 0, bounds) };
-        if !CONTROLS && bytes[feed] != b'\n' {
+        if !CONTROLS && bytes.get(feed) != Some(&b'\n') {
             return self.scan_with_controls(bytes, bounds);
         }
         self.command = Command::parse(end_of(&bytes[..feed]))?;
@@ -157,7 +157,7 @@ impl<'a> Frame<'a> {
         let mut at = feed + 1;
         loop {
             let Some(feed) = next() else { return partial(bytes, at, bounds) };
-            if !CONTROLS && bytes[feed] != b'\n' {
+            if !CONTROLS && bytes.get(feed) != Some(&b'\n') {
                 return self.scan_with_controls(bytes, bounds);
             }
             let line = end_of(&bytes[at..feed]);
