@@ -63,7 +63,7 @@ fn main() {
 /// A kind of work: nanoseconds and units of one.
 type Kind = (&'static str, fn() -> (f64, f64));
 
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     ("SEND to one, 64 bytes", || sends("", "/agent/bob", 64, 40)),
     ("SEND to nobody", || sends("", "/topic/none", 64, 40)),
     ("SEND to nobody, 16 KiB", || sends("", "/topic/none", 16 << 10, 40)),
@@ -77,6 +77,10 @@ const KINDS: [Kind; 16] = [
     ("SEND to a queue that waits", || sends("", "/queue/waits", 64, 40)),
     ("SUBSCRIBE and UNSUBSCRIBE", subscriptions),
     ("SUBSCRIBE to a wildcard and UNSUB.", || subscribe_to("/topic/a/*/>", "")),
+    ("SUBSCRIBE to 62 levels and UNSUB.", || {
+        let levels: String = (0..60).map(|level| format!("/level-{level}")).collect();
+        subscribe_to(&format!("/topic/*{levels}"), "")
+    }),
     ("SUBSCRIBE to an expression, UNSUB.", || {
         subscribe_to("/agent/[a-z]{20}", "destination-type:1\n")
     }),

@@ -51,6 +51,9 @@ pub(crate) const KEPT_DELIVERY: u32 = 3;
 /// Opening or ending a subscription.
 pub(crate) const SUBSCRIPTION: u32 = 5;
 
+/// Each level of a wildcard that is entered among the others, or removed.
+pub(crate) const WILDCARD_LEVEL: u32 = 4;
+
 /// Opening or ending a session.
 pub(crate) const SESSION: u32 = 10;
 

@@ -249,9 +249,11 @@ def has_ended(stream: socket.socket) -> bool:
     return True
 
 
-def client_hello() -> bytes:
-    """The first bytes of a TLS client."""
+def client_hello(protocols: int = 0) -> bytes:
+    """The first bytes of a TLS client, with the names of so many protocols."""
     context = ssl.create_default_context()
+    if protocols:
+        context.set_alpn_protocols(["a"] * protocols)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     with contextlib.suppress(ssl.SSLWantReadError):

@@ -11,7 +11,7 @@ import time
 from broker import connect_frame as classic_connect
 from broker import envelope, frame
 
-from .invented import UPGRADE_STANDARD, open_websockets, spray
+from .invented import UPGRADE_STANDARD, client_hello, open_websockets, spray
 from .stage import Stage, attack
 from .wire import connect_frame, open_stream, reset, stomp
 
@@ -188,3 +188,84 @@ def hellos_held(stage: Stage) -> None:
         stage.streams.append(stream)
         stage.counts["whole"] += stage.push(stream, data)
     stage.linger()
+
+
+@attack(
+    "hello-lists", "anybody (TLS)",
+    "ClientHellos of 15 kB with 7,000 names of protocols of one letter, on 20 new connections at once, again and again")
+def hello_lists(stage: Stage) -> None:
+    data = client_hello(7_000)
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on():
+            return
+        streams = [open_stream(stage.port, f"127.{2 + number % 200}.0.1") for _ in range(20)]
+        for stream in streams:
+            stage.counts["whole"] += stage.push(stream, data)
+        time.sleep(0.05)
+        for stream in streams:
+            reset(stream)
+
+
+@attack(
+    "aborts-lined", "7 agents",
+    "each fills a transaction with 60 SENDs of 131 kB, 7.5 MiB, and then all ABORT in the same moment")
+def aborts_lined(stage: Stage) -> None:
+    streams = stage.crowd(7, "trader-")
+    send = stomp("SEND", {"destination": "/topic/nobody", "transaction": "t"}, b"x" * 131_200)
+    begun = stomp("BEGIN", {"transaction": "t"}) + send * 60
+    stage.begin()
+    while stage.is_on():
+        for stream in streams:
+            stage.push(stream, begun)
+        time.sleep(0.25)
+        for stream in streams:
+            stage.counts["aborted"] += stage.push(stream, stomp("ABORT", {"transaction": "t"}))
+        time.sleep(0.05)
+
+
+@attack(
+    "claims-many", "7 agents",
+    "each fills a transaction with 16,800 SENDs to topics that do not exist, no two of them alike, and then all COMMIT "
+    "in the same moment")
+def claims_many(stage: Stage) -> None:
+    streams = stage.crowd(7, "claimant-")
+    begun = [
+        stomp("BEGIN", {"transaction": "t"}) + b"".join(
+            stomp("SEND", {"destination": f"/topic/{agent}/{number}", "transaction": "t"})
+            for number in range(16_800))
+        for agent in range(len(streams))]
+    stage.begin()
+    while stage.is_on():
+        for stream, frames in zip(streams, begun):
+            stage.push(stream, frames)
+        time.sleep(0.25)
+        for stream in streams:
+            stage.counts["committed"] += stage.push(stream, stomp("COMMIT", {"transaction": "t"}))
+        time.sleep(0.25)
+
+
+@attack(
+    "words-many", "4 agents",
+    "240 wildcards each of 62 levels, no two levels alike, subscribed and given up, again and again")
+def words_many(stage: Stage) -> None:
+    agents = [stage.client(f"words-{number}") for number in range(4)]
+    names = [
+        [
+            f"/topic/*/{'/'.join(f'{agent}-{number}-{level}' for level in range(60))}"
+            for number in range(240)]
+        for agent in range(len(agents))]
+    stage.begin()
+    while stage.is_on():
+        for number in range(240):
+            for agent, client in enumerate(agents):
+                client.send(
+                    stomp("SUBSCRIBE", {"id": number, "destination": names[agent][number]}))
+        if not all(stage.ask(client) for client in agents):
+            return
+        for number in range(240):
+            for client in agents:
+                client.send(stomp("UNSUBSCRIBE", {"id": number}))
+        if not all(stage.ask(client) for client in agents):
+            return
+        stage.counts["rounds"] += 1

@@ -148,7 +148,7 @@ def details(outcome: Outcome) -> list[str]:
     return lines
 
 
-def mib(data: int) -> int:
+def mib_up(data: int) -> int:
     """Rounded up, as `com-broker check` does."""
     return -(-data >> 20)
 
@@ -162,7 +162,7 @@ def heading(setting: Setting) -> str:
         f"{bounds.p99_factor:g} × idle ({setting.idle_p99_ms:.2f} ms) and at least "
         f"{bounds.p99_floor_ms:g} ms, turn {bounds.turn_ms:g} ms of the loop's own processor time, "
         + (f"p99.9 of turns {bounds.turn_p999_ms:g} ms, " if bounds.turn_p999_ms else "") +
-        f"memory {mib(setting.configured)} + {mib(bounds.memory_slack)} MiB, counted and held "
+        f"memory {mib_up(setting.configured)} + {mib_up(bounds.memory_slack)} MiB, counted and held "
         f"memory apart by {bounds.counted_part:.0%} at most, nobody beside cut or refused.")
 
 

@@ -164,6 +164,12 @@ impl Groups {
         }
     }
 
+    /// Levels of a topic with wildcards that go when one more member leaves the group.
+    pub(crate) fn levels_that_end(&self, kind: GroupKind, id: GroupId) -> usize {
+        let group = if kind == GroupKind::Topics { self.wildcards.get(id) } else { None };
+        group.filter(|one| one.members.len() == 1).map_or(0, |one| one.matcher.levels.len())
+    }
+
     /// The text and the members of a group.
     pub(crate) fn get(&self, kind: GroupKind, id: GroupId) -> Option<(&[u8], &Members)> {
         fn parts<M>(group: &Group<M>) -> (&[u8], &Members) {

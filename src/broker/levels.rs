@@ -111,6 +111,11 @@ impl Levels {
         allocated_bytes(self.text.as_bytes()) + self.text.len() + self.parts.len() * each
     }
 
+    /// The number of levels.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     /// The pattern as it was written.
     pub fn text(&self) -> &str {
         &self.text

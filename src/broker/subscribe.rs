@@ -174,6 +174,7 @@ impl Broker {
         match matcher {
             Matcher::Levels(levels) => {
                 self.meter.spend(work::SUBSCRIPTION + work::of_bytes(text.len()));
+                self.meter.spend(work::WILDCARD_LEVEL * levels.len() as u32);
                 self.groups.wildcards.insert(levels)
             }
             Matcher::Pattern(pattern) => self.groups.add_pattern(kind, text, *pattern),
@@ -307,6 +308,8 @@ impl Broker {
         let mut copies = Copies::default();
         let moved = match (target.group(), id) {
             (Some((kind, group)), _) => {
+                let levels = self.groups.levels_that_end(kind, group);
+                self.meter.spend(work::WILDCARD_LEVEL * levels as u32);
                 self.groups.leave(kind, group, position, index, &mut copies)
             }
             (None, Some(id)) => self.destinations.leave(id, via, position, index, &mut copies),
