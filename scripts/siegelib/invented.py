@@ -866,8 +866,8 @@ def drain(stage: Stage) -> None:
     stage.begin()
     started = time.monotonic()
     os.kill(stage.pid, signal.SIGTERM)
-    stage.linger(lambda: has_ended(stage.pid))
-    if not has_ended(stage.pid):
+    stage.linger(lambda: is_gone(stage.pid))
+    if not is_gone(stage.pid):
         stage.breaches.append("it did not end")
     stage.counts["milliseconds"] = round((time.monotonic() - started) * 1000)
     # What has come is still to be read.
@@ -879,7 +879,7 @@ def drain(stage: Stage) -> None:
         stage.breaches.append(f"of {count}, {told} were told and {readers.ends} closed")
 
 
-def has_ended(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     """Whether a process has ended, whether or not its parent knows."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -218,7 +218,9 @@ def aborts_lined(stage: Stage) -> None:
     while stage.is_on():
         for stream in streams:
             stage.push(stream, begun)
-        time.sleep(0.25)
+            # The pair is on this core, too.
+            time.sleep(0.03)
+        time.sleep(0.05)
         for stream in streams:
             stage.counts["aborted"] += stage.push(stream, stomp("ABORT", {"transaction": "t"}))
         time.sleep(0.05)
